@@ -1,0 +1,118 @@
+"""Signing in: credentials, sessions, roles and what each role may do."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+
+from pydantic import SecretStr
+
+from contracts.base import Contract
+
+
+class Role(StrEnum):
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+    GUEST = "guest"
+
+
+_READ = ("tenant:read", "files:read", "operations:read")
+_WRITE = ("files:write", "files:process", "workspaces:write")
+_ADMINISTER = ("users:read", "users:onboard", "operations:administer")
+
+PERMISSIONS = MappingProxyType(
+    {
+        Role.GUEST: frozenset(_READ),
+        Role.MEMBER: frozenset(_READ + _WRITE),
+        Role.ADMIN: frozenset(_READ + _WRITE + _ADMINISTER),
+        Role.OWNER: frozenset((*_READ, *_WRITE, *_ADMINISTER, "tenant:administer")),
+    }
+)
+"""What each role may do, in the one table there is."""
+
+
+class MfaMethod(StrEnum):
+    TOTP = "TOTP"
+
+
+class MfaChallenge(Contract):
+    method: MfaMethod
+    attempts_left: int
+    expires_at: datetime
+
+
+class Credentials(Contract):
+    """What a user types. It goes from the edge to the auth service over HTTP and never into a workflow."""
+
+    email: str
+    password: SecretStr
+
+
+class VerifiedCredentials(Contract):
+    """The auth service's word that somebody gave the right password: a one-time reference that a login redeems."""
+
+    reference: str
+    user_id: str
+
+
+class Identity(Contract):
+    """Who redeemed a reference."""
+
+    user_id: str
+    mfa_method: MfaMethod | None = None
+
+
+class LogInCommand(Contract):
+    """Input of the workflow LogIn. ``token_hash``: lower-case hex SHA-256 of the session token."""
+
+    reference: str
+    user_id: str
+    tenant_id: str | None
+    token_hash: str
+
+
+class NewSession(Contract):
+    """A session to create. It opens nothing until it is activated. ``key`` makes the step idempotent."""
+
+    key: str
+    user_id: str
+    tenant_id: str
+    role: Role
+    token_hash: str
+
+
+class SessionHandover(Contract):
+    """Activate one session and, where ``old_session_id`` is set, end the other, in one transaction."""
+
+    key: str
+    session_id: str
+    old_session_id: str | None = None
+
+
+class Session(Contract):
+    """A session as the auth service knows it. ``permissions`` are those of the role, sorted."""
+
+    id: str
+    user_id: str
+    tenant_id: str
+    role: Role
+    permissions: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime
+
+
+class SessionLookup(Contract):
+    token_hash: str
+
+
+HOT_SESSION_SECONDS = 30
+"""How long the edge may trust its copy of a session, and how long a revocation stays posted for it."""
+REVOKED = "revoked"
+"""What stands in place of the copy once the session is revoked."""
+
+
+def hot_session_key(token_hash: str) -> str:
+    """Cache key of the edge's copy (a Session as JSON, or ``REVOKED``)."""
+    return f"session:{token_hash}"

@@ -1,0 +1,91 @@
+"""How every process speaks to Temporal: one data converter, one connect, the task queues and the search attributes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from enum import StrEnum
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import Client, Interceptor
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter, DefaultFailureConverter
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError, RPCStatusCode
+
+from contracts.codec import EncryptionCodec, KeyRing
+from contracts.operations import ATTRIBUTE_KIND, ATTRIBUTE_TENANTS, ATTRIBUTE_USER
+
+
+class TaskQueue(StrEnum):
+    """The sagas run on ``operations``; each domain's activities on its own queue."""
+
+    OPERATIONS = "operations"
+    AUTH = "auth"
+    USERS = "users"
+    TENANTS = "tenants"
+    FILES = "files"
+    WORKSPACES = "workspaces"
+    NOTIFICATIONS = "notifications"
+
+
+class EncryptedFailureConverter(DefaultFailureConverter):
+    """Moves a failure's message and stack trace into the encrypted part, so that histories hold no plain text of it."""
+
+    def __init__(self) -> None:
+        super().__init__(encode_common_attributes=True)
+
+
+def data_converter(keys: KeyRing | None) -> DataConverter:
+    """Pydantic contracts as JSON; with keys, every payload, memo and failure encrypted."""
+    if keys is None:
+        return pydantic_data_converter
+    return dataclasses.replace(
+        pydantic_data_converter,
+        payload_codec=EncryptionCodec(keys),
+        failure_converter_class=EncryptedFailureConverter,
+    )
+
+
+async def connect(
+    *, address: str | None, namespace: str | None, keys: KeyRing | None, interceptors: Sequence[Interceptor] = ()
+) -> Client:
+    """A client for this process. What is None comes from the SDK's standard variables (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE,
+    TEMPORAL_API_KEY, TEMPORAL_TLS_...) or its profile file.
+
+    Raises RuntimeError where Temporal does not answer.
+    """
+    config = ClientConfig.load_client_connect_config()
+    if address is not None:
+        config["target_host"] = address
+    if namespace is not None:
+        config["namespace"] = namespace
+    return await Client.connect(**config, data_converter=data_converter(keys), interceptors=interceptors)
+
+
+async def ensure_search_attributes(client: Client, *, deadline_seconds: float = 30) -> None:
+    """Register the search attributes where they are missing and wait until the server shows them."""
+    wanted = {
+        ATTRIBUTE_KIND: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+        ATTRIBUTE_USER: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+        ATTRIBUTE_TENANTS: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST,
+    }
+    async with asyncio.timeout(deadline_seconds):
+        while missing := await _missing(client, wanted):
+            try:
+                await client.operator_service.add_search_attributes(
+                    AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
+                )
+            except RPCError as error:
+                if error.status != RPCStatusCode.ALREADY_EXISTS:
+                    raise
+            await asyncio.sleep(0.1)
+
+
+async def _missing(client: Client, wanted: dict[str, IndexedValueType.ValueType]) -> dict[str, IndexedValueType.ValueType]:
+    listing = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    return {name: kind for name, kind in wanted.items() if name not in listing.custom_attributes}

@@ -1,0 +1,53 @@
+"""Tenants: who they are, what they pay for, and who belongs to them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from contracts.auth import Role
+from contracts.base import Contract
+
+
+class SubscriptionTier(StrEnum):
+    FREE = "FREE"
+    PROFESSIONAL = "PROFESSIONAL"
+    ENTERPRISE = "ENTERPRISE"
+
+
+class FeatureFlag(Contract):
+    name: str
+    enabled: bool
+
+
+class Tenant(Contract):
+    """A tenant as one of its members sees it: ``role`` is that member's."""
+
+    id: str
+    name: str
+    slug: str
+    subscription_tier: SubscriptionTier
+    feature_flags: tuple[FeatureFlag, ...]
+    role: Role | None
+
+
+class Membership(Contract):
+    user_id: str
+    tenant_id: str
+    role: Role
+
+
+class AccessRequest(Contract):
+    """May this user work in this tenant?"""
+
+    user_id: str
+    tenant_id: str
+
+
+class SwitchTenantCommand(Contract):
+    """Input of the workflow SwitchTenant. ``token_hash``: lower-case hex SHA-256 of the new session's token."""
+
+    user_id: str
+    from_tenant_id: str
+    to_tenant_id: str
+    session_id: str
+    token_hash: str
