@@ -168,6 +168,8 @@ class OperationState(Contract):
     """What the workflow itself knows and writes into its memo, under 2 KiB. ``revision`` grows with each writing."""
 
     revision: int = 0
+    started_at: datetime
+    """When the client started it: the same in every answer, for a repeated start reads it here."""
     status: OperationStatus = OperationStatus.RUNNING
     steps: tuple[Step, ...]
     started_by: str | None = None
@@ -183,10 +185,16 @@ class OperationState(Contract):
 
     @classmethod
     def first(
-        cls, kind: OperationKind, *, started_by: str | None = None, switch: SwitchedTenants | None = None
+        cls,
+        kind: OperationKind,
+        started_at: datetime,
+        *,
+        started_by: str | None = None,
+        switch: SwitchedTenants | None = None,
     ) -> OperationState:
         """The state before the workflow's first task: every step pending."""
-        return cls(steps=tuple(Step(name=name) for name in STEPS[kind]), started_by=started_by, switch=switch)
+        steps = tuple(Step(name=name) for name in STEPS[kind])
+        return cls(started_at=started_at, steps=steps, started_by=started_by, switch=switch)
 
 
 class Position(Contract):
@@ -213,15 +221,18 @@ class Operation(Contract):
     user_id: str
     """Whose it is; for authorisation. ``state.started_by`` is what may be shown."""
     tenant_ids: tuple[str, ...]
-    """First the tenant it belongs to (none: a login without one yet), then any other that it leads to."""
+    """First the tenant it belongs to (none yet: a login), then any other that it leads to."""
     state: OperationState
-    started_at: datetime
     closed_at: datetime | None = None
     position: Position
 
     @property
     def is_closed(self) -> bool:
         return self.closed_at is not None
+
+    @property
+    def started_at(self) -> datetime:
+        return self.state.started_at
 
 
 def operation_id(secret: bytes, kind: OperationKind, *, tenant_id: str, user_id: str, key: str | None) -> str:

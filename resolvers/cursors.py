@@ -1,0 +1,57 @@
+"""Cursors: where a state stands in its operation's life, or a row in a list, signed so that none can be forged."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+
+from contracts.errors import FieldError, InvalidCursor
+from contracts.operations import Position
+
+_SIGNATURE_BYTES = 12
+
+
+class Cursors:
+    """Writes and reads cursors under the edge's key, so that any replica reads what another wrote."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def write(self, operation_id: str, position: Position) -> str:
+        text = f"{position.revision}.{int(position.closed)}.{position.attempt}.{position.permille}"
+        return self.seal(operation_id, text)
+
+    def read(self, operation_id: str, cursor: str) -> Position:
+        """The position; InvalidCursor where the cursor is forged, mangled or of another operation."""
+        text = self.open(operation_id, cursor)
+        try:
+            revision, closed, attempt, permille = (int(part) for part in text.split("."))
+        except ValueError as error:
+            raise _invalid() from error
+        return Position(revision=revision, closed=bool(closed), attempt=attempt, permille=permille)
+
+    def seal(self, scope: str, text: str) -> str:
+        """``text`` with its signature, as URL-safe text. ``scope`` (what it belongs to) is signed too but not told."""
+        return base64.urlsafe_b64encode(self._sign(scope, text.encode()) + text.encode()).decode().rstrip("=")
+
+    def open(self, scope: str, cursor: str) -> str:
+        """The text again; InvalidCursor where the cursor was not sealed by us for this scope."""
+        try:
+            raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise _invalid() from error
+        signature, text = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
+        if not hmac.compare_digest(signature, self._sign(scope, text)):
+            raise _invalid()
+        return text.decode()
+
+    def _sign(self, scope: str, text: bytes) -> bytes:
+        return hmac.new(self._secret, b"cursor\0" + scope.encode() + b"\0" + text, hashlib.sha256).digest()[
+            :_SIGNATURE_BYTES
+        ]
+
+
+def _invalid() -> InvalidCursor:
+    return InvalidCursor(fields=(FieldError(path=("after",), message="This cursor is not one of ours."),))

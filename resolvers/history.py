@@ -1,0 +1,161 @@
+"""From what Temporal tells of a workflow (a description, a row of a list, history events) to the operation as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.common.v1 import Memo, SearchAttributes
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+from temporalio.common import SearchAttributeKey, TypedSearchAttributes
+from temporalio.converter import DataConverter, decode_typed_search_attributes
+
+from contracts.errors import OperationErrorCode, OperationNotFound
+from contracts.operations import (
+    ATTRIBUTE_TENANTS,
+    ATTRIBUTE_USER,
+    MEMO_STATE,
+    Operation,
+    OperationFailure,
+    OperationState,
+    OperationStatus,
+    Position,
+    kind_of,
+)
+
+USER = SearchAttributeKey.for_keyword(ATTRIBUTE_USER)
+TENANTS = SearchAttributeKey.for_keyword_list(ATTRIBUTE_TENANTS)
+
+_CLOSED_BY = {
+    WorkflowExecutionStatus.COMPLETED: OperationStatus.COMPLETED,
+    WorkflowExecutionStatus.FAILED: OperationStatus.FAILED,
+    WorkflowExecutionStatus.TERMINATED: OperationStatus.FAILED,
+    WorkflowExecutionStatus.CANCELED: OperationStatus.CANCELLED,
+    WorkflowExecutionStatus.TIMED_OUT: OperationStatus.TIMED_OUT,
+}
+_CLOSING_EVENTS = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: OperationStatus.COMPLETED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: OperationStatus.FAILED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: OperationStatus.FAILED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: OperationStatus.CANCELLED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: OperationStatus.TIMED_OUT,
+}
+
+
+async def operation_of(execution: WorkflowExecution, client: Client) -> Operation:
+    """The operation that a description or a row of a list shows; OperationNotFound where the workflow is none of ours."""
+    kind = kind_of(execution.id)
+    memo = execution.raw_info.memo
+    if kind is None or MEMO_STATE not in memo.fields:
+        raise OperationNotFound()
+    status = None if execution.status is None else _CLOSED_BY.get(execution.status)
+    return _join(
+        execution.id,
+        await _state_in(memo, client.data_converter),
+        execution.typed_search_attributes,
+        closed_as=status,
+        closed_at=execution.close_time if status else None,
+    )
+
+
+class History:
+    """Folds the events of one operation, in order, into the operation as it stands after the last of them."""
+
+    def __init__(self, operation_id: str, converter: DataConverter) -> None:
+        if kind_of(operation_id) is None:
+            raise OperationNotFound()
+        self._id = operation_id
+        self._converter = converter
+        self._state: OperationState | None = None
+        self._attributes = TypedSearchAttributes.empty
+        self._closed: tuple[OperationStatus, datetime] | None = None
+        self.next_run_id: str | None = None
+        """The run that goes on with it, where this one continued as new."""
+
+    async def fold(self, events: Iterable[HistoryEvent]) -> list[Operation]:
+        """Each state that the events bring, oldest first. A last word of the workflow is held back until it has closed."""
+        states: list[Operation] = []
+        for event in events:
+            if await self._apply(event) and self._state is not None:
+                operation = self._operation(self._state)
+                if operation.is_closed or not self._state.status.is_closed:
+                    states.append(operation)
+        return states
+
+    async def _apply(self, event: HistoryEvent) -> bool:
+        """Take the event in; True where it changes what clients see."""
+        if closed_as := _CLOSING_EVENTS.get(event.event_type):
+            self._closed = (closed_as, _moment(event.event_time))
+            return True
+        match event.event_type:
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+                started = event.workflow_execution_started_event_attributes
+                self._merge(started.search_attributes)
+                return await self._read(started.memo)
+            case EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED:
+                return await self._read(event.workflow_properties_modified_event_attributes.upserted_memo)
+            case EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES:
+                self._merge(event.upsert_workflow_search_attributes_event_attributes.search_attributes)
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+                self.next_run_id = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+        return False
+
+    async def _read(self, memo: Memo) -> bool:
+        if MEMO_STATE not in memo.fields:
+            return False
+        self._state = await _state_in(memo, self._converter)
+        return True
+
+    def _merge(self, attributes: SearchAttributes) -> None:
+        self._attributes = self._attributes.updated(*decode_typed_search_attributes(attributes))
+
+    def _operation(self, state: OperationState) -> Operation:
+        closed_as, closed_at = self._closed or (None, None)
+        return _join(self._id, state, self._attributes, closed_as=closed_as, closed_at=closed_at)
+
+
+def _join(
+    operation_id: str,
+    state: OperationState,
+    attributes: TypedSearchAttributes,
+    *,
+    closed_as: OperationStatus | None,
+    closed_at: datetime | None,
+) -> Operation:
+    kind = kind_of(operation_id)
+    assert kind is not None
+    if closed_as is not None and not state.status.is_closed:
+        state = _cut_short(state, closed_as)
+    return Operation(
+        id=operation_id,
+        kind=kind,
+        user_id=attributes.get(USER) or "",
+        tenant_ids=tuple(attributes.get(TENANTS) or ()),
+        state=state,
+        closed_at=closed_at,
+        position=Position(revision=state.revision, closed=closed_as is not None),
+    )
+
+
+def _cut_short(state: OperationState, closed_as: OperationStatus) -> OperationState:
+    """The state of a workflow that was ended from outside, by an administrator or its timeout, before its own last word."""
+    timed_out = closed_as is OperationStatus.TIMED_OUT
+    failure = OperationFailure(
+        code=OperationErrorCode.TIMEOUT_EXCEEDED if timed_out else OperationErrorCode.DATA_INCONSISTENCY,
+        message="It took too long and was ended." if timed_out else "It was ended from outside, with nothing undone.",
+        step=next((step.name for step in state.steps if step.started_at and not step.completed_at), None),
+    )
+    return state.model_copy(update={"status": closed_as, "failure": failure, "challenge": None})
+
+
+async def _state_in(memo: Memo, converter: DataConverter) -> OperationState:
+    (state,) = await converter.decode([memo.fields[MEMO_STATE]], [OperationState])
+    assert isinstance(state, OperationState)
+    return state
+
+
+def _moment(timestamp: Timestamp) -> datetime:
+    return timestamp.ToDatetime(tzinfo=UTC)

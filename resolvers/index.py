@@ -1,0 +1,120 @@
+"""Which operations a user has in a tenant, newest first, without asking Temporal's visibility each time.
+
+The index is a copy that may be lost: it is filled from one visibility scan and kept by every start. Temporal allows a namespace
+ten visibility requests a second and answers them late, so an operation that was just started is known here first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from redis.asyncio import Redis
+
+FRESH_SECONDS = 30.0
+"""How long one process trusts its own index, for it does not hear of starts elsewhere."""
+SHARED_FRESH_SECONDS = 600
+"""How long the shared index is trusted: every start is in it, so only what Temporal has dropped needs a new scan."""
+MOST = 2_000
+"""Operations kept a user and tenant; older ones are beyond the list."""
+
+
+class Row(NamedTuple):
+    """An operation's place in the list; greater is newer."""
+
+    started_at: float
+    operation_id: str
+
+
+class OperationIndex(Protocol):
+    async def add(self, user_id: str, tenant_id: str, row: Row) -> None:
+        """Enter one that was just started or just learned of."""
+
+    async def fill(self, user_id: str, tenant_id: str, rows: Iterable[Row]) -> None:
+        """Enter what a scan found; from now on the index answers for a while."""
+
+    async def rows(self, user_id: str, tenant_id: str) -> list[Row] | None:
+        """Newest first; None where a scan is due."""
+
+
+@dataclass
+class _Shelf:
+    rows: dict[str, float] = field(default_factory=dict)
+    fresh_until: float = 0.0
+
+
+class MemoryIndex:
+    """For one process: the last ten thousand users and tenants."""
+
+    def __init__(self, *, fresh_seconds: float = FRESH_SECONDS, shelves: int = 10_000) -> None:
+        self._fresh_seconds = fresh_seconds
+        self._most_shelves = shelves
+        self._shelves: OrderedDict[tuple[str, str], _Shelf] = OrderedDict()
+
+    async def add(self, user_id: str, tenant_id: str, row: Row) -> None:
+        self._enter(self._shelf(user_id, tenant_id), [row])
+
+    async def fill(self, user_id: str, tenant_id: str, rows: Iterable[Row]) -> None:
+        shelf = self._shelf(user_id, tenant_id)
+        self._enter(shelf, rows)
+        shelf.fresh_until = time.monotonic() + self._fresh_seconds
+
+    async def rows(self, user_id: str, tenant_id: str) -> list[Row] | None:
+        shelf = self._shelf(user_id, tenant_id)
+        if time.monotonic() >= shelf.fresh_until:
+            return None
+        return sorted((Row(at, operation_id) for operation_id, at in shelf.rows.items()), reverse=True)
+
+    def _shelf(self, user_id: str, tenant_id: str) -> _Shelf:
+        shelf = self._shelves.setdefault((user_id, tenant_id), _Shelf())
+        self._shelves.move_to_end((user_id, tenant_id))
+        if len(self._shelves) > self._most_shelves:
+            self._shelves.popitem(last=False)
+        return shelf
+
+    def _enter(self, shelf: _Shelf, rows: Iterable[Row]) -> None:
+        shelf.rows.update((row.operation_id, row.started_at) for row in rows)
+        for _, operation_id in sorted((at, name) for name, at in shelf.rows.items())[:-MOST]:
+            del shelf.rows[operation_id]
+
+
+class RedisIndex:
+    """For any number of processes: one sorted set a user and tenant, and a mark that says it was filled."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def add(self, user_id: str, tenant_id: str, row: Row) -> None:
+        await self._enter(_key(user_id, tenant_id), [row])
+
+    async def fill(self, user_id: str, tenant_id: str, rows: Iterable[Row]) -> None:
+        key = _key(user_id, tenant_id)
+        await self._enter(key, rows)
+        await self._redis.set(f"{key}:filled", 1, ex=SHARED_FRESH_SECONDS)
+
+    async def rows(self, user_id: str, tenant_id: str) -> list[Row] | None:
+        key = _key(user_id, tenant_id)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.exists(f"{key}:filled")
+            pipeline.zrange(key, 0, MOST - 1, desc=True, withscores=True)
+            filled, entries = await pipeline.execute()
+        if not filled:
+            return None
+        return sorted((Row(score, name.decode()) for name, score in entries), reverse=True)
+
+    async def _enter(self, key: str, rows: Iterable[Row]) -> None:
+        entries = {row.operation_id: row.started_at for row in rows}
+        if not entries:
+            return
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.zadd(key, entries)
+            pipeline.zremrangebyrank(key, 0, -MOST - 1)
+            pipeline.expire(key, SHARED_FRESH_SECONDS * 2)
+            await pipeline.execute()
+
+
+def _key(user_id: str, tenant_id: str) -> str:
+    return f"operations:{user_id}:{tenant_id}"

@@ -1,0 +1,89 @@
+"""Starting an operation: one workflow for one idempotency key, whoever asks and however often."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from pydantic import JsonValue
+from temporalio.client import Client
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from contracts.base import Contract
+from contracts.errors import IdempotencyKeyReused
+from contracts.operations import ATTRIBUTE_KIND, MEMO_INPUT, MEMO_STATE, Operation, OperationState, Position, kind_of
+from contracts.temporal import TaskQueue
+from resolvers.history import TENANTS, USER, operation_of
+
+RPC_SECONDS = timedelta(seconds=8)
+
+_KIND = SearchAttributeKey.for_keyword(ATTRIBUTE_KIND)
+
+Workflow = TypeVar("Workflow")
+Command = TypeVar("Command", bound=Contract)
+Result = TypeVar("Result", bound=Contract)
+
+
+class Starter:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def start(
+        self,
+        run: Callable[[Workflow, Command], Awaitable[Result]],
+        command: Command,
+        *,
+        operation_id: str,
+        state: OperationState,
+        user_id: str,
+        tenant_id: str | None,
+        asked: JsonValue,
+    ) -> Operation:
+        """The operation just started, or the one that this id has started before.
+
+        ``asked`` is what the client asked for: the same id with something else raises IdempotencyKeyReused.
+        """
+        kind = kind_of(operation_id)
+        assert kind is not None
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        tenants = [] if tenant_id is None else [SearchAttributePair(TENANTS, [tenant_id])]
+        try:
+            await self._client.start_workflow(
+                run,
+                command,
+                id=operation_id,
+                task_queue=TaskQueue.OPERATIONS,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                memo={MEMO_STATE: state.to_memo(), MEMO_INPUT: digest},
+                search_attributes=TypedSearchAttributes(
+                    [SearchAttributePair(_KIND, kind.value), SearchAttributePair(USER, user_id), *tenants]
+                ),
+                rpc_timeout=RPC_SECONDS,
+            )
+        except WorkflowAlreadyStartedError:
+            return await self._started_before(operation_id, digest)
+        return Operation(
+            id=operation_id,
+            kind=kind,
+            user_id=user_id,
+            tenant_ids=() if tenant_id is None else (tenant_id,),
+            state=state,
+            position=Position(revision=state.revision),
+        )
+
+    async def _started_before(self, operation_id: str, digest: str) -> Operation:
+        description = await self._client.get_workflow_handle(operation_id).describe(rpc_timeout=RPC_SECONDS)
+        if await description.memo_value(MEMO_INPUT, type_hint=str) != digest:
+            raise IdempotencyKeyReused()
+        return await operation_of(description, self._client)

@@ -1,0 +1,61 @@
+"""Switch the tenant that a user works in: a new session there, and the old one ended."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+from activities.auth.activities import Auth
+from activities.tenants.activities import Tenants
+from activities.users.activities import Users
+from contracts.auth import NewSession, SessionHandover
+from contracts.operations import OperationKind, TenantSwitched
+from contracts.tenants import AccessRequest, SwitchTenantCommand
+from contracts.users import TenantChange
+from workflows.call import call
+from workflows.operation import OperationRun
+
+
+@workflow.defn
+class SwitchTenant:
+    @workflow.run
+    async def run(self, command: SwitchTenantCommand) -> TenantSwitched:
+        user_id, tenant_id = command.user_id, command.to_tenant_id
+        access = AccessRequest(user_id=user_id, tenant_id=tenant_id)
+        async with OperationRun(OperationKind.TENANT_SWITCH) as operation:
+            async with operation.step("check_access"):
+                membership = await call(Tenants.check_access, access)
+
+            async with operation.step("note_session"):
+                old = await call(Auth.get_session, command.session_id)
+
+            async with operation.step("set_tenant"):
+                operation.undo(Users.restore_user_tenant, operation.key)
+                await call(
+                    Users.update_user_tenant, TenantChange(key=operation.key, user_id=user_id, tenant_id=tenant_id)
+                )
+
+            async with operation.step("create_session"):
+                operation.undo(Auth.rollback_session_creation, operation.key)
+                new = await call(
+                    Auth.create_session,
+                    NewSession(
+                        key=operation.key,
+                        user_id=user_id,
+                        tenant_id=tenant_id,
+                        role=membership.role,
+                        token_hash=command.token_hash,
+                    ),
+                )
+
+            async with operation.step("load_tenant"):
+                tenant = await call(Tenants.load_tenant_data, access)
+
+            async with operation.step("end_old_session"):
+                operation.undo(Auth.restore_previous_session, operation.key)
+                await call(
+                    Auth.hand_over_session,
+                    SessionHandover(key=operation.key, session_id=new.id, old_session_id=old.id),
+                )
+
+            operation.belongs_to(command.from_tenant_id, tenant.id)
+            return operation.complete(TenantSwitched(tenant_id=tenant.id, user_id=user_id, permissions=new.permissions))
