@@ -1,0 +1,60 @@
+"""``python -m worker DOMAIN``: the workers and endpoints of one domain, or of all, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import closing
+
+import structlog
+from pydantic import ValidationError
+
+from activities.auth.passwords import Passwords
+from contracts.cache import open_cache
+from contracts.calls import CallSigner
+from contracts.codec import KeyRing
+from contracts.temporal import connect, ensure_search_attributes
+from worker.database import database
+from worker.http import serve_services, services_app
+from worker.registry import PROCESSES, Parts, domains_of, routes_of
+from worker.settings import WorkerSettings
+from worker.signals import stop_on_signals
+from worker.workers import running_workers
+
+log = structlog.get_logger(__name__)
+
+
+async def run(process: str, settings: WorkerSettings) -> None:
+    stop = stop_on_signals()
+    keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    client = await connect(address=settings.temporal_address, namespace=settings.temporal_namespace, keys=keys)
+    await ensure_search_attributes(client)
+    with closing(Passwords()) as passwords:
+        async with database(settings.database_url.get_secret_value()), open_cache(redis_url) as cache:
+            signer = CallSigner(settings.service_key.get_secret_value().encode())
+            domains = domains_of(process, Parts(passwords=passwords, cache=cache, signer=signer))
+            async with running_workers(client, domains):
+                log.info("worker ready", process=process, port=settings.port)
+                await serve_services(
+                    services_app(routes_of(domains)), host=settings.host, port=settings.port, stop=stop
+                )
+    log.info("worker stopped", process=process)
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1 or arguments[0] not in PROCESSES:
+        print(f"usage: python -m worker {'|'.join(PROCESSES)}", file=sys.stderr)
+        return 2
+    try:
+        settings = WorkerSettings()
+    except ValidationError as error:
+        for each in error.errors(include_input=False, include_url=False):
+            print(f"{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}", file=sys.stderr)
+        return 2
+    asyncio.run(run(arguments[0], settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,41 @@
+"""The HTTP host of a process: its domains' endpoints and ``/healthz``, served until it is asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+log = structlog.get_logger(__name__)
+
+
+def services_app(routes: Sequence[Route]) -> Starlette:
+    """Trouble in an endpoint is logged whole and answered with an empty 500."""
+    return Starlette(
+        routes=[*routes, Route("/healthz", _healthz, methods=["GET"])], exception_handlers={Exception: _trouble}
+    )
+
+
+async def serve_services(app: Starlette, *, host: str, port: int, stop: asyncio.Event) -> None:
+    config = Config()
+    config.bind = [f"{host}:{port}"]
+    config.graceful_timeout = 5
+    config.accesslog = None
+    config.loglevel = "WARNING"
+    await serve(app, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+
+
+async def _healthz(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _trouble(request: Request, error: Exception) -> Response:
+    log.error("an endpoint ran into trouble", path=request.url.path, exc_info=error)
+    return Response(status_code=500)

@@ -1,0 +1,14 @@
+"""The sandbox that keeps workflows deterministic, and the modules that pass through it."""
+
+from __future__ import annotations
+
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+
+def workflow_runner() -> SandboxedWorkflowRunner:
+    """Contracts and activities pass through, or their classes would be others inside than outside."""
+    return SandboxedWorkflowRunner(
+        restrictions=SandboxRestrictions.default.with_passthrough_modules(
+            "contracts", "activities", "pydantic", "pydantic_core", "annotated_types", "joserfc", "cryptography"
+        )
+    )

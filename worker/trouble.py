@@ -1,0 +1,57 @@
+"""What kind of trouble an activity ran into: how often it is worth another try, and what a user may read of it."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+import asyncpg
+import httpx
+import redis.exceptions
+from tortoise.exceptions import DBConnectionError
+
+from contracts.errors import DeadlineExceeded, DomainError, ServiceUnavailable
+from workflows.options import EXTERNAL, NETWORK, TIMEOUT, Retry
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """``answer``: what the operation fails with once all tries are used up; None where nobody can say."""
+
+    retry: Retry
+    answer: DomainError | None
+
+    @property
+    def name(self) -> str:
+        return type(self.answer).__name__ if self.answer else "Trouble"
+
+    @property
+    def message(self) -> str:
+        return self.answer.message if self.answer else "Something went wrong here."
+
+
+_TIMEOUTS = (TimeoutError, httpx.TimeoutException, redis.exceptions.TimeoutError)
+_NETWORK = (
+    ConnectionError,
+    socket.gaierror,
+    httpx.TransportError,
+    redis.exceptions.ConnectionError,
+    asyncpg.PostgresConnectionError,
+    DBConnectionError,
+)
+_EXTERNAL = (httpx.HTTPStatusError, redis.exceptions.RedisError)
+
+
+def class_of(error: BaseException) -> Trouble:
+    """By the error or what caused it: libraries wrap. Unknown trouble is tried as network trouble is."""
+    silent = ServiceUnavailable("A service does not answer.")
+    each: BaseException | None = error
+    while each is not None:
+        if isinstance(each, _TIMEOUTS):
+            return Trouble(TIMEOUT, DeadlineExceeded("A service takes too long to answer."))
+        if isinstance(each, _NETWORK):
+            return Trouble(NETWORK, silent)
+        if isinstance(each, _EXTERNAL):
+            return Trouble(EXTERNAL, silent)
+        each = each.__cause__
+    return Trouble(NETWORK, None)

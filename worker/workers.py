@@ -1,0 +1,45 @@
+"""Temporal workers of this process: one for each task queue, stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from contracts.errors import DomainError
+from worker.interceptors import ErrorTranslation
+from worker.registry import Domain
+from worker.sandbox import workflow_runner
+
+GRACE = timedelta(seconds=5)
+"""How long an activity under way may go on once the process is asked to stop; another worker tries it again."""
+
+
+@asynccontextmanager
+async def running_workers(client: Client, domains: Iterable[Domain]) -> AsyncIterator[None]:
+    """Workers for all that have work; a worker that fails for good cancels the block and raises."""
+    workers = [_worker(client, domain) for domain in domains if domain.workflows or domain.activities]
+    async with AsyncExitStack() as stack:
+        for worker in workers:
+            await stack.enter_async_context(worker)
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(worker.shutdown() for worker in workers if worker.is_running))
+
+
+def _worker(client: Client, domain: Domain) -> Worker:
+    return Worker(
+        client,
+        task_queue=domain.queue,
+        workflows=domain.workflows,
+        activities=domain.activities,
+        workflow_runner=workflow_runner(),
+        interceptors=[ErrorTranslation()],
+        workflow_failure_exception_types=[DomainError],
+        graceful_shutdown_timeout=GRACE,
+    )
