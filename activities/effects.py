@@ -1,4 +1,4 @@
-"""The ledger that lets every step run twice and be undone once: each domain keeps one table of it, in its own transactions."""
+"""The ledger that lets every step run twice and be undone once: a table in each domain, written in its transactions."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pydantic import JsonValue
 from tortoise import fields
 from tortoise.exceptions import IntegrityError
 from tortoise.models import Model
-from tortoise.transactions import in_transaction
 
+from activities.transactions import in_one_transaction
 from contracts.errors import EffectUndone
 
 
 class Effect(Model):
     """One step's effect, by the key made of workflow id and step.
 
-    ``answer`` is what the step returned, told again to whoever tries it again. ``undone`` is set by the undo, also where
-    there was nothing to undo yet: a late try of the step then finds it and leaves things as they are.
+    ``answer`` is what the step returned, told again to whoever tries it again. ``undone`` is set by the undo, also
+    where there was nothing to undo yet: a late try of the step then finds it and leaves things as they are.
     """
 
     key = fields.CharField(max_length=200, primary_key=True)
@@ -34,35 +34,43 @@ async def once(ledger: type[Effect], key: str, act: Callable[[], Awaitable[JsonV
 
     Raises EffectUndone where the step was undone meanwhile.
     """
+
+    async def enter_and_act() -> JsonValue:
+        await ledger.create(key=key)  # first: another try of the same step waits here for this one's end
+        answer = await act()
+        await ledger.filter(key=key).update(answer=answer)
+        return answer
+
     try:
-        async with in_transaction():
-            entry = await ledger.get_or_none(key=key)
-            if entry is None:
-                answer = await act()
-                await ledger.create(key=key, answer=answer)
-                return answer
+        return await in_one_transaction(enter_and_act)
     except IntegrityError:
-        entry = await ledger.get_or_none(key=key)  # another try of the same step was quicker, or the failure is act's own
+        entry = await ledger.get_or_none(key=key)
         if entry is None:
-            raise
+            raise  # the failure is act's own
     if entry.undone:
         raise EffectUndone()
     return entry.answer
 
 
-async def undo(ledger: type[Effect], key: str, take_back: Callable[[JsonValue], Awaitable[None]]) -> None:
+async def undo(ledger: type[Effect], key: str, take_back: Callable[[JsonValue], Awaitable[None]]) -> JsonValue:
     """Take the step back in a transaction and mark it undone; harmless where it was never done or is undone already.
 
-    ``take_back`` is given the step's answer.
+    ``take_back`` is given the step's answer. Returns that answer, at every repetition too, for what has to follow the
+    commit; None where the step was never done.
     """
+
+    async def forestall() -> None:
+        await ledger.create(key=key, undone=True)
+
+    async def take_back_once() -> JsonValue:
+        entry = await ledger.select_for_update().get(key=key)
+        if not entry.undone:
+            await take_back(entry.answer)
+            await ledger.filter(key=key).update(undone=True)
+        return entry.answer
+
     try:
-        async with in_transaction():
-            entry = await ledger.select_for_update().get_or_none(key=key)
-            if entry is None:
-                await ledger.create(key=key, undone=True)
-            elif not entry.undone:
-                await take_back(entry.answer)
-                entry.undone = True
-                await entry.save(update_fields=["undone"])
-    except IntegrityError:
-        await undo(ledger, key, take_back)  # the step's own try entered it between our look and our entry
+        await in_one_transaction(forestall)
+    except IntegrityError:  # the step is in the ledger
+        return await in_one_transaction(take_back_once)
+    return None

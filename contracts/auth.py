@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -64,6 +65,31 @@ class Identity(Contract):
     mfa_method: MfaMethod | None = None
 
 
+class Redemption(Contract):
+    """A login redeems its reference. ``key`` makes the step idempotent."""
+
+    key: str
+    reference: str
+
+
+class TotpAttempt(Contract):
+    """A user gives a six-digit code (RFC 6238). ``key`` is another one for each try."""
+
+    key: str
+    user_id: str
+    code: str
+
+
+class NewAuthentication(Contract):
+    """How a new user will sign in. ``password_hash``: argon2id, PHC form, from the edge; ``totp_secret``: base 32."""
+
+    key: str
+    user_id: str
+    email: str
+    password_hash: str
+    totp_secret: str | None = None
+
+
 class LogInCommand(Contract):
     """Input of the workflow LogIn. ``token_hash``: lower-case hex SHA-256 of the session token."""
 
@@ -91,6 +117,24 @@ class SessionHandover(Contract):
     old_session_id: str | None = None
 
 
+class SignIn(Contract):
+    """Somebody signed in: note it and activate the session."""
+
+    key: str
+    session_id: str
+
+
+class SessionRef(Contract):
+    session_id: str
+
+
+class PermissionCheck(Contract):
+    """May whoever holds this session do all of these?"""
+
+    session_id: str
+    permissions: tuple[str, ...]
+
+
 class Session(Contract):
     """A session as the auth service knows it. ``permissions`` are those of the role, sorted."""
 
@@ -116,3 +160,8 @@ REVOKED = "revoked"
 def hot_session_key(token_hash: str) -> str:
     """Cache key of the edge's copy (a Session as JSON, or ``REVOKED``)."""
     return f"session:{token_hash}"
+
+
+def normal_email(email: str) -> str:
+    """The one way in which an address is written, so that nobody has two: trimmed, NFC, case folded."""
+    return unicodedata.normalize("NFC", email.strip().casefold())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+_ID = re.compile(r"([a-z]{3})_[0-9a-f]{32}")
 
 
 class Contract(BaseModel):
@@ -17,6 +20,18 @@ class Contract(BaseModel):
 def new_id(prefix: str) -> str:
     """A random id that names its type, for instance ``usr_8c2f...`` (prefix, underscore, 32 hex digits)."""
     return f"{prefix}_{uuid4().hex}"
+
+
+def is_id(text: str, prefix: str) -> bool:
+    """Could ``new_id(prefix)`` have made this? Ask before a client's words reach a database that may choke on them."""
+    match = _ID.fullmatch(text)
+    return match is not None and match[1] == prefix
+
+
+class Ids(Contract):
+    """Things asked for together."""
+
+    ids: tuple[str, ...] = Field(max_length=500)
 
 
 def utc_now() -> datetime:

@@ -43,6 +43,15 @@ class AccessRequest(Contract):
     tenant_id: str
 
 
+class Assignment(Contract):
+    """Make this user a member. ``key`` makes the step idempotent and names it to its undo."""
+
+    key: str
+    user_id: str
+    tenant_id: str
+    role: Role
+
+
 class SwitchTenantCommand(Contract):
     """Input of the workflow SwitchTenant. ``token_hash``: lower-case hex SHA-256 of the new session's token."""
 

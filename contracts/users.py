@@ -31,6 +31,17 @@ class TenantChange(Contract):
     tenant_id: str
 
 
+class NewUser(Contract):
+    """A user to create, who works in ``tenant_id`` first. ``key`` makes the step idempotent."""
+
+    key: str
+    user_id: str
+    email: str
+    name: str
+    mfa_enabled: bool
+    tenant_id: str
+
+
 class Theme(StrEnum):
     SYSTEM = "SYSTEM"
     LIGHT = "LIGHT"

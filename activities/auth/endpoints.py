@@ -1,0 +1,43 @@
+"""Signing in over HTTP, for what needs no workflow."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from activities.auth.service import AuthService
+from activities.calls import Nothing, endpoint, user_of
+from contracts.auth import (
+    Credentials,
+    PermissionCheck,
+    Session,
+    SessionLookup,
+    SessionRef,
+    VerifiedCredentials,
+)
+from contracts.calls import Caller, CallSigner
+
+
+def routes(service: AuthService, signer: CallSigner) -> list[Route]:
+    async def verify_credentials(_: Caller, credentials: Credentials) -> VerifiedCredentials:
+        return await service.verify_credentials(credentials)
+
+    async def get_current_session(_: Caller, lookup: SessionLookup) -> Session:
+        return await service.get_current_session(lookup)
+
+    async def list_sessions(caller: Caller, _: Nothing) -> list[Session]:
+        return await service.list_sessions(user_of(caller))
+
+    async def end_session(caller: Caller, session: SessionRef) -> None:
+        await service.end_session(user_of(caller), session.session_id)
+
+    async def check_permissions(caller: Caller, check: PermissionCheck) -> Session:
+        return await service.check_permissions(check, user_id=user_of(caller))
+
+    return [
+        endpoint("/auth/verify_credentials", signer, Credentials, verify_credentials),
+        endpoint("/auth/get_current_session", signer, SessionLookup, get_current_session),
+        endpoint("/auth/list_sessions", signer, Nothing, list_sessions),
+        endpoint("/auth/revoke_session", signer, SessionRef, end_session),
+        endpoint("/auth/end_session", signer, SessionRef, end_session),
+        endpoint("/auth/check_permissions", signer, PermissionCheck, check_permissions),
+    ]

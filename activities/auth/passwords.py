@@ -1,0 +1,53 @@
+"""Hashing passwords beside the event loop, in a few threads and with a bounded queue before them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import BoundedSemaphore
+from typing import TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
+
+from contracts.errors import RateLimited
+
+Outcome = TypeVar("Outcome")
+
+
+class Passwords:
+    """Argon2id with 19 MiB, two passes and one lane (OWASP's floor). ``waiting``: how many may queue for a thread."""
+
+    def __init__(self, threads: int = 2, waiting: int = 32) -> None:
+        self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+        self._decoy = self._hasher.hash(secrets.token_hex())
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="passwords")
+        self._places = BoundedSemaphore(threads + waiting)
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    async def hash(self, password: str) -> str:
+        """The hash in its PHC form. Raises RateLimited where too many wait."""
+        return await self._beside(lambda: self._hasher.hash(password))
+
+    async def verify(self, password_hash: str | None, password: str) -> bool:
+        """Is it the password? Without a hash to compare with, False after the same work. Raises RateLimited too."""
+        right = await self._beside(lambda: self._matches(password_hash or self._decoy, password))
+        return right and password_hash is not None
+
+    def _matches(self, password_hash: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(password_hash, password)
+        except VerifyMismatchError:
+            return False
+
+    async def _beside(self, work: Callable[[], Outcome]) -> Outcome:
+        if not self._places.acquire(blocking=False):
+            raise RateLimited(retry_after=1)
+        future = self._threads.submit(work)
+        # When the work ends, not when the caller stops waiting: a thread may still work for a caller who left.
+        future.add_done_callback(lambda _: self._places.release())
+        return await asyncio.wrap_future(future)

@@ -1,0 +1,88 @@
+"""What the domains' HTTP endpoints share: who calls, the contract in the body, the answer, and errors as records."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from structlog.contextvars import bound_contextvars
+
+from contracts.base import Contract
+from contracts.calls import Caller, CallSigner
+from contracts.errors import DomainError, FieldError, InvalidInput, NotSignedIn, to_record
+
+Body = TypeVar("Body", bound=Contract)
+Answer = Contract | Sequence[Contract] | None
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+class Nothing(Contract):
+    """The body of a call that says all by its path and its caller."""
+
+
+def endpoint(
+    path: str, signer: CallSigner, body: type[Body], handle: Callable[[Caller, Body], Awaitable[Answer]]
+) -> Route:
+    """``POST path`` with a contract as JSON, answered by a contract, a list of them or null.
+
+    A DomainError is answered with its status and an ErrorRecord; trouble rises to the host. Every call needs a valid
+    token; ``handle`` says by ``user_of`` whether it also needs somebody signed in.
+    """
+
+    async def answer(request: Request) -> Response:
+        try:
+            caller = signer.read(_token(request))
+            with bound_contextvars(request_id=caller.request_id):
+                return _json(200, _text(await handle(caller, _parse(body, await _read(request)))))
+        except DomainError as error:
+            return _json(error.http_status, to_record(error).model_dump_json())
+
+    return Route(path, answer, methods=["POST"])
+
+
+def user_of(caller: Caller) -> str:
+    """The id of the user who calls; NotSignedIn where nobody has signed in."""
+    if caller.user_id is None:
+        raise NotSignedIn()
+    return caller.user_id
+
+
+def _token(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+async def _read(request: Request) -> bytes:
+    received = bytearray()
+    async for chunk in request.stream():
+        received += chunk
+        if len(received) > MAX_BODY_BYTES:
+            raise InvalidInput(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    return bytes(received)
+
+
+def _parse(body: type[Body], text: bytes) -> Body:
+    try:
+        return body.model_validate_json(text)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)
+        raise InvalidInput(
+            fields=tuple(FieldError(path=tuple(map(str, each["loc"])), message=each["msg"]) for each in wrong)
+        ) from None  # the error quotes what was sent, which may be a password
+
+
+def _text(answer: Answer) -> str:
+    if answer is None:
+        return "null"
+    if isinstance(answer, Contract):
+        return answer.model_dump_json()
+    return f"[{','.join(each.model_dump_json() for each in answer)}]"
+
+
+def _json(status: int, text: str) -> Response:
+    return Response(text, status, media_type="application/json")

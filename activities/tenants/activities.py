@@ -1,0 +1,33 @@
+"""The steps that a workflow may ask of tenants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from temporalio import activity
+
+from contracts.tenants import AccessRequest, Assignment, Membership, Tenant
+
+if TYPE_CHECKING:
+    from activities.tenants.service import TenantsService
+
+
+class Tenants:
+    def __init__(self, service: TenantsService) -> None:
+        self._service = service
+
+    @activity.defn
+    async def check_access(self, request: AccessRequest) -> Membership:
+        return await self._service.check_access(request)
+
+    @activity.defn
+    async def load_tenant_data(self, request: AccessRequest) -> Tenant:
+        return await self._service.load_tenant_data(request)
+
+    @activity.defn
+    async def assign_user_to_tenant(self, assignment: Assignment) -> Membership:
+        return await self._service.assign_user_to_tenant(assignment)
+
+    @activity.defn
+    async def remove_user_from_tenant(self, key: str) -> None:
+        await self._service.remove_user_from_tenant(key)

@@ -1,0 +1,24 @@
+"""Tenants over HTTP, for what needs no workflow."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from activities.calls import Nothing, endpoint, user_of
+from activities.tenants.service import TenantsService
+from contracts.base import Ids
+from contracts.calls import Caller, CallSigner
+from contracts.tenants import Tenant
+
+
+def routes(service: TenantsService, signer: CallSigner) -> list[Route]:
+    async def get_tenants(caller: Caller, wanted: Ids) -> list[Tenant]:
+        return await service.get_tenants(user_of(caller), wanted.ids)
+
+    async def list_tenants(caller: Caller, _: Nothing) -> list[Tenant]:
+        return await service.list_tenants_of(user_of(caller))
+
+    return [
+        endpoint("/tenants/get_tenants", signer, Ids, get_tenants),
+        endpoint("/tenants/list_tenants", signer, Nothing, list_tenants),
+    ]

@@ -1,0 +1,162 @@
+"""The rules of users: whose profile who may see, what they prefer, and the tenant that each works in."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from activities.effects import once, undo
+from activities.users import models
+from contracts.auth import normal_email
+from contracts.base import Contract, is_id, utc_now
+from contracts.errors import EmailTaken, FieldError, InvalidInput, UserNotFound
+from contracts.users import HomeTenant, NewUser, Preferences, PreferencesPatch, TenantChange, User
+
+_LANGUAGE = re.compile(
+    r"[a-zA-Z]{2,3}(-[a-zA-Z]{4})?(-([a-zA-Z]{2}|[0-9]{3}))?(-([a-zA-Z0-9]{5,8}|[0-9][a-zA-Z0-9]{3}))*"
+)
+"""Language, script, region and variants of a tag (RFC 5646, 2.1), without extensions."""
+_LONGEST_LANGUAGE = 35
+_EMAIL = re.compile(r"[^@\s\0]{1,64}@[^@\s\0.]+(\.[^@\s\0.]+)+")
+_LONGEST_EMAIL = 254
+_LONGEST_NAME = 200
+
+
+class _Change(Contract):
+    """What the ledger keeps of a change of the tenant that a user works in."""
+
+    user_id: str
+    tenant_id: str
+    previous_tenant_id: str
+
+
+class UsersService:
+    """A profile is visible to its user, and to whoever works in a tenant that both belong to.
+
+    The tenant that a caller works in is the word of the session, and comes with the call.
+    """
+
+    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
+        self._timezones = frozenset(zoneinfo.available_timezones())
+
+    async def get_users(self, viewer_id: str, tenant_id: str | None, ids: Iterable[str]) -> list[User]:
+        """Those of them that the viewer may see, in the order asked for."""
+        wanted = [each for each in dict.fromkeys(ids) if is_id(each, "usr")]
+        members = models.Affiliation.filter(tenant_id=tenant_id or "", user_id__in=[viewer_id, *wanted])
+        colleagues = {row.user_id for row in await members}
+        visible = colleagues & set(wanted) if viewer_id in colleagues else set()
+        visible |= {viewer_id} & set(wanted)
+        rows = {row.id: row for row in await models.User.filter(id__in=visible)}
+        return [_user(rows[each]) for each in wanted if each in rows]
+
+    async def home_tenant(self, user_id: str) -> HomeTenant:
+        """Raises UserNotFound."""
+        row = await models.User.get_or_none(id=user_id if is_id(user_id, "usr") else "")
+        if row is None:
+            raise UserNotFound()
+        return HomeTenant(user_id=row.id, tenant_id=row.tenant_id)
+
+    async def update_user_tenant(self, change: TenantChange) -> HomeTenant:
+        """Raises UserNotFound."""
+
+        async def update() -> JsonValue:
+            row = await models.User.select_for_update().get_or_none(id=change.user_id)
+            if row is None:
+                raise UserNotFound()
+            await models.User.filter(id=row.id).update(tenant_id=change.tenant_id)
+            return _Change(user_id=row.id, tenant_id=change.tenant_id, previous_tenant_id=row.tenant_id).model_dump()
+
+        done = _Change.model_validate(await once(models.UsersEffect, change.key, update))
+        return HomeTenant(user_id=done.user_id, tenant_id=done.tenant_id)
+
+    async def restore_user_tenant(self, key: str) -> None:
+        """The tenant before the change, unless somebody has set another one since."""
+
+        async def restore(answer: JsonValue) -> None:
+            done = _Change.model_validate(answer)
+            unchanged = models.User.filter(id=done.user_id, tenant_id=done.tenant_id)
+            await unchanged.update(tenant_id=done.previous_tenant_id)
+
+        await undo(models.UsersEffect, key, restore)
+
+    async def get_preferences(self, user_id: str) -> Preferences:
+        row = await models.Preferences.get_or_none(user_id=user_id)
+        return Preferences() if row is None else _preferences(row)
+
+    async def update_preferences(self, user_id: str, patch: PreferencesPatch) -> Preferences:
+        """Set what the patch names. Raises InvalidInput with the path of each field that is wrong."""
+        self._check(patch)
+        changed = patch.model_dump(exclude_none=True)
+        if changed:
+            row = models.Preferences(user_id=user_id, **Preferences(**changed).model_dump())
+            await models.Preferences.bulk_create([row], on_conflict=["user_id"], update_fields=list(changed))
+        return await self.get_preferences(user_id)
+
+    async def create_user(self, new: NewUser) -> User:
+        """A user who belongs to the tenant and works in it. Raises InvalidInput, EmailTaken."""
+        email, name = normal_email(new.email), new.name.strip()
+        _check_profile(email, name)
+
+        async def create() -> JsonValue:
+            if await models.User.exists(email=email):
+                raise EmailTaken()
+            row = await models.User.create(
+                id=new.user_id,
+                email=email,
+                name=name,
+                mfa_enabled=new.mfa_enabled,
+                tenant_id=new.tenant_id,
+                created_at=self._clock(),
+            )
+            await models.Affiliation.create(user_id=row.id, tenant_id=new.tenant_id)
+            return _user(row).model_dump(mode="json")
+
+        return User.model_validate(await once(models.UsersEffect, new.key, create))
+
+    async def delete_user(self, key: str) -> None:
+        async def delete(answer: JsonValue) -> None:
+            user_id = User.model_validate(answer).id
+            await models.Preferences.filter(user_id=user_id).delete()
+            await models.Affiliation.filter(user_id=user_id).delete()
+            await models.User.filter(id=user_id).delete()
+
+        await undo(models.UsersEffect, key, delete)
+
+    def _check(self, patch: PreferencesPatch) -> None:
+        wrong = []
+        if patch.language is not None and not (
+            len(patch.language) <= _LONGEST_LANGUAGE and _LANGUAGE.fullmatch(patch.language)
+        ):
+            wrong.append(FieldError(path=("language",), message='Give a language tag such as "en" or "de-AT".'))
+        if patch.timezone is not None and patch.timezone not in self._timezones:
+            wrong.append(FieldError(path=("timezone",), message='Give a time zone such as "Europe/Vienna".'))
+        if wrong:
+            raise InvalidInput(fields=tuple(wrong))
+
+
+def _check_profile(email: str, name: str) -> None:
+    wrong = []
+    if not (len(email) <= _LONGEST_EMAIL and _EMAIL.fullmatch(email)):
+        wrong.append(FieldError(path=("email",), message="Give an e-mail address."))
+    if not (0 < len(name) <= _LONGEST_NAME and name.isprintable()):
+        wrong.append(FieldError(path=("name",), message=f"Give a name of at most {_LONGEST_NAME} characters."))
+    if wrong:
+        raise InvalidInput(fields=tuple(wrong))
+
+
+def _user(row: models.User) -> User:
+    return User(id=row.id, email=row.email, name=row.name, mfa_enabled=row.mfa_enabled, created_at=row.created_at)
+
+
+def _preferences(row: models.Preferences) -> Preferences:
+    return Preferences(
+        language=row.language,
+        timezone=row.timezone,
+        theme=row.theme,
+        email_notifications=row.email_notifications,
+    )

@@ -1,0 +1,50 @@
+"""The database of a worker process: one Tortoise app and one line of migrations for each domain, on one connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tortoise.config import AppConfig, DBUrlConfig, TortoiseConfig
+from tortoise.context import TortoiseContext
+from tortoise.migrations import api
+
+DOMAINS = ("auth", "users", "tenants")
+"""The domains that have tables."""
+
+
+def configuration(url: str) -> TortoiseConfig:
+    """Tortoise's configuration for ``sqlite://FILE`` or ``postgres://...``."""
+    return TortoiseConfig(
+        connections={"default": DBUrlConfig(url)},
+        apps={
+            domain: AppConfig(
+                models=[f"activities.{domain}.models"],
+                default_connection="default",
+                migrations=f"activities.{domain}.migrations",
+            )
+            for domain in DOMAINS
+        },
+    )
+
+
+@asynccontextmanager
+async def database(url: str) -> AsyncIterator[None]:
+    """Open the database for the whole process: activities, requests and whatever else runs while this is entered.
+
+    Tortoise finds it by its global fallback, since requests and activities do not inherit the context of whoever
+    started them. So a process has one at a time.
+    """
+    context = TortoiseContext()
+    with context:  # while it is set up; whoever opened the database needs no context of their own afterwards
+        await context.init(configuration(url), _enable_global_fallback=True)
+    try:
+        yield
+    finally:
+        await context.close_connections()
+
+
+async def migrate(url: str) -> None:
+    """Bring every domain's tables to the newest state; harmless where they are."""
+    async with TortoiseContext():
+        await api.migrate(config=configuration(url))

@@ -1,0 +1,58 @@
+"""Demo data: two tenants and three users to try everything with. Never for production."""
+
+from __future__ import annotations
+
+from activities.auth import models as auth
+from activities.auth.passwords import Passwords
+from activities.tenants import models as tenants
+from activities.transactions import in_one_transaction
+from activities.users import models as users
+from contracts.auth import Role
+from contracts.base import new_id, utc_now
+from contracts.tenants import SubscriptionTier
+
+PASSWORD = "adx-demo-password"  # noqa: S105 - it is printed for everybody to use
+TOTP_SECRET = "JBSWY3DPEHPK3PXP"  # noqa: S105 - likewise
+
+
+async def fill_with_demo_data(passwords: Passwords) -> bool:
+    """Write the demo data into an empty database, all or nothing; False where it holds users or tenants already."""
+    password_hash = await passwords.hash(PASSWORD)
+
+    async def fill() -> bool:
+        if await users.User.exists() or await tenants.Tenant.exists():
+            return False
+        acme = await _tenant("Acme", SubscriptionTier.PROFESSIONAL, dashboards=True, audit_log=False)
+        globex = await _tenant("Globex", SubscriptionTier.ENTERPRISE, dashboards=True, audit_log=True)
+        await _user("Ada Lovelace", "ada", password_hash, {acme: Role.ADMIN, globex: Role.ADMIN})
+        await _user("Grace Hopper", "grace", password_hash, {acme: Role.MEMBER})
+        await _user("Alan Turing", "alan", password_hash, {globex: Role.MEMBER}, totp_secret=TOTP_SECRET)
+        return True
+
+    return await in_one_transaction(fill)
+
+
+async def _tenant(name: str, tier: SubscriptionTier, **flags: bool) -> str:
+    row = await tenants.Tenant.create(id=new_id("ten"), name=name, slug=name.lower(), subscription_tier=tier)
+    for flag, enabled in flags.items():
+        await tenants.FeatureFlag.create(tenant_id=row.id, name=flag, enabled=enabled)
+    return row.id
+
+
+async def _user(
+    name: str, account: str, password_hash: str, roles: dict[str, Role], totp_secret: str | None = None
+) -> None:
+    """A user with a role in each tenant, who works in the first of them."""
+    user_id, email = new_id("usr"), f"{account}@example.com"
+    await users.User.create(
+        id=user_id,
+        email=email,
+        name=name,
+        mfa_enabled=totp_secret is not None,
+        tenant_id=next(iter(roles)),
+        created_at=utc_now(),
+    )
+    await auth.Credential.create(user_id=user_id, email=email, password_hash=password_hash, totp_secret=totp_secret)
+    for tenant_id, role in roles.items():
+        await users.Affiliation.create(user_id=user_id, tenant_id=tenant_id)
+        await tenants.Membership.create(user_id=user_id, tenant_id=tenant_id, role=role)
