@@ -1,4 +1,4 @@
-"""The short-lived signed token that each call from the gateway to a service carries: who asks, where, and what they may."""
+"""The short-lived signed token that each call to a service carries: who asks, where, and what they may."""
 
 from __future__ import annotations
 
@@ -35,7 +35,11 @@ class CallSigner:
         )
 
     def sign(self, caller: Caller) -> str:
-        claims = {"aud": _AUDIENCE, "exp": int(time.time()) + LIFETIME_SECONDS, "caller": caller.model_dump(mode="json")}
+        claims = {
+            "aud": _AUDIENCE,
+            "exp": int(time.time()) + LIFETIME_SECONDS,
+            "caller": caller.model_dump(mode="json"),
+        }
         return jwt.encode({"alg": "HS256"}, claims, self._key)
 
     def read(self, token: str) -> Caller:

@@ -1,4 +1,4 @@
-"""Encryption of what Temporal stores: AES-256-GCM under a key that is named in each payload, so that keys can rotate."""
+"""Encryption of what Temporal stores: AES-256-GCM under a key named in each payload, so that keys can rotate."""
 
 from __future__ import annotations
 

@@ -13,14 +13,15 @@ DomainError                      code                    operation code
 │   ├── UserNotFound  TenantNotFound  FileNotFound  UploadNotFound  WorkspaceNotFound
 │   └── SessionNotFound  OperationNotFound
 ├── Conflict                     CONFLICT                VALIDATION_FAILED
-│   ├── IdempotencyKeyReused  EmailTaken  OperationNotRetryable
+│   ├── IdempotencyKeyReused  EmailTaken  OperationNotRetryable  UploadCompleted
+│   ├── BytesDamaged             CONFLICT                DATA_INCONSISTENCY
 │   └── EffectUndone             (a late try of a step that was undone meanwhile)
 ├── RateLimited                  RATE_LIMITED            EXTERNAL_SERVICE_UNAVAILABLE
 ├── ServiceUnavailable           UPSTREAM_UNAVAILABLE    EXTERNAL_SERVICE_UNAVAILABLE
 └── DeadlineExceeded             TIMEOUT                 TIMEOUT_EXCEEDED
 
-A DomainError is final, typed and shown to the client. Whatever else is raised is trouble: it rises, Temporal retries it, the
-edge hides it and the log keeps it.
+A DomainError is final, typed and shown to the client. Whatever else is raised is trouble: it rises, Temporal retries
+it, the edge hides it and the log keeps it.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class DomainError(Exception):
     """An answer: final, typed and fit to be shown. Raise a subclass that names the fact.
 
     The facts beside the message are the same few for the whole tree, so that any error crosses any border unchanged:
-    ``fields`` (which input is wrong), ``attempts_left`` (tries), ``retry_after`` (seconds), ``service`` (who did not answer).
+    ``fields`` (which input is wrong), ``attempts_left`` (tries), ``retry_after`` (seconds), ``service`` (who).
     """
 
     code: ClassVar[ErrorCode]
@@ -204,6 +205,16 @@ class EmailTaken(Conflict):
 
 class OperationNotRetryable(Conflict):
     default_message = "Only a failed operation can be started again, and a login only by signing in."
+
+
+class UploadCompleted(Conflict):
+    default_message = "A file is being made, or was made, of this upload already."
+
+
+class BytesDamaged(Conflict):
+    operation_code = OperationErrorCode.DATA_INCONSISTENCY
+    default_message = "The stored bytes are not those that were uploaded."
+    user_recoverable = False
 
 
 class EffectUndone(Conflict):

@@ -1,7 +1,7 @@
 """Operations: their kinds and states, and the memo and search attributes that carry them on a workflow.
 
 Temporal is the truth: the workflow writes its ``OperationState`` into its memo at each change, so that one describe, one
-history event or one row of a list holds the whole state. Who, where and of what kind are search attributes: ids only.
+history event or one row of a list holds the whole state. Who, where and what kind are search attributes, ids only.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from contracts.errors import FieldError, OperationErrorCode
 MEMO_STATE = "state"
 """Memo key of the ``OperationState``."""
 MEMO_INPUT = "input"
-"""Memo key of the digest of the client's input: the same idempotency key with another digest is a conflict."""
+"""Memo key of the digest of the client's input: the same idempotency key with another one is a conflict."""
 ATTRIBUTE_KIND = "AdxKind"
 ATTRIBUTE_USER = "AdxUser"
 ATTRIBUTE_TENANTS = "AdxTenants"
-"""Search attributes: Keyword, Keyword and KeywordList (first the tenant it belongs to, then any other that it leads to)."""
+"""Search attributes: Keyword, Keyword and KeywordList (the tenant it belongs to, then any other it leads to)."""
 
 
 class OperationKind(StrEnum):
@@ -97,7 +97,7 @@ class StepStatus(StrEnum):
 
 
 class Step(Contract):
-    """One step as clients see it. ``attempt`` is 0 before it begins; ``fraction`` is 0 to 1, where the step reports it."""
+    """One step as clients see it. ``attempt``: 0 before it begins; ``fraction``: 0 to 1, where the step reports it."""
 
     name: str
     status: StepStatus = StepStatus.PENDING
@@ -108,6 +108,12 @@ class Step(Contract):
     last_error: str | None = None
     next_attempt_at: datetime | None = None
     detail: JsonValue = None
+
+
+class StepHeartbeat(Contract):
+    """The one detail of an activity's heartbeat: the part of the step that is done, 0 to 1. A subclass may say more."""
+
+    fraction: float = 0.0
 
 
 class OperationFailure(Contract):
@@ -165,7 +171,7 @@ OperationResult = Annotated[
 
 
 class OperationState(Contract):
-    """What the workflow itself knows and writes into its memo, under 2 KiB. ``revision`` grows with each writing."""
+    """What the workflow knows and writes into its memo, under 2 KiB. ``revision`` grows with each writing."""
 
     revision: int = 0
     started_at: datetime
@@ -200,8 +206,8 @@ class OperationState(Contract):
 class Position(Contract):
     """Where a state stands in an operation's life; later states have greater positions, compared field by field.
 
-    The workflow's own revision comes first. Within one revision only Temporal itself moves: tries of the step under way, the
-    part done of it in thousandths, and at last the close.
+    The workflow's own revision comes first. Within one revision only Temporal itself moves: tries of the step under way,
+    the part done of it in thousandths, and at last the close.
     """
 
     revision: int
@@ -214,7 +220,7 @@ class Position(Contract):
 
 
 class Operation(Contract):
-    """An operation as it stands: the state of its workflow joined with what Temporal knows of it. What resolvers return."""
+    """An operation as it stands: its workflow's state joined with what Temporal knows. What resolvers return."""
 
     id: str
     kind: OperationKind
@@ -236,7 +242,7 @@ class Operation(Contract):
 
 
 def operation_id(secret: bytes, kind: OperationKind, *, tenant_id: str, user_id: str, key: str | None) -> str:
-    """The workflow id: the kind in clear, then 32 hex digits that nobody can guess and that tell nothing of anybody.
+    """The workflow id: the kind in clear, then 32 hex digits that nobody can guess and that tell of nobody.
 
     With a key the same four give the same id for ever (HMAC-SHA256, RFC 2104); without one the id is random.
     """

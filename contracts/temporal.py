@@ -52,8 +52,8 @@ def data_converter(keys: KeyRing | None) -> DataConverter:
 async def connect(
     *, address: str | None, namespace: str | None, keys: KeyRing | None, interceptors: Sequence[Interceptor] = ()
 ) -> Client:
-    """A client for this process. What is None comes from the SDK's standard variables (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE,
-    TEMPORAL_API_KEY, TEMPORAL_TLS_...) or its profile file.
+    """A client for this process. What is None comes from the SDK's standard variables (TEMPORAL_ADDRESS,
+    TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS_...) or its profile file.
 
     Raises RuntimeError where Temporal does not answer.
     """
@@ -84,7 +84,9 @@ async def ensure_search_attributes(client: Client, *, deadline_seconds: float = 
             await asyncio.sleep(0.1)
 
 
-async def _missing(client: Client, wanted: dict[str, IndexedValueType.ValueType]) -> dict[str, IndexedValueType.ValueType]:
+async def _missing(
+    client: Client, wanted: dict[str, IndexedValueType.ValueType]
+) -> dict[str, IndexedValueType.ValueType]:
     listing = await client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=client.namespace)
     )

@@ -1,4 +1,4 @@
-"""From what Temporal tells of a workflow (a description, a row of a list, history events) to the operation as it stands."""
+"""From what Temporal tells of a workflow (description, row of a list, history) to the operation as it stands."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _CLOSING_EVENTS = {
 
 
 async def operation_of(execution: WorkflowExecution, client: Client) -> Operation:
-    """The operation that a description or a row of a list shows; OperationNotFound where the workflow is none of ours."""
+    """The operation that a description or a row of a list shows; OperationNotFound where it is none of ours."""
     kind = kind_of(execution.id)
     memo = execution.raw_info.memo
     if kind is None or MEMO_STATE not in memo.fields:
@@ -76,7 +76,7 @@ class History:
         """The run that goes on with it, where this one continued as new."""
 
     async def fold(self, events: Iterable[HistoryEvent]) -> list[Operation]:
-        """Each state that the events bring, oldest first. A last word of the workflow is held back until it has closed."""
+        """Each state that the events bring, oldest first. The workflow's last word is held back until it has closed."""
         states: list[Operation] = []
         for event in events:
             if await self._apply(event) and self._state is not None:
@@ -141,7 +141,7 @@ def _join(
 
 
 def _cut_short(state: OperationState, closed_as: OperationStatus) -> OperationState:
-    """The state of a workflow that was ended from outside, by an administrator or its timeout, before its own last word."""
+    """The state of a workflow that an administrator or its timeout ended before its own last word."""
     timed_out = closed_as is OperationStatus.TIMED_OUT
     failure = OperationFailure(
         code=OperationErrorCode.TIMEOUT_EXCEEDED if timed_out else OperationErrorCode.DATA_INCONSISTENCY,

@@ -1,7 +1,8 @@
 """Which operations a user has in a tenant, newest first, without asking Temporal's visibility each time.
 
-The index is a copy that may be lost: it is filled from one visibility scan and kept by every start. Temporal allows a namespace
-ten visibility requests a second and answers them late, so an operation that was just started is known here first.
+The index is a copy that may be lost: it is filled from one visibility scan and kept by every start. Temporal allows a
+namespace ten visibility requests a second and answers them late, so an operation that was just started is known here
+first.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class OperationPage(NamedTuple):
 
 
 class Listing:
-    """Lists from the index, scanning Temporal's visibility only where the index is cold; closed states are kept, for they stay."""
+    """Lists from the index, scanning Temporal's visibility only where that is cold; closed states are kept."""
 
     def __init__(self, client: Client, index: OperationIndex, cursors: Cursors) -> None:
         self._client = client
@@ -74,7 +74,7 @@ class Listing:
         return rows
 
     async def _scan(self, viewer: Session) -> list[Row]:
-        """What Temporal lists of the viewer in this tenant; the ids in the query are our own, so nothing need be quoted."""
+        """What Temporal lists of the viewer in this tenant; the ids in the query are our own: nothing to quote."""
         query = f"{ATTRIBUTE_USER} = '{viewer.user_id}' AND {ATTRIBUTE_TENANTS} = '{viewer.tenant_id}'"
         rows: list[Row] = []
         async for execution in self._client.list_workflows(query, limit=MOST, rpc_timeout=RPC_SECONDS):

@@ -83,7 +83,7 @@ class Operations:
         return await self._switch(viewer, tenant_id, key=key, asked={"tenant": tenant_id}, wait_seconds=wait_seconds)
 
     async def get(self, viewer: Session | None, operation_id: str) -> Operation:
-        """OperationNotFound unless the viewer started it or administers its tenant; a login is open to who holds its id."""
+        """OperationNotFound unless the viewer started it or administers its tenant; a login is open to any holder."""
         return _visible(viewer, await self._describe(operation_id))
 
     async def follow(

@@ -54,9 +54,9 @@ class ProgressHub:
     ) -> AsyncGenerator[Operation]:
         """The operation as it stands, unless ``after`` is its position, then each newer state, to its close.
 
-        A subscriber that is slow gets the newest state, not a queue of old ones. ``admit`` is shown the first state and raises
-        where this subscriber may not see it. Raises OperationNotFound, and ServiceUnavailable where Temporal does not tell a
-        first state within ten seconds.
+        A subscriber that is slow gets the newest state, not a queue of old ones. ``admit`` is shown the first state and
+        raises where this subscriber may not see it. Raises OperationNotFound, and ServiceUnavailable where Temporal
+        does not tell a first state within ten seconds.
         """
         watcher = self._join(operation_id)
         try:

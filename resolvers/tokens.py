@@ -1,4 +1,4 @@
-"""The session token of an operation that makes a session: derived, so that nobody need store it and a lost answer loses nothing."""
+"""The token of the session that an operation makes: derived, so that none is stored and a lost answer loses none."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 
 import structlog
 from pydantic import ValidationError
@@ -16,6 +16,7 @@ from contracts.codec import KeyRing
 from contracts.temporal import connect, ensure_search_attributes
 from worker.database import database
 from worker.http import serve_services, services_app
+from worker.logs import configure_logs
 from worker.registry import PROCESSES, Parts, domains_of, routes_of
 from worker.settings import WorkerSettings
 from worker.signals import stop_on_signals
@@ -25,20 +26,20 @@ log = structlog.get_logger(__name__)
 
 
 async def run(process: str, settings: WorkerSettings) -> None:
-    stop = stop_on_signals()
     keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    signer = CallSigner(settings.service_key.get_secret_value().encode())
     client = await connect(address=settings.temporal_address, namespace=settings.temporal_namespace, keys=keys)
     await ensure_search_attributes(client)
-    with closing(Passwords()) as passwords:
-        async with database(settings.database_url.get_secret_value()), open_cache(redis_url) as cache:
-            signer = CallSigner(settings.service_key.get_secret_value().encode())
-            domains = domains_of(process, Parts(passwords=passwords, cache=cache, signer=signer))
-            async with running_workers(client, domains):
-                log.info("worker ready", process=process, port=settings.port)
-                await serve_services(
-                    services_app(routes_of(domains)), host=settings.host, port=settings.port, stop=stop
-                )
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        passwords = stack.enter_context(closing(Passwords()))
+        await stack.enter_async_context(database(settings.database_url.get_secret_value()))
+        cache = await stack.enter_async_context(open_cache(redis_url))
+        domains = domains_of(process, Parts(passwords=passwords, cache=cache, signer=signer))
+        await stack.enter_async_context(running_workers(client, domains))
+        log.info("worker ready", process=process, port=settings.port)
+        await serve_services(services_app(routes_of(domains)), host=settings.host, port=settings.port, stop=stop)
     log.info("worker stopped", process=process)
 
 
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in PROCESSES:
         print(f"usage: python -m worker {'|'.join(PROCESSES)}", file=sys.stderr)
         return 2
+    configure_logs()
     try:
         settings = WorkerSettings()
     except ValidationError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -21,7 +20,6 @@ from temporalio.worker import (
 
 from contracts.errors import DomainError, to_record
 from worker.trouble import class_of
-from workflows.options import EXTERNAL
 
 Outcome = TypeVar("Outcome")
 
@@ -80,33 +78,19 @@ def as_answer(error: DomainError) -> ApplicationError:
 
 
 def _as_trouble(error: Exception) -> ApplicationError:
-    """Safe words for whoever reads the operation; the raw ones go to the log only."""
+    """Safe words for whoever reads the operation, raw ones for the log. Its type says how often to try again."""
     info = activity.info()
     trouble = class_of(error)
-    tries = max(trouble.retry.tries, _tries_of_an_undo(info))
     log.warning(
         "an activity ran into trouble",
         activity=info.activity_type,
         workflow=info.workflow_id,
         attempt=info.attempt,
-        tries=tries,
+        trouble=trouble.retry.name,
         exc_info=error,
     )
     return ApplicationError(
         trouble.message,
         *([] if trouble.answer is None else [to_record(trouble.answer)]),
-        type=trouble.name,
-        non_retryable=info.attempt >= tries,
-        next_retry_delay=min(trouble.retry.delay(info.attempt), _longest_delay(info)),
+        type=trouble.retry.name,
     )
-
-
-def _tries_of_an_undo(info: activity.Info) -> int:
-    """What a call asks for that is to be tried harder than any class of trouble; 0 for the others."""
-    wanted = info.retry_policy.maximum_attempts if info.retry_policy else 0
-    return wanted if wanted > EXTERNAL.tries else 0
-
-
-def _longest_delay(info: activity.Info) -> timedelta:
-    longest = info.retry_policy.maximum_interval if info.retry_policy else None
-    return longest or timedelta.max

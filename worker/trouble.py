@@ -22,10 +22,6 @@ class Trouble:
     answer: DomainError | None
 
     @property
-    def name(self) -> str:
-        return type(self.answer).__name__ if self.answer else "Trouble"
-
-    @property
     def message(self) -> str:
         return self.answer.message if self.answer else "Something went wrong here."
 

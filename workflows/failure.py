@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from contracts.errors import (
     DeadlineExceeded,
@@ -15,13 +16,16 @@ from contracts.errors import (
     from_record,
 )
 from contracts.operations import OperationFailure, OperationStatus
+from workflows.options import NETWORK, TIMEOUT, TROUBLE, Retry
+
+_UNKNOWN = "A step failed; try again."
 
 
 def is_ending(error: BaseException) -> bool:
     """Whether the error ends the workflow, by failure or by a client's cancellation.
 
-    Any other only fails a workflow task, which Temporal tries again, or is the worker evicting the workflow from its cache: to
-    undo then would undo live work.
+    Any other only fails a workflow task, which Temporal tries again, or is the worker evicting the workflow from its
+    cache: to undo then would undo live work.
     """
     if isinstance(error, asyncio.CancelledError):
         return workflow.cancellation_reason() is not None
@@ -44,9 +48,7 @@ def describe(error: BaseException, step: str | None) -> OperationFailure:
         )
     domain_error = _domain_error(error)
     if domain_error is None:
-        return OperationFailure(
-            code=OperationErrorCode.ACTIVITY_FAILED, message="A step failed; try again.", step=step, retryable=True
-        )
+        return OperationFailure(code=OperationErrorCode.ACTIVITY_FAILED, message=_UNKNOWN, step=step, retryable=True)
     return OperationFailure(
         code=domain_error.operation_code,
         message=domain_error.message,
@@ -57,12 +59,33 @@ def describe(error: BaseException, step: str | None) -> OperationFailure:
     )
 
 
+def retry_of(error: ActivityError) -> Retry | None:
+    """How often this trouble is tried; None where it is final: an answer, or a cancellation."""
+    cause = error.cause
+    if isinstance(cause, ActivityTimeoutError):
+        return TIMEOUT
+    if isinstance(cause, ApplicationError) and not cause.non_retryable:
+        return TROUBLE.get(cause.type or "", NETWORK)
+    return None
+
+
+def is_answer(error: ActivityError, kind: type[DomainError]) -> bool:
+    """Whether the activity answered with this error."""
+    return isinstance(_domain_error(error), kind)
+
+
+def words(error: BaseException) -> str:
+    """The error in words for a user."""
+    domain_error = _domain_error(error)
+    return _UNKNOWN if domain_error is None else domain_error.message
+
+
 def _domain_error(error: BaseException) -> DomainError | None:
     """The answer behind the error; None where it is mere trouble."""
     if isinstance(error, DomainError):
         return error
     cause = error.cause if isinstance(error, ActivityError) else error
-    if isinstance(cause, TimeoutError):
+    if isinstance(cause, ActivityTimeoutError):
         return DeadlineExceeded("A step took too long; try again.")
     if isinstance(cause, ApplicationError) and cause.details:
         try:

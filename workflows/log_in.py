@@ -10,31 +10,38 @@ from activities.users.activities import Users
 from contracts.auth import LogInCommand, NewSession, Redemption, SignIn
 from contracts.operations import LoggedIn, OperationKind
 from contracts.tenants import AccessRequest
-from workflows.call import call
+from workflows.mfa import MfaCheck
 from workflows.operation import OperationRun
 
 
 @workflow.defn
 class LogIn:
+    def __init__(self) -> None:
+        self._mfa = MfaCheck()
+
     @workflow.run
     async def run(self, command: LogInCommand) -> LoggedIn:
         async with OperationRun(OperationKind.LOGIN) as operation:
             async with operation.step("verify_credentials"):
-                identity = await call(
+                identity = await operation.call(
                     Auth.verify_credentials, Redemption(key=operation.key, reference=command.reference)
                 )
-                operation.identified(identity.user_id)
 
-            operation.skip("check_mfa")
+            if identity.mfa_method is None:
+                operation.skip("check_mfa")
+            else:
+                async with operation.step("check_mfa"):
+                    await self._mfa.passed(operation, identity)
+            operation.identified(identity.user_id)
 
             async with operation.step("create_session"):
-                tenant_id = command.tenant_id or (await call(Users.home_tenant, identity.user_id)).tenant_id
-                membership = await call(
+                tenant_id = command.tenant_id or (await operation.call(Users.home_tenant, identity.user_id)).tenant_id
+                membership = await operation.call(
                     Tenants.check_access, AccessRequest(user_id=identity.user_id, tenant_id=tenant_id)
                 )
                 operation.belongs_to(tenant_id)
                 operation.undo(Auth.rollback_session_creation, operation.key)
-                session = await call(
+                session = await operation.call(
                     Auth.create_session,
                     NewSession(
                         key=operation.key,
@@ -47,6 +54,11 @@ class LogIn:
 
             async with operation.step("record_sign_in"):
                 operation.undo(Auth.forget_sign_in, operation.key)
-                await call(Auth.record_sign_in, SignIn(key=operation.key, session_id=session.id))
+                await operation.call(Auth.record_sign_in, SignIn(key=operation.key, session_id=session.id))
 
             return operation.complete(LoggedIn(user_id=identity.user_id, tenant_id=tenant_id))
+
+    @workflow.update
+    async def submit_mfa_code(self, code: str) -> None:
+        """A code from the user. A wrong one fails the update with InvalidMfaCode and the tries left."""
+        await self._mfa.submit(code)

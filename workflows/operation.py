@@ -1,4 +1,4 @@
-"""The run of an operation: its steps, the undo of what they did, and the progress that clients see, kept in the memo."""
+"""The run of an operation: its steps, the undo of what they did, and the progress in its memo that clients see."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Self, TypeVar
 from pydantic import JsonValue
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
+from temporalio.exceptions import ActivityError
 
+from contracts.auth import MfaChallenge
 from contracts.errors import OperationErrorCode
 from contracts.operations import (
     ATTRIBUTE_TENANTS,
@@ -25,12 +27,13 @@ from contracts.operations import (
     StepStatus,
 )
 from workflows.call import Activity, call
-from workflows.failure import closing_status, describe, is_ending
-from workflows.options import UNDO
+from workflows.failure import closing_status, describe, is_ending, retry_of, words
+from workflows.options import QUICK, UNDO, CallOptions
 from workflows.saga import Saga
 
 Domain = TypeVar("Domain")
 Argument = TypeVar("Argument")
+Answer = TypeVar("Answer")
 Result = TypeVar("Result", bound=OperationResult)
 
 _TENANTS = SearchAttributeKey.for_keyword_list(ATTRIBUTE_TENANTS)
@@ -39,9 +42,9 @@ _TENANTS = SearchAttributeKey.for_keyword_list(ATTRIBUTE_TENANTS)
 class OperationRun:
     """One run of an operation, from its first step to its close.
 
-    ``async with OperationRun(kind) as operation`` spans the whole workflow. Leaving it by a failure or a cancellation undoes what
-    was done, newest first, tells the client why, and lets the error go on. The memo is written once a workflow task: the end of
-    one step and the begin of the next are one change.
+    ``async with OperationRun(kind) as operation`` spans the whole workflow. Leaving it by a failure or a cancellation
+    undoes what was done, newest first, tells the client why, and lets the error go on. The memo is written once a
+    workflow task: the end of one step and the begin of the next are one change.
     """
 
     def __init__(self, kind: OperationKind) -> None:
@@ -75,20 +78,49 @@ class OperationRun:
         """The named step, RUNNING while the block runs. A cancellation that came meanwhile is raised at its end."""
         self._step = name
         self._change(name, status=StepStatus.RUNNING, attempt=1, started_at=workflow.now())
-        self._write(status=OperationStatus.RUNNING)
+        self._write(status=OperationStatus.RUNNING, challenge=None)
         yield
-        self._change(name, status=StepStatus.COMPLETED, completed_at=workflow.now())
+        self._change(name, status=StepStatus.COMPLETED, completed_at=workflow.now(), next_attempt_at=None)
         if workflow.cancellation_reason() is not None:
             raise asyncio.CancelledError
         self._step = None
+
+    async def call(
+        self, activity: Activity[Domain, Argument, Answer], argument: Argument, options: CallOptions = QUICK
+    ) -> Answer:
+        """Have the step under way call the activity, again after trouble, each try with its reason seen by clients."""
+        assert self._step is not None, "a call belongs to a step"
+        tries = 1
+        while True:
+            try:
+                return await call(activity, argument, options)
+            except ActivityError as error:
+                retry = retry_of(error)
+                if retry is None or tries >= retry.tries or workflow.cancellation_reason() is not None:
+                    raise
+                delay = retry.delay(tries)
+                self._change(
+                    self._step,
+                    status=StepStatus.RETRYING,
+                    attempt=self._of(self._step).attempt + 1,
+                    last_error=words(error),
+                    next_attempt_at=workflow.now() + delay,
+                )
+                self._write()
+            tries += 1
+            await workflow.sleep(delay)
 
     def skip(self, name: str) -> None:
         self._change(name, status=StepStatus.SKIPPED)
 
     def undo(self, activity: Activity[Domain, Argument, None], argument: Argument) -> None:
-        """Write down how to take back the step under way. Do it before the step acts: it may act and lose its answer."""
+        """Write down how to take back the step under way, before it acts: it may act and lose its answer."""
         assert self._step is not None, "an undo belongs to a step"
         self._saga.write_down(self._step, lambda: call(activity, argument, UNDO))
+
+    def wait(self, challenge: MfaChallenge) -> None:
+        """The step under way waits for the user; the next step ends the wait."""
+        self._write(status=OperationStatus.WAITING, challenge=challenge)
 
     def identified(self, user_id: str) -> None:
         """Whose operation it is, now that it is known."""
@@ -106,14 +138,20 @@ class OperationRun:
     async def _end_by(self, error: BaseException) -> None:
         failure, status = describe(error, self._step), closing_status(error)
         if self._step is not None and self._of(self._step).status is not StepStatus.COMPLETED:
-            self._change(self._step, status=StepStatus.FAILED, completed_at=workflow.now(), last_error=failure.message)
+            self._change(
+                self._step,
+                status=StepStatus.FAILED,
+                completed_at=workflow.now(),
+                last_error=failure.message,
+                next_attempt_at=None,
+            )
         compensated = await self._compensate()
         if not compensated:
             failure = _not_undone(failure)
         self._write(status=status, failure=failure.model_copy(update={"compensated": compensated}), challenge=None)
 
     async def _compensate(self) -> bool:
-        """Take everything back, newest first; an undo that fails is recorded and the rest go on. True where all is undone."""
+        """Take all back, newest first; an undo that fails is recorded and the rest go on. True where all is undone."""
         failed: set[str] = set()
         if self._saga:
             self._write(status=OperationStatus.COMPENSATING)
@@ -128,7 +166,7 @@ class OperationRun:
         return not failed
 
     def _mark_compensated(self, *, after: str | None) -> None:
-        """Finished steps behind the named one (None: all) are taken back; one with nothing to undo goes with the others."""
+        """Finished steps behind the named one (None: all) are taken back, those with nothing to undo among them."""
         names = [step.name for step in self._state.steps]
         for step in self._state.steps[names.index(after) + 1 if after else 0 :]:
             if step.status is StepStatus.COMPLETED:

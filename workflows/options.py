@@ -1,13 +1,13 @@
 """The named timeouts and retries of every activity call, in one place.
 
-Each activity classes its own trouble (see ``worker/interceptors.py``): network trouble, a timeout or an external service, and
-is tried again as often as its class says. What answers (a DomainError) is final. The policy of a call below is the outer bound,
-which also covers what no activity can class: a worker that died.
+A step is tried again by its workflow, as often as the class of its trouble says, so that each try and its reason stand
+in the memo for clients to see. An activity's interceptor names the class (``worker/interceptors.py``). What answers is
+final.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from temporalio.common import RetryPolicy
@@ -17,6 +17,7 @@ from temporalio.common import RetryPolicy
 class Retry:
     """How often a class of trouble is tried in all, and the seconds before the second try; doubled each time."""
 
+    name: str
     tries: int
     first_seconds: float
 
@@ -25,27 +26,35 @@ class Retry:
         return timedelta(seconds=self.first_seconds * 2 ** (attempt - 1))
 
 
-NETWORK = Retry(tries=3, first_seconds=1)
-TIMEOUT = Retry(tries=2, first_seconds=5)
-EXTERNAL = Retry(tries=5, first_seconds=2)
+NETWORK = Retry("NETWORK", tries=3, first_seconds=1)
+TIMEOUT = Retry("TIMEOUT", tries=2, first_seconds=5)
+EXTERNAL = Retry("EXTERNAL", tries=5, first_seconds=2)
+
+
+TROUBLE = {retry.name: retry for retry in (NETWORK, TIMEOUT, EXTERNAL)}
+"""By the type that the interceptor gives to an activity's error."""
 
 
 @dataclass(frozen=True)
 class CallOptions:
-    """``start_to_close``: one try's deadline. ``heartbeat``: how long a try may be silent before it is taken for dead."""
+    """``start_to_close``: one try's deadline. ``heartbeat``: how long a try may be silent before it is taken for dead.
+    ``retry``: what Temporal itself tries again."""
 
     start_to_close: timedelta
-    retry: RetryPolicy
+    retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(maximum_attempts=1))
     heartbeat: timedelta | None = None
 
 
-_OUTER = RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_attempts=5)
-
-QUICK = CallOptions(start_to_close=timedelta(seconds=10), retry=_OUTER)
+QUICK = CallOptions(start_to_close=timedelta(seconds=10))
 """A service's own database and little else."""
 
-BYTES = CallOptions(start_to_close=timedelta(hours=1), retry=_OUTER, heartbeat=timedelta(seconds=5))
-"""Reads or moves stored bytes, and heartbeats while it does."""
+BYTES = CallOptions(
+    start_to_close=timedelta(hours=1),
+    heartbeat=timedelta(seconds=5),
+    retry=RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_attempts=5),
+)
+"""Reads or moves stored bytes and heartbeats while it does. Temporal tries it again, for only so does the next try
+begin at the last heartbeat."""
 
 UNDO = CallOptions(
     start_to_close=timedelta(seconds=10),

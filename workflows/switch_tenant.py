@@ -11,7 +11,6 @@ from contracts.auth import NewSession, SessionHandover
 from contracts.operations import OperationKind, TenantSwitched
 from contracts.tenants import AccessRequest, SwitchTenantCommand
 from contracts.users import TenantChange
-from workflows.call import call
 from workflows.operation import OperationRun
 
 
@@ -23,20 +22,20 @@ class SwitchTenant:
         access = AccessRequest(user_id=user_id, tenant_id=tenant_id)
         async with OperationRun(OperationKind.TENANT_SWITCH) as operation:
             async with operation.step("check_access"):
-                membership = await call(Tenants.check_access, access)
+                membership = await operation.call(Tenants.check_access, access)
 
             async with operation.step("note_session"):
-                old = await call(Auth.get_session, command.session_id)
+                old = await operation.call(Auth.get_session, command.session_id)
 
             async with operation.step("set_tenant"):
                 operation.undo(Users.restore_user_tenant, operation.key)
-                await call(
+                await operation.call(
                     Users.update_user_tenant, TenantChange(key=operation.key, user_id=user_id, tenant_id=tenant_id)
                 )
 
             async with operation.step("create_session"):
                 operation.undo(Auth.rollback_session_creation, operation.key)
-                new = await call(
+                new = await operation.call(
                     Auth.create_session,
                     NewSession(
                         key=operation.key,
@@ -48,11 +47,11 @@ class SwitchTenant:
                 )
 
             async with operation.step("load_tenant"):
-                tenant = await call(Tenants.load_tenant_data, access)
+                tenant = await operation.call(Tenants.load_tenant_data, access)
 
             async with operation.step("end_old_session"):
                 operation.undo(Auth.restore_previous_session, operation.key)
-                await call(
+                await operation.call(
                     Auth.hand_over_session,
                     SessionHandover(key=operation.key, session_id=new.id, old_session_id=old.id),
                 )

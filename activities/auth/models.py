@@ -1,6 +1,6 @@
 """The tables of signing in.
 
-Tables carry comments instead of docstrings: Tortoise copies a docstring into the database, so that each change of one would
+Tables carry comments instead of docstrings: Tortoise copies a docstring into the database, so that each change would
 be a migration.
 """
 

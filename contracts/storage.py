@@ -1,0 +1,140 @@
+"""Where the bytes of files lie: a folder, or S3 and what speaks it. The edge streams into it, the files service does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import obstore
+from obstore.store import LocalStore, S3Store
+
+if TYPE_CHECKING:  # these are types only: obstore does not have them when it runs
+    from obstore import ReadableFile
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+_PART_BYTES = 5 * 1024 * 1024
+_PARTS_AT_ONCE = 2
+_STAGING = "staging"
+_CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(minutes=10)}
+"""A copy of 5 GiB within S3 is one request."""
+_RETRY: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+"""Little: whoever calls tries again itself."""
+
+
+def storage_key(tenant_id: str, file_id: str) -> str:
+    """``tenant/uuid``: where a file's bytes lie. Never a user's words."""
+    return f"{tenant_id}/{_uuid(file_id)}"
+
+
+def staging_key(tenant_id: str, upload_id: str) -> str:
+    """``staging/tenant/uuid``: where an upload's bytes lie until an operation makes a file of them."""
+    return f"{_STAGING}/{tenant_id}/{_uuid(upload_id)}"
+
+
+def _uuid(thing_id: str) -> UUID:
+    return UUID(thing_id.rpartition("_")[2])
+
+
+class FileStorage:
+    """Objects by key. What is not there is None or, where it must be there, FileNotFoundError; other failures are trouble.
+
+    ``signing`` is the same store by the address under which clients reach it; None where clients cannot.
+    """
+
+    def __init__(self, store: LocalStore | S3Store, signing: S3Store | None = None) -> None:
+        self._store = store
+        self._signing = signing
+
+    async def save(self, key: str, pieces: AsyncIterator[bytes]) -> None:
+        """Write the pieces as they come, a few MiB at once in memory. An error of theirs leaves no object behind."""
+        await obstore.put_async(self._store, key, pieces, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+
+    async def size(self, key: str) -> int | None:
+        """In bytes."""
+        try:
+            return (await obstore.head_async(self._store, key))["size"]
+        except FileNotFoundError:
+            return None
+
+    async def read(self, key: str, start: int, length: int) -> bytes:
+        """Bytes from ``start``: ``length`` of them, or as many as there are. ``start`` lies within the object."""
+        return bytes(await obstore.get_range_async(self._store, key, start=start, length=length))
+
+    def open(self, key: str, size: int) -> ReadableFile:
+        """A seekable, blocking reader, for a thread."""
+        return obstore.open_reader(self._store, key, buffer_size=64 * 1024, size=size)
+
+    async def copy(self, source: str, target: str) -> None:
+        await obstore.copy_async(self._store, source, target)
+
+    async def remove(self, key: str) -> None:
+        """Harmless where there is nothing."""
+        with suppress(FileNotFoundError):
+            await obstore.delete_async(self._store, key)
+
+    async def staged(self, *, before: datetime) -> AsyncIterator[str]:
+        """Keys of staged objects that have lain there since ``before``."""
+        async for batch in obstore.list(self._store, _STAGING):
+            for item in batch:
+                if item["last_modified"] < before:
+                    yield item["path"]
+
+    def remove_broken_parts(self, *, before: datetime) -> int:
+        """Blocking. What a process that died while it wrote into a folder left behind, which no listing shows; how many.
+
+        S3 keeps its own (incomplete multipart uploads), for which a bucket has a lifecycle rule.
+        """
+        if not isinstance(self._store, LocalStore) or self._store.prefix is None:
+            return 0
+        removed = 0
+        for path in (Path(self._store.prefix) / _STAGING).glob("*/*#*"):
+            with suppress(FileNotFoundError):
+                if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    async def sign_put(self, key: str, lifetime: timedelta) -> str | None:
+        """An address to which a client may PUT the object by itself; None for a folder."""
+        if self._signing is None:
+            return None
+        return await obstore.sign_async(self._signing, "PUT", key, lifetime)
+
+
+def open_storage(url: str) -> FileStorage:
+    """The storage that ``STORAGE_URL`` names. ValueError where it names none.
+
+    - ``file:///path`` or a plain path: a folder, made where it is missing.
+    - ``s3://bucket[/prefix][?endpoint=URL][&public_endpoint=URL][&region=NAME]``: S3, its credentials from the AWS variables.
+      ``endpoint`` is for what speaks S3 elsewhere; ``public_endpoint`` is how clients reach that, where it differs.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("", "file"):
+        return FileStorage(LocalStore(Path(parts.path).resolve(), mkdir=True))
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ValueError(f"STORAGE_URL names neither a folder (file:///path) nor a bucket (s3://bucket): {url}")
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if unknown := options.keys() - {"endpoint", "public_endpoint", "region"}:
+        raise ValueError(f"STORAGE_URL has options nobody knows: {', '.join(sorted(unknown))}")
+    endpoint = options.get("endpoint")
+    store = _s3(parts.netloc, parts.path.strip("/"), endpoint, options.get("region"))
+    public = options.get("public_endpoint", endpoint)
+    signing = store if public == endpoint else _s3(parts.netloc, parts.path.strip("/"), public, options.get("region"))
+    return FileStorage(store, signing)
+
+
+def _s3(bucket: str, prefix: str, endpoint: str | None, region: str | None) -> S3Store:
+    config: S3Config = {}
+    client: ClientConfig = {**_CLIENT}
+    if region is not None:
+        config["region"] = region
+    if endpoint is not None:
+        config["endpoint"] = endpoint
+        config["virtual_hosted_style_request"] = False
+        client["allow_http"] = endpoint.startswith("http://")
+    return S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=_RETRY)

@@ -1,0 +1,73 @@
+"""The signed, short-lived addresses under which bytes come in and go out: whoever holds one needs no session."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from datetime import datetime
+from typing import TypeVar
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
+from pydantic import ValidationError
+
+from contracts.base import Contract
+from contracts.errors import PermissionDenied
+
+UPLOADS_PATH = "/uploads"
+DOWNLOADS_PATH = "/downloads"
+"""Where the gateway takes bytes in, and gives them out."""
+
+
+class UploadGrant(Contract):
+    """Leave to send ``size`` bytes of this type, once or again. ``checksum``: lower-case hex SHA-256, where it is known before."""
+
+    upload_id: str
+    tenant_id: str
+    content_type: str
+    size: int
+    checksum: str | None = None
+
+
+class DownloadGrant(Contract):
+    """Leave to read one file's bytes."""
+
+    storage_key: str
+    name: str
+    content_type: str
+    size: int
+
+
+Grant = TypeVar("Grant", UploadGrant, DownloadGrant)
+
+
+class TransferSigner:
+    """Signs and reads grants (JWT, HS256, RFC 7519) under a key of their own, derived from the services' key (32 bytes or more)."""
+
+    def __init__(self, service_key: bytes) -> None:
+        self._key = OctKey.import_key(hmac.new(service_key, b"transfers", hashlib.sha256).digest())
+
+    def upload_path(self, grant: UploadGrant, expires_at: datetime) -> str:
+        return f"{UPLOADS_PATH}/{self._sign(grant, expires_at)}"
+
+    def download_path(self, grant: DownloadGrant, expires_at: datetime) -> str:
+        return f"{DOWNLOADS_PATH}/{self._sign(grant, expires_at)}"
+
+    def read(self, token: str, kind: type[Grant]) -> Grant:
+        """The grant; PermissionDenied where the token is forged, stale or of the other kind."""
+        rules = jwt.JWTClaimsRegistry(aud={"essential": True, "value": kind.__name__}, exp={"essential": True})
+        try:
+            claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
+            rules.validate(claims)
+            return kind.model_validate(claims["grant"])
+        except (JoseError, ValidationError, ValueError, KeyError) as error:
+            raise PermissionDenied("This address has expired or is not one of ours.") from error
+
+    def _sign(self, grant: Contract, expires_at: datetime) -> str:
+        claims = {
+            "aud": type(grant).__name__,
+            "exp": int(expires_at.timestamp()),
+            "grant": grant.model_dump(mode="json", exclude_none=True),
+        }
+        return jwt.encode({"alg": "HS256"}, claims, self._key)

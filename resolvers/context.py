@@ -1,0 +1,98 @@
+"""What one execution carries: who asks, the services, and what was loaded for it so far."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from contracts.auth import Session
+from contracts.calls import Caller
+from contracts.errors import NotSignedIn
+from resolvers.clients.auth import AuthClient
+from resolvers.clients.tenants import TenantsClient
+from resolvers.clients.users import UsersClient
+from resolvers.durations import Durations
+from resolvers.loaders import Loaders
+from resolvers.operations import Operations
+
+
+class Sessions(Protocol):
+    async def find(self, token: str, *, request_id: str) -> Session | None:
+        """The session that the token opens now; None where it opens none."""
+
+
+class SessionCookie(Protocol):
+    """The browser's copy of the token. Over a websocket there is no answer to set it in, and nothing happens."""
+
+    def keep(self, token: str, session: Session) -> None: ...
+
+    def drop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What a process opened once and all executions share."""
+
+    operations: Operations
+    auth: AuthClient
+    users: UsersClient
+    tenants: TenantsClient
+    sessions: Sessions
+    durations: Durations
+
+
+class Context:
+    """For one execution. ``token`` is what the client presented, unverified; a socket sets it when it introduces itself."""
+
+    def __init__(self, backend: Backend, *, request_id: str, cookie: SessionCookie, token: str | None) -> None:
+        self.backend = backend
+        self.request_id = request_id
+        self.cookie = cookie
+        self.token = token
+        self._viewer: Session | None = None
+        self._looked_up = False
+        self._looking_up = asyncio.Lock()
+        self._loaders: dict[Caller, Loaders] = {}
+
+    def for_execution(self) -> Context:
+        """The same client, with nothing looked up yet: a socket has one context for all of its life."""
+        return Context(self.backend, request_id=self.request_id, cookie=self.cookie, token=self.token)
+
+    def forget(self) -> None:
+        """Load everything anew from now on: the next result of a stream shows what then is."""
+        self._loaders = {}
+
+    async def viewer(self) -> Session | None:
+        """Who asks; None without a session that is open. Looked up once, however many fields ask."""
+        if self._looked_up or self.token is None:
+            return self._viewer
+        async with self._looking_up:
+            if not self._looked_up:
+                self._viewer = await self.backend.sessions.find(self.token, request_id=self.request_id)
+                self._looked_up = True
+        return self._viewer
+
+    async def signed_in(self) -> Session:
+        """Who asks; raises NotSignedIn without a session that is open."""
+        session = await self.viewer()
+        if session is None:
+            raise NotSignedIn()
+        return session
+
+    def caller(self, session: Session | None = None) -> Caller:
+        """On whose behalf the services are called; without a session nobody's."""
+        if session is None:
+            return Caller(request_id=self.request_id)
+        return Caller(
+            user_id=session.user_id,
+            tenant_id=session.tenant_id,
+            permissions=session.permissions,
+            request_id=self.request_id,
+        )
+
+    def loaders(self, caller: Caller) -> Loaders:
+        loaders = self._loaders.get(caller)
+        if loaders is None:
+            loaders = self._loaders[caller] = Loaders(caller, self.backend.users, self.backend.tenants)
+        return loaders

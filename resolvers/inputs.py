@@ -1,0 +1,140 @@
+"""The bounds of everything that a client sends, beyond what its GraphQL type says."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.alias_generators import to_camel
+from strawberry import UNSET
+
+from contracts.errors import FieldError, InvalidInput
+from contracts.operations import OperationKind, OperationStatus
+from contracts.users import Theme
+
+_MESSAGES = {
+    "string_too_short": "This must not be empty.",
+    "string_too_long": "This is too long: at most {max_length} characters.",
+    "too_long": "These are too many: at most {max_length}.",
+    "greater_than_equal": "This must be {ge} or more.",
+    "less_than_equal": "This must be {le} or less.",
+    "finite_number": "This must be a number.",
+    "string_unicode": "This is not valid Unicode text.",
+}
+
+
+def _printable(text: str) -> str:
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ValueError("This must not contain control characters.")
+    return text
+
+
+def _address(text: str) -> str:
+    name, at, host = text.rpartition("@")
+    if not (name and at and host) or any(character.isspace() for character in text):
+        raise ValueError("This is not an e-mail address.")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Id = Text
+Key = Text
+Email = Annotated[str, Field(max_length=254), AfterValidator(_printable), AfterValidator(_address)]
+Password = Annotated[SecretStr, Field(min_length=1, max_length=256)]
+Cursor = Annotated[str, Field(min_length=1, max_length=500)]
+First = Annotated[int, Field(ge=1, le=100)]
+Seconds = Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)]
+
+
+class Input(BaseModel):
+    """Checked input. What the client left out or sent as null has the default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def of(cls, given: object, *, at: tuple[str, ...] = ("input",)) -> Self:
+        """From an object's attributes, where there is one; InvalidInput names each wrong field by its path, which begins with ``at``."""
+        return cls.check(at=at, **(vars(given) if given else {}))
+
+    @classmethod
+    def check(cls, *, at: tuple[str, ...] = (), **given: object) -> Self:
+        """From single arguments, likewise."""
+        values = {name: value for name, value in given.items() if value is not None and value is not UNSET}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            fields = tuple(
+                FieldError(path=(*at, *_path(problem["loc"])), message=_message(problem))
+                for problem in error.errors(include_url=False, include_input=False)
+            )
+            raise InvalidInput(fields=fields) from None  # the original quotes what was sent, passwords included
+
+
+class LoginInput(Input):
+    email: Email
+    password: Password
+    tenant_id: Id | None = None
+    idempotency_key: Key | None = None
+    wait_seconds: Seconds = 10
+
+
+class SwitchTenantInput(Input):
+    tenant_id: Id
+    idempotency_key: Key | None = None
+    wait_seconds: Seconds = 10
+
+
+class RevokeSessionInput(Input):
+    session_id: Id
+
+
+class UpdatePreferencesInput(Input):
+    language: Annotated[str, Field(min_length=2, max_length=35), AfterValidator(_printable)] | None = None
+    timezone: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)] | None = None
+    theme: Theme | None = None
+    email_notifications: bool | None = None
+
+
+class CancelOperationInput(Input):
+    id: Id
+
+
+class RetryOperationInput(Input):
+    id: Id
+    idempotency_key: Key | None = None
+    wait_seconds: Seconds = 0
+
+
+class PageInput(Input):
+    first: First = 20
+    after: Cursor | None = None
+
+
+class OperationFilter(Input):
+    kinds: Annotated[frozenset[OperationKind], Field(max_length=100)] | None = None
+    statuses: Annotated[frozenset[OperationStatus], Field(max_length=100)] | None = None
+
+
+class OneId(Input):
+    id: Id
+
+
+class ManyIds(Input):
+    ids: Annotated[tuple[Id, ...], Field(max_length=100)]
+
+
+class FollowInput(Input):
+    id: Id
+    after: Cursor | None = None
+
+
+def _path(location: tuple[int | str, ...]) -> tuple[str, ...]:
+    return tuple(to_camel(part) if isinstance(part, str) else str(part) for part in location)
+
+
+def _message(problem: object) -> str:
+    assert isinstance(problem, dict)
+    facts = problem.get("ctx", {})
+    if problem["type"] == "value_error":
+        return str(facts["error"])
+    return _MESSAGES.get(problem["type"], "This is not valid.").format(**facts)

@@ -1,0 +1,32 @@
+"""What one execution loads, each thing once and many in one call."""
+
+from __future__ import annotations
+
+from strawberry.dataloader import DataLoader
+
+from contracts.calls import Caller
+from contracts.tenants import Tenant
+from contracts.users import User
+from resolvers.clients.tenants import TenantsClient
+from resolvers.clients.users import UsersClient
+
+_AT_ONCE = 200
+
+
+class Loaders:
+    """For one caller and one execution: made anew for each, so that nothing goes stale on a socket. Absent or hidden: None."""
+
+    def __init__(self, caller: Caller, users: UsersClient, tenants: TenantsClient) -> None:
+        self._caller = caller
+        self._users = users
+        self._tenants = tenants
+        self.user: DataLoader[str, User | None] = DataLoader(self._load_users, max_batch_size=_AT_ONCE)
+        self.tenant: DataLoader[str, Tenant | None] = DataLoader(self._load_tenants, max_batch_size=_AT_ONCE)
+
+    async def _load_users(self, ids: list[str]) -> list[User | None]:
+        found = {user.id: user for user in await self._users.users(self._caller, ids)}
+        return [found.get(id) for id in ids]
+
+    async def _load_tenants(self, ids: list[str]) -> list[Tenant | None]:
+        found = {tenant.id: tenant for tenant in await self._tenants.tenants(self._caller, ids)}
+        return [found.get(id) for id in ids]

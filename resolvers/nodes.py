@@ -1,0 +1,48 @@
+"""Things by id, whatever they are."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeAlias
+
+from contracts.base import is_id
+from contracts.errors import DomainError, NotFound
+from contracts.operations import Operation, kind_of
+from contracts.tenants import Tenant
+from contracts.users import User
+from resolvers.context import Context
+from resolvers.failures import domain_error
+from resolvers.viewer import signed_in_viewer
+
+Thing: TypeAlias = User | Tenant | Operation
+
+
+async def node(context: Context, id: str) -> Thing:
+    """NotFound where there is no such thing or the viewer may not see it."""
+    if kind_of(id) is not None:
+        return await context.backend.operations.get(await context.viewer(), id)
+    viewer = await signed_in_viewer(context)
+    loaders = context.loaders(viewer.caller)
+    found: Thing | None = None
+    if is_id(id, "usr"):
+        found = await loaders.user.load(id)
+    elif is_id(id, "ten"):
+        found = await loaders.tenant.load(id)
+    if found is None:
+        raise NotFound()
+    return found
+
+
+async def nodes(context: Context, ids: tuple[str, ...]) -> list[Thing | DomainError]:
+    """In the order asked for; an error stands in the place of what is not to be had."""
+    return list(await asyncio.gather(*(_node_or_error(context, id) for id in ids)))
+
+
+async def _node_or_error(context: Context, id: str) -> Thing | DomainError:
+    try:
+        return await node(context, id)
+    except Exception as error:
+        answer = domain_error(error)
+        if answer is None:
+            raise
+        return answer

@@ -1,0 +1,19 @@
+"""What a client follows: each result shows the operation, and whatever belongs to it, as it then is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from contracts.operations import Operation
+from resolvers.context import Context
+from resolvers.inputs import FollowInput
+
+
+async def operation(context: Context, input: FollowInput) -> AsyncGenerator[Operation]:
+    """OperationNotFound where there is none or the viewer may not see it; InvalidCursor."""
+    viewer = await context.viewer()
+    async with aclosing(context.backend.operations.follow(viewer, input.id, after=input.after)) as states:
+        async for state in states:
+            context.forget()
+            yield state

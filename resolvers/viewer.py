@@ -1,0 +1,109 @@
+"""What somebody who is signed in sees of themselves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from contracts.auth import Session
+from contracts.errors import InvalidInput, TenantNotFound, UserNotFound
+from contracts.tenants import Tenant
+from contracts.users import Preferences, PreferencesPatch, User
+from resolvers.context import Context
+from resolvers.inputs import OperationFilter, PageInput, RevokeSessionInput, UpdatePreferencesInput
+from resolvers.listing import OperationPage
+
+
+class ShownSession(NamedTuple):
+    """One of the viewer's sessions, beside the one that looks at it."""
+
+    session: Session
+    viewer: Viewer
+
+    @property
+    def current(self) -> bool:
+        return self.session.id == self.viewer.session_id
+
+    async def tenant(self) -> Tenant:
+        return await self.viewer.tenant(self.session.tenant_id)
+
+
+class TenantOverview(NamedTuple):
+    available_tenants: tuple[Tenant, ...]
+    current_tenant: Tenant
+    permissions: tuple[str, ...]
+
+
+class PreferencesSaved(NamedTuple):
+    preferences: Preferences
+
+
+class Viewer:
+    """The user of one session. It need not be the session that sent the request: a login answers with the one it made."""
+
+    def __init__(self, context: Context, session: Session) -> None:
+        self._context = context
+        self._session = session
+        self.caller = context.caller(session)
+        self.session_id = session.id
+
+    async def user(self) -> User:
+        user = await self._context.loaders(self.caller).user.load(self._session.user_id)
+        if user is None:
+            raise UserNotFound()
+        return user
+
+    def session(self) -> ShownSession:
+        return ShownSession(self._session, self)
+
+    async def sessions(self) -> list[ShownSession]:
+        """All open ones, newest first."""
+        sessions = await self._context.backend.auth.sessions(self.caller)
+        return [ShownSession(session, self) for session in sessions]
+
+    async def preferences(self) -> Preferences:
+        return await self._context.backend.users.preferences(self.caller)
+
+    async def tenant(self, tenant_id: str) -> Tenant:
+        """A tenant of the viewer's; TenantNotFound where they are no member (any more)."""
+        tenant = await self._context.loaders(self.caller).tenant.load(tenant_id)
+        if tenant is None:
+            raise TenantNotFound()
+        return tenant
+
+    async def tenant_overview(self) -> TenantOverview:
+        available = await self._context.backend.tenants.memberships(self.caller)
+        current = next((tenant for tenant in available if tenant.id == self._session.tenant_id), None)
+        if current is None:
+            raise TenantNotFound()
+        return TenantOverview(available, current, self._session.permissions)
+
+    async def operations(self, page: PageInput, filter: OperationFilter) -> OperationPage:
+        """Those the viewer started in the current tenant, newest first."""
+        return await self._context.backend.operations.page(
+            self._session, first=page.first, after=page.after, kinds=filter.kinds, statuses=filter.statuses
+        )
+
+    async def update_preferences(self, input: UpdatePreferencesInput) -> PreferencesSaved:
+        """InvalidInput names the field that the service refuses by its path in the mutation's input."""
+        patch = PreferencesPatch.model_validate(input.model_dump())
+        try:
+            return PreferencesSaved(await self._context.backend.users.update_preferences(self.caller, patch))
+        except InvalidInput as error:
+            fields = tuple(field.model_copy(update={"path": ("input", *field.path)}) for field in error.fields)
+            raise InvalidInput(error.message, fields=fields) from error
+
+    async def revoke_session(self, input: RevokeSessionInput) -> None:
+        """End one of the viewer's sessions, this one included; SessionNotFound where they have no such session."""
+        await self._context.backend.auth.revoke_session(self.caller, input.session_id)
+        if input.session_id == self._session.id:
+            self._context.cookie.drop()
+
+
+async def viewer(context: Context) -> Viewer | None:
+    session = await context.viewer()
+    return None if session is None else Viewer(context, session)
+
+
+async def signed_in_viewer(context: Context) -> Viewer:
+    """Raises NotSignedIn without a session."""
+    return Viewer(context, await context.signed_in())

@@ -1,0 +1,223 @@
+"""The hub: what subscribers hear of an operation, and what it costs Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import pytest
+from temporalio.client import (
+    Client,
+    FetchWorkflowHistoryEventsInput,
+    Interceptor,
+    OutboundInterceptor,
+    WorkflowHistoryEventAsyncIterator,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from contracts.errors import OperationErrorCode, OperationNotFound, PermissionDenied
+from contracts.operations import Operation, OperationKind, OperationStatus, Position, operation_id
+from resolvers.progress import ProgressHub
+from tests.resolvers.scripted import scripts
+
+
+class Polls(Interceptor):
+    """Counts the operations that are being polled, and fails the next polls where a test wants that."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.failing: list[RPCError] = []
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _CountingPolls(next, self)
+
+
+class _CountingPolls(OutboundInterceptor):
+    def __init__(self, next: OutboundInterceptor, polls: Polls) -> None:
+        super().__init__(next)
+        self._polls = polls
+
+    def fetch_workflow_history_events(
+        self, input: FetchWorkflowHistoryEventsInput
+    ) -> WorkflowHistoryEventAsyncIterator:
+        self._polls.started += 1
+        if self._polls.failing:
+            return _Failing(self._polls.failing.pop(0))
+        return super().fetch_workflow_history_events(input)
+
+
+class _Failing(WorkflowHistoryEventAsyncIterator):
+    def __init__(self, error: RPCError) -> None:
+        self._error = error
+
+    async def fetch_next_page(self, *, page_size: int | None = None) -> None:  # noqa: ARG002 - as the SDK calls it
+        raise self._error
+
+
+def with_polls(client: Client) -> tuple[Client, Polls]:
+    polls = Polls()
+    config = client.config()
+    config["interceptors"] = [*config["interceptors"], polls]
+    return Client(**config), polls
+
+
+async def following(states: AsyncGenerator[Operation]) -> list[Operation]:
+    async with aclosing(states):
+        return [operation async for operation in states]
+
+
+def revisions(operations: list[Operation]) -> list[int]:
+    return [operation.position.revision for operation in operations]
+
+
+async def until(hub: ProgressHub, operation_id: str, revision: int) -> None:
+    async with aclosing(hub.watch(operation_id)) as states:
+        async for operation in states:
+            if operation.position.revision >= revision:
+                return
+
+
+async def test_tells_the_state_now_then_each_newer_one_and_completes_at_the_close(temporal_client: Client) -> None:
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client) as hub:
+        script = await starter.start()
+        states = hub.watch(script.id)
+        heard = [await anext(states)]
+        for _ in range(3):
+            await script.move()
+            heard.append(await anext(states))
+        await script.end()
+        heard += await following(states)
+
+    assert revisions(heard) == [0, 1, 2, 3, 4]
+    assert heard[-1].is_closed
+    assert heard[-1].state.status is OperationStatus.COMPLETED
+
+
+async def test_many_subscribers_share_one_poll(temporal_client: Client) -> None:
+    client, polls = with_polls(temporal_client)
+    async with scripts(temporal_client) as starter, ProgressHub(client) as hub:
+        script = await starter.start()
+        listeners = [asyncio.create_task(following(hub.watch(script.id))) for _ in range(200)]
+        await until(hub, script.id, 0)
+        await script.end()
+        heard = await asyncio.gather(*listeners)
+
+    assert {states[-1].state.status for states in heard} == {OperationStatus.COMPLETED}
+    assert polls.started < 6  # a page for each thing that happened, whoever listens
+    assert hub.watching == 0
+
+
+async def test_resumes_after_a_position_with_newer_states_only(temporal_client: Client) -> None:
+    async with scripts(temporal_client) as starter:
+        async with ProgressHub(temporal_client) as one_replica:
+            script = await starter.start()
+            await script.move()
+            await until(one_replica, script.id, 1)
+        async with ProgressHub(temporal_client) as another:
+            waiting = asyncio.create_task(following(another.watch(script.id, after=Position(revision=1))))
+            await until(another, script.id, 1)
+            assert not waiting.done()
+            await script.move()
+            await until(another, script.id, 2)
+            await script.end()
+            heard = await waiting
+
+    assert revisions(heard) == [2, 3]
+
+
+async def test_who_has_seen_the_last_state_hears_nothing_and_is_told_the_end(temporal_client: Client) -> None:
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client) as hub:
+        script = await starter.start()
+        await script.end()
+        (last,) = (await following(hub.watch(script.id)))[-1:]
+        again = await following(hub.watch(script.id, after=last.position))
+
+    assert again == []
+
+
+async def test_a_slow_subscriber_gets_the_newest_state(temporal_client: Client) -> None:
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client) as hub:
+        script = await starter.start()
+        slow = hub.watch(script.id)
+        await anext(slow)
+        for _ in range(5):
+            await script.move()
+        await until(hub, script.id, 5)
+        await script.end()
+        await following(hub.watch(script.id))
+        heard = await following(slow)
+
+    assert revisions(heard) == [6]
+
+
+async def test_goes_on_through_continue_as_new(temporal_client: Client) -> None:
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client) as hub:
+        script = await starter.start()
+        states = hub.watch(script.id)
+        await anext(states)
+        await script.go_on_as_new()
+        assert (await anext(states)).position.revision == 1
+        await until(hub, script.id, 1)
+        await temporal_client.get_workflow_handle(script.id).signal("order", "end")
+        heard = await following(states)
+
+    assert revisions(heard) == [2]
+    assert heard[-1].is_closed
+
+
+async def test_an_operation_ended_from_outside_says_so(temporal_client: Client) -> None:
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client) as hub:
+        script = await starter.start()
+        states = hub.watch(script.id)
+        await anext(states)
+        await script.handle.terminate()
+        (last,) = await following(states)
+
+    assert last.state.status is OperationStatus.FAILED
+    assert last.state.failure is not None
+    assert last.state.failure.code is OperationErrorCode.DATA_INCONSISTENCY
+    assert not last.state.failure.compensated
+
+
+@pytest.mark.parametrize("status", [RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED])
+async def test_a_poll_that_fails_never_looks_like_an_end(temporal_client: Client, status: RPCStatusCode) -> None:
+    client, polls = with_polls(temporal_client)
+    polls.failing = [RPCError("out of order", status, b"") for _ in range(3)]
+    async with scripts(temporal_client) as starter, ProgressHub(client) as hub:
+        script = await starter.start()
+        await script.end()
+        heard = await following(hub.watch(script.id))
+
+    assert heard[-1].state.status is OperationStatus.COMPLETED
+
+
+async def test_an_unknown_operation_is_not_found(temporal_client: Client) -> None:
+    unknown = operation_id(b"", OperationKind.LOGIN, tenant_id="", user_id="", key=None)
+    async with ProgressHub(temporal_client) as hub:
+        for wrong in (unknown, "something-else"):
+            with pytest.raises(OperationNotFound):
+                await following(hub.watch(wrong))
+
+
+async def test_a_subscriber_who_is_not_admitted_hears_nothing(temporal_client: Client) -> None:
+    def refuse(_: Operation) -> None:
+        raise PermissionDenied()
+
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client) as hub:
+        script = await starter.start()
+        with pytest.raises(PermissionDenied):
+            await following(hub.watch(script.id, admit=refuse))
+        await script.end()
+
+
+async def test_the_last_to_leave_stops_the_watcher(temporal_client: Client) -> None:
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client, linger_seconds=0.05) as hub:
+        script = await starter.start()
+        states = hub.watch(script.id)
+        await anext(states)
+        assert hub.watching == 1
+        await states.aclose()
+        await asyncio.sleep(0.2)
+        assert hub.watching == 0
+        await script.end()

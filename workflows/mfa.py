@@ -1,0 +1,65 @@
+"""The wait for a second factor: some tries, some minutes, and each code checked by the auth service."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from activities.auth.activities import Auth
+from contracts.auth import Identity, MfaChallenge, MfaMethod, TotpAttempt
+from contracts.errors import Conflict, DeadlineExceeded, InvalidCredentials, InvalidMfaCode
+from workflows.failure import is_answer
+from workflows.operation import OperationRun
+
+TRIES = 5
+PATIENCE = timedelta(minutes=5)
+
+
+class MfaCheck:
+    """One login's challenge: opened by ``passed``, answered by ``submit``."""
+
+    def __init__(self) -> None:
+        self._open: tuple[OperationRun, Identity] | None = None
+        self._tries_left = TRIES
+        self._accepted = False
+        self._one_at_a_time = asyncio.Lock()
+
+    async def passed(self, operation: OperationRun, identity: Identity) -> None:
+        """Wait for a code that is accepted; InvalidCredentials after the last wrong one, DeadlineExceeded without."""
+        self._expires_at = workflow.now() + PATIENCE
+        self._open = operation, identity
+        self._challenge()
+        try:
+            await workflow.wait_condition(lambda: self._accepted or self._tries_left == 0, timeout=PATIENCE)
+        except TimeoutError as error:
+            raise DeadlineExceeded("The code did not come in time; sign in again.") from error
+        finally:
+            self._open = None
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if not self._accepted:
+            raise InvalidCredentials("Too many wrong codes; sign in again.")
+
+    async def submit(self, code: str) -> None:
+        """Check a code. A wrong one raises InvalidMfaCode with the tries left; where no code is awaited, Conflict."""
+        async with self._one_at_a_time:
+            if self._open is None or self._accepted or self._tries_left == 0:
+                raise Conflict("This login does not wait for a code.")
+            operation, identity = self._open
+            tried = TotpAttempt(key=f"{operation.key}:{TRIES - self._tries_left}", user_id=identity.user_id, code=code)
+            try:
+                await operation.call(Auth.check_totp, tried)
+            except ActivityError as error:
+                if not is_answer(error, InvalidMfaCode):
+                    raise
+                self._tries_left -= 1
+                self._challenge()
+                raise InvalidMfaCode(attempts_left=self._tries_left) from error
+            self._accepted = True
+
+    def _challenge(self) -> None:
+        assert self._open is not None
+        operation, _ = self._open
+        operation.wait(MfaChallenge(method=MfaMethod.TOTP, attempts_left=self._tries_left, expires_at=self._expires_at))
