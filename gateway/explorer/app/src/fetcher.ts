@@ -1,0 +1,36 @@
+/** How GraphiQL talks to the gateway: over HTTP and graphql-transport-ws, signed in by the cookie. */
+import { createGraphiQLFetcher, type Fetcher } from "@graphiql/toolkit";
+import { createClient } from "graphql-ws";
+
+import { type Answer, ask, HTTP_PATH, socketUrl } from "./endpoint";
+import { Names } from "./names";
+import { Session } from "./session";
+
+export function createFetcher(): Fetcher {
+  const session = new Session(ask);
+  const names = new Names(ask);
+
+  async function fetchAndNote(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
+    const response = await fetch(input, init);
+    if (response.headers.get("content-type")?.includes("json")) {
+      const answer = (await response.clone().json()) as Answer;
+      session.note(answer);
+      names.note(answer);
+    }
+    return response;
+  }
+
+  const send = createGraphiQLFetcher({
+    url: HTTP_PATH,
+    fetch: fetchAndNote,
+    // A socket lives no longer than its subscriptions, so each speaks in the session of its day.
+    wsClient: createClient({ url: socketUrl(), connectionParams: () => session.headers() }),
+  });
+
+  return async (params, options) => {
+    if (params.operationName === "IntrospectionQuery") return send(params, options);
+    const headers = { ...(await session.headers()), ...options?.headers };
+    const variables = await names.resolve(params.variables ?? {}, headers);
+    return send({ ...params, variables }, { ...options, headers });
+  };
+}

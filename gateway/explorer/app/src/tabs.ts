@@ -1,0 +1,126 @@
+/** The documents that GraphiQL opens with. A tab is titled by the name of its operation. */
+type Tab = { query: string; variables?: string };
+
+const json = (variables: object): string => JSON.stringify(variables, null, 2);
+
+const progress = `progress {
+        fraction
+        currentStep
+        steps {
+          name
+          status
+          attempt
+          lastError
+        }
+      }
+      error {
+        code
+        message
+        step
+        compensated
+      }`;
+
+const logIn: Tab = {
+  query: `# Start here. A browser gets its session as a cookie; the other demo accounts are
+# grace@example.com and alan@example.com, with the same password.
+mutation LogIn($input: LoginInput!) {
+  login(input: $input) {
+    operation {
+      id
+      status
+      ${progress}
+    }
+    viewer {
+      user {
+        name
+      }
+      tenantOverview {
+        currentTenant {
+          name
+        }
+      }
+    }
+  }
+}
+`,
+  variables: json({ input: { email: "ada@example.com", password: "adx-demo-password" } }),
+};
+
+const dashboard: Tab = {
+  query: `# Who you are, where you are, and what has been going on there.
+query Dashboard {
+  viewer {
+    user {
+      name
+      email
+    }
+    session {
+      expiresAt
+    }
+    tenantOverview {
+      currentTenant {
+        name
+        subscriptionTier
+      }
+      availableTenants {
+        id
+        name
+        slug
+        role
+      }
+      permissions
+    }
+    operations(first: 5) {
+      totalCount
+      nodes {
+        id
+        kind
+        status
+        startedAt
+      }
+    }
+  }
+}
+`,
+};
+
+const switchTenant: Tab = {
+  query: `# Starts the switch and answers at once (waitSeconds: 0); the next tab follows it.
+mutation SwitchTenant($input: SwitchTenantInput!) {
+  switchTenant(input: $input) {
+    operation {
+      id
+      status
+      toTenant {
+        name
+      }
+    }
+  }
+}
+`,
+  variables: json({ input: { tenantId: "@globex", waitSeconds: 0 } }),
+};
+
+const followOperation: Tab = {
+  query: `# The operation as it stands, then again at each change, until it closes.
+subscription FollowOperation($id: ID!) {
+  operation(id: $id) {
+    id
+    kind
+    status
+    ${progress.replaceAll("\n  ", "\n")}
+    ... on TenantSwitch {
+      result {
+        tenant {
+          name
+        }
+        permissions
+      }
+    }
+  }
+}
+`,
+  variables: json({ id: "@latest" }),
+};
+
+export const tabs: Tab[] = [logIn, dashboard, switchTenant, followOperation];
