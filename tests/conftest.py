@@ -1,0 +1,74 @@
+"""Fixtures that every test may ask for: real servers, and the whole product running on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from contracts.temporal import connect, ensure_search_attributes
+from tests.servers import Postgres, running_postgres, running_redis, running_temporal
+from tests.stack import Stack, start_dev_stack, start_separate_stack
+from worker.dev.binaries import temporal_test_server
+
+
+@pytest.fixture(scope="session")
+def temporal_address() -> Iterator[str]:
+    """A real Temporal server that knows our search attributes."""
+    with running_temporal() as server:
+        asyncio.run(_prepare(server.address))
+        yield server.address
+
+
+async def _prepare(address: str) -> None:
+    await ensure_search_attributes(await connect(address=address, namespace=None, keys=None))
+
+
+@pytest.fixture
+async def temporal_client(temporal_address: str) -> Client:
+    return await connect(address=temporal_address, namespace=None, keys=None)
+
+
+@pytest.fixture
+async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """Temporal's test server, where timers cost no time; a fresh one for each test, for its clock is everybody's."""
+    async with await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=str(temporal_test_server()), data_converter=pydantic_data_converter
+    ) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    with running_redis() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """A fresh, empty database."""
+    return postgres.new_database()
+
+
+@pytest.fixture(scope="session")
+def dev_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """What `make dev` runs, with the demo data."""
+    with start_dev_stack(tmp_path_factory.mktemp("dev")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def separate_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Gateway and worker as processes of their own, on PostgreSQL and Redis, with the demo data."""
+    with start_separate_stack(tmp_path_factory.mktemp("separate")) as stack:
+        yield stack

@@ -1,0 +1,154 @@
+"""Real servers for tests, as child processes on free ports and temporary folders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from worker.dev.binaries import postgres_folder, redis_server
+from worker.dev.children import child
+from worker.dev.ports import free_port
+from worker.dev.temporal_server import TemporalServer, temporal_server
+
+HOST = "127.0.0.1"
+
+
+@contextmanager
+def running_temporal() -> Iterator[TemporalServer]:
+    with _folder("temporal") as folder:
+        with temporal_server(port=free_port(HOST), ui_port=free_port(HOST), log=folder / "log") as server:
+            yield server
+
+
+@contextmanager
+def running_redis() -> Iterator[str]:
+    """Its URL."""
+    port = free_port(HOST)
+    with _folder("redis") as folder:
+        command = [
+            redis_server(),
+            "--port",
+            str(port),
+            "--bind",
+            HOST,
+            "--dir",
+            folder,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
+        with child(command, log=folder / "log") as process:
+            wait_until(lambda: _listens(port), process, folder / "log")
+            yield f"redis://{HOST}:{port}/0"
+
+
+class Postgres:
+    """A running server; ``new_database`` gives the URL of a fresh, empty database."""
+
+    def __init__(self, binaries: Path, port: int) -> None:
+        self._psql = binaries / "psql"
+        self.port = port
+
+    def new_database(self) -> str:
+        name = f"test_{uuid4().hex}"
+        self.execute(f'CREATE DATABASE "{name}"')
+        return f"postgres://postgres@{HOST}:{self.port}/{name}"
+
+    def execute(self, statement: str) -> None:
+        command = [str(self._psql), "-h", HOST, "-p", str(self.port), "-U", "postgres", "-q", "-c", statement]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """PostgreSQL refuses to run as root, so there it runs as nobody."""
+    user = "nobody" if os.geteuid() == 0 else None
+    port = free_port(HOST)
+    with _folder("postgres") as folder:
+        binaries = _reachable(postgres_folder(), folder, user)
+        data = folder / "data"
+        data.mkdir(mode=0o700)
+        if user:
+            shutil.chown(data, user)
+        subprocess.run(
+            [
+                str(binaries / "initdb"),
+                "-D",
+                str(data),
+                "-U",
+                "postgres",
+                "--auth",
+                "trust",
+                "--no-sync",
+                "--encoding",
+                "UTF8",
+            ],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            user=user,
+            extra_groups=None if user is None else [],
+            cwd="/",
+        )
+        # Its socket goes nowhere else, and what a crash would lose is of no use to a test.
+        options = ["-c", f"listen_addresses={HOST}", "-c", f"unix_socket_directories={data}", "-c", "fsync=off"]
+        command = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), *options]
+        with child(command, log=folder / "log", user=user, stop_signal=signal.SIGINT) as process:
+            server = Postgres(binaries, port)
+            wait_until(lambda: _answers(server), process, folder / "log")
+            yield server
+
+
+def wait_until(
+    ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, deadline_seconds: float = 60
+) -> None:
+    """Until ``ready`` says so; AssertionError with the end of its log where the process ends or stays silent."""
+    deadline = time.monotonic() + deadline_seconds
+    while not ready():
+        told = log.read_text(errors="replace")[-4000:]
+        assert process.poll() is None, f"It ended with {process.returncode} while it started:\n{told}"
+        assert time.monotonic() < deadline, f"It is not ready after {deadline_seconds} s:\n{told}"
+        time.sleep(0.05)
+
+
+@contextmanager
+def _folder(name: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=f"adx-{name}-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # a server that runs as nobody must find its way through
+        yield Path(folder)
+
+
+def _reachable(binaries: Path, folder: Path, user: str | None) -> Path:
+    """The programs, or a copy of them with their libraries where the user cannot reach them."""
+    if user is None or all(parent.stat().st_mode & 0o001 for parent in (binaries, *binaries.parents)):
+        return binaries
+    root = binaries.parent.parent  # the libraries of the package lie beside it
+    for part in (root, *root.parent.glob(f"{root.name}.libs")):
+        shutil.copytree(part, folder / "package" / part.name)
+    return folder / "package" / binaries.relative_to(root.parent)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _answers(server: Postgres) -> bool:
+    try:
+        server.execute("SELECT 1")
+    except subprocess.CalledProcessError:
+        return False
+    return True

@@ -1,0 +1,133 @@
+"""The whole product running for tests: `make dev`'s process, or separate processes on PostgreSQL and Redis."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import secrets
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.servers import HOST, running_postgres, running_redis, running_temporal, wait_until
+from worker.dev.children import child
+from worker.dev.ports import free_port
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where it answers. ``environment`` is what its processes were told, for a test that starts one of them again."""
+
+    url: str
+    temporal_address: str
+    data_dir: Path
+    processes: dict[str, subprocess.Popen[bytes]]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def graphql(self) -> str:
+        return f"{self.url}/graphql"
+
+    @property
+    def websocket(self) -> str:
+        return f"ws{self.graphql.removeprefix('http')}"
+
+
+@contextmanager
+def start_dev_stack(data_dir: Path, **environment: str) -> Iterator[Stack]:
+    """``python -m worker.dev`` on free ports, once it says that it is ready; asked to stop by SIGTERM at the end."""
+    ports = {"GATEWAY_PORT": "0", "TEMPORAL_PORT": "0", "TEMPORAL_UI_PORT": "0"}
+    told = plain_environment() | ports | {"DATA_DIR": str(data_dir)} | environment
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log = data_dir / "stack.log"
+    log.write_bytes(b"")
+    with child([sys.executable, "-m", "worker.dev"], log=log, environment=told, grace_seconds=30) as process:
+        wait_until(lambda: "\nready" in log.read_text(), process, log)
+        text = log.read_text()
+        yield Stack(
+            url=_said(r"GraphQL +(http\S+)/graphql\s", text),
+            temporal_address=_said(r"Temporal +(\S+:\d+)\s", text),
+            data_dir=data_dir,
+            processes={"dev": process},
+            environment=told,
+        )
+
+
+@contextmanager
+def start_separate_stack(folder: Path) -> Iterator[Stack]:
+    """``python -m gateway`` and ``python -m worker all`` on real PostgreSQL, Redis and Temporal, with the demo data."""
+    with running_temporal() as temporal, running_redis() as redis_url, running_postgres() as postgres:
+        gateway_port, worker_port = free_port(HOST), free_port(HOST)
+        environment = plain_environment() | {
+            "HOST": HOST,
+            "ENVIRONMENT": "development",
+            "DATABASE_URL": postgres.new_database(),
+            "REDIS_URL": redis_url,
+            "TEMPORAL_ADDRESS": temporal.address,
+            "TEMPORAL_NAMESPACE": "default",
+            "SECRET_KEY": secrets.token_hex(32),
+            "SERVICE_KEY": secrets.token_hex(32),
+            "CODEC_KEYS": f"test:{base64.b64encode(secrets.token_bytes(32)).decode()}",
+            "SERVICES_URL": f"http://{HOST}:{worker_port}",
+            "GATEWAY_PORT": str(gateway_port),
+            "PORT": str(worker_port),
+            "DATA_DIR": str(folder),
+        }
+        run_module("worker.migrate", environment, "--demo")
+        with (
+            start_module("worker", "all", environment=environment, log=folder / "worker.log") as worker,
+            start_module("gateway", environment=environment, log=folder / "gateway.log") as gateway,
+        ):
+            url = f"http://{HOST}:{gateway_port}"
+            wait_until(lambda: healthy(f"http://{HOST}:{worker_port}"), worker, folder / "worker.log")
+            wait_until(lambda: healthy(url), gateway, folder / "gateway.log")
+            yield Stack(url, temporal.address, folder, {"worker": worker, "gateway": gateway}, environment)
+
+
+def plain_environment() -> dict[str, str]:
+    """This process's environment without what would steer the product."""
+    steering = re.compile(r"(DATABASE_URL|REDIS_URL|SERVICES_URL|\w+_KEYS?|\w+_PORT|PORT|HOST|DATA_DIR|ENVIRONMENT)$")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not steering.match(name) and (not name.startswith("TEMPORAL_") or name == "TEMPORAL_CLI")
+    }
+
+
+@contextmanager
+def start_module(
+    module: str, *arguments: str, environment: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", module, *arguments]
+    with child(command, log=log, environment=environment, grace_seconds=30) as process:
+        yield process
+
+
+def run_module(module: str, environment: Mapping[str, str], *arguments: str) -> str:
+    """Its output; AssertionError with it where it fails."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, env=dict(environment), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _said(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    assert found, f"It did not say {pattern}:\n{text}"
+    return found.group(1)

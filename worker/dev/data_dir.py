@@ -1,0 +1,59 @@
+"""The folder in which the development stack keeps everything: one stack at a time, and keys that are made once."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from contracts.base import Contract
+
+
+class DataDirUnusable(Exception):
+    """The folder cannot be had; the message says why."""
+
+
+class DevKeys(Contract):
+    """``secret_key``: the edge's own; ``service_key``: shared by gateway and services; ``codec_keys``: a KeyRing."""
+
+    secret_key: str
+    service_key: str
+    codec_keys: str
+
+
+@contextmanager
+def held_data_dir(path: Path) -> Iterator[None]:
+    """Make the folder where it is missing and keep it for this process alone. Raises DataDirUnusable."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (path / "lock").open("w")
+    except OSError as error:
+        raise DataDirUnusable(f"{path} cannot be written ({error.strerror}): set DATA_DIR to another folder.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataDirUnusable(
+                f"Another stack runs on {path}: stop it, or set DATA_DIR to another folder."
+            ) from None
+        yield
+
+
+def keys_in(path: Path) -> DevKeys:
+    """The folder's keys, made at the first call; nobody but their owner may read them."""
+    file = path / "keys.json"
+    if not file.exists():
+        new = DevKeys(
+            secret_key=secrets.token_hex(32),
+            service_key=secrets.token_hex(32),
+            codec_keys=f"dev:{base64.b64encode(secrets.token_bytes(32)).decode()}",
+        )
+        draft = file.with_suffix(".new")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
+            output.write(new.model_dump_json())
+        draft.rename(file)  # whole or not at all
+    return DevKeys.model_validate_json(file.read_text())

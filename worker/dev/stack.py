@@ -1,0 +1,104 @@
+"""Gateway, services and workers in one process, around the one database, the one cache and the Temporal server."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from pydantic import SecretStr
+
+from activities.auth.passwords import Passwords
+from contracts.cache import open_cache
+from contracts.calls import CallSigner
+from contracts.codec import KeyRing
+from contracts.temporal import connect, ensure_search_attributes
+from gateway.app import create_app
+from gateway.settings import GatewaySettings
+from worker.database import database, migrate
+from worker.demo import fill_with_demo_data
+from worker.dev.data_dir import DevKeys
+from worker.dev.temporal_server import TemporalServer
+from worker.http import services_app
+from worker.registry import Parts, domains_of, routes_of
+from worker.signals import stop_on_signals
+from worker.workers import running_workers
+
+
+class TemporalEnded(Exception):
+    """The Temporal server went away while we ran on it."""
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What the stack stands on: everything that was claimed or started before its event loop."""
+
+    data_dir: Path
+    keys: DevKeys
+    listening: socket.socket
+    temporal: TemporalServer
+
+
+async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
+    """Run until a signal; ``announce`` is called once everything answers. Raises TemporalEnded."""
+    keys, temporal = grounds.keys, grounds.temporal
+    database_url = f"sqlite://{grounds.data_dir / 'adx.db'}"
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        await migrate(database_url)
+        await stack.enter_async_context(database(database_url))
+        passwords = stack.enter_context(closing(Passwords()))
+        await fill_with_demo_data(passwords)
+        cache = await stack.enter_async_context(open_cache(None))
+        client = await connect(address=temporal.address, namespace=None, keys=KeyRing.parse(keys.codec_keys))
+        await ensure_search_attributes(client)
+        signer = CallSigner(keys.service_key.encode())
+        domains = domains_of("all", Parts(passwords=passwords, cache=cache, signer=signer))
+        await stack.enter_async_context(running_workers(client, domains))
+        services = httpx.ASGITransport(services_app(routes_of(domains)), raise_app_exceptions=False)
+        app = create_app(_gateway_settings(grounds), services=services, cache=cache)
+        watch = asyncio.create_task(_watch(temporal, stop))
+        stack.callback(watch.cancel)
+
+        async def ready_until_stop() -> None:
+            announce()
+            await stop.wait()
+
+        await serve(app, _hypercorn(grounds.listening), shutdown_trigger=ready_until_stop)
+        if watch.done():
+            raise TemporalEnded(f"The Temporal server ended; its log is {grounds.data_dir / 'temporal.log'}.")
+
+
+def _gateway_settings(grounds: Grounds) -> GatewaySettings:
+    host, port = grounds.listening.getsockname()[:2]
+    return GatewaySettings(
+        host=host,
+        gateway_port=port,
+        environment="development",
+        temporal_address=grounds.temporal.address,
+        temporal_namespace="default",
+        redis_url=None,
+        secret_key=SecretStr(grounds.keys.secret_key),
+        service_key=SecretStr(grounds.keys.service_key),
+        codec_keys=SecretStr(grounds.keys.codec_keys),
+    )
+
+
+def _hypercorn(listening: socket.socket) -> Config:
+    config = Config()
+    config.bind = [f"fd://{listening.detach()}"]
+    config.accesslog = None
+    config.loglevel = "WARNING"
+    return config
+
+
+async def _watch(temporal: TemporalServer, stop: asyncio.Event) -> None:
+    while temporal.process.poll() is None:  # noqa: ASYNC110 - a child's end is no event of ours
+        await asyncio.sleep(0.5)
+    stop.set()

@@ -1,0 +1,48 @@
+"""``make migrate``: bring the database of DATABASE_URL up to date; ``--demo`` fills an empty one with demo data."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import closing
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from activities.auth.passwords import Passwords
+from worker.database import database, migrate
+from worker.demo import fill_with_demo_data
+
+
+class MigrateSettings(BaseSettings):
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    database_url: SecretStr
+    environment: str = "development"
+
+
+async def run(url: str, *, demo: bool) -> None:
+    await migrate(url)
+    if demo:
+        with closing(Passwords()) as passwords:
+            async with database(url):
+                await fill_with_demo_data(passwords)
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        settings = MigrateSettings()
+    except ValidationError:
+        print("DATABASE_URL names no database: sqlite://FILE or postgres://USER@HOST/NAME.", file=sys.stderr)
+        return 2
+    demo = "--demo" in arguments
+    if demo and settings.environment == "production":
+        print("Demo data is not for production.", file=sys.stderr)
+        return 2
+    asyncio.run(run(settings.database_url.get_secret_value(), demo=demo))
+    print("The database is up to date.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
