@@ -24,9 +24,11 @@ HOST = "127.0.0.1"
 
 @contextmanager
 def running_temporal() -> Iterator[TemporalServer]:
-    with _folder("temporal") as folder:
-        with temporal_server(port=free_port(HOST), ui_port=free_port(HOST), log=folder / "log") as server:
-            yield server
+    with (
+        _folder("temporal") as folder,
+        temporal_server(port=free_port(HOST), ui_port=free_port(HOST), log=folder / "log") as server,
+    ):
+        yield server
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def running_redis() -> Iterator[str]:
             "--bind",
             HOST,
             "--dir",
-            folder,
+            str(folder),
             "--save",
             "",
             "--appendonly",

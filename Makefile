@@ -1,0 +1,46 @@
+# What one does here; `make help` says it in a sentence each. Needs git, make and Python 3.11 or newer.
+
+SHELL := /bin/sh
+VENV := .venv
+RUN := $(VENV)/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help dev test check format schema migrate explorer environment lock clean
+
+help: ## Lists these commands.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS='	' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
+
+dev: explorer ## Starts everything in this terminal, on embedded parts, until Ctrl-C.
+	@exec $(RUN) -m worker.dev
+
+test: environment ## Runs all tests; ARGS="..." goes to pytest.
+	@$(RUN) -m pytest $(ARGS)
+
+check: environment ## Checks format, lint, types, imports and that schema.graphql is up to date.
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+	@$(VENV)/bin/lint-imports
+	@$(RUN) -m schema --check
+
+format: environment ## Formats the code and mends what the linter can mend.
+	@$(RUN) -m ruff format .
+	@$(RUN) -m ruff check --fix .
+
+schema: environment ## Writes schema.graphql from the code.
+	@$(RUN) -m schema
+
+migrate: environment ## Brings the database named by DATABASE_URL up to date.
+	@$(RUN) -m worker.migrate
+
+explorer: environment ## Builds GraphiQL where node is found, once.
+	@$(RUN) -m gateway.explorer.build
+
+environment: ## Makes .venv from requirements.lock, if it is not made from it already.
+	@sh environment.sh $(VENV)
+
+lock: environment ## Writes requirements.lock anew from pyproject.toml, for Linux and macOS.
+	@$(VENV)/bin/uv pip compile --universal --generate-hashes --python-version 3.11 \
+		pyproject.toml --group dev --output-file requirements.lock --quiet
+
+clean: ## Removes what was made here, the data in .data excepted.
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis gateway/explorer/dist gateway/explorer/node_modules
