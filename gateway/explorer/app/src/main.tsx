@@ -7,12 +7,19 @@ import { GraphiQL } from "graphiql";
 import { createRoot } from "react-dom/client";
 
 import { createFetcher } from "./fetcher";
+import { editorsOf } from "./start";
 import { tabs } from "./tabs";
 
 const fetcher = createFetcher();
 
 createRoot(document.getElementById("explorer")!).render(
-  <GraphiQL fetcher={fetcher} defaultTabs={tabs} defaultEditorToolsVisibility="variables">
+  <GraphiQL
+    fetcher={fetcher}
+    defaultTabs={tabs}
+    {...editorsOf(tabs)}
+    defaultEditorToolsVisibility="variables"
+    showPersistHeadersSettings={false}
+  >
     <GraphiQL.Logo>ADX gateway</GraphiQL.Logo>
     <GraphiQL.Footer>
       <p className="footer">

@@ -1,5 +1,5 @@
 /** The documents that GraphiQL opens with. A tab is titled by the name of its operation. */
-type Tab = { query: string; variables?: string };
+export type Tab = { query: string; variables?: string };
 
 const json = (variables: object): string => JSON.stringify(variables, null, 2);
 
@@ -21,8 +21,8 @@ const progress = `progress {
       }`;
 
 const logIn: Tab = {
-  query: `# Start here. A browser gets its session as a cookie; the other demo accounts are
-# grace@example.com and alan@example.com, with the same password.
+  query: `# Start here: a browser gets its session as a cookie.
+# grace@example.com has the same password.
 mutation LogIn($input: LoginInput!) {
   login(input: $input) {
     operation {
@@ -47,7 +47,7 @@ mutation LogIn($input: LoginInput!) {
 };
 
 const dashboard: Tab = {
-  query: `# Who you are, where you are, and what has been going on there.
+  query: `# Who you are, where, and what has been going on there.
 query Dashboard {
   viewer {
     user {
@@ -85,9 +85,11 @@ query Dashboard {
 };
 
 const switchTenant: Tab = {
-  query: `# Starts the switch and answers at once (waitSeconds: 0); the next tab follows it.
+  query: `# Starts it and does not wait; the next tab follows it.
+# This page goes on with the new session's token.
 mutation SwitchTenant($input: SwitchTenantInput!) {
   switchTenant(input: $input) {
+    sessionToken
     operation {
       id
       status
@@ -102,7 +104,7 @@ mutation SwitchTenant($input: SwitchTenantInput!) {
 };
 
 const followOperation: Tab = {
-  query: `# The operation as it stands, then again at each change, until it closes.
+  query: `# How it stands, then each change, until it closes.
 subscription FollowOperation($id: ID!) {
   operation(id: $id) {
     id
