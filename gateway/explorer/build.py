@@ -78,10 +78,10 @@ def digest(files: Sequence[Path]) -> str:
     return whole.hexdigest()
 
 
-def node_version() -> int | None:
-    """The major version of the Node.js on PATH; None where there is none, or no npm."""
-    node = shutil.which("node")
-    if node is None or shutil.which("npm") is None:
+def node_version(path: str | None = None) -> int | None:
+    """The major version of the Node.js on `path` (PATH where that is None); None where there is none, or no npm."""
+    node = shutil.which("node", path=path)
+    if node is None or shutil.which("npm", path=path) is None:
         return None
     try:
         said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30).stdout
@@ -91,12 +91,12 @@ def node_version() -> int | None:
     return int(version[1]) if version else None
 
 
-def main(app: Path = APP) -> int:
+def main(app: Path = APP, path: str | None = None) -> int:
     """0 where GraphiQL is built or Node.js is missing, which is no fault; 1 where the build failed."""
     explorer = Explorer(app)
     if explorer.is_current():
         return 0
-    version = node_version()
+    version = node_version(path)
     if version is None or version < OLDEST_NODE:
         found = "Node.js was not found" if version is None else f"Node.js {version} is too old"
         print(f"GraphiQL is left out, for {found}: install Node.js {OLDEST_NODE} or newer and run `make explorer`.")
@@ -106,7 +106,7 @@ def main(app: Path = APP) -> int:
             return 0
         print("Building GraphiQL, which is done once and takes about a minute ...", flush=True)
         try:
-            explorer.build("npm")
+            explorer.build(shutil.which("npm", path=path) or "npm")
         except BuildFailed as failure:
             print(failure.output.rstrip(), file=sys.stderr)
             print(f"GraphiQL is left out: {failure} Run `make explorer` to try again.", file=sys.stderr)
