@@ -7,9 +7,10 @@ RUN := $(VENV)/bin/python
 .PHONY: help dev test check format schema migrate explorer environment lock clean
 
 help: ## Lists these commands.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS='	' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-dev: explorer ## Starts everything in this terminal, on embedded parts, until Ctrl-C.
+dev: environment ## Starts everything in this terminal, on embedded parts, until Ctrl-C.
+	@$(RUN) -m gateway.explorer.build || true
 	@exec $(RUN) -m worker.dev
 
 test: environment ## Runs all tests; ARGS="..." goes to pytest.

@@ -37,7 +37,7 @@ def running_redis() -> Iterator[str]:
     port = free_port(HOST)
     with _folder("redis") as folder:
         command = [
-            redis_server(),
+            str(redis_server()),
             "--port",
             str(port),
             "--bind",

@@ -20,6 +20,7 @@ from temporalio.worker import (
 
 from contracts.errors import DomainError, to_record
 from worker.trouble import class_of
+from workflows.options import EXTERNAL
 
 Outcome = TypeVar("Outcome")
 
@@ -78,7 +79,7 @@ def as_answer(error: DomainError) -> ApplicationError:
 
 
 def _as_trouble(error: Exception) -> ApplicationError:
-    """Safe words for whoever reads the operation, raw ones for the log. Its type says how often to try again."""
+    """Named by its class, in safe words for whoever reads the operation; the raw ones go to the log only."""
     info = activity.info()
     trouble = class_of(error)
     log.warning(
@@ -89,8 +90,21 @@ def _as_trouble(error: Exception) -> ApplicationError:
         trouble=trouble.retry.name,
         exc_info=error,
     )
+    known = [] if trouble.answer is None else [to_record(trouble.answer)]
+    by_class = _is_tried_by_class(info)
     return ApplicationError(
         trouble.message,
-        *([] if trouble.answer is None else [to_record(trouble.answer)]),
+        *known,
         type=trouble.retry.name,
+        non_retryable=by_class and info.attempt >= trouble.retry.tries,
+        next_retry_delay=trouble.retry.delay(info.attempt) if by_class else None,
     )
+
+
+def _is_tried_by_class(info: activity.Info) -> bool:
+    """Whether Temporal tries it again as often as its class of trouble says.
+
+    A call of one try is tried again by its workflow, and one of more tries than any class has, an undo, by its policy.
+    """
+    tries = info.retry_policy.maximum_attempts if info.retry_policy else 0
+    return 1 < tries <= EXTERNAL.tries

@@ -23,3 +23,5 @@ def configure_logs(level: int = logging.INFO) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    # It logs every error of every execution with its variables, which may be secrets.
+    logging.getLogger("strawberry.execution").setLevel(logging.CRITICAL + 1)

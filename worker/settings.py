@@ -18,4 +18,4 @@ class WorkerSettings(BaseSettings):
     temporal_address: str | None = None
     temporal_namespace: str | None = None
     host: str = "127.0.0.1"
-    port: int = Field(default=8081, ge=0, le=65535)
+    port: int = Field(default=8090, ge=0, le=65535)

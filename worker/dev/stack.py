@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
 from pydantic import SecretStr
 
 from activities.auth.passwords import Passwords
@@ -20,7 +18,8 @@ from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.temporal import connect, ensure_search_attributes
 from gateway.app import create_app
-from gateway.settings import GatewaySettings
+from gateway.serve import serve
+from gateway.settings import Environment, Settings
 from worker.database import database, migrate
 from worker.demo import fill_with_demo_data
 from worker.dev.data_dir import DevKeys
@@ -62,25 +61,28 @@ async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
         domains = domains_of("all", Parts(passwords=passwords, cache=cache, signer=signer))
         await stack.enter_async_context(running_workers(client, domains))
         services = httpx.ASGITransport(services_app(routes_of(domains)), raise_app_exceptions=False)
-        app = create_app(_gateway_settings(grounds), services=services, cache=cache)
+        settings = _gateway_settings(grounds)
+        app = create_app(settings, services=services, cache=cache)
         watch = asyncio.create_task(_watch(temporal, stop))
         stack.callback(watch.cancel)
-
-        async def ready_until_stop() -> None:
-            announce()
-            await stop.wait()
-
-        await serve(app, _hypercorn(grounds.listening), shutdown_trigger=ready_until_stop)
+        await serve(
+            app,
+            host=settings.host,
+            port=settings.gateway_port,
+            stop=stop,
+            listening=grounds.listening,
+            announce=announce,
+        )
         if watch.done():
             raise TemporalEnded(f"The Temporal server ended; its log is {grounds.data_dir / 'temporal.log'}.")
 
 
-def _gateway_settings(grounds: Grounds) -> GatewaySettings:
+def _gateway_settings(grounds: Grounds) -> Settings:
     host, port = grounds.listening.getsockname()[:2]
-    return GatewaySettings(
+    return Settings(
         host=host,
         gateway_port=port,
-        environment="development",
+        environment=Environment.DEVELOPMENT,
         temporal_address=grounds.temporal.address,
         temporal_namespace="default",
         redis_url=None,
@@ -88,14 +90,6 @@ def _gateway_settings(grounds: Grounds) -> GatewaySettings:
         service_key=SecretStr(grounds.keys.service_key),
         codec_keys=SecretStr(grounds.keys.codec_keys),
     )
-
-
-def _hypercorn(listening: socket.socket) -> Config:
-    config = Config()
-    config.bind = [f"fd://{listening.detach()}"]
-    config.accesslog = None
-    config.loglevel = "WARNING"
-    return config
 
 
 async def _watch(temporal: TemporalServer, stop: asyncio.Event) -> None:
