@@ -61,8 +61,8 @@ def is_textual(content_type: str) -> bool:
 def belies(sample: bytes, content_type: str) -> bool:
     """Whether the sample (a file's first ``SAMPLE_BYTES``) cannot be of the type.
 
-    Lenient: a type without a mark of its own passes unless the bytes bear another's, and whatever reads as text may be any
-    textual type, for marks of two letters also begin honest texts.
+    Lenient: a type without a mark of its own passes unless the bytes bear another's, and whatever reads as text may be
+    any textual type, for marks of two letters also begin honest texts.
     """
     if content_type == _ANY:
         return False
@@ -87,7 +87,7 @@ def _marked_as(sample: bytes) -> str | None:
 
 
 def _reads_as_text(sample: bytes) -> bool:
-    """UTF-8 (a last character may be cut off), any 8-bit alphabet without control characters, or marked UTF-16 or UTF-32."""
+    """UTF-8 (its last character may be cut off), an 8-bit alphabet without control characters, marked UTF-16 or 32."""
     if sample.startswith(_WIDE_MARKS):
         return True
     if sample.translate(None, _NOT_IN_TEXT) != sample:

@@ -2,7 +2,7 @@
 
 DomainError                      code                    operation code
 ├── InvalidInput                 BAD_USER_INPUT          VALIDATION_FAILED
-│   └── InvalidCursor
+│   └── InvalidCursor  UploadTooLarge
 ├── NotSignedIn                  UNAUTHENTICATED         PERMISSION_DENIED
 │   └── SessionEnded
 ├── InvalidCredentials           INVALID_CREDENTIALS     INVALID_CREDENTIALS
@@ -114,6 +114,11 @@ class InvalidInput(DomainError):
 
 class InvalidCursor(InvalidInput):
     default_message = "The cursor is not one of ours."
+
+
+class UploadTooLarge(InvalidInput):
+    default_message = "More bytes than were announced."
+    http_status = 413
 
 
 class NotSignedIn(DomainError):

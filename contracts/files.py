@@ -191,7 +191,10 @@ class FilePermissions(Contract):
 
 
 class ProcessFileCommand(Contract):
-    """Input of the workflow ProcessFile, and of its reading steps. ``administers``: the user may see all the tenant's files."""
+    """Input of the workflow ProcessFile, and of its reading steps.
+
+    ``administers``: the user holds ``operations:administer`` in the tenant and so sees all its files.
+    """
 
     file_id: str
     tenant_id: str
@@ -211,7 +214,7 @@ class MetadataPublication(Contract):
 class ChecksumProgress(StepHeartbeat):
     """``chunks`` of the file have been found as they were stored; the next try goes on behind them."""
 
-    chunks: int
+    chunks: int = 0
 
 
 class TextProgress(StepHeartbeat):

@@ -1,12 +1,13 @@
-"""Where the bytes of files lie: a folder, or S3 and what speaks it. The edge streams into it, the files service does the rest."""
+"""Where the bytes of files lie: a folder, or S3 and what speaks it."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
@@ -14,7 +15,7 @@ import obstore
 from obstore.store import LocalStore, S3Store
 
 if TYPE_CHECKING:  # these are types only: obstore does not have them when it runs
-    from obstore import ReadableFile
+    from _typeshed import WriteableBuffer as Buffer
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 _PART_BYTES = 5 * 1024 * 1024
@@ -41,7 +42,7 @@ def _uuid(thing_id: str) -> UUID:
 
 
 class FileStorage:
-    """Objects by key. What is not there is None or, where it must be there, FileNotFoundError; other failures are trouble.
+    """Objects by key. What is not there is None or, where it must be there, FileNotFoundError; all else is trouble.
 
     ``signing`` is the same store by the address under which clients reach it; None where clients cannot.
     """
@@ -65,9 +66,9 @@ class FileStorage:
         """Bytes from ``start``: ``length`` of them, or as many as there are. ``start`` lies within the object."""
         return bytes(await obstore.get_range_async(self._store, key, start=start, length=length))
 
-    def open(self, key: str, size: int) -> ReadableFile:
-        """A seekable, blocking reader, for a thread."""
-        return obstore.open_reader(self._store, key, buffer_size=64 * 1024, size=size)
+    def open(self, key: str, size: int) -> BinaryIO:
+        """A seekable, blocking reader, for a thread. It fetches what is read and a little more."""
+        return io.BufferedReader(_ObjectReader(self._store, key, size), buffer_size=64 * 1024)
 
     async def copy(self, source: str, target: str) -> None:
         await obstore.copy_async(self._store, source, target)
@@ -85,7 +86,7 @@ class FileStorage:
                     yield item["path"]
 
     def remove_broken_parts(self, *, before: datetime) -> int:
-        """Blocking. What a process that died while it wrote into a folder left behind, which no listing shows; how many.
+        """Blocking. What a process that died while it wrote into a folder left there, which no listing shows; how many.
 
         S3 keeps its own (incomplete multipart uploads), for which a bucket has a lifecycle rule.
         """
@@ -106,12 +107,43 @@ class FileStorage:
         return await obstore.sign_async(self._signing, "PUT", key, lifetime)
 
 
+class _ObjectReader(io.RawIOBase):
+    def __init__(self, store: LocalStore | S3Store, key: str, size: int) -> None:
+        self._store = store
+        self._key = key
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        length = min(len(view), self._size - self._at)
+        if length <= 0:
+            return 0
+        found = memoryview(obstore.get_range(self._store, self._key, start=self._at, length=length))
+        view[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+
 def open_storage(url: str) -> FileStorage:
     """The storage that ``STORAGE_URL`` names. ValueError where it names none.
 
     - ``file:///path`` or a plain path: a folder, made where it is missing.
-    - ``s3://bucket[/prefix][?endpoint=URL][&public_endpoint=URL][&region=NAME]``: S3, its credentials from the AWS variables.
-      ``endpoint`` is for what speaks S3 elsewhere; ``public_endpoint`` is how clients reach that, where it differs.
+    - ``s3://bucket[/prefix][?endpoint=URL][&public_endpoint=URL][&region=NAME]``: S3, its credentials from the AWS
+      variables. ``endpoint`` names what speaks S3 elsewhere, ``public_endpoint`` how clients reach it if that differs.
     """
     parts = urlsplit(url)
     if parts.scheme in ("", "file"):

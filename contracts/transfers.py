@@ -21,7 +21,7 @@ DOWNLOADS_PATH = "/downloads"
 
 
 class UploadGrant(Contract):
-    """Leave to send ``size`` bytes of this type, once or again. ``checksum``: lower-case hex SHA-256, where it is known before."""
+    """Leave to send ``size`` bytes of this type, once or again. ``checksum``: lower-case hex SHA-256, where known."""
 
     upload_id: str
     tenant_id: str
@@ -43,7 +43,7 @@ Grant = TypeVar("Grant", UploadGrant, DownloadGrant)
 
 
 class TransferSigner:
-    """Signs and reads grants (JWT, HS256, RFC 7519) under a key of their own, derived from the services' key (32 bytes or more)."""
+    """Signs and reads grants (JWT, HS256, RFC 7519), under a key derived from the services' key (32 bytes or more)."""
 
     def __init__(self, service_key: bytes) -> None:
         self._key = OctKey.import_key(hmac.new(service_key, b"transfers", hashlib.sha256).digest())

@@ -9,18 +9,20 @@ from tortoise.config import AppConfig, DBUrlConfig, TortoiseConfig
 from tortoise.context import TortoiseContext
 from tortoise.migrations import api
 
-DOMAINS = ("auth", "users", "tenants")
+DOMAINS = ("auth", "users", "tenants", "files")
 """The domains that have tables."""
 
 
 def configuration(url: str) -> TortoiseConfig:
     """Tortoise's configuration for ``sqlite://FILE`` or ``postgres://...``."""
+    # Tortoise keeps its statements by the name of the connection, for all the process: each dialect needs its own name.
+    name = url.partition(":")[0]
     return TortoiseConfig(
-        connections={"default": DBUrlConfig(url)},
+        connections={name: DBUrlConfig(url)},
         apps={
             domain: AppConfig(
                 models=[f"activities.{domain}.models"],
-                default_connection="default",
+                default_connection=name,
                 migrations=f"activities.{domain}.migrations",
             )
             for domain in DOMAINS

@@ -1,0 +1,32 @@
+"""Files over HTTP, for what needs no workflow."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from activities.calls import endpoint
+from activities.files.service import FilesService
+from contracts.base import Ids
+from contracts.calls import Caller, CallSigner
+from contracts.files import File, FilePage, FilePageRequest, NewUpload, Upload, UploadRef, UploadTarget
+
+
+def routes(service: FilesService, signer: CallSigner) -> list[Route]:
+    async def create_upload(caller: Caller, new: NewUpload) -> UploadTarget:
+        return await service.create_upload(caller, new)
+
+    async def get_upload(caller: Caller, wanted: UploadRef) -> Upload:
+        return await service.get_upload(caller, wanted.upload_id)
+
+    async def get_files(caller: Caller, wanted: Ids) -> list[File]:
+        return await service.get_files(caller, wanted.ids)
+
+    async def list_files(caller: Caller, page: FilePageRequest) -> FilePage:
+        return await service.list_files(caller, page)
+
+    return [
+        endpoint("/files/create_upload", signer, NewUpload, create_upload),
+        endpoint("/files/get_upload", signer, UploadRef, get_upload),
+        endpoint("/files/get_files", signer, Ids, get_files),
+        endpoint("/files/list_files", signer, FilePageRequest, list_files),
+    ]

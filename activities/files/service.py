@@ -1,0 +1,120 @@
+"""The rules of files: who may send what, and who may see which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from tortoise.expressions import Q
+from tortoise.functions import Sum
+
+from activities.files import models
+from activities.files.limits import LIMITS
+from activities.files.rules import checked, no_room
+from activities.files.views import file_view, find_upload, seen_by, upload_view
+from activities.transactions import in_one_transaction
+from contracts.base import is_id, new_id, utc_now
+from contracts.calls import Caller
+from contracts.errors import NotSignedIn, PermissionDenied
+from contracts.files import File, FilePage, FilePageRequest, HttpHeader, NewUpload, Upload, UploadTarget
+from contracts.storage import FileStorage, staging_key
+from contracts.transfers import TransferSigner, UploadGrant
+
+UPLOAD_LIFETIME = timedelta(hours=1)
+"""Within which the bytes of an upload must begin to arrive."""
+
+
+class FilesService:
+    """A file is seen in its tenant only: by its owner and whoever administers the tenant, or by all (AccessLevel).
+
+    The tenant and the rights of a caller are the word of the session, and come with the call.
+    """
+
+    def __init__(self, storage: FileStorage, signer: TransferSigner, clock: Callable[[], datetime] = utc_now) -> None:
+        self._storage = storage
+        self._signer = signer
+        self._clock = clock
+
+    async def create_upload(self, caller: Caller, new: NewUpload) -> UploadTarget:
+        """Where to send the bytes. Raises InvalidInput with the path of each field that is wrong, PermissionDenied."""
+        user_id, tenant_id = _member(caller, "files:write")
+        new = checked(new)
+        upload_id, now = new_id("upl"), self._clock()
+        expires_at = now + UPLOAD_LIFETIME
+
+        async def create() -> None:
+            await models.Usage.bulk_create([models.Usage(tenant_id=tenant_id)], ignore_conflicts=True)
+            if await _bytes_spoken_for(tenant_id, now) + new.size > LIMITS[new.tier].tenant:
+                raise no_room()
+            await models.Upload.create(
+                id=upload_id,
+                tenant_id=tenant_id,
+                user_id=user_id,
+                name=new.name,
+                content_type=new.content_type,
+                size=new.size,
+                checksum=new.checksum,
+                access_level=new.access_level.value,
+                tier=new.tier.value,
+                expires_at=expires_at,
+            )
+
+        url = await self._storage.sign_put(staging_key(tenant_id, upload_id), UPLOAD_LIFETIME)
+        if url is None:
+            grant = UploadGrant(
+                upload_id=upload_id,
+                tenant_id=tenant_id,
+                content_type=new.content_type,
+                size=new.size,
+                checksum=new.checksum,
+            )
+            url = self._signer.upload_path(grant, expires_at)
+        await in_one_transaction(create)
+        headers = (HttpHeader(name="Content-Type", value=new.content_type),)
+        return UploadTarget(id=upload_id, url=url, method="PUT", headers=headers, expires_at=expires_at)
+
+    async def get_upload(self, caller: Caller, upload_id: str) -> Upload:
+        """One's own; UploadNotFound for all others."""
+        user_id, tenant_id = _member(caller, "files:write")
+        return upload_view(await find_upload(upload_id, tenant_id, user_id))
+
+    async def get_files(self, caller: Caller, ids: Iterable[str]) -> list[File]:
+        """Those of them that the caller may see, in the order asked for."""
+        user_id, tenant_id = _member(caller, "files:read")
+        wanted = [each for each in dict.fromkeys(ids) if is_id(each, "fil")]
+        seen = models.File.filter(seen_by(user_id, tenant_id, administers=_administers(caller)))
+        rows = {row.id: row for row in await seen.filter(id__in=wanted)}
+        return [file_view(rows[each], self._signer, self._clock()) for each in wanted if each in rows]
+
+    async def list_files(self, caller: Caller, page: FilePageRequest) -> FilePage:
+        """The newest first; a file that is added meanwhile shifts nothing."""
+        user_id, tenant_id = _member(caller, "files:read")
+        seen = models.File.filter(seen_by(user_id, tenant_id, administers=_administers(caller)))
+        behind = seen
+        if page.after is not None:
+            moment = page.after.uploaded_at
+            behind = seen.filter(Q(uploaded_at__lt=moment) | Q(uploaded_at=moment, id__lt=page.after.id))
+        rows = await behind.order_by("-uploaded_at", "-id").limit(page.first + 1)
+        views = tuple(file_view(row, self._signer, self._clock()) for row in rows[: page.first])
+        return FilePage(files=views, has_next_page=len(rows) > page.first, total_count=await seen.count())
+
+
+def _member(caller: Caller, right: str) -> tuple[str, str]:
+    """User and tenant of the caller, who has the right."""
+    if caller.user_id is None or caller.tenant_id is None:
+        raise NotSignedIn()
+    if right not in caller.permissions:
+        raise PermissionDenied()
+    return caller.user_id, caller.tenant_id
+
+
+def _administers(caller: Caller) -> bool:
+    return "operations:administer" in caller.permissions
+
+
+async def _bytes_spoken_for(tenant_id: str, now: datetime) -> int:
+    """Of files, and of uploads that still may become files."""
+    usage = await models.Usage.get(tenant_id=tenant_id)
+    open_uploads = models.Upload.filter(tenant_id=tenant_id, file_id=None, expires_at__gt=now)
+    [[announced]] = await open_uploads.annotate(total=Sum("size")).values_list("total")
+    return int(usage.bytes + (announced or 0))

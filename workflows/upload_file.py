@@ -1,0 +1,55 @@
+"""Make a file of an upload's staged bytes. The bytes themselves never come near a workflow."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+from activities.files.activities import Files
+from contracts.files import FileDetails, FilePermissions, NewFile, StoredFile, UploadFileCommand
+from contracts.operations import FileUploaded, OperationKind
+from workflows.operation import OperationRun
+from workflows.options import BYTES
+
+
+@workflow.defn
+class UploadFile:
+    @workflow.run
+    async def run(self, command: UploadFileCommand) -> FileUploaded:
+        tenant_id = command.tenant_id
+        async with OperationRun(OperationKind.FILE_UPLOAD) as operation:
+            async with operation.step("validate_upload"):
+                upload = await operation.call(Files.validate_file_upload, command, BYTES)
+
+            async with operation.step("create_file_record"):
+                operation.undo(Files.delete_file_record, operation.key)
+                new = NewFile(key=operation.key, checksum=upload.checksum, **command.model_dump())
+                file_id = (await operation.call(Files.create_file_record, new)).file_id
+
+            async with operation.step("store_file"):
+                stored = StoredFile(key=operation.key, file_id=file_id, tenant_id=tenant_id)
+                operation.undo(Files.remove_from_storage, stored)
+                await operation.call(Files.upload_to_storage, stored, BYTES)
+
+            async with operation.step("update_metadata"):
+                operation.undo(Files.restore_file_metadata, operation.key)
+                await operation.call(
+                    Files.update_file_metadata,
+                    FileDetails(
+                        key=operation.key,
+                        file_id=file_id,
+                        tenant_id=tenant_id,
+                        name=upload.name,
+                        content_type=upload.content_type,
+                    ),
+                )
+
+            async with operation.step("set_permissions"):
+                operation.undo(Files.restore_file_permissions, operation.key)
+                await operation.call(
+                    Files.set_file_permissions,
+                    FilePermissions(
+                        key=operation.key, file_id=file_id, tenant_id=tenant_id, access_level=upload.access_level
+                    ),
+                )
+
+            return operation.complete(FileUploaded(file_id=file_id))
