@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 from pydantic import ValidationError
 
-from contracts.base import Contract
+from contracts.base import Contract, utc_now
 from contracts.errors import PermissionDenied
 
 UPLOADS_PATH = "/uploads"
@@ -45,7 +46,8 @@ Grant = TypeVar("Grant", UploadGrant, DownloadGrant)
 class TransferSigner:
     """Signs and reads grants (JWT, HS256, RFC 7519), under a key derived from the services' key (32 bytes or more)."""
 
-    def __init__(self, service_key: bytes) -> None:
+    def __init__(self, service_key: bytes, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
         self._key = OctKey.import_key(hmac.new(service_key, b"transfers", hashlib.sha256).digest())
 
     def upload_path(self, grant: UploadGrant, expires_at: datetime) -> str:
@@ -56,7 +58,8 @@ class TransferSigner:
 
     def read(self, token: str, kind: type[Grant]) -> Grant:
         """The grant; PermissionDenied where the token is forged, stale or of the other kind."""
-        rules = jwt.JWTClaimsRegistry(aud={"essential": True, "value": kind.__name__}, exp={"essential": True})
+        now = int(self._clock().timestamp())
+        rules = jwt.JWTClaimsRegistry(now, aud={"essential": True, "value": kind.__name__}, exp={"essential": True})
         try:
             claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
             rules.validate(claims)
