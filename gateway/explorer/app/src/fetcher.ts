@@ -1,5 +1,6 @@
 /** How GraphiQL talks to the gateway: over HTTP and graphql-transport-ws, signed in by the cookie. */
-import { createGraphiQLFetcher, type Fetcher } from "@graphiql/toolkit";
+import { createGraphiQLFetcher, type Fetcher, type FetcherOpts, type FetcherParams } from "@graphiql/toolkit";
+import { type DocumentNode, Kind, parse } from "graphql";
 import { createClient } from "graphql-ws";
 
 import { type Answer, ask, HTTP_PATH, socketUrl } from "./endpoint";
@@ -31,6 +32,19 @@ export function createFetcher(): Fetcher {
     if (params.operationName === "IntrospectionQuery") return send(params, options);
     const headers = { ...(await session.headers()), ...options?.headers };
     const variables = await names.resolve(params.variables ?? {}, headers);
-    return send({ ...params, variables }, { ...options, headers });
+    return send(...asWritten({ ...params, variables }, { ...options, headers }));
   };
+}
+
+/** GraphiQL reads a document a moment after its tab is opened: who runs it at once would ask for the last tab's operation. */
+function asWritten(params: FetcherParams, options: FetcherOpts): [FetcherParams, FetcherOpts] {
+  let documentAST: DocumentNode;
+  try {
+    documentAST = parse(params.query);
+  } catch {
+    return [params, options]; // the gateway says best what is wrong with it
+  }
+  const written = documentAST.definitions.flatMap((each) => (each.kind === Kind.OPERATION_DEFINITION ? [each] : []));
+  const chosen = written.find((each) => each.name?.value === params.operationName) ?? written[0];
+  return [{ ...params, operationName: chosen?.name?.value }, { ...options, documentAST }];
 }

@@ -1,0 +1,56 @@
+"""A real browser, and GraphiQL built for it; skipped with a reason where a machine has no Chromium or no Node.js."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+from gateway.explorer.build import OLDEST_NODE, main, node_version
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    path = Path(os.environ.get("CHROMIUM") or "/usr/bin/chromium")
+    if not path.is_file():
+        pytest.skip(f"There is no Chromium at {path}; install one or name it by CHROMIUM.")
+    return path
+
+
+@pytest.fixture(scope="session")
+def explorer(chromium: Path) -> None:
+    """GraphiQL is built; not before there is a Chromium to look at it, for a first build takes a minute."""
+    if (node_version() or 0) < OLDEST_NODE:
+        pytest.skip(f"GraphiQL is built by Node.js {OLDEST_NODE} or newer, which is not here.")
+    assert main() == 0
+
+
+@pytest.fixture
+async def browser(chromium: Path) -> AsyncIterator[Browser]:
+    """Nothing is downloaded: it drives the Chromium that the machine has."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        async with browser:
+            yield browser
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Path:
+    """Screenshots go here, to be looked at."""
+    folder = Path(__file__).parent.parent / "artifacts"
+    folder.mkdir(exist_ok=True)
+    return folder

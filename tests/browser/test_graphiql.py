@@ -1,0 +1,94 @@
+"""A newcomer's first minute in GraphiQL, in a real browser, against the whole product."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TypedDict, cast
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, WebSocket, expect
+
+from tests.stack import Stack
+
+SECONDS = 1000  # Playwright counts in milliseconds
+
+
+class Frame(TypedDict, total=False):
+    type: str
+    payload: dict[str, dict[str, dict[str, object]]]
+
+
+class Visit:
+    """One page of GraphiQL, with what it complained of, whom else it called and what came over its sockets."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self.strangers: list[str] = []
+        self.frames: list[Frame] = []
+        self._host = urlsplit(url).netloc
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self._on_request)
+        page.on("websocket", self._on_websocket)
+
+    async def run(self, tab: str) -> None:
+        await self.page.get_by_role("tab", name=tab).click()
+        await expect(self.page.locator(".graphiql-query-editor")).to_contain_text(tab)
+        await self.page.get_by_role("button", name=re.compile("Execute query")).click()
+
+    async def expect_answer(self, *texts: str) -> None:
+        """Monaco shows the lines that fit into its window, so the texts stand near the top of the answer."""
+        for text in texts:
+            await expect(self.page.locator(".result-window")).to_contain_text(text, timeout=15 * SECONDS)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def _on_request(self, request: Request) -> None:
+        if urlsplit(request.url).netloc not in {self._host, ""}:
+            self.strangers.append(request.url)
+
+    def _on_websocket(self, socket: WebSocket) -> None:
+        socket.on("framereceived", lambda data: self.frames.append(cast(Frame, json.loads(data))))
+
+
+@pytest.mark.usefixtures("explorer")
+async def test_graphiql_logs_in_queries_switches_tenant_and_follows_the_switch_to_its_end(
+    browser: Browser, dev_stack: Stack, artifacts: Path
+) -> None:
+    page = await browser.new_page(viewport={"width": 1440, "height": 1000})
+    visit = Visit(page, dev_stack.url)
+    await page.goto(f"{dev_stack.url}/graphiql")
+    await expect(page.get_by_role("tab")).to_contain_text(["LogIn", "Dashboard", "SwitchTenant", "FollowOperation"])
+    await expect(page.locator(".graphiql-editor-tool")).to_contain_text("ada@example.com")
+
+    await visit.run("LogIn")
+    await visit.expect_answer('"status": "COMPLETED"', '"name": "verify_credentials"')
+    await page.screenshot(path=artifacts / "graphiql-log-in.png")
+    cookies = await page.context.cookies()
+    assert [cookie["httpOnly"] and cookie["sameSite"] in {"Lax", "Strict"} for cookie in cookies] == [True]
+
+    await visit.run("Dashboard")
+    await visit.expect_answer('"email": "ada@example.com"', '"currentTenant": { "name": "Acme"')
+    await page.screenshot(path=artifacts / "graphiql-dashboard.png")
+
+    await visit.run("SwitchTenant")
+    await visit.expect_answer('"sessionToken"', '"status": ', '"name": "Globex"')
+
+    await visit.run("FollowOperation")
+    await visit.expect_answer('"kind": "TENANT_SWITCH"', '"status": "COMPLETED"')
+    await expect(page.get_by_role("button", name=re.compile("Execute query"))).to_be_visible()
+    await page.screenshot(path=artifacts / "graphiql-follow.png")
+    assert [frame["type"] for frame in (visit.frames[0], visit.frames[-1])] == ["connection_ack", "complete"]
+    final = visit.frames[-2]["payload"]["data"]["operation"]
+    assert final["status"] == "COMPLETED"
+
+    await visit.run("Dashboard")
+    await visit.expect_answer('"currentTenant": { "name": "Globex"')
+    assert visit.complaints == []
+    assert visit.strangers == []
