@@ -1,7 +1,7 @@
 """Operations: their kinds and states, and the memo and search attributes that carry them on a workflow.
 
-Temporal is the truth: the workflow writes its ``OperationState`` into its memo at each change, so that one describe, one
-history event or one row of a list holds the whole state. Who, where and what kind are search attributes, ids only.
+Temporal is the truth: the workflow writes its ``OperationState`` into its memo at each change, so that one describe,
+one history event or one row of a list holds the whole state. Who, where and what kind are search attributes: ids only.
 """
 
 from __future__ import annotations

@@ -18,6 +18,12 @@ from temporalio.service import RPCError, RPCStatusCode
 from contracts.codec import EncryptionCodec, KeyRing
 from contracts.operations import ATTRIBUTE_KIND, ATTRIBUTE_TENANTS, ATTRIBUTE_USER
 
+SEARCH_ATTRIBUTES = {
+    ATTRIBUTE_KIND: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+    ATTRIBUTE_USER: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+    ATTRIBUTE_TENANTS: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST,
+}
+
 
 class TaskQueue(StrEnum):
     """The sagas run on ``operations``; each domain's activities on its own queue."""
@@ -67,13 +73,8 @@ async def connect(
 
 async def ensure_search_attributes(client: Client, *, deadline_seconds: float = 30) -> None:
     """Register the search attributes where they are missing and wait until the server shows them."""
-    wanted = {
-        ATTRIBUTE_KIND: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
-        ATTRIBUTE_USER: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
-        ATTRIBUTE_TENANTS: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST,
-    }
     async with asyncio.timeout(deadline_seconds):
-        while missing := await _missing(client, wanted):
+        while missing := await _missing(client):
             try:
                 await client.operator_service.add_search_attributes(
                     AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
@@ -84,10 +85,8 @@ async def ensure_search_attributes(client: Client, *, deadline_seconds: float = 
             await asyncio.sleep(0.1)
 
 
-async def _missing(
-    client: Client, wanted: dict[str, IndexedValueType.ValueType]
-) -> dict[str, IndexedValueType.ValueType]:
+async def _missing(client: Client) -> dict[str, IndexedValueType.ValueType]:
     listing = await client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=client.namespace)
     )
-    return {name: kind for name, kind in wanted.items() if name not in listing.custom_attributes}
+    return {name: kind for name, kind in SEARCH_ATTRIBUTES.items() if name not in listing.custom_attributes}

@@ -1,0 +1,154 @@
+"""A stage for sagas: the real services on a real database, on which a test has steps fail, lose their answer or be cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiocache import SimpleMemoryCache
+from temporalio import activity
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
+
+from activities.auth.passwords import Passwords
+from contracts.base import Contract, utc_now
+from contracts.calls import CallSigner
+from contracts.errors import DomainError, PermissionDenied
+from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
+from contracts.temporal import SEARCH_ATTRIBUTES
+from worker.database import database, migrate
+from worker.demo import fill_with_demo_data
+from worker.interceptors import ErrorTranslation
+from worker.registry import Parts, domains_of
+from worker.sandbox import workflow_runner
+
+Command = TypeVar("Command", bound=Contract)
+
+ANSWER = PermissionDenied("The script says no.")
+"""A failure that is final at once."""
+
+
+@dataclass
+class Script(Interceptor):
+    """What befalls activities, by their names, and what ran."""
+
+    before: dict[str, Exception] = field(default_factory=dict)
+    """Raised in place of the activity."""
+    after: dict[str, Exception] = field(default_factory=dict)
+    """Raised once the activity has acted: its answer is lost."""
+    times: dict[str, int] = field(default_factory=dict)
+    """How many tries it befalls; without an entry, all."""
+    cancel_before: str | None = None
+    cancel_after: str | None = None
+    """Where the operation is cancelled, while that activity runs."""
+    ran: list[str] = field(default_factory=list)
+    """Activities in the order of their tries, undos included."""
+    cancel: Callable[[], Awaitable[None]] | None = None
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        return _Scripted(next, self)
+
+    def due(self, name: str, failures: dict[str, Exception]) -> Exception | None:
+        if name not in failures or self.times.get(name, 1) == 0:
+            return None
+        if name in self.times:
+            self.times[name] -= 1
+        return failures[name]
+
+
+class _Scripted(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, script: Script) -> None:
+        super().__init__(next)
+        self._script = script
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        script, name = self._script, activity.info().activity_type
+        script.ran.append(name)
+        if script.cancel_before == name:
+            await self._cancel()
+        if error := script.due(name, script.before):
+            raise error
+        answer = await super().execute_activity(input)
+        if script.cancel_after == name:
+            await self._cancel()
+        if error := script.due(name, script.after):
+            raise error
+        return answer
+
+    async def _cancel(self) -> None:
+        assert self._script.cancel is not None
+        await self._script.cancel()
+        await asyncio.sleep(0.2)  # until the workflow has heard of it, while this activity is still under way
+
+
+class Stage:
+    """Workers of every domain on one database with the demo data in it."""
+
+    def __init__(self, client: Client, script: Script) -> None:
+        self.client = client
+        self.script = script
+
+    async def start(
+        self, run: Callable[..., Awaitable[Contract]], command: Command, kind: OperationKind
+    ) -> WorkflowHandle[Any, Any]:
+        handle = await self.client.start_workflow(
+            run,
+            command,
+            id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
+            task_queue="operations",
+            memo={MEMO_STATE: OperationState.first(kind, utc_now()).to_memo()},
+        )
+        self.script.cancel = handle.cancel
+        return handle
+
+    async def play(
+        self, run: Callable[..., Awaitable[Contract]], command: Command, kind: OperationKind
+    ) -> OperationState:
+        """The operation's last state."""
+        return await self.end_of(await self.start(run, command, kind))
+
+    async def end_of(self, handle: WorkflowHandle[Any, Any]) -> OperationState:
+        try:
+            await handle.result()
+        except WorkflowFailureError:
+            pass
+        return await state_of(handle)
+
+
+async def state_of(handle: WorkflowHandle[Any, Any]) -> OperationState:
+    memo = await (await handle.describe()).memo()
+    return OperationState.model_validate(memo[MEMO_STATE])
+
+
+@asynccontextmanager
+async def staged(client: Client, folder: Path, script: Script) -> AsyncIterator[Stage]:
+    # The test server adds search attributes but does not list them.
+    await client.operator_service.add_search_attributes(
+        AddSearchAttributesRequest(namespace=client.namespace, search_attributes=SEARCH_ATTRIBUTES)
+    )
+    url = f"sqlite://{folder / 'adx.sqlite3'}"
+    await migrate(url)
+    passwords = Passwords()
+    async with AsyncExitStack() as stack:
+        stack.callback(passwords.close)
+        await stack.enter_async_context(database(url))
+        await fill_with_demo_data(passwords)
+        parts = Parts(passwords=passwords, cache=SimpleMemoryCache(), signer=CallSigner(b"s" * 32))
+        for domain in domains_of("all", parts):
+            await stack.enter_async_context(
+                Worker(
+                    client,
+                    task_queue=domain.queue,
+                    workflows=domain.workflows,
+                    activities=domain.activities,
+                    workflow_runner=workflow_runner(),
+                    interceptors=[ErrorTranslation(), script],
+                    workflow_failure_exception_types=[DomainError],
+                )
+            )
+        yield Stage(client, script)
