@@ -42,7 +42,8 @@ class Explorer:
         lock = digest([self.app / "package-lock.json"])
         if not _says(self._installed_from, lock):
             # No package of ours needs an install script, and what does not run cannot do harm.
-            self._run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+            # Vite is wanted under NODE_ENV=production, too.
+            self._run(npm, "ci", "--include=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
             self._installed_from.write_text(lock)
         self._run(npm, "run", "--silent", "build")
         self._built_from.write_text(sources)
