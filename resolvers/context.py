@@ -43,7 +43,7 @@ class Backend:
 
 
 class Context:
-    """For one execution. ``token`` is what the client presented, unverified; a socket sets it when it introduces itself."""
+    """For one execution. ``token`` is what the client presented, unverified; a socket sets it as it connects."""
 
     def __init__(self, backend: Backend, *, request_id: str, cookie: SessionCookie, token: str | None) -> None:
         self.backend = backend

@@ -62,7 +62,7 @@ async def _tenant(context: Context, operation: Operation, tenant_id: str) -> Ten
 
 
 async def _onlooker(context: Context, operation: Operation) -> Caller:
-    """On whose behalf its people and places are looked up: the viewer's; a login is its user's own, whoever else is signed in."""
+    """On whose behalf its people and places are looked up: the viewer's; for a login its own user's, whoever looks."""
     if operation.kind is OperationKind.LOGIN:
         return Caller(user_id=operation.state.started_by, request_id=context.request_id)
     return context.caller(await context.viewer())

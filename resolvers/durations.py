@@ -32,7 +32,7 @@ class Durations:
                 self._enter((operation.kind, step.name), (step.completed_at - step.started_at).total_seconds())
 
     def remaining(self, operation: Operation) -> float | None:
-        """Seconds until the operation is through; None where it is not on its way there or a step was never measured."""
+        """Seconds until the operation is through; None where it is not on its way there or a step is unmeasured."""
         if operation.state.status is OperationStatus.COMPLETED:
             return 0.0
         if operation.state.status is not OperationStatus.RUNNING:

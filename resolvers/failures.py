@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pydantic import ValidationError
-from temporalio.client import WorkflowUpdateFailedError
+from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -13,6 +13,7 @@ from contracts.errors import DeadlineExceeded, DomainError, ErrorRecord, RateLim
 
 TEMPORAL = "temporal"
 
+_WRAPPINGS = (FailureError, WorkflowFailureError, WorkflowUpdateFailedError)
 _NOT_ANSWERING = frozenset((RPCStatusCode.UNAVAILABLE, RPCStatusCode.ABORTED, RPCStatusCode.CANCELLED))
 
 
@@ -32,7 +33,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what Temporal wrapped in it, outermost first."""
     while error is not None:
         yield error
-        error = error.cause if isinstance(error, FailureError | WorkflowUpdateFailedError) else None
+        error = error.cause if isinstance(error, _WRAPPINGS) else None
 
 
 def _of_temporal(error: RPCError) -> DomainError | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
-from strawberry import UNSET
 
 from contracts.errors import FieldError, InvalidInput
 from contracts.operations import OperationKind, OperationStatus
@@ -14,10 +14,11 @@ from contracts.users import Theme
 
 _MESSAGES = {
     "string_too_short": "This must not be empty.",
-    "string_too_long": "This is too long: at most {max_length} characters.",
-    "too_long": "These are too many: at most {max_length}.",
-    "greater_than_equal": "This must be {ge} or more.",
-    "less_than_equal": "This must be {le} or less.",
+    "too_short": "This must not be empty.",
+    "string_too_long": "This is too long: at most {max_length}.",
+    "too_long": "This is too long: at most {max_length}.",
+    "greater_than_equal": "This must be {ge:g} or more.",
+    "less_than_equal": "This must be {le:g} or less.",
     "finite_number": "This must be a number.",
     "string_unicode": "This is not valid Unicode text.",
 }
@@ -52,14 +53,9 @@ class Input(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def of(cls, given: object, *, at: tuple[str, ...] = ("input",)) -> Self:
-        """From an object's attributes, where there is one; InvalidInput names each wrong field by its path, which begins with ``at``."""
-        return cls.check(at=at, **(vars(given) if given else {}))
-
-    @classmethod
-    def check(cls, *, at: tuple[str, ...] = (), **given: object) -> Self:
-        """From single arguments, likewise."""
-        values = {name: value for name, value in given.items() if value is not None and value is not UNSET}
+    def check(cls, given: Mapping[str, object], *, at: tuple[str, ...] = ()) -> Self:
+        """InvalidInput names each wrong field by its path, which begins with ``at``."""
+        values = {name: value for name, value in given.items() if value is not None}
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -67,7 +63,8 @@ class Input(BaseModel):
                 FieldError(path=(*at, *_path(problem["loc"])), message=_message(problem))
                 for problem in error.errors(include_url=False, include_input=False)
             )
-            raise InvalidInput(fields=fields) from None  # the original quotes what was sent, passwords included
+            message = fields[0].message if len(fields) == 1 else None
+            raise InvalidInput(message, fields=fields) from None  # the original quotes what was sent
 
 
 class LoginInput(Input):
@@ -110,16 +107,16 @@ class PageInput(Input):
     after: Cursor | None = None
 
 
-class OperationFilter(Input):
+class FilterInput(Input):
     kinds: Annotated[frozenset[OperationKind], Field(max_length=100)] | None = None
     statuses: Annotated[frozenset[OperationStatus], Field(max_length=100)] | None = None
 
 
-class OneId(Input):
+class IdInput(Input):
     id: Id
 
 
-class ManyIds(Input):
+class IdsInput(Input):
     ids: Annotated[tuple[Id, ...], Field(max_length=100)]
 
 

@@ -14,7 +14,7 @@ _AT_ONCE = 200
 
 
 class Loaders:
-    """For one caller and one execution: made anew for each, so that nothing goes stale on a socket. Absent or hidden: None."""
+    """For one caller and one execution, so that nothing goes stale on a socket. What is absent or hidden is None."""
 
     def __init__(self, caller: Caller, users: UsersClient, tenants: TenantsClient) -> None:
         self._caller = caller

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TypeAlias
 
+from contracts.auth import Session
 from contracts.base import is_id
 from contracts.errors import DomainError, NotFound
-from contracts.operations import Operation, kind_of
+from contracts.operations import Operation, OperationKind, kind_of
 from contracts.tenants import Tenant
 from contracts.users import User
 from resolvers.context import Context
@@ -17,10 +18,22 @@ from resolvers.viewer import signed_in_viewer
 Thing: TypeAlias = User | Tenant | Operation
 
 
+async def operation(context: Context, id: str) -> Operation:
+    """Without a session only logins are open; OperationNotFound where the viewer may not see it."""
+    return await context.backend.operations.get(await onlooker(context, id), id)
+
+
+async def onlooker(context: Context, operation_id: str) -> Session | None:
+    """Who looks at an operation: anybody at a login, else somebody with a session."""
+    if kind_of(operation_id) is OperationKind.LOGIN:
+        return await context.viewer()
+    return await context.signed_in()
+
+
 async def node(context: Context, id: str) -> Thing:
     """NotFound where there is no such thing or the viewer may not see it."""
     if kind_of(id) is not None:
-        return await context.backend.operations.get(await context.viewer(), id)
+        return await operation(context, id)
     viewer = await signed_in_viewer(context)
     loaders = context.loaders(viewer.caller)
     found: Thing | None = None

@@ -8,11 +8,12 @@ from contextlib import aclosing
 from contracts.operations import Operation
 from resolvers.context import Context
 from resolvers.inputs import FollowInput
+from resolvers.nodes import onlooker
 
 
 async def operation(context: Context, input: FollowInput) -> AsyncGenerator[Operation]:
     """OperationNotFound where there is none or the viewer may not see it; InvalidCursor."""
-    viewer = await context.viewer()
+    viewer = await onlooker(context, input.id)
     async with aclosing(context.backend.operations.follow(viewer, input.id, after=input.after)) as states:
         async for state in states:
             context.forget()

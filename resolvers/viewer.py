@@ -9,7 +9,7 @@ from contracts.errors import InvalidInput, TenantNotFound, UserNotFound
 from contracts.tenants import Tenant
 from contracts.users import Preferences, PreferencesPatch, User
 from resolvers.context import Context
-from resolvers.inputs import OperationFilter, PageInput, RevokeSessionInput, UpdatePreferencesInput
+from resolvers.inputs import FilterInput, PageInput, RevokeSessionInput, UpdatePreferencesInput
 from resolvers.listing import OperationPage
 
 
@@ -38,7 +38,7 @@ class PreferencesSaved(NamedTuple):
 
 
 class Viewer:
-    """The user of one session. It need not be the session that sent the request: a login answers with the one it made."""
+    """The user of one session, which need not be the one that sent the request: a login answers with what it made."""
 
     def __init__(self, context: Context, session: Session) -> None:
         self._context = context
@@ -77,7 +77,7 @@ class Viewer:
             raise TenantNotFound()
         return TenantOverview(available, current, self._session.permissions)
 
-    async def operations(self, page: PageInput, filter: OperationFilter) -> OperationPage:
+    async def operations(self, page: PageInput, filter: FilterInput) -> OperationPage:
         """Those the viewer started in the current tenant, newest first."""
         return await self._context.backend.operations.page(
             self._session, first=page.first, after=page.after, kinds=filter.kinds, statuses=filter.statuses
@@ -90,7 +90,8 @@ class Viewer:
             return PreferencesSaved(await self._context.backend.users.update_preferences(self.caller, patch))
         except InvalidInput as error:
             fields = tuple(field.model_copy(update={"path": ("input", *field.path)}) for field in error.fields)
-            raise InvalidInput(error.message, fields=fields) from error
+            message = fields[0].message if len(fields) == 1 else error.message
+            raise InvalidInput(message, fields=fields) from error
 
     async def revoke_session(self, input: RevokeSessionInput) -> None:
         """End one of the viewer's sessions, this one included; SessionNotFound where they have no such session."""

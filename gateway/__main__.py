@@ -1,0 +1,43 @@
+"""``python -m gateway``: the web process, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+from pydantic import ValidationError
+
+from gateway.app import create_app
+from gateway.logs import configure_logs
+from gateway.serve import serve
+from gateway.settings import Settings, what_is_wrong
+
+
+async def run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, stop.set)
+    await serve(create_app(settings), host=settings.host, port=settings.gateway_port, stop=stop)
+
+
+def main() -> int:
+    configure_logs()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        print(what_is_wrong(error), file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(run(settings))
+    except OSError as error:
+        print(
+            f"The gateway cannot listen on {settings.host}:{settings.gateway_port}: {error.strerror}", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

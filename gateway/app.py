@@ -1,0 +1,130 @@
+"""The web process put together: what it opens, what it serves and in which order it closes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+import httpx
+import structlog
+from aiocache.base import BaseCache
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+
+from contracts.cache import open_cache
+from contracts.calls import CallSigner
+from contracts.temporal import connect, ensure_search_attributes
+from gateway.explorer.routes import DIST, explorer_routes
+from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
+from gateway.health import alive, ready
+from gateway.middleware import BodyLimit, RequestIds
+from gateway.sessions import HotSessions
+from gateway.settings import Settings
+from gateway.sockets import OpenSockets
+from resolvers.clients.auth import AuthClient
+from resolvers.clients.calls import ServiceCalls
+from resolvers.clients.tenants import TenantsClient
+from resolvers.clients.users import UsersClient
+from resolvers.context import Backend
+from resolvers.durations import Durations
+from resolvers.index import MemoryIndex, OperationIndex, RedisIndex
+from resolvers.operations import Operations
+from resolvers.progress import ProgressHub
+from schema.build import build_schema
+from schema.errors import internal_error
+
+MOST_BYTES = 1024 * 1024
+"""Of a request's body."""
+
+_POOL = httpx.Limits(max_connections=200, max_keepalive_connections=100)
+_TIMEOUT = httpx.Timeout(5.0, connect=2.0, pool=2.0)
+
+log = structlog.get_logger()
+
+
+def create_app(
+    settings: Settings, *, services: httpx.AsyncBaseTransport | None = None, cache: BaseCache | None = None
+) -> Starlette:
+    """The application. ``services`` carries the calls of the services, over the network where it is None.
+
+    A ``cache`` that is handed in is shared with others and left open.
+    """
+    schema = build_schema()
+    sdl = schema.as_str() + "\n"
+    sockets = OpenSockets()
+    endpoint = GraphQLEndpoint(schema, sockets, allowed_origins=settings.allowed_origins)
+
+    async def show_schema(_request: Request) -> Response:
+        return PlainTextResponse(sdl)
+
+    app = Starlette(
+        routes=[
+            *explorer_routes(DIST),
+            Route("/graphql", endpoint, methods=["POST"]),
+            WebSocketRoute("/graphql", endpoint),
+            Route("/graphql/schema", show_schema),
+            Route("/healthz", alive),
+            Route("/readyz", ready),
+        ],
+        middleware=[Middleware(RequestIds), Middleware(BodyLimit, most_bytes=MOST_BYTES)],
+        exception_handlers={Exception: _told_nothing},
+        lifespan=_lifespan(settings, services, cache),
+    )
+    app.state.sockets = sockets
+    return app
+
+
+def _lifespan(
+    settings: Settings, services: httpx.AsyncBaseTransport | None, shared_cache: BaseCache | None
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            cache = shared_cache or await stack.enter_async_context(open_cache(settings.redis_url))
+            http = await stack.enter_async_context(
+                httpx.AsyncClient(transport=services, limits=_POOL, timeout=_TIMEOUT, trust_env=False)
+            )
+            temporal = await connect(
+                address=settings.temporal_address, namespace=settings.temporal_namespace, keys=settings.keys()
+            )
+            await ensure_search_attributes(temporal)
+            hub = await stack.enter_async_context(ProgressHub(temporal))
+            index: OperationIndex = MemoryIndex()
+            if settings.redis_url is not None:
+                index = RedisIndex(await stack.enter_async_context(Redis.from_url(settings.redis_url)))
+            app.state.temporal = temporal
+            app.state.backend = _backend(settings, http, cache, Operations(temporal, hub, index, _secret(settings)))
+            yield
+
+    return lifespan
+
+
+def _backend(settings: Settings, http: httpx.AsyncClient, cache: BaseCache, operations: Operations) -> Backend:
+    signer = CallSigner(settings.service_key.get_secret_value().encode())
+
+    def calls(service: str) -> ServiceCalls:
+        return ServiceCalls(service, settings.service(service), http, signer)
+
+    auth = AuthClient(calls("auth"))
+    return Backend(
+        operations=operations,
+        auth=auth,
+        users=UsersClient(calls("users")),
+        tenants=TenantsClient(calls("tenants")),
+        sessions=HotSessions(cache, auth),
+        durations=Durations(),
+    )
+
+
+def _secret(settings: Settings) -> bytes:
+    return settings.secret_key.get_secret_value().encode()
+
+
+async def _told_nothing(request: Request, error: Exception) -> Response:
+    request_id = request_id_of(request)
+    log.error("a request failed", request_id=request_id, path=request.url.path, exc_info=error)
+    return error_response(internal_error(request_id), 500)

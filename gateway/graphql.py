@@ -1,0 +1,143 @@
+"""GraphQL over HTTP and websockets: requests in, executions of the schema, answers out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+
+import strawberry
+from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from graphql import GraphQLError
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.exceptions import MissingQueryError
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
+from strawberry.types.unset import UNSET, UnsetType
+
+from gateway.middleware import TooLarge
+from gateway.sessions import NoCookie, ResponseCookie, introduced_token, is_secure, presented_token
+from gateway.sockets import OpenSockets, SocketAdapter, SocketHandler
+from resolvers.context import Backend, Context
+from schema.errors import refusal, translate
+
+_OVER_HTTP = (OperationType.QUERY, OperationType.MUTATION)
+
+
+class SocketContext(Context):
+    """The context of a socket, which is told by ``connection_init`` who speaks."""
+
+    connection_params: dict[str, object] | None = None
+
+
+class GraphQLEndpoint(GraphQL[Context, None]):
+    """POST and graphql-transport-ws. Only JSON is taken, which no other site's form can send with a viewer's cookie."""
+
+    websocket_adapter_class = SocketAdapter
+    graphql_transport_ws_handler_class = SocketHandler
+
+    def __init__(self, schema: strawberry.Schema, sockets: OpenSockets, *, allowed_origins: Sequence[str] = ()) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            allow_queries_via_get=False,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
+            connection_init_wait_timeout=timedelta(seconds=10),
+            allowed_origins=allowed_origins,
+        )
+        self.sockets = sockets
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self.run(WebSocket(scope, receive=receive, send=send))
+            return
+        response: Response
+        try:
+            response = await self.run(Request(scope, receive=receive))
+        except HTTPException as error:
+            response = _refused(error.reason, error.status_code)
+        except TooLarge:
+            response = _refused("The request is too large.", 413)
+        await response(scope, receive, send)
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        backend: Backend = request.app.state.backend
+        request_id: str = request.state.request_id
+        token = presented_token(request)
+        if isinstance(response, Response):
+            cookie = ResponseCookie(response, secure=is_secure(request))
+            return Context(backend, request_id=request_id, cookie=cookie, token=token)
+        return SocketContext(backend, request_id=request_id, cookie=NoCookie(), token=token)
+
+    async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
+        assert isinstance(context, SocketContext)
+        context.token = introduced_token(context.connection_params) or context.token
+        no_payload: UnsetType = UNSET
+        return no_payload
+
+    async def execute_single(
+        self,
+        request: Request,  # noqa: ARG002 - the base class names these arguments
+        request_adapter: AsyncHTTPRequestAdapter,  # noqa: ARG002
+        sub_response: Response,  # noqa: ARG002
+        context: Context,
+        root_value: None,
+        request_data: GraphQLRequestData,
+    ) -> ExecutionResult:
+        """The result; a request without an operation, or with a subscription, which has no place here, is refused."""
+        try:
+            return await self.schema.execute(
+                request_data.query,
+                root_value=root_value,
+                variable_values=request_data.variables,
+                context_value=context,
+                operation_name=request_data.operation_name,
+                allowed_operation_types=_OVER_HTTP,
+            )
+        except MissingQueryError as error:
+            raise HTTPException(400, "The request has no query.") from error
+        except CannotGetOperationTypeError as error:
+            raise HTTPException(400, error.as_http_error_reason()) from error
+        except InvalidOperationTypeError as error:
+            raise HTTPException(400, "Subscriptions are served over websockets only.") from error
+
+    async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
+        """As it goes out. What failed outside the execution itself has not been translated yet."""
+        answer: GraphQLHTTPResponse = {} if isinstance(result, PreExecutionError) else {"data": result.data}
+        if result.errors:
+            answer["errors"] = [error.formatted for error in translate(result.errors, request.state.request_id)]
+        return answer
+
+    def parse_json(self, data: str | bytes) -> dict[str, object]:
+        try:
+            body = self.decode_json(data)
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400, "The body is not JSON.") from error
+        if not isinstance(body, dict):
+            raise HTTPException(400, "The body is not a JSON object.")
+        if not isinstance(body.get("operationName"), str | None):
+            raise HTTPException(400, "The operationName is not text.")
+        return body
+
+    def encode_json(self, data: object) -> str:
+        return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+
+
+def error_response(error: GraphQLError, status: int) -> Response:
+    return JSONResponse({"errors": [error.formatted]}, status_code=status)
+
+
+def request_id_of(connection: HTTPConnection) -> str:
+    return str(connection.state.request_id)
+
+
+def _refused(reason: str, status: int) -> Response:
+    return error_response(refusal(reason), status)

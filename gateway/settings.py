@@ -1,0 +1,70 @@
+"""What the web process is told by its environment, read once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts.codec import KeyRing
+
+SHORTEST_KEY = 32
+
+
+class Environment(StrEnum):
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class Settings(BaseSettings):
+    """``secret_key`` makes session tokens, operation ids and cursors; ``service_key`` signs calls of the services.
+
+    ``codec_keys`` is the written KeyRing that encrypts what Temporal stores. A service without an address of its own is
+    at ``services_url``. What is None of Temporal's comes from its SDK's standard variables.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    gateway_port: int = Field(default=8080, ge=0, le=65535)
+    host: str = "127.0.0.1"
+    environment: Environment = Environment.DEVELOPMENT
+    temporal_address: str | None = None
+    temporal_namespace: str | None = None
+    redis_url: str | None = None
+    secret_key: SecretStr = Field(min_length=SHORTEST_KEY)
+    service_key: SecretStr = Field(min_length=SHORTEST_KEY)
+    codec_keys: SecretStr | None = None
+    services_url: str = "http://127.0.0.1:8090"
+    auth_url: str | None = None
+    users_url: str | None = None
+    tenants_url: str | None = None
+    files_url: str | None = None
+    workspaces_url: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+    """Other origins whose pages may open websockets here with the viewer's cookie."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.keys()
+        if self.environment is Environment.PRODUCTION and self.codec_keys is None:
+            raise ValueError("CODEC_KEYS must be set in production: what Temporal stores would not be encrypted.")
+        return self
+
+    def keys(self) -> KeyRing | None:
+        return None if self.codec_keys is None else KeyRing.parse(self.codec_keys.get_secret_value())
+
+    def service(self, name: str) -> str:
+        """The address of a service by its domain's name."""
+        own: str | None = getattr(self, f"{name}_url")
+        return own or self.services_url
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The settings that are missing or wrong, in one sentence that shows no value."""
+    problems = (
+        f"{'_'.join(map(str, problem['loc'])).upper()} {problem['msg']}".strip()
+        for problem in error.errors(include_url=False, include_input=False)
+    )
+    return "The environment is not right: " + "; ".join(problems)

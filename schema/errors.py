@@ -1,0 +1,119 @@
+"""From whatever went wrong in an execution to the one error that the client reads, with its code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+from graphql import GraphQLError
+from pydantic import JsonValue
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types import ExecutionContext
+
+from contracts.errors import DomainError, ErrorCode, FieldError
+from resolvers.failures import domain_error
+from schema.mistakes import misplaced, mistaken_variables
+
+log = structlog.get_logger()
+
+_OF_THE_REQUEST = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError, RecursionError)
+
+
+def translate(
+    errors: Sequence[GraphQLError], request_id: str, execution: ExecutionContext | None = None
+) -> list[GraphQLError]:
+    """The errors for the client. Those that are translated already stay as they are.
+
+    With the execution, bad input is traced to the fields it was given in.
+    """
+    translated: list[GraphQLError] = []
+    variables = [error for error in errors if _is_about_variables(error)]
+    if variables and execution is not None:
+        fields = mistaken_variables(execution)
+        message = fields[0].message if len(fields) == 1 else "The variables are not valid."
+        translated.append(_input_error(variables[0], fields, message))
+    else:
+        variables = []
+    translated.extend(_translate(error, request_id, execution) for error in errors if error not in variables)
+    return translated
+
+
+def internal_error(request_id: str) -> GraphQLError:
+    """All that a client learns of trouble."""
+    extensions = {"code": ErrorCode.INTERNAL.value, "requestId": request_id}
+    return GraphQLError("Something went wrong here.", extensions=extensions)
+
+
+def refusal(message: str) -> GraphQLError:
+    """For a request that is none."""
+    return GraphQLError(message, extensions={"code": ErrorCode.BAD_USER_INPUT.value, "fields": []})
+
+
+def _translate(error: GraphQLError, request_id: str, execution: ExecutionContext | None) -> GraphQLError:
+    if error.extensions and "code" in error.extensions:
+        return error
+    cause = _cause(error)
+    if answer := domain_error(cause):
+        return _located(error, answer.message, _facts(answer))
+    if isinstance(cause, RecursionError):
+        return _located(error, "The document is nested too deeply.", refusal("").extensions)
+    if isinstance(cause, _OF_THE_REQUEST) or (cause is None and _is_input_error(error)):
+        fields = misplaced(error, execution)
+        return _input_error(error, fields, fields[0].message if fields else error.message)
+    log.error("an execution failed", request_id=request_id, path=error.path, exc_info=cause or error)
+    internal = internal_error(request_id)
+    return _located(error, internal.message, internal.extensions)
+
+
+def _cause(error: GraphQLError) -> Exception | None:
+    """What a resolver raised; None where GraphQL itself found fault."""
+    cause: Exception | None = error
+    while isinstance(cause, GraphQLError):
+        cause = cause.original_error
+    return cause
+
+
+def _is_input_error(error: GraphQLError) -> bool:
+    """GraphQL finds fault with a document and its values, but also with what our own resolvers returned."""
+    return error.path is None or error.message.startswith("Argument ")
+
+
+def _is_about_variables(error: GraphQLError) -> bool:
+    return (
+        error.path is None
+        and bool(error.nodes)
+        and all(node.kind == "variable_definition" for node in error.nodes or ())
+    )
+
+
+def _facts(error: DomainError) -> dict[str, JsonValue]:
+    facts: dict[str, JsonValue] = {"code": error.code.value}
+    if error.code is ErrorCode.BAD_USER_INPUT:
+        facts["fields"] = _shown(error.fields)
+    if error.attempts_left is not None:
+        facts["attemptsLeft"] = error.attempts_left
+    if error.retry_after is not None:
+        facts["retryAfter"] = error.retry_after
+    if error.service is not None:
+        facts["service"] = error.service
+    return facts
+
+
+def _shown(fields: Sequence[FieldError]) -> list[JsonValue]:
+    return [{"path": list(field.path), "message": field.message} for field in fields]
+
+
+def _input_error(error: GraphQLError, fields: Sequence[FieldError], message: str) -> GraphQLError:
+    return _located(error, message, {"code": ErrorCode.BAD_USER_INPUT.value, "fields": _shown(fields)})
+
+
+def _located(error: GraphQLError, message: str, extensions: dict[str, JsonValue] | None) -> GraphQLError:
+    return GraphQLError(
+        message,
+        nodes=error.nodes,
+        source=error.source,
+        positions=error.positions,
+        path=error.path,
+        extensions=extensions,
+    )

@@ -1,0 +1,71 @@
+"""What clients send. The bounds of each value are in ``resolvers.inputs``."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import strawberry
+from strawberry import ID, UNSET
+
+from resolvers import inputs
+from schema.enums import OperationKind, OperationStatus, Theme
+
+
+@strawberry.input
+class OperationFilter:
+    kinds: list[OperationKind] | None = UNSET
+    statuses: list[OperationStatus] | None = UNSET
+
+
+@strawberry.input
+class LoginInput:
+    email: str
+    password: str
+    tenant_id: ID | None = UNSET
+    idempotency_key: str | None = UNSET
+    wait_seconds: float | None = 10
+
+
+@strawberry.input
+class RevokeSessionInput:
+    session_id: ID
+
+
+@strawberry.input
+class SwitchTenantInput:
+    tenant_id: ID
+    idempotency_key: str | None = UNSET
+    wait_seconds: float | None = 10
+
+
+@strawberry.input
+class UpdatePreferencesInput:
+    language: str | None = UNSET
+    timezone: str | None = UNSET
+    theme: Theme | None = UNSET
+    email_notifications: bool | None = UNSET
+
+
+@strawberry.input
+class CancelOperationInput:
+    id: ID
+
+
+@strawberry.input
+class RetryOperationInput:
+    id: ID
+    idempotency_key: str | None = UNSET
+    wait_seconds: float | None = 0
+
+
+Checked = TypeVar("Checked", bound=inputs.Input)
+
+
+def checked(rules: type[Checked], input: object) -> Checked:
+    """The ``input`` argument of a mutation within its bounds; InvalidInput where it is not."""
+    return rules.check(given(**vars(input)), at=("input",))
+
+
+def given(**arguments: object) -> dict[str, object]:
+    """Those that the client gave."""
+    return {name: value for name, value in arguments.items() if value is not UNSET}

@@ -1,0 +1,124 @@
+"""What can be done."""
+
+from __future__ import annotations
+
+import strawberry
+
+from resolvers import inputs, sign_in
+from resolvers.operations import Started
+from resolvers.viewer import PreferencesSaved, signed_in_viewer
+from schema.fields import Info, field
+from schema.inputs import (
+    CancelOperationInput,
+    LoginInput,
+    RetryOperationInput,
+    RevokeSessionInput,
+    SwitchTenantInput,
+    UpdatePreferencesInput,
+    checked,
+)
+from schema.operations import Login, Operation, TenantSwitch
+from schema.users import UserPreferences
+from schema.viewer import Viewer
+
+
+@strawberry.type(
+    description="sessionToken is that of the session which the operation makes: worth nothing until the operation is "
+    "COMPLETED, and the same again\nfor the same idempotencyKey, so that a lost answer loses nothing. It is "
+    "stored nowhere but as a hash. A browser also gets it as a\ncookie, with the answer in which the operation stands "
+    "COMPLETED."
+)
+class LoginPayload:
+    operation: Login
+    session_token: str | None
+    viewer: Viewer | None
+
+
+@strawberry.type
+class LogoutPayload:
+    ok: bool
+
+
+@strawberry.type
+class RevokeSessionPayload:
+    ok: bool
+
+
+@strawberry.type(
+    description="The old session, its token and its sockets end with the switch; "
+    "sessionToken, as in LoginPayload, is the new one's."
+)
+class SwitchTenantPayload:
+    operation: TenantSwitch
+    session_token: str | None
+    viewer: Viewer | None
+
+
+@strawberry.type
+class UpdatePreferencesPayload:
+    preferences: UserPreferences
+
+
+@strawberry.type
+class CancelOperationPayload:
+    operation: Operation
+
+
+@strawberry.type
+class RetryOperationPayload:
+    operation: Operation
+    session_token: str | None = strawberry.field(
+        description="As in LoginPayload, where the operation makes a session; null where it does not."
+    )
+    viewer: Viewer | None
+
+
+@strawberry.type
+class Mutation:
+    @field(
+        LoginPayload,
+        "A wrong e-mail and a wrong password are the top-level error INVALID_CREDENTIALS, alike; "
+        "no operation is started.",
+    )
+    @staticmethod
+    async def login(info: Info, input: LoginInput) -> sign_in.SignIn:
+        return await sign_in.log_in(info.context, checked(inputs.LoginInput, input))
+
+    @field(LogoutPayload)
+    @staticmethod
+    async def logout(info: Info) -> LogoutPayload:
+        await sign_in.log_out(info.context)
+        return LogoutPayload(ok=True)
+
+    @field(RevokeSessionPayload)
+    @staticmethod
+    async def revoke_session(info: Info, input: RevokeSessionInput) -> RevokeSessionPayload:
+        viewer = await signed_in_viewer(info.context)
+        await viewer.revoke_session(checked(inputs.RevokeSessionInput, input))
+        return RevokeSessionPayload(ok=True)
+
+    @field(
+        SwitchTenantPayload,
+        "To a tenant that the viewer is no member of, or that does not exist: "
+        "the operation FAILS with PERMISSION_DENIED, alike.",
+    )
+    @staticmethod
+    async def switch_tenant(info: Info, input: SwitchTenantInput) -> sign_in.SignIn:
+        return await sign_in.switch_tenant(info.context, checked(inputs.SwitchTenantInput, input))
+
+    @field(UpdatePreferencesPayload)
+    @staticmethod
+    async def update_preferences(info: Info, input: UpdatePreferencesInput) -> PreferencesSaved:
+        viewer = await signed_in_viewer(info.context)
+        return await viewer.update_preferences(checked(inputs.UpdatePreferencesInput, input))
+
+    @field(CancelOperationPayload, "Asks it to stop and undo what it did; harmless where it has closed.")
+    @staticmethod
+    async def cancel_operation(info: Info, input: CancelOperationInput) -> Started:
+        wanted = checked(inputs.CancelOperationInput, input)
+        return Started(await info.context.backend.operations.cancel(await info.context.signed_in(), wanted.id))
+
+    @field(RetryOperationPayload, "Starts a closed, failed operation again with the same input, as a new operation.")
+    @staticmethod
+    async def retry_operation(info: Info, input: RetryOperationInput) -> sign_in.SignIn:
+        return await sign_in.retry(info.context, checked(inputs.RetryOperationInput, input))

@@ -1,0 +1,30 @@
+"""Whatever has an id of its own."""
+
+from __future__ import annotations
+
+import strawberry
+
+from contracts.operations import Operation, OperationKind
+from contracts.tenants import Tenant
+from contracts.users import User
+
+OPERATION_TYPES = {
+    OperationKind.LOGIN: "Login",
+    OperationKind.TENANT_SWITCH: "TenantSwitch",
+}
+"""The GraphQL type of each kind of operation."""
+
+
+@strawberry.interface
+class Node:
+    id: strawberry.ID
+
+    @classmethod
+    def resolve_type(cls, thing: object, _info: object, _abstract: object) -> str:
+        """The name of the GraphQL type that shows the contract."""
+        match thing:
+            case Operation():
+                return OPERATION_TYPES[thing.kind]
+            case User() | Tenant():
+                return type(thing).__name__
+        raise TypeError(f"A {type(thing).__name__} is no node.")

@@ -1,0 +1,34 @@
+"""What can be followed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import strawberry
+from strawberry import ID, UNSET
+
+from contracts import operations
+from resolvers import inputs, streams
+from schema.fields import Info, stream
+from schema.inputs import given
+from schema.operations import Operation
+
+_OPERATION = """
+The operation as it stands (unless `after` is its cursor), then again at each change, then complete once it closes.
+A client that lost its connection subscribes again, at any replica, with the last cursor it saw: it hears of the
+newest state, which holds every step, so nothing is lost and nothing old is told again. Who follows the very tenant
+switch that ends their session is told its final state before their socket closes.
+""".strip()
+
+
+@strawberry.type
+class Subscription:
+    @stream(
+        Operation,
+        _OPERATION,
+    )
+    @staticmethod
+    async def operation(info: Info, id: ID, after: str | None = UNSET) -> AsyncGenerator[operations.Operation, None]:
+        wanted = inputs.FollowInput.check(given(id=id, after=after))
+        async for state in streams.operation(info.context, wanted):
+            yield state

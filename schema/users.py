@@ -1,0 +1,31 @@
+"""People."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+
+from contracts import users
+from schema.enums import Theme
+from schema.node import Node
+
+
+@strawberry.type
+class User(Node):
+    email: str
+    name: str
+    mfa_enabled: bool
+    created_at: datetime
+
+    @classmethod
+    def is_type_of(cls, thing: object, _info: object) -> bool:
+        return isinstance(thing, users.User)
+
+
+@strawberry.type
+class UserPreferences:
+    language: str
+    timezone: str
+    theme: Theme
+    email_notifications: bool

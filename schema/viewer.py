@@ -1,0 +1,86 @@
+"""Who is signed in, and what they see of themselves."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypeAlias
+
+import strawberry
+from strawberry import ID, UNSET, Parent
+
+from contracts import tenants, users
+from resolvers import inputs
+from resolvers import viewer as seen
+from schema.connections import Connection, OperationConnection
+from schema.fields import field
+from schema.inputs import OperationFilter, given
+from schema.tenants import Tenant, TenantOverview
+from schema.users import User, UserPreferences
+
+Seen: TypeAlias = Parent[seen.ShownSession]
+Asking: TypeAlias = Parent[seen.Viewer]
+
+
+@strawberry.type
+class Session:
+    @field(ID)
+    @staticmethod
+    def id(shown: Seen) -> str:
+        return shown.session.id
+
+    @field(datetime)
+    @staticmethod
+    def created_at(shown: Seen) -> datetime:
+        return shown.session.created_at
+
+    @field(datetime)
+    @staticmethod
+    def expires_at(shown: Seen) -> datetime:
+        return shown.session.expires_at
+
+    @field(Tenant)
+    @staticmethod
+    async def tenant(shown: Seen) -> tenants.Tenant:
+        return await shown.tenant()
+
+    current: bool
+
+
+@strawberry.type
+class Viewer:
+    @field(User)
+    @staticmethod
+    async def user(viewer: Asking) -> users.User:
+        return await viewer.user()
+
+    @field(Session)
+    @staticmethod
+    def session(viewer: Asking) -> seen.ShownSession:
+        return viewer.session()
+
+    @field(list[Session])
+    @staticmethod
+    async def sessions(viewer: Asking) -> list[seen.ShownSession]:
+        return await viewer.sessions()
+
+    @field(UserPreferences)
+    @staticmethod
+    async def preferences(viewer: Asking) -> users.Preferences:
+        return await viewer.preferences()
+
+    @field(TenantOverview)
+    @staticmethod
+    async def tenant_overview(viewer: Asking) -> seen.TenantOverview:
+        return await viewer.tenant_overview()
+
+    @field(OperationConnection, "In the current tenant, newest first; one that was just started is already in it.")
+    @staticmethod
+    async def operations(
+        viewer: Asking,
+        first: int | None = 20,
+        after: str | None = UNSET,
+        filter: OperationFilter | None = UNSET,
+    ) -> Connection:
+        page = inputs.PageInput.check(given(first=first, after=after))
+        wanted = inputs.FilterInput.check(given(**vars(filter)) if filter else {}, at=("filter",))
+        return Connection.of(await viewer.operations(page, wanted), after=page.after)

@@ -1,0 +1,130 @@
+"""Services that answer from a script, and what the gateway asked of them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from pydantic import BaseModel
+
+from contracts.auth import Role, Session, VerifiedCredentials
+from contracts.base import utc_now
+from contracts.calls import Caller, CallSigner
+from contracts.errors import DomainError, InvalidCredentials, SessionEnded, SessionNotFound, to_record
+from contracts.tenants import SubscriptionTier, Tenant
+from contracts.users import Preferences, User
+from gateway.settings import Settings
+from resolvers.tokens import token_hash
+
+KEY = "k" * 32
+TOKEN = "ada-s-token"
+ADA, GRACE = "usr_" + "a" * 32, "usr_" + "b" * 32
+ACME, GLOBEX = "ten_" + "a" * 32, "ten_" + "b" * 32
+
+Answer = BaseModel | list[Any] | None
+Handler = Callable[[Caller, dict[str, Any]], Answer | Awaitable[Answer]]
+
+
+@dataclass
+class Services:
+    """All services behind one transport. For another answer a test replaces a handler, as "auth/list_sessions"."""
+
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    calls: list[tuple[str, Caller, dict[str, Any]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._signer = CallSigner(KEY.encode())
+        self.handlers = usual_answers() | self.handlers
+
+    @property
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self._answer)
+
+    def asked(self, verb: str) -> list[dict[str, Any]]:
+        return [body for name, _, body in self.calls if name == verb]
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        caller = self._signer.read(request.headers["authorization"].removeprefix("Bearer "))
+        verb, body = request.url.path.strip("/"), json.loads(request.content)
+        self.calls.append((verb, caller, body))
+        try:
+            answer = self.handlers[verb](caller, body)
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except DomainError as error:
+            return httpx.Response(error.http_status, json=to_record(error).model_dump(mode="json"))
+        return httpx.Response(200, content=json.dumps(_as_json(answer)))
+
+
+def usual_answers() -> dict[str, Handler]:
+    """Ada, an administrator of Acme, with one session; Grace, whom she sees."""
+    people = {each: person(each) for each in (ADA, GRACE)}
+    places = {ACME: tenant(ACME, "Acme"), GLOBEX: tenant(GLOBEX, "Globex")}
+    return {
+        "auth/verify_credentials": _verify,
+        "auth/get_current_session": _find_session,
+        "auth/list_sessions": lambda caller, body: [session()],
+        "auth/revoke_session": _revoke,
+        "auth/end_session": lambda caller, body: None,
+        "users/get_users": lambda caller, body: [people[each] for each in body["ids"] if each in people],
+        "users/get_preferences": lambda caller, body: Preferences(),
+        "users/update_preferences": lambda caller, body: Preferences.model_validate(
+            {name: value for name, value in body.items() if value is not None}
+        ),
+        "tenants/get_tenants": lambda caller, body: [places[each] for each in body["ids"] if each in places],
+        "tenants/list_tenants": lambda caller, body: list(places.values()),
+    }
+
+
+def settings(temporal_address: str, **others: Any) -> Settings:
+    return Settings(secret_key=KEY, service_key=KEY, temporal_address=temporal_address, **others)
+
+
+def session(session_id: str = "ses_" + "a" * 32, *, user_id: str = ADA, hours: float = 24) -> Session:
+    now = utc_now()
+    return Session(
+        id=session_id,
+        user_id=user_id,
+        tenant_id=ACME,
+        role=Role.ADMIN,
+        permissions=("operations:administer", "tenant:read"),
+        created_at=now,
+        expires_at=now + timedelta(hours=hours),
+    )
+
+
+def person(user_id: str) -> User:
+    return User(id=user_id, email=f"{user_id}@example.com", name="Ada", mfa_enabled=False, created_at=utc_now())
+
+
+def tenant(tenant_id: str, name: str) -> Tenant:
+    tier = SubscriptionTier.FREE
+    return Tenant(id=tenant_id, name=name, slug=name.lower(), subscription_tier=tier, feature_flags=(), role=Role.ADMIN)
+
+
+def _verify(caller: Caller, body: dict[str, Any]) -> VerifiedCredentials:
+    if body["password"] != "right":
+        raise InvalidCredentials()
+    return VerifiedCredentials(reference="ref", user_id=ADA)
+
+
+def _find_session(caller: Caller, body: dict[str, Any]) -> Session:
+    if body["token_hash"] != token_hash(TOKEN):
+        raise SessionEnded()
+    return session()
+
+
+def _revoke(caller: Caller, body: dict[str, Any]) -> None:
+    if body["session_id"] != session().id:
+        raise SessionNotFound()
+
+
+def _as_json(answer: Answer) -> Any:
+    if isinstance(answer, list):
+        return [each.model_dump(mode="json") for each in answer]
+    return None if answer is None else answer.model_dump(mode="json")

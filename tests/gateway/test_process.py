@@ -1,0 +1,42 @@
+"""The web process as such: what it loads, and how it refuses to start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.settings import Settings, what_is_wrong
+from tests.gateway.fakes import KEY
+
+
+def test_the_gateway_never_loads_a_database() -> None:
+    program = (
+        "import sys, gateway.app, gateway.__main__\n"
+        "print([name for name in ('tortoise', 'asyncpg', 'aiosqlite', 'worker') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_missing_settings_end_it_with_one_sentence() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_KEY")}
+    done = subprocess.run([sys.executable, "-m", "gateway"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("The environment is not right: SECRET_KEY")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"secret_key": "short"}, {"codec_keys": "nonsense"}, {"environment": "production"}, {"gateway_port": 70_000}],
+)
+def test_settings_that_are_wrong_are_told_without_their_values(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(**{"secret_key": KEY, "service_key": KEY} | wrong)  # type: ignore[arg-type]
+    sentence = what_is_wrong(caught.value)
+    assert "short" not in sentence
+    assert "nonsense" not in sentence

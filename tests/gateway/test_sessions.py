@@ -1,0 +1,135 @@
+"""Who asks: header, cookie, hot copy, revocation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from aiocache.base import BaseCache
+
+from contracts.auth import HOT_SESSION_SECONDS, REVOKED, hot_session_key
+from contracts.errors import ServiceUnavailable
+from gateway.sessions import COOKIE, HotSessions
+from resolvers.clients.auth import AuthClient
+from resolvers.tokens import token_hash
+from tests.gateway.conftest import Ask
+from tests.gateway.fakes import ADA, KEY, TOKEN, Services, session
+
+WHO = "{ viewer { user { id } } }"
+NOBODY = {"data": {"viewer": None}}
+SHE = {"data": {"viewer": {"user": {"id": ADA}}}}
+HOT = hot_session_key(token_hash(TOKEN))
+
+
+async def test_nobody_asks_without_a_session(ask: Ask) -> None:
+    assert await ask(WHO, token=None) == NOBODY
+
+
+async def test_a_token_that_opens_nothing_is_nobody(ask: Ask) -> None:
+    assert await ask(WHO, token="another") == NOBODY
+    assert await ask(WHO, token="x" * 10_000) == NOBODY
+
+
+async def test_a_bearer_token_says_who_asks(ask: Ask) -> None:
+    assert await ask(WHO) == SHE
+
+
+async def test_a_cookie_says_who_asks(client: httpx.AsyncClient) -> None:
+    client.cookies.set(COOKIE, TOKEN)
+    assert (await client.post("/graphql", json={"query": WHO})).json() == SHE
+
+
+async def test_the_header_comes_before_the_cookie(client: httpx.AsyncClient) -> None:
+    client.cookies.set(COOKIE, TOKEN)
+    answer = await client.post("/graphql", json={"query": WHO}, headers={"authorization": "Bearer another"})
+    assert answer.json() == NOBODY
+
+
+async def test_a_form_of_another_site_cannot_use_the_cookie(client: httpx.AsyncClient) -> None:
+    client.cookies.set(COOKIE, TOKEN)
+    body = '{"query": "mutation { logout { ok } }"}'
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        answer = await client.post("/graphql", content=body, headers={"content-type": content_type})
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+
+
+async def test_the_auth_service_is_asked_once_while_the_copy_is_hot(ask: Ask, services: Services) -> None:
+    await ask("{ a: viewer { user { id } } b: viewer { session { id } } }")
+    await ask(WHO)
+    assert len(services.asked("auth/get_current_session")) == 1
+
+
+async def test_a_posted_revocation_ends_the_session_at_once(ask: Ask, cache: BaseCache) -> None:
+    assert await ask(WHO) == SHE
+    await cache.set(HOT, REVOKED, ttl=HOT_SESSION_SECONDS)
+    assert await ask(WHO) == NOBODY
+
+
+async def test_a_lookup_under_way_cannot_undo_a_revocation_posted_meanwhile(cache: BaseCache) -> None:
+    class SlowAuth(AuthClient):
+        async def current_session(self, caller: object, token_hash: str) -> Any:
+            await cache.set(HOT, REVOKED, ttl=HOT_SESSION_SECONDS)
+            return session()
+
+    sessions = HotSessions(cache, SlowAuth(calls=None))  # type: ignore[arg-type]
+    await sessions.find(TOKEN, request_id="")
+    assert await sessions.find(TOKEN, request_id="") is None
+
+
+async def test_sessions_are_found_while_the_cache_is_down() -> None:
+    class Down:
+        async def get(self, key: str) -> str | None:
+            raise ConnectionError(KEY)
+
+        async def add(self, key: str, value: str, ttl: int) -> bool:
+            raise ConnectionError(KEY)
+
+    class Auth(AuthClient):
+        async def current_session(self, caller: object, token_hash: str) -> Any:
+            return session()
+
+    found = await HotSessions(Down(), Auth(calls=None)).find(TOKEN, request_id="")  # type: ignore[arg-type]
+    assert found is not None
+    assert found.user_id == ADA
+
+
+async def test_an_expired_copy_opens_nothing(ask: Ask, cache: BaseCache) -> None:
+    await cache.set(HOT, session(hours=-1).model_dump_json(), ttl=HOT_SESSION_SECONDS)
+    assert await ask(WHO) == NOBODY
+
+
+async def test_an_auth_service_that_is_down_is_no_proof_of_having_no_session(ask: Ask, services: Services) -> None:
+    def down(caller: object, body: object) -> None:
+        raise ServiceUnavailable(service="auth")
+
+    services.handlers["auth/get_current_session"] = down
+    (error,) = (await ask(WHO))["errors"]
+    assert error["extensions"] == {"code": "UPSTREAM_UNAVAILABLE", "service": "auth"}
+
+
+async def test_logging_out_ends_the_session_and_clears_the_cookie(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    client.cookies.set(COOKIE, TOKEN)
+    answer = await client.post("/graphql", json={"query": "mutation { logout { ok } }"})
+    assert answer.json() == {"data": {"logout": {"ok": True}}}
+    assert answer.headers["set-cookie"] == f"{COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"
+    assert services.asked("auth/end_session") == [{"session_id": session().id}]
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        "logout { ok }",
+        'revokeSession(input: { sessionId: "ses_x" }) { ok }',
+        'switchTenant(input: { tenantId: "ten_x" }) { operation { id } }',
+        "updatePreferences(input: {}) { preferences { theme } }",
+        'cancelOperation(input: { id: "x" }) { operation { id } }',
+        'retryOperation(input: { id: "x" }) { operation { id } }',
+    ],
+)
+async def test_nothing_is_done_for_nobody(ask: Ask, mutation: str) -> None:
+    (error,) = (await ask(f"mutation {{ {mutation} }}", token=None))["errors"]
+    assert error["extensions"] == {"code": "UNAUTHENTICATED"}

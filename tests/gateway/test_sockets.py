@@ -1,0 +1,210 @@
+"""GraphQL over websockets, served as in production: who speaks, what goes wrong, and how a socket ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiocache.base import BaseCache
+from temporalio.client import Client
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from contracts.auth import HOT_SESSION_SECONDS, REVOKED, hot_session_key
+from gateway.app import create_app
+from gateway.serve import serve
+from gateway.sessions import COOKIE
+from gateway.sockets import RESTARTING, SESSION_ENDED
+from resolvers.tokens import token_hash
+from tests.gateway.fakes import ADA, GLOBEX, TOKEN, Services, settings
+
+WHO = "{ viewer { user { id } } }"
+FOLLOW = "subscription ($id: ID!, $after: String) { operation(id: $id, after: $after) { id status } }"
+SWITCH = """
+mutation ($input: SwitchTenantInput!) { switchTenant(input: $input) { operation { id cursor } } }
+"""
+
+
+class Gateway:
+    def __init__(self, port: int, stop: asyncio.Event) -> None:
+        self.url = f"ws://127.0.0.1:{port}/graphql"
+        self.stop = stop
+
+    @asynccontextmanager
+    async def open(
+        self, payload: dict[str, Any] | None = None, *, headers: dict[str, str] | None = None
+    ) -> AsyncIterator[Socket]:
+        protocol: Any = "graphql-transport-ws"
+        async with connect(self.url, subprotocols=[protocol], additional_headers=headers or {}) as connection:
+            await connection.send(json.dumps({"type": "connection_init", "payload": payload}))
+            assert json.loads(await connection.recv()) == {"type": "connection_ack"}
+            yield Socket(connection)
+
+
+class Socket:
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def ask(self, query: str, **variables: object) -> list[Any]:
+        """Every message about it, to its end."""
+        name = await self.subscribe(query, **variables)
+        messages: list[Any] = []
+        while not messages or messages[-1]["type"] not in ("complete", "error"):
+            message = await self.next()
+            assert message["id"] == name
+            messages.append(message)
+        return messages
+
+    async def subscribe(self, query: str, **variables: object) -> str:
+        name = uuid4().hex
+        payload = {"query": query, "variables": variables}
+        await self.connection.send(json.dumps({"id": name, "type": "subscribe", "payload": payload}))
+        return name
+
+    async def next(self) -> Any:
+        return json.loads(await asyncio.wait_for(self.connection.recv(), 15))
+
+    async def end(self) -> int | None:
+        """The code that the gateway closes it with."""
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                await self.next()
+        return closed.value.rcvd.code if closed.value.rcvd else None
+
+
+@pytest.fixture
+async def gateway(temporal_address: str, services: Services, cache: BaseCache) -> AsyncIterator[Gateway]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    app = create_app(settings(temporal_address), services=services.transport, cache=cache)
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(app, host="127.0.0.1", port=port, stop=stop))
+    for _ in range(200):
+        try:
+            (await asyncio.open_connection("127.0.0.1", port))[1].close()
+            break
+        except OSError:
+            await asyncio.sleep(0.05)
+    yield Gateway(port, stop)
+    stop.set()
+    await serving
+
+
+def codes(messages: list[Any]) -> list[str]:
+    """The codes of the errors in the last message but a complete."""
+    told = next(message for message in messages if message["type"] != "complete")
+    errors = told["payload"] if told["type"] == "error" else told["payload"]["errors"]
+    return [error["extensions"]["code"] for error in errors]
+
+
+@pytest.mark.parametrize(
+    ("payload", "headers"),
+    [
+        ({"authorization": f"Bearer {TOKEN}"}, {}),
+        ({"Authorization": TOKEN}, {}),
+        ({}, {"cookie": f"{COOKIE}={TOKEN}"}),
+        (None, {"authorization": f"Bearer {TOKEN}"}),
+        ({"authorization": TOKEN}, {"cookie": f"{COOKIE}=another"}),
+    ],
+)
+async def test_a_socket_says_who_speaks(gateway: Gateway, payload: dict[str, Any], headers: dict[str, str]) -> None:
+    async with gateway.open(payload, headers=headers) as sock:
+        answer, complete = await sock.ask(WHO)
+    assert answer["payload"]["data"] == {"viewer": {"user": {"id": ADA}}}
+    assert complete["type"] == "complete"
+
+
+async def test_what_a_socket_shows_is_loaded_anew_each_time(gateway: Gateway, services: Services) -> None:
+    async with gateway.open({"authorization": TOKEN}) as sock:
+        await sock.ask(WHO)
+        await sock.ask(WHO)
+    assert len(services.asked("users/get_users")) == 2
+
+
+async def test_a_page_of_another_origin_cannot_open_a_socket(gateway: Gateway) -> None:
+    with pytest.raises(InvalidStatus):
+        async with gateway.open(headers={"origin": "https://evil.example", "cookie": f"{COOKIE}={TOKEN}"}):
+            pass
+
+
+async def test_a_follower_is_told_the_state_now_and_each_newer_one_to_the_end(
+    gateway: Gateway, temporal_client: Client
+) -> None:
+    async with gateway.open({"authorization": TOKEN}) as sock:
+        (answer, _) = await sock.ask(SWITCH, input={"tenantId": GLOBEX, "waitSeconds": 0})
+        started = answer["payload"]["data"]["switchTenant"]["operation"]
+        await sock.subscribe(FOLLOW, id=started["id"])
+        assert (await sock.next())["payload"]["data"]["operation"] == {"id": started["id"], "status": "RUNNING"}
+        await sock.subscribe(FOLLOW, id=started["id"], after=started["cursor"])
+        await temporal_client.get_workflow_handle(started["id"]).terminate()
+        told = [await sock.next() for _ in range(4)]
+    assert sorted(message["type"] for message in told) == ["complete", "complete", "next", "next"]
+    states = [message["payload"]["data"]["operation"]["status"] for message in told if message["type"] == "next"]
+    assert states == ["FAILED", "FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("query", "variables", "code"),
+    [
+        ("subscription {", {}, "BAD_USER_INPUT"),
+        ("subscription { nope }", {}, "BAD_USER_INPUT"),
+        ("", {}, "BAD_USER_INPUT"),
+        (FOLLOW, {}, "BAD_USER_INPUT"),
+        (FOLLOW, {"id": "x" * 300}, "BAD_USER_INPUT"),
+        (FOLLOW, {"id": "tenant-switch-" + "f" * 32, "after": "forged"}, "BAD_USER_INPUT"),
+        (FOLLOW, {"id": "x"}, "NOT_FOUND"),
+        (FOLLOW, {"id": "tenant-switch-" + "f" * 32}, "NOT_FOUND"),
+    ],
+)
+async def test_what_goes_wrong_in_a_stream_is_told_and_never_a_bare_complete(
+    gateway: Gateway, query: str, variables: dict[str, object], code: str
+) -> None:
+    async with gateway.open({"authorization": TOKEN}) as sock:
+        assert codes(await sock.ask(query, **variables)) == [code]
+        assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"] is not None, "the socket goes on"
+
+
+async def test_nobody_follows_what_is_not_a_login(gateway: Gateway) -> None:
+    async with gateway.open() as sock:
+        assert codes(await sock.ask(FOLLOW, id="tenant-switch-" + "f" * 32)) == ["UNAUTHENTICATED"]
+
+
+async def test_trouble_in_a_stream_tells_nothing(gateway: Gateway, services: Services) -> None:
+    def trouble(caller: object, body: object) -> None:
+        raise ZeroDivisionError("the database is at 10.0.0.7")
+
+    async with gateway.open({"authorization": TOKEN}) as sock:
+        services.handlers["users/get_users"] = trouble
+        messages = await sock.ask(WHO)
+    assert codes(messages) == ["INTERNAL"]
+    assert "10.0.0.7" not in json.dumps(messages)
+
+
+@pytest.mark.parametrize(
+    "frame", [b"\x00", "nope", "[]", '{"type": 5}', '{"type": "subscribe", "id": "1"}', "[" * 9999]
+)
+async def test_a_frame_that_is_none_closes_the_socket(gateway: Gateway, frame: bytes | str) -> None:
+    async with gateway.open() as sock:
+        await sock.connection.send(frame)
+        assert await sock.end() == 4400
+
+
+async def test_a_socket_ends_with_its_session(gateway: Gateway, cache: BaseCache) -> None:
+    async with gateway.open({"authorization": TOKEN}) as sock:
+        await sock.ask(WHO)
+        await cache.set(hot_session_key(token_hash(TOKEN)), REVOKED, ttl=HOT_SESSION_SECONDS)
+        assert (await sock.ask(WHO))[0]["payload"]["data"] == {"viewer": None}
+        assert await sock.end() == SESSION_ENDED
+
+
+async def test_a_gateway_that_stops_sends_its_sockets_to_another(gateway: Gateway) -> None:
+    async with gateway.open() as sock:
+        gateway.stop.set()
+        assert await sock.end() == RESTARTING
