@@ -16,13 +16,14 @@ from contracts.errors import EffectUndone
 class Effect(Model):
     """One step's effect, by the key made of workflow id and step.
 
-    ``answer`` is what the step returned, told again to whoever tries it again. ``undone`` is set by the undo, also
-    where there was nothing to undo yet: a late try of the step then finds it and leaves things as they are.
+    ``answer`` holds what the step returned, told again to whoever tries it again; in a list, since Tortoise takes a
+    bare string for the text of some JSON. ``undone`` is set by the undo, also where there was nothing to undo yet:
+    then a late try of the step finds it and leaves things as they are.
     """
 
     key = fields.CharField(max_length=200, primary_key=True)
     undone = fields.BooleanField(default=False)
-    answer: JsonValue = fields.JSONField(null=True)
+    answer: list[JsonValue] | None = fields.JSONField(null=True)
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -38,7 +39,7 @@ async def once(ledger: type[Effect], key: str, act: Callable[[], Awaitable[JsonV
     async def enter_and_act() -> JsonValue:
         await ledger.create(key=key)  # first: another try of the same step waits here for this one's end
         answer = await act()
-        await ledger.filter(key=key).update(answer=answer)
+        await ledger.filter(key=key).update(answer=[answer])
         return answer
 
     try:
@@ -49,7 +50,7 @@ async def once(ledger: type[Effect], key: str, act: Callable[[], Awaitable[JsonV
             raise  # the failure is act's own
     if entry.undone:
         raise EffectUndone()
-    return entry.answer
+    return entry.answer[0] if entry.answer else None
 
 
 async def undo(ledger: type[Effect], key: str, take_back: Callable[[JsonValue], Awaitable[None]]) -> JsonValue:
@@ -64,10 +65,11 @@ async def undo(ledger: type[Effect], key: str, take_back: Callable[[JsonValue], 
 
     async def take_back_once() -> JsonValue:
         entry = await ledger.select_for_update().get(key=key)
+        answer = entry.answer[0] if entry.answer else None
         if not entry.undone:
-            await take_back(entry.answer)
+            await take_back(answer)
             await ledger.filter(key=key).update(undone=True)
-        return entry.answer
+        return answer
 
     try:
         await in_one_transaction(forestall)

@@ -8,8 +8,8 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import pyotp
 from pydantic import JsonValue
+from pyotp.totp import TOTP
 from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
@@ -115,7 +115,7 @@ class AuthService:
             credential = await models.Credential.get_or_none(user_id=attempt.user_id)
             if credential is None or credential.totp_secret is None:
                 raise InvalidMfaCode()
-            totp = pyotp.TOTP(credential.totp_secret)
+            totp = TOTP(credential.totp_secret)
             present = int(self._clock().timestamp()) // totp.interval
             for step in range(present - TOTP_WINDOW, present + TOTP_WINDOW + 1):
                 unused = models.Credential.filter(

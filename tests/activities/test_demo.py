@@ -1,0 +1,46 @@
+"""The demo data goes into an empty database only, and is what the walk-through speaks of."""
+
+from activities.auth.passwords import Passwords
+from activities.auth.service import AuthService
+from activities.tenants.service import TenantsService
+from activities.users import models as users
+from contracts.auth import Credentials, MfaMethod, Redemption, Role
+from contracts.tenants import SubscriptionTier
+from tests.activities.conftest import PostedRevocations
+from worker.demo import fill_with_demo_data
+
+
+async def test_fills_an_empty_database_once(opened: None, passwords: Passwords) -> None:
+    assert await fill_with_demo_data(passwords)
+    assert not await fill_with_demo_data(passwords)
+
+    assert sorted(user.email for user in await users.User.all()) == [
+        "ada@example.com",
+        "alan@example.com",
+        "grace@example.com",
+    ]
+
+
+async def test_ada_administers_both_tenants_and_starts_in_acme(opened: None, passwords: Passwords) -> None:
+    await fill_with_demo_data(passwords)
+    ada = await users.User.get(email="ada@example.com")
+
+    acme, globex = await TenantsService().list_tenants_of(ada.id)
+
+    assert (acme.slug, acme.subscription_tier, acme.role) == ("acme", SubscriptionTier.PROFESSIONAL, Role.ADMIN)
+    assert (globex.slug, globex.subscription_tier, globex.role) == ("globex", SubscriptionTier.ENTERPRISE, Role.ADMIN)
+    assert ada.tenant_id == acme.id
+
+
+async def test_alan_signs_in_with_a_second_factor(
+    opened: None, passwords: Passwords, revocations: PostedRevocations
+) -> None:
+    await fill_with_demo_data(passwords)
+    service = AuthService(passwords, revocations)
+
+    verified = await service.verify_credentials(
+        Credentials.model_validate({"email": "alan@example.com", "password": "adx-demo-password"})
+    )
+    identity = await service.redeem_reference(Redemption(key="login-1:verify", reference=verified.reference))
+
+    assert identity.mfa_method is MfaMethod.TOTP

@@ -1,0 +1,228 @@
+"""The services over HTTP: nobody gets in without a caller's token, and answers and refusals are contracts."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from aiocache.backends.memory import SimpleMemoryCache
+from pydantic import JsonValue
+from starlette.applications import Starlette
+
+from activities.auth import endpoints as auth_endpoints
+from activities.auth.passwords import Passwords
+from activities.auth.revocations import CachedRevocations
+from activities.auth.service import AuthService
+from activities.tenants import endpoints as tenants_endpoints
+from activities.tenants.service import TenantsService
+from activities.users import endpoints as users_endpoints
+from activities.users import models as users
+from activities.users.service import UsersService
+from contracts.auth import REVOKED, NewSession, Role, Session, SessionHandover, VerifiedCredentials, hot_session_key
+from contracts.base import new_id
+from contracts.calls import Caller, CallSigner
+from contracts.errors import ErrorRecord
+from contracts.users import Preferences
+from worker.demo import PASSWORD, fill_with_demo_data
+
+SIGNER = CallSigner(b"a key of thirty-two bytes, or so.")
+PATHS = [
+    "/auth/verify_credentials",
+    "/auth/get_current_session",
+    "/auth/list_sessions",
+    "/auth/revoke_session",
+    "/auth/end_session",
+    "/auth/check_permissions",
+    "/users/get_users",
+    "/users/get_preferences",
+    "/users/update_preferences",
+    "/tenants/get_tenants",
+    "/tenants/list_tenants",
+]
+NEEDING_NOBODY = PATHS[:2]
+
+
+class Services:
+    """All endpoints of one process, the demo data behind them, and somebody who calls."""
+
+    def __init__(
+        self, passwords: Passwords, http: httpx.AsyncClient, auth: AuthService, cache: SimpleMemoryCache
+    ) -> None:
+        self.passwords, self.http, self.auth, self.cache = passwords, http, auth, cache
+
+    async def call(self, path: str, body: JsonValue, caller: Caller) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {SIGNER.sign(caller)}"}
+        return await self.http.post(path, json=body, headers=headers)
+
+
+@pytest.fixture
+async def services(opened: None, passwords: Passwords) -> AsyncIterator[Services]:
+    cache = SimpleMemoryCache()
+    auth = AuthService(passwords, CachedRevocations(cache))
+    app = Starlette(
+        routes=[
+            *auth_endpoints.routes(auth, SIGNER),
+            *users_endpoints.routes(UsersService(), SIGNER),
+            *tenants_endpoints.routes(TenantsService(), SIGNER),
+        ]
+    )
+    await fill_with_demo_data(passwords)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://services") as http:
+        yield Services(passwords, http, auth, cache)
+    await cache.clear()
+
+
+async def user_named(account: str) -> users.User:
+    return await users.User.get(email=f"{account}@example.com")
+
+
+async def caller_named(account: str) -> Caller:
+    row = await user_named(account)
+    return Caller(user_id=row.id, tenant_id=row.tenant_id, request_id="req-1")
+
+
+def refusal(response: httpx.Response) -> ErrorRecord:
+    return ErrorRecord.model_validate_json(response.content)
+
+
+async def test_a_call_without_a_callers_token_is_refused(services: Services) -> None:
+    for path in PATHS:
+        for headers in (
+            {},
+            {"Authorization": "Bearer "},
+            {"Authorization": "Bearer a.b.c"},
+            {"Authorization": "Basic x"},
+        ):
+            response = await services.http.post(path, json={}, headers=headers)
+            assert response.status_code == 401
+            assert refusal(response).name == "NotSignedIn"
+
+
+async def test_a_token_signed_with_another_key_is_refused(services: Services) -> None:
+    forged = CallSigner(b"another key of thirty-two bytes!!").sign(await caller_named("ada"))
+
+    response = await services.http.post("/tenants/list_tenants", json={}, headers={"Authorization": f"Bearer {forged}"})
+
+    assert response.status_code == 401
+
+
+async def test_most_calls_need_somebody_who_is_signed_in(services: Services) -> None:
+    body: JsonValue = {"ids": [], "session_id": new_id("ses"), "permissions": []}
+    for path in PATHS:
+        if path not in NEEDING_NOBODY:
+            response = await services.call(path, body, Caller())
+            assert response.status_code == 401
+            assert refusal(response).name == "NotSignedIn"
+
+
+async def test_the_right_password_is_answered_by_a_reference(services: Services) -> None:
+    response = await services.call(
+        "/auth/verify_credentials", {"email": "ada@example.com", "password": PASSWORD}, Caller()
+    )
+
+    assert response.status_code == 200
+    assert VerifiedCredentials.model_validate_json(response.content).user_id == (await user_named("ada")).id
+
+
+@pytest.mark.parametrize(
+    "body", [{"email": "ada@example.com", "password": "no"}, {"email": "eve@example.com", "password": PASSWORD}]
+)
+async def test_wrong_credentials_are_answered_alike(services: Services, body: dict[str, JsonValue]) -> None:
+    response = await services.call("/auth/verify_credentials", body, Caller())
+
+    assert response.status_code == 401
+    assert refusal(response) == ErrorRecord(
+        name="InvalidCredentials", message="The e-mail address or the password is wrong."
+    )
+
+
+async def open_session(services: Services, account: str, token_hash: str = "a" * 64) -> Session:
+    caller = await caller_named(account)
+    assert caller.user_id is not None
+    assert caller.tenant_id is not None
+    new = NewSession(
+        key=token_hash, user_id=caller.user_id, tenant_id=caller.tenant_id, role=Role.ADMIN, token_hash=token_hash
+    )
+    session = await services.auth.create_session(new)
+    await services.auth.hand_over_session(SessionHandover(key=f"{token_hash}:activate", session_id=session.id))
+    return session
+
+
+async def test_a_session_is_found_listed_checked_and_ended(services: Services) -> None:
+    session, ada = await open_session(services, "ada"), await caller_named("ada")
+
+    found = await services.call("/auth/get_current_session", {"token_hash": "a" * 64}, Caller())
+    listed = await services.call("/auth/list_sessions", {}, ada)
+    allowed = await services.call(
+        "/auth/check_permissions", {"session_id": session.id, "permissions": ["users:onboard"]}, ada
+    )
+    ended = await services.call("/auth/end_session", {"session_id": session.id}, ada)
+    gone = await services.call("/auth/get_current_session", {"token_hash": "a" * 64}, Caller())
+
+    assert Session.model_validate_json(found.content) == Session.model_validate_json(allowed.content) == session
+    assert [Session.model_validate(each) for each in listed.json()] == [session]
+    assert (ended.status_code, ended.json()) == (200, None)
+    assert (gone.status_code, refusal(gone).name) == (401, "SessionEnded")
+    assert await services.cache.get(hot_session_key("a" * 64)) == REVOKED
+
+
+@pytest.mark.parametrize("path", ["/auth/revoke_session", "/auth/end_session"])
+async def test_a_session_of_somebody_else_is_not_found(services: Services, path: str) -> None:
+    session = await open_session(services, "ada")
+
+    foreign = await services.call(path, {"session_id": session.id}, await caller_named("grace"))
+    absent = await services.call(path, {"session_id": new_id("ses")}, await caller_named("grace"))
+
+    assert (foreign.status_code, refusal(foreign).name) == (404, "SessionNotFound")
+    assert foreign.content == absent.content
+    assert (await services.auth.get_session(session.id)).id == session.id
+
+
+async def test_users_and_tenants_are_given_in_batches_as_far_as_the_caller_may_see_them(services: Services) -> None:
+    grace = await caller_named("grace")
+    ids: list[JsonValue] = [(await user_named(name)).id for name in ("alan", "ada", "grace")]
+    globex = (await user_named("alan")).tenant_id
+
+    seen = await services.call("/users/get_users", {"ids": ids}, grace)
+    tenants = await services.call("/tenants/get_tenants", {"ids": [globex, grace.tenant_id]}, grace)
+    listed = await services.call("/tenants/list_tenants", {}, grace)
+
+    assert [user["email"] for user in seen.json()] == ["ada@example.com", "grace@example.com"]
+    assert [(tenant["slug"], tenant["role"]) for tenant in tenants.json()] == [("acme", "member")]
+    assert listed.json() == tenants.json()
+
+
+async def test_preferences_are_the_callers_own(services: Services) -> None:
+    ada, grace = await caller_named("ada"), await caller_named("grace")
+
+    updated = await services.call("/users/update_preferences", {"theme": "DARK", "language": "en-GB"}, ada)
+
+    assert Preferences.model_validate_json(updated.content).language == "en-GB"
+    assert (await services.call("/users/get_preferences", {}, ada)).json() == updated.json()
+    assert (await services.call("/users/get_preferences", {}, grace)).json()["language"] == "en"
+
+
+async def test_input_that_makes_no_sense_is_refused_with_the_path_of_each_field(services: Services) -> None:
+    response = await services.call(
+        "/users/update_preferences", {"timezone": "Mars/Olympus", "language": "?"}, await caller_named("ada")
+    )
+
+    assert response.status_code == 422
+    assert [field.path for field in refusal(response).fields] == [("language",), ("timezone",)]
+
+
+async def test_a_body_that_is_no_contract_is_refused_without_quoting_it(services: Services) -> None:
+    headers = {"Authorization": f"Bearer {SIGNER.sign(Caller())}"}
+    incomplete, surrogate = b'{"password": "s3cret"}', b'{"email": "\\ud800", "password": "s3cret"}'
+
+    for content in (b"", b"{", b"[]", b"null", incomplete, surrogate, b"\xff" * 70_000):
+        response = await services.http.post("/auth/verify_credentials", content=content, headers=headers)
+        assert response.status_code == 422
+        assert refusal(response).name == "InvalidInput"
+        assert b"s3cret" not in response.content
+
+
+async def test_a_batch_is_bounded(services: Services) -> None:
+    response = await services.call("/users/get_users", {"ids": ["x"] * 501}, await caller_named("ada"))
+
+    assert response.status_code == 422
+    assert [field.path for field in refusal(response).fields] == [("ids",)]

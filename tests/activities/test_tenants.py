@@ -1,0 +1,104 @@
+"""Tenants: there for their members only."""
+
+import pytest
+
+from activities.tenants import models
+from activities.tenants.service import TenantsService
+from contracts.auth import Role
+from contracts.base import new_id
+from contracts.errors import Conflict, EffectUndone, TenantAccessDenied, TenantNotFound
+from contracts.tenants import AccessRequest, Assignment, FeatureFlag, Membership, SubscriptionTier, Tenant
+
+ADA, GRACE = new_id("usr"), new_id("usr")
+
+
+@pytest.fixture
+async def acme(opened: None) -> str:
+    """Ada administers it; Grace is a stranger."""
+    tenant_id = await add_tenant("Acme", SubscriptionTier.PROFESSIONAL)
+    await models.FeatureFlag.create(tenant_id=tenant_id, name="dashboards", enabled=True)
+    await models.FeatureFlag.create(tenant_id=tenant_id, name="audit_log", enabled=False)
+    await models.Membership.create(user_id=ADA, tenant_id=tenant_id, role=Role.ADMIN)
+    return tenant_id
+
+
+async def add_tenant(name: str, tier: SubscriptionTier = SubscriptionTier.FREE) -> str:
+    row = await models.Tenant.create(id=new_id("ten"), name=name, slug=name.lower(), subscription_tier=tier)
+    return row.id
+
+
+async def test_a_member_has_access_in_their_role(acme: str) -> None:
+    membership = await TenantsService().check_access(AccessRequest(user_id=ADA, tenant_id=acme))
+
+    assert membership == Membership(user_id=ADA, tenant_id=acme, role=Role.ADMIN)
+
+
+@pytest.mark.parametrize("absent", [new_id("ten"), "", "\0", "acme", "x" * 5000])
+async def test_a_foreign_tenant_and_none_at_all_are_the_same(acme: str, absent: str) -> None:
+    service, refusals = TenantsService(), []
+
+    for tenant_id in (acme, absent):
+        for ask in (service.check_access, service.load_tenant_data):
+            with pytest.raises(TenantAccessDenied) as refused:
+                await ask(AccessRequest(user_id=GRACE, tenant_id=tenant_id))
+            refusals.append(refused.value.message)
+        assert await service.get_tenants(GRACE, [tenant_id]) == []
+
+    assert len(set(refusals)) == 1
+
+
+async def test_a_member_sees_the_tenant_with_its_flags_and_their_role(acme: str) -> None:
+    tenant = await TenantsService().load_tenant_data(AccessRequest(user_id=ADA, tenant_id=acme))
+
+    assert tenant == Tenant(
+        id=acme,
+        name="Acme",
+        slug="acme",
+        subscription_tier=SubscriptionTier.PROFESSIONAL,
+        feature_flags=(FeatureFlag(name="audit_log", enabled=False), FeatureFlag(name="dashboards", enabled=True)),
+        role=Role.ADMIN,
+    )
+
+
+async def test_tenants_come_in_the_order_asked_for_and_all_of_them_by_name(acme: str) -> None:
+    service, globex, foreign = TenantsService(), await add_tenant("Globex"), await add_tenant("Initech")
+    await models.Membership.create(user_id=ADA, tenant_id=globex, role=Role.GUEST)
+    await models.Membership.create(user_id=GRACE, tenant_id=foreign, role=Role.OWNER)
+
+    asked = await service.get_tenants(ADA, [globex, foreign, acme, globex])
+
+    assert [(tenant.id, tenant.role) for tenant in asked] == [(globex, Role.GUEST), (acme, Role.ADMIN)]
+    assert [tenant.name for tenant in await service.list_tenants_of(ADA)] == ["Acme", "Globex"]
+    assert await service.list_tenants_of(new_id("usr")) == []
+
+
+async def test_assigning_a_user_can_be_tried_again_and_undone(acme: str) -> None:
+    service = TenantsService()
+    assignment = Assignment(key="onboarding-1:assign_to_tenant", user_id=GRACE, tenant_id=acme, role=Role.MEMBER)
+
+    first = await service.assign_user_to_tenant(assignment)
+    assert await service.assign_user_to_tenant(assignment) == first
+    assert await service.check_access(AccessRequest(user_id=GRACE, tenant_id=acme)) == first
+
+    for _ in range(2):
+        await service.remove_user_from_tenant(assignment.key)
+    with pytest.raises(TenantAccessDenied):
+        await service.check_access(AccessRequest(user_id=GRACE, tenant_id=acme))
+    with pytest.raises(EffectUndone):
+        await service.assign_user_to_tenant(assignment)
+
+
+async def test_an_undo_of_an_assignment_that_never_was_leaves_the_others_alone(acme: str) -> None:
+    await TenantsService().remove_user_from_tenant("onboarding-1:assign_to_tenant")
+
+    assert await models.Membership.all().count() == 1
+
+
+async def test_a_member_is_not_assigned_again_and_nobody_to_no_tenant(acme: str) -> None:
+    service = TenantsService()
+
+    with pytest.raises(Conflict):
+        await service.assign_user_to_tenant(Assignment(key="a", user_id=ADA, tenant_id=acme, role=Role.OWNER))
+    with pytest.raises(TenantNotFound):
+        await service.assign_user_to_tenant(Assignment(key="b", user_id=ADA, tenant_id=new_id("ten"), role=Role.OWNER))
+    assert (await service.check_access(AccessRequest(user_id=ADA, tenant_id=acme))).role is Role.ADMIN

@@ -1,0 +1,230 @@
+"""Users: whose profile who may see, the tenant that each works in, and what they prefer."""
+
+import asyncio
+
+import pytest
+
+from activities.users import models
+from activities.users.service import UsersService
+from contracts.base import new_id
+from contracts.errors import EffectUndone, EmailTaken, InvalidInput, UserNotFound
+from contracts.users import HomeTenant, NewUser, Preferences, PreferencesPatch, TenantChange, Theme, User
+from tests.activities.conftest import Clock
+
+ACME, GLOBEX = new_id("ten"), new_id("ten")
+ADA = new_id("usr")
+
+
+@pytest.fixture
+def service(opened: None, clock: Clock) -> UsersService:
+    return UsersService(clock)
+
+
+def new_user(account: str, tenant_id: str = ACME, name: str = "Somebody") -> NewUser:
+    return NewUser(
+        key=f"onboarding-{account}:create_user",
+        user_id=new_id("usr"),
+        email=f"{account}@example.com",
+        name=name,
+        mfa_enabled=False,
+        tenant_id=tenant_id,
+    )
+
+
+async def create(service: UsersService, account: str, tenant_id: str = ACME) -> User:
+    return await service.create_user(new_user(account, tenant_id))
+
+
+async def test_users_see_themselves_and_who_belongs_to_the_tenant_they_work_in(service: UsersService) -> None:
+    ada, grace, alan = (
+        await create(service, "ada"),
+        await create(service, "grace"),
+        await create(service, "alan", GLOBEX),
+    )
+
+    seen = await service.get_users(ada.id, ACME, [alan.id, grace.id, ada.id, grace.id])
+
+    assert seen == [grace, ada]
+
+
+async def test_whoever_belongs_to_two_tenants_sees_the_people_of_the_current_one(service: UsersService) -> None:
+    ada, grace, alan = (
+        await create(service, "ada"),
+        await create(service, "grace"),
+        await create(service, "alan", GLOBEX),
+    )
+    await models.Affiliation.create(user_id=ada.id, tenant_id=GLOBEX)
+
+    assert await service.get_users(ada.id, ACME, [grace.id, alan.id]) == [grace]
+    assert await service.get_users(ada.id, GLOBEX, [grace.id, alan.id]) == [alan]
+
+
+async def test_nobody_is_seen_from_a_tenant_that_one_does_not_belong_to(service: UsersService) -> None:
+    ada, alan = await create(service, "ada"), await create(service, "alan", GLOBEX)
+
+    assert await service.get_users(ada.id, GLOBEX, [ada.id, alan.id]) == [ada]
+    assert await service.get_users(ada.id, None, [ada.id, alan.id]) == [ada]
+
+
+async def test_ids_that_name_nobody_are_left_out(service: UsersService) -> None:
+    ada = await create(service, "ada")
+
+    assert await service.get_users(ada.id, ACME, [new_id("usr"), ACME, "", "\0", "'", "x" * 5000]) == []
+
+
+async def test_a_change_of_tenant_is_undone_once(service: UsersService) -> None:
+    ada = await create(service, "ada")
+    change = TenantChange(key="switch-1:set_tenant", user_id=ada.id, tenant_id=GLOBEX)
+
+    assert await service.update_user_tenant(change) == HomeTenant(user_id=ada.id, tenant_id=GLOBEX)
+    assert await service.update_user_tenant(change) == HomeTenant(user_id=ada.id, tenant_id=GLOBEX)
+    assert (await service.home_tenant(ada.id)).tenant_id == GLOBEX
+
+    for _ in range(2):
+        await service.restore_user_tenant("switch-1:set_tenant")
+    assert (await service.home_tenant(ada.id)).tenant_id == ACME
+    with pytest.raises(EffectUndone):
+        await service.update_user_tenant(change)
+
+
+async def test_an_undo_before_the_change_forestalls_it(service: UsersService) -> None:
+    ada = await create(service, "ada")
+    await service.restore_user_tenant("switch-1:set_tenant")
+
+    with pytest.raises(EffectUndone):
+        await service.update_user_tenant(TenantChange(key="switch-1:set_tenant", user_id=ada.id, tenant_id=GLOBEX))
+
+    assert (await service.home_tenant(ada.id)).tenant_id == ACME
+
+
+async def test_an_undo_leaves_alone_what_a_later_switch_has_set(service: UsersService) -> None:
+    ada, third = await create(service, "ada"), new_id("ten")
+    await service.update_user_tenant(TenantChange(key="switch-1", user_id=ada.id, tenant_id=GLOBEX))
+    await service.update_user_tenant(TenantChange(key="switch-2", user_id=ada.id, tenant_id=third))
+
+    await service.restore_user_tenant("switch-1")
+
+    assert (await service.home_tenant(ada.id)).tenant_id == third
+
+
+@pytest.mark.parametrize("user_id", [new_id("usr"), "", "\0"])
+async def test_an_unknown_user_works_nowhere(service: UsersService, user_id: str) -> None:
+    with pytest.raises(UserNotFound):
+        await service.home_tenant(user_id)
+
+
+async def test_an_unknown_user_cannot_be_given_a_tenant(service: UsersService) -> None:
+    with pytest.raises(UserNotFound):
+        await service.update_user_tenant(TenantChange(key="switch-1", user_id=new_id("usr"), tenant_id=GLOBEX))
+
+
+async def test_preferences_start_as_defaults_and_change_field_by_field(service: UsersService) -> None:
+    ada, grace = new_id("usr"), new_id("usr")
+    assert await service.get_preferences(ada) == Preferences()
+
+    await service.update_preferences(ada, PreferencesPatch(language="de-AT", theme=Theme.DARK))
+    changed = await service.update_preferences(
+        ada, PreferencesPatch(timezone="Europe/Vienna", email_notifications=False)
+    )
+
+    assert changed == await service.get_preferences(ada)
+    assert changed == Preferences(
+        language="de-AT", timezone="Europe/Vienna", theme=Theme.DARK, email_notifications=False
+    )
+    assert await service.update_preferences(ada, PreferencesPatch()) == changed
+    assert await service.get_preferences(grace) == Preferences()
+
+
+async def test_a_language_tag_is_kept_as_it_was_given(service: UsersService) -> None:
+    for language in ("en", "de-AT", "zh-Hant-TW", "es-419", "sl-rozaj", "gsw-CH", "de-1996"):
+        patched = await service.update_preferences(ADA, PreferencesPatch(language=language))
+        assert patched.language == language
+
+
+@pytest.mark.parametrize("language", ["", "e", "english", "de_AT", "de-", "de-AT\n", "-", "\0", "de" + "-abcde" * 10])
+async def test_what_is_no_language_tag_is_refused_by_its_path(language: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await UsersService().update_preferences(ADA, PreferencesPatch(language=language))
+
+    assert [field.path for field in refused.value.fields] == [("language",)]
+
+
+@pytest.mark.parametrize(
+    "timezone", ["", "Vienna", "Europe", "../../etc/passwd", "/etc/passwd", "UTC\0", "europe/vienna "]
+)
+async def test_what_is_no_time_zone_is_refused_by_its_path(timezone: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await UsersService().update_preferences(ADA, PreferencesPatch(timezone=timezone))
+
+    assert [field.path for field in refused.value.fields] == [("timezone",)]
+
+
+async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_changed(service: UsersService) -> None:
+    ada = new_id("usr")
+
+    with pytest.raises(InvalidInput) as refused:
+        await service.update_preferences(
+            ada, PreferencesPatch(language="?", timezone="?", theme=Theme.DARK, email_notifications=False)
+        )
+
+    assert [field.path for field in refused.value.fields] == [("language",), ("timezone",)]
+    assert await service.get_preferences(ada) == Preferences()
+
+
+async def test_changes_of_different_preferences_at_once_all_hold(on_postgres: None) -> None:
+    service, ada = UsersService(), new_id("usr")
+
+    await asyncio.gather(
+        service.update_preferences(ada, PreferencesPatch(language="fr")),
+        service.update_preferences(ada, PreferencesPatch(timezone="Europe/Paris")),
+        service.update_preferences(ada, PreferencesPatch(theme=Theme.LIGHT)),
+        service.update_preferences(ada, PreferencesPatch(email_notifications=False)),
+    )
+
+    assert await service.get_preferences(ada) == Preferences(
+        language="fr", timezone="Europe/Paris", theme=Theme.LIGHT, email_notifications=False
+    )
+
+
+async def test_creating_a_user_can_be_tried_again_and_undone(service: UsersService) -> None:
+    new = new_user("ada")
+    first = await service.create_user(new)
+    await service.update_preferences(first.id, PreferencesPatch(theme=Theme.DARK))
+
+    assert await service.create_user(new) == first
+    for _ in range(2):
+        await service.delete_user(new.key)
+
+    for table in (models.User, models.Affiliation, models.Preferences):
+        assert await table.all().count() == 0
+    with pytest.raises(EffectUndone):
+        await service.create_user(new)
+
+
+async def test_an_address_belongs_to_one_user(service: UsersService) -> None:
+    await create(service, "ada")
+
+    with pytest.raises(EmailTaken):
+        await service.create_user(new_user("x").model_copy(update={"email": " ADA@Example.com"}))
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"email": "ada"}, ("email",)),
+        ({"email": "ada@example"}, ("email",)),
+        ({"email": "a da@example.com"}, ("email",)),
+        ({"email": f"ada@{'x' * 260}.com"}, ("email",)),
+        ({"email": "ada\0@example.com"}, ("email",)),
+        ({"name": "  "}, ("name",)),
+        ({"name": "x" * 201}, ("name",)),
+        ({"name": "Ada\0"}, ("name",)),
+    ],
+)
+async def test_a_profile_that_makes_no_sense_is_refused_by_its_path(
+    change: dict[str, str], path: tuple[str, ...]
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await UsersService().create_user(new_user("ada").model_copy(update=change))
+
+    assert [field.path for field in refused.value.fields] == [path]
