@@ -72,10 +72,11 @@ class Socket:
 
     async def end(self) -> int | None:
         """The code that the gateway closes it with."""
-        with pytest.raises(ConnectionClosed) as closed:
+        try:
             while True:
                 await self.next()
-        return closed.value.rcvd.code if closed.value.rcvd else None
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else None
 
 
 @pytest.fixture
