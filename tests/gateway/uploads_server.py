@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
+from pathlib import Path
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
@@ -22,8 +23,15 @@ KEY = b"k" * 32
 
 async def peak(_: Request) -> PlainTextResponse:
     """The most memory this process ever had, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return PlainTextResponse(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit))
+    return PlainTextResponse(str(_peak_bytes()))
+
+
+def _peak_bytes() -> int:
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts what the parent had before the start into ru_maxrss, but not into this.
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
 
 
 def main(folder: str, address: str) -> None:
