@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import structlog
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ExecuteActivityInput,
@@ -75,7 +75,13 @@ async def _translated(work: Awaitable[Outcome]) -> Outcome:
 
 def as_answer(error: DomainError) -> ApplicationError:
     """The error as Temporal carries it: its record, its class's name as the type, and never tried again."""
-    return ApplicationError(error.message, to_record(error), type=type(error).__name__, non_retryable=True)
+    return ApplicationError(
+        error.message,
+        to_record(error),
+        type=type(error).__name__,
+        non_retryable=True,
+        category=ApplicationErrorCategory.BENIGN,  # an answer is no news for the worker's log
+    )
 
 
 def _as_trouble(error: Exception) -> ApplicationError:

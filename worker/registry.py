@@ -25,6 +25,9 @@ from contracts.temporal import TaskQueue
 from workflows.log_in import LogIn
 from workflows.switch_tenant import SwitchTenant
 
+WORKFLOWS: tuple[type, ...] = (LogIn, SwitchTenant)
+"""One a kind of operation."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -73,7 +76,7 @@ def tenants(parts: Parts) -> Domain:
 
 
 def operations(_parts: Parts) -> Domain:
-    return Domain(TaskQueue.OPERATIONS, workflows=(LogIn, SwitchTenant))
+    return Domain(TaskQueue.OPERATIONS, workflows=WORKFLOWS)
 
 
 PROCESSES: dict[str, tuple[Callable[[Parts], Domain], ...]] = {

@@ -1,13 +1,13 @@
-"""A stage for sagas: the real services on a real database, on which a test has steps fail, lose their answer or be cancelled."""
+"""A stage for sagas: real services on a real database, where steps fail, lose their answer or are cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from aiocache import SimpleMemoryCache
 from temporalio import activity
@@ -16,6 +16,8 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
 
 from activities.auth.passwords import Passwords
+from activities.auth.revocations import CachedRevocations
+from activities.auth.service import AuthService
 from contracts.base import Contract, utc_now
 from contracts.calls import CallSigner
 from contracts.errors import DomainError, PermissionDenied
@@ -29,6 +31,8 @@ from worker.sandbox import workflow_runner
 
 Command = TypeVar("Command", bound=Contract)
 
+When = Literal["before", "after"]
+"""Before the activity's effect, or after it and before its answer."""
 ANSWER = PermissionDenied("The script says no.")
 """A failure that is final at once."""
 
@@ -49,6 +53,14 @@ class Script(Interceptor):
     ran: list[str] = field(default_factory=list)
     """Activities in the order of their tries, undos included."""
     cancel: Callable[[], Awaitable[None]] | None = None
+
+    @classmethod
+    def failing(cls, when: When, name: str, error: Exception = ANSWER) -> Script:
+        return cls(before={name: error}) if when == "before" else cls(after={name: error})
+
+    @classmethod
+    def cancelling(cls, when: When, name: str) -> Script:
+        return cls(cancel_before=name) if when == "before" else cls(cancel_after=name)
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return _Scripted(next, self)
@@ -89,9 +101,10 @@ class _Scripted(ActivityInboundInterceptor):
 class Stage:
     """Workers of every domain on one database with the demo data in it."""
 
-    def __init__(self, client: Client, script: Script) -> None:
+    def __init__(self, client: Client, script: Script, auth: AuthService) -> None:
         self.client = client
         self.script = script
+        self.auth = auth
 
     async def start(
         self, run: Callable[..., Awaitable[Contract]], command: Command, kind: OperationKind
@@ -113,10 +126,8 @@ class Stage:
         return await self.end_of(await self.start(run, command, kind))
 
     async def end_of(self, handle: WorkflowHandle[Any, Any]) -> OperationState:
-        try:
+        with suppress(WorkflowFailureError):
             await handle.result()
-        except WorkflowFailureError:
-            pass
         return await state_of(handle)
 
 
@@ -151,4 +162,4 @@ async def staged(client: Client, folder: Path, script: Script) -> AsyncIterator[
                     workflow_failure_exception_types=[DomainError],
                 )
             )
-        yield Stage(client, script)
+        yield Stage(client, script, AuthService(passwords, CachedRevocations(parts.cache)))

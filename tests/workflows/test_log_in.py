@@ -1,0 +1,232 @@
+"""Logging in: with and without a second factor, and that a login that fails opens nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from pydantic import SecretStr
+from pyotp.totp import TOTP
+from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+from temporalio.testing import WorkflowEnvironment
+
+from activities.auth import models as auth
+from activities.tenants import models as tenants
+from activities.users import models as users
+from contracts.auth import Credentials, LogInCommand
+from contracts.errors import ErrorRecord, OperationErrorCode
+from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
+from tests.workflows.staging import Script, Stage, When, staged, state_of
+from worker.demo import PASSWORD, TOTP_SECRET
+from workflows.log_in import LogIn
+
+KIND = OperationKind.LOGIN
+TOKEN_HASH = "c" * 64
+ACTIVITY_OF = {
+    "verify_credentials": "verify_credentials",
+    "create_session": "create_session",
+    "record_sign_in": "record_sign_in",
+}
+UNDO_OF = {"create_session": "rollback_session_creation", "record_sign_in": "forget_sign_in"}
+
+
+class Scene(NamedTuple):
+    stage: Stage
+    command: LogInCommand
+
+    async def play(self) -> OperationState:
+        return await self.stage.play(LogIn.run, self.command, KIND)
+
+    async def start(self) -> WorkflowHandle[Any, Any]:
+        return await self.stage.start(LogIn.run, self.command, KIND)
+
+
+async def things() -> list[Any]:
+    return [await auth.Session.all().values(), await auth.SignIn.all().values()]
+
+
+@asynccontextmanager
+async def scene(
+    environment: WorkflowEnvironment, folder: Path, script: Script, account: str = "ada", tenant: str | None = None
+) -> AsyncIterator[Scene]:
+    """Somebody has just given the right password."""
+    async with staged(environment.client, folder, script) as stage:
+        verified = await stage.auth.verify_credentials(
+            Credentials(email=f"{account}@example.com", password=SecretStr(PASSWORD))
+        )
+        wanted = tenant and (await tenants.Tenant.get(slug=tenant)).id
+        yield Scene(
+            stage,
+            LogInCommand(
+                reference=verified.reference, user_id=verified.user_id, tenant_id=wanted, token_hash=TOKEN_HASH
+            ),
+        )
+
+
+async def waiting(handle: WorkflowHandle[Any, Any]) -> OperationState:
+    while (state := await state_of(handle)).status is not OperationStatus.WAITING:  # noqa: ASYNC110 - it is elsewhere
+        await asyncio.sleep(0.05)
+    return state
+
+
+async def submit(handle: WorkflowHandle[Any, Any], code: str) -> ErrorRecord | None:
+    """What the update answered with, where it failed."""
+    try:
+        await handle.execute_update(LogIn.submit_mfa_code, code)
+    except WorkflowUpdateFailedError as error:
+        return ErrorRecord.model_validate(error.cause.details[0] if isinstance(error.cause, ApplicationError) else {})
+    return None
+
+
+def right_code() -> str:
+    return TOTP(TOTP_SECRET).now()
+
+
+def wrong_code() -> str:
+    return "000000" if right_code() != "000000" else "111111"
+
+
+async def test_opens_a_session_in_the_tenant_that_the_user_works_in(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    async with scene(time_skipping, tmp_path, Script()) as playing:
+        state = await playing.play()
+        session = await auth.Session.get(token_hash=TOKEN_HASH)
+        ada = await users.User.get(email="ada@example.com")
+
+    assert state.status is OperationStatus.COMPLETED
+    assert state.started_by == ada.id
+    assert [step.status for step in state.steps] == [
+        StepStatus.COMPLETED,
+        StepStatus.SKIPPED,
+        StepStatus.COMPLETED,
+        StepStatus.COMPLETED,
+    ]
+    assert session.active
+    assert (session.user_id, session.tenant_id) == (ada.id, ada.tenant_id)
+
+
+async def test_opens_it_in_another_tenant_where_that_is_asked_for(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    async with scene(time_skipping, tmp_path, Script(), tenant="globex") as playing:
+        await playing.play()
+        session = await auth.Session.get(token_hash=TOKEN_HASH)
+        globex = await tenants.Tenant.get(slug="globex")
+
+    assert session.tenant_id == globex.id
+
+
+async def test_into_a_tenant_of_others_it_fails_and_opens_nothing(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    async with scene(time_skipping, tmp_path, Script(), account="grace", tenant="globex") as playing:
+        state = await playing.play()
+        assert await things() == [[], []]
+
+    assert state.failure is not None
+    assert state.failure.code is OperationErrorCode.PERMISSION_DENIED
+
+
+async def test_a_reference_opens_one_login_only(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with scene(time_skipping, tmp_path, Script()) as playing:
+        assert (await playing.play()).status is OperationStatus.COMPLETED
+        again = await playing.play()
+
+    assert again.failure is not None
+    assert again.failure.code is OperationErrorCode.INVALID_CREDENTIALS
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", list(ACTIVITY_OF))
+async def test_a_failure_at_any_step_opens_nothing(
+    time_skipping: WorkflowEnvironment, tmp_path: Path, step: str, when: When
+) -> None:
+    script = Script.failing(when, ACTIVITY_OF[step])
+    async with scene(time_skipping, tmp_path, script) as playing:
+        state = await playing.play()
+        assert await things() == [[], []]
+
+    begun = STEPS[KIND][: STEPS[KIND].index(step) + 1]
+    assert [name for name in script.ran if name in UNDO_OF.values()] == [
+        UNDO_OF[name] for name in reversed(begun) if name in UNDO_OF
+    ]
+    assert state.failure is not None
+    assert (state.status, state.failure.compensated) == (OperationStatus.FAILED, True)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", list(ACTIVITY_OF))
+async def test_a_cancellation_at_any_step_opens_nothing(
+    time_skipping: WorkflowEnvironment, tmp_path: Path, step: str, when: When
+) -> None:
+    async with scene(time_skipping, tmp_path, Script.cancelling(when, ACTIVITY_OF[step])) as playing:
+        state = await playing.play()
+        assert await things() == [[], []]
+
+    assert state.status is OperationStatus.CANCELLED
+
+
+async def test_waits_for_the_code_of_who_has_a_second_factor(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
+        handle = await playing.start()
+        challenged = await waiting(handle)
+        assert await things() == [[], []]
+        wrong = await submit(handle, wrong_code())
+        assert await submit(handle, right_code()) is None
+        state = await playing.stage.end_of(handle)
+        with pytest.raises((WorkflowUpdateFailedError, RPCError)):
+            await handle.execute_update(LogIn.submit_mfa_code, right_code())
+
+    assert challenged.challenge is not None
+    assert challenged.challenge.attempts_left == 5
+    assert challenged.started_by is None
+    assert wrong is not None
+    assert (wrong.name, wrong.attempts_left) == ("InvalidMfaCode", 4)
+    assert state.status is OperationStatus.COMPLETED
+    assert state.challenge is None
+
+
+async def test_the_last_wrong_code_fails_the_login(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
+        handle = await playing.start()
+        await waiting(handle)
+        answers = [await submit(handle, wrong_code()) for _ in range(5)]
+        state = await playing.stage.end_of(handle)
+        assert await things() == [[], []]
+
+    assert [answer.attempts_left for answer in answers if answer] == [4, 3, 2, 1, 0]
+    assert state.status is OperationStatus.FAILED
+    assert state.failure is not None
+    assert state.failure.code is OperationErrorCode.INVALID_CREDENTIALS
+
+
+async def test_without_a_code_in_five_minutes_it_times_out(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
+        handle = await playing.start()
+        await waiting(handle)
+        await time_skipping.sleep(timedelta(minutes=5, seconds=1))
+        state = await playing.stage.end_of(handle)
+
+    assert state.status is OperationStatus.TIMED_OUT
+    assert state.failure is not None
+    assert state.failure.code is OperationErrorCode.TIMEOUT_EXCEEDED
+
+
+async def test_a_cancellation_while_it_waits_ends_it(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
+        handle = await playing.start()
+        await waiting(handle)
+        await handle.cancel()
+        state = await playing.stage.end_of(handle)
+
+    assert state.status is OperationStatus.CANCELLED
