@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import structlog
 from aiocache.base import BaseCache
+from redis.exceptions import RedisError
 
 from contracts.auth import HOT_SESSION_SECONDS, REVOKED, hot_session_key
+
+_UNREACHABLE = (RedisError, OSError, TimeoutError)
+_log = structlog.get_logger(__name__)
 
 
 class Revocations(Protocol):
@@ -18,13 +23,23 @@ class Revocations(Protocol):
 
 
 class CachedRevocations:
-    """Posts in the cache that the edge reads, in the place of the copy and for as long as one may be trusted."""
+    """Posts in the cache that the edge reads, in the place of the copy and for as long as one may be trusted.
+
+    A cache that does not answer is logged and no more: what is posted is committed already, and within that time the
+    copies expire by themselves.
+    """
 
     def __init__(self, cache: BaseCache) -> None:
         self._cache = cache
 
     async def post(self, token_hash: str) -> None:
-        await self._cache.set(hot_session_key(token_hash), REVOKED, ttl=HOT_SESSION_SECONDS)
+        try:
+            await self._cache.set(hot_session_key(token_hash), REVOKED, ttl=HOT_SESSION_SECONDS)
+        except _UNREACHABLE as error:
+            _log.warning("revocation_not_posted", error=repr(error))
 
     async def withdraw(self, token_hash: str) -> None:
-        await self._cache.delete(hot_session_key(token_hash))
+        try:
+            await self._cache.delete(hot_session_key(token_hash))
+        except _UNREACHABLE as error:
+            _log.warning("revocation_not_withdrawn", error=repr(error))

@@ -1,0 +1,41 @@
+"""The edge's copies of sessions: replaced at a revocation, and no reason to fail when the cache is away."""
+
+from aiocache.backends.memory import SimpleMemoryCache
+from structlog.testing import capture_logs
+
+from activities.auth.revocations import CachedRevocations
+from contracts.auth import REVOKED, hot_session_key
+from contracts.cache import open_cache
+from worker.dev.ports import free_port
+
+
+async def test_a_revocation_takes_the_place_of_the_copy_until_it_is_withdrawn() -> None:
+    cache = SimpleMemoryCache()
+    revocations = CachedRevocations(cache)
+    await cache.set(hot_session_key("hash"), "the copy")
+
+    await revocations.post("hash")
+    assert await cache.get(hot_session_key("hash")) == REVOKED
+    assert not await _add(cache, "a copy that was read before the revocation")
+
+    await revocations.withdraw("hash")
+    assert await cache.get(hot_session_key("hash")) is None
+    await cache.clear()
+
+
+async def _add(cache: SimpleMemoryCache, copy: str) -> bool:
+    """As the edge keeps a copy: only where there is nothing."""
+    try:
+        return bool(await cache.add(hot_session_key("hash"), copy))
+    except ValueError:
+        return False
+
+
+async def test_a_cache_that_is_away_is_logged_and_fails_nothing() -> None:
+    async with open_cache(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0") as cache:
+        revocations = CachedRevocations(cache)
+        with capture_logs() as logs:
+            await revocations.post("hash")
+            await revocations.withdraw("hash")
+
+    assert [entry["event"] for entry in logs] == ["revocation_not_posted", "revocation_not_withdrawn"]
