@@ -1,0 +1,201 @@
+"""Processing a file: what it finds, that it can be watched, stopped and taken up again, and what a mishap leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from subprocess import Popen
+from typing import Any, NamedTuple
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+
+from activities.files.content import PIECE_BYTES
+from contracts.errors import OperationErrorCode
+from contracts.files import ProcessFileCommand, TextMetadata
+from contracts.operations import (
+    STEPS,
+    FileProcessed,
+    OperationKind,
+    OperationState,
+    OperationStatus,
+    StepHeartbeat,
+    StepStatus,
+)
+from contracts.storage import open_storage, storage_key
+from tests.activities.files.desk import Desk, caller, in_pieces, objects, rows
+from tests.workflows.files_stage import (
+    FilesStage,
+    SlowStorage,
+    end_of,
+    files_staged,
+    files_worker,
+    opened,
+    operations_worker,
+)
+from tests.workflows.staging import ANSWER, Script
+from worker.dev.children import child
+from workflows.process_file import ProcessFile
+
+KIND = OperationKind.FILE_PROCESSING
+TEXT = b"three small words\n"
+LONG = (TEXT * (PIECE_BYTES // len(TEXT) + 1))[:PIECE_BYTES] * 20
+OWNER = caller()
+ACTIVITY_OF = {step: step for step in STEPS[KIND]}
+
+
+class Scene(NamedTuple):
+    stage: FilesStage
+    command: ProcessFileCommand
+
+    async def play(self) -> OperationState:
+        return await self.stage.play(ProcessFile.run, self.command, KIND)
+
+    async def things(self) -> tuple[list[object], set[Path]]:
+        return await rows(), objects(self.stage.folder)
+
+
+async def kept(desk: Desk, content: bytes) -> ProcessFileCommand:
+    file_id = await desk.keep(OWNER, content)
+    return ProcessFileCommand(file_id=file_id, tenant_id=OWNER.tenant_id or "", user_id=OWNER.user_id or "")
+
+
+@asynccontextmanager
+async def scene(environment: WorkflowEnvironment, folder: Path, script: Script) -> AsyncIterator[Scene]:
+    async with files_staged(environment.client, folder, script) as stage:
+        yield Scene(stage, await kept(stage.desk, TEXT))
+
+
+async def test_shows_what_is_in_a_text(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with scene(time_skipping, tmp_path, Script()) as playing:
+        state = await playing.play()
+        [file] = await playing.stage.desk.files.get_files(OWNER, [playing.command.file_id])
+
+    assert state.status is OperationStatus.COMPLETED
+    assert state.result == FileProcessed(file_id=file.id)
+    assert file.metadata == TextMetadata(lines=1, words=3, bytes=len(TEXT))
+    assert [step.name for step in state.steps if step.status is StepStatus.COMPLETED] == list(STEPS[KIND])
+
+
+@pytest.mark.parametrize("when", ["before", "after", "cancel_before", "cancel_after"])
+@pytest.mark.parametrize("step", STEPS[KIND])
+async def test_a_failure_or_cancellation_at_any_step_leaves_everything_as_it_was(
+    time_skipping: WorkflowEnvironment, tmp_path: Path, step: str, when: str
+) -> None:
+    cancelled = when.startswith("cancel")
+    script = Script(**{when: step if cancelled else {step: ANSWER}})  # type: ignore[arg-type]
+    async with scene(time_skipping, tmp_path, script) as playing:
+        before = await playing.things()
+        state = await playing.play()
+        assert await playing.things() == before
+
+    assert state.status is (OperationStatus.CANCELLED if cancelled else OperationStatus.FAILED)
+    assert state.failure is not None
+    assert state.failure.compensated
+    assert script.ran.count("withdraw_metadata") == (step == "publish_metadata")
+
+
+async def test_bytes_that_changed_in_the_store_are_an_inconsistency_of_data(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    async with scene(time_skipping, tmp_path, Script()) as playing:
+        key = storage_key(playing.command.tenant_id, playing.command.file_id)
+        await playing.stage.desk.storage.save(key, in_pieces(TEXT.upper()))
+        state = await playing.play()
+
+    assert state.failure is not None
+    assert (state.failure.code, state.failure.step) == (OperationErrorCode.DATA_INCONSISTENCY, "verify_checksum")
+    assert not state.failure.retryable
+
+
+@asynccontextmanager
+async def under_way(client: Client, folder: Path) -> AsyncIterator[WorkflowHandle[Any, Any]]:
+    """A long file is being processed, wherever a worker of files may run."""
+    async with opened(folder), operations_worker(client):
+        stage = FilesStage(client, Script(), folder)
+        command = await kept(stage.desk, LONG)
+        yield await stage.start(ProcessFile.run, command, KIND)
+
+
+async def fraction_of(handle: WorkflowHandle[Any, Any], step: str) -> float | None:
+    """What the activity under way was last heard to say, if it is this step's."""
+    described = await handle.describe()
+    for activity in described.raw_description.pending_activities:
+        if activity.activity_type.name == step and activity.HasField("heartbeat_details"):
+            [said] = await handle._client.data_converter.decode(  # noqa: SLF001
+                activity.heartbeat_details.payloads, [StepHeartbeat]
+            )
+            return float(said.fraction)
+    return None
+
+
+async def heard(handle: WorkflowHandle[Any, Any], step: str, at_least: float) -> list[float]:
+    """All that is heard of the step until it is so far."""
+    fractions: list[float] = []
+    async with asyncio.timeout(30):
+        while not fractions or fractions[-1] < at_least:
+            fraction = await fraction_of(handle, step)
+            if fraction is not None and fraction not in fractions[-1:]:
+                fractions.append(fraction)
+            await asyncio.sleep(0.05)
+    return fractions
+
+
+@pytest.mark.parametrize("step", ["verify_checksum", "extract_metadata"])
+async def test_the_part_done_grows_while_a_step_runs_and_a_cancellation_stops_it_promptly(
+    temporal_client: Client, tmp_path: Path, step: str
+) -> None:
+    async with under_way(temporal_client, tmp_path) as handle:
+        slow = SlowStorage(open_storage(str(tmp_path / "objects")), 0.1, tmp_path / "reads")
+        async with files_worker(temporal_client, slow):
+            fractions = await heard(handle, step, 0.5)
+            asked = time.monotonic()
+            await handle.cancel()
+            state = await end_of(handle)
+            took = time.monotonic() - asked
+
+    assert fractions == sorted(fractions)
+    assert len(fractions) >= 2
+    assert state.status is OperationStatus.CANCELLED
+    assert took < 3
+
+
+@contextmanager
+def killable_worker(address: str, folder: Path) -> Iterator[Popen[bytes]]:
+    command = [sys.executable, "-m", "tests.workflows.files_stage", address, str(folder), "0.2"]
+    with child(command, log=folder / "worker.log", environment=os.environ) as process:
+        yield process
+
+
+def reads_of(folder: Path, process: Popen[bytes]) -> list[int]:
+    """Where the pieces began that this worker read."""
+    lines = [line.split() for line in (folder / "reads").read_text().splitlines()]
+    return [int(start) for pid, start in lines if int(pid) == process.pid]
+
+
+@pytest.mark.parametrize("step", ["verify_checksum", "extract_metadata"])
+async def test_another_worker_goes_on_where_a_killed_one_was_last_heard(
+    temporal_client: Client, temporal_address: str, tmp_path: Path, step: str
+) -> None:
+    async with under_way(temporal_client, tmp_path) as handle:
+        with killable_worker(temporal_address, tmp_path) as first:
+            before = await heard(handle, step, 0.4)
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+        with killable_worker(temporal_address, tmp_path) as second:
+            after = await heard(handle, step, before[-1] + 0.1)
+            state = await end_of(handle)
+        read = reads_of(tmp_path, second)
+
+    assert state.status is OperationStatus.COMPLETED
+    assert after == sorted(after)
+    assert after[0] >= before[-1]
+    began_at = read[0] / len(LONG)
+    assert 0.3 <= began_at <= after[-1], "it did not begin anew"
