@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 
+from hypercorn.utils import LifespanFailureError
 from pydantic import ValidationError
 
 from gateway.app import create_app
@@ -35,6 +36,9 @@ def main() -> int:
         print(
             f"The gateway cannot listen on {settings.host}:{settings.gateway_port}: {error.strerror}", file=sys.stderr
         )
+        return 1
+    except LifespanFailureError as error:  # its message is the whole traceback, the reason its last line
+        print(f"The gateway could not start: {str(error).strip().splitlines()[-2]}", file=sys.stderr)
         return 1
     return 0
 

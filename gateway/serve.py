@@ -31,9 +31,10 @@ async def serve(
     answered. Raises OSError where the port is taken.
     """
     config = Config()
-    config.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
-    if listening is not None:
-        config.bind = [f"fd://{listening.detach()}"]
+    if listening is None:  # before the application opens anything, so that a taken port is known at once
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+    config.bind = [f"fd://{listening.detach()}"]
     config.graceful_timeout = GRACE_SECONDS
     config.websocket_max_message_size = MOST_MESSAGE_BYTES
     config.accesslog = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
-from strawberry.types import ExecutionResult, StreamExecutionResult
+from strawberry.types import StreamExecutionResult
 from strawberry.types.execution import ExecutionContext
 
 from schema.errors import translate
@@ -70,6 +70,3 @@ class TranslatedErrors(SchemaExtension):
         if errors:
             execution: ExecutionContext = self.execution_context
             result.errors = translate(errors, execution.context.request_id, execution)  # type: ignore[attr-defined]
-
-
-__all__ = ["ExecutionResult", "KnownDocuments", "OwnContext", "TranslatedErrors", "ValidDocuments"]

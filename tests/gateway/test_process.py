@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -40,3 +41,21 @@ def test_settings_that_are_wrong_are_told_without_their_values(wrong: dict[str, 
     sentence = what_is_wrong(caught.value)
     assert "short" not in sentence
     assert "nonsense" not in sentence
+
+
+def test_a_temporal_that_does_not_answer_ends_it_with_one_sentence() -> None:
+    told = {"SECRET_KEY": KEY, "SERVICE_KEY": KEY, "TEMPORAL_ADDRESS": "127.0.0.1:1", "GATEWAY_PORT": "0"}
+    done = subprocess.run([sys.executable, "-m", "gateway"], capture_output=True, text=True, env=os.environ | told)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The gateway could not start: RuntimeError: Failed client connect")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_taken_port_ends_it_with_one_sentence(temporal_address: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = {"SECRET_KEY": KEY, "SERVICE_KEY": KEY, "TEMPORAL_ADDRESS": temporal_address, "GATEWAY_PORT": port}
+        done = subprocess.run([sys.executable, "-m", "gateway"], capture_output=True, text=True, env=os.environ | told)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"The gateway cannot listen on 127.0.0.1:{port}: Address already in use")
+    assert done.stderr.count("\n") == 1
