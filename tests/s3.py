@@ -48,11 +48,13 @@ def _moto_server() -> Path:
     stamp, wanted = _ENVIRONMENT / "lock", hashlib.sha256(_LOCK.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         building = _ENVIRONMENT.with_name(f"moto-{os.getpid()}")
-        uv = find_uv_bin()
-        subprocess.run([uv, "venv", "--quiet", "--relocatable", "--python", sys.executable, building], check=True)
-        install = [uv, "pip", "install", "--quiet", "--require-hashes", "--requirements", _LOCK, "--python", building]
-        subprocess.run(install, check=True)
+        _uv("venv", "--relocatable", "--python", sys.executable, building)
+        _uv("pip", "install", "--require-hashes", "--requirements", _LOCK, "--python", building)
         (building / "lock").write_text(wanted)
         shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
         building.rename(_ENVIRONMENT)
     return _ENVIRONMENT / "bin" / "moto_server"
+
+
+def _uv(*arguments: str | Path) -> None:
+    subprocess.run([find_uv_bin(), "--quiet", *map(str, arguments)], check=True)

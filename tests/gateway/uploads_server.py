@@ -39,7 +39,7 @@ def main(folder: str, address: str) -> None:
     app = Starlette(routes=[*upload_routes(open_storage(folder), TransferSigner(KEY), limits), Route("/peak", peak)])
     config = Config()
     config.bind = [address]
-    asyncio.run(serve(app, config))
+    asyncio.run(serve(app, config))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
