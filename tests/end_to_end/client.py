@@ -1,0 +1,120 @@
+"""A client of the API as an outsider would write it: JSON over HTTP, and graphql-transport-ws."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import httpx
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+from tests.stack import Stack
+
+Json = dict[str, Any]
+"""What an answer holds; a test knows its shape from its own document."""
+
+PASSWORD = "adx-demo-password"
+
+OPERATION = """
+fragment State on Operation {
+  id status cursor progress { currentStep steps { name status attempt lastError } }
+  error { code message compensated }
+}
+"""
+
+
+class Client:
+    """One user's client. ``token`` is the session's, once signed in."""
+
+    def __init__(self, stack: Stack, token: str | None = None) -> None:
+        self._stack = stack
+        self.token = token
+
+    async def ask(self, document: str, **variables: object) -> Json:
+        """The answer's data; AssertionError with its errors where there are any."""
+        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
+            answer = await http.post(
+                self._stack.graphql, json={"query": document, "variables": variables}, headers=headers
+            )
+        body = answer.json()
+        assert "errors" not in body, body
+        return cast("Json", body["data"])
+
+    async def log_in(self, email: str) -> None:
+        answer = await self.ask(
+            OPERATION
+            + """mutation ($email: String!, $password: String!) {
+              login(input: {email: $email, password: $password, waitSeconds: 30}) {
+                sessionToken operation { ...State }
+              }
+            }""",
+            email=email,
+            password=PASSWORD,
+        )
+        assert answer["login"]["operation"]["status"] == "COMPLETED", answer
+        self.token = answer["login"]["sessionToken"]
+
+    async def tenant(self, name: str) -> str:
+        """The id of one of the viewer's tenants."""
+        answer = await self.ask("{ viewer { tenantOverview { availableTenants { id name } } } }")
+        tenants = answer["viewer"]["tenantOverview"]["availableTenants"]
+        return next(tenant["id"] for tenant in tenants if tenant["name"] == name)
+
+    async def current_tenant(self) -> str:
+        answer = await self.ask("{ viewer { tenantOverview { currentTenant { name } } } }")
+        return cast("str", answer["viewer"]["tenantOverview"]["currentTenant"]["name"])
+
+    async def start_switch(self, tenant_id: str) -> tuple[str, str]:
+        """The operation's id and the token of the session that it makes."""
+        answer = await self.ask(
+            """mutation ($id: ID!) {
+              switchTenant(input: {tenantId: $id, waitSeconds: 0}) { sessionToken operation { id } }
+            }""",
+            id=tenant_id,
+        )
+        return answer["switchTenant"]["operation"]["id"], answer["switchTenant"]["sessionToken"]
+
+    @asynccontextmanager
+    async def follow(self, operation_id: str) -> AsyncIterator[AsyncIterator[Json]]:
+        """Its states as a subscription tells them, until the server completes it."""
+        async with connect(
+            self._stack.websocket, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None
+        ) as socket:
+            payload = {"authorization": f"Bearer {self.token}"} if self.token else {}
+            await socket.send(json.dumps({"type": "connection_init", "payload": payload}))
+            assert json.loads(await socket.recv())["type"] == "connection_ack"
+            document = OPERATION + "subscription ($id: ID!) { operation(id: $id) { ...State } }"
+            query = {"query": document, "variables": {"id": operation_id}}
+            await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": query}))
+
+            async def states() -> AsyncIterator[Json]:
+                async for frame in socket:
+                    message = json.loads(frame)
+                    if message["type"] == "complete":
+                        return
+                    if message["type"] == "ping":
+                        await socket.send(json.dumps({"type": "pong"}))
+                        continue
+                    assert message["type"] == "next", message
+                    assert "errors" not in message["payload"], message
+                    yield message["payload"]["data"]["operation"]
+                raise AssertionError("The socket closed before the subscription was complete.")
+
+            yield states()
+
+    async def to_its_end(self, operation_id: str, deadline_seconds: float = 90) -> Json:
+        """The last state."""
+        last: Json = {}
+        async with asyncio.timeout(deadline_seconds), self.follow(operation_id) as states:
+            async for state in states:
+                last = state
+        return last
+
+
+def step(state: Json, name: str) -> Json:
+    return next(each for each in state["progress"]["steps"] if each["name"] == name)
