@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.common.v1 import Memo, SearchAttributes
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey, TypedSearchAttributes
 from temporalio.converter import DataConverter, decode_typed_search_attributes
 
@@ -25,6 +25,7 @@ from contracts.operations import (
     Position,
     kind_of,
 )
+from resolvers.pending import with_pending
 
 USER = SearchAttributeKey.for_keyword(ATTRIBUTE_USER)
 TENANTS = SearchAttributeKey.for_keyword_list(ATTRIBUTE_TENANTS)
@@ -52,13 +53,16 @@ async def operation_of(execution: WorkflowExecution, client: Client) -> Operatio
     if kind is None or MEMO_STATE not in memo.fields:
         raise OperationNotFound()
     status = None if execution.status is None else _CLOSED_BY.get(execution.status)
-    return _join(
+    operation = _join(
         execution.id,
         await _state_in(memo, client.data_converter),
         execution.typed_search_attributes,
         closed_as=status,
         closed_at=execution.close_time if status else None,
     )
+    if not isinstance(execution, WorkflowExecutionDescription):
+        return operation
+    return await with_pending(operation, execution.raw_description.pending_activities, client.data_converter)
 
 
 class History:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -14,11 +14,15 @@ from temporalio.client import Client, WorkflowHistoryEventAsyncIterator
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.errors import OperationNotFound, ServiceUnavailable
-from contracts.operations import Operation, Position
-from resolvers.history import History
+from contracts.operations import Operation, OperationStatus, Position
+from resolvers.history import History, operation_of
+from resolvers.pending import never_falling
 
 FIRST_STATE_SECONDS = 10.0
 LINGER_SECONDS = 5.0
+LOOK_IN_SECONDS = (0.5, 8.0)
+"""Between two descriptions of an operation whose step takes long: at first, and at most while they tell nothing new."""
+RPC_SECONDS = timedelta(seconds=8)
 _LONG_POLL = timedelta(seconds=60)
 _BACKOFF_SECONDS = (0.2, 10.0)
 
@@ -103,7 +107,10 @@ class Watcher:
         self._error: BaseException | None = None
         self._news = asyncio.Event()
         self.subscribers = 0
-        self._task = asyncio.create_task(self._run(), name=f"watch {operation_id}")
+        self._tasks = (
+            asyncio.create_task(self._run(self._follow), name=f"watch {operation_id}"),
+            asyncio.create_task(self._run(self._look_in), name=f"look in on {operation_id}"),
+        )
 
     @property
     def latest(self) -> Operation:
@@ -133,18 +140,19 @@ class Watcher:
             await self._news.wait()
 
     def cancel(self) -> None:
-        self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
 
     async def stop(self) -> None:
         """End the watcher and, as lost connection rather than as an end, every stream that hangs on it."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        self.cancel()
+        await asyncio.wait(self._tasks)
         if self._latest is None or not self._latest.is_closed:
             self._fail(ServiceUnavailable(service="gateway"))
 
-    async def _run(self) -> None:
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._follow()
+            await work()
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -178,15 +186,36 @@ class Watcher:
             if history.next_run_id is not None:
                 run_id, token, history.next_run_id = history.next_run_id, None, None
 
+    async def _look_in(self) -> None:
+        """Describe the operation while a step takes long: soon again where that told something, else ever later."""
+        first, most = LOOK_IN_SECONDS
+        pause = first
+        while self._latest is None or not self._latest.is_closed:
+            before = self._latest
+            await asyncio.sleep(pause)
+            if before is None or self._latest is not before or before.state.status is not OperationStatus.RUNNING:
+                pause = first
+                continue
+            try:
+                description = await self._client.get_workflow_handle(self._id).describe(rpc_timeout=RPC_SECONDS)
+                self._publish(await operation_of(description, self._client))
+            except RPCError:
+                pass  # the next look, or history, will tell
+            pause = first if self._latest is not before else min(most, pause * 2)
+
     def _poll(self, run_id: str | None, token: bytes | None) -> WorkflowHistoryEventAsyncIterator:
         return self._client.get_workflow_handle(self._id, run_id=run_id).fetch_history_events(
             next_page_token=token, wait_new_event=True, skip_archival=True, rpc_timeout=_LONG_POLL
         )
 
     def _publish(self, operation: Operation) -> None:
-        if self._latest is None or operation.position.as_tuple() > self._latest.position.as_tuple():
+        if self._latest is None:
             self._latest = operation
-            self._tell()
+        elif operation.position.as_tuple() > self._latest.position.as_tuple():
+            self._latest = never_falling(operation, self._latest)
+        else:
+            return
+        self._tell()
 
     def _fail(self, error: BaseException) -> None:
         self._error = error

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
-from temporalio import workflow
+from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.common import RetryPolicy, SearchAttributePair, TypedSearchAttributes
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from contracts.base import utc_now
-from contracts.operations import MEMO_STATE, OperationKind, OperationState, OperationStatus, operation_id
+from contracts.operations import (
+    MEMO_STATE,
+    OperationKind,
+    OperationState,
+    OperationStatus,
+    StepHeartbeat,
+    StepStatus,
+    operation_id,
+)
 from resolvers.history import TENANTS, USER
 
 OWNER = "usr_owner"
@@ -49,10 +61,42 @@ class Scripted:
         self._orders.append(word)
 
 
+@workflow.defn
+class Laborious:
+    """One step that takes long, in an activity that heartbeats and fails once."""
+
+    @workflow.run
+    async def run(self) -> None:
+        state = OperationState.model_validate(workflow.memo_value(MEMO_STATE, type_hint=dict))
+        first, *others = state.steps
+        begun = first.model_copy(update={"status": StepStatus.RUNNING, "attempt": 1, "started_at": workflow.now()})
+        upsert = state.model_copy(update={"revision": 1, "steps": (begun, *others)})
+        workflow.upsert_memo({MEMO_STATE: upsert.to_memo()})
+        await workflow.execute_activity(
+            labour,
+            start_to_close_timeout=timedelta(seconds=30),
+            heartbeat_timeout=timedelta(seconds=5),
+            retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1.5), maximum_attempts=2),
+        )
+        upsert = upsert.model_copy(update={"revision": 2, "status": OperationStatus.COMPLETED})
+        workflow.upsert_memo({MEMO_STATE: upsert.to_memo()})
+
+
+@activity.defn
+async def labour() -> None:
+    if activity.info().attempt == 1:
+        for fraction in (0.25, 0.5):
+            activity.heartbeat(StepHeartbeat(fraction=fraction))
+            await asyncio.sleep(1)
+        raise ApplicationError("A service does not answer.", type="EXTERNAL")
+    activity.heartbeat(StepHeartbeat(fraction=0.1))
+    await asyncio.sleep(1)
+
+
 class Script:
     """A running operation of the owner's that moves when a test says so."""
 
-    def __init__(self, handle: WorkflowHandle[Scripted, None]) -> None:
+    def __init__(self, handle: WorkflowHandle[Any, Any]) -> None:
         self.handle = handle
         self.id = handle.id
 
@@ -70,7 +114,13 @@ class Script:
 async def scripts(client: Client) -> AsyncIterator[ScriptStarter]:
     """A worker for scripted operations on a queue of its own."""
     queue = f"scripted-{uuid4().hex}"
-    async with Worker(client, task_queue=queue, workflows=[Scripted], workflow_runner=UnsandboxedWorkflowRunner()):
+    async with Worker(
+        client,
+        task_queue=queue,
+        workflows=[Scripted, Laborious],
+        activities=[labour],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    ):
         yield ScriptStarter(client, queue)
 
 
@@ -80,8 +130,14 @@ class ScriptStarter:
         self._queue = queue
 
     async def start(self, kind: OperationKind = OperationKind.TENANT_SWITCH, *, user_id: str = OWNER) -> Script:
-        handle = await self._client.start_workflow(
-            Scripted.run,
+        return Script(await self._start("Scripted", kind, user_id))
+
+    async def start_labour(self) -> str:
+        return (await self._start("Laborious", OperationKind.FILE_PROCESSING, OWNER)).id
+
+    async def _start(self, workflow: str, kind: OperationKind, user_id: str) -> WorkflowHandle[Any, Any]:
+        return await self._client.start_workflow(
+            workflow,
             id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
             task_queue=self._queue,
             memo={MEMO_STATE: OperationState.first(kind, utc_now(), started_by=user_id).to_memo()},
@@ -89,4 +145,3 @@ class ScriptStarter:
                 [SearchAttributePair(USER, user_id), SearchAttributePair(TENANTS, [TENANT])]
             ),
         )
-        return Script(handle)

@@ -17,7 +17,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.errors import OperationErrorCode, OperationNotFound, PermissionDenied
-from contracts.operations import Operation, OperationKind, OperationStatus, Position, operation_id
+from contracts.operations import Operation, OperationKind, OperationStatus, Position, StepStatus, operation_id
 from resolvers.progress import ProgressHub
 from tests.resolvers.scripted import scripts
 
@@ -51,7 +51,7 @@ class _Failing(WorkflowHistoryEventAsyncIterator):
     def __init__(self, error: RPCError) -> None:
         self._error = error
 
-    async def fetch_next_page(self, *, page_size: int | None = None) -> None:  # noqa: ARG002 - as the SDK calls it
+    async def fetch_next_page(self, *, page_size: int | None = None) -> None:
         raise self._error
 
 
@@ -221,3 +221,18 @@ async def test_the_last_to_leave_stops_the_watcher(temporal_client: Client) -> N
         await asyncio.sleep(0.2)
         assert hub.watching == 0
         await script.end()
+
+
+async def test_heartbeats_and_tries_of_a_long_step_reach_subscribers_and_never_fall(temporal_client: Client) -> None:
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client) as hub:
+        heard = await following(hub.watch(await starter.start_labour()))
+
+    steps = [operation.state.steps[0] for operation in heard]
+    fractions = [step.fraction or 0.0 for step in steps if step.status is not StepStatus.PENDING]
+    assert {0.25, 0.5} <= set(fractions)
+    assert fractions[:-1] == sorted(fractions[:-1])
+    retrying = [step for step in steps if step.status is StepStatus.RETRYING]
+    assert retrying
+    assert {(step.attempt, step.last_error) for step in retrying} == {(2, "A service does not answer.")}
+    assert retrying[0].next_attempt_at is not None
+    assert heard[-1].is_closed
