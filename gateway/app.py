@@ -34,6 +34,7 @@ from resolvers.durations import Durations
 from resolvers.index import MemoryIndex, OperationIndex, RedisIndex
 from resolvers.operations import Operations
 from resolvers.progress import ProgressHub
+from resolvers.wakeups import LocalWakeups, SharedWakeups, Wakeups
 from schema.build import build_schema
 from schema.errors import internal_error
 
@@ -94,10 +95,15 @@ def _lifespan(
             await ensure_search_attributes(temporal)
             hub = await stack.enter_async_context(ProgressHub(temporal))
             index: OperationIndex = MemoryIndex()
+            wakeups: Wakeups = LocalWakeups()
             if settings.redis_url is not None:
-                index = RedisIndex(await stack.enter_async_context(Redis.from_url(settings.redis_url)))
+                redis = await stack.enter_async_context(Redis.from_url(settings.redis_url))
+                index = RedisIndex(redis)
+                shared = wakeups = SharedWakeups(redis)
+                await stack.enter_async_context(shared.listening())
+            operations = Operations(temporal, hub, index, wakeups, _secret(settings))
             app.state.temporal = temporal
-            app.state.backend = _backend(settings, http, cache, Operations(temporal, hub, index, _secret(settings)))
+            app.state.backend = _backend(settings, http, cache, operations)
             yield
 
     return lifespan

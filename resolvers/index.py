@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+import structlog
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 FRESH_SECONDS = 30.0
 """How long one process trusts its own index, for it does not hear of starts elsewhere."""
@@ -21,6 +24,8 @@ SHARED_FRESH_SECONDS = 600
 """How long the shared index is trusted: every start is in it, so only what Temporal has dropped needs a new scan."""
 MOST = 2_000
 """Operations kept a user and tenant; older ones are beyond the list."""
+
+log = structlog.get_logger()
 
 
 class Row(NamedTuple):
@@ -83,25 +88,32 @@ class MemoryIndex:
 
 
 class RedisIndex:
-    """For any number of processes: one sorted set a user and tenant, and a mark that says it was filled."""
+    """For any number of processes: one sorted set a user and tenant, and a mark that says it was filled.
+
+    Without its Redis it knows nothing and keeps nobody from anything: each list is then a scan.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def add(self, user_id: str, tenant_id: str, row: Row) -> None:
-        await self._enter(_key(user_id, tenant_id), [row])
+        with _doing_without():
+            await self._enter(_key(user_id, tenant_id), [row])
 
     async def fill(self, user_id: str, tenant_id: str, rows: Iterable[Row]) -> None:
         key = _key(user_id, tenant_id)
-        await self._enter(key, rows)
-        await self._redis.set(f"{key}:filled", 1, ex=SHARED_FRESH_SECONDS)
+        with _doing_without():
+            await self._enter(key, rows)
+            await self._redis.set(f"{key}:filled", 1, ex=SHARED_FRESH_SECONDS)
 
     async def rows(self, user_id: str, tenant_id: str) -> list[Row] | None:
         key = _key(user_id, tenant_id)
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.exists(f"{key}:filled")
-            pipeline.zrange(key, 0, MOST - 1, desc=True, withscores=True)
-            filled, entries = await pipeline.execute()
+        filled, entries = False, []
+        with _doing_without():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.exists(f"{key}:filled")
+                pipeline.zrange(key, 0, MOST - 1, desc=True, withscores=True)
+                filled, entries = await pipeline.execute()
         if not filled:
             return None
         return sorted((Row(score, name.decode()) for name, score in entries), reverse=True)
@@ -115,6 +127,14 @@ class RedisIndex:
             pipeline.zremrangebyrank(key, 0, -MOST - 1)
             pipeline.expire(key, SHARED_FRESH_SECONDS * 2)
             await pipeline.execute()
+
+
+@contextmanager
+def _doing_without() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        log.warning("the index of operations is away", error=repr(error))
 
 
 def _key(user_id: str, tenant_id: str) -> str:

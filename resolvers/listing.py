@@ -66,12 +66,17 @@ class Listing:
             total=len(rows),
         )
 
+    async def newest(self, viewer: Session, count: int) -> list[Operation]:
+        """The viewer's newest operations in the current tenant as they stand, newest first."""
+        return [operation for _, operation in await self._states((await self._rows(viewer))[:count])]
+
     async def _rows(self, viewer: Session) -> list[Row]:
         rows = await self._index.rows(viewer.user_id, viewer.tenant_id)
         if rows is None:
-            await self._index.fill(viewer.user_id, viewer.tenant_id, await self._scan(viewer))
-            rows = await self._index.rows(viewer.user_id, viewer.tenant_id) or []
-        return rows
+            scanned = await self._scan(viewer)
+            await self._index.fill(viewer.user_id, viewer.tenant_id, scanned)
+            rows = await self._index.rows(viewer.user_id, viewer.tenant_id)
+        return sorted(scanned, reverse=True) if rows is None else rows
 
     async def _scan(self, viewer: Session) -> list[Row]:
         """What Temporal lists of the viewer in this tenant; the ids in the query are our own: nothing to quote."""

@@ -24,12 +24,14 @@ from contracts.operations import (
 )
 from contracts.tenants import SwitchTenantCommand
 from resolvers.cursors import Cursors
+from resolvers.feed import Feeds
 from resolvers.history import operation_of
 from resolvers.index import OperationIndex, Row
 from resolvers.listing import Listing, OperationPage
 from resolvers.progress import ProgressHub
 from resolvers.start import RPC_SECONDS, Starter
 from resolvers.tokens import session_token, token_hash
+from resolvers.wakeups import Wakeups
 from workflows.log_in import LogIn
 from workflows.switch_tenant import SwitchTenant
 
@@ -46,7 +48,9 @@ class Started(NamedTuple):
 class Operations:
     """One a process. ``secret`` is the edge's key, from which ids, session tokens and cursors are derived."""
 
-    def __init__(self, client: Client, hub: ProgressHub, index: OperationIndex, secret: bytes) -> None:
+    def __init__(
+        self, client: Client, hub: ProgressHub, index: OperationIndex, wakeups: Wakeups, secret: bytes
+    ) -> None:
         self._client = client
         self._hub = hub
         self._index = index
@@ -54,6 +58,8 @@ class Operations:
         self._starter = Starter(client)
         self._cursors = Cursors(secret)
         self._listing = Listing(client, index, self._cursors)
+        self._wakeups = wakeups
+        self._feeds = Feeds(hub, self._listing, wakeups)
 
     async def log_in(
         self, verified: VerifiedCredentials, tenant_id: str | None, *, key: str | None, wait_seconds: float
@@ -97,6 +103,21 @@ class Operations:
         async with aclosing(states):
             async for operation in states:
                 yield operation
+
+    async def follow_all(
+        self,
+        viewer: Session,
+        *,
+        kinds: frozenset[OperationKind] | None = None,
+        statuses: frozenset[OperationStatus] | None = None,
+    ) -> AsyncGenerator[Operation]:
+        """Each operation of the viewer in the current tenant, as it starts, moves and closes; without an end."""
+        async with aclosing(self._feeds.follow(viewer)) as states:
+            async for operation in states:
+                if (kinds is None or operation.kind in kinds) and (
+                    statuses is None or operation.state.status in statuses
+                ):
+                    yield operation
 
     async def page(
         self,
@@ -195,6 +216,7 @@ class Operations:
     async def _learn_of(self, operation: Operation, tenant_ids: Iterable[str]) -> None:
         for tenant_id in tenant_ids:
             await self._index.add(operation.user_id, tenant_id, Row(operation.started_at.timestamp(), operation.id))
+            await self._wakeups.tell(operation.user_id)
 
     async def _describe(self, operation_id: str) -> Operation:
         if kind_of(operation_id) is None:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from contracts.operations import Operation
 from resolvers.context import Context
-from resolvers.inputs import FollowInput
+from resolvers.inputs import FilterInput, FollowInput
 from resolvers.nodes import onlooker
 
 
@@ -15,6 +15,16 @@ async def operation(context: Context, input: FollowInput) -> AsyncGenerator[Oper
     """OperationNotFound where there is none or the viewer may not see it; InvalidCursor."""
     viewer = await onlooker(context, input.id)
     async with aclosing(context.backend.operations.follow(viewer, input.id, after=input.after)) as states:
+        async for state in states:
+            context.forget()
+            yield state
+
+
+async def operations(context: Context, input: FilterInput) -> AsyncGenerator[Operation]:
+    """NotSignedIn without a session."""
+    viewer = await context.signed_in()
+    states = context.backend.operations.follow_all(viewer, kinds=input.kinds, statuses=input.statuses)
+    async with aclosing(states):
         async for state in states:
             context.forget()
             yield state

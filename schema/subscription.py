@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator
 import strawberry
 from strawberry import ID, UNSET
 
-from contracts import operations
+from contracts import operations as contract
 from resolvers import inputs, streams
 from schema.fields import Info, stream
-from schema.inputs import given
+from schema.inputs import OperationFilter, given
 from schema.operations import Operation
 
 _OPERATION = """
@@ -18,6 +18,10 @@ The operation as it stands (unless `after` is its cursor), then again at each ch
 A client that lost its connection subscribes again, at any replica, with the last cursor it saw: it hears of the
 newest state, which holds every step, so nothing is lost and nothing old is told again. Who follows the very tenant
 switch that ends their session is told its final state before their socket closes.
+""".strip()
+
+_OPERATIONS = """
+Every operation of the viewer in the current tenant, as it starts, moves and closes, whoever's client started it.
 """.strip()
 
 
@@ -28,7 +32,19 @@ class Subscription:
         _OPERATION,
     )
     @staticmethod
-    async def operation(info: Info, id: ID, after: str | None = UNSET) -> AsyncGenerator[operations.Operation, None]:
+    async def operation(info: Info, id: ID, after: str | None = UNSET) -> AsyncGenerator[contract.Operation, None]:
         wanted = inputs.FollowInput.check(given(id=id, after=after))
         async for state in streams.operation(info.context, wanted):
+            yield state
+
+    @stream(
+        Operation,
+        _OPERATIONS,
+    )
+    @staticmethod
+    async def operations(
+        info: Info, filter: OperationFilter | None = UNSET
+    ) -> AsyncGenerator[contract.Operation, None]:
+        wanted = inputs.FilterInput.check(given(**vars(filter)) if filter else {}, at=("filter",))
+        async for state in streams.operations(info.context, wanted):
             yield state

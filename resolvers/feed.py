@@ -1,0 +1,168 @@
+"""The feed of all that a user has going on in a tenant: each operation as it starts, moves and closes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+import structlog
+from temporalio.service import RPCError
+
+from contracts.auth import Session
+from contracts.errors import DomainError, OperationNotFound
+from contracts.operations import Operation
+from resolvers.listing import Listing
+from resolvers.progress import ProgressHub
+from resolvers.wakeups import Wakeups
+
+LOOK_SECONDS = 10.0
+"""Between two looks at the list where no wake-up came: what makes a lost one harmless."""
+NEWEST = 100
+"""Operations of the list that are looked at: what is older and has not closed is not followed here."""
+
+log = structlog.get_logger()
+
+
+class Feeds:
+    """All feeds of a process: one source a user and tenant, however many of their clients follow it."""
+
+    def __init__(
+        self, hub: ProgressHub, listing: Listing, wakeups: Wakeups, *, look_seconds: float = LOOK_SECONDS
+    ) -> None:
+        self._hub = hub
+        self._listing = listing
+        self._wakeups = wakeups
+        self._look_seconds = look_seconds
+        self._sources: dict[tuple[str, str], Source] = {}
+
+    async def follow(self, viewer: Session) -> AsyncGenerator[Operation]:
+        """Each operation under way as it stands, then each as it starts, moves and closes, newest state first of each.
+
+        A subscriber that is slow gets of each operation the newest state. It has no end of its own.
+        """
+        async with self._joined(viewer) as source:
+            slots = source.join()
+            try:
+                while True:
+                    yield await slots.next()
+            finally:
+                source.leave(slots)
+
+    @asynccontextmanager
+    async def _joined(self, viewer: Session) -> AsyncIterator[Source]:
+        key = (viewer.user_id, viewer.tenant_id)
+        source = self._sources.get(key)
+        if source is None:
+            source = self._sources[key] = Source(
+                self._hub, self._listing, self._wakeups, viewer, look_seconds=self._look_seconds
+            )
+        source.users += 1
+        try:
+            yield source
+        finally:
+            source.users -= 1
+            if source.users == 0:
+                if self._sources.get(key) is source:
+                    del self._sources[key]
+                await source.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for source in list(self._sources.values()):
+            await source.stop()
+        self._sources.clear()
+
+
+class Source:
+    """Watches what one user has going on in one tenant, and hands each state to all who follow."""
+
+    def __init__(
+        self, hub: ProgressHub, listing: Listing, wakeups: Wakeups, viewer: Session, *, look_seconds: float
+    ) -> None:
+        self._hub = hub
+        self._listing = listing
+        self._wakeups = wakeups
+        self._viewer = viewer
+        self._look_seconds = look_seconds
+        self._followers: set[Slots] = set()
+        self._seen: set[str] = set()
+        self._under_way: dict[str, Operation] = {}
+        self._watching: set[asyncio.Task[None]] = set()
+        self.users = 0
+        self._looking = asyncio.create_task(self._look(), name="look for operations")
+
+    def join(self) -> Slots:
+        slots = Slots()
+        for operation in self._under_way.values():
+            slots.put(operation)
+        self._followers.add(slots)
+        return slots
+
+    def leave(self, slots: Slots) -> None:
+        self._followers.discard(slots)
+
+    async def stop(self) -> None:
+        tasks = [self._looking, *self._watching]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    async def _look(self) -> None:
+        begun_before = True
+        while True:
+            try:
+                newest = await self._listing.newest(self._viewer, NEWEST)
+            except (RPCError, OSError) as error:
+                log.warning("a feed could not look for operations", error=repr(error))
+            else:
+                for operation in newest:
+                    if operation.id not in self._seen and not (begun_before and operation.is_closed):
+                        self._watch(operation.id)
+                self._seen = {operation.id for operation in newest} | self._under_way.keys()
+                begun_before = False
+            await self._wakeups.told(self._viewer.user_id, self._look_seconds)
+
+    def _watch(self, operation_id: str) -> None:
+        task = asyncio.create_task(self._pass_on(operation_id), name=f"feed {operation_id}")
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+
+    async def _pass_on(self, operation_id: str) -> None:
+        try:
+            async with aclosing(self._hub.watch(operation_id)) as states:
+                async for operation in states:
+                    self._under_way[operation_id] = operation
+                    for slots in self._followers:
+                        slots.put(operation)
+        except OperationNotFound:
+            pass  # the namespace's retention took it
+        except (DomainError, RPCError) as error:
+            log.warning("an operation fell out of a feed for now", operation_id=operation_id, error=repr(error))
+            self._seen.discard(operation_id)  # the next look takes it up again
+        finally:
+            self._under_way.pop(operation_id, None)
+
+
+class Slots:
+    """What one follower has still to hear: of each operation its newest state, the first that moved told first."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, Operation] = {}
+        self._news = asyncio.Event()
+
+    def put(self, operation: Operation) -> None:
+        self._states[operation.id] = operation
+        self._news.set()
+
+    async def next(self) -> Operation:
+        while not self._states:
+            self._news.clear()
+            await self._news.wait()
+        return self._states.pop(next(iter(self._states)))

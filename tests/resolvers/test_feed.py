@@ -1,0 +1,162 @@
+"""The feed of a user's operations: who hears of what, in one process and between several."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import timedelta
+
+from redis.asyncio import Redis
+from temporalio.client import Client
+
+from contracts.auth import Role, Session
+from contracts.base import new_id, utc_now
+from contracts.operations import Operation
+from resolvers.cursors import Cursors
+from resolvers.feed import Feeds
+from resolvers.index import MemoryIndex, RedisIndex, Row
+from resolvers.listing import Listing
+from resolvers.progress import ProgressHub
+from resolvers.wakeups import LocalWakeups, SharedWakeups
+from tests.resolvers.scripted import TENANT, ScriptStarter, scripts
+
+
+def viewer() -> Session:
+    return Session(
+        id=new_id("ses"),
+        user_id=new_id("usr"),
+        tenant_id=TENANT,
+        role=Role.MEMBER,
+        permissions=(),
+        created_at=utc_now(),
+        expires_at=utc_now() + timedelta(hours=1),
+    )
+
+
+class Replica:
+    """What one gateway process has."""
+
+    def __init__(self, client: Client, redis: Redis | None = None, *, look_seconds: float = 60) -> None:
+        self.hub = ProgressHub(client)
+        self.index = MemoryIndex() if redis is None else RedisIndex(redis)
+        self.wakeups = LocalWakeups() if redis is None else SharedWakeups(redis)
+        self.feeds = Feeds(self.hub, Listing(client, self.index, Cursors(b"")), self.wakeups, look_seconds=look_seconds)
+
+    async def start(self, starter: ScriptStarter, who: Session) -> str:
+        """Start an operation and tell of it, as a start does."""
+        script = await starter.start(user_id=who.user_id)
+        await self.index.add(who.user_id, who.tenant_id, Row(utc_now().timestamp(), script.id))
+        await self.wakeups.tell(who.user_id)
+        return script.id
+
+
+async def heard(states: AsyncGenerator[Operation], count: int) -> list[Operation]:
+    async with asyncio.timeout(10):
+        return [await anext(states) for _ in range(count)]
+
+
+async def end(client: Client, operation_id: str) -> None:
+    await client.get_workflow_handle(operation_id).signal("order", "end")
+
+
+async def test_tells_of_each_operation_as_it_starts_and_closes(temporal_client: Client) -> None:
+    me, replica = viewer(), Replica(temporal_client)
+    async with scripts(temporal_client) as starter, replica.hub, aclosing(replica.feeds.follow(me)) as states:
+        first = asyncio.create_task(heard(states, 1))
+        await asyncio.sleep(0.3)
+        one = await replica.start(starter, me)
+        (started,) = await first
+        await end(temporal_client, one)
+        (closed,) = await heard(states, 1)
+        two = await replica.start(starter, me)
+        (next_one,) = await heard(states, 1)
+        await end(temporal_client, two)
+
+    assert (started.id, started.is_closed) == (one, False)
+    assert (closed.id, closed.is_closed) == (one, True)
+    assert next_one.id == two
+
+
+async def test_begins_with_what_is_under_way_and_not_with_what_has_closed(temporal_client: Client) -> None:
+    me, replica = viewer(), Replica(temporal_client)
+    async with scripts(temporal_client) as starter, replica.hub:
+        old = await replica.start(starter, me)
+        await end(temporal_client, old)
+        await temporal_client.get_workflow_handle(old).result()
+        running = await replica.start(starter, me)
+        async with aclosing(replica.feeds.follow(me)) as states:
+            (state,) = await heard(states, 1)
+        await end(temporal_client, running)
+
+    assert state.id == running
+
+
+async def test_nobody_hears_of_what_others_do(temporal_client: Client) -> None:
+    me, other, replica = viewer(), viewer(), Replica(temporal_client)
+    async with scripts(temporal_client) as starter, replica.hub, aclosing(replica.feeds.follow(me)) as states:
+        listening = asyncio.create_task(heard(states, 1))
+        await asyncio.sleep(0.3)
+        theirs = await replica.start(starter, other)
+        await asyncio.sleep(0.3)
+        assert not listening.done()
+        mine = await replica.start(starter, me)
+        (state,) = await listening
+        await end(temporal_client, theirs)
+        await end(temporal_client, mine)
+
+    assert state.id == mine
+
+
+async def test_another_process_is_woken_through_redis(temporal_client: Client, redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as redis:
+        me, here, there = viewer(), Replica(temporal_client, redis), Replica(temporal_client, redis)
+        assert isinstance(here.wakeups, SharedWakeups)
+        async with (
+            scripts(temporal_client) as starter,
+            here.hub,
+            here.wakeups.listening(),
+            aclosing(here.feeds.follow(me)) as states,
+        ):
+            listening = asyncio.create_task(heard(states, 1))
+            await asyncio.sleep(0.5)
+            started = await there.start(starter, me)
+            (state,) = await listening
+            await end(temporal_client, started)
+
+    assert state.id == started
+
+
+async def test_a_lost_wake_up_is_made_good_by_the_next_look(temporal_client: Client) -> None:
+    me, replica = viewer(), Replica(temporal_client, look_seconds=0.5)
+    async with scripts(temporal_client) as starter, replica.hub, aclosing(replica.feeds.follow(me)) as states:
+        listening = asyncio.create_task(heard(states, 1))
+        await asyncio.sleep(0.3)
+        script = await starter.start(user_id=me.user_id)
+        await replica.index.add(me.user_id, TENANT, Row(utc_now().timestamp(), script.id))
+        (state,) = await listening
+        await script.end()
+
+    assert state.id == script.id
+
+
+async def test_any_number_of_followers_share_one_source(temporal_client: Client) -> None:
+    me, replica = viewer(), Replica(temporal_client)
+    async with scripts(temporal_client) as starter, replica.hub:
+        feeds = [replica.feeds.follow(me) for _ in range(20)]
+        listening = [asyncio.create_task(heard(states, 1)) for states in feeds]
+        await asyncio.sleep(0.3)
+        started = await replica.start(starter, me)
+        told = await asyncio.gather(*listening)
+        assert replica.hub.watching == 1
+        for states in feeds:
+            await states.aclose()
+        await end(temporal_client, started)
+
+    assert {state.id for (state,) in told} == {started}
+
+
+async def test_the_index_keeps_nobody_from_anything_while_redis_is_away() -> None:
+    index = RedisIndex(Redis.from_url("redis://127.0.0.1:1/0"))
+    await index.add("usr_a", "ten_a", Row(1.0, "tenant-switch-a"))
+    assert await index.rows("usr_a", "ten_a") is None
