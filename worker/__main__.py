@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack, closing
 import structlog
 from pydantic import ValidationError
 
-from activities.auth.passwords import Passwords
 from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
+from contracts.passwords import Passwords
 from contracts.temporal import connect, ensure_search_attributes
 from worker.database import database
 from worker.http import serve_services, services_app

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from activities.auth import models as auth
-from activities.auth.passwords import Passwords
 from activities.tenants import models as tenants
 from activities.transactions import in_one_transaction
 from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import new_id, utc_now
+from contracts.passwords import Passwords
 from contracts.tenants import SubscriptionTier
 
 PASSWORD = "adx-demo-password"  # noqa: S105 - it is printed for everybody to use

@@ -11,7 +11,6 @@ from starlette.routing import Route
 
 from activities.auth import endpoints as auth_endpoints
 from activities.auth.activities import Auth
-from activities.auth.passwords import Passwords
 from activities.auth.revocations import CachedRevocations
 from activities.auth.service import AuthService
 from activities.tenants import endpoints as tenants_endpoints
@@ -21,6 +20,7 @@ from activities.users import endpoints as users_endpoints
 from activities.users.activities import Users
 from activities.users.service import UsersService
 from contracts.calls import CallSigner
+from contracts.passwords import Passwords
 from contracts.temporal import TaskQueue
 from workflows.log_in import LogIn
 from workflows.switch_tenant import SwitchTenant

@@ -14,7 +14,6 @@ from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from activities.auth import models
-from activities.auth.passwords import Passwords
 from activities.auth.revocations import Revocations
 from activities.effects import once, undo
 from activities.transactions import in_one_transaction
@@ -44,6 +43,7 @@ from contracts.errors import (
     SessionEnded,
     SessionNotFound,
 )
+from contracts.passwords import Passwords
 
 SESSION_LIFETIME = timedelta(hours=24)
 REFERENCE_LIFETIME = timedelta(minutes=5)

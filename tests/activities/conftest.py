@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from activities.auth.passwords import Passwords
+from contracts.passwords import Passwords
 from tests.servers import Postgres
 from worker.database import database, migrate
 

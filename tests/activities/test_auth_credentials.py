@@ -8,11 +8,11 @@ import pytest
 from pyotp.totp import TOTP
 
 from activities.auth import models
-from activities.auth.passwords import Passwords
 from activities.auth.service import AuthService
 from contracts.auth import Credentials, Identity, MfaMethod, NewAuthentication, Redemption, TotpAttempt
 from contracts.base import new_id
 from contracts.errors import EffectUndone, EmailTaken, InvalidCredentials, InvalidMfaCode, RateLimited
+from contracts.passwords import Passwords
 from tests.activities.conftest import Clock, PostedRevocations
 
 SECRET = "JBSWY3DPEHPK3PXP"

@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 
 from activities.auth import models
-from activities.auth.passwords import Passwords
 from activities.auth.service import AuthService
 from contracts.auth import (
     PERMISSIONS,
@@ -21,6 +20,7 @@ from contracts.auth import (
 )
 from contracts.base import new_id
 from contracts.errors import EffectUndone, PermissionDenied, SessionEnded, SessionNotFound
+from contracts.passwords import Passwords
 from tests.activities.conftest import Clock, PostedRevocations
 
 ADA, GRACE = new_id("usr"), new_id("usr")

@@ -1,10 +1,10 @@
 """The demo data goes into an empty database only, and is what the walk-through speaks of."""
 
-from activities.auth.passwords import Passwords
 from activities.auth.service import AuthService
 from activities.tenants.service import TenantsService
 from activities.users import models as users
 from contracts.auth import Credentials, MfaMethod, Redemption, Role
+from contracts.passwords import Passwords
 from contracts.tenants import SubscriptionTier
 from tests.activities.conftest import PostedRevocations
 from worker.demo import fill_with_demo_data

@@ -9,7 +9,6 @@ from pydantic import JsonValue
 from starlette.applications import Starlette
 
 from activities.auth import endpoints as auth_endpoints
-from activities.auth.passwords import Passwords
 from activities.auth.revocations import CachedRevocations
 from activities.auth.service import AuthService
 from activities.tenants import endpoints as tenants_endpoints
@@ -21,6 +20,7 @@ from contracts.auth import REVOKED, NewSession, Role, Session, SessionHandover, 
 from contracts.base import new_id
 from contracts.calls import Caller, CallSigner
 from contracts.errors import ErrorRecord
+from contracts.passwords import Passwords
 from contracts.users import Preferences
 from worker.demo import PASSWORD, fill_with_demo_data
 

@@ -15,13 +15,13 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
 
-from activities.auth.passwords import Passwords
 from activities.auth.revocations import CachedRevocations
 from activities.auth.service import AuthService
 from contracts.base import Contract, utc_now
 from contracts.calls import CallSigner
 from contracts.errors import DomainError, PermissionDenied
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
+from contracts.passwords import Passwords
 from contracts.temporal import SEARCH_ATTRIBUTES
 from worker.database import database, migrate
 from worker.demo import fill_with_demo_data

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
-from activities.auth.passwords import Passwords
 from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
+from contracts.passwords import Passwords
 from contracts.temporal import connect, ensure_search_attributes
 from gateway.app import create_app
 from gateway.serve import serve
