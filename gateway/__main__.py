@@ -9,6 +9,7 @@ import sys
 from hypercorn.utils import LifespanFailureError
 from pydantic import ValidationError
 
+from contracts.temporal import leave
 from gateway.app import create_app
 from gateway.logs import configure_logs
 from gateway.serve import serve
@@ -44,4 +45,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -63,7 +63,7 @@ class Client:
         """The id of one of the viewer's tenants."""
         answer = await self.ask("{ viewer { tenantOverview { availableTenants { id name } } } }")
         tenants = answer["viewer"]["tenantOverview"]["availableTenants"]
-        return next(tenant["id"] for tenant in tenants if tenant["name"] == name)
+        return cast("str", next(tenant["id"] for tenant in tenants if tenant["name"] == name))
 
     async def current_tenant(self) -> str:
         answer = await self.ask("{ viewer { tenantOverview { currentTenant { name } } } }")

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 
 from pydantic import ValidationError
 
+from contracts.temporal import leave
 from worker.demo import PASSWORD, TOTP_SECRET
 from worker.dev.binaries import BinaryMissing
 from worker.dev.data_dir import DataDirUnusable, held_data_dir, keys_in
@@ -94,4 +95,4 @@ def _refuse(sentence: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

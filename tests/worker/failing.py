@@ -1,0 +1,26 @@
+"""Workflows that fail as they are told to, in a module that the sandbox can load."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from contracts.errors import ErrorRecord, from_record
+
+
+@workflow.defn
+class FailInAnActivity:
+    @workflow.run
+    async def run(self, how: str, tries: int) -> None:
+        await workflow.execute_activity(
+            "fail", how, start_to_close_timeout=timedelta(seconds=10), retry_policy=RetryPolicy(maximum_attempts=tries)
+        )
+
+
+@workflow.defn
+class FailByItself:
+    @workflow.run
+    async def run(self, record: ErrorRecord) -> None:
+        raise from_record(record)

@@ -1,0 +1,138 @@
+"""What an activity or a workflow raises, as Temporal and whoever reads the operation get it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+from temporalio import activity
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.worker import Worker
+
+from contracts.errors import DomainError, ErrorRecord, FieldError, every_error, from_record, to_record
+from tests.worker.failing import FailByItself, FailInAnActivity
+from worker.interceptors import ErrorTranslation
+from worker.sandbox import workflow_runner
+from worker.trouble import class_of
+from workflows.options import EXTERNAL, NETWORK, TIMEOUT, Retry
+
+SECRET = "postgres://user:secret@db.internal"
+TROUBLES = {
+    "refused": ConnectionRefusedError(SECRET),
+    "slow": TimeoutError(SECRET),
+    "unknown": ValueError(SECRET),
+}
+
+
+@activity.defn
+async def fail(how: str) -> None:
+    if how in TROUBLES:
+        raise TROUBLES[how]
+    raise from_record(ErrorRecord.model_validate_json(how))
+
+
+@pytest.fixture
+async def queue(temporal_client: Client) -> AsyncIterator[str]:
+    name = f"errors-{uuid4().hex}"
+    async with Worker(
+        temporal_client,
+        task_queue=name,
+        workflows=[FailInAnActivity, FailByItself],
+        activities=[fail],
+        workflow_runner=workflow_runner(),
+        interceptors=[ErrorTranslation()],
+        workflow_failure_exception_types=[DomainError],
+    ):
+        yield name
+
+
+async def failure_of(client: Client, queue: str, how: str, tries: int = 1) -> ApplicationError:
+    with pytest.raises(WorkflowFailureError) as raised:
+        await client.execute_workflow("FailInAnActivity", args=[how, tries], id=f"fail-{uuid4().hex}", task_queue=queue)
+    error = raised.value.cause
+    assert isinstance(error, ActivityError)
+    assert isinstance(error.cause, ApplicationError)
+    return error.cause
+
+
+def full_record(kind: type[DomainError]) -> ErrorRecord:
+    fields = (FieldError(path=("input", "name"), message="It is too long."),)
+    return to_record(kind("Words.", fields=fields, attempts_left=2, retry_after=1.5, service="users"))
+
+
+async def test_every_answer_of_an_activity_arrives_whole_and_is_never_tried_again(
+    temporal_client: Client, queue: str
+) -> None:
+    for kind in every_error():
+        failure = await failure_of(temporal_client, queue, full_record(kind).model_dump_json(), tries=3)
+        assert failure.type == kind.__name__
+        assert failure.non_retryable
+        assert failure.message == "Words."
+        assert ErrorRecord.model_validate(failure.details[0]) == full_record(kind)
+
+
+async def test_an_answer_that_a_workflow_raises_ends_it_with_the_same_record(
+    temporal_client: Client, queue: str
+) -> None:
+    kind = next(every_error())
+    with pytest.raises(WorkflowFailureError) as raised:
+        await temporal_client.execute_workflow(
+            "FailByItself",
+            full_record(kind),
+            id=f"raise-{uuid4().hex}",
+            task_queue=queue,
+            run_timeout=timedelta(seconds=20),
+        )
+    assert isinstance(raised.value.cause, ApplicationError)
+    assert raised.value.cause.type == kind.__name__
+    assert ErrorRecord.model_validate(raised.value.cause.details[0]) == full_record(kind)
+
+
+@pytest.mark.parametrize(("how", "retry"), [("refused", NETWORK), ("slow", TIMEOUT), ("unknown", NETWORK)])
+async def test_trouble_tells_its_class_and_nothing_of_what_went_on_inside(
+    temporal_client: Client, queue: str, how: str, retry: Retry
+) -> None:
+    failure = await failure_of(temporal_client, queue, how)
+    assert failure.type == retry.name
+    assert not failure.non_retryable  # the workflow decides
+    assert "secret" not in str(failure)
+    assert "secret" not in str(failure.details)
+
+
+async def test_trouble_that_temporal_tries_again_is_final_after_the_tries_of_its_class(
+    temporal_client: Client, queue: str
+) -> None:
+    failure = await failure_of(temporal_client, queue, "refused", tries=EXTERNAL.tries)
+    assert failure.non_retryable
+
+
+@pytest.mark.parametrize(
+    ("error", "retry"),
+    [
+        (ConnectionResetError(), NETWORK),
+        (socket.gaierror(), NETWORK),
+        (httpx.ConnectError(""), NETWORK),
+        (TimeoutError(), TIMEOUT),
+        (httpx.ReadTimeout(""), TIMEOUT),
+        (httpx.HTTPStatusError("", request=httpx.Request("GET", "http://x"), response=httpx.Response(500)), EXTERNAL),
+        (KeyError(), NETWORK),
+    ],
+)
+def test_classes_trouble_by_what_happened(error: Exception, retry: Retry) -> None:
+    assert class_of(error).retry is retry
+
+
+def test_looks_through_what_a_library_wraps() -> None:
+    wrapped = RuntimeError("wrapped")
+    wrapped.__cause__ = TimeoutError()
+    assert class_of(wrapped).retry is TIMEOUT
+
+
+def test_the_retries_are_those_that_were_promised() -> None:
+    assert [(retry.tries, retry.first_seconds) for retry in (NETWORK, TIMEOUT, EXTERNAL)] == [(3, 1), (2, 5), (5, 2)]
+    assert [EXTERNAL.delay(attempt).total_seconds() for attempt in (1, 2, 3, 4)] == [2, 4, 8, 16]
