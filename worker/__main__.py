@@ -13,7 +13,7 @@ from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.passwords import Passwords
-from contracts.temporal import connect, ensure_search_attributes
+from contracts.temporal import connect, ensure_search_attributes, leave
 from worker.database import database
 from worker.http import serve_services, services_app
 from worker.logs import configure_logs
@@ -59,4 +59,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))
