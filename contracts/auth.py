@@ -7,12 +7,14 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from contracts.base import Contract
 
 
 class Role(StrEnum):
+    """Highest first."""
+
     OWNER = "owner"
     ADMIN = "admin"
     MEMBER = "member"
@@ -32,6 +34,12 @@ PERMISSIONS = MappingProxyType(
     }
 )
 """What each role may do, in the one table there is."""
+
+
+def roles_granted_by(role: Role) -> tuple[Role, ...]:
+    """Those that whoever has this one may give to others: their own and the ones below it."""
+    ranking = tuple(Role)
+    return ranking[ranking.index(role) :]
 
 
 class MfaMethod(StrEnum):
@@ -86,8 +94,8 @@ class NewAuthentication(Contract):
     key: str
     user_id: str
     email: str
-    password_hash: str
-    totp_secret: str | None = None
+    password_hash: str = Field(repr=False)
+    totp_secret: str | None = Field(default=None, repr=False)
 
 
 class LogInCommand(Contract):
@@ -129,10 +137,13 @@ class SessionRef(Contract):
 
 
 class PermissionCheck(Contract):
-    """May whoever holds this session do all of these?"""
+    """May whoever holds this session do all of these? Where ``user_id`` and ``tenant_id`` are set, it must be that
+    user's session in that tenant."""
 
     session_id: str
     permissions: tuple[str, ...]
+    user_id: str | None = None
+    tenant_id: str | None = None
 
 
 class Session(Contract):

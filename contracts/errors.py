@@ -2,7 +2,7 @@
 
 DomainError                      code                    operation code
 ├── InvalidInput                 BAD_USER_INPUT          VALIDATION_FAILED
-│   └── InvalidCursor  UploadTooLarge
+│   └── InvalidCursor  UploadTooLarge  AddressRefused
 ├── NotSignedIn                  UNAUTHENTICATED         PERMISSION_DENIED
 │   └── SessionEnded
 ├── InvalidCredentials           INVALID_CREDENTIALS     INVALID_CREDENTIALS
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from contracts.base import Contract
 
@@ -103,6 +103,11 @@ class DomainError(Exception):
         self.service = service
         super().__init__(self.message)
 
+    @classmethod
+    def at(cls, *path: str) -> Self:
+        """The default message, about the field of that path."""
+        return cls(fields=(FieldError(path=path, message=cls.default_message),))
+
 
 class InvalidInput(DomainError):
     code = ErrorCode.BAD_USER_INPUT
@@ -119,6 +124,10 @@ class InvalidCursor(InvalidInput):
 class UploadTooLarge(InvalidInput):
     default_message = "More bytes than were announced."
     http_status = 413
+
+
+class AddressRefused(InvalidInput):
+    default_message = "The mail server does not take e-mail for this address."
 
 
 class NotSignedIn(DomainError):

@@ -44,12 +44,14 @@ class AccessRequest(Contract):
 
 
 class Assignment(Contract):
-    """Make this user a member. ``key`` makes the step idempotent and names it to its undo."""
+    """Make this user a member, in a role that ``assigned_by`` may give there. ``key`` makes the step idempotent and
+    names it to its undo."""
 
     key: str
     user_id: str
     tenant_id: str
     role: Role
+    assigned_by: str
 
 
 class SwitchTenantCommand(Contract):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
+from contracts.auth import Role
 from contracts.base import Contract
 
 
@@ -40,6 +43,27 @@ class NewUser(Contract):
     name: str
     mfa_enabled: bool
     tenant_id: str
+
+
+class OnboardUserCommand(Contract):
+    """Input of the workflow OnboardUser: who starts it (``user_id``, in this session and tenant), and the new user.
+
+    ``password_hash``: argon2id, PHC form; ``totp_secret``: base 32, where MFA was asked for. Both are made at the edge.
+    """
+
+    user_id: str
+    session_id: str
+    tenant_id: str
+    new_user_id: str
+    email: str
+    name: str
+    role: Role
+    password_hash: str = Field(repr=False)
+    totp_secret: str | None = Field(default=None, repr=False)
+
+    @property
+    def mfa_enabled(self) -> bool:
+        return self.totp_secret is not None
 
 
 class Theme(StrEnum):

@@ -9,7 +9,7 @@ from tortoise.config import AppConfig, DBUrlConfig, TortoiseConfig
 from tortoise.context import TortoiseContext
 from tortoise.migrations import api
 
-DOMAINS = ("auth", "users", "tenants", "files")
+DOMAINS = ("auth", "users", "tenants", "files", "workspaces", "notifications")
 """The domains that have tables."""
 
 

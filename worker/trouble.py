@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
+import aiosmtplib
 import asyncpg
 import httpx
 import redis.exceptions
@@ -36,6 +37,7 @@ _NETWORK = (
     DBConnectionError,
 )
 _EXTERNAL = (httpx.HTTPStatusError, redis.exceptions.RedisError)
+_MAIL = (aiosmtplib.SMTPException,)
 
 
 def class_of(error: BaseException) -> Trouble:
@@ -43,6 +45,8 @@ def class_of(error: BaseException) -> Trouble:
     silent = ServiceUnavailable("A service does not answer.")
     each: BaseException | None = error
     while each is not None:
+        if isinstance(each, _MAIL):  # silence and lost connections among it: mail servers are away for minutes
+            return Trouble(EXTERNAL, ServiceUnavailable("The mail server does not take e-mail now."))
         if isinstance(each, _TIMEOUTS):
             return Trouble(TIMEOUT, DeadlineExceeded("A service takes too long to answer."))
         if isinstance(each, _NETWORK):

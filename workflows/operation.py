@@ -76,13 +76,26 @@ class OperationRun:
     @asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[None]:
         """The named step, RUNNING while the block runs. A cancellation that came meanwhile is raised at its end."""
-        self._step = name
-        self._change(name, status=StepStatus.RUNNING, attempt=1, started_at=workflow.now())
-        self._write(status=OperationStatus.RUNNING, challenge=None)
+        self._begin(name)
         yield
         self._change(name, status=StepStatus.COMPLETED, completed_at=workflow.now(), next_attempt_at=None)
         if workflow.cancellation_reason() is not None:
             raise asyncio.CancelledError
+        self._step = None
+
+    @asynccontextmanager
+    async def best_effort_step(self, name: str) -> AsyncIterator[None]:
+        """The named step, behind all that can be undone: where it fails, or a cancellation cuts it short, it is FAILED
+        and the operation goes on. What else its block has to do it does last."""
+        self._begin(name)
+        try:
+            yield
+        except BaseException as error:
+            if not is_ending(error):
+                raise
+            self._fail(name, words(error))
+        else:
+            self._change(name, status=StepStatus.COMPLETED, completed_at=workflow.now(), next_attempt_at=None)
         self._step = None
 
     async def call(
@@ -138,13 +151,7 @@ class OperationRun:
     async def _end_by(self, error: BaseException) -> None:
         failure, status = describe(error, self._step), closing_status(error)
         if self._step is not None and self._of(self._step).status is not StepStatus.COMPLETED:
-            self._change(
-                self._step,
-                status=StepStatus.FAILED,
-                completed_at=workflow.now(),
-                last_error=failure.message,
-                next_attempt_at=None,
-            )
+            self._fail(self._step, failure.message)
         compensated = await self._compensate()
         if not compensated:
             failure = _not_undone(failure)
@@ -171,6 +178,14 @@ class OperationRun:
         for step in self._state.steps[names.index(after) + 1 if after else 0 :]:
             if step.status is StepStatus.COMPLETED:
                 self._change(step.name, status=StepStatus.COMPENSATED)
+
+    def _begin(self, name: str) -> None:
+        self._step = name
+        self._change(name, status=StepStatus.RUNNING, attempt=1, started_at=workflow.now())
+        self._write(status=OperationStatus.RUNNING, challenge=None)
+
+    def _fail(self, name: str, why: str) -> None:
+        self._change(name, status=StepStatus.FAILED, completed_at=workflow.now(), last_error=why, next_attempt_at=None)
 
     def _of(self, name: str) -> Step:
         return next(step for step in self._state.steps if step.name == name)

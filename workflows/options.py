@@ -56,6 +56,10 @@ BYTES = CallOptions(
 """Reads or moves stored bytes and heartbeats while it does. Temporal tries it again, for only so does the next try
 begin at the last heartbeat."""
 
+MAIL = CallOptions(start_to_close=timedelta(seconds=30))
+"""Hands a letter to a mail server. Its trouble is EXTERNAL: five tries in half a minute, and a letter is no reason to
+fail anything."""
+
 UNDO = CallOptions(
     start_to_close=timedelta(seconds=10),
     retry=RetryPolicy(

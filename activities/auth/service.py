@@ -135,7 +135,7 @@ class AuthService:
 
         async def enter() -> JsonValue:
             if await models.Credential.exists(email=email):
-                raise EmailTaken()
+                raise EmailTaken.at("email")
             await models.Credential.create(
                 user_id=new.user_id, email=email, password_hash=new.password_hash, totp_secret=new.totp_secret
             )
@@ -144,11 +144,17 @@ class AuthService:
         await once(models.AuthEffect, new.key, enter)
 
     async def clean_up_authentication(self, key: str) -> None:
+        """As if they had never been able to sign in: what they did with it meanwhile goes too."""
+        opened: list[str] = []
+
         async def remove(user_id: JsonValue) -> None:
-            await models.OneTimeReference.filter(user_id=user_id).delete()
-            await models.Credential.filter(user_id=user_id).delete()
+            opened.extend(row.token_hash for row in await models.Session.filter(user_id=user_id))
+            for mine in (models.SignIn, models.Session, models.OneTimeReference, models.Credential):
+                await mine.filter(user_id=user_id).delete()
 
         await undo(models.AuthEffect, key, remove)
+        for token_hash in opened:
+            await self._revocations.post(token_hash)
 
     # ------------------------------------------------------------------------------------------- sessions
 
@@ -264,8 +270,10 @@ class AuthService:
         Raises SessionEnded, PermissionDenied.
         """
         session = await self.get_session(check.session_id)
-        if user_id not in (None, session.user_id):
+        if not {user_id, check.user_id} <= {None, session.user_id}:
             raise SessionEnded()
+        if check.tenant_id not in (None, session.tenant_id):
+            raise PermissionDenied()
         if not set(check.permissions) <= set(session.permissions):
             raise PermissionDenied()
         return session

@@ -8,9 +8,9 @@ from pydantic import JsonValue
 
 from activities.effects import once, undo
 from activities.tenants import models
-from contracts.auth import Role
+from contracts.auth import PERMISSIONS, Role, roles_granted_by
 from contracts.base import is_id
-from contracts.errors import Conflict, TenantAccessDenied, TenantNotFound
+from contracts.errors import Conflict, PermissionDenied, TenantAccessDenied
 from contracts.tenants import AccessRequest, Assignment, FeatureFlag, Membership, Tenant
 
 MOST_TENANTS = 500
@@ -47,11 +47,10 @@ class TenantsService:
         return sorted(found.values(), key=lambda tenant: (tenant.name, tenant.id))
 
     async def assign_user_to_tenant(self, assignment: Assignment) -> Membership:
-        """Raises TenantNotFound, and Conflict for a member."""
+        """Raises TenantAccessDenied, PermissionDenied, and Conflict for a member."""
 
         async def assign() -> JsonValue:
-            if not await models.Tenant.exists(id=assignment.tenant_id):
-                raise TenantNotFound()
+            await self._may_assign(assignment)
             if await models.Membership.exists(user_id=assignment.user_id, tenant_id=assignment.tenant_id):
                 raise Conflict("This user is a member already.")
             row = await models.Membership.create(
@@ -60,6 +59,11 @@ class TenantsService:
             return _membership(row).model_dump(mode="json")
 
         return Membership.model_validate(await once(models.TenantsEffect, assignment.key, assign))
+
+    async def _may_assign(self, assignment: Assignment) -> None:
+        giver = await self.check_access(AccessRequest(user_id=assignment.assigned_by, tenant_id=assignment.tenant_id))
+        if "users:onboard" not in PERMISSIONS[giver.role] or assignment.role not in roles_granted_by(giver.role):
+            raise PermissionDenied()
 
     async def remove_user_from_tenant(self, key: str) -> None:
         async def remove(answer: JsonValue) -> None:

@@ -104,7 +104,7 @@ class UsersService:
 
         async def create() -> JsonValue:
             if await models.User.exists(email=email):
-                raise EmailTaken()
+                raise EmailTaken.at("email")
             row = await models.User.create(
                 id=new.user_id,
                 email=email,

@@ -6,7 +6,7 @@ from activities.tenants import models
 from activities.tenants.service import TenantsService
 from contracts.auth import Role
 from contracts.base import new_id
-from contracts.errors import Conflict, EffectUndone, TenantAccessDenied, TenantNotFound
+from contracts.errors import Conflict, EffectUndone, PermissionDenied, TenantAccessDenied
 from contracts.tenants import AccessRequest, Assignment, FeatureFlag, Membership, SubscriptionTier, Tenant
 
 ADA, GRACE = new_id("usr"), new_id("usr")
@@ -25,6 +25,12 @@ async def acme(opened: None) -> str:
 async def add_tenant(name: str, tier: SubscriptionTier = SubscriptionTier.FREE) -> str:
     row = await models.Tenant.create(id=new_id("ten"), name=name, slug=name.lower(), subscription_tier=tier)
     return row.id
+
+
+def assignment_of(
+    user_id: str, tenant_id: str, role: Role = Role.MEMBER, *, by: str = ADA, key: str | None = None
+) -> Assignment:
+    return Assignment(key=key or new_id("key"), user_id=user_id, tenant_id=tenant_id, role=role, assigned_by=by)
 
 
 async def test_a_member_has_access_in_their_role(acme: str) -> None:
@@ -74,7 +80,7 @@ async def test_tenants_come_in_the_order_asked_for_and_all_of_them_by_name(acme:
 
 async def test_assigning_a_user_can_be_tried_again_and_undone(acme: str) -> None:
     service = TenantsService()
-    assignment = Assignment(key="onboarding-1:assign_to_tenant", user_id=GRACE, tenant_id=acme, role=Role.MEMBER)
+    assignment = assignment_of(GRACE, acme, key="onboarding-1:assign_to_tenant")
 
     first = await service.assign_user_to_tenant(assignment)
     assert await service.assign_user_to_tenant(assignment) == first
@@ -98,7 +104,44 @@ async def test_a_member_is_not_assigned_again_and_nobody_to_no_tenant(acme: str)
     service = TenantsService()
 
     with pytest.raises(Conflict):
-        await service.assign_user_to_tenant(Assignment(key="a", user_id=ADA, tenant_id=acme, role=Role.OWNER))
-    with pytest.raises(TenantNotFound):
-        await service.assign_user_to_tenant(Assignment(key="b", user_id=ADA, tenant_id=new_id("ten"), role=Role.OWNER))
+        await service.assign_user_to_tenant(assignment_of(ADA, acme))
+    with pytest.raises(TenantAccessDenied):
+        await service.assign_user_to_tenant(assignment_of(GRACE, new_id("ten")))
     assert (await service.check_access(AccessRequest(user_id=ADA, tenant_id=acme))).role is Role.ADMIN
+
+
+@pytest.mark.parametrize(
+    ("giver", "given"),
+    [
+        (Role.OWNER, list(Role)),
+        (Role.ADMIN, [Role.ADMIN, Role.MEMBER, Role.GUEST]),
+        (Role.MEMBER, []),
+        (Role.GUEST, []),
+    ],
+)
+async def test_a_role_is_given_by_those_who_may_onboard_and_have_one_as_high(
+    acme: str, giver: Role, given: list[Role]
+) -> None:
+    service, linus = TenantsService(), new_id("usr")
+    await models.Membership.create(user_id=linus, tenant_id=acme, role=giver)
+    let: list[Role] = []
+
+    for role in Role:
+        try:
+            await service.assign_user_to_tenant(assignment_of(new_id("usr"), acme, role, by=linus))
+            let.append(role)
+        except PermissionDenied:
+            pass
+
+    assert let == given
+    assert await models.Membership.all().count() == 2 + len(given)
+
+
+async def test_who_assigns_belongs_to_the_tenant(acme: str) -> None:
+    globex = await add_tenant("Globex")
+    await models.Membership.create(user_id=GRACE, tenant_id=globex, role=Role.OWNER)
+
+    with pytest.raises(TenantAccessDenied):
+        await TenantsService().assign_user_to_tenant(assignment_of(new_id("usr"), acme, Role.GUEST, by=GRACE))
+
+    assert await models.Membership.all().count() == 2

@@ -1,0 +1,62 @@
+"""The rules of workspaces: whose each is, who may see it, and where it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from activities.effects import once, undo
+from activities.workspaces import models
+from contracts.base import is_id, new_id, utc_now
+from contracts.calls import Caller
+from contracts.errors import NotSignedIn
+from contracts.workspaces import NewWorkspace, Workspace
+
+_LONGEST_NAME = 250
+
+
+class WorkspacesService:
+    """A workspace is seen in its tenant only, by its user and by whoever administers the tenant.
+
+    ``app_url``: where the product is opened; without one, addresses are paths.
+    """
+
+    def __init__(self, app_url: str = "", clock: Callable[[], datetime] = utc_now) -> None:
+        self._app_url = app_url.rstrip("/")
+        self._clock = clock
+
+    async def create_user_workspace(self, new: NewWorkspace) -> Workspace:
+        async def create() -> JsonValue:
+            row = await models.Workspace.create(
+                id=new_id("wsp"),
+                tenant_id=new.tenant_id,
+                user_id=new.user_id,
+                name=new.name[:_LONGEST_NAME],
+                created_at=self._clock(),
+            )
+            return self._workspace(row).model_dump()
+
+        return Workspace.model_validate(await once(models.WorkspacesEffect, new.key, create))
+
+    async def delete_workspace(self, key: str) -> None:
+        async def delete(answer: JsonValue) -> None:
+            await models.Workspace.filter(id=Workspace.model_validate(answer).id).delete()
+
+        await undo(models.WorkspacesEffect, key, delete)
+
+    async def get_workspaces(self, caller: Caller, ids: Iterable[str]) -> list[Workspace]:
+        """Those of them that the caller may see, in the order asked for. Raises NotSignedIn."""
+        if caller.user_id is None or caller.tenant_id is None:
+            raise NotSignedIn()
+        wanted = [each for each in dict.fromkeys(ids) if is_id(each, "wsp")]
+        seen = models.Workspace.filter(tenant_id=caller.tenant_id, id__in=wanted)
+        if "operations:administer" not in caller.permissions:
+            seen = seen.filter(user_id=caller.user_id)
+        rows = {row.id: row for row in await seen}
+        return [self._workspace(rows[each]) for each in wanted if each in rows]
+
+    def _workspace(self, row: models.Workspace) -> Workspace:
+        url = f"{self._app_url}/workspaces/{row.id}"
+        return Workspace(id=row.id, name=row.name, url=url, tenant_id=row.tenant_id, user_id=row.user_id)
