@@ -15,6 +15,7 @@ from resolvers.clients.users import UsersClient
 from resolvers.durations import Durations
 from resolvers.loaders import Loaders
 from resolvers.operations import Operations
+from resolvers.watcher import Delivery
 
 
 class Sessions(Protocol):
@@ -43,13 +44,17 @@ class Backend:
 
 
 class Context:
-    """For one execution. ``token`` is what the client presented, unverified; a socket sets it as it connects."""
+    """For one execution. ``token`` is what the client presented, unverified; a socket sets it as it connects.
+
+    ``delivery`` is how the states of what is followed come, once there is one.
+    """
 
     def __init__(self, backend: Backend, *, request_id: str, cookie: SessionCookie, token: str | None) -> None:
         self.backend = backend
         self.request_id = request_id
         self.cookie = cookie
         self.token = token
+        self.delivery: Delivery | None = None
         self._viewer: Session | None = None
         self._looked_up = False
         self._looking_up = asyncio.Lock()

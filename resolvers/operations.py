@@ -32,6 +32,7 @@ from resolvers.progress import ProgressHub
 from resolvers.start import RPC_SECONDS, Starter
 from resolvers.tokens import session_token, token_hash
 from resolvers.wakeups import Wakeups
+from resolvers.watcher import Delivery
 from workflows.log_in import LogIn
 from workflows.switch_tenant import SwitchTenant
 
@@ -103,6 +104,10 @@ class Operations:
         async with aclosing(states):
             async for operation in states:
                 yield operation
+
+    def delivery(self, operation_id: str) -> Delivery | None:
+        """How the states of an operation that is followed in this process come."""
+        return self._hub.delivery(operation_id)
 
     async def follow_all(
         self,

@@ -17,6 +17,7 @@ async def operation(context: Context, input: FollowInput) -> AsyncGenerator[Oper
     async with aclosing(context.backend.operations.follow(viewer, input.id, after=input.after)) as states:
         async for state in states:
             context.forget()
+            context.delivery = context.backend.operations.delivery(input.id)
             yield state
 
 

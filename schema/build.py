@@ -7,7 +7,7 @@ from graphql import GraphQLError
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
-from schema.extensions import KnownDocuments, OwnContext, TranslatedErrors, ValidDocuments
+from schema.extensions import KnownDocuments, OwnContext, ToldDelivery, TranslatedErrors, ValidDocuments
 from schema.mutation import Mutation
 from schema.operations import Login, TenantSwitch
 from schema.query import Query
@@ -26,6 +26,6 @@ def build_schema() -> Schema:
         mutation=Mutation,
         subscription=Subscription,
         types=[Login, TenantSwitch],
-        extensions=[TranslatedErrors, OwnContext, KnownDocuments, ValidDocuments],
+        extensions=[TranslatedErrors, OwnContext, ToldDelivery, KnownDocuments, ValidDocuments],
         config=StrawberryConfig(scalar_map=SCALARS),
     )

@@ -70,3 +70,14 @@ class TranslatedErrors(SchemaExtension):
         if errors:
             execution: ExecutionContext = self.execution_context
             result.errors = translate(errors, execution.context.request_id, execution)  # type: ignore[attr-defined]
+
+
+class ToldDelivery(SchemaExtension):
+    """Says with each result of a stream how its states come: ``extensions.delivery { mode intervalMs }``."""
+
+    def on_stream_result(self, result: StreamExecutionResult) -> Iterator[None]:
+        delivery = self.execution_context.context.delivery
+        if delivery is not None:
+            told = {"mode": delivery.mode.value, "intervalMs": delivery.interval_ms}
+            result.extensions = {**(result.extensions or {}), "delivery": told}
+        yield

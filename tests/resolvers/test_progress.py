@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -18,7 +19,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.errors import OperationErrorCode, OperationNotFound, PermissionDenied
 from contracts.operations import Operation, OperationKind, OperationStatus, Position, StepStatus, operation_id
+from resolvers.budget import Budget
 from resolvers.progress import ProgressHub
+from resolvers.watcher import Mode
 from tests.resolvers.scripted import scripts
 
 
@@ -235,4 +238,37 @@ async def test_heartbeats_and_tries_of_a_long_step_reach_subscribers_and_never_f
     assert retrying
     assert {(step.attempt, step.last_error) for step in retrying} == {(2, "A service does not answer.")}
     assert retrying[0].next_attempt_at is not None
+    assert heard[-1].is_closed
+
+
+async def test_past_the_budget_operations_are_described_and_each_end_is_told(temporal_client: Client) -> None:
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client, budget=Budget(long_polls=3)) as hub:
+        running = [await starter.start() for _ in range(12)]
+        listeners = [asyncio.create_task(following(hub.watch(script.id))) for script in running]
+        for script in running:
+            await until(hub, script.id, 0)
+        modes = Counter(delivery.mode for script in running if (delivery := hub.delivery(script.id)))
+        for script in running:
+            await script.end()
+        async with asyncio.timeout(20):
+            heard = await asyncio.gather(*listeners)
+
+    assert modes == {Mode.STREAM: 3, Mode.INTERVAL: 9}
+    assert all(states[-1].state.status is OperationStatus.COMPLETED for states in heard)
+    assert all(revisions(states) == sorted(set(revisions(states))) for states in heard)
+
+
+async def test_a_refused_long_poll_goes_over_to_descriptions_and_the_end_is_told(temporal_client: Client) -> None:
+    client, polls = with_polls(temporal_client)
+    polls.failing = [RPCError("ConcurrentLimit", RPCStatusCode.RESOURCE_EXHAUSTED, b"")]
+    async with scripts(temporal_client) as starter, ProgressHub(client) as hub:
+        script = await starter.start()
+        states = hub.watch(script.id)
+        await anext(states)
+        delivery = hub.delivery(script.id)
+        await script.end()
+        heard = await following(states)
+
+    assert delivery is not None
+    assert (delivery.mode, delivery.interval_ms) == (Mode.INTERVAL, 1000)
     assert heard[-1].is_closed

@@ -1,0 +1,234 @@
+"""A watcher: follows one operation and keeps its newest state for all who subscribe to it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+import structlog
+from temporalio.client import Client, WorkflowHistoryEventAsyncIterator
+from temporalio.service import RPCError, RPCStatusCode
+
+from contracts.errors import OperationNotFound, ServiceUnavailable
+from contracts.operations import Operation, OperationStatus, Position
+from resolvers.budget import Budget
+from resolvers.history import History, operation_of
+from resolvers.pending import never_falling
+
+LOOK_IN_SECONDS = (0.5, 8.0)
+"""Between two descriptions of an operation whose step takes long: at first, and at most while they tell nothing new."""
+RPC_SECONDS = timedelta(seconds=8)
+_LONG_POLL = timedelta(seconds=60)
+_BACKOFF_SECONDS = (0.2, 10.0)
+_PATIENCE = 5
+"""How often an operation that was there is looked for again before it counts as gone."""
+
+log = structlog.get_logger()
+
+
+class Mode(StrEnum):
+    STREAM = "STREAM"
+    """Each state comes the moment it is written."""
+    INTERVAL = "INTERVAL"
+    """The operation is looked at now and then, for Temporal allows no more long-polls."""
+
+
+class Delivery(NamedTuple):
+    """How states come at the moment."""
+
+    mode: Mode
+    interval_ms: int | None
+
+
+class Watcher:
+    """Follows one operation's history and keeps its newest state, the one slot that all its subscribers share."""
+
+    def __init__(self, client: Client, operation_id: str, budget: Budget) -> None:
+        self._client = client
+        self._id = operation_id
+        self._budget = budget
+        self._history = History(operation_id, client.data_converter)
+        self._run_id: str | None = None
+        self._token: bytes | None = None
+        self._latest: Operation | None = None
+        self._error: BaseException | None = None
+        self._news = asyncio.Event()
+        self.subscribers = 0
+        self.delivery = Delivery(Mode.STREAM, None)
+        self._tasks = (
+            asyncio.create_task(self._run(self._follow), name=f"watch {operation_id}"),
+            asyncio.create_task(self._run(self._look_in), name=f"look in on {operation_id}"),
+        )
+
+    @property
+    def latest(self) -> Operation:
+        """The newest state; the watcher's error where it has one instead."""
+        if self._error is not None:
+            raise self._error
+        assert self._latest is not None, "ask for the first state first"
+        return self._latest
+
+    @property
+    def _is_over(self) -> bool:
+        return self._latest is not None and self._latest.is_closed
+
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
+
+    async def first(self, seconds: float) -> Operation:
+        """The newest state, waiting for the first one; ServiceUnavailable where none comes in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._latest is None and self._error is None:
+                    await self._news.wait()
+        except TimeoutError as error:
+            raise ServiceUnavailable(service="temporal") from error
+        return self.latest
+
+    async def changed(self, since: Position) -> None:
+        """Wait for a newer state than ``since`` or for the watcher's error."""
+        while self._error is None and self.latest.position.as_tuple() <= since.as_tuple():
+            await self._news.wait()
+
+    def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def stop(self) -> None:
+        """End the watcher and, as lost connection rather than as an end, every stream that hangs on it."""
+        self.cancel()
+        await asyncio.wait(self._tasks)
+        if not self._is_over:
+            self._fail(ServiceUnavailable(service="gateway"))
+
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if not isinstance(error, OperationNotFound):
+                log.error("watcher_failed", operation_id=self._id, exc_info=error)
+            self._fail(error)
+
+    async def _follow(self) -> None:
+        while not self._is_over:
+            if self._budget.take():
+                try:
+                    await self._stream()
+                finally:
+                    self._budget.give_back()
+            else:
+                await self._describe_for_now()
+
+    async def _stream(self) -> None:
+        """Hold a long-poll until the operation has closed or Temporal refuses it."""
+        self.delivery = Delivery(Mode.STREAM, None)
+        failures = 0
+        while not self._is_over:
+            poll = self._poll()
+            try:
+                await poll.fetch_next_page()
+            except RPCError as error:
+                if error.status == RPCStatusCode.RESOURCE_EXHAUSTED:
+                    self._budget.refused()
+                    return
+                failures += 1  # whatever ails Temporal, it is never an end
+                self._bear(error, failures)
+                await asyncio.sleep(_backoff(failures))
+                continue
+            failures = 0
+            await self._take_in(poll)
+
+    async def _take_in(self, poll: WorkflowHistoryEventAsyncIterator) -> None:
+        self._token = poll.next_page_token
+        states = await self._history.fold(poll.current_page or ())
+        for operation in states if self._latest else states[-1:]:
+            self._publish(operation)
+            await asyncio.sleep(0)  # who is waiting takes this state before the next one replaces it
+        if self._history.next_run_id is not None:
+            self._run_id, self._token, self._history.next_run_id = self._history.next_run_id, None, None
+
+    async def _describe_for_now(self) -> None:
+        """Look at the operation at the shared interval, until a long-poll may be free."""
+        async with self._described():
+            failures = 0
+            for _ in range(3):
+                try:
+                    await self._describe()
+                    failures = 0
+                except RPCError as error:
+                    failures += 1
+                    self._bear(error, failures)
+                if self._is_over:
+                    return
+                await asyncio.sleep(self._budget.interval * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+
+    @asynccontextmanager
+    async def _described(self) -> AsyncIterator[None]:
+        self._budget.described += 1
+        self.delivery = Delivery(Mode.INTERVAL, round(self._budget.interval * 1000))
+        try:
+            yield
+        finally:
+            self._budget.described -= 1
+
+    def _bear(self, error: RPCError, failures: int) -> None:
+        """Raise only what no patience mends; a token that a restarted server does not know is done without."""
+        if error.status == RPCStatusCode.NOT_FOUND and (self._latest is None or failures > _PATIENCE):
+            raise OperationNotFound() from error
+        if error.status == RPCStatusCode.INVALID_ARGUMENT:
+            self._token = None
+
+    async def _look_in(self) -> None:
+        """Describe the operation while a step takes long: soon again where that told something, else ever later."""
+        first, most = LOOK_IN_SECONDS
+        pause = first
+        while not self._is_over:
+            before = self._latest
+            await asyncio.sleep(pause)
+            if before is None or self._latest is not before or before.state.status is not OperationStatus.RUNNING:
+                pause = first
+                continue
+            if self.delivery.mode is Mode.STREAM:
+                with suppress(RPCError):  # the next look, or history, will tell
+                    await self._describe()
+            pause = first if self._latest is not before else min(most, pause * 2)
+
+    async def _describe(self) -> None:
+        description = await self._client.get_workflow_handle(self._id).describe(rpc_timeout=RPC_SECONDS)
+        self._publish(await operation_of(description, self._client))
+
+    def _poll(self) -> WorkflowHistoryEventAsyncIterator:
+        return self._client.get_workflow_handle(self._id, run_id=self._run_id).fetch_history_events(
+            next_page_token=self._token, wait_new_event=True, skip_archival=True, rpc_timeout=_LONG_POLL
+        )
+
+    def _publish(self, operation: Operation) -> None:
+        if self._latest is None:
+            self._latest = operation
+        elif operation.position.as_tuple() > self._latest.position.as_tuple():
+            self._latest = never_falling(operation, self._latest)
+        else:
+            return
+        self._tell()
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        self._tell()
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+def _backoff(failures: int) -> float:
+    """Seconds before the next poll: exponential with full jitter, so that replicas do not come back in step."""
+    first, most = _BACKOFF_SECONDS
+    return random.uniform(first / 2, min(most, first * 2**failures))  # noqa: S311 - jitter, not a secret
