@@ -138,6 +138,11 @@ class _ObjectReader(io.RawIOBase):
         return len(found)
 
 
+def folder_in(data_dir: Path) -> str:
+    """The address of the storage where nobody names another: a folder, which the edge and the files service share."""
+    return f"file://{data_dir.absolute() / 'files'}"
+
+
 def open_storage(url: str) -> FileStorage:
     """The storage that ``STORAGE_URL`` names. ValueError where it names none.
 

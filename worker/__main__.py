@@ -9,11 +9,14 @@ from contextlib import AsyncExitStack, closing
 import structlog
 from pydantic import ValidationError
 
+from activities.notifications.mail import open_mail
 from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.passwords import Passwords
+from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes, leave
+from contracts.transfers import TransferSigner
 from worker.database import database
 from worker.http import serve_services, services_app
 from worker.logs import configure_logs
@@ -28,7 +31,8 @@ log = structlog.get_logger(__name__)
 async def run(process: str, settings: WorkerSettings) -> None:
     keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
-    signer = CallSigner(settings.service_key.get_secret_value().encode())
+    smtp_url = settings.smtp_url.get_secret_value() if settings.smtp_url else None
+    service_key = settings.service_key.get_secret_value().encode()
     client = await connect(address=settings.temporal_address, namespace=settings.temporal_namespace, keys=keys)
     await ensure_search_attributes(client)
     async with AsyncExitStack() as stack:
@@ -36,7 +40,17 @@ async def run(process: str, settings: WorkerSettings) -> None:
         passwords = stack.enter_context(closing(Passwords()))
         await stack.enter_async_context(database(settings.database_url.get_secret_value()))
         cache = await stack.enter_async_context(open_cache(redis_url))
-        domains = domains_of(process, Parts(passwords=passwords, cache=cache, signer=signer))
+        parts = Parts(
+            passwords=passwords,
+            cache=cache,
+            signer=CallSigner(service_key),
+            storage=open_storage(settings.storage()),
+            transfers=TransferSigner(service_key),
+            mail=open_mail(smtp_url, settings.data_dir / "mail"),
+            mail_from=settings.mail_from,
+            app_url=settings.app_url,
+        )
+        domains = domains_of(process, parts)
         await stack.enter_async_context(running_workers(client, domains))
         log.info("worker ready", process=process, port=settings.port)
         await serve_services(services_app(routes_of(domains)), host=settings.host, port=settings.port, stop=stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 
 from aiocache.base import BaseCache
@@ -13,19 +13,36 @@ from activities.auth import endpoints as auth_endpoints
 from activities.auth.activities import Auth
 from activities.auth.revocations import CachedRevocations
 from activities.auth.service import AuthService
+from activities.files import endpoints as files_endpoints
+from activities.files.activities import Files
+from activities.files.processing import ProcessingService
+from activities.files.service import FilesService
+from activities.files.sweeper import Sweeper
+from activities.files.uploading import UploadingService
+from activities.notifications.activities import Notifications
+from activities.notifications.mail import DEFAULT_SENDER, Mail
+from activities.notifications.service import NotificationsService
 from activities.tenants import endpoints as tenants_endpoints
 from activities.tenants.activities import Tenants
 from activities.tenants.service import TenantsService
 from activities.users import endpoints as users_endpoints
 from activities.users.activities import Users
 from activities.users.service import UsersService
+from activities.workspaces import endpoints as workspaces_endpoints
+from activities.workspaces.activities import Workspaces
+from activities.workspaces.service import WorkspacesService
 from contracts.calls import CallSigner
 from contracts.passwords import Passwords
+from contracts.storage import FileStorage
 from contracts.temporal import TaskQueue
+from contracts.transfers import TransferSigner
 from workflows.log_in import LogIn
+from workflows.onboard_user import OnboardUser
+from workflows.process_file import ProcessFile
 from workflows.switch_tenant import SwitchTenant
+from workflows.upload_file import UploadFile
 
-WORKFLOWS: tuple[type, ...] = (LogIn, SwitchTenant)
+WORKFLOWS: tuple[type, ...] = (LogIn, SwitchTenant, UploadFile, ProcessFile, OnboardUser)
 """One a kind of operation."""
 
 
@@ -36,6 +53,12 @@ class Parts:
     passwords: Passwords
     cache: BaseCache
     signer: CallSigner
+    storage: FileStorage
+    transfers: TransferSigner
+    mail: Mail
+    mail_from: str = DEFAULT_SENDER
+    app_url: str = ""
+    """Where the product is opened; without it, addresses are paths."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +69,8 @@ class Domain:
     workflows: tuple[type, ...] = ()
     activities: tuple[Callable[..., object], ...] = ()
     routes: tuple[Route, ...] = ()
+    chores: tuple[Callable[[], Coroutine[None, None, None]], ...] = ()
+    """What goes on in the background until it is cancelled."""
 
 
 def auth(parts: Parts) -> Domain:
@@ -75,6 +100,30 @@ def tenants(parts: Parts) -> Domain:
     )
 
 
+def files(parts: Parts) -> Domain:
+    service = FilesService(parts.storage, parts.transfers)
+    return Domain(
+        TaskQueue.FILES,
+        activities=activities_of(Files(UploadingService(parts.storage), ProcessingService(parts.storage))),
+        routes=tuple(files_endpoints.routes(service, parts.signer)),
+        chores=(Sweeper(parts.storage).sweep_regularly,),
+    )
+
+
+def workspaces(parts: Parts) -> Domain:
+    service = WorkspacesService(parts.app_url)
+    return Domain(
+        TaskQueue.WORKSPACES,
+        activities=activities_of(Workspaces(service)),
+        routes=tuple(workspaces_endpoints.routes(service, parts.signer)),
+    )
+
+
+def notifications(parts: Parts) -> Domain:
+    service = NotificationsService(parts.mail, parts.mail_from)
+    return Domain(TaskQueue.NOTIFICATIONS, activities=activities_of(Notifications(service)))
+
+
 def operations(_parts: Parts) -> Domain:
     return Domain(TaskQueue.OPERATIONS, workflows=WORKFLOWS)
 
@@ -83,9 +132,9 @@ PROCESSES: dict[str, tuple[Callable[[Parts], Domain], ...]] = {
     "auth": (auth,),
     "users": (users,),
     "tenants": (tenants,),
-    "files": (),
-    "operations": (operations,),
-    "all": (auth, users, tenants, operations),
+    "files": (files,),
+    "operations": (operations, workspaces, notifications),
+    "all": (auth, users, tenants, files, operations, workspaces, notifications),
 }
 """By the name that ``python -m worker`` is given."""
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from activities.notifications.mail import DEFAULT_SENDER, SmtpServer
+from contracts.storage import folder_in
+
+
+def _names_a_mail_server(url: SecretStr) -> SecretStr:
+    SmtpServer.parse(url.get_secret_value())
+    return url
 
 
 class WorkerSettings(BaseSettings):
-    """``SERVICE_KEY``: 32 characters or more, shared with the gateway. ``CODEC_KEYS``: ``id:base64[,id:base64...]``."""
+    """``SERVICE_KEY``: 32 characters or more, shared with the gateway. ``CODEC_KEYS``: ``id:base64[,id:base64...]``.
+
+    ``SMTP_URL``: without it, e-mail goes into the folder ``mail`` of ``DATA_DIR``. ``APP_URL``: where people open the
+    product, for links to workspaces.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -15,7 +30,16 @@ class WorkerSettings(BaseSettings):
     service_key: SecretStr = Field(min_length=32)
     codec_keys: SecretStr | None = None
     redis_url: SecretStr | None = None
+    smtp_url: Annotated[SecretStr, AfterValidator(_names_a_mail_server)] | None = None
+    mail_from: str = DEFAULT_SENDER
+    app_url: str = ""
+    data_dir: Path = Path(".data")
+    storage_url: str | None = None
     temporal_address: str | None = None
     temporal_namespace: str | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=8090, ge=0, le=65535)
+
+    def storage(self) -> str:
+        """Where files lie, by the same rule as the gateway's."""
+        return self.storage_url or folder_in(self.data_dir)

@@ -9,6 +9,7 @@ import aiosmtplib
 import asyncpg
 import httpx
 import redis.exceptions
+from obstore.exceptions import BaseError
 from tortoise.exceptions import DBConnectionError
 
 from contracts.errors import DeadlineExceeded, DomainError, ServiceUnavailable
@@ -36,7 +37,7 @@ _NETWORK = (
     asyncpg.PostgresConnectionError,
     DBConnectionError,
 )
-_EXTERNAL = (httpx.HTTPStatusError, redis.exceptions.RedisError)
+_EXTERNAL = (httpx.HTTPStatusError, redis.exceptions.RedisError, BaseError)
 _MAIL = (aiosmtplib.SMTPException,)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
@@ -17,19 +17,34 @@ from worker.sandbox import workflow_runner
 
 GRACE = timedelta(seconds=5)
 """How long an activity under way may go on once the process is asked to stop; another worker tries it again."""
+HEARTBEATS = timedelta(seconds=0.5)
+"""Between two heartbeats that are sent on: how far behind a long step's fraction and its cancellation may be."""
 
 
 @asynccontextmanager
-async def running_workers(client: Client, domains: Iterable[Domain]) -> AsyncIterator[None]:
-    """Workers for all that have work; a worker that fails for good cancels the block and raises."""
+async def running_workers(client: Client, domains: Sequence[Domain]) -> AsyncIterator[None]:
+    """Workers for all that have work, and their chores; a worker that fails for good cancels the block and raises."""
     workers = [_worker(client, domain) for domain in domains if domain.workflows or domain.activities]
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_done(domains))
         for worker in workers:
             await stack.enter_async_context(worker)
         try:
             yield
         finally:
             await asyncio.gather(*(worker.shutdown() for worker in workers if worker.is_running))
+
+
+@asynccontextmanager
+async def _done(domains: Sequence[Domain]) -> AsyncIterator[None]:
+    """Each domain's chores, while the block runs."""
+    tasks = [asyncio.create_task(chore()) for domain in domains for chore in domain.chores]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _worker(client: Client, domain: Domain) -> Worker:
@@ -42,4 +57,5 @@ def _worker(client: Client, domain: Domain) -> Worker:
         interceptors=[ErrorTranslation()],
         workflow_failure_exception_types=[DomainError],
         graceful_shutdown_timeout=GRACE,
+        max_heartbeat_throttle_interval=HEARTBEATS,
     )

@@ -17,12 +17,15 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 
 from activities.auth.revocations import CachedRevocations
 from activities.auth.service import AuthService
+from activities.notifications.mail import Mail, MailFolder
 from contracts.base import Contract, utc_now
 from contracts.calls import CallSigner
 from contracts.errors import DomainError, PermissionDenied
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
 from contracts.passwords import Passwords
+from contracts.storage import open_storage
 from contracts.temporal import SEARCH_ATTRIBUTES
+from contracts.transfers import TransferSigner
 from worker.database import database, migrate
 from worker.demo import fill_with_demo_data
 from worker.interceptors import ErrorTranslation
@@ -137,7 +140,7 @@ async def state_of(handle: WorkflowHandle[Any, Any]) -> OperationState:
 
 
 @asynccontextmanager
-async def staged(client: Client, folder: Path, script: Script) -> AsyncIterator[Stage]:
+async def staged(client: Client, folder: Path, script: Script, mail: Mail | None = None) -> AsyncIterator[Stage]:
     # The test server adds search attributes but does not list them.
     await client.operator_service.add_search_attributes(
         AddSearchAttributesRequest(namespace=client.namespace, search_attributes=SEARCH_ATTRIBUTES)
@@ -149,7 +152,14 @@ async def staged(client: Client, folder: Path, script: Script) -> AsyncIterator[
         stack.callback(passwords.close)
         await stack.enter_async_context(database(url))
         await fill_with_demo_data(passwords)
-        parts = Parts(passwords=passwords, cache=SimpleMemoryCache(), signer=CallSigner(b"s" * 32))
+        parts = Parts(
+            passwords=passwords,
+            cache=SimpleMemoryCache(),
+            signer=CallSigner(b"s" * 32),
+            storage=open_storage(str(folder / "files")),
+            transfers=TransferSigner(b"s" * 32),
+            mail=mail or MailFolder(folder / "mail"),
+        )
         for domain in domains_of("all", parts):
             await stack.enter_async_context(
                 Worker(

@@ -76,7 +76,7 @@ def _announce(url: str, grounds: Grounds) -> None:
   Temporal       {grounds.temporal.address}
   Temporal UI    {grounds.temporal.ui}
   Metrics        {grounds.temporal.metrics} (Temporal's)
-  Data           {grounds.data_dir}
+  Data           {grounds.data_dir} (e-mail in its folder mail)
 
   Demo accounts, all with the password {PASSWORD}:
     ada@example.com      administers Acme and Globex

@@ -12,11 +12,14 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
+from activities.notifications.mail import open_mail
 from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.passwords import Passwords
+from contracts.storage import folder_in, open_storage
 from contracts.temporal import connect, ensure_search_attributes
+from contracts.transfers import TransferSigner
 from gateway.app import create_app
 from gateway.serve import serve
 from gateway.settings import Environment, Settings
@@ -57,8 +60,16 @@ async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
         cache = await stack.enter_async_context(open_cache(None))
         client = await connect(address=temporal.address, namespace=None, keys=KeyRing.parse(keys.codec_keys))
         await ensure_search_attributes(client)
-        signer = CallSigner(keys.service_key.encode())
-        domains = domains_of("all", Parts(passwords=passwords, cache=cache, signer=signer))
+        service_key = keys.service_key.encode()
+        parts = Parts(
+            passwords=passwords,
+            cache=cache,
+            signer=CallSigner(service_key),
+            storage=open_storage(folder_in(grounds.data_dir)),
+            transfers=TransferSigner(service_key),
+            mail=open_mail(None, grounds.data_dir / "mail"),
+        )
+        domains = domains_of("all", parts)
         await stack.enter_async_context(running_workers(client, domains))
         services = httpx.ASGITransport(services_app(routes_of(domains)), raise_app_exceptions=False)
         settings = _gateway_settings(grounds)
@@ -89,6 +100,7 @@ def _gateway_settings(grounds: Grounds) -> Settings:
         secret_key=SecretStr(grounds.keys.secret_key),
         service_key=SecretStr(grounds.keys.service_key),
         codec_keys=SecretStr(grounds.keys.codec_keys),
+        storage_url=folder_in(grounds.data_dir),
     )
 
 
