@@ -1,4 +1,4 @@
-"""How every process opens the cache that gateway and services share: short strings under the keys that contracts name."""
+"""How every process opens the cache that gateway and services share: short strings under keys that contracts name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEADLINE_SECONDS = 2.0
 
 @asynccontextmanager
 async def open_cache(redis_url: str | None) -> AsyncIterator[BaseCache]:
-    """The Redis of that URL (``redis://``, ``rediss://`` or ``unix://``), or this process's own memory where there is none.
+    """The Redis of that URL (``redis://``, ``rediss://`` or ``unix://``), or this process's own memory for None.
 
     Values are strings. It connects at first use, so that a Redis that is down keeps nobody from starting.
     """

@@ -206,8 +206,8 @@ class OperationState(Contract):
 class Position(Contract):
     """Where a state stands in an operation's life; later states have greater positions, compared field by field.
 
-    The workflow's own revision comes first. Within one revision only Temporal itself moves: tries of the step under way,
-    the part done of it in thousandths, and at last the close.
+    The workflow's own revision comes first. Within one revision only Temporal itself moves: tries of the step under
+    way, the part done of it in thousandths, and at last the close.
     """
 
     revision: int
