@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from aiocache import SimpleMemoryCache
+from starlette.applications import Starlette
 from temporalio import activity
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.service import RPCError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
 
 from activities.auth.revocations import CachedRevocations
@@ -28,8 +30,9 @@ from contracts.temporal import SEARCH_ATTRIBUTES
 from contracts.transfers import TransferSigner
 from worker.database import database, migrate
 from worker.demo import fill_with_demo_data
+from worker.http import services_app
 from worker.interceptors import ErrorTranslation
-from worker.registry import Parts, domains_of
+from worker.registry import Parts, domains_of, routes_of
 from worker.sandbox import workflow_runner
 
 Command = TypeVar("Command", bound=Contract)
@@ -104,10 +107,11 @@ class _Scripted(ActivityInboundInterceptor):
 class Stage:
     """Workers of every domain on one database with the demo data in it."""
 
-    def __init__(self, client: Client, script: Script, auth: AuthService) -> None:
+    def __init__(self, client: Client, script: Script, auth: AuthService, services: Starlette) -> None:
         self.client = client
         self.script = script
         self.auth = auth
+        self.services = services
 
     async def start(
         self, run: Callable[..., Awaitable[Contract]], command: Command, kind: OperationKind
@@ -142,9 +146,10 @@ async def state_of(handle: WorkflowHandle[Any, Any]) -> OperationState:
 @asynccontextmanager
 async def staged(client: Client, folder: Path, script: Script, mail: Mail | None = None) -> AsyncIterator[Stage]:
     # The test server adds search attributes but does not list them.
-    await client.operator_service.add_search_attributes(
-        AddSearchAttributesRequest(namespace=client.namespace, search_attributes=SEARCH_ATTRIBUTES)
-    )
+    with suppress(RPCError):  # a real server has them
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=SEARCH_ATTRIBUTES)
+        )
     url = f"sqlite://{folder / 'adx.sqlite3'}"
     await migrate(url)
     passwords = Passwords()
@@ -160,7 +165,8 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
             transfers=TransferSigner(b"s" * 32),
             mail=mail or MailFolder(folder / "mail"),
         )
-        for domain in domains_of("all", parts):
+        domains = domains_of("all", parts)
+        for domain in domains:
             await stack.enter_async_context(
                 Worker(
                     client,
@@ -172,4 +178,6 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
                     workflow_failure_exception_types=[DomainError],
                 )
             )
-        yield Stage(client, script, AuthService(passwords, CachedRevocations(parts.cache)))
+        yield Stage(
+            client, script, AuthService(passwords, CachedRevocations(parts.cache)), services_app(routes_of(domains))
+        )

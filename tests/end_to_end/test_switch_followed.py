@@ -1,0 +1,100 @@
+"""A tenant switch followed over a websocket, on a real Temporal server: each step as it runs, and as it is undone."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+from temporalio.client import Client as Temporal
+
+from activities.auth import models as auth
+from activities.users import models as users
+from contracts.operations import STEPS, OperationKind
+from gateway.app import create_app
+from gateway.serve import serve
+from gateway.settings import Environment, Settings
+from tests.end_to_end.client import Client, Json, step
+from tests.stack import Stack
+from tests.workflows.staging import ANSWER, Script, staged
+
+SERVICE_KEY = "s" * 32
+NAMES = STEPS[OperationKind.TENANT_SWITCH]
+
+
+@asynccontextmanager
+async def signed_in(temporal: Temporal, address: str, folder: Path, script: Script) -> AsyncIterator[Client]:
+    """Ada, at a gateway whose workers follow the script."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    async with staged(temporal, folder, script) as stage:
+        settings = Settings(
+            environment=Environment.DEVELOPMENT,
+            gateway_port=port,
+            temporal_address=address,
+            secret_key=SecretStr("k" * 32),
+            service_key=SecretStr(SERVICE_KEY),
+        )
+        app = create_app(settings, services=httpx.ASGITransport(stage.services))
+        stop, answering = asyncio.Event(), asyncio.Event()
+        serving = asyncio.create_task(
+            serve(app, host="127.0.0.1", port=port, stop=stop, listening=listening, announce=answering.set)
+        )
+        try:
+            await answering.wait()
+            ada = Client(Stack(f"http://127.0.0.1:{port}", address, folder, {}))
+            await ada.log_in("ada@example.com")
+            yield ada
+        finally:
+            stop.set()
+            await serving
+
+
+async def follow_a_switch(ada: Client) -> list[Json]:
+    operation_id, _ = await ada.start_switch(await ada.tenant("Globex"))
+    async with asyncio.timeout(30), ada.follow(operation_id) as states:
+        return [state async for state in states]
+
+
+async def things() -> list[Any]:
+    return [
+        await users.User.all().order_by("id").values("id", "tenant_id"),
+        await auth.Session.all().order_by("id").values("id", "tenant_id", "active", "ended_at", "token_hash"),
+    ]
+
+
+async def test_each_step_is_seen_running_and_then_completed_in_order(
+    temporal_client: Temporal, temporal_address: str, tmp_path: Path
+) -> None:
+    async with signed_in(temporal_client, temporal_address, tmp_path, Script()) as ada:
+        states = await follow_a_switch(ada)
+
+    assert states[-1]["status"] == "COMPLETED"
+    for name in NAMES:
+        seen = [step(state, name)["status"] for state in states]
+        assert seen == sorted(seen, key=["PENDING", "RUNNING", "COMPLETED"].index)
+        assert "RUNNING" in seen
+        assert seen[-1] == "COMPLETED"
+    under_way = [current for state in states if (current := state["progress"]["currentStep"])]
+    assert list(dict.fromkeys(under_way)) == list(NAMES)
+
+
+async def test_a_step_that_fails_is_seen_failing_and_every_finished_one_being_undone(
+    temporal_client: Temporal, temporal_address: str, tmp_path: Path
+) -> None:
+    script = Script(after={"hand_over_session": ANSWER})
+    async with signed_in(temporal_client, temporal_address, tmp_path, script) as ada:
+        before = await things()
+        states = await follow_a_switch(ada)
+        assert await things() == before
+        assert await ada.current_tenant() == "Acme"
+
+    assert "COMPENSATING" in [state["status"] for state in states]
+    last = states[-1]
+    assert (last["status"], last["error"]["compensated"]) == ("FAILED", True)
+    assert [each["status"] for each in last["progress"]["steps"]] == ["COMPENSATED"] * 5 + ["FAILED"]
