@@ -38,6 +38,6 @@ if ! { [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/nu
 fi
 rm -f "$stamp"
 "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --require-hashes --requirement "$lock" \
-    >"$log" 2>&1 || refuse "$lock cannot be installed: $(sed -n 's/^ERROR: //p' "$log" | head -n 1 | cut -c 1-300) (all of it is in $log)"
+    >"$log" 2>&1 || refuse "$lock cannot be installed: $(sed -n 's/^ERROR: //p' "$log" | sed 's/\. .*//' | head -n 1 | cut -c 1-200) (all of it is in $log)"
 cp "$lock" "$stamp"
 rm -f "$log"
