@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
-from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from html import escape
 
 from contracts.errors import AddressRefused
 from contracts.notifications import WelcomeEmail
+
+_ADDRESS = re.compile(
+    r"""(?P<username>[^\s\x00-\x1f\x7f@"(),:;<>\[\]\\]+)@(?P<domain>[^\s\x00-\x1f\x7f@"(),:;<>\[\]\\]+)"""
+)
+"""Without what needs quotes or brackets (RFC 5322, 3.2.3): such addresses are legal, and nobody has one."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,19 @@ def welcome_letter(welcome: WelcomeEmail, head: Letterhead) -> EmailMessage:
 def _letter(name: str, address: str, head: Letterhead, *, subject: str) -> EmailMessage:
     letter = EmailMessage()
     letter["From"] = head.sender
-    try:
-        letter["To"] = Address(display_name=name, addr_spec=address)
-    except (ValueError, HeaderParseError) as error:  # what RFC 5322 (3.4.1) cannot write
-        raise AddressRefused() from error
+    letter["To"] = Address(name, **_parts(address))
     letter["Subject"] = subject
     letter["Date"] = head.date
     letter["Message-ID"] = head.message_id
     letter["Auto-Submitted"] = "auto-generated"  # so that no out-of-office note answers (RFC 3834)
     return letter
+
+
+def _parts(address: str) -> dict[str, str]:
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise AddressRefused()
+    return match.groupdict()
 
 
 def _page(lines: list[str], link: str | None) -> str:

@@ -48,12 +48,17 @@ class SmtpServer:
     @classmethod
     def parse(cls, url: str) -> SmtpServer:
         """``smtp[s]://[user:password@]host[:port]``, user and password percent-encoded. ValueError where it is none."""
-        parts = urlsplit(url)
+        refused = ValueError("Write smtp://user:password@host:port, or smtps:// for TLS from the start.")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise refused from None  # it quotes what may be a password
         if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise ValueError("Write smtp://user:password@host:port, or smtps:// for TLS from the start.")
+            raise refused
         return cls(
             host=parts.hostname,
-            port=parts.port,
+            port=port,
             encrypted=parts.scheme == "smtps",
             user=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,

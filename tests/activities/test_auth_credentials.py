@@ -9,7 +9,17 @@ from pyotp.totp import TOTP
 
 from activities.auth import models
 from activities.auth.service import AuthService
-from contracts.auth import Credentials, Identity, MfaMethod, NewAuthentication, Redemption, TotpAttempt
+from contracts.auth import (
+    Credentials,
+    Identity,
+    MfaMethod,
+    NewAuthentication,
+    NewSession,
+    Redemption,
+    Role,
+    SignIn,
+    TotpAttempt,
+)
 from contracts.base import new_id
 from contracts.errors import EffectUndone, EmailTaken, InvalidCredentials, InvalidMfaCode, RateLimited
 from contracts.passwords import Passwords
@@ -265,6 +275,24 @@ async def test_enrolling_can_be_undone_and_frees_the_address(service: AuthServic
     with pytest.raises(EffectUndone):
         await enrol(service, passwords)
     assert await models.OneTimeReference.all().count() == 0
+
+
+async def test_undoing_it_ends_what_the_user_opened_meanwhile(
+    service: AuthService, passwords: Passwords, revocations: PostedRevocations
+) -> None:
+    user_id = await enrol(service, passwords)
+    new = NewSession(key="a", user_id=user_id, tenant_id=new_id("ten"), role=Role.MEMBER, token_hash="a" * 64)
+    session = await service.create_session(new)
+    await service.record_sign_in(SignIn(key="b", session_id=session.id))
+    other = await service.create_session(
+        new.model_copy(update={"key": "c", "user_id": new_id("usr"), "token_hash": "b" * 64})
+    )
+
+    await service.clean_up_authentication("user-onboarding-1:set_up_authentication")
+
+    assert [row.id for row in await models.Session.all()] == [other.id]
+    assert await models.SignIn.all().count() == 0
+    assert revocations.posted == {"a" * 64}
 
 
 async def test_an_address_belongs_to_one_user(service: AuthService, passwords: Passwords) -> None:

@@ -311,6 +311,19 @@ async def test_permissions_are_those_of_the_role(service: AuthService) -> None:
         await service.check_permissions(PermissionCheck(session_id=new_id("ses"), permissions=()))
 
 
+async def test_permissions_may_be_asked_for_with_whose_session_it_must_be_and_where(service: AuthService) -> None:
+    session = await sign_in(service, "token")
+    check = PermissionCheck(
+        session_id=session.id, permissions=("users:onboard",), user_id=session.user_id, tenant_id=session.tenant_id
+    )
+
+    assert await service.check_permissions(check) == session
+    with pytest.raises(SessionEnded):
+        await service.check_permissions(check.model_copy(update={"user_id": GRACE}))
+    with pytest.raises(PermissionDenied):
+        await service.check_permissions(check.model_copy(update={"tenant_id": GLOBEX}))
+
+
 async def test_a_token_is_nowhere_in_the_database(service: AuthService) -> None:
     await sign_in(service, "the-token-itself")
 

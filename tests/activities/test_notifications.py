@@ -1,0 +1,332 @@
+"""Letters: each sent once, to a real mail server in whatever mood, or into a folder."""
+
+import asyncio
+import ssl
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import aiosmtplib
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import ValidationError
+
+from activities.notifications import models
+from activities.notifications.mail import MailFolder, SmtpMail, SmtpServer, open_mail
+from activities.notifications.service import NotificationsService
+from contracts.errors import AddressRefused, ServiceUnavailable
+from contracts.notifications import WelcomeEmail
+from tests.activities.conftest import Clock
+from tests.mail_server import running_mail_server, silent_server
+from worker.dev.ports import free_port
+from worker.settings import WorkerSettings
+from worker.trouble import class_of
+from workflows.options import EXTERNAL
+
+SENDER = "ADX <hello@adx.example>"
+WELCOME = WelcomeEmail(
+    key="user-onboarding-1:send_welcome_email",
+    email="grace@example.com",
+    name="Grace Hopper",
+    tenant_name="Acme",
+    workspace_url="https://adx.example/workspaces/wsp_1?a=1&b=2",
+)
+
+
+def service_at(url: str, clock: Clock) -> NotificationsService:
+    return NotificationsService(SmtpMail(SmtpServer.parse(url)), SENDER, clock)
+
+
+def texts(letter: EmailMessage) -> tuple[str, str]:
+    """Plain and HTML."""
+    plain, page = letter.get_body(("plain",)), letter.get_body(("html",))
+    assert plain is not None
+    assert page is not None
+    return plain.get_content(), page.get_content()
+
+
+def is_worth_more_tries(error: BaseException) -> bool:
+    trouble = class_of(error)
+    return trouble.retry is EXTERNAL and isinstance(trouble.answer, ServiceUnavailable)
+
+
+async def test_a_new_user_is_told_where_they_have_an_account(opened: None, clock: Clock) -> None:
+    async with running_mail_server() as server:
+        await service_at(server.url, clock).send_welcome_email(WELCOME)
+
+    (letter,) = server.letters
+    assert server.recipients == ["grace@example.com"]
+    assert (letter["From"], letter["To"]) == (SENDER, "Grace Hopper <grace@example.com>")
+    assert letter["Subject"] == "Welcome to Acme"
+    assert letter["Message-ID"].endswith("@adx.example>")
+    assert letter["Date"].datetime == clock.now
+    for text in texts(letter):
+        assert "Hello Grace Hopper," in text
+        assert "grace@example.com" in text
+        assert "https://adx.example/workspaces/wsp_1?a=1&" in text
+    assert '<a href="https://adx.example/workspaces/wsp_1?a=1&amp;b=2">' in texts(letter)[1]
+
+
+async def test_a_letter_without_an_absolute_address_shows_none(opened: None, clock: Clock) -> None:
+    async with running_mail_server() as server:
+        welcome = WELCOME.model_copy(update={"workspace_url": "/workspaces/wsp_1"})
+        await service_at(server.url, clock).send_welcome_email(welcome)
+
+    assert not any("wsp_1" in text for text in texts(server.letters[0]))
+
+
+async def test_a_letter_is_sent_once_however_often_the_step_is_tried(opened: None, clock: Clock) -> None:
+    async with running_mail_server() as server:
+        service = service_at(server.url, clock)
+        for _ in range(3):
+            await service.send_welcome_email(WELCOME)
+        await service.send_welcome_email(WELCOME.model_copy(update={"key": "user-onboarding-2:send_welcome_email"}))
+
+    assert len({letter["Message-ID"] for letter in server.letters}) == len(server.letters) == 2
+    noted = await models.Delivery.get(key=WELCOME.key)
+    assert (noted.message_id, noted.delivered_at) == (server.letters[0]["Message-ID"], clock.now)
+
+
+async def test_nothing_personal_is_kept_of_a_letter(opened: None, clock: Clock) -> None:
+    async with running_mail_server() as server:
+        await service_at(server.url, clock).send_welcome_email(WELCOME)
+
+    kept = str(await models.Delivery.all().values())
+    assert not any(word in kept for word in ("grace", "Grace", "Acme", "wsp_1"))
+
+
+async def test_a_lost_answer_is_asked_for_again_under_the_same_message_id(opened: None, clock: Clock) -> None:
+    async with running_mail_server() as server:
+        server.drops_after_data = 1
+        service = service_at(server.url, clock)
+        with pytest.raises(aiosmtplib.SMTPException) as trouble:
+            await service.send_welcome_email(WELCOME)
+        for _ in range(2):
+            await service.send_welcome_email(WELCOME)
+
+    assert is_worth_more_tries(trouble.value)
+    first, second = server.letters
+    assert first["Message-ID"] == second["Message-ID"]
+    assert first["Date"] == second["Date"]
+
+
+@pytest.mark.parametrize("mood", ["rcpt", "data"])
+async def test_a_server_that_refuses_for_a_while_takes_the_letter_later(opened: None, clock: Clock, mood: str) -> None:
+    async with running_mail_server() as server:
+        answers = server.rcpt_says if mood == "rcpt" else server.data_says
+        answers.extend(["451 4.7.1 Greylisted, come again", "452 4.3.1 Disk full"])
+        service = service_at(server.url, clock)
+        for _ in range(2):
+            with pytest.raises(aiosmtplib.SMTPException) as trouble:
+                await service.send_welcome_email(WELCOME)
+            assert is_worth_more_tries(trouble.value)
+        await service.send_welcome_email(WELCOME)
+
+    assert len(server.letters) == 1
+
+
+async def test_an_address_that_the_server_refuses_for_good_is_final(opened: None, clock: Clock) -> None:
+    async with running_mail_server() as server:
+        server.rcpt_says.append("550 5.1.1 Nobody here by that name")
+        with pytest.raises(AddressRefused):
+            await service_at(server.url, clock).send_welcome_email(WELCOME)
+
+    assert await models.Delivery.all().count() == 0
+
+
+@pytest.mark.parametrize("address", ["a,b@example.com", "<a@example.com", "a@[1", "", "grace@exam\tple.com"])
+async def test_an_address_that_cannot_be_written_is_final(opened: None, clock: Clock, address: str) -> None:
+    async with running_mail_server() as server:
+        with pytest.raises(AddressRefused):
+            await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"email": address}))
+
+    assert server.letters == []
+
+
+async def test_names_may_have_any_letters_and_are_never_markup(opened: None, clock: Clock) -> None:
+    name = 'Zoë "<b>" O\'Brien, 愛'
+    async with running_mail_server() as server:
+        await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"name": name}))
+
+    (letter,) = server.letters
+    assert letter["To"].addresses[0].display_name == name
+    plain, page = texts(letter)
+    assert name in plain
+    assert "<b>" not in page
+
+
+async def test_an_address_may_have_any_letters(opened: None, clock: Clock) -> None:
+    async with running_mail_server() as server:
+        await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"email": "zoë@exämple.com"}))
+
+    assert server.recipients == ["zoë@exämple.com"]
+
+
+async def test_a_server_that_is_down_is_worth_more_tries(opened: None, clock: Clock) -> None:
+    with pytest.raises(aiosmtplib.SMTPException) as trouble:
+        await service_at(f"smtp://127.0.0.1:{free_port('127.0.0.1')}", clock).send_welcome_email(WELCOME)
+
+    assert is_worth_more_tries(trouble.value)
+
+
+async def test_a_server_that_nobody_knows_is_worth_more_tries(opened: None, clock: Clock) -> None:
+    with pytest.raises(aiosmtplib.SMTPException) as trouble:
+        await service_at("smtp://mail.invalid:2525", clock).send_welcome_email(WELCOME)
+
+    assert is_worth_more_tries(trouble.value)
+
+
+async def test_a_server_that_says_nothing_is_left_at_the_deadline() -> None:
+    async with silent_server() as port:
+        mail = SmtpMail(SmtpServer.parse(f"smtp://127.0.0.1:{port}"), seconds=0.2)
+        async with asyncio.timeout(5):
+            with pytest.raises(aiosmtplib.SMTPException) as trouble:
+                await mail.send(a_letter())
+
+    assert is_worth_more_tries(trouble.value)
+
+
+def a_letter() -> EmailMessage:
+    letter = EmailMessage()
+    letter["From"], letter["To"], letter["Message-ID"] = SENDER, "grace@example.com", "<1@adx.example>"
+    letter.set_content("Hello.")
+    return letter
+
+
+class Tls:
+    """A certificate of our own: what a server shows, and who trusts it."""
+
+    def __init__(self, folder: Path) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail.test")])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        pem = folder / "mail.pem"
+        pem.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            + certificate.public_bytes(serialization.Encoding.PEM)
+        )
+        self.shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.shown.load_cert_chain(pem)
+        self.trusting = ssl.create_default_context(cafile=str(pem))
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Tls:
+    return Tls(tmp_path)
+
+
+async def test_a_password_goes_over_an_upgraded_connection(tls: Tls) -> None:
+    async with running_mail_server(tls=tls.shown) as server:
+        url = server.url.replace("//", "//adx:p%40ss@")
+        await SmtpMail(SmtpServer.parse(url), tls=tls.trusting).send(a_letter())
+
+    assert server.logins == [(b"adx", b"p@ss")]
+    assert len(server.letters) == 1
+
+
+async def test_a_password_goes_over_a_connection_that_is_encrypted_from_the_start(tls: Tls) -> None:
+    async with running_mail_server(tls=tls.shown, from_the_start=True) as server:
+        url = server.url.replace("smtp://", "smtps://adx:secret@")
+        await SmtpMail(SmtpServer.parse(url), tls=tls.trusting).send(a_letter())
+
+    assert server.logins == [(b"adx", b"secret")]
+    assert len(server.letters) == 1
+
+
+async def test_a_password_never_goes_in_the_clear() -> None:
+    async with running_mail_server() as server:
+        with pytest.raises(aiosmtplib.SMTPException):
+            await SmtpMail(SmtpServer.parse(server.url.replace("//", "//adx:secret@"))).send(a_letter())
+
+    assert (server.logins, server.letters) == ([], [])
+
+
+async def test_a_server_that_is_not_who_it_should_be_gets_nothing(tls: Tls) -> None:
+    async with running_mail_server(tls=tls.shown, from_the_start=True) as server:
+        with pytest.raises((aiosmtplib.SMTPException, OSError)):
+            await SmtpMail(SmtpServer.parse(server.url.replace("smtp:", "smtps:"))).send(a_letter())
+
+    assert server.letters == []
+
+
+async def test_without_a_server_letters_are_files_that_only_we_may_read(
+    opened: None, clock: Clock, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data" / "mail"
+    service = NotificationsService(open_mail(None, folder), SENDER, clock)
+    await service.send_welcome_email(WELCOME)
+    await service.send_welcome_email(WELCOME)
+
+    (file,) = folder.iterdir()
+    assert file.suffix == ".eml"
+    assert (file.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+    letter = message_from_bytes(file.read_bytes(), policy=default)
+    assert letter["To"] == "Grace Hopper <grace@example.com>"
+
+
+async def test_the_same_letter_again_is_the_same_file(tmp_path: Path) -> None:
+    for _ in range(2):
+        await MailFolder(tmp_path).send(a_letter())
+
+    assert names_in(tmp_path) == ["1.eml"]
+
+
+def names_in(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
+
+
+def test_a_mail_server_is_named_by_a_url() -> None:
+    assert SmtpServer.parse("smtp://mail.example") == SmtpServer("mail.example", None, encrypted=False)
+    assert SmtpServer.parse("smtps://a%40b:c%2Fd@mail.example:4650") == SmtpServer(
+        "mail.example", 4650, encrypted=True, user="a@b", password="c/d"
+    )
+    assert "c/d" not in repr(SmtpServer.parse("smtps://a:c%2Fd@mail.example"))
+    assert isinstance(open_mail("smtp://mail.example", Path()), SmtpMail)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mail.example",
+        "http://mail.example",
+        "smtp://",
+        "smtp://h:99999",
+        "smtp://u:se/cret@h",
+        "smtp://h/x",
+        "smtp://h?x",
+    ],
+)
+def test_what_names_no_mail_server_is_refused_at_the_start(url: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        WorkerSettings(database_url="sqlite://x", service_key="k" * 32, smtp_url=url)  # type: ignore[arg-type]
+
+    (error,) = refused.value.errors(include_url=False)
+    assert error["loc"] == ("smtp_url",)
+    assert error["msg"] == "Value error, Write smtp://user:password@host:port, or smtps:// for TLS from the start."
+
+
+async def test_two_tries_at_once_note_one_delivery(opened: None, clock: Clock) -> None:
+    async with running_mail_server() as server:
+        service = service_at(server.url, clock)
+        await asyncio.gather(service.send_welcome_email(WELCOME), service.send_welcome_email(WELCOME))
+
+    assert await models.Delivery.all().count() == 1
+    assert len({letter["Message-ID"] for letter in server.letters}) == 1

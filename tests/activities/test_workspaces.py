@@ -1,0 +1,107 @@
+"""Workspaces: seen by their user and by administrators, in their own tenant."""
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from activities.workspaces import models
+from activities.workspaces.endpoints import routes
+from activities.workspaces.service import WorkspacesService
+from contracts.auth import PERMISSIONS, Role
+from contracts.base import new_id
+from contracts.calls import Caller, CallSigner
+from contracts.errors import EffectUndone, NotSignedIn
+from contracts.workspaces import NewWorkspace, Workspace
+
+ACME, GLOBEX = new_id("ten"), new_id("ten")
+ADA, GRACE, LINUS = new_id("usr"), new_id("usr"), new_id("usr")
+SIGNER = CallSigner(b"a key of thirty-two bytes, or so.")
+
+
+def caller(user_id: str, role: Role = Role.MEMBER, *, tenant_id: str = ACME) -> Caller:
+    return Caller(user_id=user_id, tenant_id=tenant_id, permissions=tuple(PERMISSIONS[role]))
+
+
+async def create(
+    user_id: str = GRACE, *, tenant_id: str = ACME, key: str = "onboarding-1:create_workspace"
+) -> Workspace:
+    new = NewWorkspace(key=key, tenant_id=tenant_id, user_id=user_id, name="Grace Hopper's workspace")
+    return await WorkspacesService("https://adx.example/app/").create_user_workspace(new)
+
+
+async def test_a_workspace_has_an_address_in_the_product(opened: None) -> None:
+    workspace = await create()
+
+    assert workspace.url == f"https://adx.example/app/workspaces/{workspace.id}"
+    assert workspace.name == "Grace Hopper's workspace"
+    (seen,) = await WorkspacesService().get_workspaces(caller(GRACE), [workspace.id])
+    assert seen.url == f"/workspaces/{workspace.id}"
+
+
+async def test_creating_can_be_tried_again_and_undone(opened: None) -> None:
+    service = WorkspacesService()
+    await create(ADA, key="onboarding-2:create_workspace")
+
+    assert await create() == await create()
+    assert await models.Workspace.all().count() == 2
+
+    for _ in range(2):
+        await service.delete_workspace("onboarding-1:create_workspace")
+    with pytest.raises(EffectUndone):
+        await create()
+    assert [row.user_id for row in await models.Workspace.all()] == [ADA]
+
+
+async def test_an_undo_that_comes_first_lets_nothing_be_created(opened: None) -> None:
+    await WorkspacesService().delete_workspace("onboarding-1:create_workspace")
+
+    with pytest.raises(EffectUndone):
+        await create()
+    assert await models.Workspace.all().count() == 0
+
+
+async def test_its_user_and_administrators_of_its_tenant_see_it_and_nobody_else(opened: None) -> None:
+    service, workspace = WorkspacesService(), await create()
+
+    async def sees(who: Caller) -> bool:
+        return [each.id for each in await service.get_workspaces(who, [workspace.id])] == [workspace.id]
+
+    assert await sees(caller(GRACE, Role.GUEST))
+    assert await sees(caller(ADA, Role.ADMIN))
+    assert await sees(caller(ADA, Role.OWNER))
+    assert not await sees(caller(LINUS))
+    assert not await sees(caller(GRACE, tenant_id=GLOBEX))
+    assert not await sees(caller(ADA, Role.OWNER, tenant_id=GLOBEX))
+    for nobody in (Caller(), Caller(user_id=GRACE), Caller(tenant_id=ACME)):
+        with pytest.raises(NotSignedIn):
+            await sees(nobody)
+
+
+async def test_workspaces_come_in_the_order_asked_for(opened: None) -> None:
+    first, second = await create(key="a"), await create(key="b")
+    asked = [second.id, new_id("wsp"), "\0", "", first.id, second.id]
+
+    seen = await WorkspacesService().get_workspaces(caller(GRACE), asked)
+
+    assert [each.id for each in seen] == [second.id, first.id]
+
+
+async def test_a_very_long_name_is_cut(opened: None) -> None:
+    new = NewWorkspace(key="a", tenant_id=ACME, user_id=GRACE, name="é" * 1000)
+
+    assert (await WorkspacesService().create_user_workspace(new)).name == "é" * 250
+
+
+async def test_they_are_read_over_http_by_whoever_has_a_callers_token(opened: None) -> None:
+    workspace = await create()
+    app = Starlette(routes=routes(WorkspacesService(), SIGNER))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://services") as http:
+
+        async def ask(token: str) -> httpx.Response:
+            headers = {"Authorization": f"Bearer {token}"}
+            return await http.post("/workspaces/get_workspaces", json={"ids": [workspace.id]}, headers=headers)
+
+        assert [each["id"] for each in (await ask(SIGNER.sign(caller(GRACE)))).json()] == [workspace.id]
+        assert (await ask(SIGNER.sign(caller(LINUS)))).json() == []
+        for token in ("", "a.b.c", SIGNER.sign(Caller())):
+            assert (await ask(token)).status_code == 401
