@@ -25,6 +25,7 @@ from gateway.middleware import BodyLimit, RequestIds
 from gateway.sessions import HotSessions
 from gateway.settings import Settings
 from gateway.sockets import OpenSockets
+from resolvers.breakers import Breaker
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.calls import ServiceCalls
 from resolvers.clients.tenants import TenantsClient
@@ -113,7 +114,7 @@ def _backend(settings: Settings, http: httpx.AsyncClient, cache: BaseCache, oper
     signer = CallSigner(settings.service_key.get_secret_value().encode())
 
     def calls(service: str) -> ServiceCalls:
-        return ServiceCalls(service, settings.service(service), http, signer)
+        return ServiceCalls(service, settings.service(service), http, signer, Breaker(service))
 
     auth = AuthClient(calls("auth"))
     return Backend(

@@ -1,4 +1,4 @@
-"""One call of a service: signed for its caller, with a deadline, its errors told apart."""
+"""One call of a service: signed for its caller, with a deadline and a breaker, its errors told apart."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contracts.calls import Caller, CallSigner
 from contracts.errors import DeadlineExceeded, DomainError, ErrorRecord, NotSignedIn, ServiceUnavailable, from_record
+from resolvers.breakers import Breaker
 
 CALL_SECONDS = 5.0
 
@@ -21,22 +22,45 @@ Answer = TypeVar("Answer")
 class ServiceCalls:
     """Calls of one service, over an HTTP client that others share."""
 
-    def __init__(self, service: str, url: str, http: httpx.AsyncClient, signer: CallSigner) -> None:
+    def __init__(
+        self,
+        service: str,
+        url: str,
+        http: httpx.AsyncClient,
+        signer: CallSigner,
+        breaker: Breaker,
+        *,
+        seconds: float = CALL_SECONDS,
+    ) -> None:
         self._service = service
         self._url = url.rstrip("/")
         self._http = http
         self._signer = signer
+        self._breaker = breaker
+        self._seconds = seconds
 
     async def call(self, verb: str, caller: Caller, body: bytes | str, answer: TypeAdapter[Answer]) -> Answer:
         """POST ``/<service>/<verb>`` with a contract's JSON, and read the answer.
 
-        Raises the DomainError that the service answers with, ServiceUnavailable where it cannot be reached,
-        DeadlineExceeded where it does not answer within five seconds in all, and RuntimeError where its answer makes no
-        sense.
+        Raises the DomainError that the service answers with, ServiceUnavailable where it cannot be reached (or could
+        not of late, and is left alone), DeadlineExceeded where it does not answer within ``seconds`` in all, and
+        RuntimeError where its answer makes no sense.
         """
+        async with self._breaker.watched():
+            response = await self._post(verb, caller, body)
+            told = _told(response)
+            if response.is_server_error and told is None:
+                raise self._trouble(verb, response)
+        if told is not None:
+            raise told
+        if response.status_code != httpx.codes.OK:
+            raise self._trouble(verb, response)
+        return answer.validate_json(response.content)
+
+    async def _post(self, verb: str, caller: Caller, body: bytes | str) -> httpx.Response:
         try:
-            async with asyncio.timeout(CALL_SECONDS):  # httpx counts each read alone, and over ASGI nothing
-                response = await self._http.post(
+            async with asyncio.timeout(self._seconds):  # httpx counts each read alone, and over ASGI nothing
+                return await self._http.post(
                     f"{self._url}/{self._service}/{verb}",
                     content=body,
                     headers={
@@ -51,15 +75,20 @@ class ServiceCalls:
             raise DeadlineExceeded(service=self._service) from error
         except httpx.TransportError as error:
             raise ServiceUnavailable(service=self._service) from error
-        if response.status_code == httpx.codes.OK:
-            return answer.validate_json(response.content)
-        raise self._failure(verb, response)
 
-    def _failure(self, verb: str, response: httpx.Response) -> Exception:
-        trouble = RuntimeError(f"{self._service} answered {verb} with {response.status_code}.")
-        try:
-            error: DomainError = from_record(ErrorRecord.model_validate_json(response.content))
-        except (ValidationError, LookupError):
-            return ServiceUnavailable(service=self._service) if response.status_code in _AWAY else trouble
-        # It refused the token of this process, not the client's: the two do not share one key.
-        return trouble if type(error) is NotSignedIn else error
+    def _trouble(self, verb: str, response: httpx.Response) -> Exception:
+        if response.status_code in _AWAY:
+            return ServiceUnavailable(service=self._service)
+        return RuntimeError(f"{self._service} answered {verb} with {response.status_code}.")
+
+
+def _told(response: httpx.Response) -> DomainError | None:
+    """The refusal that the service answers with; None where it does not refuse, or does not say why."""
+    if response.status_code == httpx.codes.OK:
+        return None
+    try:
+        error = from_record(ErrorRecord.model_validate_json(response.content))
+    except (ValidationError, LookupError):
+        return None
+    # It refused the token of this process, not the client's: the two do not share one key.
+    return None if type(error) is NotSignedIn else error
