@@ -18,6 +18,7 @@ from starlette.routing import Route, WebSocketRoute
 from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.temporal import connect, ensure_search_attributes
+from contracts.wakeups import LocalWakeups, SharedWakeups, Wakeups
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
@@ -35,7 +36,6 @@ from resolvers.durations import Durations
 from resolvers.index import MemoryIndex, OperationIndex, RedisIndex
 from resolvers.operations import Operations
 from resolvers.progress import ProgressHub
-from resolvers.wakeups import LocalWakeups, SharedWakeups, Wakeups
 from schema.build import build_schema
 from schema.errors import internal_error
 

@@ -14,9 +14,9 @@ from temporalio.service import RPCError
 from contracts.auth import Session
 from contracts.errors import DomainError, OperationNotFound
 from contracts.operations import Operation
+from contracts.wakeups import Wakeups, woken
 from resolvers.listing import Listing
 from resolvers.progress import ProgressHub
-from resolvers.wakeups import Wakeups
 
 LOOK_SECONDS = 10.0
 """Between two looks at the list where no wake-up came: what makes a lost one harmless."""
@@ -116,18 +116,20 @@ class Source:
 
     async def _look(self) -> None:
         begun_before = True
-        while True:
-            try:
-                newest = await self._listing.newest(self._viewer, NEWEST)
-            except (RPCError, OSError) as error:
-                log.warning("a feed could not look for operations", error=repr(error))
-            else:
-                for operation in newest:
-                    if operation.id not in self._seen and not (begun_before and operation.is_closed):
-                        self._watch(operation.id)
-                self._seen = {operation.id for operation in newest} | self._under_way.keys()
-                begun_before = False
-            await self._wakeups.told(self._viewer.user_id, self._look_seconds)
+        with self._wakeups.hearing(self._viewer.user_id) as news:
+            while True:
+                news.clear()
+                try:
+                    newest = await self._listing.newest(self._viewer, NEWEST)
+                except (RPCError, OSError) as error:
+                    log.warning("a feed could not look for operations", error=repr(error))
+                else:
+                    for operation in newest:
+                        if operation.id not in self._seen and not (begun_before and operation.is_closed):
+                            self._watch(operation.id)
+                    self._seen = {operation.id for operation in newest} | self._under_way.keys()
+                    begun_before = False
+                await woken(news, self._look_seconds)
 
     def _watch(self, operation_id: str) -> None:
         task = asyncio.create_task(self._pass_on(operation_id), name=f"feed {operation_id}")

@@ -23,6 +23,7 @@ from contracts.operations import (
     operation_id,
 )
 from contracts.tenants import SwitchTenantCommand
+from contracts.wakeups import Wakeups
 from resolvers.cursors import Cursors
 from resolvers.feed import Feeds
 from resolvers.history import operation_of
@@ -31,7 +32,6 @@ from resolvers.listing import Listing, OperationPage
 from resolvers.progress import ProgressHub
 from resolvers.start import RPC_SECONDS, Starter
 from resolvers.tokens import session_token, token_hash
-from resolvers.wakeups import Wakeups
 from resolvers.watcher import Delivery
 from workflows.log_in import LogIn
 from workflows.switch_tenant import SwitchTenant

@@ -13,12 +13,12 @@ from temporalio.client import Client
 from contracts.auth import Role, Session
 from contracts.base import new_id, utc_now
 from contracts.operations import Operation
+from contracts.wakeups import LocalWakeups, SharedWakeups
 from resolvers.cursors import Cursors
 from resolvers.feed import Feeds
 from resolvers.index import MemoryIndex, RedisIndex, Row
 from resolvers.listing import Listing
 from resolvers.progress import ProgressHub
-from resolvers.wakeups import LocalWakeups, SharedWakeups
 from tests.resolvers.scripted import TENANT, ScriptStarter, scripts
 
 
