@@ -1,0 +1,127 @@
+"""Two gateway processes, a worker and their servers, each of which a test can stop and start again."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from temporalio.client import Client as Temporal
+
+from contracts.codec import KeyRing
+from contracts.operations import Position
+from contracts.temporal import connect
+from resolvers.cursors import Cursors
+from tests.servers import HOST, running_postgres, running_redis, wait_until
+from tests.stack import Stack, healthy, plain_environment, run_module, start_module
+from worker.dev.ports import free_port
+from worker.dev.temporal_server import temporal_server
+
+
+@dataclass
+class Cluster:
+    """What runs, by name: ``temporal``, ``worker``, ``gateway-0``, ``gateway-1``. Its methods block."""
+
+    folder: Path
+    environment: dict[str, str]
+    temporal_port: int
+    gateway_ports: tuple[int, ...]
+    running: dict[str, tuple[ExitStack, subprocess.Popen[bytes]]] = field(default_factory=dict)
+
+    @property
+    def stack(self) -> Stack:
+        """As seen through its first gateway."""
+        address = self.environment["TEMPORAL_ADDRESS"]
+        return Stack(f"http://{HOST}:{self.gateway_ports[0]}", address, self.folder, {}, self.environment)
+
+    async def temporal(self) -> Temporal:
+        """A client that reads and writes what gateway and worker encrypt."""
+        keys = KeyRing.parse(self.environment["CODEC_KEYS"])
+        return await connect(address=self.environment["TEMPORAL_ADDRESS"], namespace=None, keys=keys)
+
+    def position(self, operation_id: str, cursor: str) -> Position:
+        """What the gateways wrote into the cursor."""
+        return Cursors(self.environment["SECRET_KEY"].encode()).read(operation_id, cursor)
+
+    def start_temporal(self) -> None:
+        stack = ExitStack()
+        server = stack.enter_context(
+            temporal_server(
+                port=self.temporal_port,
+                ui_port=free_port(HOST),
+                log=self.folder / "temporal.log",
+                database=self.folder / "temporal.db",
+            )
+        )
+        self.running["temporal"] = (stack, server.process)
+
+    def start_worker(self) -> None:
+        self._start("worker", int(self.environment["PORT"]), "worker", "all")
+
+    def start_gateway(self, index: int) -> None:
+        port = self.gateway_ports[index]
+        self._start(f"gateway-{index}", port, "gateway", GATEWAY_PORT=str(port))
+
+    def stop(self, name: str) -> None:
+        """Ask it to stop, and wait until it has."""
+        stack, process = self.running.pop(name)
+        stack.close()
+        assert process.returncode in (0, None), f"{name} ended with {process.returncode}; see {self.folder}"
+
+    def kill(self, name: str) -> None:
+        stack, process = self.running.pop(name)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        stack.close()
+
+    def restart_gateway(self, index: int) -> None:
+        self.stop(f"gateway-{index}")
+        self.start_gateway(index)
+
+    def _start(self, name: str, port: int, module: str, *arguments: str, **environment: str) -> None:
+        log = self.folder / f"{name}.log"
+        stack = ExitStack()
+        process = stack.enter_context(
+            start_module(module, *arguments, environment=self.environment | environment, log=log)
+        )
+        self.running[name] = (stack, process)
+        wait_until(lambda: healthy(f"http://{HOST}:{port}"), process, log)
+
+
+@contextmanager
+def running_cluster(folder: Path, *, gateways: int = 2, **environment: str) -> Iterator[Cluster]:
+    """All of it, with the demo data, on PostgreSQL, Redis and a Temporal that keeps what it has in a file."""
+    with running_redis() as redis_url, running_postgres() as postgres:
+        temporal_port, worker_port = free_port(HOST), free_port(HOST)
+        told = plain_environment() | {
+            "HOST": HOST,
+            "ENVIRONMENT": "development",
+            "DATABASE_URL": postgres.new_database(),
+            "REDIS_URL": redis_url,
+            "TEMPORAL_ADDRESS": f"{HOST}:{temporal_port}",
+            "TEMPORAL_NAMESPACE": "default",
+            "SECRET_KEY": secrets.token_hex(32),
+            "SERVICE_KEY": secrets.token_hex(32),
+            "CODEC_KEYS": f"test:{base64.b64encode(secrets.token_bytes(32)).decode()}",
+            "SERVICES_URL": f"http://{HOST}:{worker_port}",
+            "PORT": str(worker_port),
+            "DATA_DIR": str(folder),
+        }
+        ports = tuple(free_port(HOST) for _ in range(gateways))
+        cluster = Cluster(folder, told | environment, temporal_port, ports)
+        try:
+            cluster.start_temporal()
+            run_module("worker.migrate", cluster.environment, "--demo")
+            cluster.start_worker()
+            for index in range(gateways):
+                cluster.start_gateway(index)
+            yield cluster
+        finally:
+            for name in sorted(cluster.running):  # gateways, then Temporal, then the worker
+                stack, _ = cluster.running[name]
+                stack.close()

@@ -1,0 +1,34 @@
+// `node crowd.mjs CONFIG`: many graphql-ws clients, a socket each, every one following an operation to its end. Says
+// [client, "open"], [client, "state", cursor, status], [client, "closed", code], [client, "complete"] and
+// [client, "dead", why], a JSON line each.
+import { FOLLOW, resuming, say, socketClient } from "./documents.mjs";
+
+const config = JSON.parse(process.argv[2]);
+const pause = config.retryMilliseconds;
+const wait = pause && { retryAttempts: 1000, retryWait: () => new Promise((resolve) => setTimeout(resolve, pause * Math.random())) };
+
+async function follow(client, operation) {
+  const sockets = socketClient({
+    url: `${config.websocket}?client=${client}`,
+    token: config.token,
+    onOpen: () => say([client, "open"]),
+    onClose: (event) => say([client, "closed", event?.code ?? null]),
+    ...wait, // else the library's own
+  });
+  const { payload, saw } = resuming({ query: FOLLOW, variables: { id: operation } });
+  try {
+    for await (const result of sockets.iterate(payload)) {
+      if (result.errors) throw new Error(JSON.stringify(result.errors));
+      saw(result.data.operation);
+      say([client, "state", result.data.operation.cursor, result.data.operation.status]);
+    }
+    say([client, "complete"]);
+  } catch (error) {
+    say([client, "dead", String(error?.message ?? `${error?.code} ${error?.reason}`)]);
+  }
+  await sockets.dispose();
+}
+
+setTimeout(() => process.exit(1), config.seconds * 1000).unref();
+await Promise.all(config.operations.map((operation, client) => follow(client, operation)));
+process.exit(0);

@@ -1,0 +1,138 @@
+// `node follow.mjs graphql-ws|apollo|urql CONFIG`: follows one operation to its end and says, a JSON line each, when a
+// socket is open ("open"), each state ("state"), what a watched query shows once it is over ("cached") and "complete".
+import { ApolloClient, ApolloLink, HttpLink, InMemoryCache, gql } from "@apollo/client";
+import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
+import { getMainDefinition } from "@apollo/client/utilities";
+import { Client as UrqlClient, fetchExchange, subscriptionExchange } from "@urql/core";
+import { cacheExchange } from "@urql/exchange-graphcache";
+import { buildSchema, introspectionFromSchema, isObjectType } from "graphql";
+import { tap } from "rxjs";
+
+import { FOLLOW, READ, resuming, say, socketClient } from "./documents.mjs";
+
+const [client, config] = [process.argv[2], JSON.parse(process.argv[3])];
+const headers = { authorization: `Bearer ${config.token}` };
+const sockets = socketClient({
+  url: config.websocket,
+  token: config.token,
+  retryAttempts: 20,
+  retryWait: () => new Promise((resolve) => setTimeout(resolve, 50 + Math.random() * 100)),
+  onOpen: () => say({ open: true }),
+});
+const id = config.operation;
+
+async function graphqlWs() {
+  const { payload, saw } = resuming({ query: FOLLOW, variables: { id } });
+  for await (const result of sockets.iterate(payload)) {
+    if (result.errors) throw new Error(JSON.stringify(result.errors));
+    saw(result.data.operation);
+    say({ state: result.data.operation });
+  }
+}
+
+async function apollo() {
+  const resume = new ApolloLink((operation, forward) =>
+    forward(operation).pipe(
+      tap((result) => {
+        // The link below sends these very variables again after a reconnect.
+        if (result.data?.operation) operation.variables.after = result.data.operation.cursor;
+      }),
+    ),
+  );
+  const isSubscription = ({ query }) => getMainDefinition(query).operation === "subscription";
+  const apollo = new ApolloClient({
+    link: ApolloLink.split(
+      isSubscription,
+      ApolloLink.from([resume, new GraphQLWsLink(sockets)]),
+      new HttpLink({ uri: config.graphql, headers }),
+    ),
+    cache: new InMemoryCache({ possibleTypes: await possibleTypes() }),
+  });
+  const watched = apollo.watchQuery({ query: gql(READ), variables: { id } });
+  let shown;
+  watched.subscribe({ next: ({ data }) => (shown = data?.operation), error: fail });
+  await apollo.query({ query: gql(READ), variables: { id } });
+  await new Promise((resolve, reject) =>
+    apollo.subscribe({ query: gql(FOLLOW), variables: { id } }).subscribe({
+      next({ data, error }) {
+        if (error) reject(error);
+        else say({ state: data.operation });
+      },
+      error: reject,
+      complete: resolve,
+    }),
+  );
+  await new Promise((resolve) => setTimeout(resolve, 100)); // watched queries hear of it a moment later
+  say({ cached: shown });
+  apollo.stop();
+}
+
+async function urql() {
+  const urql = new UrqlClient({
+    url: config.graphql,
+    fetchOptions: { headers },
+    preferGetMethod: false,
+    exchanges: [
+      cacheExchange({ schema: introspectionFromSchema(await schema()) }),
+      fetchExchange,
+      subscriptionExchange({
+        forwardSubscription(request) {
+          const { payload, saw } = resuming({ query: request.query ?? "", variables: request.variables });
+          return {
+            subscribe(sink) {
+              const next = (result) => {
+                saw(result.data?.operation);
+                sink.next(result);
+              };
+              const unsubscribe = sockets.subscribe(payload, { ...sink, next, complete: () => sink.complete() });
+              return { unsubscribe };
+            },
+          };
+        },
+      }),
+    ],
+  });
+  let shown;
+  const watched = urql.query(READ, { id }).subscribe(({ data, error }) => {
+    if (error) fail(error);
+    shown = data?.operation;
+  });
+  await new Promise((resolve, reject) => {
+    urql.subscription(FOLLOW, { id }).subscribe(({ data, error, hasNext }) => {
+      if (error) reject(error);
+      else if (data?.operation && hasNext !== false) say({ state: data.operation });
+      if (hasNext === false) resolve();
+    });
+  });
+  say({ cached: shown });
+  watched.unsubscribe();
+}
+
+async function schema() {
+  const answer = await fetch(`${config.graphql}/schema`);
+  return buildSchema(await answer.text());
+}
+
+async function possibleTypes() {
+  const types = Object.values((await schema()).getTypeMap()).filter(isObjectType);
+  const possible = {};
+  for (const type of types) {
+    for (const shared of type.getInterfaces()) (possible[shared.name] ??= []).push(type.name);
+  }
+  return possible;
+}
+
+function fail(error) {
+  say({ failed: String(error?.message ?? error?.reason ?? error) });
+  process.exit(1);
+}
+
+setTimeout(() => fail("It took too long."), config.seconds * 1000).unref();
+try {
+  await { "graphql-ws": graphqlWs, apollo, urql }[client]();
+  say({ complete: true });
+  await sockets.dispose();
+  process.exit(0);
+} catch (error) {
+  fail(error);
+}
