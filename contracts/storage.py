@@ -143,6 +143,18 @@ def folder_in(data_dir: Path) -> str:
     return f"file://{data_dir.absolute() / 'files'}"
 
 
+def known_storage(url: str) -> str:
+    """The address again, which ``open_storage`` can open as far as one can see. ValueError where it names none."""
+    parts = urlsplit(url)
+    if parts.scheme in ("", "file"):
+        return url
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ValueError(f"STORAGE_URL names neither a folder (file:///path) nor a bucket (s3://bucket): {url}")
+    if unknown := parse_qs(parts.query).keys() - {"endpoint", "public_endpoint", "region"}:
+        raise ValueError(f"STORAGE_URL has options nobody knows: {', '.join(sorted(unknown))}")
+    return url
+
+
 def open_storage(url: str) -> FileStorage:
     """The storage that ``STORAGE_URL`` names. ValueError where it names none.
 
@@ -150,14 +162,10 @@ def open_storage(url: str) -> FileStorage:
     - ``s3://bucket[/prefix][?endpoint=URL][&public_endpoint=URL][&region=NAME]``: S3, its credentials from the AWS
       variables. ``endpoint`` names what speaks S3 elsewhere, ``public_endpoint`` how clients reach it if that differs.
     """
-    parts = urlsplit(url)
+    parts = urlsplit(known_storage(url))
     if parts.scheme in ("", "file"):
         return FileStorage(LocalStore(Path(parts.path).resolve(), mkdir=True))
-    if parts.scheme != "s3" or not parts.netloc:
-        raise ValueError(f"STORAGE_URL names neither a folder (file:///path) nor a bucket (s3://bucket): {url}")
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    if unknown := options.keys() - {"endpoint", "public_endpoint", "region"}:
-        raise ValueError(f"STORAGE_URL has options nobody knows: {', '.join(sorted(unknown))}")
     endpoint = options.get("endpoint")
     store = _s3(parts.netloc, parts.path.strip("/"), endpoint, options.get("region"))
     public = options.get("public_endpoint", endpoint)

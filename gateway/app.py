@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 
 import httpx
 import structlog
@@ -17,7 +17,10 @@ from starlette.routing import Route, WebSocketRoute
 
 from contracts.cache import open_cache
 from contracts.calls import CallSigner
+from contracts.passwords import Passwords
+from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes
+from contracts.transfers import UPLOADS_PATH, TransferSigner
 from contracts.wakeups import LocalWakeups, SharedWakeups, Wakeups
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
@@ -26,15 +29,21 @@ from gateway.middleware import BodyLimit, RequestIds
 from gateway.sessions import HotSessions
 from gateway.settings import Settings
 from gateway.sockets import OpenSockets
+from gateway.uploads import upload_routes
 from resolvers.breakers import Breaker
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.calls import ServiceCalls
+from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
+from resolvers.clients.workspaces import WorkspacesClient
 from resolvers.context import Backend
+from resolvers.cursors import Cursors
 from resolvers.durations import Durations
 from resolvers.index import MemoryIndex, OperationIndex, RedisIndex
+from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
+from resolvers.orders import Orders
 from resolvers.progress import ProgressHub
 from schema.build import build_schema
 from schema.errors import internal_error
@@ -58,7 +67,10 @@ def create_app(
     schema = build_schema()
     sdl = schema.as_str() + "\n"
     sockets = OpenSockets()
-    endpoint = GraphQLEndpoint(schema, sockets, allowed_origins=settings.allowed_origins)
+    endpoint = GraphQLEndpoint(
+        schema, sockets, allowed_origins=settings.allowed_origins, public_url=settings.public_url
+    )
+    storage, transfers = open_storage(settings.storage()), TransferSigner(_service_key(settings))
 
     async def show_schema(_request: Request) -> Response:
         return PlainTextResponse(sdl)
@@ -66,13 +78,17 @@ def create_app(
     app = Starlette(
         routes=[
             *explorer_routes(DIST),
+            *upload_routes(storage, transfers),
             Route("/graphql", endpoint, methods=["POST"]),
             WebSocketRoute("/graphql", endpoint),
             Route("/graphql/schema", show_schema),
             Route("/healthz", alive),
             Route("/readyz", ready),
         ],
-        middleware=[Middleware(RequestIds), Middleware(BodyLimit, most_bytes=MOST_BYTES)],
+        middleware=[
+            Middleware(RequestIds),
+            Middleware(BodyLimit, most_bytes=MOST_BYTES, beyond=f"{UPLOADS_PATH}/"),
+        ],
         exception_handlers={Exception: _told_nothing},
         lifespan=_lifespan(settings, services, cache),
     )
@@ -103,25 +119,33 @@ def _lifespan(
                 shared = wakeups = SharedWakeups(redis)
                 await stack.enter_async_context(shared.listening())
             operations = Operations(temporal, hub, index, wakeups, _secret(settings))
+            passwords = stack.enter_context(closing(Passwords()))
             app.state.temporal = temporal
-            app.state.backend = _backend(settings, http, cache, operations)
+            app.state.backend = _backend(settings, http, cache, operations, passwords)
             yield
 
     return lifespan
 
 
-def _backend(settings: Settings, http: httpx.AsyncClient, cache: BaseCache, operations: Operations) -> Backend:
-    signer = CallSigner(settings.service_key.get_secret_value().encode())
+def _backend(
+    settings: Settings, http: httpx.AsyncClient, cache: BaseCache, operations: Operations, passwords: Passwords
+) -> Backend:
+    signer, secret = CallSigner(_service_key(settings)), _secret(settings)
 
     def calls(service: str) -> ServiceCalls:
         return ServiceCalls(service, settings.service(service), http, signer, Breaker(service))
 
-    auth = AuthClient(calls("auth"))
+    auth, orders = AuthClient(calls("auth")), Orders(secret)
     return Backend(
         operations=operations,
+        orders=orders,
+        newcomers=Newcomers(orders, passwords, secret),
+        cursors=Cursors(secret),
         auth=auth,
         users=UsersClient(calls("users")),
         tenants=TenantsClient(calls("tenants")),
+        files=FilesClient(calls("files")),
+        workspaces=WorkspacesClient(calls("workspaces")),
         sessions=HotSessions(cache, auth),
         durations=Durations(),
     )
@@ -129,6 +153,10 @@ def _backend(settings: Settings, http: httpx.AsyncClient, cache: BaseCache, oper
 
 def _secret(settings: Settings) -> bytes:
     return settings.secret_key.get_secret_value().encode()
+
+
+def _service_key(settings: Settings) -> bytes:
+    return settings.service_key.get_secret_value().encode()
 
 
 async def _told_nothing(request: Request, error: Exception) -> Response:

@@ -24,7 +24,7 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
 from gateway.middleware import TooLarge
-from gateway.sessions import NoCookie, ResponseCookie, introduced_token, is_secure, presented_token
+from gateway.sessions import NoCookie, ResponseCookie, introduced_token, is_secure, presented_token, reached_at
 from gateway.sockets import OpenSockets, SocketAdapter, SocketHandler
 from resolvers.context import Backend, Context
 from schema.errors import refusal, translate
@@ -44,7 +44,14 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     websocket_adapter_class = SocketAdapter
     graphql_transport_ws_handler_class = SocketHandler
 
-    def __init__(self, schema: strawberry.Schema, sockets: OpenSockets, *, allowed_origins: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        schema: strawberry.Schema,
+        sockets: OpenSockets,
+        *,
+        allowed_origins: Sequence[str] = (),
+        public_url: str | None = None,
+    ) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
@@ -54,6 +61,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             allowed_origins=allowed_origins,
         )
         self.sockets = sockets
+        self.public_url = public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -71,11 +79,12 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         backend: Backend = request.app.state.backend
         request_id: str = request.state.request_id
+        address = self.public_url or reached_at(request)
         token = presented_token(request)
         if isinstance(response, Response):
             cookie = ResponseCookie(response, secure=is_secure(request))
-            return Context(backend, request_id=request_id, cookie=cookie, token=token)
-        return SocketContext(backend, request_id=request_id, cookie=NoCookie(), token=token)
+            return Context(backend, request_id=request_id, address=address, cookie=cookie, token=token)
+        return SocketContext(backend, request_id=request_id, address=address, cookie=NoCookie(), token=token)
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         assert isinstance(context, SocketContext)

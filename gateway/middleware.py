@@ -40,14 +40,18 @@ class TooLarge(Exception):
 
 
 class BodyLimit:
-    """Refuses bodies above a number of bytes, whatever their headers say: raises ``TooLarge`` while one is read."""
+    """Refuses bodies above a number of bytes, whatever their headers say: raises ``TooLarge`` while one is read.
 
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+    Paths that begin with ``beyond`` have bounds of their own.
+    """
+
+    def __init__(self, app: ASGIApp, most_bytes: int, beyond: str) -> None:
         self._app = app
         self._most_bytes = most_bytes
+        self._beyond = beyond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith(self._beyond):
             await self._app(scope, receive, send)
             return
         left = self._most_bytes

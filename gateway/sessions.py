@@ -116,6 +116,11 @@ def is_secure(connection: HTTPConnection) -> bool:
     return connection.url.scheme in ("https", "wss") or connection.headers.get("x-forwarded-proto") == "https"
 
 
+def reached_at(connection: HTTPConnection) -> str:
+    """The address that the client itself says it came to: fit for links in its own answers, and for nothing else."""
+    return f"{'https' if is_secure(connection) else 'http'}://{connection.url.netloc}"
+
+
 def _bearer(header: str | None) -> str | None:
     scheme, _, token = (header or "").strip().partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None

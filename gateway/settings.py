@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.codec import KeyRing
+from contracts.storage import folder_in, known_storage
 
 SHORTEST_KEY = 32
 
@@ -22,7 +24,8 @@ class Settings(BaseSettings):
     """``secret_key`` makes session tokens, operation ids and cursors; ``service_key`` signs calls of the services.
 
     ``codec_keys`` is the written KeyRing that encrypts what Temporal stores. A service without an address of its own is
-    at ``services_url``. What is None of Temporal's comes from its SDK's standard variables.
+    at ``services_url``. What is None of Temporal's comes from its SDK's standard variables. ``storage_url`` is that of
+    the files service. ``public_url`` is where clients reach the gateway; None: each client where it says that it did.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
@@ -42,6 +45,9 @@ class Settings(BaseSettings):
     tenants_url: str | None = None
     files_url: str | None = None
     workspaces_url: str | None = None
+    data_dir: Path = Path(".data")
+    storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
+    public_url: str | None = None
     allowed_origins: tuple[str, ...] = ()
     """Other origins whose pages may open websockets here with the viewer's cookie."""
 
@@ -54,6 +60,10 @@ class Settings(BaseSettings):
 
     def keys(self) -> KeyRing | None:
         return None if self.codec_keys is None else KeyRing.parse(self.codec_keys.get_secret_value())
+
+    def storage(self) -> str:
+        """Where files lie, by the same rule as the worker's."""
+        return self.storage_url or folder_in(self.data_dir)
 
     def service(self, name: str) -> str:
         """The address of a service by its domain's name."""

@@ -10,11 +10,16 @@ from contracts.auth import Session
 from contracts.calls import Caller
 from contracts.errors import NotSignedIn
 from resolvers.clients.auth import AuthClient
+from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
+from resolvers.clients.workspaces import WorkspacesClient
+from resolvers.cursors import Cursors
 from resolvers.durations import Durations
 from resolvers.loaders import Loaders
+from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
+from resolvers.orders import Orders
 from resolvers.watcher import Delivery
 
 
@@ -36,9 +41,14 @@ class Backend:
     """What a process opened once and all executions share."""
 
     operations: Operations
+    orders: Orders
+    newcomers: Newcomers
+    cursors: Cursors
     auth: AuthClient
     users: UsersClient
     tenants: TenantsClient
+    files: FilesClient
+    workspaces: WorkspacesClient
     sessions: Sessions
     durations: Durations
 
@@ -46,12 +56,16 @@ class Backend:
 class Context:
     """For one execution. ``token`` is what the client presented, unverified; a socket sets it as it connects.
 
-    ``delivery`` is how the states of what is followed come, once there is one.
+    ``address`` is where this client reaches the gateway, for links that are paths on it. ``delivery`` is how the states
+    of what is followed come, once there is one.
     """
 
-    def __init__(self, backend: Backend, *, request_id: str, cookie: SessionCookie, token: str | None) -> None:
+    def __init__(
+        self, backend: Backend, *, request_id: str, address: str, cookie: SessionCookie, token: str | None
+    ) -> None:
         self.backend = backend
         self.request_id = request_id
+        self.address = address
         self.cookie = cookie
         self.token = token
         self.delivery: Delivery | None = None
@@ -62,7 +76,9 @@ class Context:
 
     def for_execution(self) -> Context:
         """The same client, with nothing looked up yet: a socket has one context for all of its life."""
-        return Context(self.backend, request_id=self.request_id, cookie=self.cookie, token=self.token)
+        return Context(
+            self.backend, request_id=self.request_id, address=self.address, cookie=self.cookie, token=self.token
+        )
 
     def forget(self) -> None:
         """Load everything anew from now on: the next result of a stream shows what then is."""
@@ -99,5 +115,8 @@ class Context:
     def loaders(self, caller: Caller) -> Loaders:
         loaders = self._loaders.get(caller)
         if loaders is None:
-            loaders = self._loaders[caller] = Loaders(caller, self.backend.users, self.backend.tenants)
+            backend = self.backend
+            loaders = self._loaders[caller] = Loaders(
+                caller, backend.users, backend.tenants, backend.files, backend.workspaces
+            )
         return loaders

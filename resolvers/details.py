@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from urllib.parse import urljoin
 
 from contracts.calls import Caller
-from contracts.operations import LoggedIn, Operation, OperationKind, TenantSwitched
+from contracts.files import File
+from contracts.operations import (
+    FileProcessed,
+    FileUploaded,
+    LoggedIn,
+    Operation,
+    OperationFailure,
+    OperationKind,
+    TenantSwitched,
+    UserOnboarded,
+)
 from contracts.tenants import Tenant
 from contracts.users import User
+from contracts.workspaces import Workspace
 from resolvers.context import Context
 
 
@@ -15,6 +27,25 @@ class SwitchOutcome(NamedTuple):
     tenant: Tenant
     user: User
     permissions: tuple[str, ...]
+
+
+class FileOutcome(NamedTuple):
+    file: File
+
+
+class OnboardingOutcome(NamedTuple):
+    user: User
+    workspace: Workspace
+    welcome_email_sent: bool
+
+
+def failure(operation: Operation) -> OperationFailure | None:
+    """Why it did not complete, its fields by their paths in the input of the mutation that started it."""
+    failure = operation.state.failure
+    if failure is None or not operation.state.status.is_closed:
+        return None
+    fields = tuple(field.model_copy(update={"path": ("input", *field.path)}) for field in failure.fields)
+    return failure.model_copy(update={"fields": fields})
 
 
 async def started_by(context: Context, operation: Operation) -> User | None:
@@ -51,6 +82,30 @@ async def switch_outcome(context: Context, operation: Operation) -> SwitchOutcom
     loading = loaders.tenant.load(result.tenant_id), loaders.user.load(result.user_id)  # both batches leave at once
     tenant, user = await loading[0], await loading[1]
     return SwitchOutcome(tenant, user, result.permissions) if tenant and user else None
+
+
+async def file_outcome(context: Context, operation: Operation) -> FileOutcome | None:
+    """None before there is one, and where whoever looks may not see it."""
+    result = operation.state.result
+    if not isinstance(result, FileUploaded | FileProcessed):
+        return None
+    file = await context.loaders(await _onlooker(context, operation)).file.load(result.file_id)
+    return FileOutcome(file) if file else None
+
+
+async def onboarding_outcome(context: Context, operation: Operation) -> OnboardingOutcome | None:
+    """None before the newcomer is there, and to whoever may not see them or their workspace (any more)."""
+    result = operation.state.result
+    if not isinstance(result, UserOnboarded):
+        return None
+    loaders = context.loaders(await _onlooker(context, operation))
+    loading = loaders.user.load(result.user_id), loaders.workspace.load(result.workspace_id)
+    user, workspace = await loading[0], await loading[1]
+    return OnboardingOutcome(user, workspace, result.welcome_email_sent) if user and workspace else None
+
+
+def workspace_url(context: Context, workspace: Workspace) -> str:
+    return urljoin(context.address, workspace.url)
 
 
 async def _user(context: Context, operation: Operation, user_id: str) -> User | None:

@@ -8,7 +8,9 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
 
+from contracts.auth import Role
 from contracts.errors import FieldError, InvalidInput
+from contracts.files import AccessLevel
 from contracts.operations import OperationKind, OperationStatus
 from contracts.users import Theme
 
@@ -20,6 +22,7 @@ _MESSAGES = {
     "greater_than_equal": "This must be {ge:g} or more.",
     "less_than_equal": "This must be {le:g} or less.",
     "finite_number": "This must be a number.",
+    "enum": "This must be one of {expected}.",
     "string_unicode": "This is not valid Unicode text.",
 }
 
@@ -37,11 +40,28 @@ def _address(text: str) -> str:
     return text
 
 
+def _six_digits(text: str) -> str:
+    code = "".join(text.split())
+    if len(code) != 6 or not (code.isascii() and code.isdigit()):
+        raise ValueError("A code has six digits.")
+    return code
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("This must not be empty.")
+    return text
+
+
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Id = Text
 Key = Text
 Email = Annotated[str, Field(max_length=254), AfterValidator(_printable), AfterValidator(_address)]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=256)]
+NewPassword = Annotated[SecretStr, Field(min_length=8, max_length=256)]
+"""Length alone counts (NIST SP 800-63B, 3.1.1.2): eight characters or more, of whatever kind."""
+Code = Annotated[str, Field(max_length=20), AfterValidator(_six_digits)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable), AfterValidator(_not_blank)]
 Cursor = Annotated[str, Field(min_length=1, max_length=500)]
 First = Annotated[int, Field(ge=1, le=100)]
 Seconds = Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)]
@@ -75,6 +95,12 @@ class LoginInput(Input):
     wait_seconds: Seconds = 10
 
 
+class SubmitMfaCodeInput(Input):
+    operation_id: Id
+    code: Code
+    wait_seconds: Seconds = 10
+
+
 class SwitchTenantInput(Input):
     tenant_id: Id
     idempotency_key: Key | None = None
@@ -83,6 +109,38 @@ class SwitchTenantInput(Input):
 
 class RevokeSessionInput(Input):
     session_id: Id
+
+
+class OnboardUserInput(Input):
+    email: Email
+    name: Name
+    password: NewPassword
+    role: Role = Role.MEMBER
+    mfa_enabled: bool = False
+    idempotency_key: Key | None = None
+    wait_seconds: Seconds = 0
+
+
+class CreateUploadInput(Input):
+    """What a name, a type and a checksum are, and how many bytes there may be, the files service says."""
+
+    name: Annotated[str, Field(max_length=1000)]
+    content_type: Annotated[str, Field(max_length=1000)]
+    size: int
+    checksum: Annotated[str, Field(max_length=1000)] | None = None
+    access_level: AccessLevel = AccessLevel.PRIVATE
+
+
+class CompleteUploadInput(Input):
+    upload_id: Id
+    idempotency_key: Key | None = None
+    wait_seconds: Seconds = 0
+
+
+class ProcessFileInput(Input):
+    file_id: Id
+    idempotency_key: Key | None = None
+    wait_seconds: Seconds = 0
 
 
 class UpdatePreferencesInput(Input):
@@ -123,6 +181,12 @@ class IdsInput(Input):
 class FollowInput(Input):
     id: Id
     after: Cursor | None = None
+
+
+def in_the_input(error: InvalidInput) -> InvalidInput:
+    """What a service refuses, by the paths in the input of the mutation that it was given in."""
+    fields = tuple(field.model_copy(update={"path": ("input", *field.path)}) for field in error.fields)
+    return InvalidInput(fields[0].message if len(fields) == 1 else error.message, fields=fields)
 
 
 def _path(location: tuple[int | str, ...]) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import NamedTuple
 
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -15,19 +14,11 @@ from contracts.operations import ATTRIBUTE_TENANTS, ATTRIBUTE_USER, Operation, O
 from resolvers.cursors import Cursors
 from resolvers.history import operation_of
 from resolvers.index import MOST, OperationIndex, Row
+from resolvers.paging import Page
 from resolvers.start import RPC_SECONDS
 
 _CLOSED_KEPT = 5_000
 _DESCRIBED_AT_ONCE = 16
-
-
-class OperationPage(NamedTuple):
-    """``cursors`` go with ``operations``; ``total`` counts all that match, on whatever page."""
-
-    operations: tuple[Operation, ...]
-    cursors: tuple[str, ...]
-    has_next: bool
-    total: int
 
 
 class Listing:
@@ -48,7 +39,7 @@ class Listing:
         after: str | None,
         kinds: frozenset[OperationKind] | None,
         statuses: frozenset[OperationStatus] | None,
-    ) -> OperationPage:
+    ) -> Page[Operation]:
         """One page; InvalidCursor where ``after`` is not a cursor of this viewer's list."""
         scope = f"operations\0{viewer.user_id}\0{viewer.tenant_id}"
         rows = [row for row in await self._rows(viewer) if kinds is None or kind_of(row.operation_id) in kinds]
@@ -59,8 +50,8 @@ class Listing:
         begin = 0 if after is None else _behind(rows, self._cursors.open(scope, after))
         shown = rows[begin : begin + first]
         pairs = await self._states(shown) if found is None else found[begin : begin + first]
-        return OperationPage(
-            operations=tuple(operation for _, operation in pairs),
+        return Page(
+            nodes=tuple(operation for _, operation in pairs),
             cursors=tuple(self._cursors.seal(scope, f"{row.started_at!r} {row.operation_id}") for row, _ in pairs),
             has_next=len(rows) > begin + first,
             total=len(rows),

@@ -5,10 +5,14 @@ from __future__ import annotations
 from strawberry.dataloader import DataLoader
 
 from contracts.calls import Caller
+from contracts.files import File
 from contracts.tenants import Tenant
 from contracts.users import User
+from contracts.workspaces import Workspace
+from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
+from resolvers.clients.workspaces import WorkspacesClient
 
 _AT_ONCE = 200
 
@@ -16,12 +20,23 @@ _AT_ONCE = 200
 class Loaders:
     """For one caller and one execution, so that nothing goes stale on a socket. What is absent or hidden is None."""
 
-    def __init__(self, caller: Caller, users: UsersClient, tenants: TenantsClient) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        users: UsersClient,
+        tenants: TenantsClient,
+        files: FilesClient,
+        workspaces: WorkspacesClient,
+    ) -> None:
         self._caller = caller
         self._users = users
         self._tenants = tenants
+        self._files = files
+        self._workspaces = workspaces
         self.user: DataLoader[str, User | None] = DataLoader(self._load_users, max_batch_size=_AT_ONCE)
         self.tenant: DataLoader[str, Tenant | None] = DataLoader(self._load_tenants, max_batch_size=_AT_ONCE)
+        self.file: DataLoader[str, File | None] = DataLoader(self._load_files, max_batch_size=_AT_ONCE)
+        self.workspace: DataLoader[str, Workspace | None] = DataLoader(self._load_workspaces, max_batch_size=_AT_ONCE)
 
     async def _load_users(self, ids: list[str]) -> list[User | None]:
         found = {user.id: user for user in await self._users.users(self._caller, ids)}
@@ -29,4 +44,12 @@ class Loaders:
 
     async def _load_tenants(self, ids: list[str]) -> list[Tenant | None]:
         found = {tenant.id: tenant for tenant in await self._tenants.tenants(self._caller, ids)}
+        return [found.get(id) for id in ids]
+
+    async def _load_files(self, ids: list[str]) -> list[File | None]:
+        found = {file.id: file for file in await self._files.files(self._caller, ids)}
+        return [found.get(id) for id in ids]
+
+    async def _load_workspaces(self, ids: list[str]) -> list[Workspace | None]:
+        found = {workspace.id: workspace for workspace in await self._workspaces.workspaces(self._caller, ids)}
         return [found.get(id) for id in ids]

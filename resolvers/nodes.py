@@ -8,14 +8,16 @@ from typing import TypeAlias
 from contracts.auth import Session
 from contracts.base import is_id
 from contracts.errors import DomainError, NotFound
+from contracts.files import File
 from contracts.operations import Operation, OperationKind, kind_of
 from contracts.tenants import Tenant
 from contracts.users import User
+from contracts.workspaces import Workspace
 from resolvers.context import Context
 from resolvers.failures import domain_error
 from resolvers.viewer import signed_in_viewer
 
-Thing: TypeAlias = User | Tenant | Operation
+Thing: TypeAlias = User | Tenant | Workspace | File | Operation
 
 
 async def operation(context: Context, id: str) -> Operation:
@@ -41,6 +43,10 @@ async def node(context: Context, id: str) -> Thing:
         found = await loaders.user.load(id)
     elif is_id(id, "ten"):
         found = await loaders.tenant.load(id)
+    elif is_id(id, "fil"):
+        found = await loaders.file.load(id)
+    elif is_id(id, "wsp"):
+        found = await loaders.workspace.load(id)
     if found is None:
         raise NotFound()
     return found

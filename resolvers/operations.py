@@ -1,4 +1,4 @@
-"""Operations as clients use them: start, get, follow, list, cancel and start again."""
+"""Operations as clients use them: start, get, follow, list, cancel, and what each was started with."""
 
 from __future__ import annotations
 
@@ -7,47 +7,37 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import NamedTuple
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.auth import LogInCommand, Session, VerifiedCredentials
-from contracts.base import utc_now
-from contracts.errors import OperationNotFound, OperationNotRetryable, PermissionDenied
-from contracts.operations import (
-    Operation,
-    OperationKind,
-    OperationState,
-    OperationStatus,
-    SwitchedTenants,
-    kind_of,
-    operation_id,
-)
-from contracts.tenants import SwitchTenantCommand
+from contracts.auth import Session
+from contracts.errors import Conflict, DeadlineExceeded, OperationNotFound
+from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from contracts.wakeups import Wakeups
 from resolvers.cursors import Cursors
+from resolvers.failures import TEMPORAL, domain_error
 from resolvers.feed import Feeds
 from resolvers.history import operation_of
 from resolvers.index import OperationIndex, Row
-from resolvers.listing import Listing, OperationPage
+from resolvers.listing import Listing
+from resolvers.paging import Page
 from resolvers.progress import ProgressHub
-from resolvers.start import RPC_SECONDS, Starter
-from resolvers.tokens import session_token, token_hash
+from resolvers.start import RPC_SECONDS, Command, Order, Result, Starter, Workflow
 from resolvers.watcher import Delivery
 from workflows.log_in import LogIn
-from workflows.switch_tenant import SwitchTenant
 
 ADMINISTER = "operations:administer"
 
 
 class Started(NamedTuple):
-    """An operation, and the token of the session it makes, where it makes one."""
+    """An operation as the payload of a mutation shows it."""
 
     operation: Operation
-    token: str | None = None
 
 
 class Operations:
-    """One a process. ``secret`` is the edge's key, from which ids, session tokens and cursors are derived."""
+    """One a process. ``secret`` is the edge's key, under which cursors are signed."""
 
     def __init__(
         self, client: Client, hub: ProgressHub, index: OperationIndex, wakeups: Wakeups, secret: bytes
@@ -55,39 +45,45 @@ class Operations:
         self._client = client
         self._hub = hub
         self._index = index
-        self._secret = secret
         self._starter = Starter(client)
         self._cursors = Cursors(secret)
         self._listing = Listing(client, index, self._cursors)
         self._wakeups = wakeups
         self._feeds = Feeds(hub, self._listing, wakeups)
 
-    async def log_in(
-        self, verified: VerifiedCredentials, tenant_id: str | None, *, key: str | None, wait_seconds: float
-    ) -> Started:
-        """Start a login for whoever gave the right password; ``tenant_id`` None is the tenant they work in."""
-        kind = OperationKind.LOGIN
-        login_id = operation_id(self._secret, kind, tenant_id="", user_id=verified.user_id, key=key)
-        token = session_token(self._secret, login_id)
-        operation = await self._starter.start(
-            LogIn.run,
-            LogInCommand(
-                reference=verified.reference,
-                user_id=verified.user_id,
-                tenant_id=tenant_id,
-                token_hash=token_hash(token),
-            ),
-            operation_id=login_id,
-            state=OperationState.first(kind, utc_now()),
-            user_id=verified.user_id,
-            tenant_id=None,
-            asked={"tenant": tenant_id},
-        )
-        return Started(await self._settle(operation, wait_seconds), token)
+    async def start(self, order: Order[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
+        """The operation that was ordered, now or before; IdempotencyKeyReused where it was ordered otherwise before.
 
-    async def switch_tenant(self, viewer: Session, tenant_id: str, *, key: str | None, wait_seconds: float) -> Started:
-        """Start a switch of the viewer's session to another tenant."""
-        return await self._switch(viewer, tenant_id, key=key, asked={"tenant": tenant_id}, wait_seconds=wait_seconds)
+        Once it has closed or waits for its user, or as it stands when the seconds are over.
+        """
+        return await self._settle(await self._starter.start(order), wait_seconds)
+
+    async def submit_mfa_code(self, login_id: str, code: str, *, wait_seconds: float) -> Operation:
+        """The login, once it has gone on with the code.
+
+        InvalidMfaCode with the tries left, Conflict where no code is awaited, OperationNotFound.
+        """
+        if kind_of(login_id) is not OperationKind.LOGIN:
+            raise OperationNotFound()
+        if (await self._describe(login_id)).is_closed:
+            raise _awaits_no_code()
+        try:
+            await self._client.get_workflow_handle(login_id).execute_update(
+                LogIn.submit_mfa_code, code, rpc_timeout=RPC_SECONDS
+            )
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            if isinstance(error.__cause__, asyncio.CancelledError):  # the SDK swallows it
+                raise error.__cause__ from None
+            raise DeadlineExceeded(service=TEMPORAL) from error
+        except WorkflowUpdateFailedError as error:
+            if domain_error(error) is None and isinstance(error.cause, ApplicationError):
+                raise _awaits_no_code() from error  # it closed while the code was looked at
+            raise
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:  # it closed meanwhile
+                raise _awaits_no_code() from error
+            raise
+        return await self._settle(await self._describe(login_id), wait_seconds)
 
     async def get(self, viewer: Session | None, operation_id: str) -> Operation:
         """OperationNotFound unless the viewer started it or administers its tenant; a login is open to any holder."""
@@ -132,7 +128,7 @@ class Operations:
         after: str | None,
         kinds: frozenset[OperationKind] | None = None,
         statuses: frozenset[OperationStatus] | None = None,
-    ) -> OperationPage:
+    ) -> Page[Operation]:
         """The viewer's operations in the current tenant, newest first."""
         return await self._listing.page(viewer, first=first, after=after, kinds=kinds, statuses=statuses)
 
@@ -148,54 +144,20 @@ class Operations:
             operation = await self._describe(operation_id)
         return operation
 
-    async def retry(self, viewer: Session, operation_id: str, *, key: str | None, wait_seconds: float) -> Started:
-        """Start a closed operation that did not complete again, with the same input, as a new one."""
-        failed = await self.get(viewer, operation_id)
-        if failed.user_id != viewer.user_id:
-            raise PermissionDenied("Only who started an operation can start it again.")
-        if not failed.is_closed or failed.state.status is OperationStatus.COMPLETED:
-            raise OperationNotRetryable()
-        if failed.state.switch is None:
-            raise OperationNotRetryable()
-        return await self._switch(
-            viewer,
-            failed.state.switch.to_tenant_id,
-            key=key,
-            asked={"again": operation_id},
-            wait_seconds=wait_seconds,
+    async def command(self, operation_id: str, command: type[Command]) -> Command:
+        """What the operation was started with, as the first event of its history holds it."""
+        history = self._client.get_workflow_handle(operation_id).fetch_history_events(
+            page_size=1, skip_archival=True, rpc_timeout=RPC_SECONDS
         )
+        await history.fetch_next_page()
+        (first, *_) = history.current_page or ()
+        started = first.workflow_execution_started_event_attributes
+        (decoded,) = await self._client.data_converter.decode(started.input.payloads, [command])
+        assert isinstance(decoded, command)
+        return decoded
 
     def cursor(self, operation: Operation) -> str:
         return self._cursors.write(operation.id, operation.position)
-
-    async def _switch(
-        self, viewer: Session, tenant_id: str, *, key: str | None, asked: dict[str, str], wait_seconds: float
-    ) -> Started:
-        kind = OperationKind.TENANT_SWITCH
-        # A switch is the user's, not a tenant's: sent again from the new tenant, its key still names it.
-        switch_id = operation_id(self._secret, kind, tenant_id="", user_id=viewer.user_id, key=key)
-        token = session_token(self._secret, switch_id)
-        operation = await self._starter.start(
-            SwitchTenant.run,
-            SwitchTenantCommand(
-                user_id=viewer.user_id,
-                from_tenant_id=viewer.tenant_id,
-                to_tenant_id=tenant_id,
-                session_id=viewer.id,
-                token_hash=token_hash(token),
-            ),
-            operation_id=switch_id,
-            state=OperationState.first(
-                kind,
-                utc_now(),
-                started_by=viewer.user_id,
-                switch=SwitchedTenants(from_tenant_id=viewer.tenant_id, to_tenant_id=tenant_id),
-            ),
-            user_id=viewer.user_id,
-            tenant_id=viewer.tenant_id,
-            asked=dict(asked),
-        )
-        return Started(await self._settle(operation, wait_seconds), token)
 
     async def _settle(self, operation: Operation, seconds: float) -> Operation:
         """The operation once it has closed or waits for its user, or as it stands when the seconds are over."""
@@ -233,6 +195,10 @@ class Operations:
                 raise OperationNotFound() from error
             raise
         return await operation_of(description, self._client)
+
+
+def _awaits_no_code() -> Conflict:
+    return Conflict("This login does not wait for a code.")
 
 
 def _settled(operation: Operation) -> bool:

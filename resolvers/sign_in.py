@@ -7,8 +7,8 @@ from typing import NamedTuple
 from contracts.auth import Credentials
 from contracts.operations import Operation, OperationStatus
 from resolvers.context import Context
-from resolvers.inputs import LoginInput, RetryOperationInput, SwitchTenantInput
-from resolvers.operations import Started
+from resolvers.inputs import LoginInput, SubmitMfaCodeInput, SwitchTenantInput
+from resolvers.orders import Wish
 from resolvers.viewer import Viewer
 
 
@@ -24,25 +24,24 @@ async def log_in(context: Context, input: LoginInput) -> SignIn:
     """InvalidCredentials before any operation is started."""
     credentials = Credentials(email=input.email, password=input.password)
     verified = await context.backend.auth.verify_credentials(context.caller(), credentials)
-    started = await context.backend.operations.log_in(
-        verified, input.tenant_id, key=input.idempotency_key, wait_seconds=input.wait_seconds
+    order = context.backend.orders.log_in(verified, input.tenant_id, Wish(key=input.idempotency_key))
+    operation = await context.backend.operations.start(order, wait_seconds=input.wait_seconds)
+    return await signed_in(context, operation, order.token)
+
+
+async def submit_mfa_code(context: Context, input: SubmitMfaCodeInput) -> SignIn:
+    """InvalidMfaCode with the tries left, Conflict where the login waits for no code, OperationNotFound."""
+    operation = await context.backend.operations.submit_mfa_code(
+        input.operation_id, input.code, wait_seconds=input.wait_seconds
     )
-    return await _signed_in(context, started)
+    return await signed_in(context, operation, context.backend.orders.session_token(operation.id))
 
 
 async def switch_tenant(context: Context, input: SwitchTenantInput) -> SignIn:
-    started = await context.backend.operations.switch_tenant(
-        await context.signed_in(), input.tenant_id, key=input.idempotency_key, wait_seconds=input.wait_seconds
-    )
-    return await _signed_in(context, started)
-
-
-async def retry(context: Context, input: RetryOperationInput) -> SignIn:
-    """Start a failed operation again; where it makes no session, there is neither token nor viewer."""
-    started = await context.backend.operations.retry(
-        await context.signed_in(), input.id, key=input.idempotency_key, wait_seconds=input.wait_seconds
-    )
-    return await _signed_in(context, started)
+    viewer = await context.signed_in()
+    order = context.backend.orders.switch_tenant(viewer, input.tenant_id, Wish(key=input.idempotency_key))
+    operation = await context.backend.operations.start(order, wait_seconds=input.wait_seconds)
+    return await signed_in(context, operation, order.token)
 
 
 async def log_out(context: Context) -> None:
@@ -52,8 +51,8 @@ async def log_out(context: Context) -> None:
     await context.backend.auth.end_session(context.caller(session), session.id)
 
 
-async def _signed_in(context: Context, started: Started) -> SignIn:
-    operation, token = started
+async def signed_in(context: Context, operation: Operation, token: str | None) -> SignIn:
+    """The operation beside the session that it makes, if it makes one; a browser is given its token once it opens."""
     viewer = None
     if token is not None and operation.state.status is OperationStatus.COMPLETED:
         session = await context.backend.sessions.find(token, request_id=context.request_id)

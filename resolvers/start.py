@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import JsonValue
 from temporalio.client import Client
@@ -34,52 +35,59 @@ Command = TypeVar("Command", bound=Contract)
 Result = TypeVar("Result", bound=Contract)
 
 
+@dataclass(frozen=True)
+class Order(Generic[Workflow, Command, Result]):
+    """What one operation is started with.
+
+    ``asked`` is what the client asked for: the same id with something else is a conflict. ``token`` is that of the
+    session that the operation makes, where it makes one.
+    """
+
+    id: str
+    run: Callable[[Workflow, Command], Awaitable[Result]]
+    command: Command
+    state: OperationState
+    user_id: str
+    tenant_id: str | None
+    asked: JsonValue
+    token: str | None = None
+
+
 class Starter:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def start(
-        self,
-        run: Callable[[Workflow, Command], Awaitable[Result]],
-        command: Command,
-        *,
-        operation_id: str,
-        state: OperationState,
-        user_id: str,
-        tenant_id: str | None,
-        asked: JsonValue,
-    ) -> Operation:
-        """The operation just started, or the one that this id has started before.
-
-        ``asked`` is what the client asked for: the same id with something else raises IdempotencyKeyReused.
+    async def start(self, order: Order[Workflow, Command, Result]) -> Operation:
+        """The operation just started, or the one that this id has started before; IdempotencyKeyReused where that one
+        was asked for otherwise.
         """
-        kind = kind_of(operation_id)
+        kind = kind_of(order.id)
         assert kind is not None
-        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-        tenants = [] if tenant_id is None else [SearchAttributePair(TENANTS, [tenant_id])]
+        digest = hashlib.sha256(json.dumps(order.asked, sort_keys=True).encode()).hexdigest()
+        tenants = [] if order.tenant_id is None else [SearchAttributePair(TENANTS, [order.tenant_id])]
         try:
             await self._client.start_workflow(
-                run,
-                command,
-                id=operation_id,
+                order.run,
+                order.command,
+                id=order.id,
                 task_queue=TaskQueue.OPERATIONS,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo={MEMO_STATE: state.to_memo(), MEMO_INPUT: digest},
+                memo={MEMO_STATE: order.state.to_memo(), MEMO_INPUT: digest},
                 search_attributes=TypedSearchAttributes(
-                    [SearchAttributePair(_KIND, kind.value), SearchAttributePair(USER, user_id), *tenants]
+                    [SearchAttributePair(_KIND, kind.value), SearchAttributePair(USER, order.user_id), *tenants]
                 ),
                 rpc_timeout=RPC_SECONDS,
             )
         except WorkflowAlreadyStartedError:
-            return await self._started_before(operation_id, digest)
+            return await self._started_before(order.id, digest)
         return Operation(
-            id=operation_id,
+            id=order.id,
             kind=kind,
-            user_id=user_id,
-            tenant_ids=() if tenant_id is None else (tenant_id,),
-            state=state,
-            position=Position(revision=state.revision),
+            user_id=order.user_id,
+            tenant_ids=() if order.tenant_id is None else (order.tenant_id,),
+            state=order.state,
+            position=Position(revision=order.state.revision),
         )
 
     async def _started_before(self, operation_id: str, digest: str) -> Operation:

@@ -6,11 +6,14 @@ from typing import NamedTuple
 
 from contracts.auth import Session
 from contracts.errors import InvalidInput, TenantNotFound, UserNotFound
+from contracts.files import File
+from contracts.operations import Operation
 from contracts.tenants import Tenant
 from contracts.users import Preferences, PreferencesPatch, User
+from resolvers import files
 from resolvers.context import Context
-from resolvers.inputs import FilterInput, PageInput, RevokeSessionInput, UpdatePreferencesInput
-from resolvers.listing import OperationPage
+from resolvers.inputs import FilterInput, PageInput, RevokeSessionInput, UpdatePreferencesInput, in_the_input
+from resolvers.paging import Page
 
 
 class ShownSession(NamedTuple):
@@ -77,7 +80,11 @@ class Viewer:
             raise TenantNotFound()
         return TenantOverview(available, current, self._session.permissions)
 
-    async def operations(self, page: PageInput, filter: FilterInput) -> OperationPage:
+    async def files(self, page: PageInput) -> Page[File]:
+        """Those they see in the current tenant, newest first."""
+        return await files.page(self._context, self._session, page)
+
+    async def operations(self, page: PageInput, filter: FilterInput) -> Page[Operation]:
         """Those the viewer started in the current tenant, newest first."""
         return await self._context.backend.operations.page(
             self._session, first=page.first, after=page.after, kinds=filter.kinds, statuses=filter.statuses
@@ -89,9 +96,7 @@ class Viewer:
         try:
             return PreferencesSaved(await self._context.backend.users.update_preferences(self.caller, patch))
         except InvalidInput as error:
-            fields = tuple(field.model_copy(update={"path": ("input", *field.path)}) for field in error.fields)
-            message = fields[0].message if len(fields) == 1 else error.message
-            raise InvalidInput(message, fields=fields) from error
+            raise in_the_input(error) from error
 
     async def revoke_session(self, input: RevokeSessionInput) -> None:
         """End one of the viewer's sessions, this one included; SessionNotFound where they have no such session."""

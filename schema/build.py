@@ -8,7 +8,9 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from schema.extensions import KnownDocuments, OwnContext, ToldDelivery, TranslatedErrors, ValidDocuments
+from schema.files import File, FileProcessing, FileUpload
 from schema.mutation import Mutation
+from schema.onboarding import UserOnboarding, Workspace
 from schema.operations import Login, TenantSwitch
 from schema.query import Query
 from schema.scalars import SCALARS
@@ -25,7 +27,7 @@ def build_schema() -> Schema:
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        types=[Login, TenantSwitch],
+        types=[Login, TenantSwitch, FileUpload, FileProcessing, UserOnboarding, File, Workspace],
         extensions=[TranslatedErrors, OwnContext, ToldDelivery, KnownDocuments, ValidDocuments],
         config=StrawberryConfig(scalar_map=SCALARS),
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Generic, NamedTuple, TypeVar
 
 import strawberry
 
-from contracts import operations
-from resolvers.listing import OperationPage
+from resolvers.paging import Page
+from schema.files import File
 from schema.operations import Operation
+
+Item = TypeVar("Item")
 
 
 @strawberry.type
@@ -33,30 +35,44 @@ class OperationConnection:
     total_count: int
 
 
-class Edge(NamedTuple):
-    node: operations.Operation
+@strawberry.type
+class FileEdge:
+    node: File
     cursor: str
 
 
-class Connection(NamedTuple):
-    """A page as OperationConnection shows it."""
-
-    edges: list[Edge]
-    nodes: tuple[operations.Operation, ...]
+@strawberry.type
+class FileConnection:
+    edges: list[FileEdge]
+    nodes: list[File]
     page_info: PageInfo
     total_count: int
 
-    @classmethod
-    def of(cls, page: OperationPage, *, after: str | None) -> Self:
-        """``after`` is the cursor that the page was asked for with: there is a page before it."""
-        return cls(
-            edges=[Edge(*pair) for pair in zip(page.operations, page.cursors, strict=True)],
-            nodes=page.operations,
-            page_info=PageInfo(
-                has_next_page=page.has_next,
-                has_previous_page=after is not None,
-                start_cursor=page.cursors[0] if page.cursors else None,
-                end_cursor=page.cursors[-1] if page.cursors else None,
-            ),
-            total_count=page.total,
-        )
+
+class Edge(NamedTuple, Generic[Item]):
+    node: Item
+    cursor: str
+
+
+class Connection(NamedTuple, Generic[Item]):
+    """A page as the connection types show it."""
+
+    edges: list[Edge[Item]]
+    nodes: tuple[Item, ...]
+    page_info: PageInfo
+    total_count: int
+
+
+def connection(page: Page[Item], *, after: str | None) -> Connection[Item]:
+    """``after`` is the cursor that the page was asked for with: there is a page before it."""
+    return Connection(
+        edges=[Edge(*pair) for pair in zip(page.nodes, page.cursors, strict=True)],
+        nodes=page.nodes,
+        page_info=PageInfo(
+            has_next_page=page.has_next,
+            has_previous_page=after is not None,
+            start_cursor=page.cursors[0] if page.cursors else None,
+            end_cursor=page.cursors[-1] if page.cursors else None,
+        ),
+        total_count=page.total,
+    )

@@ -9,11 +9,13 @@ from strawberry.types.enum import StrawberryEnumDefinition
 
 from contracts.auth import MfaMethod
 from contracts.errors import OperationErrorCode
+from contracts.files import AccessLevel
 from contracts.operations import OperationKind, OperationStatus, StepStatus
 from contracts.tenants import SubscriptionTier
 from contracts.users import Theme
 
 __all__ = [
+    "AccessLevel",
     "MfaMethod",
     "OperationErrorCode",
     "OperationKind",
@@ -33,6 +35,7 @@ def _serve(words: EnumMeta, **descriptions: str) -> None:
     assert not descriptions, f"{words.__name__} has no {', '.join(descriptions)}"
 
 
+_serve(AccessLevel)
 _serve(MfaMethod)
 _serve(OperationErrorCode)
 _serve(OperationKind)

@@ -8,7 +8,7 @@ import strawberry
 from strawberry import ID, UNSET
 
 from resolvers import inputs
-from schema.enums import OperationKind, OperationStatus, Theme
+from schema.enums import AccessLevel, OperationKind, OperationStatus, Theme
 
 
 @strawberry.input
@@ -27,6 +27,13 @@ class LoginInput:
 
 
 @strawberry.input
+class SubmitMfaCodeInput:
+    operation_id: ID
+    code: str
+    wait_seconds: float | None = 10
+
+
+@strawberry.input
 class RevokeSessionInput:
     session_id: ID
 
@@ -36,6 +43,40 @@ class SwitchTenantInput:
     tenant_id: ID
     idempotency_key: str | None = UNSET
     wait_seconds: float | None = 10
+
+
+@strawberry.input
+class OnboardUserInput:
+    email: str
+    name: str
+    password: str
+    role: str = "member"
+    mfa_enabled: bool = False
+    idempotency_key: str | None = UNSET
+    wait_seconds: float | None = 0
+
+
+@strawberry.input
+class CreateUploadInput:
+    name: str
+    content_type: str
+    size: int
+    checksum: str | None = UNSET
+    access_level: AccessLevel = AccessLevel.PRIVATE
+
+
+@strawberry.input
+class CompleteUploadInput:
+    upload_id: ID
+    idempotency_key: str | None = UNSET
+    wait_seconds: float | None = 0
+
+
+@strawberry.input
+class ProcessFileInput:
+    file_id: ID
+    idempotency_key: str | None = UNSET
+    wait_seconds: float | None = 0
 
 
 @strawberry.input

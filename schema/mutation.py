@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import strawberry
 
-from resolvers import inputs, sign_in
+from resolvers import files, inputs, onboarding, retry, sign_in
 from resolvers.operations import Started
 from resolvers.viewer import PreferencesSaved, signed_in_viewer
 from schema.fields import Info, field
+from schema.files import FileProcessing, FileUpload, UploadTarget
 from schema.inputs import (
     CancelOperationInput,
+    CompleteUploadInput,
+    CreateUploadInput,
     LoginInput,
+    OnboardUserInput,
+    ProcessFileInput,
     RetryOperationInput,
     RevokeSessionInput,
+    SubmitMfaCodeInput,
     SwitchTenantInput,
     UpdatePreferencesInput,
     checked,
 )
+from schema.onboarding import UserOnboarding
 from schema.operations import Login, Operation, TenantSwitch
 from schema.users import UserPreferences
 from schema.viewer import Viewer
@@ -54,6 +61,30 @@ class SwitchTenantPayload:
     viewer: Viewer | None
 
 
+@strawberry.type(
+    description="totpUri is the otpauth:// address to enrol with where mfaEnabled was asked for; "
+    "the same again for the same idempotencyKey only."
+)
+class OnboardUserPayload:
+    operation: UserOnboarding
+    totp_uri: str | None
+
+
+@strawberry.type
+class CreateUploadPayload:
+    upload: UploadTarget
+
+
+@strawberry.type
+class CompleteUploadPayload:
+    operation: FileUpload
+
+
+@strawberry.type
+class ProcessFilePayload:
+    operation: FileProcessing
+
+
 @strawberry.type
 class UpdatePreferencesPayload:
     preferences: UserPreferences
@@ -84,6 +115,15 @@ class Mutation:
     async def login(info: Info, input: LoginInput) -> sign_in.SignIn:
         return await sign_in.log_in(info.context, checked(inputs.LoginInput, input))
 
+    @field(
+        LoginPayload,
+        "A wrong code is the top-level error INVALID_CREDENTIALS with extensions.attemptsLeft; "
+        "the last wrong one fails the operation.",
+    )
+    @staticmethod
+    async def submit_mfa_code(info: Info, input: SubmitMfaCodeInput) -> sign_in.SignIn:
+        return await sign_in.submit_mfa_code(info.context, checked(inputs.SubmitMfaCodeInput, input))
+
     @field(LogoutPayload)
     @staticmethod
     async def logout(info: Info) -> LogoutPayload:
@@ -106,6 +146,26 @@ class Mutation:
     async def switch_tenant(info: Info, input: SwitchTenantInput) -> sign_in.SignIn:
         return await sign_in.switch_tenant(info.context, checked(inputs.SwitchTenantInput, input))
 
+    @field(OnboardUserPayload)
+    @staticmethod
+    async def onboard_user(info: Info, input: OnboardUserInput) -> onboarding.Onboarding:
+        return await onboarding.onboard_user(info.context, checked(inputs.OnboardUserInput, input))
+
+    @field(CreateUploadPayload)
+    @staticmethod
+    async def create_upload(info: Info, input: CreateUploadInput) -> files.UploadCreated:
+        return await files.create_upload(info.context, checked(inputs.CreateUploadInput, input))
+
+    @field(CompleteUploadPayload)
+    @staticmethod
+    async def complete_upload(info: Info, input: CompleteUploadInput) -> Started:
+        return await files.complete_upload(info.context, checked(inputs.CompleteUploadInput, input))
+
+    @field(ProcessFilePayload)
+    @staticmethod
+    async def process_file(info: Info, input: ProcessFileInput) -> Started:
+        return await files.process_file(info.context, checked(inputs.ProcessFileInput, input))
+
     @field(UpdatePreferencesPayload)
     @staticmethod
     async def update_preferences(info: Info, input: UpdatePreferencesInput) -> PreferencesSaved:
@@ -121,4 +181,4 @@ class Mutation:
     @field(RetryOperationPayload, "Starts a closed, failed operation again with the same input, as a new operation.")
     @staticmethod
     async def retry_operation(info: Info, input: RetryOperationInput) -> sign_in.SignIn:
-        return await sign_in.retry(info.context, checked(inputs.RetryOperationInput, input))
+        return await retry.retry(info.context, checked(inputs.RetryOperationInput, input))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import strawberry
 
+from contracts.files import File
 from contracts.operations import Operation, OperationKind
 from contracts.tenants import Tenant
 from contracts.users import User
+from contracts.workspaces import Workspace
 
 OPERATION_TYPES = {
     OperationKind.LOGIN: "Login",
     OperationKind.TENANT_SWITCH: "TenantSwitch",
+    OperationKind.FILE_UPLOAD: "FileUpload",
+    OperationKind.FILE_PROCESSING: "FileProcessing",
+    OperationKind.USER_ONBOARDING: "UserOnboarding",
 }
 """The GraphQL type of each kind of operation."""
 
@@ -25,6 +30,6 @@ class Node:
         match thing:
             case Operation():
                 return OPERATION_TYPES[thing.kind]
-            case User() | Tenant():
+            case User() | Tenant() | Workspace() | File():
                 return type(thing).__name__
         raise TypeError(f"A {type(thing).__name__} is no node.")

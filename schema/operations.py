@@ -53,7 +53,7 @@ class Operation(Node):
     @field(OperationError | None, "Set once status is FAILED, CANCELLED or TIMED_OUT.")
     @staticmethod
     def error(operation: Shown) -> operations.OperationFailure | None:
-        return operation.state.failure if operation.state.status.is_closed else None
+        return details.failure(operation)
 
     @field(str, "Where this state stands in the operation's life. Pass it as `after` to hear only of newer states.")
     @staticmethod

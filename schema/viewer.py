@@ -8,10 +8,12 @@ from typing import TypeAlias
 import strawberry
 from strawberry import ID, UNSET, Parent
 
+from contracts import operations as contract
 from contracts import tenants, users
+from contracts.files import File
 from resolvers import inputs
 from resolvers import viewer as seen
-from schema.connections import Connection, OperationConnection
+from schema.connections import Connection, FileConnection, OperationConnection, connection
 from schema.fields import field
 from schema.inputs import OperationFilter, given
 from schema.tenants import Tenant, TenantOverview
@@ -73,6 +75,12 @@ class Viewer:
     async def tenant_overview(viewer: Asking) -> seen.TenantOverview:
         return await viewer.tenant_overview()
 
+    @field(FileConnection, "In the current tenant, newest first.")
+    @staticmethod
+    async def files(viewer: Asking, first: int | None = 20, after: str | None = UNSET) -> Connection[File]:
+        page = inputs.PageInput.check(given(first=first, after=after))
+        return connection(await viewer.files(page), after=page.after)
+
     @field(OperationConnection, "In the current tenant, newest first; one that was just started is already in it.")
     @staticmethod
     async def operations(
@@ -80,7 +88,7 @@ class Viewer:
         first: int | None = 20,
         after: str | None = UNSET,
         filter: OperationFilter | None = UNSET,
-    ) -> Connection:
+    ) -> Connection[contract.Operation]:
         page = inputs.PageInput.check(given(first=first, after=after))
         wanted = inputs.FilterInput.check(given(**vars(filter)) if filter else {}, at=("filter",))
-        return Connection.of(await viewer.operations(page, wanted), after=page.after)
+        return connection(await viewer.operations(page, wanted), after=page.after)

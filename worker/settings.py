@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from activities.notifications.mail import DEFAULT_SENDER, SmtpServer
-from contracts.storage import folder_in
+from contracts.storage import folder_in, known_storage
 
 
 def _names_a_mail_server(url: SecretStr) -> SecretStr:
@@ -34,7 +34,7 @@ class WorkerSettings(BaseSettings):
     mail_from: str = DEFAULT_SENDER
     app_url: str = ""
     data_dir: Path = Path(".data")
-    storage_url: str | None = None
+    storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
     temporal_address: str | None = None
     temporal_namespace: str | None = None
     host: str = "127.0.0.1"

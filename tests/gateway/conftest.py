@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,8 +29,10 @@ def cache() -> BaseCache:
 
 
 @pytest.fixture
-async def client(temporal_address: str, services: Services, cache: BaseCache) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings(temporal_address), services=services.transport, cache=cache)
+async def client(
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings(temporal_address, data_dir=tmp_path), services=services.transport, cache=cache)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

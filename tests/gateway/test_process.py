@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -33,7 +34,13 @@ def test_missing_settings_end_it_with_one_sentence() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"secret_key": "short"}, {"codec_keys": "nonsense"}, {"environment": "production"}, {"gateway_port": 70_000}],
+    [
+        {"secret_key": "short"},
+        {"codec_keys": "nonsense"},
+        {"storage_url": "ftp://x"},
+        {"environment": "production"},
+        {"gateway_port": 70_000},
+    ],
 )
 def test_settings_that_are_wrong_are_told_without_their_values(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError) as caught:
@@ -43,18 +50,25 @@ def test_settings_that_are_wrong_are_told_without_their_values(wrong: dict[str, 
     assert "nonsense" not in sentence
 
 
-def test_a_temporal_that_does_not_answer_ends_it_with_one_sentence() -> None:
-    told = {"SECRET_KEY": KEY, "SERVICE_KEY": KEY, "TEMPORAL_ADDRESS": "127.0.0.1:1", "GATEWAY_PORT": "0"}
+def test_a_temporal_that_does_not_answer_ends_it_with_one_sentence(tmp_path: Path) -> None:
+    told = {
+        "DATA_DIR": str(tmp_path),
+        "SECRET_KEY": KEY,
+        "SERVICE_KEY": KEY,
+        "TEMPORAL_ADDRESS": "127.0.0.1:1",
+        "GATEWAY_PORT": "0",
+    }
     done = subprocess.run([sys.executable, "-m", "gateway"], capture_output=True, text=True, env=os.environ | told)
     assert done.returncode == 1
     assert done.stderr.startswith("The gateway could not start: RuntimeError: Failed client connect")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_taken_port_ends_it_with_one_sentence(temporal_address: str) -> None:
+def test_a_taken_port_ends_it_with_one_sentence(temporal_address: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         told = {"SECRET_KEY": KEY, "SERVICE_KEY": KEY, "TEMPORAL_ADDRESS": temporal_address, "GATEWAY_PORT": port}
+        told |= {"DATA_DIR": str(tmp_path)}
         done = subprocess.run([sys.executable, "-m", "gateway"], capture_output=True, text=True, env=os.environ | told)
     assert done.returncode == 1
     assert done.stderr.startswith(f"The gateway cannot listen on 127.0.0.1:{port}: Address already in use")

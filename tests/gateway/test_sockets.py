@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -80,11 +81,13 @@ class Socket:
 
 
 @pytest.fixture
-async def gateway(temporal_address: str, services: Services, cache: BaseCache) -> AsyncIterator[Gateway]:
+async def gateway(
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+) -> AsyncIterator[Gateway]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    app = create_app(settings(temporal_address), services=services.transport, cache=cache)
+    app = create_app(settings(temporal_address, data_dir=tmp_path), services=services.transport, cache=cache)
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(app, host="127.0.0.1", port=port, stop=stop))
     for _ in range(200):

@@ -1,0 +1,38 @@
+"""The files service as the edge calls it: uploads to come, files that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import TypeAdapter
+
+from contracts.base import Ids
+from contracts.calls import Caller
+from contracts.files import File, FilePage, FilePageRequest, NewUpload, Upload, UploadRef, UploadTarget
+from resolvers.clients.calls import ServiceCalls
+
+_TARGET = TypeAdapter(UploadTarget)
+_UPLOAD = TypeAdapter(Upload)
+_FILES = TypeAdapter(tuple[File, ...])
+_PAGE = TypeAdapter(FilePage)
+
+
+class FilesClient:
+    def __init__(self, calls: ServiceCalls) -> None:
+        self._calls = calls
+
+    async def create_upload(self, caller: Caller, new: NewUpload) -> UploadTarget:
+        """Where to send the bytes; InvalidInput naming what is wrong, PermissionDenied."""
+        return await self._calls.call("create_upload", caller, new.model_dump_json(), _TARGET)
+
+    async def upload(self, caller: Caller, upload_id: str) -> Upload:
+        """One of the caller's own; UploadNotFound, PermissionDenied."""
+        return await self._calls.call("get_upload", caller, UploadRef(upload_id=upload_id).model_dump_json(), _UPLOAD)
+
+    async def files(self, caller: Caller, ids: Sequence[str]) -> tuple[File, ...]:
+        """Those of them that the caller may see; at most 500 ids."""
+        return await self._calls.call("get_files", caller, Ids(ids=tuple(ids)).model_dump_json(), _FILES)
+
+    async def page(self, caller: Caller, wanted: FilePageRequest) -> FilePage:
+        """Those that the caller may see, newest first."""
+        return await self._calls.call("list_files", caller, wanted.model_dump_json(), _PAGE)

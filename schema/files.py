@@ -1,0 +1,103 @@
+"""Files, where to send one, and the operations that make and read one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypeAlias
+
+import strawberry
+from pydantic import JsonValue
+from strawberry import Parent
+from strawberry.scalars import JSON
+
+from contracts import files, operations, users
+from resolvers import details
+from resolvers import files as seen
+from schema.enums import AccessLevel, OperationKind
+from schema.fields import Info, field
+from schema.node import Node
+from schema.operations import Operation, Shown
+from schema.users import User
+
+Seen: TypeAlias = Parent[files.File]
+
+
+@strawberry.type
+class File(Node):
+    name: str
+    content_type: str
+    size: int
+    checksum: str = strawberry.field(description="Lower-case hex SHA-256 of the stored bytes.")
+    access_level: AccessLevel
+
+    @field(User)
+    @staticmethod
+    async def owner(file: Seen, info: Info) -> users.User:
+        return await seen.owner(info.context, file)
+
+    uploaded_at: datetime
+
+    @field(str, "A link that works without further authentication for a few minutes.")
+    @staticmethod
+    def download_url(file: Seen, info: Info) -> str:
+        return seen.download_url(info.context, file)
+
+    @field(JSON | None, "What processing found out: lines and words of a text, width and height of an image.")
+    @staticmethod
+    def metadata(file: Seen) -> JsonValue:
+        return seen.metadata(file)
+
+    @classmethod
+    def is_type_of(cls, thing: object, _info: object) -> bool:
+        return isinstance(thing, files.File)
+
+
+@strawberry.type
+class HttpHeader:
+    name: str
+    value: str
+
+
+@strawberry.type(
+    description="Where to send the bytes: one HTTP request with this method, these headers and the bytes as its body."
+)
+class UploadTarget:
+    id: strawberry.ID
+    url: str
+    method: str
+    headers: list[HttpHeader]
+    expires_at: datetime
+
+
+@strawberry.type
+class FileUploadResult:
+    file: File
+
+
+@strawberry.type
+class FileUpload(Operation):
+    @classmethod
+    def is_type_of(cls, thing: object, _info: object) -> bool:
+        return isinstance(thing, operations.Operation) and thing.kind is OperationKind.FILE_UPLOAD
+
+    @field(FileUploadResult | None)
+    @staticmethod
+    async def result(operation: Shown, info: Info) -> details.FileOutcome | None:
+        return await details.file_outcome(info.context, operation)
+
+
+@strawberry.type
+class FileProcessingResult:
+    file: File
+
+
+@strawberry.type
+class FileProcessing(Operation):
+    @classmethod
+    def is_type_of(cls, thing: object, _info: object) -> bool:
+        return isinstance(thing, operations.Operation) and thing.kind is OperationKind.FILE_PROCESSING
+
+    @field(FileProcessingResult | None)
+    @staticmethod
+    async def result(operation: Shown, info: Info) -> details.FileOutcome | None:
+        return await details.file_outcome(info.context, operation)
