@@ -316,7 +316,7 @@ def test_a_mail_server_is_named_by_a_url() -> None:
 )
 def test_what_names_no_mail_server_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        WorkerSettings(database_url="sqlite://x", service_key="k" * 32, smtp_url=url)  # type: ignore[arg-type]
+        WorkerSettings(database_url="sqlite://x", service_key="k" * 32, smtp_url=url)
 
     (error,) = refused.value.errors(include_url=False)
     assert error["loc"] == ("smtp_url",)
