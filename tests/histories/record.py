@@ -1,22 +1,31 @@
-"""Records the histories that every later release must still be able to replay: ``python -m tests.histories.record``."""
+"""Records the histories that every later release must still be able to replay.
+
+``python -m tests.histories.record [WORKFLOW...]``: those of these workflows (``switch_tenant``), or of all. What is
+recorded stays: record a workflow anew only under other names, for its old histories are the ones that matter.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from aiosmtplib import SMTPServerDisconnected
 from temporalio.client import WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from tests.workflows import test_log_in, test_switch_tenant
+from tests.workflows import test_log_in, test_onboard_user, test_process_file, test_switch_tenant, test_upload_file
+from tests.workflows.files_stage import end_of
 from tests.workflows.staging import ANSWER, Script
 from worker.dev.binaries import temporal_test_server
+from workflows.process_file import ProcessFile
+from workflows.upload_file import UploadFile
 
 FOLDER = Path(__file__).parent
 
@@ -75,10 +84,66 @@ async def record_logins() -> None:
         await save("log_in.with_mfa", handle)
 
 
-async def main() -> None:
-    await record_switches()
-    await record_logins()
+async def record_onboardings() -> None:
+    steps = test_onboard_user.ACTIVITY_OF
+    scripts = {"completed": Script(), "cancelled": Script(cancel_after="create_user_workspace")}
+    scripts |= {f"failed_at_{step}": Script(after={name: ANSWER}) for step, name in steps.items()}
+    scripts["without_letter"] = Script(before={"send_welcome_email": SMTPServerDisconnected("")})
+    scripts["cancelled_at_letter"] = Script(cancel_after="send_welcome_email")
+    for name, script in scripts.items():
+        async with (
+            environment() as started,
+            test_onboard_user.scene(started, Path(tempfile.mkdtemp()), script) as playing,
+        ):
+            handle = await playing.start()
+            await playing.stage.end_of(handle)
+            await save(f"onboard_user.{name}", handle)
+
+
+async def record_uploads() -> None:
+    steps = test_upload_file.ACTIVITY_OF
+    scripts = {"completed": Script(), "cancelled": Script(cancel_after="create_file_record")}
+    scripts |= {f"failed_at_{step}": Script(after={name: ANSWER}) for step, name in steps.items()}
+    scripts["tried_again"] = Script(
+        before={"update_file_metadata": ConnectionError()}, times={"update_file_metadata": 1}
+    )
+    for name, script in scripts.items():
+        async with (
+            environment() as started,
+            test_upload_file.scene(started, Path(tempfile.mkdtemp()), script) as playing,
+        ):
+            handle = await playing.stage.start(UploadFile.run, playing.command, test_upload_file.KIND)
+            await end_of(handle)
+            await save(f"upload_file.{name}", handle)
+
+
+async def record_processings() -> None:
+    steps = test_process_file.ACTIVITY_OF
+    scripts = {"completed": Script(), "cancelled": Script(cancel_after="extract_metadata")}
+    scripts |= {f"failed_at_{step}": Script(after={name: ANSWER}) for step, name in steps.items()}
+    for name, script in scripts.items():
+        async with (
+            environment() as started,
+            test_process_file.scene(started, Path(tempfile.mkdtemp()), script) as playing,
+        ):
+            handle = await playing.stage.start(ProcessFile.run, playing.command, test_process_file.KIND)
+            await end_of(handle)
+            await save(f"process_file.{name}", handle)
+
+
+RECORDINGS: Mapping[str, Callable[[], Awaitable[None]]] = {
+    "switch_tenant": record_switches,
+    "log_in": record_logins,
+    "onboard_user": record_onboardings,
+    "upload_file": record_uploads,
+    "process_file": record_processings,
+}
+
+
+async def main(workflows: Sequence[str]) -> None:
+    for name in workflows or RECORDINGS:
+        await RECORDINGS[name]()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1:]))
