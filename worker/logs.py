@@ -6,17 +6,26 @@ import logging
 import sys
 
 import structlog
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
+
+_traceback = ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+"""Without variables: they are passwords, tokens and people."""
 
 
 def configure_logs(level: int = logging.INFO) -> None:
     """Lines for people at a terminal, JSON elsewhere."""
-    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    renderer = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer()
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if sys.stderr.isatty() else [structlog.processors.dict_tracebacks]),
+            *([] if sys.stderr.isatty() else [_traceback]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
