@@ -38,6 +38,7 @@ from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
 from resolvers.clients.workspaces import WorkspacesClient
 from resolvers.context import Backend
+from resolvers.credentials import CredentialChecks
 from resolvers.cursors import Cursors
 from resolvers.durations import Durations
 from resolvers.index import MemoryIndex, OperationIndex, RedisIndex
@@ -141,6 +142,7 @@ def _backend(
         orders=orders,
         newcomers=Newcomers(orders, passwords, secret),
         cursors=Cursors(secret),
+        credentials=CredentialChecks(auth, secret),
         auth=auth,
         users=UsersClient(calls("users")),
         tenants=TenantsClient(calls("tenants")),

@@ -14,6 +14,7 @@ from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
 from resolvers.clients.workspaces import WorkspacesClient
+from resolvers.credentials import CredentialChecks
 from resolvers.cursors import Cursors
 from resolvers.durations import Durations
 from resolvers.loaders import Loaders
@@ -44,6 +45,7 @@ class Backend:
     orders: Orders
     newcomers: Newcomers
     cursors: Cursors
+    credentials: CredentialChecks
     auth: AuthClient
     users: UsersClient
     tenants: TenantsClient

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from contracts.auth import Session
 from contracts.operations import OperationKind, UserOnboarded
 from contracts.passwords import Passwords
@@ -11,6 +9,7 @@ from contracts.users import OnboardUserCommand
 from resolvers.inputs import OnboardUserInput
 from resolvers.orders import Newcomer, Orders, Wish
 from resolvers.start import Order
+from resolvers.together import Together
 from resolvers.tokens import password_digest, totp_secret
 from workflows.onboard_user import OnboardUser
 
@@ -22,7 +21,7 @@ class Newcomers:
         self._orders = orders
         self._passwords = passwords
         self._secret = secret
-        self._hashing: dict[str, asyncio.Task[str]] = {}
+        self._hashing: Together[str] = Together()
 
     async def order(
         self, viewer: Session, input: OnboardUserInput
@@ -36,16 +35,8 @@ class Newcomers:
             email=input.email,
             name=input.name,
             role=input.role,
-            password_hash=await self._hash(digest, password),
+            password_hash=await self._hashing.do(digest, lambda: self._passwords.hash(password)),
             totp_secret=totp_secret(self._secret, id) if input.mfa_enabled else None,
         )
         asked = wish.asked(email=input.email, name=input.name, role=input.role, mfa=input.mfa_enabled, password=digest)
         return self._orders.onboard_user(id, viewer, newcomer, asked)
-
-    async def _hash(self, digest: str, password: str) -> str:
-        """Once for however many ask at the same time: a key that is sent a hundred times is one password."""
-        task = self._hashing.get(digest)
-        if task is None:
-            task = self._hashing[digest] = asyncio.create_task(self._passwords.hash(password))
-            task.add_done_callback(lambda _: self._hashing.pop(digest, None))
-        return await asyncio.shield(task)

@@ -15,6 +15,8 @@ from contracts.users import User
 from contracts.workspaces import Workspace
 from resolvers.context import Context
 from resolvers.failures import domain_error
+from resolvers.inputs import CancelOperationInput
+from resolvers.operations import Started
 from resolvers.viewer import signed_in_viewer
 
 Thing: TypeAlias = User | Tenant | Workspace | File | Operation
@@ -23,6 +25,12 @@ Thing: TypeAlias = User | Tenant | Workspace | File | Operation
 async def operation(context: Context, id: str) -> Operation:
     """Without a session only logins are open; OperationNotFound where the viewer may not see it."""
     return await context.backend.operations.get(await onlooker(context, id), id)
+
+
+async def cancel(context: Context, input: CancelOperationInput) -> Started:
+    """Ask an operation to stop and undo what it did; a login by whoever holds its id. OperationNotFound as above."""
+    viewer = await onlooker(context, input.id)
+    return Started(await context.backend.operations.cancel(viewer, input.id))
 
 
 async def onlooker(context: Context, operation_id: str) -> Session | None:

@@ -132,7 +132,7 @@ class Operations:
         """The viewer's operations in the current tenant, newest first."""
         return await self._listing.page(viewer, first=first, after=after, kinds=kinds, statuses=statuses)
 
-    async def cancel(self, viewer: Session, operation_id: str) -> Operation:
+    async def cancel(self, viewer: Session | None, operation_id: str) -> Operation:
         """Ask it to stop and undo what it did; harmless where it has closed."""
         operation = await self.get(viewer, operation_id)
         if not operation.is_closed:

@@ -23,7 +23,7 @@ class SignIn(NamedTuple):
 async def log_in(context: Context, input: LoginInput) -> SignIn:
     """InvalidCredentials before any operation is started."""
     credentials = Credentials(email=input.email, password=input.password)
-    verified = await context.backend.auth.verify_credentials(context.caller(), credentials)
+    verified = await context.backend.credentials.verify(context.caller(), credentials, key=input.idempotency_key)
     order = context.backend.orders.log_in(verified, input.tenant_id, Wish(key=input.idempotency_key))
     operation = await context.backend.operations.start(order, wait_seconds=input.wait_seconds)
     return await signed_in(context, operation, order.token)

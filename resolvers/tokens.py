@@ -27,6 +27,11 @@ def password_digest(secret: bytes, operation_id: str, password: str) -> str:
     return _derived(secret, "password", f"{operation_id}\0{password}").hex()
 
 
+def credentials_digest(secret: bytes, key: str, email: str, password: str) -> str:
+    """To tell one login from another while it is looked at."""
+    return _derived(secret, "credentials", "\0".join((key, email, password))).hex()
+
+
 def token_hash(token: str) -> str:
     """Lower-case hex SHA-256: the only form in which a token is stored or sent on."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import strawberry
 
-from resolvers import files, inputs, onboarding, retry, sign_in
+from resolvers import files, inputs, nodes, onboarding, retry, sign_in
 from resolvers.operations import Started
 from resolvers.viewer import PreferencesSaved, signed_in_viewer
 from schema.fields import Info, field
@@ -175,8 +175,7 @@ class Mutation:
     @field(CancelOperationPayload, "Asks it to stop and undo what it did; harmless where it has closed.")
     @staticmethod
     async def cancel_operation(info: Info, input: CancelOperationInput) -> Started:
-        wanted = checked(inputs.CancelOperationInput, input)
-        return Started(await info.context.backend.operations.cancel(await info.context.signed_in(), wanted.id))
+        return await nodes.cancel(info.context, checked(inputs.CancelOperationInput, input))
 
     @field(RetryOperationPayload, "Starts a closed, failed operation again with the same input, as a new operation.")
     @staticmethod

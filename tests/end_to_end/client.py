@@ -21,7 +21,7 @@ PASSWORD = "adx-demo-password"
 
 OPERATION = """
 fragment State on Operation {
-  id status cursor progress { currentStep steps { name status attempt lastError } }
+  id status cursor progress { currentStep fraction steps { name status attempt fraction lastError } }
   error { code message compensated }
 }
 """
@@ -36,14 +36,23 @@ class Client:
 
     async def ask(self, document: str, **variables: object) -> Json:
         """The answer's data; AssertionError with its errors where there are any."""
+        body = await self.hear(document, **variables)
+        assert "errors" not in body, body
+        return cast("Json", body["data"])
+
+    async def refused(self, document: str, **variables: object) -> Json:
+        """The one error's extensions; AssertionError where there is none or another one."""
+        (error,) = (await self.hear(document, **variables)).get("errors", ())
+        return cast("Json", error["extensions"])
+
+    async def hear(self, document: str, **variables: object) -> Json:
+        """The whole answer."""
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
         async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
             answer = await http.post(
                 self._stack.graphql, json={"query": document, "variables": variables}, headers=headers
             )
-        body = answer.json()
-        assert "errors" not in body, body
-        return cast("Json", body["data"])
+        return cast("Json", answer.json())
 
     async def log_in(self, email: str) -> None:
         answer = await self.ask(
@@ -78,6 +87,12 @@ class Client:
             id=tenant_id,
         )
         return answer["switchTenant"]["operation"]["id"], answer["switchTenant"]["sessionToken"]
+
+    async def switched(self, tenant_id: str) -> tuple[str, str]:
+        """As ``start_switch``, once it has completed."""
+        operation_id, token = await self.start_switch(tenant_id)
+        assert (await self.to_its_end(operation_id))["status"] == "COMPLETED"
+        return operation_id, token
 
     @asynccontextmanager
     async def follow(self, operation_id: str) -> AsyncIterator[AsyncIterator[Json]]:

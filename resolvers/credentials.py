@@ -1,0 +1,26 @@
+"""What a user types to sign in: looked at by the auth service, once for a login that is sent many times at once."""
+
+from __future__ import annotations
+
+from contracts.auth import Credentials, VerifiedCredentials
+from contracts.calls import Caller
+from resolvers.clients.auth import AuthClient
+from resolvers.together import Together
+from resolvers.tokens import credentials_digest
+
+
+class CredentialChecks:
+    """One a process. ``secret`` is the edge's key."""
+
+    def __init__(self, auth: AuthClient, secret: bytes) -> None:
+        self._auth = auth
+        self._secret = secret
+        self._under_way: Together[VerifiedCredentials] = Together()
+
+    async def verify(self, caller: Caller, credentials: Credentials, *, key: str | None) -> VerifiedCredentials:
+        """The auth service's word; ``key`` is the login's idempotency key. InvalidCredentials, RateLimited."""
+        if key is None:
+            return await self._auth.verify_credentials(caller, credentials)
+        password = credentials.password.get_secret_value()
+        digest = credentials_digest(self._secret, key, credentials.email, password)
+        return await self._under_way.do(digest, lambda: self._auth.verify_credentials(caller, credentials))
