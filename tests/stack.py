@@ -94,7 +94,9 @@ def start_separate_stack(folder: Path) -> Iterator[Stack]:
 
 def plain_environment() -> dict[str, str]:
     """This process's environment without what would steer the product."""
-    steering = re.compile(r"(DATABASE_URL|REDIS_URL|SERVICES_URL|\w+_KEYS?|\w+_PORT|PORT|HOST|DATA_DIR|ENVIRONMENT)$")
+    steering = re.compile(
+        r"((DATABASE|REDIS|SERVICES|STORAGE|SMTP|APP|PUBLIC)_URL|\w+_KEYS?|\w+_PORT|PORT|HOST|DATA_DIR|ENVIRONMENT)$"
+    )
     return {
         name: value
         for name, value in os.environ.items()
