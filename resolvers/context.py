@@ -9,6 +9,7 @@ from typing import Protocol
 from contracts.auth import Session
 from contracts.calls import Caller
 from contracts.errors import NotSignedIn
+from contracts.operations import Operation
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
@@ -21,6 +22,7 @@ from resolvers.loaders import Loaders
 from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
 from resolvers.orders import Orders
+from resolvers.start import Command, Order, Result, Workflow
 from resolvers.watcher import Delivery
 
 
@@ -85,6 +87,12 @@ class Context:
     def forget(self) -> None:
         """Load everything anew from now on: the next result of a stream shows what then is."""
         self._loaders = {}
+
+    async def start(self, order: Order[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
+        """Start the operation, as ``Operations.start``. What was loaded before may be other than it left it."""
+        operation = await self.backend.operations.start(order, wait_seconds=wait_seconds)
+        self.forget()
+        return operation
 
     async def viewer(self) -> Session | None:
         """Who asks; None without a session that is open. Looked up once, however many fields ask."""

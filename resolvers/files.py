@@ -63,14 +63,14 @@ async def complete_upload(context: Context, input: CompleteUploadInput) -> Start
     """UploadNotFound where the viewer has no such upload here: then nothing is started."""
     viewer = await context.signed_in()
     order = await upload_order(context, viewer, input.upload_id, Wish(key=input.idempotency_key))
-    return Started(await context.backend.operations.start(order, wait_seconds=input.wait_seconds))
+    return Started(await context.start(order, wait_seconds=input.wait_seconds))
 
 
 async def process_file(context: Context, input: ProcessFileInput) -> Started:
     """FileNotFound where the viewer sees no such file here: then nothing is started. PermissionDenied."""
     viewer = await context.signed_in()
     order = await process_order(context, viewer, input.file_id, Wish(key=input.idempotency_key))
-    return Started(await context.backend.operations.start(order, wait_seconds=input.wait_seconds))
+    return Started(await context.start(order, wait_seconds=input.wait_seconds))
 
 
 async def upload_order(

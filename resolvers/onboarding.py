@@ -25,7 +25,7 @@ class Onboarding(NamedTuple):
 async def onboard_user(context: Context, input: OnboardUserInput) -> Onboarding:
     """Whether the viewer may onboard anybody is the operation's first question: it fails with PERMISSION_DENIED."""
     order = await context.backend.newcomers.order(await context.signed_in(), input)
-    operation = await context.backend.operations.start(order, wait_seconds=input.wait_seconds)
+    operation = await context.start(order, wait_seconds=input.wait_seconds)
     return Onboarding(operation, _totp_uri(order.command))
 
 

@@ -74,7 +74,7 @@ async def _onboard(context: Context, viewer: Session, failed: Operation, wish: W
 
 
 async def _start(context: Context, order: Order[Workflow, Command, Result], seconds: float) -> SignIn:
-    operation = await context.backend.operations.start(order, wait_seconds=seconds)
+    operation = await context.start(order, wait_seconds=seconds)
     return await signed_in(context, operation, order.token)
 
 

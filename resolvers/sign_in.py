@@ -25,7 +25,7 @@ async def log_in(context: Context, input: LoginInput) -> SignIn:
     credentials = Credentials(email=input.email, password=input.password)
     verified = await context.backend.credentials.verify(context.caller(), credentials, key=input.idempotency_key)
     order = context.backend.orders.log_in(verified, input.tenant_id, Wish(key=input.idempotency_key))
-    operation = await context.backend.operations.start(order, wait_seconds=input.wait_seconds)
+    operation = await context.start(order, wait_seconds=input.wait_seconds)
     return await signed_in(context, operation, order.token)
 
 
@@ -40,7 +40,7 @@ async def submit_mfa_code(context: Context, input: SubmitMfaCodeInput) -> SignIn
 async def switch_tenant(context: Context, input: SwitchTenantInput) -> SignIn:
     viewer = await context.signed_in()
     order = context.backend.orders.switch_tenant(viewer, input.tenant_id, Wish(key=input.idempotency_key))
-    operation = await context.backend.operations.start(order, wait_seconds=input.wait_seconds)
+    operation = await context.start(order, wait_seconds=input.wait_seconds)
     return await signed_in(context, operation, order.token)
 
 
