@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import httpx
 import structlog
 from aiocache.base import BaseCache
-from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -16,36 +15,17 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from contracts.cache import open_cache
-from contracts.calls import CallSigner
-from contracts.passwords import Passwords
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes
 from contracts.transfers import UPLOADS_PATH, TransferSigner
-from contracts.wakeups import LocalWakeups, SharedWakeups, Wakeups
+from gateway.backend import open_backend
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
 from gateway.middleware import BodyLimit, RequestIds
-from gateway.sessions import HotSessions
 from gateway.settings import Settings
 from gateway.sockets import OpenSockets
 from gateway.uploads import upload_routes
-from resolvers.breakers import Breaker
-from resolvers.clients.auth import AuthClient
-from resolvers.clients.calls import ServiceCalls
-from resolvers.clients.files import FilesClient
-from resolvers.clients.tenants import TenantsClient
-from resolvers.clients.users import UsersClient
-from resolvers.clients.workspaces import WorkspacesClient
-from resolvers.context import Backend
-from resolvers.credentials import CredentialChecks
-from resolvers.cursors import Cursors
-from resolvers.durations import Durations
-from resolvers.index import MemoryIndex, OperationIndex, RedisIndex
-from resolvers.newcomers import Newcomers
-from resolvers.operations import Operations
-from resolvers.orders import Orders
-from resolvers.progress import ProgressHub
 from schema.build import build_schema
 from schema.errors import internal_error
 
@@ -111,50 +91,11 @@ def _lifespan(
                 address=settings.temporal_address, namespace=settings.temporal_namespace, keys=settings.keys()
             )
             await ensure_search_attributes(temporal)
-            hub = await stack.enter_async_context(ProgressHub(temporal))
-            index: OperationIndex = MemoryIndex()
-            wakeups: Wakeups = LocalWakeups()
-            if settings.redis_url is not None:
-                redis = await stack.enter_async_context(Redis.from_url(settings.redis_url))
-                index = RedisIndex(redis)
-                shared = wakeups = SharedWakeups(redis)
-                await stack.enter_async_context(shared.listening())
-            operations = Operations(temporal, hub, index, wakeups, _secret(settings))
-            passwords = stack.enter_context(closing(Passwords()))
             app.state.temporal = temporal
-            app.state.backend = _backend(settings, http, cache, operations, passwords)
+            app.state.backend = await stack.enter_async_context(open_backend(settings, temporal, http, cache))
             yield
 
     return lifespan
-
-
-def _backend(
-    settings: Settings, http: httpx.AsyncClient, cache: BaseCache, operations: Operations, passwords: Passwords
-) -> Backend:
-    signer, secret = CallSigner(_service_key(settings)), _secret(settings)
-
-    def calls(service: str) -> ServiceCalls:
-        return ServiceCalls(service, settings.service(service), http, signer, Breaker(service))
-
-    auth, orders = AuthClient(calls("auth")), Orders(secret)
-    return Backend(
-        operations=operations,
-        orders=orders,
-        newcomers=Newcomers(orders, passwords, secret),
-        cursors=Cursors(secret),
-        credentials=CredentialChecks(auth, secret),
-        auth=auth,
-        users=UsersClient(calls("users")),
-        tenants=TenantsClient(calls("tenants")),
-        files=FilesClient(calls("files")),
-        workspaces=WorkspacesClient(calls("workspaces")),
-        sessions=HotSessions(cache, auth),
-        durations=Durations(),
-    )
-
-
-def _secret(settings: Settings) -> bytes:
-    return settings.secret_key.get_secret_value().encode()
 
 
 def _service_key(settings: Settings) -> bytes:

@@ -17,6 +17,7 @@ from resolvers.clients.users import UsersClient
 from resolvers.clients.workspaces import WorkspacesClient
 from resolvers.credentials import CredentialChecks
 from resolvers.cursors import Cursors
+from resolvers.dashboard import Sources
 from resolvers.durations import Durations
 from resolvers.loaders import Loaders
 from resolvers.newcomers import Newcomers
@@ -53,6 +54,7 @@ class Backend:
     tenants: TenantsClient
     files: FilesClient
     workspaces: WorkspacesClient
+    dashboards: Sources
     sessions: Sessions
     durations: Durations
 

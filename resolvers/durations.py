@@ -2,34 +2,61 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import structlog
+from aiocache.base import BaseCache
+from aiocache.lock import OptimisticLock, OptimisticLockError
+from pydantic import TypeAdapter, ValidationError
 
 from contracts.base import utc_now
 from contracts.operations import Operation, OperationKind, OperationStatus, Step, StepStatus
+from resolvers.cache import ANSWER_SECONDS, CACHE_IS_AWAY
 
-_SEEN = 1_000
+EXCHANGE_SECONDS = 10.0
+"""Between two exchanges with the other processes."""
+CACHE_KEY = "durations"
+KEPT_SECONDS = 30 * 24 * 3600
+RECENT = timedelta(minutes=1)
+"""What ended longer ago was measured when it ended: it must not count again for being looked at."""
+_SEEN = 10_000
+_NEWS = 1_000
+"""Measurements that wait to be shared; while the cache is away for long, the rest counts here only."""
 _WEIGHT = 0.2
 """Of the newest run in the moving average: about the last ten runs count."""
 _BEHIND = frozenset((StepStatus.COMPLETED, StepStatus.SKIPPED))
+_SHARED = TypeAdapter(dict[str, float])
+
+log = structlog.get_logger()
 
 
 class Durations:
-    """Moving averages in seconds a kind and step, learned from the runs that this process saw complete."""
+    """Moving averages in seconds a kind and step, learned as steps finish and shared with other processes."""
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[OperationKind, str], float] = {}
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._seconds: dict[str, float] = {}
+        self._news: list[tuple[str, float]] = []
+        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def learn(self, operation: Operation) -> None:
-        """Take a completed run into account, once."""
-        if operation.state.status is not OperationStatus.COMPLETED or operation.id in self._seen:
-            return
-        self._seen[operation.id] = None
-        if len(self._seen) > _SEEN:
-            self._seen.popitem(last=False)
+        """Take the steps that have just finished into account, each once. One that was skipped took no time."""
+        oldest = utc_now() - RECENT
         for step in operation.state.steps:
-            if step.started_at and step.completed_at:
-                self._enter((operation.kind, step.name), (step.completed_at - step.started_at).total_seconds())
+            if step.status not in _BEHIND or (operation.id, step.name) in self._seen:
+                continue
+            if (step.completed_at or operation.started_at) < oldest:
+                continue
+            self._seen[operation.id, step.name] = None
+            if len(self._seen) > _SEEN:
+                self._seen.popitem(last=False)
+            if step.status is StepStatus.SKIPPED:
+                self._enter(_key(operation.kind, step), 0.0)
+            elif step.started_at and step.completed_at:
+                self._enter(_key(operation.kind, step), (step.completed_at - step.started_at).total_seconds())
 
     def remaining(self, operation: Operation) -> float | None:
         """Seconds until the operation is through; None where it is not on its way there or a step is unmeasured."""
@@ -41,15 +68,72 @@ class Durations:
         for step in operation.state.steps:
             if step.status in _BEHIND:
                 continue
-            usual = self._seconds.get((operation.kind, step.name))
+            usual = self._seconds.get(_key(operation.kind, step))
             if usual is None:
                 return None
             total += max(0.0, usual - _spent(step, usual))
         return total
 
-    def _enter(self, step: tuple[OperationKind, str], seconds: float) -> None:
-        before = self._seconds.get(step)
-        self._seconds[step] = seconds if before is None else before + _WEIGHT * (seconds - before)
+    @asynccontextmanager
+    async def shared(self, cache: BaseCache, *, every_seconds: float = EXCHANGE_SECONDS) -> AsyncIterator[None]:
+        """Exchange them with the other processes, and with those that come after us, while the block runs."""
+        await self.exchange(cache)
+        task = asyncio.create_task(self._exchange_regularly(cache, every_seconds), name="exchange durations")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            await self.exchange(cache)
+
+    async def exchange(self, cache: BaseCache) -> None:
+        """Take over what the others have learned, and add what we have; a later exchange mends one that fails."""
+        news = list(self._news)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), OptimisticLock(cache, CACHE_KEY) as lock:
+                seconds = _read(await cache.get(CACHE_KEY))
+                if seconds is None:
+                    seconds = dict(self._seconds)  # the cache is new or was lost; our news are in them
+                else:
+                    for step, taken in news:
+                        _average(seconds, step, taken)
+                if news:
+                    await lock.cas(_SHARED.dump_json(seconds).decode(), ttl=KEPT_SECONDS)
+        except OptimisticLockError:
+            return  # another process was quicker
+        except CACHE_IS_AWAY as error:
+            log.warning("durations are not shared for now", error=repr(error))
+            return
+        self._news = self._news[len(news) :]
+        for step, taken in self._news:
+            _average(seconds, step, taken)
+        self._seconds = seconds
+
+    async def _exchange_regularly(self, cache: BaseCache, every_seconds: float) -> None:
+        while True:
+            await asyncio.sleep(every_seconds)
+            await self.exchange(cache)
+
+    def _enter(self, step: str, seconds: float) -> None:
+        _average(self._seconds, step, seconds)
+        if len(self._news) < _NEWS:
+            self._news.append((step, seconds))
+
+
+def _average(averages: dict[str, float], step: str, seconds: float) -> None:
+    before = averages.get(step)
+    averages[step] = seconds if before is None else before + _WEIGHT * (seconds - before)
+
+
+def _key(kind: OperationKind, step: Step) -> str:
+    return f"{kind.value}.{step.name}"
+
+
+def _read(text: str | None) -> dict[str, float] | None:
+    try:
+        return None if text is None else _SHARED.validate_json(text)
+    except ValidationError:  # another release wrote it
+        return None
 
 
 def _spent(step: Step, usual: float) -> float:

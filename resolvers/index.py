@@ -45,11 +45,36 @@ class OperationIndex(Protocol):
     async def rows(self, user_id: str, tenant_id: str) -> list[Row] | None:
         """Newest first; None where a scan is due."""
 
+    async def fill_active(self, user_id: str, tenant_id: str, rows: Iterable[Row]) -> None:
+        """Enter what a scan for running operations found; from now on the index answers what is active for a while."""
+
+    async def active(self, user_id: str, tenant_id: str) -> list[Row] | None:
+        """Those that are not known to have closed, newest first; None where a scan is due."""
+
+    async def close(self, user_id: str, tenant_id: str, operation_id: str) -> None:
+        """Take one that has closed out of those that are active."""
+
+
+@dataclass
+class _List:
+    rows: dict[str, float] = field(default_factory=dict)
+    fresh_until: float = 0.0
+
+    def enter(self, rows: Iterable[Row]) -> None:
+        self.rows.update((row.operation_id, row.started_at) for row in rows)
+        for _, operation_id in sorted((at, name) for name, at in self.rows.items())[:-MOST]:
+            del self.rows[operation_id]
+
+    def newest_first(self) -> list[Row] | None:
+        if time.monotonic() >= self.fresh_until:
+            return None
+        return sorted((Row(at, operation_id) for operation_id, at in self.rows.items()), reverse=True)
+
 
 @dataclass
 class _Shelf:
-    rows: dict[str, float] = field(default_factory=dict)
-    fresh_until: float = 0.0
+    all: _List = field(default_factory=_List)
+    active: _List = field(default_factory=_List)
 
 
 class MemoryIndex:
@@ -61,18 +86,28 @@ class MemoryIndex:
         self._shelves: OrderedDict[tuple[str, str], _Shelf] = OrderedDict()
 
     async def add(self, user_id: str, tenant_id: str, row: Row) -> None:
-        self._enter(self._shelf(user_id, tenant_id), [row])
+        shelf = self._shelf(user_id, tenant_id)
+        shelf.all.enter([row])
+        shelf.active.enter([row])
 
     async def fill(self, user_id: str, tenant_id: str, rows: Iterable[Row]) -> None:
-        shelf = self._shelf(user_id, tenant_id)
-        self._enter(shelf, rows)
-        shelf.fresh_until = time.monotonic() + self._fresh_seconds
+        self._fill(self._shelf(user_id, tenant_id).all, rows)
 
     async def rows(self, user_id: str, tenant_id: str) -> list[Row] | None:
-        shelf = self._shelf(user_id, tenant_id)
-        if time.monotonic() >= shelf.fresh_until:
-            return None
-        return sorted((Row(at, operation_id) for operation_id, at in shelf.rows.items()), reverse=True)
+        return self._shelf(user_id, tenant_id).all.newest_first()
+
+    async def fill_active(self, user_id: str, tenant_id: str, rows: Iterable[Row]) -> None:
+        self._fill(self._shelf(user_id, tenant_id).active, rows)
+
+    async def active(self, user_id: str, tenant_id: str) -> list[Row] | None:
+        return self._shelf(user_id, tenant_id).active.newest_first()
+
+    async def close(self, user_id: str, tenant_id: str, operation_id: str) -> None:
+        self._shelf(user_id, tenant_id).active.rows.pop(operation_id, None)
+
+    def _fill(self, list_: _List, rows: Iterable[Row]) -> None:
+        list_.enter(rows)
+        list_.fresh_until = time.monotonic() + self._fresh_seconds
 
     def _shelf(self, user_id: str, tenant_id: str) -> _Shelf:
         shelf = self._shelves.setdefault((user_id, tenant_id), _Shelf())
@@ -81,14 +116,9 @@ class MemoryIndex:
             self._shelves.popitem(last=False)
         return shelf
 
-    def _enter(self, shelf: _Shelf, rows: Iterable[Row]) -> None:
-        shelf.rows.update((row.operation_id, row.started_at) for row in rows)
-        for _, operation_id in sorted((at, name) for name, at in shelf.rows.items())[:-MOST]:
-            del shelf.rows[operation_id]
-
 
 class RedisIndex:
-    """For any number of processes: one sorted set a user and tenant, and a mark that says it was filled.
+    """For any number of processes: two sorted sets a user and tenant, each with a mark that says it was filled.
 
     Without its Redis it knows nothing and keeps nobody from anything: each list is then a scan.
     """
@@ -99,15 +129,30 @@ class RedisIndex:
     async def add(self, user_id: str, tenant_id: str, row: Row) -> None:
         with _doing_without():
             await self._enter(_key(user_id, tenant_id), [row])
+            await self._enter(_active_key(user_id, tenant_id), [row])
 
     async def fill(self, user_id: str, tenant_id: str, rows: Iterable[Row]) -> None:
-        key = _key(user_id, tenant_id)
+        await self._fill(_key(user_id, tenant_id), rows)
+
+    async def rows(self, user_id: str, tenant_id: str) -> list[Row] | None:
+        return await self._newest_first(_key(user_id, tenant_id))
+
+    async def fill_active(self, user_id: str, tenant_id: str, rows: Iterable[Row]) -> None:
+        await self._fill(_active_key(user_id, tenant_id), rows)
+
+    async def active(self, user_id: str, tenant_id: str) -> list[Row] | None:
+        return await self._newest_first(_active_key(user_id, tenant_id))
+
+    async def close(self, user_id: str, tenant_id: str, operation_id: str) -> None:
+        with _doing_without():
+            await self._redis.zrem(_active_key(user_id, tenant_id), operation_id)
+
+    async def _fill(self, key: str, rows: Iterable[Row]) -> None:
         with _doing_without():
             await self._enter(key, rows)
             await self._redis.set(f"{key}:filled", 1, ex=SHARED_FRESH_SECONDS)
 
-    async def rows(self, user_id: str, tenant_id: str) -> list[Row] | None:
-        key = _key(user_id, tenant_id)
+    async def _newest_first(self, key: str) -> list[Row] | None:
         filled, entries = False, []
         with _doing_without():
             async with self._redis.pipeline(transaction=False) as pipeline:
@@ -139,3 +184,7 @@ def _doing_without() -> Iterator[None]:
 
 def _key(user_id: str, tenant_id: str) -> str:
     return f"operations:{user_id}:{tenant_id}"
+
+
+def _active_key(user_id: str, tenant_id: str) -> str:
+    return f"{_key(user_id, tenant_id)}:active"

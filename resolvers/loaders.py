@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+from typing import TypeAlias, TypeVar
+
 from strawberry.dataloader import DataLoader
 
 from contracts.calls import Caller
@@ -15,6 +19,10 @@ from resolvers.clients.users import UsersClient
 from resolvers.clients.workspaces import WorkspacesClient
 
 _AT_ONCE = 200
+
+Thing = TypeVar("Thing")
+
+Loader: TypeAlias = DataLoader[str, Thing]
 
 
 class Loaders:
@@ -53,3 +61,13 @@ class Loaders:
     async def _load_workspaces(self, ids: list[str]) -> list[Workspace | None]:
         found = {workspace.id: workspace for workspace in await self._workspaces.workspaces(self._caller, ids)}
         return [found.get(id) for id in ids]
+
+
+def lack(loader: Loader[Thing], ids: Iterable[str], error: Exception) -> None:
+    """Have the loader answer with the error at once, where nothing was asked of it about these yet."""
+    for id in ids:
+        if loader.cache_map.get(id) is None:
+            future: asyncio.Future[Thing] = loader.loop.create_future()
+            future.set_exception(error)
+            future.exception()  # nobody need ask
+            loader.cache_map.set(id, future)

@@ -15,6 +15,7 @@ from contracts.auth import Session
 from contracts.errors import Conflict, DeadlineExceeded, OperationNotFound
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from contracts.wakeups import Wakeups
+from resolvers.active import ActiveOperations
 from resolvers.cursors import Cursors
 from resolvers.failures import TEMPORAL, domain_error
 from resolvers.feed import Feeds
@@ -37,19 +38,27 @@ class Started(NamedTuple):
 
 
 class Operations:
-    """One a process. ``secret`` is the edge's key, under which cursors are signed."""
+    """One a process."""
 
     def __init__(
-        self, client: Client, hub: ProgressHub, index: OperationIndex, wakeups: Wakeups, secret: bytes
+        self,
+        client: Client,
+        hub: ProgressHub,
+        index: OperationIndex,
+        listing: Listing,
+        active: ActiveOperations,
+        wakeups: Wakeups,
+        cursors: Cursors,
     ) -> None:
         self._client = client
         self._hub = hub
         self._index = index
         self._starter = Starter(client)
-        self._cursors = Cursors(secret)
-        self._listing = Listing(client, index, self._cursors)
+        self._listing = listing
+        self._active = active
         self._wakeups = wakeups
-        self._feeds = Feeds(hub, self._listing, wakeups)
+        self._cursors = cursors
+        self._feeds = Feeds(hub, listing, wakeups)
 
     async def start(self, order: Order[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
         """The operation that was ordered, now or before; IdempotencyKeyReused where it was ordered otherwise before.
@@ -184,6 +193,7 @@ class Operations:
         for tenant_id in tenant_ids:
             await self._index.add(operation.user_id, tenant_id, Row(operation.started_at.timestamp(), operation.id))
             await self._wakeups.tell(operation.user_id)
+            self._active.follow(operation)
 
     async def _describe(self, operation_id: str) -> Operation:
         if kind_of(operation_id) is None:

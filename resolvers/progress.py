@@ -11,7 +11,7 @@ from temporalio.client import Client
 
 from contracts.operations import Operation, Position
 from resolvers.budget import Budget
-from resolvers.watcher import Delivery, Watcher
+from resolvers.watcher import Delivery, Watcher, Witness, nobody
 
 FIRST_STATE_SECONDS = 10.0
 LINGER_SECONDS = 5.0
@@ -20,8 +20,16 @@ LINGER_SECONDS = 5.0
 class ProgressHub:
     """All watchers of a process. Closing it ends every stream."""
 
-    def __init__(self, client: Client, *, budget: Budget | None = None, linger_seconds: float = LINGER_SECONDS) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        budget: Budget | None = None,
+        witness: Witness = nobody,
+        linger_seconds: float = LINGER_SECONDS,
+    ) -> None:
         self._client = client
+        self._witness = witness
         self._budget = budget or Budget()
         self._linger_seconds = linger_seconds
         self._watchers: dict[str, Watcher] = {}
@@ -46,6 +54,11 @@ class ProgressHub:
         """How the states of an operation that is watched here come; None for any other."""
         watcher = self._watchers.get(operation_id)
         return watcher.delivery if watcher else None
+
+    def known(self, operation_id: str) -> Operation | None:
+        """The newest state of an operation that is watched here; None for any other, or while Temporal is silent."""
+        watcher = self._watchers.get(operation_id)
+        return watcher.known if watcher else None
 
     async def watch(
         self, operation_id: str, *, after: Position | None = None, admit: Callable[[Operation], object] = bool
@@ -75,7 +88,7 @@ class ProgressHub:
     def _join(self, operation_id: str) -> Watcher:
         watcher = self._watchers.get(operation_id)
         if watcher is None or watcher.failed:
-            watcher = self._watchers[operation_id] = Watcher(self._client, operation_id, self._budget)
+            watcher = self._watchers[operation_id] = Watcher(self._client, operation_id, self._budget, self._witness)
         watcher.subscribers += 1
         return watcher
 

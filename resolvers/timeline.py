@@ -23,7 +23,6 @@ class Progress(NamedTuple):
 
 
 def progress(operation: Operation, durations: Durations) -> Progress:
-    durations.learn(operation)
     steps = operation.state.steps
     under_way = None if operation.state.status.is_closed else _first_under_way(steps)
     completed = sum(step.status in _BEHIND for step in steps)

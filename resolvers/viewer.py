@@ -12,8 +12,10 @@ from contracts.tenants import Tenant
 from contracts.users import Preferences, PreferencesPatch, User
 from resolvers import files
 from resolvers.context import Context
+from resolvers.dashboard import Dashboard
 from resolvers.inputs import FilterInput, PageInput, RevokeSessionInput, UpdatePreferencesInput, in_the_input
 from resolvers.paging import Page
+from resolvers.witness import user_scope
 
 
 class ShownSession(NamedTuple):
@@ -80,6 +82,10 @@ class Viewer:
             raise TenantNotFound()
         return TenantOverview(available, current, self._session.permissions)
 
+    def dashboard(self) -> Dashboard:
+        context = self._context
+        return Dashboard(context.backend.dashboards, self._session, self.caller, context.loaders(self.caller))
+
     async def files(self, page: PageInput) -> Page[File]:
         """Those they see in the current tenant, newest first."""
         return await files.page(self._context, self._session, page)
@@ -94,9 +100,11 @@ class Viewer:
         """InvalidInput names the field that the service refuses by its path in the mutation's input."""
         patch = PreferencesPatch.model_validate(input.model_dump())
         try:
-            return PreferencesSaved(await self._context.backend.users.update_preferences(self.caller, patch))
+            saved = await self._context.backend.users.update_preferences(self.caller, patch)
         except InvalidInput as error:
             raise in_the_input(error) from error
+        await self._context.backend.dashboards.copies.changed(user_scope(self._session.user_id))
+        return PreferencesSaved(saved)
 
     async def revoke_session(self, input: RevokeSessionInput) -> None:
         """End one of the viewer's sessions, this one included; SessionNotFound where they have no such session."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import structlog
 from temporalio.client import Client, WorkflowHistoryEventAsyncIterator
@@ -45,13 +45,22 @@ class Delivery(NamedTuple):
     interval_ms: int | None
 
 
+Witness: TypeAlias = Callable[[Operation], Awaitable[None]]
+"""Is shown each new state before any subscriber is; raises nothing and is quick."""
+
+
+async def nobody(_operation: Operation) -> None:
+    """The witness where there is none."""
+
+
 class Watcher:
     """Follows one operation's history and keeps its newest state, the one slot that all its subscribers share."""
 
-    def __init__(self, client: Client, operation_id: str, budget: Budget) -> None:
+    def __init__(self, client: Client, operation_id: str, budget: Budget, witness: Witness = nobody) -> None:
         self._client = client
         self._id = operation_id
         self._budget = budget
+        self._witness = witness
         self._history = History(operation_id, client.data_converter)
         self._run_id: str | None = None
         self._token: bytes | None = None
@@ -59,6 +68,7 @@ class Watcher:
         self._error: BaseException | None = None
         self._news = asyncio.Event()
         self.subscribers = 0
+        self._in_touch = False
         self.delivery = Delivery(Mode.STREAM, None)
         self._tasks = (
             asyncio.create_task(self._run(self._follow), name=f"watch {operation_id}"),
@@ -80,6 +90,11 @@ class Watcher:
     @property
     def failed(self) -> bool:
         return self._error is not None
+
+    @property
+    def known(self) -> Operation | None:
+        """The newest state, as long as Temporal keeps telling."""
+        return self._latest if self._in_touch and not self.failed else None
 
     async def first(self, seconds: float) -> Operation:
         """The newest state, waiting for the first one; ServiceUnavailable where none comes in time."""
@@ -144,13 +159,14 @@ class Watcher:
                 await asyncio.sleep(_backoff(failures))
                 continue
             failures = 0
+            self._in_touch = True
             await self._take_in(poll)
 
     async def _take_in(self, poll: WorkflowHistoryEventAsyncIterator) -> None:
         self._token = poll.next_page_token
         states = await self._history.fold(poll.current_page or ())
         for operation in states if self._latest else states[-1:]:
-            self._publish(operation)
+            await self._publish(operation)
             await asyncio.sleep(0)  # who is waiting takes this state before the next one replaces it
         if self._history.next_run_id is not None:
             self._run_id, self._token, self._history.next_run_id = self._history.next_run_id, None, None
@@ -181,6 +197,7 @@ class Watcher:
 
     def _bear(self, error: RPCError, failures: int) -> None:
         """Raise only what no patience mends; a token that a restarted server does not know is done without."""
+        self._in_touch = False
         if error.status == RPCStatusCode.NOT_FOUND and (self._latest is None or failures > _PATIENCE):
             raise OperationNotFound() from error
         if error.status == RPCStatusCode.INVALID_ARGUMENT:
@@ -203,21 +220,23 @@ class Watcher:
 
     async def _describe(self) -> None:
         description = await self._client.get_workflow_handle(self._id).describe(rpc_timeout=RPC_SECONDS)
-        self._publish(await operation_of(description, self._client))
+        await self._publish(await operation_of(description, self._client))
 
     def _poll(self) -> WorkflowHistoryEventAsyncIterator:
         return self._client.get_workflow_handle(self._id, run_id=self._run_id).fetch_history_events(
             next_page_token=self._token, wait_new_event=True, skip_archival=True, rpc_timeout=_LONG_POLL
         )
 
-    def _publish(self, operation: Operation) -> None:
-        if self._latest is None:
-            self._latest = operation
-        elif operation.position.as_tuple() > self._latest.position.as_tuple():
-            self._latest = never_falling(operation, self._latest)
-        else:
-            return
-        self._tell()
+    async def _publish(self, operation: Operation) -> None:
+        self._in_touch = True
+        if self._is_news(operation):
+            await self._witness(operation)
+        if self._is_news(operation):  # still
+            self._latest = operation if self._latest is None else never_falling(operation, self._latest)
+            self._tell()
+
+    def _is_news(self, operation: Operation) -> bool:
+        return self._latest is None or operation.position.as_tuple() > self._latest.position.as_tuple()
 
     def _fail(self, error: BaseException) -> None:
         self._error = error

@@ -11,9 +11,11 @@ from strawberry import ID, UNSET, Parent
 from contracts import operations as contract
 from contracts import tenants, users
 from contracts.files import File
+from resolvers import dashboard as gathered
 from resolvers import inputs
 from resolvers import viewer as seen
 from schema.connections import Connection, FileConnection, OperationConnection, connection
+from schema.dashboard import Dashboard
 from schema.fields import field
 from schema.inputs import OperationFilter, given
 from schema.tenants import Tenant, TenantOverview
@@ -69,6 +71,11 @@ class Viewer:
     @staticmethod
     async def preferences(viewer: Asking) -> users.Preferences:
         return await viewer.preferences()
+
+    @field(Dashboard)
+    @staticmethod
+    def dashboard(viewer: Asking) -> gathered.Dashboard:
+        return viewer.dashboard()
 
     @field(TenantOverview)
     @staticmethod

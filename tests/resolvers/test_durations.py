@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from aiocache.base import BaseCache
 
 from contracts.base import utc_now
+from contracts.cache import open_cache
 from contracts.operations import (
     Operation,
     OperationKind,
@@ -64,10 +68,82 @@ def test_a_run_counts_once_however_often_it_is_looked_at() -> None:
     assert durations.remaining(operation(3, OperationStatus.RUNNING, Step(name="a"))) == pytest.approx(4)
 
 
-def test_a_run_that_did_not_complete_teaches_nothing() -> None:
+def test_a_step_teaches_as_it_finishes_whatever_becomes_of_the_operation() -> None:
     durations = Durations()
-    durations.learn(operation(1, OperationStatus.FAILED, ran("a", 2)))
+    durations.learn(operation(1, OperationStatus.RUNNING, ran("a", 2), Step(name="b")))
+    assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) == 2
+    assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"), Step(name="b"))) is None
+
+
+def test_a_step_that_did_not_finish_teaches_nothing() -> None:
+    durations = Durations()
+    for status in (StepStatus.RUNNING, StepStatus.FAILED, StepStatus.COMPENSATED):
+        durations.learn(operation(1, OperationStatus.FAILED, ran("a", 2).model_copy(update={"status": status})))
     assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) is None
+
+
+def test_a_step_that_was_skipped_takes_no_time() -> None:
+    durations = Durations()
+    durations.learn(operation(1, OperationStatus.RUNNING, Step(name="a", status=StepStatus.SKIPPED)))
+    assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) == 0
+
+
+def test_what_ended_long_ago_does_not_count_again_for_being_looked_at() -> None:
+    durations, then = Durations(), NOW - timedelta(minutes=5)
+    step = Step(name="a", status=StepStatus.COMPLETED, started_at=then, completed_at=then + timedelta(seconds=2))
+    durations.learn(operation(1, OperationStatus.COMPLETED, step))
+    assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) is None
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def cache(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[BaseCache]:
+    async with open_cache(redis_url if request.param == "redis" else None) as cache:
+        await cache.clear()
+        yield cache
+
+
+async def test_what_one_process_learned_the_others_know_and_those_that_come_after_it(cache: BaseCache) -> None:
+    one, other, later = Durations(), Durations(), Durations()
+    waiting = operation(9, OperationStatus.RUNNING, Step(name="a"))
+    async with other.shared(cache, every_seconds=0.02):
+        async with one.shared(cache):
+            one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 4)))
+        await asyncio.sleep(0.1)
+        assert other.remaining(waiting) == 4
+    async with later.shared(cache):
+        assert later.remaining(waiting) == 4
+
+
+async def test_what_two_processes_learn_meets_in_one_average(cache: BaseCache) -> None:
+    one, other = Durations(), Durations()
+    one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
+    await one.exchange(cache)
+    await other.exchange(cache)
+    one.learn(operation(2, OperationStatus.COMPLETED, ran("a", 12)))
+    other.learn(operation(3, OperationStatus.COMPLETED, ran("a", 4)))
+    for each in (one, other, one):
+        await each.exchange(cache)
+    waiting = operation(9, OperationStatus.RUNNING, Step(name="a"))
+    assert one.remaining(waiting) == other.remaining(waiting) == pytest.approx(4)
+
+
+async def test_a_cache_that_was_lost_is_filled_again_from_what_a_process_knows(cache: BaseCache) -> None:
+    one, other = Durations(), Durations()
+    one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
+    await one.exchange(cache)
+    await cache.clear()
+    one.learn(operation(2, OperationStatus.COMPLETED, ran("b", 3)))
+    await one.exchange(cache)
+    await other.exchange(cache)
+    assert other.remaining(operation(9, OperationStatus.RUNNING, Step(name="a"), Step(name="b"))) == 5
+
+
+async def test_a_cache_that_is_away_takes_nothing_from_what_a_process_knows() -> None:
+    durations = Durations()
+    async with open_cache("redis://127.0.0.1:1/0") as away, durations.shared(away, every_seconds=0.01):
+        durations.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
+        await asyncio.sleep(0.05)
+        assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) == 2
 
 
 def test_steps_behind_and_the_part_done_of_the_one_under_way_make_the_fraction() -> None:

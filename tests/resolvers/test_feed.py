@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import timedelta
 
+from aiocache import SimpleMemoryCache
 from redis.asyncio import Redis
 from temporalio.client import Client
 
@@ -19,6 +20,8 @@ from resolvers.feed import Feeds
 from resolvers.index import MemoryIndex, RedisIndex, Row
 from resolvers.listing import Listing
 from resolvers.progress import ProgressHub
+from resolvers.states import States
+from resolvers.visibility import Turns, Visibility
 from tests.resolvers.scripted import TENANT, ScriptStarter, scripts
 
 
@@ -41,7 +44,9 @@ class Replica:
         self.hub = ProgressHub(client)
         self.index = MemoryIndex() if redis is None else RedisIndex(redis)
         self.wakeups = LocalWakeups() if redis is None else SharedWakeups(redis)
-        self.feeds = Feeds(self.hub, Listing(client, self.index, Cursors(b"")), self.wakeups, look_seconds=look_seconds)
+        scans = Visibility(client, Turns(SimpleMemoryCache()))
+        listing = Listing(States(client, self.hub), scans, self.index, Cursors(b""))
+        self.feeds = Feeds(self.hub, listing, self.wakeups, look_seconds=look_seconds)
 
     async def start(self, starter: ScriptStarter, who: Session) -> str:
         """Start an operation and tell of it, as a start does."""

@@ -1,0 +1,94 @@
+"""What the resolvers work with, put together once a process and closed in the order in which it was opened."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+
+import httpx
+from aiocache.base import BaseCache
+from redis.asyncio import Redis
+from temporalio.client import Client
+
+from contracts.calls import CallSigner
+from contracts.passwords import Passwords
+from contracts.wakeups import LocalWakeups, SharedWakeups, Wakeups
+from gateway.sessions import HotSessions
+from gateway.settings import Settings
+from resolvers.active import ActiveOperations
+from resolvers.breakers import Breaker
+from resolvers.cache import Copies
+from resolvers.clients.auth import AuthClient
+from resolvers.clients.calls import ServiceCalls
+from resolvers.clients.files import FilesClient
+from resolvers.clients.tenants import TenantsClient
+from resolvers.clients.users import UsersClient
+from resolvers.clients.workspaces import WorkspacesClient
+from resolvers.context import Backend
+from resolvers.credentials import CredentialChecks
+from resolvers.cursors import Cursors
+from resolvers.dashboard import Sources
+from resolvers.durations import Durations
+from resolvers.index import MemoryIndex, OperationIndex, RedisIndex
+from resolvers.listing import Listing
+from resolvers.newcomers import Newcomers
+from resolvers.operations import Operations
+from resolvers.orders import Orders
+from resolvers.progress import ProgressHub
+from resolvers.states import States
+from resolvers.visibility import Turns, Visibility
+from resolvers.witness import OperationWitness
+
+
+@asynccontextmanager
+async def open_backend(
+    settings: Settings, temporal: Client, http: httpx.AsyncClient, cache: BaseCache
+) -> AsyncIterator[Backend]:
+    """Open while the block runs. ``http`` carries the calls of the services."""
+    secret = settings.secret_key.get_secret_value().encode()
+    signer = CallSigner(settings.service_key.get_secret_value().encode())
+
+    def calls(service: str) -> ServiceCalls:
+        return ServiceCalls(service, settings.service(service), http, signer, Breaker(service))
+
+    auth, users, tenants = AuthClient(calls("auth")), UsersClient(calls("users")), TenantsClient(calls("tenants"))
+    files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
+    cursors, orders, durations = Cursors(secret), Orders(secret), Durations()
+    async with AsyncExitStack() as stack:
+        index, wakeups = await stack.enter_async_context(_shared(settings.redis_url))
+        await stack.enter_async_context(durations.shared(cache))
+        copies = await stack.enter_async_context(Copies(cache))
+        witness = OperationWitness(copies, index, durations)
+        hub = await stack.enter_async_context(ProgressHub(temporal, witness=witness.see))
+        scans = await stack.enter_async_context(Visibility(temporal, Turns(cache)))
+        states = States(temporal, hub)
+        listing = Listing(states, scans, index, cursors)
+        active = await stack.enter_async_context(ActiveOperations(states, scans, index, hub))
+        passwords = stack.enter_context(closing(Passwords()))
+        yield Backend(
+            operations=Operations(temporal, hub, index, listing, active, wakeups, cursors),
+            orders=orders,
+            newcomers=Newcomers(orders, passwords, secret),
+            cursors=cursors,
+            credentials=CredentialChecks(auth, secret),
+            auth=auth,
+            users=users,
+            tenants=tenants,
+            files=files,
+            workspaces=workspaces,
+            dashboards=Sources(copies, active, users, tenants, files),
+            sessions=HotSessions(cache, auth),
+            durations=durations,
+        )
+
+
+@asynccontextmanager
+async def _shared(redis_url: str | None) -> AsyncIterator[tuple[OperationIndex, Wakeups]]:
+    """What replicas share where there is a Redis, and each has for itself where there is none."""
+    if redis_url is None:
+        yield MemoryIndex(), LocalWakeups()
+        return
+    async with Redis.from_url(redis_url) as redis:
+        wakeups = SharedWakeups(redis)
+        async with wakeups.listening():
+            yield RedisIndex(redis), wakeups

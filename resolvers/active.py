@@ -1,0 +1,109 @@
+"""What a user has under way: known from the starts that were seen, and followed so that looking again costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import aclosing, suppress
+from types import TracebackType
+from typing import Protocol, Self
+
+from contracts.auth import Session
+from contracts.operations import Operation
+from resolvers.index import OperationIndex, Row
+from resolvers.progress import ProgressHub
+
+SHOWN = 50
+"""Operations that are shown, the newest first."""
+FOLLOWED = 250
+"""Operations that are followed without a subscriber: half of the long-polls that a process may hold."""
+FOLLOWED_SECONDS = 600.0
+"""How long one is followed that nobody asks for."""
+
+
+class KnownStates(Protocol):
+    async def of(self, operation_ids: Iterable[str]) -> list[Operation | None]:
+        """In the order asked for; None in the place of one that is no more."""
+
+
+class Scans(Protocol):
+    async def running(self, user_id: str) -> list[Operation]:
+        """A user's operations that have not closed, in all tenants, by Temporal's visibility."""
+
+
+class ActiveOperations:
+    """One a process. Closing it ends the following."""
+
+    def __init__(self, states: KnownStates, scans: Scans, index: OperationIndex, hub: ProgressHub) -> None:
+        self._states = states
+        self._scans = scans
+        self._index = index
+        self._hub = hub
+        self._followed: dict[str, _Following] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        tasks = [following.task for following in self._followed.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def of(self, viewer: Session) -> list[Operation]:
+        """The newest of the viewer's operations in the current tenant that have not closed."""
+        rows = (await self._rows(viewer))[:SHOWN]
+        active: list[Operation] = []
+        for row, state in zip(rows, await self._states.of(row.operation_id for row in rows), strict=True):
+            if state is None or state.is_closed:
+                await self._index.close(viewer.user_id, viewer.tenant_id, row.operation_id)
+            else:
+                self.follow(state)
+                active.append(state)
+        return active
+
+    def follow(self, operation: Operation) -> None:
+        """Keep its newest state at hand until it closes, as far as there is room."""
+        following = self._followed.get(operation.id)
+        if following is not None:
+            following.go_on()
+        elif not operation.is_closed and len(self._followed) < FOLLOWED:
+            following = self._followed[operation.id] = _Following(self._hub, operation.id)
+            following.task.add_done_callback(lambda _: self._followed.pop(operation.id, None))
+
+    async def _rows(self, viewer: Session) -> list[Row]:
+        rows = await self._index.active(viewer.user_id, viewer.tenant_id)
+        if rows is not None:
+            return rows
+        scanned = [
+            Row(operation.started_at.timestamp(), operation.id)
+            for operation in await self._scans.running(viewer.user_id)
+            if viewer.tenant_id in operation.tenant_ids
+        ]
+        await self._index.fill_active(viewer.user_id, viewer.tenant_id, scanned)
+        rows = await self._index.active(viewer.user_id, viewer.tenant_id)
+        return sorted(scanned, reverse=True) if rows is None else rows
+
+
+class _Following:
+    """A subscriber that does nothing but keep the watcher of one operation at work."""
+
+    def __init__(self, hub: ProgressHub, operation_id: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ends_at = 0.0
+        self.go_on()
+        self.task = asyncio.create_task(self._follow(hub, operation_id), name=f"keep {operation_id} at hand")
+
+    def go_on(self) -> None:
+        self._ends_at = self._loop.time() + FOLLOWED_SECONDS
+
+    async def _follow(self, hub: ProgressHub, operation_id: str) -> None:
+        with suppress(Exception):  # the watcher has logged it, and whoever asks next is told
+            while self._loop.time() < self._ends_at:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._ends_at), aclosing(hub.watch(operation_id)) as states:
+                        async for _ in states:
+                            pass
+                    return

@@ -1,0 +1,167 @@
+"""Copies of what services said, in the cache that processes share: fetched once for all who ask, outdated by changes.
+
+A copy's key carries a stamp of what it depends on. A change replaces the stamp, so that no copy made before it, nor one
+that is being made just now, is found again; what nobody finds any more expires. Who fetches claims the key first with
+SET NX and an expiry, which is how redis-py's own lock keeps the others out (aiocache's RedLock keeps out nobody): the
+others wait for the copy, and claim it themselves should the claim expire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from types import TracebackType
+from typing import Generic, Self, TypeVar, cast
+from uuid import uuid4
+
+import structlog
+from aiocache.base import BaseCache
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from redis.exceptions import RedisError
+
+from contracts.base import utc_now
+
+FRESH_SECONDS = 30
+"""How long a copy is shown at most."""
+CLAIM_SECONDS = 6
+"""How long one process may fetch alone: longer than any call of a service takes."""
+STAMP_SECONDS = 90
+"""Longer than a fetch and its copy together, or an old copy would be found again."""
+ANSWER_SECONDS = 0.5
+"""A cache that is slower than this is done without for a moment."""
+AWAY_SECONDS = 1.0
+CACHE_IS_AWAY = (RedisError, OSError, asyncio.TimeoutError)
+
+_CLAIMED = "claimed"
+_LOOK_SECONDS = 0.02
+_NO_STAMP = "0"
+
+Value = TypeVar("Value")
+
+log = structlog.get_logger()
+
+
+class Copy(BaseModel, Generic[Value]):
+    """What was fetched, and when."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fetched_at: datetime
+    value: Value
+
+
+class Copies:
+    """All copies that one process makes. Closing it ends the fetches under way."""
+
+    def __init__(self, cache: BaseCache) -> None:
+        self._cache = cache
+        self._fetches: dict[str, asyncio.Task[object]] = {}
+        self._away_until = 0.0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        fetches = list(self._fetches.values())
+        for fetch in fetches:
+            fetch.cancel()
+        await asyncio.gather(*fetches, return_exceptions=True)
+
+    async def stamp(self, *scopes: str) -> str:
+        """What the keys of copies carry that depend on all of these."""
+        keys = [_stamp_key(scope) for scope in scopes]
+        stamps: list[str | None] = await self._ask(lambda: self._cache.multi_get(keys), [])
+        return ".".join(stamp or _NO_STAMP for stamp in stamps)
+
+    async def changed(self, *scopes: str) -> None:
+        """Outdate every copy that depends on one of these, in all processes."""
+        self._away_until = 0.0  # worth a try
+        stamp = uuid4().hex
+        pairs = [(_stamp_key(scope), stamp) for scope in scopes]
+        await self._ask(lambda: self._cache.multi_set(pairs, ttl=STAMP_SECONDS), None)
+
+    async def at_hand(self, key: str, kind: TypeAdapter[Copy[Value]]) -> Copy[Value] | None:
+        """The copy, where there is one."""
+        return _read(await self._text(key), kind)
+
+    async def get(self, key: str, kind: TypeAdapter[Copy[Value]], fetch: Callable[[], Awaitable[Value]]) -> Copy[Value]:
+        """The copy, or a new one, which is fetched to its end even if we stop waiting. Raises as ``fetch`` does."""
+        copy = await self.at_hand(key, kind)
+        if copy is not None:
+            return copy
+        task = self._fetches.get(key)
+        if task is None:
+            task = self._fetches[key] = asyncio.create_task(self._fetch(key, kind, fetch), name=f"fetch {key}")
+            task.add_done_callback(lambda done: self._end(key, done))
+        return cast(Copy[Value], await asyncio.shield(task))
+
+    async def _fetch(
+        self, key: str, kind: TypeAdapter[Copy[Value]], fetch: Callable[[], Awaitable[Value]]
+    ) -> Copy[Value]:
+        copy = await self._claim_or_wait(key, kind)
+        if copy is not None:
+            return copy
+        try:
+            copy = Copy(fetched_at=utc_now(), value=await fetch())
+        except BaseException:
+            await self._ask(lambda: self._cache.delete(key), None)  # or the others would wait for nothing
+            raise
+        text = kind.dump_json(copy).decode()
+        await self._ask(lambda: self._cache.set(key, text, ttl=FRESH_SECONDS), None)
+        return copy
+
+    async def _claim_or_wait(self, key: str, kind: TypeAdapter[Copy[Value]]) -> Copy[Value] | None:
+        """The copy that another process made meanwhile; None where it is for us to fetch."""
+        while not await self._claim(key):
+            text = await self._text(key)
+            if text is not None and text != _CLAIMED:
+                return _read(text, kind)  # None: another release wrote it, and it is replaced
+            await asyncio.sleep(_LOOK_SECONDS)
+        return None
+
+    async def _claim(self, key: str) -> bool:
+        async def claim() -> bool:
+            try:
+                await self._cache.add(key, _CLAIMED, ttl=CLAIM_SECONDS)
+            except ValueError:
+                return False
+            return True
+
+        return await self._ask(claim, True)
+
+    async def _text(self, key: str) -> str | None:
+        return await self._ask(lambda: self._cache.get(key), None)
+
+    async def _ask(self, do: Callable[[], Awaitable[Value]], otherwise: Value) -> Value:
+        """What the cache answers, or ``otherwise`` while it is away."""
+        if time.monotonic() < self._away_until:
+            return otherwise
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await do()
+        except CACHE_IS_AWAY as error:
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            log.warning("the cache does not answer", error=repr(error))
+            return otherwise
+
+    def _end(self, key: str, task: asyncio.Task[object]) -> None:
+        self._fetches.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # whoever still waited has been told
+
+
+def _read(text: str | None, kind: TypeAdapter[Copy[Value]]) -> Copy[Value] | None:
+    if text is None or text == _CLAIMED:
+        return None
+    try:
+        return kind.validate_json(text)
+    except ValidationError:
+        return None
+
+
+def _stamp_key(scope: str) -> str:
+    return f"changed:{scope}"

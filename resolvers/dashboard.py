@@ -1,0 +1,200 @@
+"""The dashboard: who one is, where, and what goes on there, each part from its own source and on its own time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import TypeVar
+
+import structlog
+from pydantic import TypeAdapter
+
+from contracts.auth import Session
+from contracts.base import utc_now
+from contracts.calls import Caller
+from contracts.errors import DeadlineExceeded, DomainError, ServiceUnavailable, TenantNotFound, UserNotFound
+from contracts.files import File, FilePageRequest
+from contracts.operations import Operation
+from contracts.tenants import Tenant
+from contracts.users import User
+from resolvers.active import ActiveOperations
+from resolvers.cache import Copies, Copy
+from resolvers.clients.files import FilesClient
+from resolvers.clients.tenants import TenantsClient
+from resolvers.clients.users import UsersClient
+from resolvers.failures import TEMPORAL, domain_error
+from resolvers.loaders import Loader, Loaders, lack
+from resolvers.witness import tenant_scope, user_scope
+
+SOURCE_SECONDS = 1.0
+"""How long one source may take before its own field is given up."""
+RECENT_FILES = 10
+
+_USERS = TypeAdapter(Copy[tuple[User, ...]])
+_TENANTS = TypeAdapter(Copy[tuple[Tenant, ...]])
+_FILES = TypeAdapter(Copy[tuple[File, ...]])
+
+USERS, TENANTS, FILES = "users", "tenants", "files"
+
+Known = TypeVar("Known", User, Tenant)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where dashboards come from; one a process."""
+
+    copies: Copies
+    active: ActiveOperations
+    users: UsersClient
+    tenants: TenantsClient
+    files: FilesClient
+    seconds: float = SOURCE_SECONDS
+
+
+class Dashboard:
+    """One user's in their current tenant, for one execution.
+
+    Each part raises what ails its own source: ServiceUnavailable, or DeadlineExceeded after ``Sources.seconds``. The
+    users and tenants that a part leads to come with it, or are told in the same time not to be had.
+    """
+
+    def __init__(self, sources: Sources, session: Session, caller: Caller, loaders: Loaders) -> None:
+        self._sources = sources
+        self._session = session
+        self._caller = caller
+        self._loaders = loaders
+        self._stamping: asyncio.Task[str] | None = None
+
+    async def profile(self) -> User:
+        async with _in_time(self._until(), USERS):
+            found = await self._users((self._session.user_id,))
+        if not found:
+            raise UserNotFound()
+        return found[0]
+
+    async def tenant(self) -> Tenant:
+        async with _in_time(self._until(), TENANTS):
+            found = await self._tenants((self._session.tenant_id,))
+        if not found:
+            raise TenantNotFound()
+        return found[0]
+
+    async def recent_files(self) -> list[File]:
+        """The newest that they see in the tenant, newest first."""
+        until = self._until()
+        async with _in_time(until, FILES):
+            files = await self._files()
+        await self._acquaint(until, users={file.owner_id for file in files}, tenants=set())
+        return list(files)
+
+    async def active_operations(self) -> list[Operation]:
+        """Those that they started and that have not closed, newest first."""
+        until = self._until()
+        async with _in_time(until, TEMPORAL):
+            operations = await self._sources.active.of(self._session)
+        await self._acquaint(until, users=set(_users_in(operations)), tenants=set(_tenants_in(operations)))
+        return operations
+
+    async def last_updated(self) -> datetime:
+        """When the oldest of what is shown was fetched."""
+        copies = await asyncio.gather(
+            self._sources.copies.at_hand(await self._key(USERS, (self._session.user_id,)), _USERS),
+            self._sources.copies.at_hand(await self._key(TENANTS, (self._session.tenant_id,)), _TENANTS),
+            self._sources.copies.at_hand(await self._key(FILES), _FILES),
+        )
+        return min((copy.fetched_at for copy in copies if copy is not None), default=utc_now())
+
+    async def _users(self, ids: Collection[str]) -> tuple[User, ...]:
+        key = await self._key(USERS, ids)
+        copy = await self._sources.copies.get(key, _USERS, lambda: self._sources.users.users(self._caller, list(ids)))
+        return copy.value
+
+    async def _tenants(self, ids: Collection[str]) -> tuple[Tenant, ...]:
+        key = await self._key(TENANTS, ids)
+        copy = await self._sources.copies.get(
+            key, _TENANTS, lambda: self._sources.tenants.tenants(self._caller, list(ids))
+        )
+        return copy.value
+
+    async def _files(self) -> tuple[File, ...]:
+        async def fetch() -> tuple[File, ...]:
+            return (await self._sources.files.page(self._caller, FilePageRequest(first=RECENT_FILES))).files
+
+        copy = await self._sources.copies.get(await self._key(FILES), _FILES, fetch)
+        return copy.value
+
+    async def _key(self, source: str, ids: Iterable[str] = ()) -> str:
+        """Of a copy that only who may see the same finds, and nobody after a change of what it shows."""
+        user_id, tenant_id = self._session.user_id, self._session.tenant_id
+        if self._stamping is None:
+            scopes = user_scope(user_id), tenant_scope(tenant_id)
+            self._stamping = asyncio.create_task(self._sources.copies.stamp(*scopes))
+        stamp = await asyncio.shield(self._stamping)
+        what = sha256(json.dumps([self._session.permissions, sorted(ids)]).encode()).hexdigest()[:32]
+        return f"dashboard:{source}:{user_id}:{tenant_id}:{stamp}:{what}"
+
+    async def _acquaint(self, until: float, *, users: set[str], tenants: set[str]) -> None:
+        """Have the users and tenants ready, or the word that they are not to be had in time."""
+        await asyncio.gather(
+            _introduce(self._loaders.user, users, until, USERS, self._users),
+            _introduce(self._loaders.tenant, tenants, until, TENANTS, self._tenants),
+        )
+
+    def _until(self) -> float:
+        return asyncio.get_running_loop().time() + self._sources.seconds
+
+
+async def _introduce(
+    loader: Loader[Known | None],
+    ids: set[str],
+    until: float,
+    service: str,
+    find: Callable[[Collection[str]], Awaitable[tuple[Known, ...]]],
+) -> None:
+    if not ids:
+        return
+    try:
+        async with _in_time(until, service):
+            found = {each.id: each for each in await find(ids)}
+    except DomainError as error:
+        lack(loader, ids, error)
+    else:
+        loader.prime_many({id: found.get(id) for id in ids})
+
+
+@asynccontextmanager
+async def _in_time(until: float, service: str) -> AsyncIterator[None]:
+    """Whatever befalls the source that the block asks becomes an answer about that source."""
+    try:
+        async with asyncio.timeout_at(until):
+            yield
+    except DomainError:
+        raise
+    except TimeoutError as error:
+        raise DeadlineExceeded(service=service) from error
+    except Exception as error:
+        answer = domain_error(error)
+        if isinstance(answer, ServiceUnavailable | DeadlineExceeded):
+            raise answer from error
+        log.error("a source of the dashboard is in trouble", service=service, exc_info=error)
+        raise ServiceUnavailable(service=service) from error
+
+
+def _users_in(operations: Iterable[Operation]) -> Iterator[str]:
+    for operation in operations:
+        if operation.state.started_by:
+            yield operation.state.started_by
+
+
+def _tenants_in(operations: Iterable[Operation]) -> Iterator[str]:
+    for operation in operations:
+        yield from operation.tenant_ids
+        if operation.state.switch is not None:
+            yield from (operation.state.switch.from_tenant_id, operation.state.switch.to_tenant_id)

@@ -1,0 +1,64 @@
+"""Operations as they stand, by id: what is watched or has closed is known here, and only the rest is described."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from contracts.operations import Operation
+from resolvers.history import operation_of
+from resolvers.progress import ProgressHub
+from resolvers.start import RPC_SECONDS
+
+_CLOSED_KEPT = 5_000
+_DESCRIBED_AT_ONCE = 16
+
+
+class States:
+    """One a process."""
+
+    def __init__(self, client: Client, hub: ProgressHub) -> None:
+        self._client = client
+        self._hub = hub
+        self._closed: OrderedDict[str, Operation] = OrderedDict()
+        self._describing = asyncio.Semaphore(_DESCRIBED_AT_ONCE)
+
+    async def of(self, operation_ids: Iterable[str]) -> list[Operation | None]:
+        """In the order asked for; None in the place of one that Temporal does not have (any more)."""
+        return await asyncio.gather(*(self._state(operation_id) for operation_id in operation_ids))
+
+    def unknown(self, operation_ids: Iterable[str]) -> int:
+        """How many of them would have to be described."""
+        return sum(
+            operation_id not in self._closed and self._hub.known(operation_id) is None for operation_id in operation_ids
+        )
+
+    def keep(self, operation: Operation) -> None:
+        """Keep it, if it has closed: it stands for good."""
+        if operation.is_closed:
+            self._closed[operation.id] = operation
+            if len(self._closed) > _CLOSED_KEPT:
+                self._closed.popitem(last=False)
+
+    async def _state(self, operation_id: str) -> Operation | None:
+        if kept := self._closed.get(operation_id):
+            self._closed.move_to_end(operation_id)
+            return kept
+        operation = self._hub.known(operation_id) or await self._describe(operation_id)
+        if operation is not None:
+            self.keep(operation)
+        return operation
+
+    async def _describe(self, operation_id: str) -> Operation | None:
+        async with self._describing:
+            try:
+                description = await self._client.get_workflow_handle(operation_id).describe(rpc_timeout=RPC_SECONDS)
+            except RPCError as error:
+                if error.status == RPCStatusCode.NOT_FOUND:
+                    return None
+                raise
+        return await operation_of(description, self._client)

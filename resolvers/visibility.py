@@ -1,0 +1,149 @@
+"""Questions to Temporal's visibility: few, in turn, and those about running operations asked for many users at once.
+
+Temporal allows a namespace ten visibility requests a second (``frontend.namespaceRPS.visibility``), and answers with
+what it has indexed so far. All processes take turns, so that none of them is ever refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import structlog
+from aiocache.base import BaseCache
+from temporalio.client import Client
+
+from contracts.errors import OperationNotFound
+from contracts.operations import ATTRIBUTE_TENANTS, ATTRIBUTE_USER, Operation
+from resolvers.cache import ANSWER_SECONDS, CACHE_IS_AWAY
+from resolvers.history import operation_of
+
+A_SECOND = 5
+"""Requests of all processes together. Two seconds' worth may meet at the turn of a second: ten, which are allowed."""
+USERS_AT_ONCE = 100
+MOST = 2_000
+"""Operations that one question is answered with; older ones are beyond it."""
+RPC_SECONDS = timedelta(seconds=8)
+
+log = structlog.get_logger()
+
+
+class Turns:
+    """Counts the requests of each second in the cache that all processes share, or here alone while that is away."""
+
+    def __init__(self, cache: BaseCache, *, a_second: int = A_SECOND) -> None:
+        self._cache = cache
+        self._a_second = a_second
+        self._here: tuple[int, int] = (0, 0)
+
+    async def wait(self) -> None:
+        """Return once it is our turn."""
+        while True:
+            now = time.time()
+            if await self._count(int(now)) <= self._a_second:
+                return
+            await asyncio.sleep(max(0.0, int(now) + 1 - time.time()))
+
+    async def _count(self, second: int) -> int:
+        counted, here = self._here
+        self._here = (second, here + 1 if counted == second else 1)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                key = f"visibility:{second}"
+                count = int(await self._cache.increment(key))
+                if count == 1:
+                    await self._cache.expire(key, 10)
+        except CACHE_IS_AWAY as error:
+            log.warning("turns are taken alone", error=repr(error))
+            count = 0
+        return max(count, self._here[1])
+
+
+class Visibility:
+    """One a process. Closing it ends the questions under way."""
+
+    def __init__(self, client: Client, turns: Turns) -> None:
+        self._client = client
+        self._turns = turns
+        self._lists: dict[tuple[str, str], asyncio.Task[list[Operation]]] = {}
+        self._waiting: dict[str, asyncio.Future[list[Operation]]] = {}
+        self._asking: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        tasks = [*self._lists.values(), *([self._asking] if self._asking else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for future in self._waiting.values():
+            future.cancel()
+
+    async def operations(self, user_id: str, tenant_id: str) -> list[Operation]:
+        """The newest of a user's operations in a tenant. The ids are our own: there is nothing to quote."""
+        key = (user_id, tenant_id)
+        task = self._lists.get(key)
+        if task is None:
+            query = f"{ATTRIBUTE_USER} = '{user_id}' AND {ATTRIBUTE_TENANTS} = '{tenant_id}'"
+            task = self._lists[key] = asyncio.create_task(self._ask(query), name="ask for operations")
+            task.add_done_callback(lambda done: self._end(key, done))
+        return await asyncio.shield(task)
+
+    async def running(self, user_id: str) -> list[Operation]:
+        """A user's operations that have not closed, in all tenants."""
+        future = self._waiting.get(user_id)
+        if future is None:
+            future = self._waiting[user_id] = asyncio.get_running_loop().create_future()
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask_for_many(), name="ask for running operations")
+        return await asyncio.shield(future)
+
+    async def _ask_for_many(self) -> None:
+        """One question after the other, each for all who have come meanwhile."""
+        while self._waiting:
+            await self._turns.wait()
+            asked = {user_id: self._waiting.pop(user_id) for user_id in list(self._waiting)[:USERS_AT_ONCE]}
+            users = ", ".join(f"'{user_id}'" for user_id in asked)
+            try:
+                found = await self._pages(f"ExecutionStatus = 'Running' AND {ATTRIBUTE_USER} IN ({users})")
+            except asyncio.CancelledError:
+                for future in asked.values():
+                    future.cancel()
+                raise
+            except Exception as error:  # noqa: BLE001 - told to whoever asked
+                for future in asked.values():
+                    future.set_exception(error)
+                    future.exception()  # they may all have gone
+            else:
+                for user_id, future in asked.items():
+                    future.set_result([operation for operation in found if operation.user_id == user_id])
+
+    async def _ask(self, query: str) -> list[Operation]:
+        await self._turns.wait()
+        return await self._pages(query)
+
+    async def _pages(self, query: str) -> list[Operation]:
+        """What the question finds. The turn for the first page has been taken."""
+        pages = self._client.list_workflows(query, limit=MOST, rpc_timeout=RPC_SECONDS)
+        found: list[Operation] = []
+        await pages.fetch_next_page()
+        while True:
+            for execution in pages.current_page or ():
+                with suppress(OperationNotFound):  # somebody else's workflow
+                    found.append(await operation_of(execution, self._client))
+            if pages.next_page_token is None or len(found) >= MOST:
+                return found
+            await self._turns.wait()
+            await pages.fetch_next_page()
+
+    def _end(self, key: tuple[str, str], task: asyncio.Task[list[Operation]]) -> None:
+        self._lists.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # whoever still waited has been told

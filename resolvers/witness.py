@@ -1,0 +1,61 @@
+"""What this process sees of operations, passed on to what depends on it: lists, copies and measured durations."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from contracts.base import utc_now
+from contracts.operations import Operation, OperationKind
+from resolvers.cache import FRESH_SECONDS, Copies
+from resolvers.durations import Durations
+from resolvers.index import OperationIndex
+
+PATIENCE_SECONDS = 1.0
+"""A cache that is slower holds up nobody's operation."""
+_RECENT = timedelta(seconds=2 * FRESH_SECONDS)
+_CHANGING_THE_TENANT = frozenset(
+    (OperationKind.FILE_UPLOAD, OperationKind.FILE_PROCESSING, OperationKind.USER_ONBOARDING)
+)
+"""What they change, others in the tenant see too."""
+
+log = structlog.get_logger()
+
+
+def user_scope(user_id: str) -> str:
+    """What copies depend on that show something of this user's own."""
+    return f"user:{user_id}"
+
+
+def tenant_scope(tenant_id: str) -> str:
+    """What copies depend on that show something of this tenant's."""
+    return f"tenant:{tenant_id}"
+
+
+class OperationWitness:
+    """Shown each new state before clients are, so that whoever hears of a close finds what it changed."""
+
+    def __init__(self, copies: Copies, index: OperationIndex, durations: Durations) -> None:
+        self._copies = copies
+        self._index = index
+        self._durations = durations
+
+    async def see(self, operation: Operation) -> None:
+        self._durations.learn(operation)
+        if operation.closed_at is None or operation.closed_at < utc_now() - _RECENT:
+            return  # no copy is older than that
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._closed(operation)
+        except Exception as error:  # noqa: BLE001 - copies expire by themselves; the operation must go on
+            log.warning("a close was not passed on", operation_id=operation.id, error=repr(error))
+
+    async def _closed(self, operation: Operation) -> None:
+        for tenant_id in operation.tenant_ids:
+            await self._index.close(operation.user_id, tenant_id, operation.id)
+        scopes = [user_scope(operation.user_id)]
+        if operation.kind in _CHANGING_THE_TENANT:
+            scopes += [tenant_scope(tenant_id) for tenant_id in operation.tenant_ids]
+        await self._copies.changed(*scopes)
