@@ -1,0 +1,49 @@
+"""``python -m tests.benchmarks.load ROLE CONFIG``: makes load, told what to do by JSON lines on stdin."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any, Protocol
+
+from contracts.temporal import leave
+from tests.benchmarks.posts import Posts
+from tests.benchmarks.raw import RawFollowers, RawStarts
+from tests.benchmarks.sockets import Sockets
+
+Json = dict[str, Any]
+
+
+class Role(Protocol):
+    async def do(self, order: Json) -> Json:
+        """Carry the order out and tell how it went."""
+
+
+def role_of(name: str, config: Json) -> Role:
+    match name:
+        case "posts":
+            return Posts(config)
+        case "raw-starts":
+            return RawStarts(config)
+        case "raw-followers":
+            return RawFollowers(config)
+        case "sockets":
+            return Sockets(config)
+    raise ValueError(name)
+
+
+async def main(name: str, config: Json) -> None:
+    role = role_of(name, config)
+    loop = asyncio.get_running_loop()
+    orders = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    while order := await orders.readline():
+        answer = await role.do(json.loads(order))
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
+    leave(0)
