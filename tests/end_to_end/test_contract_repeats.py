@@ -1,0 +1,90 @@
+"""A hundred clients that all send the same: one operation, one effect, and the same answer for all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+from temporalio.client import Client as Temporal
+
+from tests.end_to_end.client import Client, Json
+from tests.end_to_end.files import announce, keep, send
+from tests.end_to_end.test_contract_onboarding import letters_to, somebody
+from tests.stack import Stack
+
+MANY = 100
+
+
+async def the_one_answer(ask: Callable[[], Awaitable[Json]]) -> Json:
+    answers = await asyncio.gather(*(ask() for _ in range(MANY)))
+    assert all(answer == answers[0] for answer in answers), [answer for answer in answers if answer != answers[0]]
+    return answers[0]
+
+
+async def workflows(stack: Stack, operation_id: str) -> int:
+    """How many runs there are of it."""
+    temporal = await Temporal.connect(stack.temporal_address)
+    await temporal.get_workflow_handle(operation_id).describe()
+    return (await temporal.count_workflows(f"WorkflowId = '{operation_id}'")).count
+
+
+async def test_a_newcomer_is_taken_in_once(stack: Stack, ada: Client) -> None:
+    person = somebody(mfaEnabled=True, idempotencyKey=uuid4().hex)
+    document = """
+    mutation ($input: OnboardUserInput!) {
+      onboardUser(input: $input) { totpUri operation { id status result { user { id } workspace { id } } } }
+    }
+    """
+    answer = (await the_one_answer(lambda: ada.ask(document, input=person)))["onboardUser"]
+    assert answer["operation"]["status"] == "COMPLETED"
+    assert len(letters_to(stack, person["email"])) == 1
+    assert await workflows(stack, answer["operation"]["id"]) == 1
+
+
+async def test_an_upload_is_made_a_file_once(stack: Stack, ada: Client) -> None:
+    target = await announce(ada, b"some words\n")
+    await send(target, b"some words\n")
+    count = "{ viewer { files(first: 1) { totalCount } } }"
+    before = (await ada.ask(count))["viewer"]["files"]["totalCount"]
+    document = """
+    mutation ($input: CompleteUploadInput!) {
+      completeUpload(input: $input) { operation { id status result { file { id } } } }
+    }
+    """
+    wanted = {"uploadId": target["id"], "idempotencyKey": uuid4().hex, "waitSeconds": 30}
+    answer = (await the_one_answer(lambda: ada.ask(document, input=wanted)))["completeUpload"]["operation"]
+    assert answer["status"] == "COMPLETED"
+    assert (await ada.ask(count))["viewer"]["files"]["totalCount"] == before + 1
+    assert await workflows(stack, answer["id"]) == 1
+
+
+async def test_a_file_is_read_once(stack: Stack, ada: Client) -> None:
+    file = await keep(ada, b"some words\n")
+    document = "mutation ($input: ProcessFileInput!) { processFile(input: $input) { operation { id status } } }"
+    wanted = {"fileId": file["id"], "idempotencyKey": uuid4().hex, "waitSeconds": 30}
+    answer = (await the_one_answer(lambda: ada.ask(document, input=wanted)))["processFile"]["operation"]
+    assert answer["status"] == "COMPLETED"
+    assert await workflows(stack, answer["id"]) == 1
+
+
+async def test_somebody_signs_in_once(stack: Stack, ada: Client) -> None:
+    person = somebody()
+    onboard = "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { operation { status } } }"
+    assert (await ada.ask(onboard, input=person))["onboardUser"]["operation"]["status"] == "COMPLETED"
+    document = """
+    mutation ($input: LoginInput!) {
+      login(input: $input) { sessionToken operation { id status } viewer { user { email } } }
+    }
+    """
+    wanted = {
+        "email": person["email"],
+        "password": person["password"],
+        "idempotencyKey": uuid4().hex,
+        "waitSeconds": 30,
+    }
+    answer = (await the_one_answer(lambda: Client(stack).ask(document, input=wanted)))["login"]
+    assert answer["operation"]["status"] == "COMPLETED"
+    signed_in = Client(stack, answer["sessionToken"])
+    assert len((await signed_in.ask("{ viewer { sessions { id } } }"))["viewer"]["sessions"]) == 1
+    assert await workflows(stack, answer["operation"]["id"]) == 1
