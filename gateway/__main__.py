@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from contracts.temporal import leave
 from gateway.app import create_app
 from gateway.logs import configure_logs
-from gateway.serve import serve
+from gateway.serve import Tls, serve
 from gateway.settings import Settings, what_is_wrong
 
 
@@ -21,7 +21,16 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, stop.set)
-    await serve(create_app(settings), host=settings.host, port=settings.gateway_port, stop=stop)
+    tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
+    await serve(
+        create_app(settings),
+        host=settings.host,
+        port=settings.gateway_port,
+        stop=stop,
+        drain_seconds=settings.drain_seconds,
+        stall_seconds=settings.stall_seconds,
+        tls=tls,
+    )
 
 
 def main() -> int:

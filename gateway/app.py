@@ -18,13 +18,14 @@ from contracts.cache import open_cache
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes
 from contracts.transfers import UPLOADS_PATH, TransferSigner
+from contracts.wakeups import Wakeups
 from gateway.backend import open_backend
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
 from gateway.middleware import BodyLimit, RequestIds
+from gateway.open_streams import OpenStreams, Patience
 from gateway.settings import Settings
-from gateway.sockets import OpenSockets
 from gateway.uploads import upload_routes
 from schema.build import build_schema
 from schema.errors import internal_error
@@ -39,17 +40,26 @@ log = structlog.get_logger()
 
 
 def create_app(
-    settings: Settings, *, services: httpx.AsyncBaseTransport | None = None, cache: BaseCache | None = None
+    settings: Settings,
+    *,
+    services: httpx.AsyncBaseTransport | None = None,
+    cache: BaseCache | None = None,
+    wakeups: Wakeups | None = None,
 ) -> Starlette:
     """The application. ``services`` carries the calls of the services, over the network where it is None.
 
-    A ``cache`` that is handed in is shared with others and left open.
+    A ``cache`` that is handed in is shared with others and left open. ``wakeups`` are those that services in this same
+    process tell.
     """
     schema = build_schema()
     sdl = schema.as_str() + "\n"
-    sockets = OpenSockets()
+    streams = OpenStreams()
     endpoint = GraphQLEndpoint(
-        schema, sockets, allowed_origins=settings.allowed_origins, public_url=settings.public_url
+        schema,
+        streams,
+        Patience(settings.ping_seconds, settings.silence_seconds, settings.stall_seconds),
+        allowed_origins=settings.allowed_origins,
+        public_url=settings.public_url,
     )
     storage, transfers = open_storage(settings.storage()), TransferSigner(_service_key(settings))
 
@@ -60,7 +70,7 @@ def create_app(
         routes=[
             *explorer_routes(DIST),
             *upload_routes(storage, transfers),
-            Route("/graphql", endpoint, methods=["POST"]),
+            Route("/graphql", endpoint, methods=["GET", "POST"]),
             WebSocketRoute("/graphql", endpoint),
             Route("/graphql/schema", show_schema),
             Route("/healthz", alive),
@@ -71,14 +81,17 @@ def create_app(
             Middleware(BodyLimit, most_bytes=MOST_BYTES, beyond=f"{UPLOADS_PATH}/"),
         ],
         exception_handlers={Exception: _told_nothing},
-        lifespan=_lifespan(settings, services, cache),
+        lifespan=_lifespan(settings, services, cache, wakeups),
     )
-    app.state.sockets = sockets
+    app.state.streams = streams
     return app
 
 
 def _lifespan(
-    settings: Settings, services: httpx.AsyncBaseTransport | None, shared_cache: BaseCache | None
+    settings: Settings,
+    services: httpx.AsyncBaseTransport | None,
+    shared_cache: BaseCache | None,
+    wakeups: Wakeups | None,
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -92,7 +105,9 @@ def _lifespan(
             )
             await ensure_search_attributes(temporal)
             app.state.temporal = temporal
-            app.state.backend = await stack.enter_async_context(open_backend(settings, temporal, http, cache))
+            app.state.backend = await stack.enter_async_context(open_backend(settings, temporal, http, cache, wakeups))
+            streams: OpenStreams = app.state.streams
+            await stack.enter_async_context(streams.tended())
             yield
 
     return lifespan

@@ -13,6 +13,7 @@ from temporalio.client import Client
 from contracts.calls import CallSigner
 from contracts.passwords import Passwords
 from contracts.wakeups import LocalWakeups, SharedWakeups, Wakeups
+from gateway.session_watch import SessionWatch
 from gateway.sessions import HotSessions
 from gateway.settings import Settings
 from resolvers.active import ActiveOperations
@@ -42,9 +43,11 @@ from resolvers.witness import OperationWitness
 
 @asynccontextmanager
 async def open_backend(
-    settings: Settings, temporal: Client, http: httpx.AsyncClient, cache: BaseCache
+    settings: Settings, temporal: Client, http: httpx.AsyncClient, cache: BaseCache, told_here: Wakeups | None
 ) -> AsyncIterator[Backend]:
-    """Open while the block runs. ``http`` carries the calls of the services."""
+    """Open while the block runs. ``http`` carries the calls of the services; ``told_here`` are the wake-ups of those in
+    this same process.
+    """
     secret = settings.secret_key.get_secret_value().encode()
     signer = CallSigner(settings.service_key.get_secret_value().encode())
 
@@ -55,7 +58,7 @@ async def open_backend(
     files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
     cursors, orders, durations = Cursors(secret), Orders(secret), Durations()
     async with AsyncExitStack() as stack:
-        index, wakeups = await stack.enter_async_context(_shared(settings.redis_url))
+        index, wakeups = await stack.enter_async_context(_shared(settings.redis_url, told_here))
         await stack.enter_async_context(durations.shared(cache))
         copies = await stack.enter_async_context(Copies(cache))
         witness = OperationWitness(copies, index, durations)
@@ -65,6 +68,8 @@ async def open_backend(
         listing = Listing(states, scans, index, cursors)
         active = await stack.enter_async_context(ActiveOperations(states, scans, index, hub))
         passwords = stack.enter_context(closing(Passwords()))
+        sessions = SessionWatch(HotSessions(cache, auth), wakeups, check_seconds=settings.session_check_seconds)
+        await stack.enter_async_context(sessions)
         yield Backend(
             operations=Operations(temporal, hub, index, listing, active, wakeups, cursors),
             orders=orders,
@@ -77,18 +82,18 @@ async def open_backend(
             files=files,
             workspaces=workspaces,
             dashboards=Sources(copies, active, users, tenants, files),
-            sessions=HotSessions(cache, auth),
+            sessions=sessions,
             durations=durations,
         )
 
 
 @asynccontextmanager
-async def _shared(redis_url: str | None) -> AsyncIterator[tuple[OperationIndex, Wakeups]]:
+async def _shared(redis_url: str | None, told_here: Wakeups | None) -> AsyncIterator[tuple[OperationIndex, Wakeups]]:
     """What replicas share where there is a Redis, and each has for itself where there is none."""
     if redis_url is None:
-        yield MemoryIndex(), LocalWakeups()
+        yield MemoryIndex(), told_here or LocalWakeups()
         return
     async with Redis.from_url(redis_url) as redis:
-        wakeups = SharedWakeups(redis)
-        async with wakeups.listening():
-            yield RedisIndex(redis), wakeups
+        shared = SharedWakeups(redis)
+        async with shared.listening():
+            yield RedisIndex(redis), shared

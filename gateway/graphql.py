@@ -11,7 +11,7 @@ from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from graphql import GraphQLError
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import MissingQueryError
@@ -23,9 +23,12 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
+from gateway.event_streams import EventStream, as_events, asks_for_stream
 from gateway.middleware import TooLarge
+from gateway.open_streams import OpenStreams, Patience
 from gateway.sessions import NoCookie, ResponseCookie, introduced_token, is_secure, presented_token, reached_at
-from gateway.sockets import OpenSockets, SocketAdapter, SocketHandler
+from gateway.sockets import SocketAdapter, SocketHandler
+from gateway.wires import Wire, acceptable_wire, accepts_json
 from resolvers.context import Backend, Context
 from schema.errors import refusal, translate
 
@@ -47,7 +50,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     def __init__(
         self,
         schema: strawberry.Schema,
-        sockets: OpenSockets,
+        streams: OpenStreams,
+        patience: Patience,
         *,
         allowed_origins: Sequence[str] = (),
         public_url: str | None = None,
@@ -60,21 +64,55 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             connection_init_wait_timeout=timedelta(seconds=10),
             allowed_origins=allowed_origins,
         )
-        self.sockets = sockets
+        self.streams = streams
+        self.patience = patience
         self.public_url = public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await self.run(WebSocket(scope, receive=receive, send=send))
+            await self._open_socket(WebSocket(scope, receive=receive, send=send))
             return
-        response: Response
+        response: ASGIApp
         try:
-            response = await self.run(Request(scope, receive=receive))
+            response = await self._answer(Request(scope, receive=receive))
         except HTTPException as error:
             response = _refused(error.reason, error.status_code)
         except TooLarge:
             response = _refused("The request is too large.", 413)
         await response(scope, receive, send)
+
+    async def _open_socket(self, socket: WebSocket) -> None:
+        if self.streams.stopping:
+            await socket.send_denial_response(Response("Restarting", 503, headers={"retry-after": "1"}))
+        else:
+            await self.run(socket)
+
+    async def _answer(self, request: Request) -> ASGIApp:
+        """The answer, once for all, or as a stream where it is one and the client asked for that."""
+        accept = request.headers.get("accept", "")
+        wire = acceptable_wire(accept)
+        if wire is None:
+            _only_by_post(request)
+            return await self.run(request)
+        asked = await self.parse_http_body(self.request_adapter_class(request))
+        assert isinstance(asked, GraphQLRequestData), "batches have been refused"
+        is_stream = asks_for_stream(asked.query, asked.operation_name)
+        if is_stream or (is_stream is None and not accepts_json(accept)):
+            return await self._stream(request, asked, wire)
+        _only_by_post(request)
+        answer = await self.run(request)
+        return answer if accepts_json(accept) else as_events(answer)
+
+    async def _stream(self, request: Request, asked: GraphQLRequestData, wire: Wire) -> EventStream:
+        context = await self.get_context(request, await self.get_sub_response(request))
+        context.following.last_event_id = request.headers.get("last-event-id") or None
+        results = await self.schema.subscribe(
+            asked.query,
+            variable_values=asked.variables,
+            context_value=context,
+            operation_name=asked.operation_name,
+        )
+        return EventStream(results, wire, context, self.streams, self.patience, self.encode_json)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         backend: Backend = request.app.state.backend
@@ -116,7 +154,9 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         except CannotGetOperationTypeError as error:
             raise HTTPException(400, error.as_http_error_reason()) from error
         except InvalidOperationTypeError as error:
-            raise HTTPException(400, "Subscriptions are served over websockets only.") from error
+            raise HTTPException(
+                400, "Subscriptions are served over websockets, or to who accepts text/event-stream or multipart/mixed."
+            ) from error
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
         """As it goes out. What failed outside the execution itself has not been translated yet."""
@@ -146,6 +186,11 @@ def error_response(error: GraphQLError, status: int) -> Response:
 
 def request_id_of(connection: HTTPConnection) -> str:
     return str(connection.state.request_id)
+
+
+def _only_by_post(request: Request) -> None:
+    if request.method != "POST":
+        raise HTTPException(405, "Queries and mutations are taken by POST only.")
 
 
 def _refused(reason: str, status: int) -> Response:

@@ -18,7 +18,12 @@ async def alive(_request: Request) -> JSONResponse:
 
 
 async def ready(request: Request) -> JSONResponse:
-    """503 while Temporal does not answer. A service that is down leaves fields null, not the gateway useless."""
+    """503 while Temporal does not answer, and from the moment the process is to stop.
+
+    A service that is down leaves fields null, not the gateway useless.
+    """
+    if request.app.state.streams.stopping:
+        return JSONResponse({"status": "stopping"}, status_code=503)
     client: Client = request.app.state.temporal
     try:
         async with asyncio.timeout(_SECONDS):

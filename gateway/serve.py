@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
 
-from hypercorn.asyncio import serve as serve_with
+from hypercorn.asyncio.lifespan import Lifespan
+from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
+from hypercorn.typing import AppWrapper, LifespanState
+from hypercorn.utils import wrap_app
 from starlette.applications import Starlette
 
-from gateway.sockets import OpenSockets
+from gateway.connections import Connection, uncompressed
+from gateway.open_streams import OpenStreams
 
 MOST_MESSAGE_BYTES = 1024 * 1024
-GRACE_SECONDS = 5
+MOST_STREAMS = 256
+"""Of one HTTP/2 connection at a time."""
+GRACE_SECONDS = 35.0
+"""For requests under way when the process stops: a mutation may wait half a minute for its operation."""
+
+
+class Tls(NamedTuple):
+    """Files in PEM form."""
+
+    certificate: Path
+    key: Path
 
 
 async def serve(
@@ -24,26 +41,84 @@ async def serve(
     stop: asyncio.Event,
     listening: socket.socket | None = None,
     announce: Callable[[], None] = lambda: None,
+    drain_seconds: float = 10.0,
+    stall_seconds: float = 30.0,
+    tls: Tls | None = None,
 ) -> None:
-    """Serve until ``stop`` is set; then close websockets with 1012, finish the requests under way, and return.
+    """Serve HTTP/1.1, HTTP/2 (in clear to who knows that it is spoken) and websockets until ``stop`` is set.
 
+    Then it ends websockets and event streams within ``drain_seconds``, finishes the requests under way, and returns.
     ``listening`` is a socket that has the port already and is taken over; ``announce`` is called once requests are
-    answered. Raises OSError where the port is taken.
+    answered. Raises OSError where the port is taken, LifespanFailureError where the application does not start.
     """
-    config = Config()
     if listening is None:  # before the application opens anything, so that a taken port is known at once
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family)
-    config.bind = [f"fd://{listening.detach()}"]
-    config.graceful_timeout = GRACE_SECONDS
+    taken_over = socket.socket(fileno=listening.detach())
+    config = _config(tls)
+    framework = wrap_app(uncompressed(app), config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type]
+    streams: OpenStreams = app.state.streams
+    context = WorkerContext(None)
+    connections: set[asyncio.Task[None]] = set()
+
+    async with _living(framework, config) as state:
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            connections.add(task)
+            task.add_done_callback(connections.discard)
+            await Connection(framework, config, context, state, reader, writer, stall_seconds=stall_seconds)
+
+        server = await asyncio.start_server(
+            connected, sock=taken_over, backlog=config.backlog, ssl=config.create_ssl_context()
+        )
+        try:
+            announce()
+            await stop.wait()
+            await streams.drain(drain_seconds)  # hypercorn itself closes sockets with 1011, at which clients give up
+        finally:
+            server.close()
+            await context.terminated.set()
+            await _ended(connections)
+
+
+def _config(tls: Tls | None) -> Config:
+    config = Config()
     config.websocket_max_message_size = MOST_MESSAGE_BYTES
+    config.h2_max_concurrent_streams = MOST_STREAMS
+    config.keep_alive_max_requests = 1_000_000  # at which HTTP/2 would cut off the streams under way
+    config.backlog = 2048
     config.accesslog = None
     config.loglevel = "WARNING"
-    sockets: OpenSockets = app.state.sockets
+    if tls is not None:
+        config.certfile, config.keyfile = str(tls.certificate), str(tls.key)
+    return config
 
-    async def stopping() -> None:
-        announce()
-        await stop.wait()
-        await sockets.close()  # hypercorn itself closes them with 1011, at which clients give up
 
-    await serve_with(app, config, shutdown_trigger=stopping)  # type: ignore[arg-type]
+@asynccontextmanager
+async def _living(framework: AppWrapper, config: Config) -> AsyncIterator[LifespanState]:
+    """While the block runs the application is started."""
+    state: LifespanState = {}
+    lifespan = Lifespan(framework, config, asyncio.get_running_loop(), state)
+    task = asyncio.create_task(lifespan.handle_lifespan())
+    await lifespan.wait_for_startup()
+    if task.done():
+        task.result()
+    try:
+        yield state
+    finally:
+        await lifespan.wait_for_shutdown()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _ended(connections: set[asyncio.Task[None]]) -> None:
+    """Once every request under way has been answered, or its time is up."""
+    if connections:
+        await asyncio.wait(tuple(connections), timeout=GRACE_SECONDS)
+    for task in tuple(connections):
+        task.cancel()
+    if connections:
+        await asyncio.wait(tuple(connections))

@@ -50,12 +50,26 @@ class Settings(BaseSettings):
     public_url: str | None = None
     allowed_origins: tuple[str, ...] = ()
     """Other origins whose pages may open websockets here with the viewer's cookie."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    ping_seconds: float = Field(default=20, gt=0)
+    """Between two pings of a websocket, and between two signs of life on an event stream."""
+    silence_seconds: float = Field(default=10, gt=0)
+    """How long after a ping a peer may be silent."""
+    stall_seconds: float = Field(default=30, gt=0)
+    """How long a peer may take nothing of what is sent to it."""
+    session_check_seconds: float = Field(default=25, gt=0, le=28)
+    """Between two looks at the session of who stays, where no wake-up comes: a revocation is seen in half a minute."""
+    drain_seconds: float = Field(default=10, ge=0)
+    """Within which websockets and event streams end when the process stops."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         self.keys()
         if self.environment is Environment.PRODUCTION and self.codec_keys is None:
             raise ValueError("CODEC_KEYS must be set in production: what Temporal stores would not be encrypted.")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("TLS_CERT and TLS_KEY belong together: set both or neither.")
         return self
 
     def keys(self) -> KeyRing | None:

@@ -1,93 +1,124 @@
-"""GraphQL websockets: frames checked before they are believed, and an end with the session that opened them."""
+"""GraphQL websockets: frames checked before they are believed, a peer that must show signs of life, and every end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import ExitStack, suppress
 from typing import Protocol, cast
 
 from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
-from strawberry.http.async_base_view import AsyncWebSocketAdapter
 from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
-from strawberry.subscriptions.protocols.graphql_transport_ws.types import ConnectionInitMessage, Message
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import ConnectionInitMessage, Message, PingMessage
 
 from contracts.errors import DomainError
+from gateway.open_streams import OpenStreams, Patience
+from gateway.session_watch import SessionWatch, standing
+from gateway.sessions import introduced_token
 from resolvers.context import Context
 
-SESSION_CHECK_SECONDS = 5.0
-LAST_WORDS_SECONDS = 5.0
-"""How long the streams of an ended session may go on, for the operation that ended it to be seen to its own end."""
-SESSION_ENDED = 4403
-"""A client that introduces itself by cookie comes back by itself at this code, with the new session's."""
-
+SESSION_ENDED = 4401
+"""Who gets this must sign in anew: clients do not come back by themselves."""
+SILENT = 4408
+"""The peer gave no sign of life. Like 1012, clients take it as a reason to come back."""
 RESTARTING = 1012
+
+_CLOSING_SECONDS = 2.0
+"""How long a peer may take to answer a close before it is left alone."""
 
 
 class SocketAdapter(ASGIWebSocketAdapter):
     """Reads JSON objects. Whatever else comes closes the socket with 4400."""
 
+    heard_at = 0.0
+    """The event loop's time at the newest sign of life."""
+    is_abandoned = False
+    _reading: asyncio.Task[object] | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        return self.ws.application_state is WebSocketState.DISCONNECTED
+
     async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:  # noqa: ARG002
-        while self.ws.application_state != WebSocketState.DISCONNECTED:
-            message = await self.ws.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            text = message.get("text")
-            if text is None:
-                raise NonTextMessageReceived
-            try:
-                frame = self.view.decode_json(text)
-            except (ValueError, RecursionError) as error:
-                raise NonJsonMessageReceived from error
-            if not isinstance(frame, dict):
-                raise NonJsonMessageReceived
-            yield frame
+        self._reading = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                message = await self.ws.receive()
+                self.heard_at = loop.time()
+                if message["type"] == "websocket.disconnect":
+                    return
+                if not self.is_closed:  # else the peer has yet to answer our close
+                    yield self._frame(message.get("text"))
+        finally:
+            self._reading = None
+
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        if not self.is_closed:
+            await super().send_json(message)
 
     async def close(self, code: int, reason: str) -> None:
-        if self.ws.application_state != WebSocketState.DISCONNECTED:
-            with suppress(WebSocketDisconnect, RuntimeError):  # the client was quicker
-                await super().close(code, reason.encode()[:120].decode(errors="ignore"))
+        """Say so to the peer, and leave it alone where it does not answer in time."""
+        if self.is_closed:
+            return
+        asyncio.get_running_loop().call_later(_CLOSING_SECONDS, self._abandon)
+        with suppress(WebSocketDisconnect, RuntimeError):  # the client was quicker
+            await super().close(code, reason.encode()[:120].decode(errors="ignore"))
 
-
-class OpenSockets:
-    """The sockets of this process, so that they can be told when it stops."""
-
-    def __init__(self) -> None:
-        self._adapters: set[AsyncWebSocketAdapter] = set()
-        self._stopping = False
-
-    @asynccontextmanager
-    async def opened(self, socket: AsyncWebSocketAdapter) -> AsyncIterator[None]:
-        """While the block runs the socket is one of them. One that opens while the process stops is closed at once."""
-        self._adapters.add(socket)
+    def _frame(self, text: str | None) -> dict[str, object]:
+        if text is None:
+            raise NonTextMessageReceived
         try:
-            if self._stopping:
-                await socket.close(RESTARTING, "Restarting")
-            yield
-        finally:
-            self._adapters.discard(socket)
+            frame = self.view.decode_json(text)
+        except (ValueError, RecursionError) as error:
+            raise NonJsonMessageReceived from error
+        if not isinstance(frame, dict):
+            raise NonJsonMessageReceived
+        return frame
 
-    async def close(self) -> None:
-        """Close all with 1012, at which clients come back by themselves, at another replica."""
-        self._stopping = True
-        await asyncio.gather(*(socket.close(RESTARTING, "Restarting") for socket in list(self._adapters)))
+    def _abandon(self) -> None:
+        if self._reading is not None:
+            self.is_abandoned = True
+            self._reading.cancel()
 
 
-class HasSockets(Protocol):
-    sockets: OpenSockets
+class Endpoint(Protocol):
+    """What the sockets of an endpoint share."""
+
+    streams: OpenStreams
+    patience: Patience
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
-    """One socket. Once its session has ended it closes, after the streams that were under way have told their last."""
+    """One socket. It ends with its session, with its peer's silence, or with the process."""
 
-    _watching: asyncio.Task[None] | None = None
+    _pinged_at = 0.0
 
     async def handle(self) -> None:
-        async with cast(HasSockets, self.view).sockets.opened(self.websocket):
-            await super().handle()
+        with self._shared.streams.including(self), ExitStack() as self._stay:
+            try:
+                await super().handle()
+            except asyncio.CancelledError:
+                if not self._socket.is_abandoned:
+                    raise
+
+    def tend(self, now: float) -> None:
+        """Ping a peer from time to time, and close it where it does not give a sign of life after that."""
+        if not self.connection_acknowledged or self._socket.is_closed:
+            return
+        patience, waited = self._shared.patience, now - self._pinged_at
+        if self._socket.heard_at < self._pinged_at:
+            if waited >= patience.silence_seconds:
+                self._shared.streams.start(self.websocket.close(SILENT, "No sign of life"))
+        elif waited >= patience.ping_seconds:
+            self._pinged_at = now
+            self._shared.streams.start(self.send_message({"type": "ping"}))
+
+    async def restart(self) -> None:
+        await self.websocket.close(RESTARTING, "Restarting")
 
     async def handle_message(self, message: Message) -> None:
         if _is_well_formed(message):
@@ -98,39 +129,64 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
         if message.get("payload") is None:  # the protocol's way to say that there is none
             message.pop("payload", None)
+        was_open = self.connection_acknowledged
         await super().handle_connection_init(message)
-        if self.connection_acknowledged and self._watching is None and self.context.token is not None:
-            self._watching = asyncio.create_task(self._watch_session())
+        if self.connection_acknowledged and not was_open:
+            self._pinged_at = self._socket.heard_at
+            self._stay_with_session()
 
-    async def shutdown(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
-        await super().shutdown()
+    async def handle_ping(self, message: PingMessage) -> None:
+        """Answer it. One that brings a token renews that of the socket; what is followed goes on meanwhile."""
+        token = introduced_token(message.get("payload"))
+        if token is None:
+            await super().handle_ping(message)
+            return
+        renewed = self.connection_acknowledged and await self._renew(token)
+        await self.send_message({"type": "pong", "payload": {"authorization": "renewed" if renewed else "refused"}})
 
     @staticmethod
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:  # noqa: ARG004
         return None  # a bad document is told as its own error: the other streams of the socket go on
 
-    async def _watch_session(self) -> None:
-        """A token that opened nothing from the start may yet: it is that of a login under way."""
-        was_open = False
-        while True:
-            context = self.context.for_execution()
-            try:
-                is_open = await context.viewer() is not None
-            except DomainError:  # the auth service does not answer: that ends no session
-                is_open = was_open
-            if was_open and not is_open:
-                break
-            was_open = is_open
-            await asyncio.sleep(SESSION_CHECK_SECONDS)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_SECONDS):
-                while self.operations:  # noqa: ASYNC110 - the base class tells nobody when one ends
-                    await asyncio.sleep(0.05)
+    @property
+    def _shared(self) -> Endpoint:
+        return cast(Endpoint, self.view)
+
+    @property
+    def _socket(self) -> SocketAdapter:
+        return cast(SocketAdapter, self.websocket)
+
+    @property
+    def _sessions(self) -> SessionWatch:
+        sessions = self.context.backend.sessions
+        assert isinstance(sessions, SessionWatch)
+        return sessions
+
+    def _stay_with_session(self) -> None:
+        self._stay.close()
+        self._stay.enter_context(self._sessions.staying(self.context.token, self._session_over))
+
+    def _session_over(self) -> None:
+        self._shared.streams.start(self._end_with_session())
+
+    async def _end_with_session(self) -> None:
+        """Close, once the switch that ended the session has told its end here, where it is followed here."""
+        await self.context.following.last_word()
         await self.websocket.close(SESSION_ENDED, "The session has ended")
+
+    async def _renew(self, token: str) -> bool:
+        """Take the token in place of the present one, where it opens a session of the same user, tenant and role."""
+        request_id = self.context.request_id
+        try:
+            new = await self._sessions.find(token, request_id=request_id)
+            old = self.context.token and await self._sessions.find(self.context.token, request_id=request_id)
+        except DomainError:  # the auth service does not answer; the client may ask again
+            return False
+        if new is None or (old and standing(old) != standing(new)):
+            return False
+        self.context.token = token
+        self._stay_with_session()
+        return True
 
 
 def _is_well_formed(message: object) -> bool:
@@ -139,9 +195,11 @@ def _is_well_formed(message: object) -> bool:
         return False
     if message["type"] in ("subscribe", "complete") and not isinstance(message.get("id"), str):
         return False
+    payload = message.get("payload")
+    if message["type"] in ("ping", "pong"):
+        return isinstance(payload, dict | None)
     if message["type"] != "subscribe":
         return True
-    payload = message.get("payload")
     return (
         isinstance(payload, dict)
         and isinstance(payload.get("query"), str)

@@ -19,6 +19,7 @@ from resolvers.credentials import CredentialChecks
 from resolvers.cursors import Cursors
 from resolvers.dashboard import Sources
 from resolvers.durations import Durations
+from resolvers.following import Following
 from resolvers.loaders import Loaders
 from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
@@ -63,7 +64,7 @@ class Context:
     """For one execution. ``token`` is what the client presented, unverified; a socket sets it as it connects.
 
     ``address`` is where this client reaches the gateway, for links that are paths on it. ``delivery`` is how the states
-    of what is followed come, once there is one.
+    of what is followed come, once there is one. ``following`` is shared by all executions of one socket.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Context:
         self.cookie = cookie
         self.token = token
         self.delivery: Delivery | None = None
+        self.following = Following()
         self._viewer: Session | None = None
         self._looked_up = False
         self._looking_up = asyncio.Lock()
@@ -82,9 +84,11 @@ class Context:
 
     def for_execution(self) -> Context:
         """The same client, with nothing looked up yet: a socket has one context for all of its life."""
-        return Context(
+        context = Context(
             self.backend, request_id=self.request_id, address=self.address, cookie=self.cookie, token=self.token
         )
+        context.following = self.following
+        return context
 
     def forget(self) -> None:
         """Load everything anew from now on: the next result of a stream shows what then is."""

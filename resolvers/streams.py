@@ -14,11 +14,16 @@ from resolvers.nodes import onlooker
 async def operation(context: Context, input: FollowInput) -> AsyncGenerator[Operation]:
     """OperationNotFound where there is none or the viewer may not see it; InvalidCursor."""
     viewer = await onlooker(context, input.id)
-    async with aclosing(context.backend.operations.follow(viewer, input.id, after=input.after)) as states:
-        async for state in states:
-            context.forget()
-            context.delivery = context.backend.operations.delivery(input.id)
-            yield state
+    following = context.following
+    after = following.last_event_id or input.after
+    states = context.backend.operations.follow(viewer, input.id, after=after)
+    with following.operation(input.id) as told:
+        async with aclosing(states):
+            async for state in states:
+                context.forget()
+                context.delivery = context.backend.operations.delivery(input.id)
+                told(state)
+                yield state
 
 
 async def operations(context: Context, input: FilterInput) -> AsyncGenerator[Operation]:

@@ -2,103 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from aiocache.base import BaseCache
 from temporalio.client import Client
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
-from contracts.auth import HOT_SESSION_SECONDS, REVOKED, hot_session_key
-from gateway.app import create_app
-from gateway.serve import serve
+from contracts.wakeups import LocalWakeups, Wakeups
 from gateway.sessions import COOKIE
-from gateway.sockets import RESTARTING, SESSION_ENDED
-from resolvers.tokens import token_hash
 from tests.gateway.fakes import ADA, GLOBEX, TOKEN, Services, settings
-
-WHO = "{ viewer { user { id } } }"
-FOLLOW = "subscription ($id: ID!, $after: String) { operation(id: $id, after: $after) { id status } }"
-SWITCH = """
-mutation ($input: SwitchTenantInput!) { switchTenant(input: $input) { operation { id cursor } } }
-"""
+from tests.gateway.serving import FOLLOW, WHO, Gateway, running_gateway
 
 
-class Gateway:
-    def __init__(self, port: int, stop: asyncio.Event) -> None:
-        self.url = f"ws://127.0.0.1:{port}/graphql"
-        self.stop = stop
-
-    @asynccontextmanager
-    async def open(
-        self, payload: dict[str, Any] | None = None, *, headers: dict[str, str] | None = None
-    ) -> AsyncIterator[Socket]:
-        protocol: Any = "graphql-transport-ws"
-        async with connect(self.url, subprotocols=[protocol], additional_headers=headers or {}) as connection:
-            await connection.send(json.dumps({"type": "connection_init", "payload": payload}))
-            assert json.loads(await connection.recv()) == {"type": "connection_ack"}
-            yield Socket(connection)
-
-
-class Socket:
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-
-    async def ask(self, query: str, **variables: object) -> list[Any]:
-        """Every message about it, to its end."""
-        name = await self.subscribe(query, **variables)
-        messages: list[Any] = []
-        while not messages or messages[-1]["type"] not in ("complete", "error"):
-            message = await self.next()
-            assert message["id"] == name
-            messages.append(message)
-        return messages
-
-    async def subscribe(self, query: str, **variables: object) -> str:
-        name = uuid4().hex
-        payload = {"query": query, "variables": variables}
-        await self.connection.send(json.dumps({"id": name, "type": "subscribe", "payload": payload}))
-        return name
-
-    async def next(self) -> Any:
-        return json.loads(await asyncio.wait_for(self.connection.recv(), 15))
-
-    async def end(self) -> int | None:
-        """The code that the gateway closes it with."""
-        try:
-            while True:
-                await self.next()
-        except ConnectionClosed as closed:
-            return closed.rcvd.code if closed.rcvd else None
+@pytest.fixture
+def wakeups() -> Wakeups:
+    return LocalWakeups()
 
 
 @pytest.fixture
 async def gateway(
-    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+    temporal_address: str, services: Services, cache: BaseCache, wakeups: Wakeups, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    app = create_app(settings(temporal_address, data_dir=tmp_path), services=services.transport, cache=cache)
-    stop = asyncio.Event()
-    serving = asyncio.create_task(serve(app, host="127.0.0.1", port=port, stop=stop))
-    for _ in range(200):
-        try:
-            (await asyncio.open_connection("127.0.0.1", port))[1].close()
-            break
-        except OSError:
-            await asyncio.sleep(0.05)
-    yield Gateway(port, stop)
-    stop.set()
-    await serving
+    known = settings(temporal_address, data_dir=tmp_path)
+    async with running_gateway(known, services, cache=cache, wakeups=wakeups) as gateway:
+        yield gateway
 
 
 def codes(messages: list[Any]) -> list[str]:
@@ -142,10 +73,9 @@ async def test_a_follower_is_told_the_state_now_and_each_newer_one_to_the_end(
     gateway: Gateway, temporal_client: Client
 ) -> None:
     async with gateway.open({"authorization": TOKEN}) as sock:
-        (answer, _) = await sock.ask(SWITCH, input={"tenantId": GLOBEX, "waitSeconds": 0})
-        started = answer["payload"]["data"]["switchTenant"]["operation"]
+        started = await sock.start_switch(GLOBEX)
         await sock.subscribe(FOLLOW, id=started["id"])
-        assert (await sock.next())["payload"]["data"]["operation"] == {"id": started["id"], "status": "RUNNING"}
+        assert (await sock.next())["payload"]["data"]["operation"] == {**started, "status": "RUNNING"}
         await sock.subscribe(FOLLOW, id=started["id"], after=started["cursor"])
         await temporal_client.get_workflow_handle(started["id"]).terminate()
         told = [await sock.next() for _ in range(4)]
@@ -198,17 +128,3 @@ async def test_a_frame_that_is_none_closes_the_socket(gateway: Gateway, frame: b
     async with gateway.open() as sock:
         await sock.connection.send(frame)
         assert await sock.end() == 4400
-
-
-async def test_a_socket_ends_with_its_session(gateway: Gateway, cache: BaseCache) -> None:
-    async with gateway.open({"authorization": TOKEN}) as sock:
-        await sock.ask(WHO)
-        await cache.set(hot_session_key(token_hash(TOKEN)), REVOKED, ttl=HOT_SESSION_SECONDS)
-        assert (await sock.ask(WHO))[0]["payload"]["data"] == {"viewer": None}
-        assert await sock.end() == SESSION_ENDED
-
-
-async def test_a_gateway_that_stops_sends_its_sockets_to_another(gateway: Gateway) -> None:
-    async with gateway.open() as sock:
-        gateway.stop.set()
-        assert await sock.end() == RESTARTING

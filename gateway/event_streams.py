@@ -1,0 +1,169 @@
+"""Subscriptions over plain HTTP, for networks without websockets: one answer that goes on until its stream ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
+from typing import TypeAlias
+
+from graphql import DocumentNode, GraphQLError, OperationType, get_operation_ast, parse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
+
+from contracts.errors import DomainError, ServiceUnavailable, SessionEnded
+from gateway.open_streams import OpenStreams, Patience
+from gateway.session_watch import SessionWatch
+from gateway.wires import ServerSentEvents, Wire
+from resolvers.context import Context
+from schema.errors import translate
+
+Results: TypeAlias = AsyncGenerator[ExecutionResult, None]
+Encode: TypeAlias = Callable[[object], str]
+
+
+class EventStream:
+    """An ASGI answer: the results of one subscription. Where the client goes, the subscription ends.
+
+    It ends with an UNAUTHENTICATED error once the session has ended, without a ``complete`` where the process stops.
+    """
+
+    def __init__(
+        self,
+        results: Results,
+        wire: Wire,
+        context: Context,
+        streams: OpenStreams,
+        patience: Patience,
+        encode: Encode,
+    ) -> None:
+        self._results = results
+        self._wire = wire
+        self._context = context
+        self._streams = streams
+        self._patience = patience
+        self._encode = encode
+        self._last_words: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._ended = asyncio.Event()
+        self._sent_at = asyncio.get_running_loop().time()
+        self._sending = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        self._send = send
+        sessions = self._context.backend.sessions
+        assert isinstance(sessions, SessionWatch)
+        try:
+            with self._streams.including(self), sessions.staying(self._context.token, self._session_over):
+                await self._serve(receive)
+        finally:
+            self._ended.set()
+
+    def tend(self, now: float) -> None:
+        """Give a sign of life where nothing was sent for a while, or give up a client that takes nothing."""
+        waited = now - self._sent_at
+        if self._sending:
+            if waited >= self._patience.stall_seconds:
+                self._end("")
+        elif waited >= self._patience.ping_seconds:
+            self._streams.start(self._write(self._wire.sign_of_life))
+
+    async def restart(self) -> None:
+        self._end(self._wire.restarting(self._errors(ServiceUnavailable(service="gateway"))))
+        await self._ended.wait()
+
+    async def _serve(self, receive: Receive) -> None:
+        headers = [
+            (b"content-type", self._wire.content_type.encode()),
+            (b"cache-control", b"no-cache, no-transform"),
+            (b"x-accel-buffering", b"no"),  # nginx would keep events back until it has a bufferful
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        telling, leaving = asyncio.create_task(self._tell()), asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait((telling, leaving, self._last_words), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (telling, leaving):
+                task.cancel()
+            await asyncio.wait((telling, leaving))
+        if leaving.cancelled():
+            if not telling.cancelled():
+                telling.result()
+            await self._finish()
+
+    async def _finish(self) -> None:
+        if self._sending:  # what is half sent cannot be followed by anything
+            return
+        if self._last_words.done():
+            await self._write(self._last_words.result())
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _tell(self) -> None:
+        following, operations = self._context.following, self._context.backend.operations
+        await self._write(self._wire.first)
+        async with aclosing(self._results) as results:
+            async for result in results:
+                latest = following.latest
+                cursor = None if latest is None or result.data is None else operations.cursor(latest)
+                await self._write(self._wire.result(self._encode(payload_of(result)), cursor))
+        if not self._last_words.done():
+            self._last_words.set_result(self._wire.complete)
+
+    async def _write(self, text: str) -> None:
+        self._sending += 1
+        self._sent_at = asyncio.get_running_loop().time()
+        await self._send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        self._sending -= 1  # and not where it was cut short
+
+    def _end(self, last_words: str) -> None:
+        if not self._last_words.done():
+            self._last_words.set_result(last_words)
+
+    def _session_over(self) -> None:
+        self._streams.start(self._end_with_session())
+
+    async def _end_with_session(self) -> None:
+        await self._context.following.last_word()
+        self._end(self._wire.broken(self._errors(SessionEnded())))
+
+    def _errors(self, error: DomainError) -> str:
+        told = translate([GraphQLError("", original_error=error)], self._context.request_id)
+        return self._encode([each.formatted for each in told])
+
+
+def payload_of(result: ExecutionResult) -> dict[str, object]:
+    """One result of a stream as clients read it."""
+    payload: dict[str, object] = {} if isinstance(result, PreExecutionError) else {"data": result.data}
+    if result.errors:
+        payload["errors"] = [error.formatted for error in result.errors]
+    if result.extensions:
+        payload["extensions"] = result.extensions
+    return payload
+
+
+def asks_for_stream(query: str | None, operation_name: str | None) -> bool | None:
+    """Whether it is a subscription; None where that cannot be told, for which its execution has the words."""
+    document: DocumentNode | None = None
+    with suppress(GraphQLError, RecursionError):
+        document = parse(query or "")
+    operation = document and get_operation_ast(document, operation_name)
+    return operation.operation is OperationType.SUBSCRIPTION if operation else None
+
+
+def as_events(answer: Response) -> Response:
+    """The answer to a query or mutation, as the one event of a stream; a refusal stays what it is."""
+    if answer.status_code != 200 or not isinstance(answer.body, bytes):
+        return answer
+    events = ServerSentEvents()
+    body = events.result(answer.body.decode(), None) + events.complete
+    headers: Mapping[str, str] = {"content-type": events.content_type, "cache-control": "no-cache, no-transform"}
+    streamed = Response(body, headers=headers)
+    streamed.raw_headers += [(name, value) for name, value in answer.raw_headers if name == b"set-cookie"]
+    return streamed
+
+
+async def _left(receive: Receive) -> None:
+    """Return once the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,99 @@
+"""What stays open in this process, websockets and event streams: tended while it runs, sent elsewhere when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import Protocol
+
+_TEND_SECONDS = 0.5
+_BATCHES = 20
+_SMALLEST_BATCH = 25
+
+
+@dataclass(frozen=True)
+class Patience:
+    """A sign of life every ``ping_seconds``. A websocket's peer is closed where it is silent for ``silence_seconds``
+    after one; whoever takes nothing of what is sent for ``stall_seconds`` is given up.
+    """
+
+    ping_seconds: float = 20.0
+    silence_seconds: float = 10.0
+    stall_seconds: float = 30.0
+
+
+class OpenStream(Protocol):
+    def tend(self, now: float) -> None:
+        """See to it that somebody is still there; called about twice a second with the event loop's time."""
+
+    async def restart(self) -> None:
+        """End it so that its client comes back by itself, at another replica."""
+
+
+class OpenStreams:
+    """One a process."""
+
+    def __init__(self) -> None:
+        self._open: set[OpenStream] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.stopping = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @contextmanager
+    def including(self, stream: OpenStream) -> Iterator[None]:
+        """While the block runs the stream is one of them. One that opens while the process stops ends at once."""
+        self._open.add(stream)
+        if self.stopping:
+            self.start(stream.restart())
+        try:
+            yield
+        finally:
+            self._open.discard(stream)
+
+    def start(self, work: Coroutine[object, object, None]) -> None:
+        """Do it on the side."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @asynccontextmanager
+    async def tended(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._tend(), name="tend open streams")
+        try:
+            yield
+        finally:
+            for each in (task, *self._tasks):
+                each.cancel()
+            await asyncio.wait([task, *self._tasks])
+
+    async def drain(self, seconds: float) -> None:
+        """End all within so many seconds, in batches at random distances: not everybody comes back at one moment."""
+        self.stopping = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        waiting = list(self._open)
+        random.shuffle(waiting)
+        size = max(_SMALLEST_BATCH, ceil(len(waiting) / _BATCHES))
+        ending: list[asyncio.Task[None]] = []
+        while waiting:
+            batch, waiting = waiting[:size], waiting[size:]
+            ending += [asyncio.create_task(stream.restart()) for stream in batch]
+            if waiting:
+                pause = 0.8 * seconds / _BATCHES * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, not a secret
+                await asyncio.sleep(min(pause, max(0.0, end - loop.time())))
+        if ending:
+            await asyncio.wait(ending, timeout=max(0.1, end - loop.time()))
+
+    async def _tend(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_TEND_SECONDS)
+            now = loop.time()
+            for stream in tuple(self._open):
+                stream.tend(now)

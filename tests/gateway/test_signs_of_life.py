@@ -1,0 +1,120 @@
+"""Peers that went silent and peers that stopped reading: they go, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+
+from gateway.sockets import SILENT
+from tests.gateway.fakes import ADA, Services, settings
+from tests.gateway.serving import FOLLOW, WHO, Socket, deaf_socket, introduction, running_gateway, until
+from tests.resolvers.scripted import scripts
+
+MUCH = "".join(f"p{number}: progress {{ steps {{ name status attempt }} }} " for number in range(60))
+"""Some fields that make each state 20 KiB long."""
+
+FOLLOW_MUCH = f"subscription ($id: ID!) {{ operation(id: $id) {{ id status {MUCH} }} }}"
+
+
+def impatient(address: str, folder: Path, **others: Any) -> Any:
+    return settings(address, data_dir=folder, **{"ping_seconds": 1, "silence_seconds": 1, **others})
+
+
+async def test_a_peer_that_answers_pings_stays(temporal_address: str, services: Services, tmp_path: Path) -> None:
+    async with running_gateway(impatient(temporal_address, tmp_path), services) as gateway, gateway.open() as sock:
+        for _ in range(3):
+            assert await sock.next() == {"type": "ping"}
+            await sock.say({"type": "pong"})
+        assert (await sock.ask(WHO))[0]["payload"]["data"] == {"viewer": None}
+
+
+async def test_whatever_a_peer_says_is_a_sign_of_life(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    async with running_gateway(impatient(temporal_address, tmp_path), services) as gateway, gateway.open() as sock:
+        for _ in range(8):
+            await asyncio.sleep(0.5)
+            await sock.say({"type": "ping", "payload": {"my": "own"}})
+        told: list[str] = []
+        while told.count("pong") < 8:
+            told.append((await sock.next())["type"])
+    assert set(told) == {"ping", "pong"}
+
+
+async def test_a_silent_peer_is_closed_with_a_code_at_which_clients_come_back(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    async with running_gateway(impatient(temporal_address, tmp_path), services) as gateway, gateway.open() as sock:
+        begun = time.monotonic()
+        assert await sock.end() == SILENT
+        assert 1.9 < time.monotonic() - begun < 4
+
+
+async def test_a_peer_that_does_not_even_answer_the_close_is_left_alone(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    async with (
+        running_gateway(impatient(temporal_address, tmp_path), services) as gateway,
+        deaf_socket(gateway) as deaf,
+    ):
+        await until(lambda: len(gateway.app.state.streams) == 1)
+        await until(lambda: len(gateway.app.state.streams) == 0)
+        told, code = await deaf.read()
+    assert [message["type"] for message in told] == ["connection_ack", "ping"]
+    assert code == SILENT
+
+
+@pytest.mark.parametrize("keeps_talking", [False, True])
+async def test_who_stops_reading_is_cut_off_grows_no_memory_and_delays_nobody(
+    temporal_address: str, temporal_client: Client, services: Services, tmp_path: Path, keeps_talking: bool
+) -> None:
+    """One that keeps talking shows signs of life, and still takes nothing."""
+    patient = {"ping_seconds": 60} if keeps_talking else {"ping_seconds": 2, "silence_seconds": 1}
+    known = settings(temporal_address, data_dir=tmp_path, stall_seconds=3, **patient)
+    async with (
+        scripts(temporal_client) as starter,
+        running_gateway(known, services, stall_seconds=3) as gateway,
+        gateway.open(introduction(), max_queue=None) as reader,
+    ):
+        script = await starter.start(user_id=ADA)
+        await reader.subscribe(FOLLOW, id=script.id)
+        await reader.next()
+        async with deaf_socket(gateway) as slow:
+            for number in range(20):
+                query = {"query": FOLLOW_MUCH, "variables": {"id": script.id}}
+                await slow.say({"id": str(number), "type": "subscribe", "payload": query})
+            begun, delays, memory = time.monotonic(), list[float](), list[int]()
+            while len(gateway.app.state.streams) > 1:
+                assert time.monotonic() - begun < 30, "it was not cut off"
+                moved = time.monotonic()
+                await script.move()
+                await next_state(reader)
+                delays.append(time.monotonic() - moved)
+                memory.append(memory_of_this_process())
+                if keeps_talking:
+                    await slow.say({"type": "pong"})
+        await script.end()
+    full = len(memory) // 2  # of what the network takes, and of what Python keeps for itself
+    told, grown = (len(memory) - full) * 20 * 20 * 1024, memory[-1] - memory[full]
+    assert told > 8 * 1024 * 1024, f"only {told} bytes were to be told"
+    assert grown < told / 4, f"{grown} bytes more after {told} bytes of states"
+    assert sorted(delays)[len(delays) // 2] < 0.25, delays
+    assert max(delays) < 2, delays
+
+
+async def next_state(sock: Socket) -> None:
+    """Past pings, which it answers."""
+    while (await sock.next())["type"] == "ping":
+        await sock.say({"type": "pong"})
+
+
+def memory_of_this_process() -> int:
+    """Bytes that it has in use now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
