@@ -5,7 +5,11 @@ import { FOLLOW, resuming, say, socketClient } from "./documents.mjs";
 
 const config = JSON.parse(process.argv[2]);
 const pause = config.retryMilliseconds;
-const wait = pause && { retryAttempts: 1000, retryWait: () => new Promise((resolve) => setTimeout(resolve, pause * Math.random())) };
+const patience = pause && {
+  retryAttempts: 1000,
+  retryWait: () => new Promise((resolve) => setTimeout(resolve, pause * Math.random())),
+  shouldRetry: () => true, // also where it is cut in the middle of connecting, which the library takes as final
+};
 
 async function follow(client, operation) {
   const sockets = socketClient({
@@ -13,7 +17,7 @@ async function follow(client, operation) {
     token: config.token,
     onOpen: () => say([client, "open"]),
     onClose: (event) => say([client, "closed", event?.code ?? null]),
-    ...wait, // else the library's own
+    ...patience, // else the library's own
   });
   const { payload, saw } = resuming({ query: FOLLOW, variables: { id: operation } });
   try {
