@@ -49,7 +49,7 @@ class SwitchTenantInput:
 class OnboardUserInput:
     email: str
     name: str
-    password: str
+    password: str = strawberry.field(description="8 to 256 characters, of whatever kind.")
     role: str = "member"
     mfa_enabled: bool = False
     idempotency_key: str | None = UNSET

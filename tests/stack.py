@@ -62,7 +62,7 @@ def start_dev_stack(data_dir: Path, **environment: str) -> Iterator[Stack]:
 
 
 @contextmanager
-def start_separate_stack(folder: Path) -> Iterator[Stack]:
+def start_separate_stack(folder: Path, **others: str) -> Iterator[Stack]:
     """``python -m gateway`` and ``python -m worker all`` on real PostgreSQL, Redis and Temporal, with the demo data."""
     with running_temporal() as temporal, running_redis() as redis_url, running_postgres() as postgres:
         gateway_port, worker_port = free_port(HOST), free_port(HOST)
@@ -81,6 +81,7 @@ def start_separate_stack(folder: Path) -> Iterator[Stack]:
             "PORT": str(worker_port),
             "DATA_DIR": str(folder),
         }
+        environment |= others
         run_module("worker.migrate", environment, "--demo")
         with (
             start_module("worker", "all", environment=environment, log=folder / "worker.log") as worker,
