@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 _CHANNEL = "wakeups"
 _RECONNECT_SECONDS = 1.0
+_DEADLINE_SECONDS = 2.0
 
 log = structlog.get_logger()
 
@@ -68,8 +69,9 @@ class SharedWakeups:
     async def tell(self, name: str) -> None:
         await self._here.tell(name)
         try:
-            await self._redis.publish(_CHANNEL, name)
-        except (RedisError, OSError) as error:
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                await self._redis.publish(_CHANNEL, name)
+        except (RedisError, OSError, TimeoutError) as error:
             log.warning("a wake-up was not sent on", error=repr(error))
 
     def hearing(self, name: str) -> AbstractContextManager[asyncio.Event]:

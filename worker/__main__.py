@@ -17,6 +17,7 @@ from contracts.passwords import Passwords
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes, leave
 from contracts.transfers import TransferSigner
+from contracts.wakeups import open_wakeups
 from worker.database import database
 from worker.http import serve_services, services_app
 from worker.logs import configure_logs
@@ -43,6 +44,7 @@ async def run(process: str, settings: WorkerSettings) -> None:
         parts = Parts(
             passwords=passwords,
             cache=cache,
+            wakeups=await stack.enter_async_context(open_wakeups(redis_url)),
             signer=CallSigner(service_key),
             storage=open_storage(settings.storage()),
             transfers=TransferSigner(service_key),

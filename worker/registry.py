@@ -36,6 +36,7 @@ from contracts.passwords import Passwords
 from contracts.storage import FileStorage
 from contracts.temporal import TaskQueue
 from contracts.transfers import TransferSigner
+from contracts.wakeups import Wakeups
 from workflows.log_in import LogIn
 from workflows.onboard_user import OnboardUser
 from workflows.process_file import ProcessFile
@@ -52,6 +53,7 @@ class Parts:
 
     passwords: Passwords
     cache: BaseCache
+    wakeups: Wakeups
     signer: CallSigner
     storage: FileStorage
     transfers: TransferSigner
@@ -74,7 +76,7 @@ class Domain:
 
 
 def auth(parts: Parts) -> Domain:
-    service = AuthService(parts.passwords, CachedRevocations(parts.cache))
+    service = AuthService(parts.passwords, CachedRevocations(parts.cache, parts.wakeups))
     return Domain(
         TaskQueue.AUTH,
         activities=activities_of(Auth(service)),

@@ -6,12 +6,13 @@ from structlog.testing import capture_logs
 from activities.auth.revocations import CachedRevocations
 from contracts.auth import REVOKED, hot_session_key
 from contracts.cache import open_cache
+from contracts.wakeups import LocalWakeups, open_wakeups
 from worker.dev.ports import free_port
 
 
 async def test_a_revocation_takes_the_place_of_the_copy_until_it_is_withdrawn() -> None:
     cache = SimpleMemoryCache()
-    revocations = CachedRevocations(cache)
+    revocations = CachedRevocations(cache, LocalWakeups())
     await cache.set(hot_session_key("hash"), "the copy")
 
     await revocations.post("hash")
@@ -32,10 +33,21 @@ async def _add(cache: SimpleMemoryCache, copy: str) -> bool:
 
 
 async def test_a_cache_that_is_away_is_logged_and_fails_nothing() -> None:
-    async with open_cache(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0") as cache:
-        revocations = CachedRevocations(cache)
+    url = f"redis://127.0.0.1:{free_port('127.0.0.1')}/0"
+    async with open_cache(url) as cache, open_wakeups(url) as wakeups:
+        revocations = CachedRevocations(cache, wakeups)
         with capture_logs() as logs:
             await revocations.post("hash")
             await revocations.withdraw("hash")
 
-    assert [entry["event"] for entry in logs] == ["revocation_not_posted", "revocation_not_withdrawn"]
+    expected = ["revocation_not_posted", "a wake-up was not sent on", "revocation_not_withdrawn"]
+    assert [entry["event"] for entry in logs] == expected
+
+
+async def test_a_revocation_wakes_who_stays_with_the_session_once_it_is_posted() -> None:
+    cache, wakeups = SimpleMemoryCache(), LocalWakeups()
+    with wakeups.hearing(hot_session_key("hash")) as news:
+        await CachedRevocations(cache, wakeups).post("hash")
+        assert news.is_set()
+        assert await cache.get(hot_session_key("hash")) == REVOKED
+    await cache.clear()

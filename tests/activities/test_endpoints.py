@@ -22,6 +22,7 @@ from contracts.calls import Caller, CallSigner
 from contracts.errors import ErrorRecord
 from contracts.passwords import Passwords
 from contracts.users import Preferences
+from contracts.wakeups import LocalWakeups
 from worker.demo import PASSWORD, fill_with_demo_data
 
 SIGNER = CallSigner(b"a key of thirty-two bytes, or so.")
@@ -57,7 +58,7 @@ class Services:
 @pytest.fixture
 async def services(opened: None, passwords: Passwords) -> AsyncIterator[Services]:
     cache = SimpleMemoryCache()
-    auth = AuthService(passwords, CachedRevocations(cache))
+    auth = AuthService(passwords, CachedRevocations(cache, LocalWakeups()))
     app = Starlette(
         routes=[
             *auth_endpoints.routes(auth, SIGNER),

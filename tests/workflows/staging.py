@@ -28,6 +28,7 @@ from contracts.passwords import Passwords
 from contracts.storage import open_storage
 from contracts.temporal import SEARCH_ATTRIBUTES
 from contracts.transfers import TransferSigner
+from contracts.wakeups import LocalWakeups
 from worker.database import database, migrate
 from worker.demo import fill_with_demo_data
 from worker.http import services_app
@@ -160,6 +161,7 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
         parts = Parts(
             passwords=passwords,
             cache=SimpleMemoryCache(),
+            wakeups=LocalWakeups(),
             signer=CallSigner(b"s" * 32),
             storage=open_storage(str(folder / "files")),
             transfers=TransferSigner(b"s" * 32),
@@ -178,6 +180,5 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
                     workflow_failure_exception_types=[DomainError],
                 )
             )
-        yield Stage(
-            client, script, AuthService(passwords, CachedRevocations(parts.cache)), services_app(routes_of(domains))
-        )
+        auth = AuthService(passwords, CachedRevocations(parts.cache, parts.wakeups))
+        yield Stage(client, script, auth, services_app(routes_of(domains)))

@@ -20,6 +20,7 @@ from contracts.passwords import Passwords
 from contracts.storage import folder_in, open_storage
 from contracts.temporal import connect, ensure_search_attributes
 from contracts.transfers import TransferSigner
+from contracts.wakeups import LocalWakeups
 from gateway.app import create_app
 from gateway.serve import serve
 from gateway.settings import Environment, Settings
@@ -31,6 +32,9 @@ from worker.http import services_app
 from worker.registry import Parts, domains_of, routes_of
 from worker.signals import stop_on_signals
 from worker.workers import running_workers
+
+_DRAIN_SECONDS = 1.0
+"""Nobody waits at a terminal for clients to come back one after another."""
 
 
 class TemporalEnded(Exception):
@@ -58,12 +62,14 @@ async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
         passwords = stack.enter_context(closing(Passwords()))
         await fill_with_demo_data(passwords)
         cache = await stack.enter_async_context(open_cache(None))
+        wakeups = LocalWakeups()
         client = await connect(address=temporal.address, namespace=None, keys=KeyRing.parse(keys.codec_keys))
         await ensure_search_attributes(client)
         service_key = keys.service_key.encode()
         parts = Parts(
             passwords=passwords,
             cache=cache,
+            wakeups=wakeups,
             signer=CallSigner(service_key),
             storage=open_storage(folder_in(grounds.data_dir)),
             transfers=TransferSigner(service_key),
@@ -73,7 +79,7 @@ async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
         await stack.enter_async_context(running_workers(client, domains))
         services = httpx.ASGITransport(services_app(routes_of(domains)), raise_app_exceptions=False)
         settings = _gateway_settings(grounds)
-        app = create_app(settings, services=services, cache=cache)
+        app = create_app(settings, services=services, cache=cache, wakeups=wakeups)
         watch = asyncio.create_task(_watch(temporal, stop))
         stack.callback(watch.cancel)
         await serve(
@@ -83,6 +89,7 @@ async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
             stop=stop,
             listening=grounds.listening,
             announce=announce,
+            drain_seconds=_DRAIN_SECONDS,
         )
         if watch.done():
             raise TemporalEnded(f"The Temporal server ended; its log is {grounds.data_dir / 'temporal.log'}.")
