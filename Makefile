@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 RUN := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help dev test check format schema migrate explorer environment lock clean
+.PHONY: help dev test bench check format schema migrate explorer environment lock clean
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ dev: environment ## Starts everything in this terminal, on embedded parts, until
 
 test: environment ## Runs all tests; ARGS="..." goes to pytest.
 	@$(RUN) -m pytest $(ARGS)
+
+bench: environment ## Measures how fast it is into docs/benchmarks.md, within 15 minutes; ARGS="--only start" measures one thing.
+	@$(RUN) -m tests.benchmarks $(ARGS)
 
 check: environment ## Checks format, lint, types, imports and that schema.graphql is up to date.
 	@$(RUN) -m ruff format --check .

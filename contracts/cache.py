@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 from aiocache import RedisCache, SimpleMemoryCache
 from aiocache.base import BaseCache
 from aiocache.serializers import StringSerializer
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 DEADLINE_SECONDS = 2.0
 """A cache that is slower than this is no cache."""
+
+_MOST_CONNECTIONS = 50
+"""Of a process. Who asks while all are busy waits for one: two thousand clients that come back at once need no more."""
 
 
 @asynccontextmanager
@@ -24,6 +27,7 @@ async def open_cache(redis_url: str | None) -> AsyncIterator[BaseCache]:
         yield SimpleMemoryCache(serializer=StringSerializer(), timeout=DEADLINE_SECONDS)
         return
     cache = RedisCache(serializer=StringSerializer(), timeout=DEADLINE_SECONDS)
-    async with Redis.from_url(redis_url) as client:
+    pool = BlockingConnectionPool.from_url(redis_url, max_connections=_MOST_CONNECTIONS, timeout=DEADLINE_SECONDS)
+    async with Redis.from_pool(pool) as client:
         cache.client = client  # its own constructor knows neither TLS nor user names
         yield cache

@@ -7,7 +7,7 @@ const server = createServer({ keepAliveTimeout: 600_000 }, (request, response) =
   request.resume();
   request.on("end", () => {
     const body = answers.get(request.url);
-    response.writeHead(body ? 200 : 404, { "content-type": "application/json" });
+    response.writeHead(body ? 200 : 404, { "content-type": "application/json", "content-length": Buffer.byteLength(body ?? "") });
     response.end(body ?? "");
   });
 });
