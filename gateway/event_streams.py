@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from typing import TypeAlias
 
 from graphql import DocumentNode, GraphQLError, OperationType, get_operation_ast, parse
@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
+from contracts.auth import Session
 from contracts.errors import DomainError, ServiceUnavailable, SessionEnded
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch
@@ -52,10 +53,9 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         self._send = send
-        sessions = self._context.backend.sessions
-        assert isinstance(sessions, SessionWatch)
         try:
-            with self._streams.including(self), sessions.staying(self._context.token, self._session_over):
+            with self._streams.including(self), ExitStack() as self._stay:
+                self._stay_with_session()
                 await self._serve(receive)
         finally:
             self._ended.set()
@@ -120,12 +120,28 @@ class EventStream:
         if not self._last_words.done():
             self._last_words.set_result(last_words)
 
-    def _session_over(self) -> None:
-        self._streams.start(self._end_with_session())
+    @property
+    def _sessions(self) -> SessionWatch:
+        sessions = self._context.backend.sessions
+        assert isinstance(sessions, SessionWatch)
+        return sessions
 
-    async def _end_with_session(self) -> None:
-        await self._context.following.last_word()
-        self._end(self._wire.broken(self._errors(SessionEnded())))
+    def _stay_with_session(self) -> None:
+        self._stay.close()
+        self._stay.enter_context(self._sessions.staying(self._context.token, self._session_over))
+
+    def _session_over(self, ended: Session) -> None:
+        self._streams.start(self._end_with_session(ended))
+
+    async def _end_with_session(self, ended: Session) -> None:
+        token = self._context.token
+        has_waited = await self._context.following.last_word()
+        if self._ended.is_set():
+            return
+        if has_waited and token and await self._sessions.is_back(token, ended):
+            self._stay_with_session()
+        else:
+            self._end(self._wire.broken(self._errors(SessionEnded())))
 
     def _errors(self, error: DomainError) -> str:
         told = translate([GraphQLError("", original_error=error)], self._context.request_id)

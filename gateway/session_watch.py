@@ -50,8 +50,8 @@ class SessionWatch:
         return session
 
     @contextmanager
-    def staying(self, token: str | None, over: Callable[[], None]) -> Iterator[None]:
-        """While the block runs ``over`` is called, once, as soon as the session is over or is not what it was.
+    def staying(self, token: str | None, over: Callable[[Session], None]) -> Iterator[None]:
+        """While the block runs ``over`` is called, once, with the session as soon as it is over or is not what it was.
 
         A token that opens nothing yet may be that of a login under way: there is nothing to be over until it does.
         """
@@ -71,6 +71,19 @@ class SessionWatch:
                 del self._watched[token]
                 watched.cancel()
 
+    def known(self, token: str | None) -> Session | None:
+        """What the token opened when somebody who stays with it last looked."""
+        watched = self._watched.get(token or "")
+        return watched.session if watched is not None else None
+
+    async def is_back(self, token: str, ended: Session) -> bool:
+        """Whether it is again what it was before it ended, as after a switch that was undone."""
+        try:
+            session = await self._sessions.look_up(token, request_id=uuid4().hex)
+        except DomainError:
+            return False
+        return session is not None and standing(session) == standing(ended)
+
     async def _watch(self, token: str, watched: _Watched) -> None:
         with self._wakeups.hearing(hot_session_key(token_hash(token))) as news:
             watched.news = news
@@ -89,7 +102,7 @@ class SessionWatch:
                 look = self._sessions.find if was_told else self._sessions.look_up
         del self._watched[token]
         for over in tuple(watched.who):
-            over()
+            over(known)
 
     def _pause(self, session: Session | None) -> float:
         """Seconds to the next look: to its end at most, and not in step with other processes."""
@@ -104,7 +117,7 @@ class _Watched:
 
     def __init__(self) -> None:
         self.session: Session | None = None
-        self.who: set[Callable[[], None]] = set()
+        self.who: set[Callable[[Session], None]] = set()
         self.news = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 

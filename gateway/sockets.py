@@ -14,6 +14,7 @@ from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageRec
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import ConnectionInitMessage, Message, PingMessage
 
+from contracts.auth import Session
 from contracts.errors import DomainError
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch, standing
@@ -96,6 +97,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     """One socket. It ends with its session, with its peer's silence, or with the process."""
 
     _pinged_at = 0.0
+    _session_ended = False
+    _is_over = False
 
     async def handle(self) -> None:
         with self._shared.streams.including(self), ExitStack() as self._stay:
@@ -104,6 +107,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             except asyncio.CancelledError:
                 if not self._socket.is_abandoned:
                     raise
+            finally:
+                self._is_over = True
 
     def tend(self, now: float) -> None:
         """Ping a peer from time to time, and close it where it does not give a sign of life after that."""
@@ -164,25 +169,30 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     def _stay_with_session(self) -> None:
         self._stay.close()
-        self._stay.enter_context(self._sessions.staying(self.context.token, self._session_over))
+        if not self._is_over:
+            self._stay.enter_context(self._sessions.staying(self.context.token, self._session_over))
 
-    def _session_over(self) -> None:
-        self._shared.streams.start(self._end_with_session())
+    def _session_over(self, ended: Session) -> None:
+        self._session_ended = True
+        self._shared.streams.start(self._end_with_session(ended))
 
-    async def _end_with_session(self) -> None:
+    async def _end_with_session(self, ended: Session) -> None:
         """Close, once the switch that ended the session has told its end here, where it is followed here."""
-        await self.context.following.last_word()
-        await self.websocket.close(SESSION_ENDED, "The session has ended")
+        has_waited = await self.context.following.last_word()
+        if has_waited and self.context.token and await self._sessions.is_back(self.context.token, ended):
+            self._session_ended = False
+            self._stay_with_session()
+        else:
+            await self.websocket.close(SESSION_ENDED, "The session has ended")
 
     async def _renew(self, token: str) -> bool:
         """Take the token in place of the present one, where it opens a session of the same user, tenant and role."""
-        request_id = self.context.request_id
         try:
-            new = await self._sessions.find(token, request_id=request_id)
-            old = self.context.token and await self._sessions.find(self.context.token, request_id=request_id)
+            new = await self._sessions.find(token, request_id=self.context.request_id)
         except DomainError:  # the auth service does not answer; the client may ask again
             return False
-        if new is None or (old and standing(old) != standing(new)):
+        old = self._sessions.known(self.context.token)
+        if new is None or self._session_ended or (old and standing(old) != standing(new)):
             return False
         self.context.token = token
         self._stay_with_session()

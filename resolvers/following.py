@@ -40,12 +40,18 @@ class Following:
         finally:
             self._switches.pop(one, None)
 
-    async def last_word(self) -> None:
-        """Return, now that the session has ended, once the very switch that ended it has told its own end here."""
+    async def last_word(self) -> bool:
+        """Return, now that the session has ended, once the very switch that ended it has told its own end here.
+
+        False where no switch is followed that may have ended it.
+        """
         loop = asyncio.get_running_loop()
         ended_at = loop.time()
-        while self._has_last_word(loop.time() - ended_at):  # noqa: ASYNC110 - a state may come, or a stream may end
+        has_waited = False
+        while self._has_last_word(loop.time() - ended_at):
+            has_waited = True
             await asyncio.sleep(0.05)
+        return has_waited
 
     def _has_last_word(self, seconds: float) -> bool:
         if seconds > LAST_WORD_SECONDS:

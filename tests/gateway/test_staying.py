@@ -1,0 +1,309 @@
+"""Who stays with a session that ends: on websockets, whose token can be renewed, and on event streams."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiocache.base import BaseCache
+from redis.asyncio import Redis
+from temporalio.client import Client
+
+from activities.auth.revocations import CachedRevocations
+from contracts.auth import Role, Session
+from contracts.base import utc_now
+from contracts.cache import open_cache
+from contracts.calls import Caller
+from contracts.errors import ServiceUnavailable, SessionEnded
+from contracts.wakeups import LocalWakeups, Wakeups, open_wakeups
+from gateway.sockets import SESSION_ENDED
+from resolvers.tokens import token_hash
+from tests.gateway.event_streams import following
+from tests.gateway.fakes import ADA, GLOBEX, GRACE, TOKEN, Services, session, settings
+from tests.gateway.serving import FOLLOW, WHO, Gateway, Socket, introduction, running_gateway
+from tests.resolvers.scripted import scripts
+
+FEED = "subscription { operations { id } }"
+
+
+class Auth:
+    """The auth service's sessions by token. ``revocations`` tells the edge as the service does."""
+
+    def __init__(self, services: Services, revocations: CachedRevocations) -> None:
+        self.sessions: dict[str, Session] = {TOKEN: session()}
+        self.revocations = revocations
+        self.is_away = False
+        services.handlers["auth/get_current_session"] = self._find
+
+    def _find(self, caller: Caller, body: dict[str, Any]) -> Session:
+        if self.is_away:
+            raise ServiceUnavailable(service="auth")
+        for token, found in self.sessions.items():
+            if body["token_hash"] == token_hash(token):
+                return found
+        raise SessionEnded()
+
+    async def end(self, token: str = TOKEN) -> None:
+        self.sessions.pop(token)
+        await self.revocations.post(token_hash(token))
+
+    async def restore(self, token: str, again: Session) -> None:
+        self.sessions[token] = again
+        await self.revocations.withdraw(token_hash(token))
+
+
+@pytest.fixture
+def wakeups() -> Wakeups:
+    return LocalWakeups()
+
+
+@pytest.fixture
+def auth(services: Services, cache: BaseCache, wakeups: Wakeups) -> Auth:
+    return Auth(services, CachedRevocations(cache, wakeups))
+
+
+@pytest.fixture
+async def gateway(
+    temporal_address: str, services: Services, cache: BaseCache, wakeups: Wakeups, auth: Auth, tmp_path: Path
+) -> AsyncIterator[Gateway]:
+    """In one process with the services."""
+    known = settings(temporal_address, data_dir=tmp_path)
+    async with running_gateway(known, services, cache=cache, wakeups=wakeups) as gateway:
+        yield gateway
+
+
+async def test_a_socket_ends_with_its_session_at_once(gateway: Gateway, auth: Auth) -> None:
+    async with gateway.open(introduction()) as sock:
+        await sock.subscribe(FEED)
+        await sock.ask(WHO)
+        await auth.end()
+        assert await seconds_to_end(sock) < 1
+
+
+async def test_with_redis_a_socket_ends_within_a_second_of_a_revocation_in_another_process(
+    temporal_address: str, services: Services, redis_url: str, tmp_path: Path
+) -> None:
+    known = settings(temporal_address, data_dir=tmp_path, redis_url=redis_url)
+    async with AsyncExitStack() as stack:
+        elsewhere = CachedRevocations(
+            await stack.enter_async_context(open_cache(redis_url)),
+            await stack.enter_async_context(open_wakeups(redis_url)),
+        )
+        auth = Auth(services, elsewhere)
+        token = "a-token-of-this-test"
+        auth.sessions[token] = session("ses_" + "b" * 32)
+        gateways = [await stack.enter_async_context(running_gateway(known, services)) for _ in range(2)]
+        sockets = [
+            await stack.enter_async_context(gateway.open(introduction(token))) for gateway in gateways for _ in range(3)
+        ]
+        for sock in sockets:
+            assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"] is not None
+        await auth.end(token)
+        assert max(await asyncio.gather(*map(seconds_to_end, sockets))) < 1
+        await Redis.from_url(redis_url).aclose()
+
+
+async def test_without_redis_a_revocation_elsewhere_is_seen_at_the_next_look(
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+) -> None:
+    """Nothing reaches this process: its copy of the session still says that it lives."""
+    auth = Auth(services, CachedRevocations(cache, LocalWakeups()))
+    known = settings(temporal_address, data_dir=tmp_path, session_check_seconds=2)
+    async with running_gateway(known, services) as gateway, gateway.open(introduction()) as sock:
+        await sock.ask(WHO)
+        await auth.end()
+        assert 0.2 < await seconds_to_end(sock) < 3
+
+
+async def test_a_socket_ends_when_its_session_expires(gateway: Gateway, auth: Auth) -> None:
+    auth.sessions[TOKEN] = session().model_copy(update={"expires_at": utc_now() + timedelta(seconds=1.5)})
+    async with gateway.open(introduction()) as sock:
+        await sock.ask(WHO)
+        auth.is_away = True
+        assert 0.5 < await seconds_to_end(sock) < 2.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"role": Role.GUEST}, {"permissions": ("tenant:read",)}, {"tenant_id": GLOBEX}],
+    ids=lambda each: next(iter(each)),
+)
+async def test_a_socket_ends_when_its_viewer_may_no_longer_do_the_same(
+    gateway: Gateway, auth: Auth, change: dict[str, Any]
+) -> None:
+    async with gateway.open(introduction()) as sock:
+        await sock.ask(WHO)
+        changed = auth.sessions[TOKEN].model_copy(update=change)
+        await auth.end()
+        await auth.restore(TOKEN, changed)
+        assert await seconds_to_end(sock) < 1
+
+
+async def test_an_auth_service_that_does_not_answer_ends_no_session(
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+) -> None:
+    auth = Auth(services, CachedRevocations(cache, LocalWakeups()))
+    known = settings(temporal_address, data_dir=tmp_path, session_check_seconds=0.5)
+    async with running_gateway(known, services) as gateway, gateway.open(introduction()) as sock:
+        await sock.ask(WHO)
+        auth.is_away = True
+        await asyncio.sleep(1.5)
+        auth.is_away = False
+        assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"] is not None
+
+
+async def test_the_token_of_a_login_under_way_ends_nothing_until_it_has_opened_something(
+    gateway: Gateway, auth: Auth
+) -> None:
+    later = auth.sessions.pop(TOKEN)
+    async with gateway.open(introduction()) as sock:
+        assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"] is None
+        auth.sessions[TOKEN] = later
+        assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"] is not None
+        await auth.end()
+        assert await seconds_to_end(sock) < 1
+
+
+async def test_one_look_serves_all_sockets_of_a_session(
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+) -> None:
+    Auth(services, CachedRevocations(cache, LocalWakeups()))
+    known = settings(temporal_address, data_dir=tmp_path, session_check_seconds=1)
+    async with running_gateway(known, services) as gateway, AsyncExitStack() as stack:
+        for _ in range(20):
+            await stack.enter_async_context(gateway.open(introduction()))
+        before = len(services.asked("auth/get_current_session"))
+        await asyncio.sleep(3)
+        assert 2 <= len(services.asked("auth/get_current_session")) - before <= 4
+
+
+async def test_who_follows_the_switch_that_ends_their_session_is_told_its_end_first(
+    gateway: Gateway, auth: Auth, temporal_client: Client
+) -> None:
+    async with scripts(temporal_client) as starter, gateway.open(introduction()) as sock:
+        script = await starter.start(user_id=ADA)
+        await sock.subscribe(FOLLOW, id=script.id)
+        assert (await sock.next())["payload"]["data"]["operation"]["status"] == "RUNNING"
+        await auth.end()
+        await asyncio.sleep(0.3)
+        await script.end()
+        assert (await sock.next())["payload"]["data"]["operation"]["status"] == "COMPLETED"
+        assert (await sock.next())["type"] == "complete"
+        assert await seconds_to_end(sock) < 1
+
+
+async def test_a_switch_that_does_not_end_the_session_holds_up_nothing(
+    gateway: Gateway, auth: Auth, temporal_client: Client
+) -> None:
+    async with scripts(temporal_client) as starter, gateway.open(introduction()) as sock:
+        script = await starter.start(user_id=ADA)
+        await sock.subscribe(FOLLOW, id=script.id)
+        await sock.next()
+        await auth.end()
+        assert await seconds_to_end(sock) < 1
+        await script.end()
+
+
+async def test_a_socket_stays_whose_session_is_back_once_the_switch_was_undone(
+    gateway: Gateway, auth: Auth, temporal_client: Client
+) -> None:
+    async with scripts(temporal_client) as starter, gateway.open(introduction()) as sock:
+        script = await starter.start(user_id=ADA)
+        await sock.subscribe(FOLLOW, id=script.id)
+        await sock.next()
+        before = auth.sessions[TOKEN]
+        await auth.end()
+        await auth.restore(TOKEN, before)
+        await script.end()
+        while (await sock.next())["type"] != "complete":
+            pass
+        await asyncio.sleep(1)
+        assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"] is not None
+        await auth.end()
+        assert await seconds_to_end(sock) < 1
+
+
+# ------------------------------------------------------------------------------------------------- renewal
+
+
+async def renew(sock: Socket, token: str) -> Any:
+    await sock.say({"type": "ping", "payload": {"authorization": f"Bearer {token}"}})
+    return await sock.next()
+
+
+async def test_a_renewed_token_outlives_the_one_the_socket_was_opened_with(
+    gateway: Gateway, auth: Auth, temporal_client: Client
+) -> None:
+    auth.sessions["newer"] = session("ses_" + "b" * 32)
+    async with scripts(temporal_client) as starter, gateway.open(introduction()) as sock:
+        script = await starter.start(user_id=ADA)
+        await sock.subscribe(FOLLOW, id=script.id)
+        await sock.next()
+        assert await renew(sock, "newer") == {"type": "pong", "payload": {"authorization": "renewed"}}
+        await auth.end(TOKEN)
+        await asyncio.sleep(0.5)
+        await script.end()
+        assert (await sock.next())["payload"]["data"]["operation"]["status"] == "COMPLETED"
+        assert (await sock.next())["type"] == "complete"
+        assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"] is not None
+        await auth.end("newer")
+        assert await seconds_to_end(sock) < 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        None,
+        session("ses_" + "b" * 32, user_id=GRACE),
+        session("ses_" + "b" * 32).model_copy(update={"tenant_id": GLOBEX}),
+        session("ses_" + "b" * 32).model_copy(update={"role": Role.GUEST}),
+    ],
+    ids=["nothing", "another user", "another tenant", "another role"],
+)
+async def test_a_token_that_opens_something_else_is_refused_and_the_socket_goes_on(
+    gateway: Gateway, auth: Auth, other: Session | None
+) -> None:
+    if other is not None:
+        auth.sessions["other"] = other
+    async with gateway.open(introduction()) as sock:
+        await sock.ask(WHO)
+        assert await renew(sock, "other") == {"type": "pong", "payload": {"authorization": "refused"}}
+        assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"]["user"]["id"] == ADA
+
+
+async def test_a_socket_without_a_session_gets_one_by_renewal(gateway: Gateway, auth: Auth) -> None:
+    async with gateway.open() as sock:
+        assert (await renew(sock, TOKEN))["payload"] == {"authorization": "renewed"}
+        assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"]["user"]["id"] == ADA
+        await auth.end()
+        assert await seconds_to_end(sock) < 1
+
+
+# ------------------------------------------------------------------------------------------------- event streams
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "multipart/mixed;subscriptionSpec=1.0,application/json"])
+async def test_an_event_stream_ends_with_its_session(gateway: Gateway, auth: Auth, accept: str) -> None:
+    async with httpx.AsyncClient() as client, following(client, gateway, FEED, accept=accept) as events:
+        await asyncio.sleep(0.5)
+        begun = time.monotonic()
+        await auth.end()
+        told = [event async for event in events]
+        assert time.monotonic() - begun < 1
+    told = [event for event in told if event.kind != "heartbeat"]
+    assert told[0].codes == ["UNAUTHENTICATED"]
+    assert [event.kind for event in told] == ["next", "complete"]
+
+
+async def seconds_to_end(sock: Socket) -> float:
+    """After which it is closed because its session has ended."""
+    begun = time.monotonic()
+    assert await sock.end() == SESSION_ENDED
+    return time.monotonic() - begun
