@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import httpx
@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from temporalio.client import Interceptor
 
 from contracts.cache import open_cache
 from contracts.storage import open_storage
@@ -45,11 +46,12 @@ def create_app(
     services: httpx.AsyncBaseTransport | None = None,
     cache: BaseCache | None = None,
     wakeups: Wakeups | None = None,
+    interceptors: Sequence[Interceptor] = (),
 ) -> Starlette:
     """The application. ``services`` carries the calls of the services, over the network where it is None.
 
     A ``cache`` that is handed in is shared with others and left open. ``wakeups`` are those that services in this same
-    process tell.
+    process tell. ``interceptors`` see the calls of Temporal.
     """
     schema = build_schema()
     sdl = schema.as_str() + "\n"
@@ -81,7 +83,7 @@ def create_app(
             Middleware(BodyLimit, most_bytes=MOST_BYTES, beyond=f"{UPLOADS_PATH}/"),
         ],
         exception_handlers={Exception: _told_nothing},
-        lifespan=_lifespan(settings, services, cache, wakeups),
+        lifespan=_lifespan(settings, services, cache, wakeups, interceptors),
     )
     app.state.streams = streams
     return app
@@ -92,6 +94,7 @@ def _lifespan(
     services: httpx.AsyncBaseTransport | None,
     shared_cache: BaseCache | None,
     wakeups: Wakeups | None,
+    interceptors: Sequence[Interceptor],
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -101,7 +104,10 @@ def _lifespan(
                 httpx.AsyncClient(transport=services, limits=_POOL, timeout=_TIMEOUT, trust_env=False)
             )
             temporal = await connect(
-                address=settings.temporal_address, namespace=settings.temporal_namespace, keys=settings.keys()
+                address=settings.temporal_address,
+                namespace=settings.temporal_namespace,
+                keys=settings.keys(),
+                interceptors=interceptors,
             )
             await ensure_search_attributes(temporal)
             app.state.temporal = temporal

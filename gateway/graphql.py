@@ -9,6 +9,7 @@ from datetime import timedelta
 import strawberry
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from graphql import GraphQLError
+from graphql.execution import PendingResult, SubsequentIncrementalExecutionResult
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -31,6 +32,7 @@ from gateway.sockets import SocketAdapter, SocketHandler
 from gateway.wires import Wire, acceptable_wire, accepts_json
 from resolvers.context import Backend, Context
 from schema.errors import refusal, translate
+from schema.parts import asks_for_parts, whole_only
 
 _OVER_HTTP = (OperationType.QUERY, OperationType.MUTATION)
 
@@ -132,14 +134,19 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     async def execute_single(
         self,
-        request: Request,  # noqa: ARG002 - the base class names these arguments
-        request_adapter: AsyncHTTPRequestAdapter,  # noqa: ARG002
+        request: Request,
+        request_adapter: AsyncHTTPRequestAdapter,  # noqa: ARG002 - the base class names these arguments
         sub_response: Response,  # noqa: ARG002
         context: Context,
         root_value: None,
         request_data: GraphQLRequestData,
     ) -> ExecutionResult:
-        """The result; a request without an operation, or with a subscription, which has no place here, is refused."""
+        """The result; a request without an operation, or with a subscription, which has no place here, is refused.
+
+        So is one that asks for an answer in parts and does not say that it understands them.
+        """
+        if asks_for_parts(request_data.query, request_data.variables) and not _takes_parts(request):
+            raise HTTPException(406, whole_only("Accept without multipart/mixed").message)
         try:
             return await self.schema.execute(
                 request_data.query,
@@ -165,6 +172,16 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             answer["errors"] = [error.formatted for error in translate(result.errors, request.state.request_id)]
         return answer
 
+    async def _process_stream_result(
+        self, request: Request, value: object, all_pending: list[PendingResult]
+    ) -> tuple[GraphQLHTTPResponse, list[PendingResult]]:
+        """One part of an answer as it goes out; a later part brings its errors as they were raised."""
+        if isinstance(value, SubsequentIncrementalExecutionResult):
+            for part in (*(value.incremental or ()), *(value.completed or ())):
+                if part.errors:
+                    part.errors = translate(part.errors, request.state.request_id)
+        return await super()._process_stream_result(request, value, all_pending)
+
     def parse_json(self, data: str | bytes) -> dict[str, object]:
         try:
             body = self.decode_json(data)
@@ -178,6 +195,12 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     def encode_json(self, data: object) -> str:
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+
+
+def _takes_parts(request: Request) -> bool:
+    """Whether the client reads ``multipart/mixed`` as parts of one answer, and not as a subscription's results."""
+    kinds = (kind.strip().lower() for kind in request.headers.get("accept", "").split(","))
+    return any(kind.partition(";")[0].strip() == "multipart/mixed" and "subscriptionspec" not in kind for kind in kinds)
 
 
 def error_response(error: GraphQLError, status: int) -> Response:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
 from contracts.base import utc_now
+from resolvers.deadlines import deadline
 
 FRESH_SECONDS = 30
 """How long a copy is shown at most."""
@@ -34,7 +35,8 @@ ANSWER_SECONDS = 0.5
 AWAY_SECONDS = 1.0
 CACHE_IS_AWAY = (RedisError, OSError, asyncio.TimeoutError)
 
-_CLAIMED = "claimed"
+CLAIMED = "claimed"
+"""What stands in the place of a copy that is being fetched."""
 _LOOK_SECONDS = 0.02
 _NO_STAMP = "0"
 
@@ -55,8 +57,9 @@ class Copy(BaseModel, Generic[Value]):
 class Copies:
     """All copies that one process makes. Closing it ends the fetches under way."""
 
-    def __init__(self, cache: BaseCache) -> None:
+    def __init__(self, cache: BaseCache, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._cache = cache
+        self._answer_seconds = answer_seconds
         self._fetches: dict[str, asyncio.Task[object]] = {}
         self._away_until = 0.0
 
@@ -118,7 +121,7 @@ class Copies:
         """The copy that another process made meanwhile; None where it is for us to fetch."""
         while not await self._claim(key):
             text = await self._text(key)
-            if text is not None and text != _CLAIMED:
+            if text is not None and text != CLAIMED:
                 return _read(text, kind)  # None: another release wrote it, and it is replaced
             await asyncio.sleep(_LOOK_SECONDS)
         return None
@@ -126,7 +129,7 @@ class Copies:
     async def _claim(self, key: str) -> bool:
         async def claim() -> bool:
             try:
-                await self._cache.add(key, _CLAIMED, ttl=CLAIM_SECONDS)
+                await self._cache.add(key, CLAIMED, ttl=CLAIM_SECONDS)
             except ValueError:
                 return False
             return True
@@ -141,7 +144,7 @@ class Copies:
         if time.monotonic() < self._away_until:
             return otherwise
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with deadline(self._answer_seconds):
                 return await do()
         except CACHE_IS_AWAY as error:
             self._away_until = time.monotonic() + AWAY_SECONDS
@@ -155,7 +158,7 @@ class Copies:
 
 
 def _read(text: str | None, kind: TypeAdapter[Copy[Value]]) -> Copy[Value] | None:
-    if text is None or text == _CLAIMED:
+    if text is None or text == CLAIMED:
         return None
     try:
         return kind.validate_json(text)

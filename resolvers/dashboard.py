@@ -27,6 +27,7 @@ from resolvers.cache import Copies, Copy
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
+from resolvers.deadlines import deadline
 from resolvers.failures import TEMPORAL, domain_error
 from resolvers.loaders import Loader, Loaders, lack
 from resolvers.witness import tenant_scope, user_scope
@@ -73,14 +74,14 @@ class Dashboard:
         self._stamping: asyncio.Task[str] | None = None
 
     async def profile(self) -> User:
-        async with _in_time(self._until(), USERS):
+        async with _in_time(self._sources.seconds, USERS):
             found = await self._users((self._session.user_id,))
         if not found:
             raise UserNotFound()
         return found[0]
 
     async def tenant(self) -> Tenant:
-        async with _in_time(self._until(), TENANTS):
+        async with _in_time(self._sources.seconds, TENANTS):
             found = await self._tenants((self._session.tenant_id,))
         if not found:
             raise TenantNotFound()
@@ -89,7 +90,7 @@ class Dashboard:
     async def recent_files(self) -> list[File]:
         """The newest that they see in the tenant, newest first."""
         until = self._until()
-        async with _in_time(until, FILES):
+        async with _in_time(self._sources.seconds, FILES):
             files = await self._files()
         await self._acquaint(until, users={file.owner_id for file in files}, tenants=set())
         return list(files)
@@ -97,7 +98,7 @@ class Dashboard:
     async def active_operations(self) -> list[Operation]:
         """Those that they started and that have not closed, newest first."""
         until = self._until()
-        async with _in_time(until, TEMPORAL):
+        async with _in_time(self._sources.seconds, TEMPORAL):
             operations = await self._sources.active.of(self._session)
         await self._acquaint(until, users=set(_users_in(operations)), tenants=set(_tenants_in(operations)))
         return operations
@@ -142,9 +143,10 @@ class Dashboard:
 
     async def _acquaint(self, until: float, *, users: set[str], tenants: set[str]) -> None:
         """Have the users and tenants ready, or the word that they are not to be had in time."""
+        seconds = max(self._sources.seconds / 4, until - asyncio.get_running_loop().time())
         await asyncio.gather(
-            _introduce(self._loaders.user, users, until, USERS, self._users),
-            _introduce(self._loaders.tenant, tenants, until, TENANTS, self._tenants),
+            _introduce(self._loaders.user, users, seconds, USERS, self._users),
+            _introduce(self._loaders.tenant, tenants, seconds, TENANTS, self._tenants),
         )
 
     def _until(self) -> float:
@@ -154,14 +156,14 @@ class Dashboard:
 async def _introduce(
     loader: Loader[Known | None],
     ids: set[str],
-    until: float,
+    seconds: float,
     service: str,
     find: Callable[[Collection[str]], Awaitable[tuple[Known, ...]]],
 ) -> None:
     if not ids:
         return
     try:
-        async with _in_time(until, service):
+        async with _in_time(seconds, service):
             found = {each.id: each for each in await find(ids)}
     except DomainError as error:
         lack(loader, ids, error)
@@ -170,10 +172,10 @@ async def _introduce(
 
 
 @asynccontextmanager
-async def _in_time(until: float, service: str) -> AsyncIterator[None]:
+async def _in_time(seconds: float, service: str) -> AsyncIterator[None]:
     """Whatever befalls the source that the block asks becomes an answer about that source."""
     try:
-        async with asyncio.timeout_at(until):
+        async with deadline(seconds):
             yield
     except DomainError:
         raise

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from contracts.base import utc_now
 from contracts.operations import Operation, OperationKind, OperationStatus, Step, StepStatus
 from resolvers.cache import ANSWER_SECONDS, CACHE_IS_AWAY
+from resolvers.deadlines import deadline
 
 EXCHANGE_SECONDS = 10.0
 """Between two exchanges with the other processes."""
@@ -90,7 +91,7 @@ class Durations:
         """Take over what the others have learned, and add what we have; a later exchange mends one that fails."""
         news = list(self._news)
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), OptimisticLock(cache, CACHE_KEY) as lock:
+            async with deadline(ANSWER_SECONDS), OptimisticLock(cache, CACHE_KEY) as lock:
                 seconds = _read(await cache.get(CACHE_KEY))
                 if seconds is None:
                     seconds = dict(self._seconds)  # the cache is new or was lost; our news are in them

@@ -20,6 +20,7 @@ from temporalio.client import Client
 from contracts.errors import OperationNotFound
 from contracts.operations import ATTRIBUTE_TENANTS, ATTRIBUTE_USER, Operation
 from resolvers.cache import ANSWER_SECONDS, CACHE_IS_AWAY
+from resolvers.deadlines import deadline
 from resolvers.history import operation_of
 
 A_SECOND = 5
@@ -52,7 +53,7 @@ class Turns:
         counted, here = self._here
         self._here = (second, here + 1 if counted == second else 1)
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with deadline(ANSWER_SECONDS):
                 key = f"visibility:{second}"
                 count = int(await self._cache.increment(key))
                 if count == 1:

@@ -16,6 +16,7 @@ from contracts.auth import Role, Session, VerifiedCredentials
 from contracts.base import utc_now
 from contracts.calls import Caller, CallSigner
 from contracts.errors import DomainError, InvalidCredentials, SessionEnded, SessionNotFound, to_record
+from contracts.files import AccessLevel, File, FilePage
 from contracts.tenants import SubscriptionTier, Tenant
 from contracts.users import Preferences, User
 from gateway.settings import Settings
@@ -24,6 +25,7 @@ from resolvers.tokens import token_hash
 KEY = "k" * 32
 TOKEN = "ada-s-token"
 ADA, GRACE = "usr_" + "a" * 32, "usr_" + "b" * 32
+FILE = "fil_" + "a" * 32
 ACME, GLOBEX = "ten_" + "a" * 32, "ten_" + "b" * 32
 
 Answer = BaseModel | list[Any] | None
@@ -77,6 +79,7 @@ def usual_answers() -> dict[str, Handler]:
             {name: value for name, value in body.items() if value is not None}
         ),
         "tenants/get_tenants": lambda caller, body: [places[each] for each in body["ids"] if each in places],
+        "files/list_files": lambda caller, body: FilePage(files=(file(),), has_next_page=False, total_count=1),
         "tenants/list_tenants": lambda caller, body: list(places.values()),
     }
 
@@ -105,6 +108,21 @@ def person(user_id: str) -> User:
 def tenant(tenant_id: str, name: str) -> Tenant:
     tier = SubscriptionTier.FREE
     return Tenant(id=tenant_id, name=name, slug=name.lower(), subscription_tier=tier, feature_flags=(), role=Role.ADMIN)
+
+
+def file(file_id: str = FILE, *, owner_id: str = GRACE) -> File:
+    return File(
+        id=file_id,
+        tenant_id=ACME,
+        owner_id=owner_id,
+        name="notes.txt",
+        content_type="text/plain",
+        size=5,
+        checksum="c" * 64,
+        access_level=AccessLevel.TENANT,
+        uploaded_at=utc_now(),
+        download_url="/downloads/token",
+    )
 
 
 def _verify(caller: Caller, body: dict[str, Any]) -> VerifiedCredentials:

@@ -1,0 +1,57 @@
+"""Deadlines: kept to where others are slow, and not held against others where this process is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from resolvers.deadlines import deadline
+
+
+async def test_what_takes_too_long_is_given_up() -> None:
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        async with deadline(0.1):
+            await asyncio.sleep(5)
+    assert 0.09 < time.monotonic() - began < 0.5
+
+
+async def test_what_comes_in_time_is_taken() -> None:
+    async with deadline(0.1):
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.15)  # and nothing comes after
+
+
+async def test_an_answer_that_came_while_the_loop_was_busy_is_taken() -> None:
+    async def answer() -> str:
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+        return "here"
+
+    async def busy() -> None:
+        for _ in range(3):
+            time.sleep(0.2)  # noqa: ASYNC251 - that is the trouble
+            await asyncio.sleep(0)
+
+    working = asyncio.create_task(busy())
+    async with deadline(0.1):
+        assert await answer() == "here"
+    await working
+
+
+async def test_errors_and_cancellation_pass_through() -> None:
+    with pytest.raises(KeyError):
+        async with deadline(1):
+            raise KeyError
+
+    async def waiting() -> None:
+        async with deadline(5):
+            await asyncio.sleep(5)
+
+    task = asyncio.create_task(waiting())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
