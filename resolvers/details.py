@@ -118,6 +118,8 @@ async def _tenant(context: Context, operation: Operation, tenant_id: str) -> Ten
 
 async def _onlooker(context: Context, operation: Operation) -> Caller:
     """On whose behalf its people and places are looked up: the viewer's; for a login its own user's, whoever looks."""
-    if operation.kind is OperationKind.LOGIN:
-        return Caller(user_id=operation.state.started_by, request_id=context.request_id)
-    return context.caller(await context.viewer())
+    viewer = await context.viewer()
+    user_id = operation.state.started_by
+    if operation.kind is OperationKind.LOGIN and (viewer is None or viewer.user_id != user_id):
+        return Caller(user_id=user_id, request_id=context.request_id)
+    return context.caller(viewer)
