@@ -162,6 +162,13 @@ class SessionLookup(Contract):
     token_hash: str
 
 
+class HandedOverSession(Contract):
+    """A session that a switch of tenant ended, and the key of the step that did."""
+
+    session: Session
+    ended_by: str
+
+
 HOT_SESSION_SECONDS = 30
 """How long the edge may trust its copy of a session, and how long a revocation stays posted for it."""
 REVOKED = "revoked"

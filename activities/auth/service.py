@@ -20,6 +20,7 @@ from activities.transactions import in_one_transaction
 from contracts.auth import (
     PERMISSIONS,
     Credentials,
+    HandedOverSession,
     Identity,
     MfaMethod,
     NewAuthentication,
@@ -245,6 +246,13 @@ class AuthService:
         """Raises SessionEnded unless the token opens something now."""
         known = len(lookup.token_hash) == 64 and lookup.token_hash.isalnum()
         return _session(await self._find(token_hash=lookup.token_hash if known else ""))
+
+    async def get_handed_over_session(self, lookup: SessionLookup) -> HandedOverSession:
+        """The session that the token opened until a handover ended it. Raises SessionEnded for any other."""
+        row = await models.Session.get_or_none(token_hash=lookup.token_hash, expires_at__gt=self._clock())
+        if row is None or row.ended_by is None:
+            raise SessionEnded()
+        return HandedOverSession(session=_session(row), ended_by=row.ended_by)
 
     async def list_sessions(self, user_id: str) -> list[Session]:
         """All that open something now, in whatever tenant, newest first."""

@@ -6,12 +6,13 @@ import json
 
 from pydantic import TypeAdapter
 
-from contracts.auth import Credentials, Session, SessionLookup, SessionRef, VerifiedCredentials
+from contracts.auth import Credentials, HandedOverSession, Session, SessionLookup, SessionRef, VerifiedCredentials
 from contracts.calls import Caller
 from resolvers.clients.calls import ServiceCalls
 
 _VERIFIED = TypeAdapter(VerifiedCredentials)
 _SESSION = TypeAdapter(Session)
+_HANDED_OVER = TypeAdapter(HandedOverSession)
 _SESSIONS = TypeAdapter(tuple[Session, ...])
 _NOTHING = TypeAdapter(None)
 
@@ -29,6 +30,11 @@ class AuthClient:
         """The session that the token opens; SessionEnded where it opens none."""
         body = SessionLookup(token_hash=token_hash).model_dump_json()
         return await self._calls.call("get_current_session", caller, body, _SESSION)
+
+    async def handed_over_session(self, caller: Caller, token_hash: str) -> HandedOverSession:
+        """The session that the token opened until a switch of tenant ended it; SessionEnded for any other."""
+        body = SessionLookup(token_hash=token_hash).model_dump_json()
+        return await self._calls.call("get_handed_over_session", caller, body, _HANDED_OVER)
 
     async def sessions(self, caller: Caller) -> tuple[Session, ...]:
         """The caller's active sessions in all tenants, newest first."""

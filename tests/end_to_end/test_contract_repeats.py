@@ -88,3 +88,40 @@ async def test_somebody_signs_in_once(stack: Stack, ada: Client) -> None:
     signed_in = Client(stack, answer["sessionToken"])
     assert len((await signed_in.ask("{ viewer { sessions { id } } }"))["viewer"]["sessions"]) == 1
     assert await workflows(stack, answer["operation"]["id"]) == 1
+
+
+SWITCH = """
+mutation ($input: SwitchTenantInput!) {
+  switchTenant(input: $input) {
+    sessionToken operation { id status } viewer { tenantOverview { currentTenant { name } } }
+  }
+}
+"""
+
+
+async def test_somebody_switches_once_though_the_first_answer_ends_the_others_session(
+    stack: Stack, ada: Client
+) -> None:
+    wanted = {"tenantId": await ada.tenant("Globex"), "idempotencyKey": uuid4().hex, "waitSeconds": 30}
+    answer = (await the_one_answer(lambda: ada.ask(SWITCH, input=wanted)))["switchTenant"]
+    assert answer["operation"]["status"] == "COMPLETED"
+    assert answer["viewer"]["tenantOverview"]["currentTenant"]["name"] == "Globex"
+    assert await workflows(stack, answer["operation"]["id"]) == 1
+
+
+async def test_a_lost_answer_to_a_switch_is_had_again_by_its_key_and_by_no_other(stack: Stack, ada: Client) -> None:
+    globex, key = await ada.tenant("Globex"), uuid4().hex
+    wanted = {"tenantId": globex, "idempotencyKey": key, "waitSeconds": 30}
+    lost = (await ada.ask(SWITCH, input=wanted))["switchTenant"]
+
+    again = (await ada.ask(SWITCH, input=wanted))["switchTenant"]
+    assert again == lost
+    assert (await ada.ask("{ viewer { user { id } } }"))["viewer"] is None
+    for other in (wanted | {"idempotencyKey": uuid4().hex}, {"tenantId": globex}):
+        assert (await ada.refused(SWITCH, input=other))["code"] == "UNAUTHENTICATED"
+    assert (await ada.refused(SWITCH, input=wanted | {"tenantId": "ten_" + "0" * 32}))["code"] == "CONFLICT"
+
+    there = Client(stack, lost["sessionToken"])
+    await there.ask("mutation { logout { ok } }")
+    assert (await there.refused(SWITCH, input=wanted))["code"] == "UNAUTHENTICATED"
+    assert (await ada.ask(SWITCH, input=wanted))["switchTenant"]["viewer"] is None
