@@ -331,3 +331,25 @@ async def test_a_token_is_nowhere_in_the_database(service: AuthService) -> None:
 
     assert "the-token-itself:create_session" in str(stored)
     assert str(stored).count("the-token-itself") == 2  # the keys of the steps alone
+
+
+async def test_only_a_session_that_a_handover_ended_is_told_by_its_old_token(
+    service: AuthService, clock: Clock
+) -> None:
+    old = await sign_in(service, "old")
+    new = await service.create_session(new_session("new", tenant_id=GLOBEX))
+    await sign_in(service, "revoked")
+    lookup = SessionLookup(token_hash=hash_of("old"))
+    with pytest.raises(SessionEnded):
+        await service.get_handed_over_session(lookup)
+
+    await service.hand_over_session(SessionHandover(key="switch:end", session_id=new.id, old_session_id=old.id))
+    told = await service.get_handed_over_session(lookup)
+    assert (told.session.id, told.ended_by) == (old.id, "switch:end")
+
+    for token in ("new", "revoked", "unknown"):
+        with pytest.raises(SessionEnded):
+            await service.get_handed_over_session(SessionLookup(token_hash=hash_of(token)))
+    await service.end_session(ADA, old.id)
+    with pytest.raises(SessionEnded):
+        await service.get_handed_over_session(lookup)
