@@ -168,6 +168,9 @@ class HandedOverSession(Contract):
     session: Session
     ended_by: str
 
+    def was_ended_by(self, operation_id: str) -> bool:
+        return self.ended_by.startswith(f"{operation_id}:")
+
 
 HOT_SESSION_SECONDS = 30
 """How long the edge may trust its copy of a session, and how long a revocation stays posted for it."""

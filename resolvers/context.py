@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from contracts.auth import Session
+from contracts.auth import HandedOverSession, Session
 from contracts.calls import Caller
-from contracts.errors import NotSignedIn
+from contracts.errors import NotSignedIn, SessionEnded
 from contracts.operations import Operation
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.files import FilesClient
@@ -25,6 +25,7 @@ from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
 from resolvers.orders import Orders
 from resolvers.start import Command, Order, Result, Workflow
+from resolvers.tokens import token_hash
 from resolvers.watcher import Delivery
 
 
@@ -116,6 +117,15 @@ class Context:
         if session is None:
             raise NotSignedIn()
         return session
+
+    async def session_before(self) -> HandedOverSession:
+        """The session that the token opened until a switch of tenant ended it; raises NotSignedIn for any other."""
+        if self.token is None:
+            raise NotSignedIn()
+        try:
+            return await self.backend.auth.handed_over_session(self.caller(), token_hash(self.token))
+        except SessionEnded:
+            raise NotSignedIn() from None
 
     def caller(self, session: Session | None = None) -> Caller:
         """On whose behalf the services are called; without a session nobody's."""

@@ -34,10 +34,13 @@ async def cancel(context: Context, input: CancelOperationInput) -> Started:
 
 
 async def onlooker(context: Context, operation_id: str) -> Session | None:
-    """Who looks at an operation: anybody at a login, else somebody with a session."""
-    if kind_of(operation_id) is OperationKind.LOGIN:
-        return await context.viewer()
-    return await context.signed_in()
+    """Who looks at an operation: anybody at a login, else somebody with a session; at a switch, that which it ended."""
+    viewer, kind = await context.viewer(), kind_of(operation_id)
+    if viewer is None and kind is OperationKind.TENANT_SWITCH:
+        before = await context.session_before()
+        if before.was_ended_by(operation_id):
+            return before.session
+    return viewer if kind is OperationKind.LOGIN else await context.signed_in()
 
 
 async def node(context: Context, id: str) -> Thing:

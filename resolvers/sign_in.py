@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from contracts.auth import Credentials, HandedOverSession
-from contracts.errors import NotSignedIn, SessionEnded
+from contracts.auth import Credentials
+from contracts.errors import NotSignedIn
 from contracts.operations import Operation, OperationStatus
 from resolvers.context import Context
 from resolvers.inputs import LoginInput, SubmitMfaCodeInput, SwitchTenantInput
 from resolvers.orders import Wish
-from resolvers.tokens import token_hash
 from resolvers.viewer import Viewer
 
 
@@ -45,22 +44,12 @@ async def switch_tenant(context: Context, input: SwitchTenantInput) -> SignIn:
     if viewer is not None:
         order = context.backend.orders.switch_tenant(viewer, input.tenant_id, wish)
     else:
-        before = await _session_before(context)
+        before = await context.session_before()
         order = context.backend.orders.switch_tenant(before.session, input.tenant_id, wish)
-        if not before.ended_by.startswith(f"{order.id}:"):
+        if not before.was_ended_by(order.id):
             raise NotSignedIn()
     operation = await context.start(order, wait_seconds=input.wait_seconds)
     return await signed_in(context, operation, order.token)
-
-
-async def _session_before(context: Context) -> HandedOverSession:
-    """The session that a switch ended, by the token that the client still presents."""
-    if context.token is None:
-        raise NotSignedIn()
-    try:
-        return await context.backend.auth.handed_over_session(context.caller(), token_hash(context.token))
-    except SessionEnded:
-        raise NotSignedIn() from None
 
 
 async def log_out(context: Context) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from uv import find_uv_bin
-
 from tests.servers import HOST, wait_until
 from worker.dev.children import child
 from worker.dev.ports import free_port
@@ -28,7 +26,7 @@ def running_s3(folder: Path) -> Iterator[str]:
     """Its endpoint. It has the bucket ``BUCKET``; any credentials will do."""
     port = free_port(HOST)
     endpoint = f"http://{HOST}:{port}"
-    command = [str(_moto_server()), "-H", HOST, "-p", str(port)]
+    command = [str(_moto_python()), "-m", "moto.server", "-H", HOST, "-p", str(port)]
     with child(command, log=folder / "moto.log") as process:
         wait_until(lambda: _makes_bucket(endpoint), process, folder / "moto.log")
         yield endpoint
@@ -43,18 +41,15 @@ def _makes_bucket(endpoint: str) -> bool:
         return False
 
 
-def _moto_server() -> Path:
+def _moto_python() -> Path:
     """Installed at first use, and again when its lock has changed."""
     stamp, wanted = _ENVIRONMENT / "lock", hashlib.sha256(_LOCK.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         building = _ENVIRONMENT.with_name(f"moto-{os.getpid()}")
-        _uv("venv", "--relocatable", "--python", sys.executable, building)
-        _uv("pip", "install", "--require-hashes", "--requirements", _LOCK, "--python", building)
+        subprocess.run([sys.executable, "-m", "venv", building], check=True)
+        pip: list[str | Path] = [building / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--require-hashes", "--requirement", _LOCK], check=True)
         (building / "lock").write_text(wanted)
         shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
         building.rename(_ENVIRONMENT)
-    return _ENVIRONMENT / "bin" / "moto_server"
-
-
-def _uv(*arguments: str | Path) -> None:
-    subprocess.run([find_uv_bin(), "--quiet", *map(str, arguments)], check=True)
+    return _ENVIRONMENT / "bin" / "python"

@@ -125,3 +125,12 @@ async def test_a_lost_answer_to_a_switch_is_had_again_by_its_key_and_by_no_other
     await there.ask("mutation { logout { ok } }")
     assert (await there.refused(SWITCH, input=wanted))["code"] == "UNAUTHENTICATED"
     assert (await ada.ask(SWITCH, input=wanted))["switchTenant"]["viewer"] is None
+
+
+async def test_who_comes_late_to_the_switch_that_ended_their_session_is_told_its_end(stack: Stack, ada: Client) -> None:
+    wanted = {"tenantId": await ada.tenant("Globex"), "waitSeconds": 30}
+    switch = (await ada.ask(SWITCH, input=wanted))["switchTenant"]["operation"]
+    assert (await ada.to_its_end(switch["id"]))["status"] == "COMPLETED"
+    other = await Client(stack, None).hear("query ($id: ID!) { operation(id: $id) { id } }", id=switch["id"])
+    assert other["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    assert (await ada.ask("{ viewer { user { id } } }"))["viewer"] is None
