@@ -47,7 +47,14 @@ def _moto_python() -> Path:
     if not stamp.exists() or stamp.read_text() != wanted:
         building = _ENVIRONMENT.with_name(f"moto-{os.getpid()}")
         subprocess.run([sys.executable, "-m", "venv", building], check=True)
-        pip: list[str | Path] = [building / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip: list[str | Path] = [
+            building / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
         subprocess.run([*pip, "--require-hashes", "--requirement", _LOCK], check=True)
         (building / "lock").write_text(wanted)
         shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
