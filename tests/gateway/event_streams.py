@@ -43,6 +43,7 @@ async def following(
     headers: dict[str, str] | None = None,
     method: str = "POST",
     url: str | None = None,
+    version: str = "HTTP/1.1",
     **variables: object,
 ) -> AsyncIterator[AsyncIterator[Event]]:
     """The events of an answer that is asserted to be one of that kind, heartbeats included."""
@@ -55,6 +56,7 @@ async def following(
     address = url or f"{gateway.http}/graphql"
     async with client.stream(method, address, headers=told, timeout=timeout, **way) as answer:
         assert answer.status_code == 200, (await answer.aread()).decode()
+        assert answer.http_version == version
         kind = answer.headers["content-type"]
         if kind.startswith("text/event-stream"):
             yield _events(answer)
