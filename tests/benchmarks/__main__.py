@@ -36,7 +36,7 @@ MEASURES = (
     Measure("starts", starts.sixteen_in_flight, 90),
     Measure("viewer", reads.viewer, 60),
     Measure("dashboard", reads.dashboard, 60),
-    Measure("delivery", delivery.beside_the_raw_client, 180),
+    Measure("delivery", delivery.beside_the_raw_client, 240),
     Measure("peer", delivery.beside_the_peer, 120),
     Measure("thousand", crowds.thousand, 90),
     Measure("ten-thousand", crowds.ten_thousand, 150),

@@ -36,7 +36,7 @@ def role_of(name: str, config: Json) -> Role:
 async def main(name: str, config: Json) -> None:
     role = role_of(name, config)
     loop = asyncio.get_running_loop()
-    orders = asyncio.StreamReader()
+    orders = asyncio.StreamReader(limit=64 * 1024 * 1024)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     while order := await orders.readline():
         answer = await role.do(json.loads(order))

@@ -14,23 +14,26 @@ from tests.servers import HOST
 
 _CLIENT = re.compile(rb"^GET \S+[?&]client=(\w+)")
 _CHUNK = 64 * 1024
+_ASK_SECONDS = 0.25
 
 
 class Balancer:
-    """Forwards each connection to one of the gateways that answer, chosen at random.
+    """Forwards each connection to one of the gateways that say they are ready, chosen at random.
 
     A client that names itself in its address (``?client=7``) can be cut by that name.
     """
 
     def __init__(self, ports: Sequence[int], *, seed: int = 0) -> None:
-        self._ports = ports
+        self._ready = dict.fromkeys(ports, True)
         self._random = random.Random(seed)
         self._connections: dict[str, set[asyncio.StreamWriter]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asking: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, HOST, 0, backlog=4096)
+        self._asking = [asyncio.create_task(self._keep_asking(port)) for port in self._ready]
         return self
 
     async def __aexit__(
@@ -38,9 +41,10 @@ class Balancer:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        for task in list(self._tasks):
+        tasks = [*self._asking, *self._tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def address(self) -> str:
@@ -86,13 +90,32 @@ class Balancer:
             self._connections.get(name, set()).difference_update(pair)
             to_writer.transport.abort()
 
+    async def _keep_asking(self, port: int) -> None:
+        while True:
+            self._ready[port] = await _is_ready(port)
+            await asyncio.sleep(_ASK_SECONDS)
+
     async def _upstream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        ports = list(self._ports)
+        ports = list(self._ready)
         self._random.shuffle(ports)
-        for port in ports:
+        for port in sorted(ports, key=lambda port: not self._ready[port]):  # one that is not, rather than none
             with suppress(ConnectionError):
                 return await asyncio.open_connection(HOST, port)
         raise ConnectionRefusedError("No gateway answers.")
+
+
+async def _is_ready(port: int) -> bool:
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(b"GET /readyz HTTP/1.1\r\nhost: balancer\r\nconnection: close\r\n\r\n")
+            return b" 200 " in await reader.readline()
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        if writer is not None:
+            writer.transport.abort()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -27,12 +28,12 @@ async def test_every_subscriber_sees_the_end_though_the_worker_is_killed_and_tem
     await watcher.log_in("ada@example.com")
     assert watcher.token is not None
     adas = [Client(cluster.stack) for _ in range(OPERATIONS)]
-    await at_once(ada.log_in("ada@example.com") for ada in adas)
+    await at_once(partial(ada.log_in, "ada@example.com") for ada in adas)
     globex = await watcher.tenant("Globex")
     database = await asyncpg.connect(cluster.environment["DATABASE_URL"])
     await database.execute("BEGIN")
     await database.execute("LOCK TABLE users_user IN EXCLUSIVE MODE")  # the third step of each stands still
-    switches = await at_once(ada.start_switch(globex) for ada in adas)
+    switches = await at_once(partial(ada.start_switch, globex) for ada in adas)
     async with crowd(
         [operation for operation, _ in switches],
         websocket=cluster.stack.websocket,
