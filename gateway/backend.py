@@ -18,6 +18,7 @@ from gateway.sessions import HotSessions
 from gateway.settings import Settings
 from resolvers.active import ActiveOperations
 from resolvers.breakers import Breaker
+from resolvers.budget import Budget
 from resolvers.cache import Copies
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.calls import ServiceCalls
@@ -62,7 +63,9 @@ async def open_backend(
         await stack.enter_async_context(durations.shared(cache))
         copies = await stack.enter_async_context(Copies(cache))
         witness = OperationWitness(copies, index, durations)
-        hub = await stack.enter_async_context(ProgressHub(temporal, witness=witness.see))
+        hub = await stack.enter_async_context(
+            ProgressHub(temporal, budget=Budget(long_polls=settings.long_polls), witness=witness.see)
+        )
         scans = await stack.enter_async_context(Visibility(temporal, Turns(cache)))
         states = States(temporal, hub)
         listing = Listing(states, scans, index, cursors)

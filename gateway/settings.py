@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.codec import KeyRing
 from contracts.storage import folder_in, known_storage
+from resolvers.budget import LONG_POLLS
 
 SHORTEST_KEY = 32
 
@@ -60,6 +61,8 @@ class Settings(BaseSettings):
     """How long a peer may take nothing of what is sent to it."""
     session_check_seconds: float = Field(default=25, gt=0, le=28)
     """Between two looks at the session of who stays, where no wake-up comes: a revocation is seen in half a minute."""
+    long_polls: int = Field(default=LONG_POLLS, ge=0, le=1_200)
+    """Operations that are followed by a long-poll of their own; those beyond are described at an interval."""
     drain_seconds: float = Field(default=10, ge=0)
     """Within which websockets and event streams end when the process stops."""
 
