@@ -15,6 +15,7 @@ from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
 from contracts.errors import DomainError, ServiceUnavailable, SessionEnded
+from gateway.cancelling import cancelled
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch
 from gateway.wires import ServerSentEvents, Wire
@@ -84,9 +85,7 @@ class EventStream:
         try:
             await asyncio.wait((telling, leaving, self._last_words), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (telling, leaving):
-                task.cancel()
-            await asyncio.wait((telling, leaving))
+            await cancelled(telling, leaving)
         if leaving.cancelled():
             if not telling.cancelled():
                 telling.result()

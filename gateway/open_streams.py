@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
 
+from gateway.cancelling import cancelled
+
 _TEND_SECONDS = 0.5
 _BATCHES = 20
 _SMALLEST_BATCH = 25
@@ -68,9 +70,7 @@ class OpenStreams:
         try:
             yield
         finally:
-            for each in (task, *self._tasks):
-                each.cancel()
-            await asyncio.wait([task, *self._tasks])
+            await cancelled(task, *self._tasks)
 
     async def drain(self, seconds: float) -> None:
         """End all within so many seconds, in batches at random distances: not everybody comes back at one moment."""

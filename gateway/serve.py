@@ -16,6 +16,7 @@ from hypercorn.typing import AppWrapper, LifespanState
 from hypercorn.utils import wrap_app
 from starlette.applications import Starlette
 
+from gateway.cancelling import cancelled
 from gateway.connections import Connection, uncompressed
 from gateway.open_streams import OpenStreams
 
@@ -63,12 +64,11 @@ async def serve(
 
     async with _living(framework, config) as state:
 
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = Connection(framework, config, context, state, reader, writer, stall_seconds=stall_seconds)
+            task = asyncio.create_task(connection.run())
             connections.add(task)
             task.add_done_callback(connections.discard)
-            await Connection(framework, config, context, state, reader, writer, stall_seconds=stall_seconds)
 
         server = await asyncio.start_server(
             connected, sock=taken_over, backlog=config.backlog, ssl=config.create_ssl_context()
@@ -118,7 +118,4 @@ async def _ended(connections: set[asyncio.Task[None]]) -> None:
     """Once every request under way has been answered, or its time is up."""
     if connections:
         await asyncio.wait(tuple(connections), timeout=GRACE_SECONDS)
-    for task in tuple(connections):
-        task.cancel()
-    if connections:
-        await asyncio.wait(tuple(connections))
+    await cancelled(*connections)

@@ -16,6 +16,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Connec
 
 from contracts.auth import Session
 from contracts.errors import DomainError
+from gateway.cancelling import cancelled
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch, standing
 from gateway.sessions import introduced_token
@@ -148,6 +149,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             return
         renewed = self.connection_acknowledged and await self._renew(token)
         await self.send_message({"type": "pong", "payload": {"authorization": "renewed" if renewed else "refused"}})
+
+    async def cleanup_operation(self, operation_id: str) -> None:
+        operation = self.operations.pop(operation_id, None)
+        if operation is not None and operation.task is not None:
+            self._shared.streams.start(cancelled(operation.task))
 
     @staticmethod
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:  # noqa: ARG004
