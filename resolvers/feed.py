@@ -121,7 +121,7 @@ class Source:
                 news.clear()
                 try:
                     newest = await self._listing.newest(self._viewer, NEWEST)
-                except (RPCError, OSError) as error:
+                except (DomainError, RPCError, OSError) as error:
                     log.warning("a feed could not look for operations", error=repr(error))
                 else:
                     for operation in newest:

@@ -17,7 +17,7 @@ import structlog
 from aiocache.base import BaseCache
 from temporalio.client import Client
 
-from contracts.errors import OperationNotFound
+from contracts.errors import OperationNotFound, RateLimited
 from contracts.operations import ATTRIBUTE_TENANTS, ATTRIBUTE_USER, Operation
 from resolvers.cache import ANSWER_SECONDS, CACHE_IS_AWAY
 from resolvers.deadlines import deadline
@@ -29,6 +29,8 @@ USERS_AT_ONCE = 100
 MOST = 2_000
 """Operations that one question is answered with; older ones are beyond it."""
 RPC_SECONDS = timedelta(seconds=8)
+WAIT_SECONDS = 10.0
+"""How long somebody waits for a list; whoever asks again waits for the same one."""
 
 log = structlog.get_logger()
 
@@ -50,8 +52,10 @@ class Turns:
             await asyncio.sleep(max(0.0, int(now) + 1 - time.time()))
 
     async def _count(self, second: int) -> int:
+        """Which request of this second ours would be, from 1."""
         counted, here = self._here
-        self._here = (second, here + 1 if counted == second else 1)
+        here = here + 1 if counted == second else 1
+        self._here = (second, here)
         try:
             async with deadline(ANSWER_SECONDS):
                 key = f"visibility:{second}"
@@ -60,16 +64,17 @@ class Turns:
                     await self._cache.expire(key, 10)
         except CACHE_IS_AWAY as error:
             log.warning("turns are taken alone", error=repr(error))
-            count = 0
-        return max(count, self._here[1])
+            return here
+        return max(count, here)
 
 
 class Visibility:
     """One a process. Closing it ends the questions under way."""
 
-    def __init__(self, client: Client, turns: Turns) -> None:
+    def __init__(self, client: Client, turns: Turns, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self._client = client
         self._turns = turns
+        self._wait_seconds = wait_seconds
         self._lists: dict[tuple[str, str], asyncio.Task[list[Operation]]] = {}
         self._waiting: dict[str, asyncio.Future[list[Operation]]] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -88,14 +93,18 @@ class Visibility:
             future.cancel()
 
     async def operations(self, user_id: str, tenant_id: str) -> list[Operation]:
-        """The newest of a user's operations in a tenant. The ids are our own: there is nothing to quote."""
+        """The newest of a user's operations in a tenant. RateLimited where it is not our turn for long."""
         key = (user_id, tenant_id)
         task = self._lists.get(key)
-        if task is None:
+        if task is None:  # the ids are our own: there is nothing to quote
             query = f"{ATTRIBUTE_USER} = '{user_id}' AND {ATTRIBUTE_TENANTS} = '{tenant_id}'"
             task = self._lists[key] = asyncio.create_task(self._ask(query), name="ask for operations")
             task.add_done_callback(lambda done: self._end(key, done))
-        return await asyncio.shield(task)
+        try:
+            async with deadline(self._wait_seconds):
+                return await asyncio.shield(task)
+        except TimeoutError as error:
+            raise RateLimited(retry_after=self._wait_seconds) from error
 
     async def running(self, user_id: str) -> list[Operation]:
         """A user's operations that have not closed, in all tenants."""
