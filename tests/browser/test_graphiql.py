@@ -74,7 +74,7 @@ async def test_graphiql_logs_in_queries_switches_tenant_and_follows_the_switch_t
     assert [cookie["httpOnly"] and cookie["sameSite"] in {"Lax", "Strict"} for cookie in cookies] == [True]
 
     await visit.run("Dashboard")
-    await visit.expect_answer('"email": "ada@example.com"', '"currentTenant": { "name": "Acme"')
+    await visit.expect_answer('"email": "ada@example.com"', '"tenant": { "name": "Acme"')
     await page.screenshot(path=artifacts / "graphiql-dashboard.png")
 
     await visit.run("SwitchTenant")
@@ -89,6 +89,6 @@ async def test_graphiql_logs_in_queries_switches_tenant_and_follows_the_switch_t
     assert final["status"] == "COMPLETED"
 
     await visit.run("Dashboard")
-    await visit.expect_answer('"currentTenant": { "name": "Globex"')
+    await visit.expect_answer('"tenant": { "name": "Globex"')
     assert visit.complaints == []
     assert visit.strangers == []

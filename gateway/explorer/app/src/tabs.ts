@@ -47,36 +47,39 @@ mutation LogIn($input: LoginInput!) {
 };
 
 const dashboard: Tab = {
-  query: `# Who you are, where, and what has been going on there.
+  query: `# Each part comes from its own source.
 query Dashboard {
   viewer {
-    user {
-      name
-      email
-    }
-    session {
-      expiresAt
-    }
-    tenantOverview {
-      currentTenant {
+    dashboard {
+      profile {
+        name
+        email
+      }
+      tenant {
         name
         subscriptionTier
-      }
-      availableTenants {
-        id
-        name
-        slug
         role
       }
-      permissions
-    }
-    operations(first: 5) {
-      totalCount
-      nodes {
+      activeOperations {
         id
         kind
         status
-        startedAt
+        progress {
+          fraction
+          estimatedSecondsRemaining
+        }
+      }
+      recentFiles {
+        name
+        size
+        downloadUrl
+      }
+      lastUpdated
+    }
+    tenantOverview {
+      availableTenants {
+        id
+        name
       }
     }
   }
