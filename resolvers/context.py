@@ -79,6 +79,7 @@ class Context:
         self.delivery: Delivery | None = None
         self.following = Following()
         self._viewer: Session | None = None
+        self._new_session: Session | None = None
         self._looked_up = False
         self._looking_up = asyncio.Lock()
         self._loaders: dict[Caller, Loaders] = {}
@@ -110,6 +111,14 @@ class Context:
                 self._viewer = await self.backend.sessions.find(self.token, request_id=self.request_id)
                 self._looked_up = True
         return self._viewer
+
+    def has_signed_in(self, session: Session) -> None:
+        """A mutation made this session. What it is answered with is looked at by whose session that is."""
+        self._new_session = session
+
+    async def onlooker(self) -> Session | None:
+        """Who looks at what is shown: whoever has just signed in, or else who asks."""
+        return self._new_session or await self.viewer()
 
     async def signed_in(self) -> Session:
         """Who asks; raises NotSignedIn without a session that is open."""

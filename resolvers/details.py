@@ -118,7 +118,7 @@ async def _tenant(context: Context, operation: Operation, tenant_id: str) -> Ten
 
 async def _onlooker(context: Context, operation: Operation) -> Caller:
     """On whose behalf its people and places are looked up: the viewer's; for a login its own user's, whoever looks."""
-    viewer = await context.viewer()
+    viewer = await context.onlooker()
     user_id = operation.state.started_by
     if operation.kind is OperationKind.LOGIN and (viewer is None or viewer.user_id != user_id):
         return Caller(user_id=user_id, request_id=context.request_id)

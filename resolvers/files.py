@@ -106,7 +106,7 @@ async def page(context: Context, viewer: Session, input: PageInput) -> Page[File
 
 async def owner(context: Context, file: File) -> User:
     """UserNotFound where whoever owns it has left the tenant."""
-    user = await context.loaders(context.caller(await context.viewer())).user.load(file.owner_id)
+    user = await context.loaders(context.caller(await context.onlooker())).user.load(file.owner_id)
     if user is None:
         raise UserNotFound()
     return user

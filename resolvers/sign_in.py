@@ -66,5 +66,6 @@ async def signed_in(context: Context, operation: Operation, token: str | None) -
         session = await context.backend.sessions.find(token, request_id=context.request_id)
         if session is not None:  # None: an old idempotency key, whose session has ended since
             context.cookie.keep(token, session)
+            context.has_signed_in(session)
             viewer = Viewer(context, session)
     return SignIn(operation, token, viewer)
