@@ -28,7 +28,8 @@ from gateway.event_streams import EventStream, as_events, asks_for_stream
 from gateway.middleware import TooLarge
 from gateway.open_streams import OpenStreams, Patience
 from gateway.sessions import NoCookie, ResponseCookie, introduced_token, is_secure, presented_token, reached_at
-from gateway.sockets import SocketAdapter, SocketHandler
+from gateway.sharing import Sharing
+from gateway.sockets import RESTARTING, SocketAdapter, SocketHandler
 from gateway.wires import Wire, acceptable_wire, accepts_json
 from resolvers.context import Backend, Context
 from schema.errors import refusal, translate
@@ -68,6 +69,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         )
         self.streams = streams
         self.patience = patience
+        self.sharing = Sharing()
         self.public_url = public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +87,9 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     async def _open_socket(self, socket: WebSocket) -> None:
         if self.streams.stopping:
-            await socket.send_denial_response(Response("Restarting", 503, headers={"retry-after": "1"}))
+            # Accepted first: that a handshake fails, graphql-ws takes as final.
+            await socket.accept(GRAPHQL_TRANSPORT_WS_PROTOCOL)
+            await socket.close(RESTARTING, "Restarting")
         else:
             await self.run(socket)
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import ExitStack, suppress
-from typing import Protocol, cast
+import json
+from collections.abc import AsyncGenerator, Hashable, Mapping
+from contextlib import ExitStack, aclosing, suppress
+from functools import partial
+from typing import Any, Protocol, TypeAlias, cast
 
 from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Operation as HandledOperation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import ConnectionInitMessage, Message, PingMessage
 
 from contracts.auth import Session
 from contracts.errors import DomainError
+from contracts.operations import Operation
 from gateway.cancelling import cancelled
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch, standing
 from gateway.sessions import introduced_token
+from gateway.sharing import BrokenOff, Results, Sharing, question
 from resolvers.context import Context
+from resolvers.following import Following
 
 SESSION_ENDED = 4401
 """Who gets this must sign in anew: clients do not come back by themselves."""
@@ -62,6 +68,10 @@ class SocketAdapter(ASGIWebSocketAdapter):
         if not self.is_closed:
             await super().send_json(message)
 
+    async def send_text(self, text: str) -> None:
+        if not self.is_closed:
+            await self.ws.send({"type": "websocket.send", "text": text})
+
     async def close(self, code: int, reason: str) -> None:
         """Say so to the peer, and leave it alone where it does not answer in time."""
         if self.is_closed:
@@ -87,11 +97,15 @@ class SocketAdapter(ASGIWebSocketAdapter):
             self._reading.cancel()
 
 
+SocketOperation: TypeAlias = HandledOperation[Context, None]
+
+
 class Endpoint(Protocol):
     """What the sockets of an endpoint share."""
 
     streams: OpenStreams
     patience: Patience
+    sharing: Sharing
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
@@ -150,6 +164,32 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         renewed = self.connection_acknowledged and await self._renew(token)
         await self.send_message({"type": "pong", "payload": {"authorization": "renewed" if renewed else "refused"}})
 
+    async def run_operation(self, operation: SocketOperation) -> None:
+        """Tell its results: by a stream of its own or, once that has told a first one, what others are told as well."""
+        context = self.context.for_execution()
+        following = context.following = self.context.following.part()
+        try:
+            with ExitStack() as stack:
+                async with aclosing(await self._stream(operation, context)) as results:
+                    await self._send_result_stream(operation, _first(results, following))
+                    state = following.latest
+                    viewer = self._sessions.known(context.token)
+                    asked = self._shared.sharing.asked(_question(operation, context, viewer))
+                    if state is None or state.is_closed or not stack.enter_context(asked):
+                        state = None
+                        await self._send_result_stream(operation, results)
+                if state is not None:
+                    await self._tell_with_others(operation, context, viewer, state)
+            await operation.send_operation_message({"id": operation.id, "type": "complete"})
+        except BrokenOff:
+            await self.restart()
+        except Exception as error:
+            await self.handle_task_exception(error)
+            with suppress(Exception):
+                await operation.send_operation_message({"id": operation.id, "type": "complete"})
+            self.operations.pop(operation.id, None)
+            raise
+
     async def cleanup_operation(self, operation_id: str) -> None:
         operation = self.operations.pop(operation_id, None)
         if operation is not None and operation.task is not None:
@@ -172,6 +212,26 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         sessions = self.context.backend.sessions
         assert isinstance(sessions, SessionWatch)
         return sessions
+
+    async def _stream(self, operation: SocketOperation, context: Context) -> Any:
+        return await self.schema.stream(
+            operation.query,
+            variable_values=operation.variables,
+            context_value=context,
+            operation_name=operation.operation_name,
+        )
+
+    async def _tell_with_others(
+        self, operation: SocketOperation, context: Context, viewer: Session | None, state: Operation
+    ) -> None:
+        head = f'{{"id":{json.dumps(operation.id)},"type":"next","payload":'
+        start = partial(self._stream, operation)
+        shared = self._shared.sharing.group(_question(operation, context, viewer), context, viewer, start)
+        with shared as group, context.following.operation(state.id) as told:
+            async with aclosing(group.after(state)) as newer:
+                async for payload, state in newer:
+                    told(state)
+                    await self._socket.send_text(f"{head}{payload}}}")
 
     def _stay_with_session(self) -> None:
         self._stay.close()
@@ -203,6 +263,18 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self.context.token = token
         self._stay_with_session()
         return True
+
+
+async def _first(results: Results, following: Following) -> Results:
+    """To the first that shows an operation that goes on."""
+    async for result in results:
+        yield result
+        if following.latest is not None and not following.latest.is_closed:
+            return
+
+
+def _question(operation: SocketOperation, context: Context, viewer: Session | None) -> Hashable | None:
+    return question(operation.query, operation.variables, operation.operation_name, context, viewer)
 
 
 def _is_well_formed(message: object) -> bool:

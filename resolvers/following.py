@@ -23,6 +23,12 @@ class Following:
         """The newest state of the operation that was told last; of use where there is one stream."""
         self._switches: dict[object, Operation | None] = {}
 
+    def part(self) -> Following:
+        """For one of the socket's streams: it has a newest state of its own."""
+        part = Following()
+        part._switches = self._switches
+        return part
+
     @contextmanager
     def operation(self, operation_id: str) -> Iterator[Callable[[Operation], None]]:
         """While the block runs it is followed; what the block is given is to be called with each state."""
