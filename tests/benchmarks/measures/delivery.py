@@ -90,7 +90,7 @@ async def _followed(follower: Side, handles: Sequence[Handle], turn: _Turn) -> M
     await follower.take()
     more = random.choices(handles, k=turn.moves - len(handles))
     await move([*handles, *more], a_second=turn.a_second)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(2)
     found: dict[tuple[str, int], int] = {}
     for record in await follower.take():
         match record:
