@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +15,8 @@ from strawberry.types.execution import PreExecutionError
 
 from schema.build import build_schema
 from tests.gateway.conftest import Ask
-from tests.gateway.fakes import ACME, FILE, TOKEN, Services
+from tests.gateway.fakes import ACME, FILE, TOKEN, Services, settings
+from tests.gateway.serving import Gateway, introduction, running_gateway
 
 DEFERRED = """
 query ($later: Boolean! = true) {
@@ -77,21 +80,67 @@ async def test_trouble_that_ends_a_deferred_part_is_hidden(client: httpx.AsyncCl
     assert "10.0.0.7" not in answer.text
 
 
-async def test_the_first_part_does_not_wait_for_a_slow_source(client: httpx.AsyncClient, services: Services) -> None:
-    asked, answer = asyncio.Event(), asyncio.Event()
+@pytest.fixture
+async def gateway(temporal_address: str, services: Services, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with running_gateway(settings(temporal_address, data_dir=tmp_path), services) as gateway:
+        yield gateway
+
+
+async def test_the_first_part_does_not_wait_for_a_slow_source(gateway: Gateway, services: Services) -> None:
+    may_answer = asyncio.Event()
     usual = services.handlers["files/list_files"]
 
     async def slow(caller: Any, body: Any) -> Any:
-        asked.set()
-        await answer.wait()
+        await may_answer.wait()
         return usual(caller, body)
 
     services.handlers["files/list_files"] = slow
-    asking = asyncio.create_task(ask_for_parts(client, DEFERRED))
-    await asyncio.wait_for(asked.wait(), 5)
-    assert [verb for verb, _, _ in services.calls].index("tenants/get_tenants") < len(services.calls) - 1
-    answer.set()
-    assert len(parts(await asking)) >= 2
+    headers = {"authorization": f"Bearer {TOKEN}", **PARTS}
+    async with (
+        httpx.AsyncClient() as client,
+        client.stream("POST", f"{gateway.http}/graphql", json={"query": DEFERRED}, headers=headers) as answer,
+    ):
+        arriving = answer.aiter_text()
+        first = ""
+        while ACME not in first:
+            first += await anext(arriving)
+        assert FILE not in first
+        may_answer.set()
+        assert FILE in "".join([text async for text in arriving])
+
+
+async def test_a_client_that_goes_after_the_first_part_leaves_nothing_behind(
+    gateway: Gateway, services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def slow(caller: Any, body: Any) -> Any:
+        await may_answer.wait()
+        raise ZeroDivisionError
+
+    services.handlers["files/list_files"] = slow
+    headers = {"authorization": f"Bearer {TOKEN}", **PARTS}
+    async with httpx.AsyncClient(headers=headers) as client:
+        async with client.stream("POST", f"{gateway.http}/graphql", json={"query": DEFERRED}) as answer:
+            arriving, first = answer.aiter_text(), ""
+            while ACME not in first:
+                first += await anext(arriving)
+        await asyncio.sleep(0.1)
+        may_answer.set()
+        await asyncio.sleep(0.2)
+        again = await client.post(f"{gateway.http}/graphql", json={"query": "{ viewer { session { id } } }"})
+    assert again.json()["data"]["viewer"]
+    assert "Traceback" not in capsys.readouterr().out
+
+
+async def test_a_websocket_has_no_parts_and_says_so(gateway: Gateway) -> None:
+    async with gateway.open(introduction()) as socket:
+        (message,) = await socket.ask(DEFERRED)
+        assert message["type"] == "error"
+        (error,) = message["payload"]
+        assert error["extensions"] == {"code": "BAD_USER_INPUT", "fields": []}
+        assert "@defer" in error["message"]
+        assert (await socket.ask("{ viewer { session { id } } }"))[0]["type"] == "next"
 
 
 @pytest.mark.parametrize("accept", ["application/json", "*/*", "application/graphql-response+json"])
