@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +34,20 @@ class Cluster:
     temporal_port: int
     gateway_ports: tuple[int, ...]
     running: dict[str, tuple[ExitStack, subprocess.Popen[bytes]]] = field(default_factory=dict)
+    _beside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "cluster"))
+
+    async def beside(self, do: Callable[..., None], *arguments: object) -> None:
+        """Have one of the methods done while the event loop goes on.
+
+        In a thread that lasts as long as the cluster: on Linux a child dies with the thread that started it.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._beside, do, *arguments)
+
+    def close(self) -> None:
+        for name in sorted(self.running):  # gateways, then Temporal, then the worker
+            stack, _ = self.running[name]
+            stack.close()
+        self._beside.shutdown()
 
     @property
     def stack(self) -> Stack:
@@ -122,6 +138,4 @@ def running_cluster(folder: Path, *, gateways: int = 2, **environment: str) -> I
                 cluster.start_gateway(index)
             yield cluster
         finally:
-            for name in sorted(cluster.running):  # gateways, then Temporal, then the worker
-                stack, _ = cluster.running[name]
-                stack.close()
+            cluster.close()

@@ -42,13 +42,13 @@ async def test_every_subscriber_sees_the_end_though_the_worker_is_killed_and_tem
         seconds=400,
     ) as clients:
         await clients.all_open()
-        await asyncio.to_thread(cluster.kill, "worker")
-        await asyncio.to_thread(cluster.stop, "temporal")
+        await cluster.beside(cluster.kill, "worker")
+        await cluster.beside(cluster.stop, "temporal")
         await asyncio.sleep(2)
-        await asyncio.to_thread(cluster.start_temporal)
+        await cluster.beside(cluster.start_temporal)
         await database.execute("ROLLBACK")
         await database.close()
-        await asyncio.to_thread(cluster.start_worker)
+        await cluster.beside(cluster.start_worker)
         await clients.all_over(300)
     for follower in clients.followers:
         follower.saw_it_through(cluster.position)

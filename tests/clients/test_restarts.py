@@ -33,7 +33,7 @@ async def test_every_client_outlives_rolling_restarts_and_sees_the_end(cluster: 
         await clients.all_open()
         moving = asyncio.create_task(keep_moving(scene))
         for restart in range(2 * ROUNDS):
-            await asyncio.to_thread(cluster.restart_gateway, restart % 2)
+            await cluster.beside(cluster.restart_gateway, restart % 2)
         moving.cancel()
         await asyncio.gather(moving, return_exceptions=True)
         await scene.end_all()
