@@ -63,6 +63,11 @@ async def test_what_a_socket_shows_is_loaded_anew_each_time(gateway: Gateway, se
     assert len(services.asked("users/get_users")) == 2
 
 
+async def test_no_socket_is_compressed(gateway: Gateway) -> None:
+    async with gateway.open(compression="deflate") as sock:
+        assert sock.connection.protocol.extensions == []
+
+
 async def test_a_page_of_another_origin_cannot_open_a_socket(gateway: Gateway) -> None:
     with pytest.raises(InvalidStatus):
         async with gateway.open(headers={"origin": "https://evil.example", "cookie": f"{COOKIE}={TOKEN}"}):

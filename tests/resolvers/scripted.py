@@ -129,19 +129,23 @@ class ScriptStarter:
         self._client = client
         self._queue = queue
 
-    async def start(self, kind: OperationKind = OperationKind.TENANT_SWITCH, *, user_id: str = OWNER) -> Script:
-        return Script(await self._start("Scripted", kind, user_id))
+    async def start(
+        self, kind: OperationKind = OperationKind.TENANT_SWITCH, *, user_id: str = OWNER, tenant_id: str = TENANT
+    ) -> Script:
+        return Script(await self._start("Scripted", kind, user_id, tenant_id))
 
     async def start_labour(self) -> str:
         return (await self._start("Laborious", OperationKind.FILE_PROCESSING, OWNER)).id
 
-    async def _start(self, workflow: str, kind: OperationKind, user_id: str) -> WorkflowHandle[Any, Any]:
+    async def _start(
+        self, workflow: str, kind: OperationKind, user_id: str, tenant_id: str = TENANT
+    ) -> WorkflowHandle[Any, Any]:
         return await self._client.start_workflow(
             workflow,
             id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
             task_queue=self._queue,
             memo={MEMO_STATE: OperationState.first(kind, utc_now(), started_by=user_id).to_memo()},
             search_attributes=TypedSearchAttributes(
-                [SearchAttributePair(USER, user_id), SearchAttributePair(TENANTS, [TENANT])]
+                [SearchAttributePair(USER, user_id), SearchAttributePair(TENANTS, [tenant_id])]
             ),
         )
