@@ -42,6 +42,7 @@ class Sockets:
         self._records: list[tuple[int, str, int, bytes]] = []
         self._nexts = 0
         self._ends = 0
+        self._refused = 0
         self._heard = asyncio.Event()
 
     async def do(self, order: Json) -> Json:
@@ -90,7 +91,7 @@ class Sockets:
         )
         place.socket = subscriber
         await loop.create_connection(lambda: subscriber, self._host, self._port)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(15):
             await place.answered
 
     def _hear(self, index: int, kind: str, now: int, payload: bytes) -> None:
@@ -102,7 +103,10 @@ class Sockets:
         self._heard.set()
         answered = self._places[index].answered
         if answered is not None and not answered.done():
-            answered.set_result(None)
+            if kind == "next":
+                answered.set_result(None)
+            else:
+                answered.set_exception(ConnectionError(f"{kind}: {payload[:200]!r}"))
 
     async def _await(self, count: int, ends: int, seconds: float) -> Json:
         try:
@@ -130,14 +134,15 @@ class Sockets:
             while time.perf_counter() - begun < seconds:
                 try:
                     await self._open(index)
-                except (OSError, TimeoutError):
-                    await asyncio.sleep(0.5)  # refused; a client would wait as well
+                except (OSError, TimeoutError):  # refused, or told of an error: a client would wait as well
+                    self._refused += 1
+                    await asyncio.sleep(0.5)
                 else:
                     took.append(time.perf_counter() - begun)
                     return
 
         await asyncio.gather(*(come_back(index) for index in range(len(self._places))))
-        return {"seconds": took, "late": len(self._places) - len(took)}
+        return {"seconds": took, "late": len(self._places) - len(took), "refused": self._refused}
 
     def _told(self, index: int, kind: str, now: int, payload: bytes) -> Json:
         told: Json = {"place": index, "operation": self._places[index].operation, "kind": kind, "at": now}
