@@ -7,6 +7,7 @@ import base64
 import json
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ class Sockets:
 
         async def open_one(index: int) -> None:
             async with turns:
-                await self._open(index)
+                with suppress(OSError, TimeoutError):  # its record tells
+                    await self._open(index)
 
         await asyncio.gather(*(open_one(index) for index in range(len(self._places))))
 
