@@ -23,11 +23,12 @@ from contracts.operations import (
 from resolvers.durations import Durations
 from resolvers.timeline import progress
 
-NOW = utc_now()
-
 
 def ran(name: str, seconds: float) -> Step:
-    return Step(name=name, status=StepStatus.COMPLETED, started_at=NOW, completed_at=NOW + timedelta(seconds=seconds))
+    begun = utc_now()
+    return Step(
+        name=name, status=StepStatus.COMPLETED, started_at=begun, completed_at=begun + timedelta(seconds=seconds)
+    )
 
 
 def operation(number: int, status: OperationStatus, *steps: Step) -> Operation:
@@ -36,7 +37,7 @@ def operation(number: int, status: OperationStatus, *steps: Step) -> Operation:
         kind=OperationKind.LOGIN,
         user_id="usr",
         tenant_ids=(),
-        state=OperationState(started_at=NOW, status=status, steps=steps),
+        state=OperationState(started_at=utc_now(), status=status, steps=steps),
         position=Position(revision=0),
     )
 
@@ -56,7 +57,7 @@ def test_the_rest_takes_as_long_as_it_took_before() -> None:
 def test_what_a_step_reports_counts_as_done() -> None:
     durations = Durations()
     durations.learn(operation(1, OperationStatus.COMPLETED, ran("a", 4)))
-    half = Step(name="a", status=StepStatus.RUNNING, started_at=NOW, fraction=0.5)
+    half = Step(name="a", status=StepStatus.RUNNING, started_at=utc_now(), fraction=0.5)
     assert durations.remaining(operation(2, OperationStatus.RUNNING, half)) == 2
 
 
@@ -89,7 +90,7 @@ def test_a_step_that_was_skipped_takes_no_time() -> None:
 
 
 def test_what_ended_long_ago_does_not_count_again_for_being_looked_at() -> None:
-    durations, then = Durations(), NOW - timedelta(minutes=5)
+    durations, then = Durations(), utc_now() - timedelta(minutes=5)
     step = Step(name="a", status=StepStatus.COMPLETED, started_at=then, completed_at=then + timedelta(seconds=2))
     durations.learn(operation(1, OperationStatus.COMPLETED, step))
     assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) is None
@@ -148,7 +149,7 @@ async def test_a_cache_that_is_away_takes_nothing_from_what_a_process_knows() ->
 
 def test_steps_behind_and_the_part_done_of_the_one_under_way_make_the_fraction() -> None:
     skipped = Step(name="b", status=StepStatus.SKIPPED)
-    under_way = Step(name="c", status=StepStatus.RETRYING, started_at=NOW, fraction=0.5)
+    under_way = Step(name="c", status=StepStatus.RETRYING, started_at=utc_now(), fraction=0.5)
     shown = progress(
         operation(1, OperationStatus.RUNNING, ran("a", 1), skipped, under_way, Step(name="d")), Durations()
     )
