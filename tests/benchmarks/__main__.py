@@ -41,8 +41,8 @@ MEASURES = (
     Measure("thousand", crowds.thousand, 90),
     Measure("ten-thousand", crowds.ten_thousand, 150),
     Measure("storm", storm.storm, 90),
-    Measure("quotas", quotas.as_they_come, 180),
-    Measure("raised", quotas.raised, 150, RAISED),
+    Measure("quotas", quotas.as_they_come, 240),
+    Measure("raised", quotas.raised, 180, RAISED),
 )
 
 
