@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, aclosing, suppress
 from typing import TypeAlias
 
 from graphql import DocumentNode, GraphQLError, OperationType, get_operation_ast, parse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from strawberry.types import ExecutionResult
-from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
 from contracts.errors import DomainError, ServiceUnavailable, SessionEnded
 from gateway.cancelling import cancelled
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch
+from gateway.sharing import BrokenOff, Told, Written, payload_of
 from gateway.wires import ServerSentEvents, Wire
 from resolvers.context import Context
 from schema.errors import translate
 
-Results: TypeAlias = AsyncGenerator[ExecutionResult, None]
 Encode: TypeAlias = Callable[[object], str]
 
 
@@ -34,7 +32,7 @@ class EventStream:
 
     def __init__(
         self,
-        results: Results,
+        results: Told,
         wire: Wire,
         context: Context,
         streams: OpenStreams,
@@ -71,7 +69,7 @@ class EventStream:
             self._streams.start(self._write(self._wire.sign_of_life))
 
     async def restart(self) -> None:
-        self._end(self._wire.restarting(self._errors(ServiceUnavailable(service="gateway"))))
+        self._end(self._restarting())
         await self._ended.wait()
 
     async def _serve(self, receive: Receive) -> None:
@@ -101,13 +99,17 @@ class EventStream:
     async def _tell(self) -> None:
         following, operations = self._context.following, self._context.backend.operations
         await self._write(self._wire.first)
-        async with aclosing(self._results) as results:
-            async for result in results:
-                latest = following.latest
-                cursor = None if latest is None or result.data is None else operations.cursor(latest)
-                await self._write(self._wire.result(self._encode(payload_of(result)), cursor))
-        if not self._last_words.done():
-            self._last_words.set_result(self._wire.complete)
+        try:
+            async with aclosing(self._results) as results:
+                async for result in results:
+                    is_written = isinstance(result, Written)
+                    payload = result.payload if is_written else self._encode(payload_of(result))
+                    state = result.state if is_written else result.data and following.latest
+                    await self._write(self._wire.result(payload, operations.cursor(state) if state else None))
+        except BrokenOff:
+            self._end(self._restarting())
+        else:
+            self._end(self._wire.complete)
 
     async def _write(self, text: str) -> None:
         self._sending += 1
@@ -142,19 +144,12 @@ class EventStream:
         else:
             self._end(self._wire.broken(self._errors(SessionEnded())))
 
+    def _restarting(self) -> str:
+        return self._wire.restarting(self._errors(ServiceUnavailable(service="gateway")))
+
     def _errors(self, error: DomainError) -> str:
         told = translate([GraphQLError("", original_error=error)], self._context.request_id)
         return self._encode([each.formatted for each in told])
-
-
-def payload_of(result: ExecutionResult) -> dict[str, object]:
-    """One result of a stream as clients read it."""
-    payload: dict[str, object] = {} if isinstance(result, PreExecutionError) else {"data": result.data}
-    if result.errors:
-        payload["errors"] = [error.formatted for error in result.errors]
-    if result.extensions:
-        payload["extensions"] = result.extensions
-    return payload
 
 
 def asks_for_stream(query: str | None, operation_name: str | None) -> bool | None:

@@ -28,8 +28,9 @@ from gateway.event_streams import EventStream, as_events, asks_for_stream
 from gateway.middleware import TooLarge
 from gateway.open_streams import OpenStreams, Patience
 from gateway.sessions import NoCookie, ResponseCookie, introduced_token, is_secure, presented_token, reached_at
-from gateway.sharing import Sharing
-from gateway.sockets import RESTARTING, SocketAdapter, SocketHandler
+from gateway.sharing import Asked, Sharing
+from gateway.socket_adapter import SocketAdapter
+from gateway.sockets import RESTARTING, SocketHandler
 from gateway.wires import Wire, acceptable_wire, accepts_json
 from resolvers.context import Backend, Context
 from schema.errors import refusal, translate
@@ -88,7 +89,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     async def _open_socket(self, socket: WebSocket) -> None:
         if self.streams.stopping:
             # Accepted first: that a handshake fails, graphql-ws takes as final.
-            await socket.accept(GRAPHQL_TRANSPORT_WS_PROTOCOL)
+            await socket.accept(await self.pick_websocket_subprotocol(socket))
             await socket.close(RESTARTING, "Restarting")
         else:
             await self.run(socket)
@@ -112,12 +113,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     async def _stream(self, request: Request, asked: GraphQLRequestData, wire: Wire) -> EventStream:
         context = await self.get_context(request, await self.get_sub_response(request))
         context.following.last_event_id = request.headers.get("last-event-id") or None
-        results = await self.schema.subscribe(
-            asked.query,
-            variable_values=asked.variables,
-            context_value=context,
-            operation_name=asked.operation_name,
-        )
+        question = Asked(asked.query, asked.variables, asked.operation_name)
+        results = self.sharing.told(question, context, self.schema.subscribe)
         return EventStream(results, wire, context, self.streams, self.patience, self.encode_json)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:

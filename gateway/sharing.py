@@ -6,21 +6,53 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator
-from contextlib import aclosing, contextmanager
-from typing import TypeAlias
+from contextlib import ExitStack, aclosing, contextmanager
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
 from contracts.operations import Operation
 from gateway.cancelling import cancelled
-from gateway.event_streams import payload_of
-from gateway.session_watch import standing
+from gateway.session_watch import SessionWatch, standing
 from gateway.sessions import NoCookie
 from resolvers.context import Context
+from resolvers.following import Following
 
-Results: TypeAlias = AsyncGenerator[ExecutionResult, None]
-Start: TypeAlias = Callable[[Context], Awaitable[Results]]
+
+class Asked(NamedTuple):
+    """A request as it came."""
+
+    query: str | None
+    variables: dict[str, object] | None
+    operation_name: str | None
+
+
+class Written(NamedTuple):
+    """A result in JSON, and the operation that it shows; None where it only says why the stream ends."""
+
+    payload: str
+    state: Operation | None
+
+
+Results: TypeAlias = AsyncGenerator[Any, None]
+Told: TypeAlias = AsyncGenerator[Any, None]
+"""Execution results as Strawberry gives them, or what is written already."""
+
+
+class Start(Protocol):
+    """As ``Schema.stream`` and ``Schema.subscribe`` are."""
+
+    async def __call__(
+        self,
+        query: str | None,
+        variable_values: dict[str, object] | None = None,
+        context_value: Context | None = None,
+        root_value: None = None,
+        operation_name: str | None = None,
+    ) -> Results: ...
 
 
 class BrokenOff(Exception):
@@ -43,50 +75,59 @@ class SharedContext(Context):
         return self._shared_viewer
 
 
-def question(
-    query: str,
-    variables: dict[str, object] | None,
-    operation_name: str | None,
-    context: Context,
-    viewer: Session | None,
-) -> Hashable | None:
-    """What has one answer for all who ask it: the same document and variables, from the same viewer at one address.
-
-    None where who asks is not known, although they say who they are.
-    """
-    if viewer is None and context.token is not None:
-        return None
-    who = viewer and standing(viewer)
-    return query, json.dumps(variables, sort_keys=True), operation_name, context.address, who
-
-
 class Sharing:
     """What is asked in this process. The first to ask something is answered alone; the others share a stream."""
 
     def __init__(self) -> None:
-        self._asked: Counter[Hashable] = Counter()
+        self._asking: Counter[Hashable] = Counter()
         self._groups: dict[Hashable, Group] = {}
 
+    async def told(self, asked: Asked, context: Context, start: Start) -> Told:
+        """The results, by a stream of its own until one shows an operation that goes on, and that others ask for, too;
+        from then on what all of them are told. Raises BrokenOff.
+        """
+        following = context.following
+        with ExitStack() as stack:
+            state: Operation | None = None
+            async with aclosing(await _start(asked, context, start)) as results:
+                async for result in results:
+                    yield result
+                    if state is None and (state := following.latest) is not None and not state.is_closed:
+                        question = _question(asked, context)
+                        if stack.enter_context(self._asked(question)):
+                            break
+                else:
+                    return
+            assert state is not None
+            group = stack.enter_context(self._group(question, asked, context, start))
+            told = stack.enter_context(following.operation(state.id))
+            async with aclosing(group.after(state)) as newer:
+                async for written in newer:
+                    if written.state is not None:
+                        told(written.state)
+                    yield written
+
     @contextmanager
-    def asked(self, question: Hashable | None) -> Iterator[bool]:
+    def _asked(self, question: Hashable | None) -> Iterator[bool]:
         """While the block runs it is asked. Whether somebody asked the same before, and still does."""
         if question is None:
             yield False
             return
-        self._asked[question] += 1
+        self._asking[question] += 1
         try:
-            yield self._asked[question] > 1
+            yield self._asking[question] > 1
         finally:
-            self._asked[question] -= 1
-            if not self._asked[question]:
-                del self._asked[question]
+            self._asking[question] -= 1
+            if not self._asking[question]:
+                del self._asking[question]
 
     @contextmanager
-    def group(self, question: Hashable, context: Context, viewer: Session | None, start: Start) -> Iterator[Group]:
+    def _group(self, question: Hashable, asked: Asked, context: Context, start: Start) -> Iterator[Group]:
         """Take part in the group that is told the answers while the block runs; its first member has it started."""
         group = self._groups.get(question)
         if group is None or group.has_ended:
-            group = self._groups[question] = Group(SharedContext(context, viewer), start)
+            shared = SharedContext(context, _viewer(context))
+            group = self._groups[question] = Group(partial(_start, asked, shared, start), shared.following)
         group.members += 1
         try:
             yield group
@@ -101,32 +142,28 @@ class Sharing:
 class Group:
     """The newest result of one stream, written once: the one slot that all members share."""
 
-    def __init__(self, context: SharedContext, start: Start) -> None:
+    def __init__(self, start: Callable[[], Awaitable[Results]], following: Following) -> None:
         self.members = 0
         self.has_ended = False
         self._is_complete = False
-        self._context = context
-        self._start = start
-        self._payload = ""
-        self._state: Operation | None = None
+        self._following = following
+        self._newest: Written | None = None
         self._number = 0
         self._news = asyncio.Event()
-        self._task = asyncio.create_task(self._run(), name="tell a group")
+        self._task = asyncio.create_task(self._run(start), name="tell a group")
         self._stopping: asyncio.Task[None] | None = None
 
-    async def after(self, state: Operation) -> AsyncGenerator[tuple[str, Operation]]:
-        """The payload of each newer state than this one, the newest where the taker is slow, to the stream's end.
-
-        Raises BrokenOff.
-        """
+    async def after(self, state: Operation) -> AsyncGenerator[Written]:
+        """Each newer state than this one, the newest where the taker is slow, to the stream's end. Raises BrokenOff."""
         number = 0
         while True:
-            if number < self._number:
-                number = self._number
-                newest = self._state
-                if newest is None or newest.position.as_tuple() > state.position.as_tuple():
-                    state = newest or state
-                    yield self._payload, state
+            if number < self._number and self._newest is not None:
+                number, newest = self._number, self._newest
+                if newest.state is None:
+                    yield newest
+                elif newest.state.position.as_tuple() > state.position.as_tuple():
+                    state = newest.state
+                    yield newest
             elif self._is_complete:
                 return
             elif self.has_ended:
@@ -137,12 +174,12 @@ class Group:
     def stop(self) -> None:
         self._stopping = asyncio.create_task(cancelled(self._task))
 
-    async def _run(self) -> None:
+    async def _run(self, start: Callable[[], Awaitable[Results]]) -> None:
         try:
-            async with aclosing(await self._start(self._context)) as results:
+            async with aclosing(await start()) as results:
                 async for result in results:
-                    self._state = None if result.data is None else self._context.following.latest
-                    self._payload = json.dumps(payload_of(result), separators=(",", ":"), ensure_ascii=False)
+                    payload = json.dumps(payload_of(result), separators=(",", ":"), ensure_ascii=False)
+                    self._newest = Written(payload, None if result.data is None else self._following.latest)
                     self._number += 1
                     self._tell()
                 self._is_complete = True
@@ -153,3 +190,40 @@ class Group:
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+async def _start(asked: Asked, context: Context, start: Start) -> Results:
+    return await start(
+        asked.query,
+        variable_values=asked.variables,
+        context_value=context,
+        operation_name=asked.operation_name,
+    )
+
+
+def _question(asked: Asked, context: Context) -> Hashable | None:
+    """What has one answer for all who ask it: the same document and variables, from the same viewer at one address.
+
+    None where who asks is not known, although they say who they are.
+    """
+    viewer = _viewer(context)
+    if viewer is None and context.token is not None:
+        return None
+    who = viewer and standing(viewer)
+    return asked.query, json.dumps(asked.variables, sort_keys=True), asked.operation_name, context.address, who
+
+
+def _viewer(context: Context) -> Session | None:
+    sessions = context.backend.sessions
+    assert isinstance(sessions, SessionWatch)
+    return sessions.known(context.token)
+
+
+def payload_of(result: ExecutionResult) -> dict[str, object]:
+    """One result of a stream as clients read it."""
+    payload: dict[str, object] = {} if isinstance(result, PreExecutionError) else {"data": result.data}
+    if result.errors:
+        payload["errors"] = [error.formatted for error in result.errors]
+    if result.extensions:
+        payload["extensions"] = result.extensions
+    return payload

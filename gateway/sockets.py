@@ -1,101 +1,33 @@
-"""GraphQL websockets: frames checked before they are believed, a peer that must show signs of life, and every end."""
+"""GraphQL websockets: what is said on them, a peer that must show signs of life, and every end there is."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Hashable, Mapping
 from contextlib import ExitStack, aclosing, suppress
-from functools import partial
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
-from graphql import GraphQLError
-from starlette.websockets import WebSocketDisconnect, WebSocketState
-from strawberry.asgi import ASGIWebSocketAdapter
-from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Operation as HandledOperation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import ConnectionInitMessage, Message, PingMessage
+from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
 from contracts.errors import DomainError
-from contracts.operations import Operation
 from gateway.cancelling import cancelled
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch, standing
 from gateway.sessions import introduced_token
-from gateway.sharing import BrokenOff, Results, Sharing, question
+from gateway.sharing import Asked, BrokenOff, Sharing, Told, Written
+from gateway.socket_adapter import SocketAdapter
 from resolvers.context import Context
-from resolvers.following import Following
 
 SESSION_ENDED = 4401
 """Who gets this must sign in anew: clients do not come back by themselves."""
 SILENT = 4408
 """The peer gave no sign of life. Like 1012, clients take it as a reason to come back."""
 RESTARTING = 1012
-
-_CLOSING_SECONDS = 2.0
-"""How long a peer may take to answer a close before it is left alone."""
-
-
-class SocketAdapter(ASGIWebSocketAdapter):
-    """Reads JSON objects. Whatever else comes closes the socket with 4400."""
-
-    heard_at = 0.0
-    """The event loop's time at the newest sign of life."""
-    is_abandoned = False
-    _reading: asyncio.Task[object] | None = None
-
-    @property
-    def is_closed(self) -> bool:
-        return self.ws.application_state is WebSocketState.DISCONNECTED
-
-    async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:  # noqa: ARG002
-        self._reading = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                message = await self.ws.receive()
-                self.heard_at = loop.time()
-                if message["type"] == "websocket.disconnect":
-                    return
-                if not self.is_closed:  # else the peer has yet to answer our close
-                    yield self._frame(message.get("text"))
-        finally:
-            self._reading = None
-
-    async def send_json(self, message: Mapping[str, object]) -> None:
-        if not self.is_closed:
-            await super().send_json(message)
-
-    async def send_text(self, text: str) -> None:
-        if not self.is_closed:
-            await self.ws.send({"type": "websocket.send", "text": text})
-
-    async def close(self, code: int, reason: str) -> None:
-        """Say so to the peer, and leave it alone where it does not answer in time."""
-        if self.is_closed:
-            return
-        asyncio.get_running_loop().call_later(_CLOSING_SECONDS, self._abandon)
-        with suppress(WebSocketDisconnect, RuntimeError):  # the client was quicker
-            await super().close(code, reason.encode()[:120].decode(errors="ignore"))
-
-    def _frame(self, text: str | None) -> dict[str, object]:
-        if text is None:
-            raise NonTextMessageReceived
-        try:
-            frame = self.view.decode_json(text)
-        except (ValueError, RecursionError) as error:
-            raise NonJsonMessageReceived from error
-        if not isinstance(frame, dict):
-            raise NonJsonMessageReceived
-        return frame
-
-    def _abandon(self) -> None:
-        if self._reading is not None:
-            self.is_abandoned = True
-            self._reading.cancel()
-
 
 SocketOperation: TypeAlias = HandledOperation[Context, None]
 
@@ -165,21 +97,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await self.send_message({"type": "pong", "payload": {"authorization": "renewed" if renewed else "refused"}})
 
     async def run_operation(self, operation: SocketOperation) -> None:
-        """Tell its results: by a stream of its own or, once that has told a first one, what others are told as well."""
         context = self.context.for_execution()
-        following = context.following = self.context.following.part()
+        context.following = self.context.following.part()
+        asked = Asked(operation.query, operation.variables, operation.operation_name)
         try:
-            with ExitStack() as stack:
-                async with aclosing(await self._stream(operation, context)) as results:
-                    await self._send_result_stream(operation, _first(results, following))
-                    state = following.latest
-                    viewer = self._sessions.known(context.token)
-                    asked = self._shared.sharing.asked(_question(operation, context, viewer))
-                    if state is None or state.is_closed or not stack.enter_context(asked):
-                        state = None
-                        await self._send_result_stream(operation, results)
-                if state is not None:
-                    await self._tell_with_others(operation, context, viewer, state)
+            results = self._shared.sharing.told(asked, context, self.schema.stream)
+            async with aclosing(results):
+                await self._tell(operation, results)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
         except BrokenOff:
             await self.restart()
@@ -195,10 +119,6 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         if operation is not None and operation.task is not None:
             self._shared.streams.start(cancelled(operation.task))
 
-    @staticmethod
-    def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:  # noqa: ARG004
-        return None  # a bad document is told as its own error: the other streams of the socket go on
-
     @property
     def _shared(self) -> Endpoint:
         return cast(Endpoint, self.view)
@@ -213,25 +133,20 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         assert isinstance(sessions, SessionWatch)
         return sessions
 
-    async def _stream(self, operation: SocketOperation, context: Context) -> Any:
-        return await self.schema.stream(
-            operation.query,
-            variable_values=operation.variables,
-            context_value=context,
-            operation_name=operation.operation_name,
-        )
-
-    async def _tell_with_others(
-        self, operation: SocketOperation, context: Context, viewer: Session | None, state: Operation
-    ) -> None:
+    async def _tell(self, operation: SocketOperation, results: Told) -> None:
         head = f'{{"id":{json.dumps(operation.id)},"type":"next","payload":'
-        start = partial(self._stream, operation)
-        shared = self._shared.sharing.group(_question(operation, context, viewer), context, viewer, start)
-        with shared as group, context.following.operation(state.id) as told:
-            async with aclosing(group.after(state)) as newer:
-                async for payload, state in newer:
-                    told(state)
+        async for result in results:
+            match result:
+                case Written(payload):
                     await self._socket.send_text(f"{head}{payload}}}")
+                case PreExecutionError(errors=errors):  # the other streams of the socket go on
+                    await operation.send_initial_errors(errors or [])
+                    return
+                case ExecutionResult():
+                    await operation.send_next(result)
+                case _:
+                    await self._reject_incremental_delivery(operation)
+                    return
 
     def _stay_with_session(self) -> None:
         self._stay.close()
@@ -263,18 +178,6 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self.context.token = token
         self._stay_with_session()
         return True
-
-
-async def _first(results: Results, following: Following) -> Results:
-    """To the first that shows an operation that goes on."""
-    async for result in results:
-        yield result
-        if following.latest is not None and not following.latest.is_closed:
-            return
-
-
-def _question(operation: SocketOperation, context: Context, viewer: Session | None) -> Hashable | None:
-    return question(operation.query, operation.variables, operation.operation_name, context, viewer)
 
 
 def _is_well_formed(message: object) -> bool:
