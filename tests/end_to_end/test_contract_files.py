@@ -246,7 +246,7 @@ async def test_pages_are_newest_first_and_stay_in_place_while_files_are_added(st
 
 
 async def test_a_processing_that_is_cancelled_stops_and_says_so(ada: Client) -> None:
-    file = await keep(ada, b"a line of some words\n" * 3_000_000)
+    file = await keep(ada, b"a line of some words\n" * 6_000_000)
     operation = await process(ada, file["id"], waitSeconds=0)
     cancel = "mutation ($id: ID!) { cancelOperation(input: {id: $id}) { operation { id } } }"
     async with ada.follow(operation["id"]) as states:
