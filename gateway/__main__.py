@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from contracts.temporal import leave
 from gateway.app import create_app
+from gateway.garbage import look_rarely
 from gateway.logs import configure_logs
 from gateway.serve import Tls, serve
 from gateway.settings import Settings, what_is_wrong
@@ -27,6 +28,7 @@ async def run(settings: Settings) -> None:
         host=settings.host,
         port=settings.gateway_port,
         stop=stop,
+        announce=look_rarely,
         drain_seconds=settings.drain_seconds,
         stall_seconds=settings.stall_seconds,
         tls=tls,

@@ -11,6 +11,7 @@ from math import ceil
 from typing import Protocol
 
 from gateway.cancelling import cancelled
+from gateway.garbage import Leftovers
 
 _TEND_SECONDS = 0.5
 _BATCHES = 20
@@ -42,6 +43,7 @@ class OpenStreams:
     def __init__(self) -> None:
         self._open: set[OpenStream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leftovers = Leftovers()
         self.stopping = False
 
     def __len__(self) -> int:
@@ -57,6 +59,7 @@ class OpenStreams:
             yield
         finally:
             self._open.discard(stream)
+            self._leftovers.add()
 
     def start(self, work: Coroutine[object, object, None]) -> None:
         """Do it on the side."""
@@ -97,3 +100,4 @@ class OpenStreams:
             now = loop.time()
             for stream in tuple(self._open):
                 stream.tend(now)
+            self._leftovers.clear(len(self._open))
