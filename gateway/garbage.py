@@ -1,7 +1,7 @@
 """When Python looks for garbage: rarely, for a look at all that ten thousand sockets are made of takes over a second.
 
-Left alone it looks every few events, and always in the middle of telling one: what sockets wait with is made anew for each
-event, and so much that is new makes Python believe that there is much to be found.
+Left alone it looks every few events, and always in the middle of telling one: what sockets wait with is made anew for
+each event, and so much that is new makes Python believe that there is much to be found.
 """
 
 from __future__ import annotations

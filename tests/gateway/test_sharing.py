@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -15,6 +16,7 @@ from temporalio.service import RPCError
 from contracts.calls import Caller
 from contracts.errors import ServiceUnavailable, SessionEnded
 from resolvers.tokens import token_hash
+from tests.gateway.event_streams import MULTIPART, SSE, following
 from tests.gateway.fakes import ADA, GRACE, TOKEN, Services, session, settings
 from tests.gateway.serving import FOLLOW, Gateway, Socket, introduction, running_gateway, until
 from tests.resolvers.scripted import Script, ScriptStarter, scripts
@@ -132,6 +134,30 @@ async def test_those_who_resume_share_and_are_told_only_what_is_newer(gateway: G
             assert len(told) == 1
             cursors.extend(told)
     assert len({cursor, *cursors}) == 4
+
+
+@pytest.mark.parametrize("accept", [SSE, MULTIPART])
+async def test_event_streams_and_sockets_share_with_each_other(
+    gateway: Gateway, services: Services, script: Script, accept: str
+) -> None:
+    async with (
+        crowd(gateway, 2, WITH_STARTER, id=script.id) as sockets,
+        httpx.AsyncClient() as client,
+        following(client, gateway, WITH_STARTER, accept=accept, id=script.id) as events,
+    ):
+        while (await anext(events)).kind != "next":
+            pass
+        await asyncio.sleep(0.3)
+        before = len(services.asked("users/get_users"))
+        await script.move()
+        told = await anext(events)
+        assert [shown(await sock.next()) for sock in sockets] == [told.data["data"]["operation"]] * 2
+        if accept == SSE:
+            assert told.id == told.data["data"]["operation"]["cursor"]
+        assert len(services.asked("users/get_users")) - before <= 2
+        await script.end()
+        assert (await anext(events)).data["data"]["operation"]["status"] == "COMPLETED"
+        assert (await anext(events)).kind == "complete"
 
 
 async def test_two_viewers_share_nothing(gateway: Gateway, services: Services, temporal_client: Client) -> None:
