@@ -6,12 +6,17 @@ import base64
 import os
 from collections.abc import Sequence
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadCodec
 
 _ENCODING = b"binary/encrypted"
 _NONCE_BYTES = 12
+
+
+class Undecryptable(Exception):
+    """A payload that cannot be read here: its key is gone, or it is not what was encrypted. The message says which."""
 
 
 class KeyRing:
@@ -29,7 +34,10 @@ class KeyRing:
     def parse(cls, text: str) -> KeyRing:
         """From its written form; ValueError where it is none."""
         pairs = [part.strip().partition(":") for part in text.split(",") if part.strip()]
-        return cls({name: base64.b64decode(key, validate=True) for name, _, key in pairs})
+        keys = {name: base64.b64decode(key, validate=True) for name, _, key in pairs}
+        if len(keys) < len(pairs) or "" in keys:
+            raise ValueError("Each encryption key has an id of its own.")
+        return cls(keys)
 
 
 class EncryptionCodec(PayloadCodec):
@@ -53,7 +61,13 @@ class EncryptionCodec(PayloadCodec):
     def _decrypt(self, payload: Payload) -> Payload:
         if payload.metadata.get("encoding") != _ENCODING:
             return payload
-        key_id = payload.metadata["key-id"]
-        cipher = self._keys.ciphers[key_id.decode()]
-        plain = cipher.decrypt(payload.data[:_NONCE_BYTES], payload.data[_NONCE_BYTES:], key_id)
+        key_id = payload.metadata.get("key-id", b"")
+        name = key_id.decode(errors="replace")
+        cipher = self._keys.ciphers.get(name)
+        if cipher is None:
+            raise Undecryptable(f"This was encrypted under the key {name!r}, which CODEC_KEYS does not hold.")
+        try:
+            plain = cipher.decrypt(payload.data[:_NONCE_BYTES], payload.data[_NONCE_BYTES:], key_id)
+        except (InvalidTag, ValueError) as error:
+            raise Undecryptable(f"This is not what was encrypted under the key {name!r}.") from error
         return Payload.FromString(plain)

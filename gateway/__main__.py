@@ -9,12 +9,13 @@ import sys
 from hypercorn.utils import LifespanFailureError
 from pydantic import ValidationError
 
+from contracts.environment import what_is_wrong
 from contracts.temporal import leave
 from gateway.app import create_app
 from gateway.garbage import look_rarely
 from gateway.logs import configure_logs
 from gateway.serve import Tls, serve
-from gateway.settings import Settings, what_is_wrong
+from gateway.settings import Settings
 
 
 async def run(settings: Settings) -> None:

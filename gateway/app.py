@@ -21,6 +21,7 @@ from contracts.temporal import connect, ensure_search_attributes
 from contracts.transfers import UPLOADS_PATH, TransferSigner
 from contracts.wakeups import Wakeups
 from gateway.backend import open_backend
+from gateway.codec import codec_routes
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
@@ -53,7 +54,7 @@ def create_app(
     A ``cache`` that is handed in is shared with others and left open. ``wakeups`` are those that services in this same
     process tell. ``interceptors`` see the calls of Temporal.
     """
-    schema = build_schema()
+    schema = build_schema(introspection=settings.shows_schema())
     sdl = schema.as_str() + "\n"
     streams = OpenStreams()
     endpoint = GraphQLEndpoint(
@@ -70,11 +71,12 @@ def create_app(
 
     app = Starlette(
         routes=[
-            *explorer_routes(DIST),
+            *(explorer_routes(DIST) if settings.shows_graphiql() else ()),
+            *codec_routes(settings.keys(), settings.codec_readers, settings.codec_origins),
             *upload_routes(storage, transfers),
             Route("/graphql", endpoint, methods=["GET", "POST"]),
             WebSocketRoute("/graphql", endpoint),
-            Route("/graphql/schema", show_schema),
+            *([Route("/graphql/schema", show_schema)] if settings.shows_schema() else ()),
             Route("/healthz", alive),
             Route("/readyz", ready),
         ],

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.base import is_id
 from contracts.codec import KeyRing
+from contracts.environment import Environment, a_key_ring, is_production, with_every_fault, without_encryption
 from contracts.storage import folder_in, known_storage
 from resolvers.budget import LONG_POLLS
 
 SHORTEST_KEY = 32
 
 
-class Environment(StrEnum):
-    DEVELOPMENT = "development"
-    PRODUCTION = "production"
+class Shown(StrEnum):
+    """Whether something for developers is shown. ``ON`` is a mistake in production, where only the last one shows it:
+    so an environment that was copied from a developer opens nothing.
+    """
+
+    OFF = "off"
+    ON = "on"
+    EVEN_IN_PRODUCTION = "even-in-production"
+
+
+def _is_a_user(id: str) -> str:
+    if not is_id(id, "usr"):
+        raise ValueError("is no id of a user")
+    return id
 
 
 class Settings(BaseSettings):
@@ -39,7 +53,14 @@ class Settings(BaseSettings):
     redis_url: str | None = None
     secret_key: SecretStr = Field(min_length=SHORTEST_KEY)
     service_key: SecretStr = Field(min_length=SHORTEST_KEY)
-    codec_keys: SecretStr | None = None
+    codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None
+    codec_readers: tuple[Annotated[str, AfterValidator(_is_a_user)], ...] = ()
+    """Ids of the users who may have what Temporal stores decrypted, whatever tenant it is of; nobody: no endpoint."""
+    codec_origins: tuple[str, ...] = ()
+    """Origins of Temporal's UI, whose pages may ask for that."""
+    graphiql: Shown | None = None
+    introspection: Shown | None = None
+    """None of these two: on in development only. The served schema goes with introspection."""
     services_url: str = "http://127.0.0.1:8090"
     auth_url: str | None = None
     users_url: str | None = None
@@ -66,17 +87,19 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=10, ge=0)
     """Within which websockets and event streams end when the process stops."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        self.keys()
-        if self.environment is Environment.PRODUCTION and self.codec_keys is None:
-            raise ValueError("CODEC_KEYS must be set in production: what Temporal stores would not be encrypted.")
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("TLS_CERT and TLS_KEY belong together: set both or neither.")
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, told: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
+        return with_every_fault(told, read, _faults(told))
 
     def keys(self) -> KeyRing | None:
         return None if self.codec_keys is None else KeyRing.parse(self.codec_keys.get_secret_value())
+
+    def shows_graphiql(self) -> bool:
+        return self._shows(self.graphiql)
+
+    def shows_schema(self) -> bool:
+        return self._shows(self.introspection)
 
     def storage(self) -> str:
         """Where files lie, by the same rule as the worker's."""
@@ -87,11 +110,22 @@ class Settings(BaseSettings):
         own: str | None = getattr(self, f"{name}_url")
         return own or self.services_url
 
+    def _shows(self, shown: Shown | None) -> bool:
+        return self.environment is Environment.DEVELOPMENT if shown is None else shown is not Shown.OFF
 
-def what_is_wrong(error: ValidationError) -> str:
-    """The settings that are missing or wrong, in one sentence that shows no value."""
-    problems = (
-        f"{'_'.join(map(str, problem['loc'])).upper()} {problem['msg']}".strip()
-        for problem in error.errors(include_url=False, include_input=False)
-    )
-    return "The environment is not right: " + "; ".join(problems)
+
+def _faults(told: Mapping[str, object]) -> Iterator[str]:
+    if bool(told.get("tls_cert")) != bool(told.get("tls_key")):
+        yield "TLS_CERT and TLS_KEY belong together: set both or neither"
+    if not is_production(told):
+        return
+    yield from without_encryption(told)
+    if "secret_key" in told and _clear(told["secret_key"]) == _clear(told.get("service_key")):
+        yield "SECRET_KEY and SERVICE_KEY must differ in production: who has the one would have the other"
+    for name in ("graphiql", "introspection"):
+        if told.get(name) == Shown.ON:
+            yield f"{name.upper()} is on in production: say {Shown.EVEN_IN_PRODUCTION} if that is meant"
+
+
+def _clear(value: object) -> object:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import strawberry
 from graphql import GraphQLError
+from strawberry.extensions import DisableIntrospection
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema import StreamResult
 from strawberry.types import ExecutionContext
@@ -51,13 +52,15 @@ class Schema(strawberry.Schema):
         """Nothing: Strawberry would log each error whole, even answers to clients. ``schema.errors`` logs trouble."""
 
 
-def build_schema() -> Schema:
+def build_schema(*, introspection: bool = True) -> Schema:
+    """The schema; without ``introspection`` a document that asks for it is refused."""
+    hidden = [] if introspection else [DisableIntrospection]
     return Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
         types=[Login, TenantSwitch, FileUpload, FileProcessing, UserOnboarding, File, Workspace],
-        extensions=[TranslatedErrors, OwnContext, ToldDelivery, KnownDocuments, ValidDocuments],
+        extensions=[TranslatedErrors, OwnContext, ToldDelivery, KnownDocuments, ValidDocuments, *hidden],
         config=StrawberryConfig(scalar_map=SCALARS, enable_experimental_incremental_execution=True),
     )
 

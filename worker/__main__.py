@@ -13,12 +13,14 @@ from activities.notifications.mail import open_mail
 from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
+from contracts.environment import Environment, what_is_wrong
 from contracts.passwords import Passwords
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes, leave
 from contracts.transfers import TransferSigner
 from contracts.wakeups import open_wakeups
 from worker.database import database
+from worker.demo import DemoDataInProduction, refuse_demo_data
 from worker.http import serve_services, services_app
 from worker.logs import configure_logs
 from worker.registry import PROCESSES, Parts, domains_of, routes_of
@@ -40,6 +42,8 @@ async def run(process: str, settings: WorkerSettings) -> None:
         stop = stack.enter_context(stop_on_signals())
         passwords = stack.enter_context(closing(Passwords()))
         await stack.enter_async_context(database(settings.database_url.get_secret_value()))
+        if settings.environment is Environment.PRODUCTION:
+            await refuse_demo_data()
         cache = await stack.enter_async_context(open_cache(redis_url))
         parts = Parts(
             passwords=passwords,
@@ -67,10 +71,13 @@ def main(arguments: list[str]) -> int:
     try:
         settings = WorkerSettings()
     except ValidationError as error:
-        for each in error.errors(include_input=False, include_url=False):
-            print(f"{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}", file=sys.stderr)
+        print(what_is_wrong(error), file=sys.stderr)
         return 2
-    asyncio.run(run(arguments[0], settings))
+    try:
+        asyncio.run(run(arguments[0], settings))
+    except DemoDataInProduction as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

@@ -15,6 +15,21 @@ PASSWORD = "adx-demo-password"  # noqa: S105 - it is printed for everybody to us
 TOTP_SECRET = "JBSWY3DPEHPK3PXP"  # noqa: S105 - likewise
 
 
+_DOMAIN = "example.com"
+"""Kept for examples by RFC 2606: nobody real has an address there."""
+
+
+class DemoDataInProduction(Exception):
+    """Accounts whose passwords are printed in the documentation are open to everybody."""
+
+
+async def refuse_demo_data() -> None:
+    """Raises DemoDataInProduction where the database holds one of the demo accounts."""
+    emails = [f"{account}@{_DOMAIN}" for account in ("ada", "grace", "alan")]
+    if await auth.Credential.filter(email__in=emails).exists():
+        raise DemoDataInProduction("The database holds demo accounts, which have no place in production: use another.")
+
+
 async def fill_with_demo_data(passwords: Passwords) -> bool:
     """Write the demo data into an empty database, all or nothing; False where it holds users or tenants already."""
     password_hash = await passwords.hash(PASSWORD)
@@ -43,7 +58,7 @@ async def _user(
     name: str, account: str, password_hash: str, roles: dict[str, Role], totp_secret: str | None = None
 ) -> None:
     """A user with a role in each tenant, who works in the first of them."""
-    user_id, email = new_id("usr"), f"{account}@example.com"
+    user_id, email = new_id("usr"), f"{account}@{_DOMAIN}"
     await users.User.create(
         id=user_id,
         email=email,

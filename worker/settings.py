@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from activities.notifications.mail import DEFAULT_SENDER, SmtpServer
+from contracts.environment import Environment, a_key_ring, with_every_fault, without_encryption
 from contracts.storage import folder_in, known_storage
 
 
@@ -26,9 +27,10 @@ class WorkerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
+    environment: Environment = Environment.DEVELOPMENT
     database_url: SecretStr
     service_key: SecretStr = Field(min_length=32)
-    codec_keys: SecretStr | None = None
+    codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None
     redis_url: SecretStr | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_names_a_mail_server)] | None = None
     mail_from: str = DEFAULT_SENDER
@@ -39,6 +41,11 @@ class WorkerSettings(BaseSettings):
     temporal_namespace: str | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=8090, ge=0, le=65535)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, told: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
+        return with_every_fault(told, read, without_encryption(told))
 
     def storage(self) -> str:
         """Where files lie, by the same rule as the gateway's."""

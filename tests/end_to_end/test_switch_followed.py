@@ -15,10 +15,11 @@ from temporalio.client import Client as Temporal
 
 from activities.auth import models as auth
 from activities.users import models as users
+from contracts.environment import Environment
 from contracts.operations import STEPS, OperationKind
 from gateway.app import create_app
 from gateway.serve import serve
-from gateway.settings import Environment, Settings
+from gateway.settings import Settings
 from tests.end_to_end.client import Client, Json, step
 from tests.stack import Stack
 from tests.workflows.staging import ANSWER, Script, staged

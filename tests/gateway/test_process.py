@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from gateway.settings import Settings, what_is_wrong
+from contracts.environment import what_is_wrong
+from gateway.settings import Settings
 from tests.gateway.fakes import KEY
 
 

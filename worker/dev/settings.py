@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts.environment import Environment
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 """0: any free one."""
@@ -22,3 +24,11 @@ class DevSettings(BaseSettings):
     temporal_port: Port = 7233
     temporal_ui_port: Port = 8233
     data_dir: Path = Path(".data")
+    environment: Environment = Environment.DEVELOPMENT
+
+    @field_validator("environment")
+    @classmethod
+    def _is_no_production(cls, environment: Environment) -> Environment:
+        if environment is Environment.PRODUCTION:
+            raise ValueError("make dev is not for production: its accounts and their password are known to everybody")
+        return environment

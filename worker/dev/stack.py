@@ -16,6 +16,7 @@ from activities.notifications.mail import open_mail
 from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
+from contracts.environment import Environment
 from contracts.passwords import Passwords
 from contracts.storage import folder_in, open_storage
 from contracts.temporal import connect, ensure_search_attributes
@@ -23,7 +24,7 @@ from contracts.transfers import TransferSigner
 from contracts.wakeups import LocalWakeups
 from gateway.app import create_app
 from gateway.serve import serve
-from gateway.settings import Environment, Settings
+from gateway.settings import Settings
 from worker.database import database, migrate
 from worker.demo import fill_with_demo_data
 from worker.dev.data_dir import DevKeys

@@ -1,0 +1,66 @@
+"""Where a process runs, and all that is wrong with what its environment says, told at once and without values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+from pydantic import ModelWrapValidatorHandler, SecretStr, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from contracts.codec import KeyRing
+
+Settings = TypeVar("Settings")
+
+
+class Environment(StrEnum):
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+def is_production(told: Mapping[str, object]) -> bool:
+    return told.get("environment") == Environment.PRODUCTION
+
+
+def a_key_ring(keys: SecretStr) -> SecretStr:
+    """The same, if a KeyRing can be read from it; ValueError."""
+    KeyRing.parse(keys.get_secret_value())
+    return keys
+
+
+def without_encryption(told: Mapping[str, object]) -> Iterable[str]:
+    """The fault of a process in production that would write in clear into Temporal."""
+    if is_production(told) and not told.get("codec_keys"):
+        yield "CODEC_KEYS must be set in production: what Temporal stores would not be encrypted"
+
+
+def with_every_fault(
+    told: Mapping[str, object], read: ModelWrapValidatorHandler[Settings], faults: Iterable[str]
+) -> Settings:
+    """The settings; ValidationError with those of single values and ``faults``, which are about several, together."""
+    found = [InitErrorDetails(type=_fault(each), loc=(), input=None) for each in faults]
+    try:
+        settings = read(told)
+    except ValidationError as error:
+        of_values = [
+            InitErrorDetails(type=_fault(each["msg"]), loc=each["loc"], input=None)
+            for each in error.errors(include_url=False, include_input=False)
+        ]
+        raise ValidationError.from_exception_data(error.title, [*of_values, *found]) from None
+    if found:
+        raise ValidationError.from_exception_data(type(settings).__name__, found)
+    return settings
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The settings that are missing or wrong, in one sentence that shows no value."""
+    problems = (
+        f"{'_'.join(map(str, problem['loc'])).upper()} {problem['msg']}".strip().rstrip(".")
+        for problem in error.errors(include_url=False, include_input=False)
+    )
+    return f"The environment is not right: {'; '.join(problems)}."
+
+
+def _fault(message: str) -> PydanticCustomError:
+    return PydanticCustomError("environment", "{message}", {"message": message})
