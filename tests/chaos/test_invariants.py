@@ -1,0 +1,205 @@
+"""Each violation, planted in a world where all is well, is reported by the invariant that it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from contracts.operations import (
+    LoggedIn,
+    OperationKind,
+    OperationResult,
+    OperationState,
+    OperationStatus,
+    UserOnboarded,
+)
+from tests.chaos.evidence import Acknowledged, Following, History, Ran, Record, Seen, Stored, Token, Told, World
+from tests.chaos.invariants import INVARIANTS, violations
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+USER, NEWCOMER, ACME, GLOBEX, STRANGE = "usr_1", "usr_2", "ten_1", "ten_2", "ten_3"
+FILE, UPLOAD, SESSION, OLD = (f"{prefix}_{UUID(int=1).hex}" for prefix in ("fil", "upl", "ses", "old"))
+OBJECT = f"{GLOBEX}/{UUID(int=1)}"
+LETTER = "<letter@adx>"
+
+
+def ran(kind: OperationKind, command: Record, result: OperationResult | None = None) -> Ran:
+    state = OperationState.first(kind, NOW).model_copy(update={"status": OperationStatus.COMPLETED, "result": result})
+    return Ran(f"{kind.lower()}-1", kind, OperationStatus.COMPLETED, {"user_id": USER} | command, state, (GLOBEX,))
+
+
+LOGIN = ran(OperationKind.LOGIN, {"token_hash": "a"}, LoggedIn(user_id=USER, tenant_id=ACME))
+SWITCH = ran(OperationKind.TENANT_SWITCH, {"token_hash": "b", "session_id": OLD, "to_tenant_id": GLOBEX})
+SENT = ran(OperationKind.FILE_UPLOAD, {"upload_id": UPLOAD})
+PROCESSED = ran(OperationKind.FILE_PROCESSING, {"file_id": FILE})
+ONBOARDED = ran(
+    OperationKind.USER_ONBOARDING,
+    {"new_user_id": NEWCOMER},
+    UserOnboarded(user_id=NEWCOMER, workspace_id="wsp_1", welcome_email_sent=True),
+)
+
+
+def session(id: str, token_hash: str, tenant_id: str, **others: object) -> Record:
+    row = {"id": id, "token_hash": token_hash, "tenant_id": tenant_id, "user_id": USER, "active": True}
+    return row | {"ended_at": None, "ended_by": None, "created_at": NOW} | others
+
+
+def well() -> World:
+    """Somebody logged in, switched, sent a file and had it processed, and onboarded a colleague."""
+    following = Following(
+        SWITCH.id, [Told("RUNNING", (1, False)), Told("RUNNING", (2, False)), Told("COMPLETED", (3, True))], True
+    )
+    history = History(
+        USER,
+        [*(Acknowledged(each.id, f"key of {each.id}") for each in (LOGIN, SWITCH, SENT, PROCESSED, ONBOARDED))],
+        [following],
+        [Seen(FILE, GLOBEX), Seen(SWITCH.id, GLOBEX), Seen(ACME, GLOBEX), Seen(NEWCOMER, GLOBEX)],
+        [Token("a", None), Token("b", GLOBEX)],
+    )
+    keys = [f"{SWITCH.id}:set_tenant", f"{SWITCH.id}:create_session"]
+    tables: dict[str, list[Record]] = {
+        "users_user": [
+            {"id": USER, "email": "a@x", "tenant_id": GLOBEX},
+            {"id": NEWCOMER, "email": "b@x", "tenant_id": GLOBEX},
+        ],
+        "users_affiliation": [
+            {"user_id": user, "tenant_id": tenant}
+            for user, tenant in ((USER, ACME), (USER, GLOBEX), (NEWCOMER, GLOBEX))
+        ],
+        "auth_credential": [{"user_id": USER}, {"user_id": NEWCOMER}],
+        "tenants_membership": [
+            {"user_id": user, "tenant_id": tenant}
+            for user, tenant in ((USER, ACME), (USER, GLOBEX), (NEWCOMER, GLOBEX))
+        ],
+        "workspaces_workspace": [{"id": "wsp_1", "user_id": NEWCOMER, "tenant_id": GLOBEX}],
+        "auth_session": [
+            session(OLD, "a", ACME, ended_at=NOW, ended_by=f"{SWITCH.id}:end_old_session"),
+            session(SESSION, "b", GLOBEX, created_at=NOW + timedelta(seconds=1)),
+        ],
+        "auth_sign_in": [{"session_id": OLD}],
+        "files_upload": [{"id": UPLOAD, "tenant_id": GLOBEX, "file_id": FILE}],
+        "files_file": [
+            {"id": FILE, "tenant_id": GLOBEX, "upload_id": UPLOAD, "size": 3, "checksum": "c"}
+            | {"uploaded_at": NOW, "metadata_key": f"{PROCESSED.id}:publish_metadata"}
+        ],
+        "files_usage": [{"tenant_id": GLOBEX, "bytes": 3}],
+        "users_effect": [{"key": keys[0], "undone": False}],
+        "auth_effect": [{"key": keys[1], "undone": False}],
+        "notifications_delivery": [{"key": f"{ONBOARDED.id}:send_welcome_email", "message_id": LETTER}],
+    }
+    operations = (LOGIN, SWITCH, SENT, PROCESSED, ONBOARDED)
+    staged = f"staging/{GLOBEX}/{UUID(int=1)}"
+    return World((history,), operations, tables, {OBJECT: Stored(3, "c"), staged: Stored(3, "c")}, (LETTER,))
+
+
+Plant = Callable[[World], World | None]
+
+
+def changed(table: str, index: int = 0, **changes: object) -> Plant:
+    return lambda world: world.tables[table][index].update(changes)
+
+
+def added(table: str, **row: object) -> Plant:
+    return lambda world: world.tables[table].append(dict(row))
+
+
+def gone(table: str, index: int = 0) -> Plant:
+    return lambda world: world.tables[table].__delitem__(index)
+
+
+def again(table: str) -> Plant:
+    return lambda world: world.tables[table].append(dict(world.tables[table][0]))
+
+
+def ended(operation: Ran, closed_as: OperationStatus | None) -> Plant:
+    return lambda world: replace(
+        world,
+        operations=tuple(
+            replace(each, closed_as=closed_as) if each is operation else each for each in world.operations
+        ),
+    )
+
+
+def told(*states: Told) -> Plant:
+    return lambda world: world.histories[0].followed.append(Following(SENT.id, list(states), True))
+
+
+def shown(thing_id: str, tenant_id: str) -> Plant:
+    return lambda world: world.histories[0].seen.append(Seen(thing_id, tenant_id))
+
+
+FAILED = OperationStatus.FAILED
+PLANTED: list[tuple[str, str, Plant]] = [
+    ("every_acknowledged", "is lost", lambda world: replace(world, operations=world.operations[1:])),
+    ("every_acknowledged", "never ends", ended(SENT, None)),
+    ("every_acknowledged", "ends twice", ended(LOGIN, FAILED)),
+    ("every_acknowledged", "is told otherwise", told(Told("FAILED", (1, True)))),
+    ("user_and_session", "disagree", changed("users_user", tenant_id=ACME)),
+    ("user_and_session", "no member", gone("tenants_membership", 1)),
+    ("sessions_are_those", "is missing", gone("auth_session", 1)),
+    ("sessions_are_those", "opens nothing", changed("auth_session", 1, active=False)),
+    ("sessions_are_those", "is left behind", ended(SWITCH, FAILED)),
+    ("sessions_end_by", "old one lives", changed("auth_session", 0, ended_at=None)),
+    ("sessions_end_by", "by a failed one", ended(SWITCH, FAILED)),
+    ("sessions_are_those", "elsewhere", changed("auth_session", 1, tenant_id=ACME)),
+    ("a_sign_in", "no sign-in", gone("auth_sign_in")),
+    ("a_sign_in", "two sign-ins", again("auth_sign_in")),
+    ("a_sign_in", "sign-in of nothing", added("auth_sign_in", session_id="ses_9")),
+    ("a_failed_operation", "effect stands", ended(SWITCH, FAILED)),
+    ("a_failed_operation", "effect undone", changed("users_effect", undone=True)),
+    ("findings_are", "findings shown", ended(PROCESSED, FAILED)),
+    ("findings_are", "findings missing", changed("files_file", metadata_key=None)),
+    ("users_work_where", "elsewhere", changed("users_user", tenant_id=ACME)),
+    ("a_file_is_ready", "no object", lambda world: replace(world, objects={})),
+    ("a_file_is_ready", "too short", lambda world: replace(world, objects={OBJECT: Stored(2, "c")})),
+    ("a_file_is_ready", "other bytes", lambda world: replace(world, objects={OBJECT: Stored(3, "d")})),
+    ("no_object", "orphan", lambda world: world.objects.update({f"{ACME}/x": Stored(1, "")})),
+    ("no_object", "staged orphan", lambda world: world.objects.update({f"staging/{ACME}/x": Stored(1, "")})),
+    ("an_upload_is", "no file", gone("files_file")),
+    ("an_upload_is", "half made", changed("files_file", uploaded_at=None)),
+    ("an_upload_is", "taken by nothing", changed("files_upload", file_id="fil_9")),
+    ("an_upload_is", "charged wrongly", changed("files_usage", bytes=4)),
+    ("onboarding_is", "no credential", gone("auth_credential", 1)),
+    ("onboarding_is", "no workspace", gone("workspaces_workspace")),
+    ("onboarding_is", "left behind", ended(ONBOARDED, FAILED)),
+    ("one_idempotency_key", "two sessions", again("auth_session")),
+    ("one_idempotency_key", "two effects", again("users_effect")),
+    ("letters_are", "letter not sent", lambda world: replace(world, letters=())),
+    ("letters_are", "letter not noted", gone("notifications_delivery")),
+    (
+        "one_idempotency_key",
+        "two operations",
+        lambda world: world.histories[0].acknowledged.append(Acknowledged("other-1", f"key of {SWITCH.id}")),
+    ),
+    ("progress_only", "goes back", told(Told("RUNNING", (2, False)), Told("COMPLETED", (1, True)))),
+    ("progress_only", "stands still", told(Told("RUNNING", (2, False)), Told("RUNNING", (2, False)))),
+    ("progress_only", "two ends", told(Told("COMPLETED", (2, True)), Told("COMPLETED", (3, True)))),
+    ("progress_only", "no end", told(Told("RUNNING", (2, False)))),
+    ("nobody_saw", "file", shown(FILE, ACME)),
+    ("nobody_saw", "tenant", shown(STRANGE, ACME)),
+    ("nobody_saw", "colleague", shown(NEWCOMER, ACME)),
+    ("nobody_saw", "operation", lambda world: world.histories.__getitem__(0).__setattr__("user_id", "usr_9")),
+    ("a_token_opens", "ended one", lambda world: world.histories[0].tokens.append(Token("a", ACME))),
+    ("a_token_opens", "live one not", lambda world: world.histories[0].tokens.append(Token("b", None))),
+    ("a_token_opens", "elsewhere", lambda world: world.histories[0].tokens.append(Token("b", ACME))),
+]
+
+
+def test_nothing_is_reported_where_all_is_well() -> None:
+    assert violations(well()) == []
+
+
+@pytest.mark.parametrize(("invariant", "what", "plant"), PLANTED, ids=[f"{name}: {what}" for name, what, _ in PLANTED])
+def test_a_planted_violation_is_reported(invariant: str, what: str, plant: Plant) -> None:
+    world = well()
+    world = plant(world) or world
+    assert any(found.invariant.startswith(invariant) for found in violations(world)), what
+
+
+def test_every_invariant_has_a_violation_planted() -> None:
+    planted = {name for name, _, _ in PLANTED}
+    assert [each.__name__ for each in INVARIANTS if not any(each.__name__.startswith(name) for name in planted)] == []
