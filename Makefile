@@ -42,9 +42,11 @@ explorer: environment ## Builds GraphiQL where node is found, once.
 environment: ## Makes .venv from requirements.lock, if it is not made from it already.
 	@sh environment.sh $(VENV)
 
-lock: environment ## Writes requirements.lock anew from pyproject.toml, for Linux and macOS.
+lock: environment ## Writes requirements.lock and the image's docker/requirements.lock anew from pyproject.toml.
 	@$(VENV)/bin/uv pip compile --universal --generate-hashes --python-version 3.11 \
 		pyproject.toml --group dev --output-file requirements.lock --quiet
+	@$(VENV)/bin/uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate \
+		pyproject.toml --constraint requirements.lock --output-file docker/requirements.lock --quiet
 
 clean: ## Removes what was made here, the data in .data excepted.
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis gateway/explorer/dist gateway/explorer/node_modules
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis gateway/explorer/dist gateway/explorer/app/node_modules

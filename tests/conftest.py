@@ -11,6 +11,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from contracts.temporal import connect, ensure_search_attributes
+from tests.docker.deployed import start_deployed_stack
 from tests.servers import Postgres, running_postgres, running_redis, running_temporal
 from tests.stack import Stack, start_dev_stack, start_separate_stack
 from worker.dev.binaries import temporal_test_server
@@ -71,4 +72,11 @@ def dev_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def separate_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Gateway and worker as processes of their own, on PostgreSQL and Redis, with the demo data."""
     with start_separate_stack(tmp_path_factory.mktemp("separate")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def deployed_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two gateways and a worker a domain, as docker/compose.yaml starts them, with the demo data."""
+    with start_deployed_stack(tmp_path_factory.mktemp("deployed")) as stack:
         yield stack

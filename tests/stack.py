@@ -24,13 +24,17 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Stack:
-    """Where it answers. ``environment`` is what its processes were told, for a test that starts one of them again."""
+    """Where it answers. ``environment`` is what its processes were told, for a test that starts one of them again.
+
+    ``urls``: of all its gateways, where it has several.
+    """
 
     url: str
     temporal_address: str
     data_dir: Path
     processes: dict[str, subprocess.Popen[bytes]]
     environment: dict[str, str] = field(default_factory=dict)
+    urls: tuple[str, ...] = ()
 
     @property
     def graphql(self) -> str:

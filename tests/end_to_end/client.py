@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import cycle
 from typing import Any, cast
 
 import httpx
@@ -28,10 +29,10 @@ fragment State on Operation {
 
 
 class Client:
-    """One user's client. ``token`` is the session's, once signed in."""
+    """One user's client, that asks each of the gateways in turn. ``token`` is the session's, once signed in."""
 
     def __init__(self, stack: Stack, token: str | None = None) -> None:
-        self._stack = stack
+        self._gateways = cycle(stack.urls or [stack.url])
         self.token = token
 
     async def ask(self, document: str, **variables: object) -> Json:
@@ -50,7 +51,7 @@ class Client:
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
         async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
             answer = await http.post(
-                self._stack.graphql, json={"query": document, "variables": variables}, headers=headers
+                f"{next(self._gateways)}/graphql", json={"query": document, "variables": variables}, headers=headers
             )
         return cast("Json", answer.json())
 
@@ -110,7 +111,9 @@ class Client:
     async def follow(self, operation_id: str) -> AsyncIterator[AsyncIterator[Json]]:
         """Its states as a subscription tells them, until the server completes it."""
         async with connect(
-            self._stack.websocket, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None
+            f"{next(self._gateways)}/graphql".replace("http", "ws", 1),
+            subprotocols=[Subprotocol("graphql-transport-ws")],
+            proxy=None,
         ) as socket:
             payload = {"authorization": f"Bearer {self.token}"} if self.token else {}
             await socket.send(json.dumps({"type": "connection_init", "payload": payload}))

@@ -8,7 +8,7 @@ from tests.end_to_end.client import Client
 from tests.stack import Stack
 
 
-@pytest.fixture(params=["dev_stack", "separate_stack"])
+@pytest.fixture(params=["dev_stack", "deployed_stack"])
 def stack(request: pytest.FixtureRequest) -> Stack:
     found: Stack = request.getfixturevalue(request.param)
     return found
