@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, closing
+from datetime import timedelta
 
 import structlog
 from pydantic import ValidationError
+from temporalio.worker import Interceptor
 
 from activities.notifications.mail import open_mail
 from contracts.cache import open_cache
@@ -31,7 +34,14 @@ from worker.workers import running_workers
 log = structlog.get_logger(__name__)
 
 
-async def run(process: str, settings: WorkerSettings) -> None:
+async def run(
+    process: str,
+    settings: WorkerSettings,
+    *,
+    interceptors: Sequence[Interceptor] = (),
+    fitted: Callable[[Parts], Parts] = lambda parts: parts,
+) -> None:
+    """Until a signal. ``interceptors`` stand behind our own; ``fitted`` may put other parts in the place of ours."""
     keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     smtp_url = settings.smtp_url.get_secret_value() if settings.smtp_url else None
@@ -46,6 +56,7 @@ async def run(process: str, settings: WorkerSettings) -> None:
             await refuse_demo_data()
         cache = await stack.enter_async_context(open_cache(redis_url))
         parts = Parts(
+            temporal=client,
             passwords=passwords,
             cache=cache,
             wakeups=await stack.enter_async_context(open_wakeups(redis_url)),
@@ -55,9 +66,10 @@ async def run(process: str, settings: WorkerSettings) -> None:
             mail=open_mail(smtp_url, settings.data_dir / "mail"),
             mail_from=settings.mail_from,
             app_url=settings.app_url,
+            repair_every=timedelta(seconds=settings.repair_seconds),
         )
-        domains = domains_of(process, parts)
-        await stack.enter_async_context(running_workers(client, domains))
+        domains = domains_of(process, fitted(parts))
+        await stack.enter_async_context(running_workers(client, domains, interceptors))
         log.info("worker ready", process=process, port=settings.port)
         await serve_services(services_app(routes_of(domains)), host=settings.host, port=settings.port, stop=stop)
     log.info("worker stopped", process=process)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from aiocache.base import BaseCache
 from starlette.routing import Route
+from temporalio.client import Client
 
 from activities.auth import endpoints as auth_endpoints
 from activities.auth.activities import Auth
@@ -22,6 +24,7 @@ from activities.files.uploading import UploadingService
 from activities.notifications.activities import Notifications
 from activities.notifications.mail import DEFAULT_SENDER, Mail
 from activities.notifications.service import NotificationsService
+from activities.operations.activities import Operations
 from activities.tenants import endpoints as tenants_endpoints
 from activities.tenants.activities import Tenants
 from activities.tenants.service import TenantsService
@@ -37,9 +40,11 @@ from contracts.storage import FileStorage
 from contracts.temporal import TaskQueue
 from contracts.transfers import TransferSigner
 from contracts.wakeups import Wakeups
+from worker.reconciler import PERIOD, Reconciler
 from workflows.log_in import LogIn
 from workflows.onboard_user import OnboardUser
 from workflows.process_file import ProcessFile
+from workflows.repair_operation import RepairOperation
 from workflows.switch_tenant import SwitchTenant
 from workflows.upload_file import UploadFile
 
@@ -51,6 +56,7 @@ WORKFLOWS: tuple[type, ...] = (LogIn, SwitchTenant, UploadFile, ProcessFile, Onb
 class Parts:
     """What services are made of; opened and closed by whoever runs them."""
 
+    temporal: Client
     passwords: Passwords
     cache: BaseCache
     wakeups: Wakeups
@@ -61,6 +67,7 @@ class Parts:
     mail_from: str = DEFAULT_SENDER
     app_url: str = ""
     """Where the product is opened; without it, addresses are paths."""
+    repair_every: timedelta = PERIOD
 
 
 @dataclass(frozen=True)
@@ -126,8 +133,13 @@ def notifications(parts: Parts) -> Domain:
     return Domain(TaskQueue.NOTIFICATIONS, activities=activities_of(Notifications(service)))
 
 
-def operations(_parts: Parts) -> Domain:
-    return Domain(TaskQueue.OPERATIONS, workflows=WORKFLOWS)
+def operations(parts: Parts) -> Domain:
+    return Domain(
+        TaskQueue.OPERATIONS,
+        workflows=(*WORKFLOWS, RepairOperation),
+        activities=activities_of(Operations(parts.temporal)),
+        chores=(Reconciler(parts.temporal, parts.repair_every).reconcile_regularly,),
+    )
 
 
 PROCESSES: dict[str, tuple[Callable[[Parts], Domain], ...]] = {

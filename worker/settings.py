@@ -39,6 +39,8 @@ class WorkerSettings(BaseSettings):
     storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
     temporal_address: str | None = None
     temporal_namespace: str | None = None
+    repair_seconds: float = Field(default=60, gt=0)
+    """Between two looks for operations that were ended from outside, whose effects are then taken back."""
     host: str = "127.0.0.1"
     port: int = Field(default=8090, ge=0, le=65535)
 

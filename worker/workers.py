@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import Interceptor, Worker
 
 from contracts.errors import DomainError
 from worker.interceptors import ErrorTranslation
@@ -22,9 +22,11 @@ HEARTBEATS = timedelta(seconds=0.5)
 
 
 @asynccontextmanager
-async def running_workers(client: Client, domains: Sequence[Domain]) -> AsyncIterator[None]:
+async def running_workers(
+    client: Client, domains: Sequence[Domain], interceptors: Sequence[Interceptor] = ()
+) -> AsyncIterator[None]:
     """Workers for all that have work, and their chores; a worker that fails for good cancels the block and raises."""
-    workers = [_worker(client, domain) for domain in domains if domain.workflows or domain.activities]
+    workers = [_worker(client, domain, interceptors) for domain in domains if domain.workflows or domain.activities]
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_done(domains))
         for worker in workers:
@@ -47,14 +49,14 @@ async def _done(domains: Sequence[Domain]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _worker(client: Client, domain: Domain) -> Worker:
+def _worker(client: Client, domain: Domain, interceptors: Sequence[Interceptor]) -> Worker:
     return Worker(
         client,
         task_queue=domain.queue,
         workflows=domain.workflows,
         activities=domain.activities,
         workflow_runner=workflow_runner(),
-        interceptors=[ErrorTranslation()],
+        interceptors=[ErrorTranslation(), *interceptors],
         workflow_failure_exception_types=[DomainError],
         graceful_shutdown_timeout=GRACE,
         max_heartbeat_throttle_interval=HEARTBEATS,

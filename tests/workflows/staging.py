@@ -159,6 +159,7 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
         await stack.enter_async_context(database(url))
         await fill_with_demo_data(passwords)
         parts = Parts(
+            temporal=client,
             passwords=passwords,
             cache=SimpleMemoryCache(),
             wakeups=LocalWakeups(),

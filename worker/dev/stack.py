@@ -68,6 +68,7 @@ async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
         await ensure_search_attributes(client)
         service_key = keys.service_key.encode()
         parts = Parts(
+            temporal=client,
             passwords=passwords,
             cache=cache,
             wakeups=wakeups,

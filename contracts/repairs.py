@@ -1,0 +1,32 @@
+"""Repairs: taking back what an operation did that was ended from outside, before it could do so itself."""
+
+from __future__ import annotations
+
+from contracts.base import Contract
+
+
+class EndedOperation(Contract):
+    """One run of an operation's workflow, which has closed."""
+
+    operation_id: str
+    run_id: str
+
+
+class Effect(Contract):
+    """A call that an operation made of an activity that changes something, by its name, and what its undo is given."""
+
+    activity: str
+    key: str
+    file_id: str | None = None
+    tenant_id: str | None = None
+
+
+class Effects(Contract):
+    """In the order of the calls; each once, however often it was tried."""
+
+    effects: tuple[Effect, ...]
+
+
+def repair_id(operation_id: str) -> str:
+    """Of the workflow that repairs this operation: an operation is repaired once."""
+    return f"repair-{operation_id}"
