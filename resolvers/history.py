@@ -149,7 +149,9 @@ def _cut_short(state: OperationState, closed_as: OperationStatus) -> OperationSt
     timed_out = closed_as is OperationStatus.TIMED_OUT
     failure = OperationFailure(
         code=OperationErrorCode.TIMEOUT_EXCEEDED if timed_out else OperationErrorCode.DATA_INCONSISTENCY,
-        message="It took too long and was ended." if timed_out else "It was ended from outside, with nothing undone.",
+        message="It took too long and was ended."
+        if timed_out
+        else "It was ended from outside; what it had done is being undone.",
         step=next((step.name for step in state.steps if step.started_at and not step.completed_at), None),
     )
     return state.model_copy(update={"status": closed_as, "failure": failure, "challenge": None})
