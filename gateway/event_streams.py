@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import ExitStack, aclosing
 from typing import TypeAlias
 
-from graphql import DocumentNode, GraphQLError, OperationType, get_operation_ast, parse
+from graphql import DocumentNode, GraphQLError, OperationType, get_operation_ast
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -152,11 +152,8 @@ class EventStream:
         return self._encode([each.formatted for each in told])
 
 
-def asks_for_stream(query: str | None, operation_name: str | None) -> bool | None:
+def asks_for_stream(document: DocumentNode | None, operation_name: str | None) -> bool | None:
     """Whether it is a subscription; None where that cannot be told, for which its execution has the words."""
-    document: DocumentNode | None = None
-    with suppress(GraphQLError, RecursionError):
-        document = parse(query or "")
     operation = document and get_operation_ast(document, operation_name)
     return operation.operation is OperationType.SUBSCRIPTION if operation else None
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 
-import strawberry
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from graphql import GraphQLError
 from graphql.execution import PendingResult, SubsequentIncrementalExecutionResult
@@ -33,8 +32,9 @@ from gateway.socket_adapter import SocketAdapter
 from gateway.sockets import RESTARTING, SocketHandler
 from gateway.wires import Wire, acceptable_wire, accepts_json
 from resolvers.context import Backend, Context
+from schema.build import Schema
 from schema.errors import refusal, translate
-from schema.parts import asks_for_parts, whole_only
+from schema.parts import whole_only
 
 _OVER_HTTP = (OperationType.QUERY, OperationType.MUTATION)
 
@@ -53,7 +53,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     def __init__(
         self,
-        schema: strawberry.Schema,
+        schema: Schema,
         streams: OpenStreams,
         patience: Patience,
         *,
@@ -68,6 +68,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             connection_init_wait_timeout=timedelta(seconds=10),
             allowed_origins=allowed_origins,
         )
+        self._schema = schema
         self.streams = streams
         self.patience = patience
         self.sharing = Sharing()
@@ -103,7 +104,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             return await self.run(request)
         asked = await self.parse_http_body(self.request_adapter_class(request))
         assert isinstance(asked, GraphQLRequestData), "batches have been refused"
-        is_stream = asks_for_stream(asked.query, asked.operation_name)
+        is_stream = asks_for_stream(self._schema.document(asked.query), asked.operation_name)
         if is_stream or (is_stream is None and not accepts_json(accept)):
             return await self._stream(request, asked, wire)
         _only_by_post(request)
@@ -146,7 +147,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
         So is one that asks for an answer in parts and does not say that it understands them.
         """
-        if asks_for_parts(request_data.query, request_data.variables) and not _takes_parts(request):
+        if self._schema.asks_for_parts(request_data.query, request_data.variables) and not _takes_parts(request):
             raise HTTPException(406, whole_only("Accept without multipart/mixed").message)
         try:
             return await self.schema.execute(

@@ -1,45 +1,57 @@
-"""What happens around each execution: documents parsed and checked once, a context of its own, errors translated."""
+"""What happens around each execution: an admitted document, a deadline, a context of its own, errors translated."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 
-from graphql import GraphQLError, GraphQLSyntaxError
-from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
+from graphql import GraphQLError
+from strawberry.extensions import SchemaExtension
 from strawberry.types import StreamExecutionResult
 from strawberry.types.execution import ExecutionContext
+from strawberry.types.graphql import OperationType
 
+from contracts.errors import DeadlineExceeded
+from schema.documents import Documents
 from schema.errors import translate
 
-DOCUMENTS = 1_000
-"""How many documents are kept parsed and checked, those used longest ago dropped first."""
 
+class KnownDocuments(SchemaExtension):
+    """Hands over a document that has been admitted, as it was read and checked then."""
 
-class KnownDocuments(ParserCache):
-    """Strawberry's cache lets what parsing raises out of a stream, whose client would see it end without a word."""
-
-    def __init__(self) -> None:
-        super().__init__(maxsize=DOCUMENTS)
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self._errors: list[GraphQLError] = []
 
     def on_parse(self) -> Iterator[None]:
-        try:
-            yield from super().on_parse()
-        except (GraphQLSyntaxError, RecursionError):
-            yield  # the schema parses it again, and reports it
-
-
-class ValidDocuments(ValidationCache):
-    """The same for checking; a document nested too deeply to be checked is refused."""
-
-    def __init__(self) -> None:
-        super().__init__(maxsize=DOCUMENTS)
+        if text := self.execution_context.query:  # else the schema says that there is none
+            document = self._documents.read(text)
+            self.execution_context.graphql_document = document.tree
+            self._errors = list(document.errors)
+        yield
 
     def on_validate(self) -> Iterator[None]:
-        try:
-            yield from super().on_validate()
-        except RecursionError as error:
-            self.execution_context.pre_execution_errors = [GraphQLError("", original_error=error)]
+        self.execution_context.pre_execution_errors = self._errors
+        yield
+
+
+class Deadline(SchemaExtension):
+    """Ends what takes too long, and with it all resolvers; a subscription lasts as long as it is followed."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def on_execute(self) -> AsyncIterator[None]:
+        if self.execution_context.operation_type is OperationType.SUBSCRIPTION:
             yield
+            return
+        try:
+            async with asyncio.timeout(self._seconds) as deadline:
+                yield
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise DeadlineExceeded() from None
 
 
 class OwnContext(SchemaExtension):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from graphql import (
     ArgumentNode,
@@ -34,6 +35,10 @@ _QUOTED_VALUE = re.compile(r"(?:[.;,] |, but encountered .*; )[Ff]ound: .*\Z", r
 Path = tuple[str, ...]
 
 
+class _Enough(Exception):
+    """No more mistakes are told."""
+
+
 def mistaken_variables(execution: ExecutionContext) -> list[FieldError]:
     """Every mistake in the variables, by the path of the argument that each variable is used for."""
     document = execution.graphql_document
@@ -52,10 +57,12 @@ def mistaken_variables(execution: ExecutionContext) -> list[FieldError]:
         place = uses.get(name, (name,))
 
         def note(error: GraphQLError, path: list[str | int], place: Path = place) -> None:
-            if len(fields) < _MOST:
-                fields.append(_field_error((*place, *map(str, path)), error.message))
+            if len(fields) >= _MOST:
+                raise _Enough
+            fields.append(_field_error((*place, *map(str, path)), error.message))
 
-        validate_input_value(value, type_, note, hide_suggestions=True)
+        with suppress(_Enough):
+            validate_input_value(value, type_, note, hide_suggestions=True)
     return fields
 
 

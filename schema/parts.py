@@ -12,7 +12,6 @@ from graphql import (
     ValueNode,
     VariableNode,
     Visitor,
-    parse,
     visit,
 )
 
@@ -21,17 +20,16 @@ from schema.errors import refusal
 _DIRECTIVES = frozenset(("defer", "stream"))
 
 
-def asks_for_parts(query: str | None, variables: Mapping[str, object] | None = None) -> bool:
+def asks_for_parts(document: DocumentNode, variables: Mapping[str, object] | None = None) -> bool:
     """Whether ``@defer`` or ``@stream`` is in effect somewhere in the document."""
-    if query is None or not any(f"@{name}" in query for name in _DIRECTIVES):
-        return False  # almost always, and without parsing
     search = _Search(variables or {})
-    try:
-        document: DocumentNode = parse(query, no_location=True)
-        visit(document, search)
-    except (GraphQLError, RecursionError):
-        return False  # the schema says what is wrong with it
+    visit(document, search)
     return search.found
+
+
+def may_ask_for_parts(query: str | None) -> bool:
+    """Almost never; and told without reading it."""
+    return query is not None and any(f"@{name}" in query for name in _DIRECTIVES)
 
 
 def whole_only(where: str) -> GraphQLError:
