@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 RUN := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help dev test bench check format schema migrate explorer environment lock clean
+.PHONY: help dev test bench docs check format schema migrate explorer environment lock clean
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ check: environment ## Checks format, lint, types, imports and that schema.graphq
 	@$(RUN) -m mypy
 	@$(VENV)/bin/lint-imports
 	@$(RUN) -m schema --check
+
+docs: environment ## Builds the documentation into .site, with its pages made of the code.
+	@$(RUN) -m mkdocs build --quiet
 
 format: environment ## Formats the code and mends what the linter can mend.
 	@$(RUN) -m ruff format .

@@ -1,0 +1,153 @@
+"""The pages that are made of the code when the site is built: the contract, and what each step does and undoes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphql import (
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    GraphQLUnionType,
+    build_schema,
+    is_introspection_type,
+    is_specified_scalar_type,
+)
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from contracts.operations import STEPS, OperationKind
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class StepOfCode:
+    """A step as its workflow's source has it. ``calls`` and ``undo`` are activities, as ``Users.create_user``."""
+
+    kind: OperationKind
+    name: str
+    calls: tuple[str, ...]
+    undo: str | None
+    best_effort: bool
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Mkdocs calls it with the files of the folder."""
+    for name, text in (("contract.md", contract_page()), ("compensation.md", compensation_page())):
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def compensation_page() -> str:
+    lines = [
+        "# Steps and undos",
+        "",
+        "Read from the workflows. An undo is written down before its step acts. When a later step fails or",
+        "the operation is cancelled, they run, newest first. A step without one changes nothing to take back.",
+    ]
+    kind = ""
+    for step in steps():
+        if step.kind != kind:
+            kind = step.kind
+            lines += ["", f"## {kind}", "", "| step | does | undone by |", "|---|---|---|"]
+        undo = f"`{step.undo}`" if step.undo else ("best effort: it fails no operation" if step.best_effort else "")
+        does = ", ".join(f"`{call}`" for call in step.calls) or "waits for the client"
+        lines.append(f"| {step.name} | {does} | {undo} |")
+    return "\n".join(lines) + "\n"
+
+
+def steps() -> list[StepOfCode]:
+    """Of all operations, in their order."""
+    found = [
+        each for file in sorted((ROOT / "workflows").glob("*.py")) for each in _steps_of(ast.parse(file.read_text()))
+    ]
+    kinds = list(OperationKind)
+    return sorted(found, key=lambda each: (kinds.index(each.kind), STEPS[each.kind].index(each.name)))
+
+
+def _steps_of(module: ast.Module) -> Iterator[StepOfCode]:
+    kinds = [
+        node.attr for node in ast.walk(module) if isinstance(node, ast.Attribute) and _is(node.value, "OperationKind")
+    ]
+    for block in (node for node in ast.walk(module) if isinstance(node, ast.AsyncWith)):
+        opened = block.items[0].context_expr
+        if not isinstance(opened, ast.Call) or not isinstance(opened.func, ast.Attribute) or not opened.args:
+            continue
+        if opened.func.attr in {"step", "best_effort_step"} and isinstance(opened.args[0], ast.Constant):
+            made = [node for part in block.body for node in ast.walk(part) if isinstance(node, ast.Call)]
+            yield StepOfCode(
+                kind=OperationKind[kinds[0]],
+                name=str(opened.args[0].value),
+                calls=_activities(made, "call"),
+                undo=next(iter(_activities(made, "undo")), None),
+                best_effort=opened.func.attr == "best_effort_step",
+            )
+
+
+def _activities(calls: list[ast.Call], method: str) -> tuple[str, ...]:
+    return tuple(
+        ast.unparse(each.args[0])
+        for each in calls
+        if isinstance(each.func, ast.Attribute) and each.func.attr == method and each.args
+    )
+
+
+def _is(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def contract_page() -> str:
+    schema = build_schema((ROOT / "schema.graphql").read_text())
+    parts = ["# The contract\n\nMade of `schema.graphql`, which is what is served and shown at `/graphql/schema`.\n"]
+    for title, root in (
+        ("Queries", schema.query_type),
+        ("Mutations", schema.mutation_type),
+        ("Subscriptions", schema.subscription_type),
+    ):
+        if root is not None:
+            parts.append(f"## {title}\n\n{_fields(root.fields)}")
+    parts.append("## Types\n")
+    parts += [_type(schema.type_map[name]) for name in sorted(schema.type_map) if _is_shown(schema, name)]
+    return "\n".join(parts)
+
+
+def _is_shown(schema: GraphQLSchema, name: str) -> bool:
+    type_ = schema.type_map[name]
+    roots = (schema.query_type, schema.mutation_type, schema.subscription_type)
+    return type_ not in roots and not is_introspection_type(type_) and not is_specified_scalar_type(type_)
+
+
+def _type(type_: GraphQLNamedType) -> str:
+    head = f"### {type_.name}\n\n{_text(type_.description)}\n"
+    match type_:
+        case GraphQLObjectType() | GraphQLInterfaceType():
+            return f"{head}\n{_fields(type_.fields)}"
+        case GraphQLInputObjectType():
+            rows = [f"| {name} | `{field.type}` | {_text(field.description)} |" for name, field in type_.fields.items()]
+        case GraphQLEnumType():
+            rows = [f"| {name} | | {_text(value.description)} |" for name, value in type_.values.items()]
+        case GraphQLUnionType():
+            return f"{head}\nOne of {', '.join(f'`{each.name}`' for each in type_.types)}.\n"
+        case _:
+            return head
+    return "\n".join([head, "| name | type | |", "|---|---|---|", *rows, ""])
+
+
+def _fields(fields: dict[str, GraphQLField]) -> str:
+    rows = []
+    for name, field in fields.items():
+        arguments = ", ".join(f"{key}: {argument.type}" for key, argument in field.args.items())
+        rows.append(f"| {name}{f'({arguments})' if arguments else ''} | `{field.type}` | {_text(field.description)} |")
+    return "\n".join(["| field | type | |", "|---|---|---|", *rows, ""])
+
+
+def _text(description: str | None) -> str:
+    return " ".join((description or "").split()).replace("|", "\\|")
