@@ -6,11 +6,12 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import BoundedSemaphore
 from typing import TypeVar
 
 from argon2 import PasswordHasher
-from argon2.exceptions import VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from contracts.errors import RateLimited
 
@@ -34,11 +35,24 @@ class Passwords:
         return await self._beside(lambda: self._hasher.hash(password))
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
-        """Is it the password? Without a hash to compare with, False after the same work. Raises RateLimited too."""
-        right = await self._beside(lambda: self._matches(password_hash or self._decoy, password))
-        return right and password_hash is not None
+        """Is it the password? Without a hash to compare with, False after the same work. Raises RateLimited too.
 
-    def _matches(self, password_hash: str, password: str) -> bool:
+        What is stored in place of a hash, for an account that takes no password, is none.
+        """
+        return await self._beside(lambda: self._matches(password_hash, password))
+
+    def is_outdated(self, password_hash: str) -> bool:
+        """Whether it was made with other parameters than today's."""
+        return self._hasher.check_needs_rehash(password_hash)
+
+    def _matches(self, password_hash: str | None, password: str) -> bool:
+        if password_hash is not None:
+            with suppress(InvalidHashError, VerificationError):
+                return self._is_of(password_hash, password)
+        self._is_of(self._decoy, password)
+        return False
+
+    def _is_of(self, password_hash: str, password: str) -> bool:
         try:
             return self._hasher.verify(password_hash, password)
         except VerifyMismatchError:

@@ -12,6 +12,7 @@ import structlog
 from pydantic import ValidationError
 from temporalio.worker import Interceptor
 
+from activities.auth.sealing import SecretSeal
 from activities.notifications.mail import open_mail
 from contracts.cache import open_cache
 from contracts.calls import CallSigner
@@ -66,6 +67,8 @@ async def run(
             mail=open_mail(smtp_url, settings.data_dir / "mail"),
             mail_from=settings.mail_from,
             app_url=settings.app_url,
+            seal=SecretSeal(keys),
+            session_idle=timedelta(seconds=settings.session_idle_seconds),
             repair_every=timedelta(seconds=settings.repair_seconds),
         )
         domains = domains_of(process, fitted(parts))

@@ -14,7 +14,8 @@ from temporalio.client import Client
 from activities.auth import endpoints as auth_endpoints
 from activities.auth.activities import Auth
 from activities.auth.revocations import CachedRevocations
-from activities.auth.service import AuthService
+from activities.auth.sealing import UNSEALED, Sealing, SecretSeal
+from activities.auth.service import SESSION_IDLE, AuthService
 from activities.files import endpoints as files_endpoints
 from activities.files.activities import Files
 from activities.files.processing import ProcessingService
@@ -68,6 +69,8 @@ class Parts:
     app_url: str = ""
     """Where the product is opened; without it, addresses are paths."""
     repair_every: timedelta = PERIOD
+    seal: SecretSeal = UNSEALED
+    session_idle: timedelta = SESSION_IDLE
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,13 @@ class Domain:
 
 
 def auth(parts: Parts) -> Domain:
-    service = AuthService(parts.passwords, CachedRevocations(parts.cache, parts.wakeups))
+    revocations = CachedRevocations(parts.cache, parts.wakeups)
+    service = AuthService(parts.passwords, revocations, seal=parts.seal, idle=parts.session_idle)
     return Domain(
         TaskQueue.AUTH,
         activities=activities_of(Auth(service)),
         routes=tuple(auth_endpoints.routes(service, parts.signer)),
+        chores=(Sealing(parts.seal).seal_regularly, revocations.post_regularly),
     )
 
 

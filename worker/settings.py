@@ -37,6 +37,8 @@ class WorkerSettings(BaseSettings):
     app_url: str = ""
     data_dir: Path = Path(".data")
     storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
+    session_idle_seconds: float = Field(default=7_200, gt=0)
+    """After which a session that nobody uses is over; it is over after a day in any case."""
     temporal_address: str | None = None
     temporal_namespace: str | None = None
     repair_seconds: float = Field(default=60, gt=0)

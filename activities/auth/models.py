@@ -17,7 +17,7 @@ class Credential(Model):
     user_id = fields.CharField(max_length=40, primary_key=True)
     email = fields.CharField(max_length=320, unique=True)
     password_hash = fields.CharField(max_length=200)
-    totp_secret = fields.CharField(max_length=64, null=True)
+    totp_secret = fields.CharField(max_length=255, null=True)  # as SecretSeal writes it; an old one in clear
     last_totp_step = fields.BigIntField(null=True)  # the newest 30-second step whose code was accepted
 
     class Meta:
@@ -43,6 +43,7 @@ class Session(Model):
     active = fields.BooleanField(default=False)  # it opens things while it is active, not ended and not expired
     created_at = fields.DatetimeField()
     expires_at = fields.DatetimeField()
+    last_seen_at = fields.DatetimeField(null=True)  # to within minutes; null where nobody has looked since it is kept
     ended_at = fields.DatetimeField(null=True)
     # The key of the handover that ended it, and null where somebody revoked it: only the former is taken back.
     ended_by = fields.CharField(max_length=200, null=True)

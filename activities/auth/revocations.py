@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -12,6 +15,7 @@ from contracts.auth import HOT_SESSION_SECONDS, REVOKED, hot_session_key
 from contracts.wakeups import Wakeups
 
 _UNREACHABLE = (RedisError, OSError, TimeoutError)
+_AGAIN_SECONDS = 0.5
 _log = structlog.get_logger(__name__)
 
 
@@ -27,23 +31,47 @@ class CachedRevocations:
     """Posts in the cache that the edge reads, in the place of the copy and for as long as one may be trusted, and wakes
     the edge up, so that whoever stays with the session goes.
 
-    A cache that does not answer is logged and no more: what is posted is committed already, and within that time the
-    copies expire by themselves.
+    A cache that does not answer is logged and fails nothing: what is posted is committed already, and copies expire by
+    themselves. Until then ``post_owed`` posts it again, so that a cache that comes back with a copy is told at once.
     """
 
-    def __init__(self, cache: BaseCache, wakeups: Wakeups) -> None:
+    def __init__(self, cache: BaseCache, wakeups: Wakeups, clock: Callable[[], float] = time.monotonic) -> None:
         self._cache = cache
         self._wakeups = wakeups
+        self._clock = clock
+        self._owed: dict[str, float] = {}
 
     async def post(self, token_hash: str) -> None:
-        try:
-            await self._cache.set(hot_session_key(token_hash), REVOKED, ttl=HOT_SESSION_SECONDS)
-        except _UNREACHABLE as error:
-            _log.warning("revocation_not_posted", error=repr(error))
+        if not await self._set(token_hash):
+            self._owed[token_hash] = self._clock() + HOT_SESSION_SECONDS
         await self._wakeups.tell(hot_session_key(token_hash))
 
     async def withdraw(self, token_hash: str) -> None:
+        self._owed.pop(token_hash, None)
         try:
             await self._cache.delete(hot_session_key(token_hash))
         except _UNREACHABLE as error:
             _log.warning("revocation_not_withdrawn", error=repr(error))
+
+    async def post_regularly(self) -> None:
+        """Until cancelled, post again what did not get through."""
+        while True:
+            await asyncio.sleep(_AGAIN_SECONDS)
+            await self.post_owed()
+
+    async def post_owed(self) -> None:
+        """Once, as long as the cache takes it."""
+        for token_hash, until in list(self._owed.items()):
+            if until > self._clock():
+                if token_hash in self._owed and not await self._set(token_hash):
+                    return
+                await self._wakeups.tell(hot_session_key(token_hash))
+            self._owed.pop(token_hash, None)
+
+    async def _set(self, token_hash: str) -> bool:
+        try:
+            await self._cache.set(hot_session_key(token_hash), REVOKED, ttl=HOT_SESSION_SECONDS)
+        except _UNREACHABLE as error:
+            _log.warning("revocation_not_posted", error=repr(error))
+            return False
+        return True

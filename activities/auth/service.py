@@ -15,6 +15,7 @@ from tortoise.queryset import QuerySet
 
 from activities.auth import models
 from activities.auth.revocations import Revocations
+from activities.auth.sealing import UNSEALED, SecretSeal
 from activities.effects import once, undo
 from activities.transactions import in_one_transaction
 from contracts.auth import (
@@ -47,6 +48,11 @@ from contracts.errors import (
 from contracts.passwords import Passwords
 
 SESSION_LIFETIME = timedelta(hours=24)
+"""In all, however much it is used."""
+SESSION_IDLE = timedelta(hours=2)
+"""Without being used."""
+SEEN_EVERY = timedelta(minutes=5)
+"""Between two notes that a session is in use; it may lie idle for so much longer."""
 REFERENCE_LIFETIME = timedelta(minutes=5)
 REFERENCE_KEPT = timedelta(hours=1)
 """How long after its end a reference is remembered, for the late retry of the step that redeemed it."""
@@ -73,10 +79,20 @@ class _HandedOver(Contract):
 class AuthService:
     """Sessions and credentials. After a commit that ends a session, the edge is told by ``revocations``."""
 
-    def __init__(self, passwords: Passwords, revocations: Revocations, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        passwords: Passwords,
+        revocations: Revocations,
+        clock: Callable[[], datetime] = utc_now,
+        *,
+        seal: SecretSeal = UNSEALED,
+        idle: timedelta = SESSION_IDLE,
+    ) -> None:
         self._passwords = passwords
         self._revocations = revocations
         self._clock = clock
+        self._seal = seal
+        self._idle = idle
 
     # ------------------------------------------------------------------------------------------- who it is
 
@@ -88,6 +104,10 @@ class AuthService:
         right = await self._passwords.verify(row.password_hash if row else None, password)
         if row is None or not right:
             raise InvalidCredentials()
+        if self._passwords.is_outdated(row.password_hash):
+            await models.Credential.filter(user_id=row.user_id, password_hash=row.password_hash).update(
+                password_hash=await self._passwords.hash(password)
+            )
         now = self._clock()
         reference = secrets.token_urlsafe(32)
         await models.OneTimeReference.filter(user_id=row.user_id, expires_at__lt=now - REFERENCE_KEPT).delete()
@@ -116,7 +136,7 @@ class AuthService:
             credential = await models.Credential.get_or_none(user_id=attempt.user_id)
             if credential is None or credential.totp_secret is None:
                 raise InvalidMfaCode()
-            totp = TOTP(credential.totp_secret)
+            totp = TOTP(self._seal.open(credential.totp_secret, owner=credential.user_id))
             present = int(self._clock().timestamp()) // totp.interval
             for step in range(present - TOTP_WINDOW, present + TOTP_WINDOW + 1):
                 unused = models.Credential.filter(
@@ -137,8 +157,9 @@ class AuthService:
         async def enter() -> JsonValue:
             if await models.Credential.exists(email=email):
                 raise EmailTaken.at("email")
+            sealed = new.totp_secret and self._seal.close(new.totp_secret, owner=new.user_id)
             await models.Credential.create(
-                user_id=new.user_id, email=email, password_hash=new.password_hash, totp_secret=new.totp_secret
+                user_id=new.user_id, email=email, password_hash=new.password_hash, totp_secret=sealed
             )
             return new.user_id
 
@@ -243,9 +264,13 @@ class AuthService:
         return _session(await self._find(id=session_id if is_id(session_id, "ses") else ""))
 
     async def get_current_session(self, lookup: SessionLookup) -> Session:
-        """Raises SessionEnded unless the token opens something now."""
+        """Raises SessionEnded unless the token opens something now. It counts as the session's use."""
         known = len(lookup.token_hash) == 64 and lookup.token_hash.isalnum()
-        return _session(await self._find(token_hash=lookup.token_hash if known else ""))
+        row = await self._find(token_hash=lookup.token_hash if known else "")
+        now = self._clock()
+        if row.last_seen_at is None or row.last_seen_at <= now - SEEN_EVERY:
+            await models.Session.filter(id=row.id).update(last_seen_at=now)
+        return _session(row)
 
     async def get_handed_over_session(self, lookup: SessionLookup) -> HandedOverSession:
         """The session that the token opened until a handover ended it. Raises SessionEnded for any other."""
@@ -287,7 +312,9 @@ class AuthService:
         return session
 
     def _live(self) -> QuerySet[models.Session]:
-        return models.Session.filter(active=True, ended_at=None, expires_at__gt=self._clock())
+        now = self._clock()
+        in_use = Q(last_seen_at__isnull=True) | Q(last_seen_at__gt=now - self._idle - SEEN_EVERY)
+        return models.Session.filter(in_use, active=True, ended_at=None, expires_at__gt=now)
 
     async def _find(self, **which: str) -> models.Session:
         row = await self._live().get_or_none(**which)
@@ -297,7 +324,7 @@ class AuthService:
 
     async def _activate(self, session_id: str) -> models.Session:
         waiting = models.Session.filter(id=session_id, active=False, ended_at=None, expires_at__gt=self._clock())
-        if not await waiting.update(active=True):
+        if not await waiting.update(active=True, last_seen_at=self._clock()):
             raise SessionEnded()
         return await models.Session.get(id=session_id)
 

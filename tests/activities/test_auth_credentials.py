@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from argon2 import PasswordHasher
 from pyotp.totp import TOTP
 
 from activities.auth import models
@@ -92,7 +93,10 @@ async def test_whatever_is_wrong_gets_the_same_answer(
     assert refused.value.message == InvalidCredentials.default_message
 
 
-async def test_an_unknown_address_costs_the_work_of_a_known_one(passwords: Passwords) -> None:
+@pytest.mark.parametrize("stored", [None, "", "!", "$argon2id$no hash"])
+async def test_an_address_that_takes_no_password_costs_the_work_of_one_that_does(
+    passwords: Passwords, stored: str | None
+) -> None:
     known = await passwords.hash("correct horse")
 
     async def fastest(password_hash: str | None) -> float:
@@ -103,7 +107,20 @@ async def test_an_unknown_address_costs_the_work_of_a_known_one(passwords: Passw
             times.append(time.perf_counter() - before)
         return min(times)
 
-    assert await fastest(None) > 0.5 * await fastest(known)
+    assert await fastest(stored) > 0.5 * await fastest(known)
+
+
+async def test_a_hash_with_other_parameters_is_replaced_when_its_password_is_given(
+    service: AuthService, passwords: Passwords
+) -> None:
+    user_id = await enrol(service, passwords)
+    weak = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash("correct horse")
+    await models.Credential.filter(user_id=user_id).update(password_hash=weak)
+
+    await service.verify_credentials(credentials())
+
+    assert (await models.Credential.get(user_id=user_id)).password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    await service.verify_credentials(credentials())
 
 
 async def test_hashes_are_argon2id_of_19_mib_two_passes_and_one_lane(passwords: Passwords) -> None:

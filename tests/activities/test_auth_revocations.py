@@ -4,7 +4,7 @@ from aiocache.backends.memory import SimpleMemoryCache
 from structlog.testing import capture_logs
 
 from activities.auth.revocations import CachedRevocations
-from contracts.auth import REVOKED, hot_session_key
+from contracts.auth import HOT_SESSION_SECONDS, REVOKED, hot_session_key
 from contracts.cache import open_cache
 from contracts.wakeups import LocalWakeups, open_wakeups
 from worker.dev.ports import free_port
@@ -50,4 +50,50 @@ async def test_a_revocation_wakes_who_stays_with_the_session_once_it_is_posted()
         await CachedRevocations(cache, wakeups).post("hash")
         assert news.is_set()
         assert await cache.get(hot_session_key("hash")) == REVOKED
+    await cache.clear()
+
+
+class Flaky(SimpleMemoryCache):  # type: ignore[misc] # aiocache is not typed
+    """A cache that can be down."""
+
+    is_down = False
+
+    async def set(self, *arguments: object, **options: object) -> bool:
+        if self.is_down:
+            raise ConnectionError
+        return bool(await super().set(*arguments, **options))
+
+
+async def test_a_revocation_that_did_not_get_through_is_posted_once_the_cache_is_back() -> None:
+    cache, wakeups = Flaky(), LocalWakeups()
+    revocations = CachedRevocations(cache, wakeups)
+    await cache.set(hot_session_key("hash"), "the copy")
+    cache.is_down = True
+    await revocations.post("hash")
+    await revocations.post_owed()
+    assert await cache.get(hot_session_key("hash")) == "the copy"
+
+    cache.is_down = False
+    with wakeups.hearing(hot_session_key("hash")) as news:
+        await revocations.post_owed()
+        assert news.is_set()
+
+    assert await cache.get(hot_session_key("hash")) == REVOKED
+    await cache.clear()
+
+
+async def test_what_was_withdrawn_meanwhile_or_is_long_past_is_not_posted_again() -> None:
+    cache, now = Flaky(), [0.0]
+    revocations = CachedRevocations(cache, LocalWakeups(), clock=lambda: now[0])
+    cache.is_down = True
+    await revocations.post("withdrawn")
+    await revocations.post("past")
+    await revocations.withdraw("withdrawn")
+    now[0] += HOT_SESSION_SECONDS
+
+    cache.is_down = False
+    await revocations.post_owed()
+
+    assert await cache.get(hot_session_key("withdrawn")) is None
+    assert await cache.get(hot_session_key("past")) is None
     await cache.clear()

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from activities.auth import models
-from activities.auth.service import AuthService
+from activities.auth.service import SEEN_EVERY, SESSION_IDLE, AuthService
 from contracts.auth import (
     PERMISSIONS,
     NewSession,
@@ -353,3 +353,41 @@ async def test_only_a_session_that_a_handover_ended_is_told_by_its_old_token(
     await service.end_session(ADA, old.id)
     with pytest.raises(SessionEnded):
         await service.get_handed_over_session(lookup)
+
+
+async def test_a_session_is_over_after_two_hours_without_use_however_long_it_could_last(
+    service: AuthService, clock: Clock
+) -> None:
+    await sign_in(service, "token")
+    for _ in range(5):
+        clock.pass_by(SESSION_IDLE)
+        assert await opens(service, "token")
+
+    clock.pass_by(SESSION_IDLE + SEEN_EVERY)
+
+    assert not await opens(service, "token")
+    assert await service.list_sessions(ADA) == []
+
+
+async def test_use_does_not_make_a_session_last_longer_than_a_day(service: AuthService, clock: Clock) -> None:
+    await sign_in(service, "token")
+    for _ in range(23):
+        clock.pass_by(timedelta(hours=1))
+        assert await opens(service, "token")
+
+    clock.pass_by(timedelta(hours=1))
+
+    assert not await opens(service, "token")
+
+
+async def test_use_is_noted_every_few_minutes_and_not_at_each_request(service: AuthService, clock: Clock) -> None:
+    session = await sign_in(service, "token")
+    signed_in_at = clock.now
+
+    clock.pass_by(SEEN_EVERY / 2)
+    assert await opens(service, "token")
+    assert (await models.Session.get(id=session.id)).last_seen_at == signed_in_at
+
+    clock.pass_by(SEEN_EVERY / 2)
+    assert await opens(service, "token")
+    assert (await models.Session.get(id=session.id)).last_seen_at == clock.now

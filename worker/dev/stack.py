@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
+from activities.auth.sealing import SecretSeal
 from activities.notifications.mail import open_mail
 from contracts.cache import open_cache
 from contracts.calls import CallSigner
@@ -76,6 +77,7 @@ async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
             storage=open_storage(folder_in(grounds.data_dir)),
             transfers=TransferSigner(service_key),
             mail=open_mail(None, grounds.data_dir / "mail"),
+            seal=SecretSeal(KeyRing.parse(keys.codec_keys)),
         )
         domains = domains_of("all", parts)
         await stack.enter_async_context(running_workers(client, domains))

@@ -1,0 +1,122 @@
+"""Second factors' secrets lie encrypted, each for its owner; those of earlier releases are sealed where they lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pyotp.totp import TOTP
+from tortoise.context import TortoiseContext
+from tortoise.migrations import api
+
+from activities.auth import models
+from activities.auth.revocations import Revocations
+from activities.auth.sealing import SealBroken, Sealing, SecretSeal
+from activities.auth.service import AuthService
+from contracts.auth import NewAuthentication, Role, SessionLookup, TotpAttempt
+from contracts.base import new_id, utc_now
+from contracts.codec import KeyRing
+from contracts.passwords import Passwords
+from tests.activities.conftest import Clock
+from worker.database import configuration, database, migrate
+
+SECRET = "JBSWY3DPEHPK3PXP"
+OLD, NEW = os.urandom(32), os.urandom(32)
+
+
+def service_with(seal: SecretSeal, passwords: Passwords, revocations: Revocations, clock: Clock) -> AuthService:
+    return AuthService(passwords, revocations, clock, seal=seal)
+
+
+async def enrol(service: AuthService) -> str:
+    user_id = new_id("usr")
+    await service.set_up_authentication(
+        NewAuthentication(
+            key=f"{user_id}:x",
+            user_id=user_id,
+            email=f"{user_id}@example.com",
+            password_hash="$argon2id$x",
+            totp_secret=SECRET,
+        )
+    )
+    return user_id
+
+
+async def accepts(service: AuthService, user_id: str, clock: Clock, key: str) -> None:
+    await service.check_totp(TotpAttempt(key=key, user_id=user_id, code=TOTP(SECRET).at(clock.now)))
+
+
+async def test_a_secret_is_stored_encrypted_and_its_codes_are_accepted(
+    opened: None, passwords: Passwords, revocations: Revocations, clock: Clock
+) -> None:
+    service = service_with(SecretSeal(KeyRing({"a": OLD})), passwords, revocations, clock)
+    user_id = await enrol(service)
+
+    stored = await models.Credential.get(user_id=user_id)
+    assert stored.totp_secret is not None
+    assert stored.totp_secret.startswith("sealed:a:")
+    assert SECRET not in str(await models.Credential.all().values())
+    await accepts(service, user_id, clock, "login-1")
+
+
+async def test_a_sealed_secret_opens_for_nobody_else_and_not_without_its_key() -> None:
+    seal = SecretSeal(KeyRing({"a": OLD}))
+    sealed = seal.close(SECRET, owner="usr_1")
+
+    assert seal.open(sealed, owner="usr_1") == SECRET
+    for other, owner in (
+        (seal, "usr_2"),
+        (SecretSeal(KeyRing({"b": OLD})), "usr_1"),
+        (SecretSeal(KeyRing({"a": NEW})), "usr_1"),
+        (SecretSeal(None), "usr_1"),
+    ):
+        with pytest.raises(SealBroken):
+            other.open(sealed, owner=owner)
+
+
+async def test_secrets_of_earlier_releases_and_earlier_keys_are_sealed_anew_and_go_on_working(
+    opened: None, passwords: Passwords, revocations: Revocations, clock: Clock
+) -> None:
+    in_clear = await enrol(service_with(SecretSeal(None), passwords, revocations, clock))
+    under_old = await enrol(service_with(SecretSeal(KeyRing({"old": OLD})), passwords, revocations, clock))
+    rotated = SecretSeal(KeyRing({"new": NEW, "old": OLD}))
+    service = service_with(rotated, passwords, revocations, clock)
+    await accepts(service, in_clear, clock, "before")  # a new process reads them before it has sealed them
+
+    assert await Sealing(rotated).seal_all() == 2
+    assert await Sealing(rotated).seal_all() == 0
+
+    for row in await models.Credential.all():
+        assert (row.totp_secret or "").startswith("sealed:new:")
+    await accepts(service, under_old, clock, "after")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_a_filled_database_of_the_first_release_is_brought_up_to_date_and_signs_nobody_out(
+    kind: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    passwords: Passwords,
+    revocations: Revocations,
+) -> None:
+    url = f"sqlite://{tmp_path / 'adx.sqlite3'}" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    async with TortoiseContext():
+        await api.migrate(config=configuration(url), app_labels=["auth"], target="auth.0001_initial")
+    now = utc_now()
+    async with TortoiseContext() as context:
+        await context.init(configuration(url))
+        connection = context.connections.get(kind)
+        await connection.execute_script(
+            "INSERT INTO auth_credential (user_id, email, password_hash, totp_secret) "
+            f"VALUES ('usr_1', 'ada@example.com', '$argon2id$x', '{SECRET}'); "
+            "INSERT INTO auth_session (id, user_id, tenant_id, role, token_hash, active, created_at, expires_at) "
+            f"VALUES ('ses_1', 'usr_1', 'ten_1', '{Role.ADMIN}', '{'a' * 64}', true, "
+            f"'{now.replace(year=now.year - 1).isoformat()}', '{now.replace(year=now.year + 1).isoformat()}')"
+        )
+
+    await migrate(url)
+
+    seal = SecretSeal(KeyRing({"a": OLD}))
+    async with database(url):
+        assert await Sealing(seal).seal_all() == 1
+        service = AuthService(passwords, revocations, seal=seal)
+        assert (await service.get_current_session(SessionLookup(token_hash="a" * 64))).id == "ses_1"
