@@ -20,8 +20,10 @@ from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes
 from contracts.transfers import UPLOADS_PATH, TransferSigner
 from contracts.wakeups import Wakeups
+from gateway.addresses import Arrivals
 from gateway.backend import open_backend
-from gateway.codec import codec_routes
+from gateway.browsers import KnownOrigins, SafeAnswers
+from gateway.codec import CODEC_PATH, codec_routes
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
@@ -61,6 +63,7 @@ def create_app(
         schema,
         streams,
         Patience(settings.ping_seconds, settings.silence_seconds, settings.stall_seconds),
+        limits=settings.socket_limits(),
         allowed_origins=settings.allowed_origins,
         public_url=settings.public_url,
     )
@@ -81,7 +84,10 @@ def create_app(
             Route("/readyz", ready),
         ],
         middleware=[
+            Middleware(Arrivals, trusted=settings.trusted_proxies, public_url=settings.public_url),
             Middleware(RequestIds),
+            Middleware(SafeAnswers),
+            Middleware(KnownOrigins, allowed=settings.allowed_origins, apart=f"{CODEC_PATH}/"),
             Middleware(BodyLimit, most_bytes=MOST_BYTES, beyond=f"{UPLOADS_PATH}/"),
         ],
         exception_handlers={Exception: _told_nothing},

@@ -87,7 +87,7 @@ class Decode:
         return JSONResponse(MessageToDict(Payloads(payloads=plain)), headers=_HEADERS)
 
     def _is_meant(self, request: Request) -> bool:
-        """A cookie comes by itself, whatever page asks: it counts only from those that may. A header does not come so."""
+        """A cookie comes by itself, whatever page asks: it counts only from those that may. A header does not."""
         return "authorization" in request.headers or request.headers.get("origin") in self._origins
 
 

@@ -1,17 +1,21 @@
-"""One network connection as hypercorn serves it, but no wait for a peer is endless and no socket deflates."""
+"""One network connection as hypercorn serves it, but no wait for a peer is endless and nothing ambiguous is taken."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
 
+from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.ws_stream import WSStream
-from hypercorn.typing import AppWrapper, LifespanState
+from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
+from hypercorn.utils import parse_socket_addr
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.protocols import Protocols, SocketHandshake
 
 _LINGER_SECONDS = 5.0
 """How long a closed connection waits for its peer to take the rest."""
@@ -34,6 +38,33 @@ class Connection(TCPServer):
         super().__init__(app, asyncio.get_running_loop(), config, context, state, reader, writer)
         self._stall_seconds = stall_seconds
         _, self._most_bytes = writer.transport.get_write_buffer_limits()
+
+    async def run(self) -> None:
+        """As hypercorn's own, with protocols that refuse more."""
+        network, tls = self.writer.get_extra_info("socket"), self.writer.get_extra_info("ssl_object")
+        try:
+            client = parse_socket_addr(network.family, network.getpeername())
+            server = parse_socket_addr(network.family, network.getsockname())
+            async with TaskGroup(self.loop) as self._task_group:
+                self.protocol = Protocols(
+                    self.app,
+                    self.config,
+                    self.context,
+                    self._task_group,
+                    ConnectionState(self.state),
+                    tls is not None,
+                    client,
+                    server,
+                    self.protocol_send,
+                    tls.selected_alpn_protocol() if tls else "http/1.1",
+                )
+                await self.protocol.initiate()
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
+                await self._read_data()
+        except OSError:
+            pass  # the peer is gone
+        finally:
+            await self._close()
 
     async def protocol_send(self, event: Event) -> None:
         """Hand it to the network, waiting only where too much waits there already: memory stays bounded."""
@@ -70,16 +101,16 @@ class Connection(TCPServer):
             leaving.cancel()
 
 
-def uncompressed(app: ASGIApp) -> ASGIApp:
-    """The application, with websockets that do not deflate: hypercorn has no setting against it.
+def framed(app: ASGIApp, most_bytes: int) -> ASGIApp:
+    """The application, with websockets that do not deflate and take no message above so many bytes.
 
-    It costs each message a fifth more time and each socket three times the memory, for messages of one kilobyte.
+    Hypercorn has no setting against the first, and would keep what comes above the second.
     """
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         stream = getattr(send, "__self__", None)
         if isinstance(stream, WSStream):
-            stream.handshake.extensions = None  # as if the client had not offered it
+            stream.handshake = SocketHandshake(scope["headers"], scope["http_version"], most_bytes=most_bytes)
         await app(scope, receive, send)
 
     return serve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
@@ -14,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
-from strawberry.exceptions import MissingQueryError
+from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
@@ -23,12 +24,23 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
+from contracts.errors import RateLimited
+from gateway.addresses import neighbourhood
 from gateway.event_streams import EventStream, as_events, asks_for_stream
 from gateway.middleware import TooLarge
 from gateway.open_streams import OpenStreams, Patience
-from gateway.sessions import NoCookie, ResponseCookie, introduced_token, is_secure, presented_token, reached_at
+from gateway.sessions import (
+    NoCookie,
+    ResponseCookie,
+    introduced_token,
+    is_introduction,
+    is_secure,
+    presented_token,
+    reached_at,
+)
 from gateway.sharing import Asked, Sharing
 from gateway.socket_adapter import SocketAdapter
+from gateway.socket_limits import TOO_MANY, Places, SocketLimits
 from gateway.sockets import RESTARTING, SocketHandler
 from gateway.wires import Wire, acceptable_wire, accepts_json
 from resolvers.context import Backend, Context
@@ -57,6 +69,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         streams: OpenStreams,
         patience: Patience,
         *,
+        limits: SocketLimits,
         allowed_origins: Sequence[str] = (),
         public_url: str | None = None,
     ) -> None:
@@ -65,12 +78,16 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             graphql_ide=None,
             allow_queries_via_get=False,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
-            connection_init_wait_timeout=timedelta(seconds=10),
+            connection_init_wait_timeout=timedelta(seconds=limits.init_seconds),
+            max_subscriptions_per_connection=None,  # our own limit tells when to come again
             allowed_origins=allowed_origins,
         )
         self._schema = schema
         self.streams = streams
         self.patience = patience
+        self.limits = limits
+        self.places_of_addresses = Places(limits.by_address)
+        self.places_of_users = Places(limits.by_user)
         self.sharing = Sharing()
         self.public_url = public_url
 
@@ -78,25 +95,39 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         if scope["type"] == "websocket":
             await self._open_socket(WebSocket(scope, receive=receive, send=send))
             return
+        request = Request(scope, receive=receive)
         response: ASGIApp
-        try:
-            response = await self._answer(Request(scope, receive=receive))
-        except HTTPException as error:
-            response = _refused(error.reason, error.status_code)
-        except TooLarge:
-            response = _refused("The request is too large.", 413)
-        await response(scope, receive, send)
+        with ExitStack() as stay:
+            try:
+                response = await self._answer(request, stay)
+            except HTTPException as error:
+                response = _refused(error.reason, error.status_code)
+            except TooLarge:
+                response = _refused("The request is too large.", 413)
+            except RateLimited as error:
+                response = _put_off(error, request_id_of(request))
+            await response(scope, receive, send)
 
     async def _open_socket(self, socket: WebSocket) -> None:
         if self.streams.stopping:
             # Accepted first: that a handshake fails, graphql-ws takes as final.
             await socket.accept(await self.pick_websocket_subprotocol(socket))
             await socket.close(RESTARTING, "Restarting")
-        else:
-            await self.run(socket)
+            return
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.places_of_addresses.taken(neighbourhood(socket)))
+            except RateLimited as error:
+                await socket.accept(await self.pick_websocket_subprotocol(socket))
+                await socket.close(TOO_MANY, str(error))
+            else:
+                await self.run(socket)
 
-    async def _answer(self, request: Request) -> ASGIApp:
-        """The answer, once for all, or as a stream where it is one and the client asked for that."""
+    async def _answer(self, request: Request, stay: ExitStack) -> ASGIApp:
+        """The answer, once for all, or as a stream where it is one and the client asked for that.
+
+        A stream has a place until ``stay`` ends.
+        """
         accept = request.headers.get("accept", "")
         wire = acceptable_wire(accept)
         if wire is None:
@@ -106,6 +137,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         assert isinstance(asked, GraphQLRequestData), "batches have been refused"
         is_stream = asks_for_stream(self._schema.document(asked.query), asked.operation_name)
         if is_stream or (is_stream is None and not accepts_json(accept)):
+            stay.enter_context(self.places_of_addresses.taken(neighbourhood(request)))
             return await self._stream(request, asked, wire)
         _only_by_post(request)
         answer = await self.run(request)
@@ -130,6 +162,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         assert isinstance(context, SocketContext)
+        if not is_introduction(context.connection_params):
+            raise ConnectionRejectionError
         context.token = introduced_token(context.connection_params) or context.token
         no_payload: UnsetType = UNSET
         return no_payload
@@ -216,6 +250,13 @@ def request_id_of(connection: HTTPConnection) -> str:
 def _only_by_post(request: Request) -> None:
     if request.method != "POST":
         raise HTTPException(405, "Queries and mutations are taken by POST only.")
+
+
+def _put_off(error: RateLimited, request_id: str) -> Response:
+    [told] = translate([GraphQLError("", original_error=error)], request_id)
+    response = error_response(told, error.http_status)
+    response.headers["Retry-After"] = str(round(error.retry_after or 1))
+    return response
 
 
 def _refused(reason: str, status: int) -> Response:

@@ -17,10 +17,11 @@ from hypercorn.utils import wrap_app
 from starlette.applications import Starlette
 
 from gateway.cancelling import cancelled
-from gateway.connections import Connection, uncompressed
+from gateway.connections import Connection, framed
 from gateway.open_streams import OpenStreams
 
-MOST_MESSAGE_BYTES = 1024 * 1024
+MOST_MESSAGE_BYTES = 64 * 1024
+"""Of one message that a websocket's client sends."""
 MOST_STREAMS = 256
 """Of one HTTP/2 connection at a time."""
 GRACE_SECONDS = 35.0
@@ -57,7 +58,7 @@ async def serve(
         listening = socket.create_server((host, port), family=family)
     taken_over = socket.socket(fileno=listening.detach())
     config = _config(tls)
-    framework = wrap_app(uncompressed(app), config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type]
+    framework = wrap_app(framed(app, MOST_MESSAGE_BYTES), config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type]
     streams: OpenStreams = app.state.streams
     context = WorkerContext(None)
     connections: set[asyncio.Task[None]] = set()
@@ -85,11 +86,12 @@ async def serve(
 
 def _config(tls: Tls | None) -> Config:
     config = Config()
-    config.websocket_max_message_size = MOST_MESSAGE_BYTES
+    config.websocket_max_message_size = MOST_MESSAGE_BYTES + 1  # beyond the bound that tells the peer so
     config.h2_max_concurrent_streams = MOST_STREAMS
     config.keep_alive_max_requests = 1_000_000  # at which HTTP/2 would cut off the streams under way
     config.backlog = 2048
     config.accesslog = None
+    config.include_server_header = False
     config.loglevel = "WARNING"
     if tls is not None:
         config.certfile, config.keyfile = str(tls.certificate), str(tls.key)

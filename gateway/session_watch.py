@@ -62,6 +62,7 @@ class SessionWatch:
         if watched is None:
             watched = self._watched[token] = _Watched()
             watched.task = asyncio.create_task(self._watch(token, watched), name="watch a session")
+            watched.task.add_done_callback(lambda _: watched.looked.set())  # who waits for a look waits no longer
         watched.who.add(over)
         try:
             yield
@@ -75,6 +76,14 @@ class SessionWatch:
         """What the token opened when somebody who stays with it last looked."""
         watched = self._watched.get(token or "")
         return watched.session if watched is not None else None
+
+    async def seen(self, token: str | None) -> Session | None:
+        """The same, once somebody has looked."""
+        watched = self._watched.get(token or "")
+        if watched is None:
+            return None
+        await watched.looked.wait()
+        return watched.session
 
     async def is_back(self, token: str, ended: Session) -> bool:
         """Whether it is again what it was before it ended, as after a switch that was undone."""
@@ -98,6 +107,7 @@ class SessionWatch:
                 if known is not None and (session is None or standing(session) != standing(known)):
                     break
                 watched.session = session or watched.session
+                watched.looked.set()
                 was_told = await woken(news, self._pause(session))
                 look = self._sessions.find if was_told else self._sessions.look_up
         del self._watched[token]
@@ -119,6 +129,7 @@ class _Watched:
         self.session: Session | None = None
         self.who: set[Callable[[Session], None]] = set()
         self.news = asyncio.Event()
+        self.looked = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:

@@ -21,6 +21,9 @@ from resolvers.clients.auth import AuthClient
 from resolvers.tokens import token_hash
 
 COOKIE = "adx_session"
+_SECURE = "__Host-"
+SECURE_COOKIE = f"{_SECURE}{COOKIE}"
+"""Over TLS. No other host, and nobody on the way in clear, can set a cookie of such a name in a browser."""
 
 _LONGEST_TOKEN = 200
 _CACHE_IS_DOWN = (RedisError, OSError, asyncio.TimeoutError)
@@ -86,8 +89,8 @@ class ResponseCookie:
         self._set("", 0)
 
     def _set(self, value: str, seconds: int) -> None:
-        secure = "; Secure" if self._secure else ""
-        cookie = f"{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
+        name, secure = (SECURE_COOKIE, "; Secure") if self._secure else (COOKIE, "")
+        cookie = f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
         self._response.headers.append("set-cookie", cookie)
 
 
@@ -102,8 +105,12 @@ class NoCookie:
 
 
 def presented_token(connection: HTTPConnection) -> str | None:
-    """The token in the Authorization header, which comes first, or in the cookie."""
-    return _bearer(connection.headers.get("authorization")) or connection.cookies.get(COOKIE) or None
+    """The token in the Authorization header, which comes first, or in the cookie.
+
+    Over TLS only the cookie counts that nobody else can have set.
+    """
+    cookie = connection.cookies.get(SECURE_COOKIE if is_secure(connection) else COOKIE)
+    return _bearer(connection.headers.get("authorization")) or cookie or None
 
 
 def introduced_token(payload: Mapping[str, object] | None) -> str | None:
@@ -114,9 +121,15 @@ def introduced_token(payload: Mapping[str, object] | None) -> str | None:
     return None
 
 
+def is_introduction(payload: Mapping[str, object] | None) -> bool:
+    """Whether its ``authorization``, where there is one, could be a token at all."""
+    given = [value for name, value in (payload or {}).items() if name.lower() == "authorization"]
+    return all(value is None or (isinstance(value, str) and len(value) <= _LONGEST_TOKEN) for value in given)
+
+
 def is_secure(connection: HTTPConnection) -> bool:
-    """Whether the browser came by TLS, here or at a proxy. To believe a false header only makes a cookie stricter."""
-    return connection.url.scheme in ("https", "wss") or connection.headers.get("x-forwarded-proto") == "https"
+    """Whether the browser came by TLS, here or at a proxy: see ``Arrivals``."""
+    return connection.scope["scheme"] in ("https", "wss")
 
 
 def reached_at(connection: HTTPConnection) -> str:

@@ -7,13 +7,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, SecretStr, model_validator
+from pydantic import AfterValidator, Field, IPvAnyNetwork, ModelWrapValidatorHandler, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.base import is_id
 from contracts.codec import KeyRing
 from contracts.environment import Environment, a_key_ring, is_production, with_every_fault, without_encryption
 from contracts.storage import folder_in, known_storage
+from gateway.browsers import origin_of
+from gateway.socket_limits import SocketLimits
 from resolvers.budget import LONG_POLLS
 
 SHORTEST_KEY = 32
@@ -70,8 +72,10 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".data")
     storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
     public_url: str | None = None
-    allowed_origins: tuple[str, ...] = ()
-    """Other origins whose pages may open websockets here with the viewer's cookie."""
+    allowed_origins: tuple[Annotated[str, AfterValidator(origin_of)], ...] = ()
+    """Other origins whose pages may ask here and open websockets, with the viewer's cookie."""
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Networks of the proxies whose ``X-Forwarded-For`` is believed."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     ping_seconds: float = Field(default=20, gt=0)
@@ -82,6 +86,14 @@ class Settings(BaseSettings):
     """How long a peer may take nothing of what is sent to it."""
     session_check_seconds: float = Field(default=25, gt=0, le=28)
     """Between two looks at the session of who stays, where no wake-up comes: a revocation is seen in half a minute."""
+    socket_init_seconds: float = Field(default=SocketLimits.init_seconds, gt=0)
+    socket_messages: int = Field(default=SocketLimits.messages, gt=0)
+    """A minute, of one websocket's client."""
+    socket_operations: int = Field(default=SocketLimits.operations, gt=0)
+    """Of one websocket at a time."""
+    sockets_by_user: int = Field(default=SocketLimits.by_user, gt=0)
+    sockets_by_address: int = Field(default=SocketLimits.by_address, gt=0)
+    """Open at a time in this process, event streams among them."""
     long_polls: int = Field(default=LONG_POLLS, ge=0, le=1_200)
     """Operations that are followed by a long-poll of their own; those beyond are described at an interval."""
     drain_seconds: float = Field(default=10, ge=0)
@@ -100,6 +112,15 @@ class Settings(BaseSettings):
 
     def shows_schema(self) -> bool:
         return self._shows(self.introspection)
+
+    def socket_limits(self) -> SocketLimits:
+        return SocketLimits(
+            self.socket_init_seconds,
+            self.socket_messages,
+            self.socket_operations,
+            self.sockets_by_user,
+            self.sockets_by_address,
+        )
 
     def storage(self) -> str:
         """Where files lie, by the same rule as the worker's."""

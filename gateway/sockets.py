@@ -7,27 +7,37 @@ import json
 from contextlib import ExitStack, aclosing, suppress
 from typing import Protocol, TypeAlias, cast
 
+from graphql import GraphQLError
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Operation as HandledOperation
-from strawberry.subscriptions.protocols.graphql_transport_ws.types import ConnectionInitMessage, Message, PingMessage
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
+    ConnectionInitMessage,
+    Message,
+    PingMessage,
+    SubscribeMessage,
+)
 from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
-from contracts.errors import DomainError
+from contracts.errors import DomainError, RateLimited
 from gateway.cancelling import cancelled
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch, standing
 from gateway.sessions import introduced_token
 from gateway.sharing import Asked, BrokenOff, Sharing, Told, Written
 from gateway.socket_adapter import SocketAdapter
+from gateway.socket_limits import TOO_MANY, Allowance, Places, SocketLimits
 from resolvers.context import Context
+from schema.errors import translate
 
 SESSION_ENDED = 4401
 """Who gets this must sign in anew: clients do not come back by themselves."""
 SILENT = 4408
 """The peer gave no sign of life. Like 1012, clients take it as a reason to come back."""
 RESTARTING = 1012
+
+_LONGEST_ID = 128
 
 SocketOperation: TypeAlias = HandledOperation[Context, None]
 
@@ -37,6 +47,8 @@ class Endpoint(Protocol):
 
     streams: OpenStreams
     patience: Patience
+    limits: SocketLimits
+    places_of_users: Places
     sharing: Sharing
 
 
@@ -44,11 +56,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     """One socket. It ends with its session, with its peer's silence, or with the process."""
 
     _pinged_at = 0.0
+    _owes_a_pong = False
     _session_ended = False
     _is_over = False
 
     async def handle(self) -> None:
-        with self._shared.streams.including(self), ExitStack() as self._stay:
+        self._allowance = Allowance(self._shared.limits.messages)
+        with self._shared.streams.including(self), ExitStack() as self._stay, ExitStack() as self._place:
             try:
                 await super().handle()
             except asyncio.CancelledError:
@@ -66,17 +80,19 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             if waited >= patience.silence_seconds:
                 self._shared.streams.start(self.websocket.close(SILENT, "No sign of life"))
         elif waited >= patience.ping_seconds:
-            self._pinged_at = now
+            self._pinged_at, self._owes_a_pong = now, True
             self._shared.streams.start(self.send_message({"type": "ping"}))
 
     async def restart(self) -> None:
         await self.websocket.close(RESTARTING, "Restarting")
 
     async def handle_message(self, message: Message) -> None:
-        if _is_well_formed(message):
+        if not _is_well_formed(message):
+            await self.handle_invalid_message("The message is not one of the protocol's")
+        elif self._is_awaited(message) or self._allowance.spend(self._socket.heard_at):
             await super().handle_message(message)
         else:
-            await self.handle_invalid_message("The message is not one of the protocol's")
+            await self.websocket.close(TOO_MANY, "Too many messages")
 
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
         if message.get("payload") is None:  # the protocol's way to say that there is none
@@ -86,6 +102,20 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         if self.connection_acknowledged and not was_open:
             self._pinged_at = self._socket.heard_at
             self._stay_with_session()
+            self._shared.streams.start(self._take_place())
+
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        """Start it, or tell it alone that there are too many, which says nothing against those under way."""
+        most = self._shared.limits.operations
+        is_new = self.connection_acknowledged and message["id"] not in self.operations
+        if not is_new or len(self.operations) < most:
+            await super().handle_subscribe(message)
+            return
+        reason = RateLimited(f"A websocket carries {most} operations at a time; end some first.", retry_after=1.0)
+        errors = translate([GraphQLError("", original_error=reason)], self.context.request_id)
+        await self.send_message(
+            {"id": message["id"], "type": "error", "payload": [error.formatted for error in errors]}
+        )
 
     async def handle_ping(self, message: PingMessage) -> None:
         """Answer it. One that brings a token renews that of the socket; what is followed goes on meanwhile."""
@@ -148,6 +178,22 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                     await self._reject_incremental_delivery(operation)
                     return
 
+    def _is_awaited(self, message: Message) -> bool:
+        """Whether it is the answer to our own ping: the peer has no choice but to send that."""
+        is_answer = message["type"] == "pong" and self._owes_a_pong
+        self._owes_a_pong = self._owes_a_pong and not is_answer
+        return is_answer
+
+    async def _take_place(self) -> None:
+        """Count among the sockets of the user, where one is signed in."""
+        session = await self._sessions.seen(self.context.token)
+        if session is None or self._is_over:
+            return
+        try:
+            self._place.enter_context(self._shared.places_of_users.taken(session.user_id))
+        except RateLimited as error:
+            await self.websocket.close(TOO_MANY, str(error))
+
     def _stay_with_session(self) -> None:
         self._stay.close()
         if not self._is_over:
@@ -184,7 +230,7 @@ def _is_well_formed(message: object) -> bool:
     """Whether the frame's parts have the types that the protocol gives them."""
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         return False
-    if message["type"] in ("subscribe", "complete") and not isinstance(message.get("id"), str):
+    if message["type"] in ("subscribe", "complete") and not _is_id(message.get("id")):
         return False
     payload = message.get("payload")
     if message["type"] in ("ping", "pong"):
@@ -196,4 +242,10 @@ def _is_well_formed(message: object) -> bool:
         and isinstance(payload.get("query"), str)
         and isinstance(payload.get("variables"), dict | None)
         and isinstance(payload.get("operationName"), str | None)
+        and isinstance(payload.get("extensions"), dict | None)
     )
+
+
+def _is_id(id: object) -> bool:
+    """Each message about the operation carries it, so it is short."""
+    return isinstance(id, str) and 0 < len(id) <= _LONGEST_ID

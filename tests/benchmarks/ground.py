@@ -111,6 +111,10 @@ def ground(*, options: Sequence[str] = ()) -> Iterator[Ground]:
             "SERVICE_KEY": secrets.token_hex(32),
             "CODEC_KEYS": f"bench:{base64.b64encode(secrets.token_bytes(32)).decode()}",
             "DATA_DIR": str(folder),
+            "SOCKETS_BY_ADDRESS": "100000",  # all come from one
+            "SOCKETS_BY_USER": "100000",
+            "SOCKET_MESSAGES": "1000000",
+            "SOCKET_OPERATIONS": "10000",
             "WORKSPACES_URL": f"http://{HOST}:{ports['operations']}",
             **{f"{domain.upper()}_URL": f"http://{HOST}:{ports[domain]}" for domain in DOMAINS},
         }

@@ -127,6 +127,10 @@ def running_cluster(folder: Path, *, gateways: int = 2, **environment: str) -> I
             "SERVICES_URL": f"http://{HOST}:{worker_port}",
             "PORT": str(worker_port),
             "DATA_DIR": str(folder),
+            "SOCKETS_BY_ADDRESS": "100000",  # all come from one
+            "SOCKETS_BY_USER": "100000",
+            "SOCKET_MESSAGES": "1000000",
+            "SOCKET_OPERATIONS": "10000",
         }
         ports = tuple(free_port(HOST) for _ in range(gateways))
         cluster = Cluster(folder, told | environment, temporal_port, ports)

@@ -51,8 +51,8 @@ async def test_a_form_of_another_site_cannot_use_the_cookie(client: httpx.AsyncC
     body = '{"query": "mutation { logout { ok } }"}'
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
         answer = await client.post("/graphql", content=body, headers={"content-type": content_type})
-        assert answer.status_code == 400
-        assert answer.json()["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+        assert answer.status_code == 403
+        assert answer.json()["errors"][0]["extensions"]["code"] == "FORBIDDEN"
 
 
 async def test_the_auth_service_is_asked_once_while_the_copy_is_hot(ask: Ask, services: Services) -> None:
