@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from graphql import (
@@ -82,6 +82,10 @@ class Documents:
         if not document.errors:
             self._keep(text, document)
         return document
+
+    def kept(self) -> Iterable[Document]:
+        """The one used longest ago first."""
+        return self._known.values()
 
     def tree(self, text: str | None) -> DocumentNode | None:
         """What it says; None where it cannot be read, for which its execution has the words."""
