@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
 import structlog
-from google.protobuf.json_format import MessageToDict, Parse, ParseError
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -74,11 +75,11 @@ class Decode:
             log.warning("payloads were not decoded", **who)
             return _refused(403, "You may not read what Temporal stores.")
         try:
-            asked = Parse(await request.body(), Payloads(), ignore_unknown_fields=True)
+            asked = _payloads(await request.body())
             plain = await self._codec.decode(asked.payloads)
         except TooLarge:
             return _refused(413, "The request is too large.")
-        except (ParseError, UnicodeDecodeError, RecursionError):
+        except (ParseError, ValueError, RecursionError):
             return _refused(400, "The body is not Payloads in JSON.")
         except Undecryptable as error:
             return _refused(400, str(error))
@@ -87,7 +88,7 @@ class Decode:
         return JSONResponse(MessageToDict(Payloads(payloads=plain)), headers=_HEADERS)
 
     def _is_meant(self, request: Request) -> bool:
-        """A cookie comes by itself, whatever page asks: it counts only from those that may. A header does not."""
+        """A cookie comes by itself, whatever page asks, so it counts only from those that may; a header is meant."""
         return "authorization" in request.headers or request.headers.get("origin") in self._origins
 
 
@@ -99,6 +100,14 @@ async def _session(request: Request) -> Session:
     backend: Backend = request.app.state.backend
     caller = Caller(request_id=request.state.request_id)
     return await backend.auth.current_session(caller, token_hash(token))
+
+
+def _payloads(body: bytes) -> Payloads:
+    """Raises ParseError, ValueError or RecursionError where the body is none."""
+    told = json.loads(body)
+    if not isinstance(told, dict):
+        raise ValueError("The body is no object.")
+    return ParseDict(told, Payloads(), ignore_unknown_fields=True)
 
 
 def _namespace(request: Request) -> str:

@@ -1,0 +1,220 @@
+"""What is another tenant's, what is gone and what never was are one and the same to whoever gives an id, anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from graphql import build_schema as read_schema
+from pydantic import SecretStr
+from temporalio.client import Client as Temporal
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+from contracts.storage import folder_in
+from gateway.app import create_app
+from gateway.serve import serve
+from gateway.settings import Settings
+from schema.build import build_schema
+from tests.end_to_end.client import PASSWORD
+from tests.security.counting import CountingTransport, Counts, TemporalCounts
+from tests.security.places import CannotBeExercised, Place, document, places
+from tests.security.world import OPERATIONS, RANDOM, THINGS, World, database_of, make_world
+from tests.stack import Stack
+from tests.workflows.staging import Script, staged
+
+SCHEMA = read_schema(build_schema().as_str())
+MEANT = {"tenantId": ("ten",), "sessionId": ("ses",), "fileId": ("fil",), "uploadId": ("upl",)}
+"""Which things an argument of that name means. Any other means whatever has an id."""
+OF_OPERATIONS = ("operation", "cancelOperation", "retryOperation", "submitMfaCode")
+
+Ask = Callable[[str, str], Awaitable[str]]
+"""The whole answer to a document about an id, without what differs each time."""
+
+
+def given(world_email: str) -> dict[str, str]:
+    """What documents need beside an id."""
+    return {
+        "email": json.dumps(world_email),
+        "password": json.dumps(PASSWORD),
+        "code": '"123456"',
+        "waitSeconds": "30",
+    }
+
+
+def kinds_at(place: Place) -> tuple[str, ...]:
+    if place.field in OF_OPERATIONS:
+        return OPERATIONS
+    return MEANT.get(place.path[-1], (*THINGS, *OPERATIONS))
+
+
+@pytest.mark.parametrize("place", list(places(SCHEMA)), ids=str)
+def test_there_is_a_way_to_try_every_id_of_the_schema(place: Place) -> None:
+    assert "$id" in document(SCHEMA, place, given("x"))
+    assert kinds_at(place)
+
+
+def test_an_id_in_a_new_place_cannot_be_forgotten() -> None:
+    schema = read_schema(
+        """
+        directive @from(tenant: ID) on FIELD
+        input Deep { inner: Deeper again: Deep } input Deeper { ids: [[ID!]!] other: String! }
+        type Thing { of(parent: ID!): Int }
+        type Query { thing(where: [Deep!], strange: Int!): Thing }
+        """
+    )
+    found = {str(place): place for place in places(schema)}
+    assert set(found) == {"@from.(tenant)", "Thing.of(parent)", "Query.thing(where.inner.ids)"}
+    for name, why in (("Thing.of(parent)", "not at a root"), ("Query.thing(where.inner.ids)", "needs other")):
+        with pytest.raises(CannotBeExercised, match=why):
+            document(schema, found[name], {"strange": "1"})
+    written = document(schema, found["Query.thing(where.inner.ids)"], {"strange": "1", "other": '"x"'})
+    assert written.startswith('query ($id: ID!) { thing(where: [{inner: {ids: [[$id]], other: "x"}}], strange: 1)')
+
+
+def over_http(world: World, http: httpx.AsyncClient, url: str) -> Ask:
+    async def ask(query: str, id: str) -> str:
+        answer = await http.post(
+            url,
+            json={"query": query, "variables": {"id": id}},
+            headers={"authorization": f"Bearer {world.viewer.token}"},
+        )
+        return without_chance(answer.json(), id)
+
+    return ask
+
+
+def over_a_socket(world: World, url: str) -> Ask:
+    async def ask(query: str, id: str) -> str:
+        said: list[Any] = []
+        async with (
+            asyncio.timeout(30),
+            connect(url, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None) as socket,
+        ):
+            hello = {"type": "connection_init", "payload": {"authorization": f"Bearer {world.viewer.token}"}}
+            await socket.send(json.dumps(hello))
+            await socket.recv()
+            payload = {"query": query, "variables": {"id": id}}
+            await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+            while not said or said[-1]["type"] not in ("error", "complete"):
+                said.append(json.loads(await socket.recv()))
+        return without_chance(said, id)
+
+    return ask
+
+
+def without_chance(answer: object, id: str) -> str:
+    """Without the id itself and the request's."""
+
+    def stripped(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: stripped(each) for name, each in value.items() if name != "requestId"}
+        return [stripped(each) for each in value] if isinstance(value, list) else value
+
+    return json.dumps(stripped(answer)).replace(id, "THE ID")
+
+
+def question(place: Place, world: World) -> str:
+    return document(SCHEMA, place, given(world.email))
+
+
+@asynccontextmanager
+async def asking(world: World, stack: Stack) -> AsyncIterator[Callable[[Place], Ask]]:
+    """How a document about a place is asked."""
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
+        posted, subscribed = over_http(world, http, stack.graphql), over_a_socket(world, stack.websocket)
+        yield lambda place: subscribed if place.owner == "Subscription" else posted
+
+
+def refuses(answer: str) -> bool:
+    """A wrong document would be answered alike for all ids, too."""
+    return '"NOT_FOUND"' in answer or '"PERMISSION_DENIED"' in answer
+
+
+@pytest.fixture(params=["dev_stack", "separate_stack"])
+def stack(request: pytest.FixtureRequest) -> Stack:
+    found: Stack = request.getfixturevalue(request.param)
+    return found
+
+
+async def test_an_id_of_another_tenant_one_that_is_gone_and_a_random_one_are_answered_alike(stack: Stack) -> None:
+    world = await make_world(stack, database_of(stack))
+    found = []
+    async with asking(world, stack) as way:
+        for place, kind in tries():
+            told = {what: await way(place)(question(place, world), id) for what, id in world.ids[kind].items()}
+            if len(set(told.values())) > 1 or not refuses(told[RANDOM]):
+                found.append(f"{place} with {kind}: {told}")
+    assert "\n".join(found) == ""
+
+
+async def test_nothing_more_is_done_for_one_than_for_another(
+    temporal_client: Temporal, temporal_address: str, tmp_path: Path
+) -> None:
+    """Nothing more is asked of services, of Temporal and of the database, so that no clock tells them apart."""
+    found = []
+    async with counted_stack(temporal_client, temporal_address, tmp_path) as (stack, counts):
+        world = await make_world(stack, database_of(stack, "adx.sqlite3"))
+        async with asking(world, stack) as way:
+            for place, kind in tries():
+                ids = world.ids[kind].items()
+                work = {what: await least_work(counts, way(place), question(place, world), id) for what, id in ids}
+                if len({json.dumps(comparable(each), sort_keys=True) for each in work.values()}) > 1:
+                    found.append(f"{place} with {kind}: {work}")
+    assert "\n".join(found) == ""
+
+
+def tries() -> list[tuple[Place, str]]:
+    return [(place, kind) for place in places(SCHEMA) for kind in kinds_at(place)]
+
+
+def comparable(work: dict[str, int]) -> dict[str, int]:
+    """Where an operation was started its states are read as they come, more often or less: that counts as once."""
+    return dict.fromkeys(work, 1) if "temporal start" in work else work
+
+
+async def least_work(counts: Counts, ask: Ask, query: str, id: str) -> dict[str, int]:
+    """What was done both times, and not by chance beside one of them."""
+    least: Counter[str] | None = None
+    for _ in range(2):
+        with counts.counting() as done:
+            await ask(query, id)
+        least = done if least is None else least & done
+    return dict(least or {})
+
+
+@asynccontextmanager
+async def counted_stack(temporal: Temporal, address: str, folder: Path) -> AsyncIterator[tuple[Stack, Counts]]:
+    """Gateway, services and workers in this process."""
+    counts = Counts()
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    async with staged(temporal, folder, Script()) as stage:
+        settings = Settings(
+            gateway_port=port,
+            temporal_address=address,
+            secret_key=SecretStr("k" * 32),
+            service_key=SecretStr("s" * 32),
+            storage_url=folder_in(folder),
+        )
+        services = CountingTransport(httpx.ASGITransport(stage.services), counts)
+        app = create_app(settings, services=services, interceptors=[TemporalCounts(counts)])
+        stop, answering = asyncio.Event(), asyncio.Event()
+        serving = asyncio.create_task(
+            serve(app, host="127.0.0.1", port=port, stop=stop, listening=listening, announce=answering.set)
+        )
+        try:
+            await answering.wait()
+            with counts.of_statements():
+                yield Stack(f"http://127.0.0.1:{port}", address, folder, {}), counts
+        finally:
+            stop.set()
+            await serving
