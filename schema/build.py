@@ -14,6 +14,7 @@ from strawberry.types.graphql import OperationType
 
 from schema.documents import Documents
 from schema.errors import translate
+from schema.execution import Execution
 from schema.extensions import Deadline, KnownDocuments, OwnContext, ToldDelivery, TranslatedErrors
 from schema.files import File, FileProcessing, FileUpload
 from schema.mutation import Mutation
@@ -120,6 +121,7 @@ def build_schema(
             lambda: KnownDocuments(schema.documents),
             lambda: Deadline(execution_seconds),
         ],
+        execution_context_class=Execution,
         config=StrawberryConfig(scalar_map=SCALARS, enable_experimental_incremental_execution=True),
     )
     graphql_schema = schema._schema  # noqa: SLF001 - Strawberry has no other way to it
