@@ -37,6 +37,7 @@ from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
 from resolvers.orders import Orders
 from resolvers.progress import ProgressHub
+from resolvers.sealing import Seal
 from resolvers.states import States
 from resolvers.visibility import Turns, Visibility
 from resolvers.witness import OperationWitness
@@ -61,7 +62,7 @@ async def open_backend(
     async with AsyncExitStack() as stack:
         index, wakeups = await stack.enter_async_context(_shared(settings.redis_url, told_here))
         await stack.enter_async_context(durations.shared(cache))
-        copies = await stack.enter_async_context(Copies(cache))
+        copies = await stack.enter_async_context(Copies(cache, seal=Seal(secret, "copies")))
         witness = OperationWitness(copies, index, durations)
         hub = await stack.enter_async_context(
             ProgressHub(temporal, budget=Budget(long_polls=settings.long_polls), witness=witness.see)

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 
 from contracts.base import utc_now
 from resolvers.deadlines import deadline
+from resolvers.sealing import Seal
 
 FRESH_SECONDS = 30
 """How long a copy is shown at most."""
@@ -55,10 +56,14 @@ class Copy(BaseModel, Generic[Value]):
 
 
 class Copies:
-    """All copies that one process makes. Closing it ends the fetches under way."""
+    """All copies that one process makes. Closing it ends the fetches under way.
 
-    def __init__(self, cache: BaseCache, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    They hold names and addresses: with a ``seal`` whoever reads the cache reads none of that.
+    """
+
+    def __init__(self, cache: BaseCache, *, answer_seconds: float = ANSWER_SECONDS, seal: Seal | None = None) -> None:
         self._cache = cache
+        self._seal = seal
         self._answer_seconds = answer_seconds
         self._fetches: dict[str, asyncio.Task[object]] = {}
         self._away_until = 0.0
@@ -89,7 +94,7 @@ class Copies:
 
     async def at_hand(self, key: str, kind: TypeAdapter[Copy[Value]]) -> Copy[Value] | None:
         """The copy, where there is one."""
-        return _read(await self._text(key), kind)
+        return self._read(key, await self._text(key), kind)
 
     async def get(self, key: str, kind: TypeAdapter[Copy[Value]], fetch: Callable[[], Awaitable[Value]]) -> Copy[Value]:
         """The copy, or a new one, which is fetched to its end even if we stop waiting. Raises as ``fetch`` does."""
@@ -113,7 +118,7 @@ class Copies:
         except BaseException:
             await self._ask(lambda: self._cache.delete(key), None)  # or the others would wait for nothing
             raise
-        text = kind.dump_json(copy).decode()
+        text = self._written(key, kind.dump_json(copy).decode())
         await self._ask(lambda: self._cache.set(key, text, ttl=FRESH_SECONDS), None)
         return copy
 
@@ -122,7 +127,7 @@ class Copies:
         while not await self._claim(key):
             text = await self._text(key)
             if text is not None and text != CLAIMED:
-                return _read(text, kind)  # None: another release wrote it, and it is replaced
+                return self._read(key, text, kind)  # None: another release wrote it, and it is replaced
             await asyncio.sleep(_LOOK_SECONDS)
         return None
 
@@ -151,19 +156,22 @@ class Copies:
             log.warning("the cache does not answer", error=repr(error))
             return otherwise
 
+    def _written(self, key: str, text: str) -> str:
+        return text if self._seal is None else self._seal.close(text, place=key)
+
+    def _read(self, key: str, text: str | None, kind: TypeAdapter[Copy[Value]]) -> Copy[Value] | None:
+        if text is None or text == CLAIMED:
+            return None
+        plain = text if self._seal is None else self._seal.open(text, place=key)
+        try:
+            return None if plain is None else kind.validate_json(plain)
+        except ValidationError:
+            return None
+
     def _end(self, key: str, task: asyncio.Task[object]) -> None:
         self._fetches.pop(key, None)
         if not task.cancelled():
             task.exception()  # whoever still waited has been told
-
-
-def _read(text: str | None, kind: TypeAdapter[Copy[Value]]) -> Copy[Value] | None:
-    if text is None or text == CLAIMED:
-        return None
-    try:
-        return kind.validate_json(text)
-    except ValidationError:
-        return None
 
 
 def _stamp_key(scope: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from uuid import uuid4
 
 import pytest
 from pydantic import TypeAdapter
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from contracts.cache import open_cache
 from contracts.errors import ServiceUnavailable
 from resolvers.cache import CLAIMED, FRESH_SECONDS, Copies, Copy
+from resolvers.sealing import Seal
 
 TEXT = TypeAdapter(Copy[str])
 PATIENCE = 10.0
@@ -173,3 +175,22 @@ async def test_a_cache_that_hangs_is_not_waited_for_each_time() -> None:
             for _ in range(20):
                 assert await get(copies, Source()) == "word"
             assert loop.time() - began < 1
+
+
+async def test_with_a_seal_whoever_reads_the_cache_reads_no_copy(redis_url: str) -> None:
+    key, seal = f"copy-{uuid4().hex}", Seal(b"a secret", "copies")
+
+    async def fetch() -> str:
+        return "a name"
+
+    async with open_cache(redis_url) as cache, Copies(cache, seal=seal) as one, Copies(cache, seal=seal) as another:
+        await one.get(key, TEXT, fetch)
+        kept = await cache.get(key)
+        assert "a name" not in kept
+        shared = await another.at_hand(key, TEXT)
+        assert shared is not None
+        assert shared.value == "a name"
+        await cache.set(f"{key}-elsewhere", kept)
+        assert await another.at_hand(f"{key}-elsewhere", TEXT) is None, "a copy was taken for another"
+    async with open_cache(redis_url) as cache, Copies(cache, seal=Seal(b"other", "copies")) as stranger:
+        assert await stranger.at_hand(key, TEXT) is None
