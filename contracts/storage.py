@@ -93,7 +93,8 @@ class FileStorage:
         if not isinstance(self._store, LocalStore) or self._store.prefix is None:
             return 0
         removed = 0
-        for path in (Path(self._store.prefix) / _STAGING).glob("*/*#*"):
+        folder = Path(self._store.prefix)
+        for path in (*folder.glob(f"{_STAGING}/*/*#*"), *folder.glob("*/*#*")):  # of what was sent, and of copies
             with suppress(FileNotFoundError):
                 if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
                     path.unlink()

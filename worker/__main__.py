@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, closing
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import timedelta
 
 import structlog
 from pydantic import ValidationError
-from temporalio.worker import Interceptor
 
 from activities.auth.sealing import SecretSeal
 from activities.notifications.mail import open_mail
@@ -35,14 +34,9 @@ from worker.workers import running_workers
 log = structlog.get_logger(__name__)
 
 
-async def run(
-    process: str,
-    settings: WorkerSettings,
-    *,
-    interceptors: Sequence[Interceptor] = (),
-    fitted: Callable[[Parts], Parts] = lambda parts: parts,
-) -> None:
-    """Until a signal. ``interceptors`` stand behind our own; ``fitted`` may put other parts in the place of ours."""
+@asynccontextmanager
+async def opened_parts(settings: WorkerSettings) -> AsyncIterator[Parts]:
+    """All that a worker process is made of, as its settings say. Raises DemoDataInProduction."""
     keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     smtp_url = settings.smtp_url.get_secret_value() if settings.smtp_url else None
@@ -50,16 +44,14 @@ async def run(
     client = await connect(address=settings.temporal_address, namespace=settings.temporal_namespace, keys=keys)
     await ensure_search_attributes(client)
     async with AsyncExitStack() as stack:
-        stop = stack.enter_context(stop_on_signals())
         passwords = stack.enter_context(closing(Passwords()))
         await stack.enter_async_context(database(settings.database_url.get_secret_value()))
         if settings.environment is Environment.PRODUCTION:
             await refuse_demo_data()
-        cache = await stack.enter_async_context(open_cache(redis_url))
-        parts = Parts(
+        yield Parts(
             temporal=client,
             passwords=passwords,
-            cache=cache,
+            cache=await stack.enter_async_context(open_cache(redis_url)),
             wakeups=await stack.enter_async_context(open_wakeups(redis_url)),
             signer=CallSigner(service_key),
             storage=open_storage(settings.storage()),
@@ -71,10 +63,16 @@ async def run(
             session_idle=timedelta(seconds=settings.session_idle_seconds),
             repair_every=timedelta(seconds=settings.repair_seconds),
         )
-        domains = domains_of(process, fitted(parts))
-        await stack.enter_async_context(running_workers(client, domains, interceptors))
-        log.info("worker ready", process=process, port=settings.port)
-        await serve_services(services_app(routes_of(domains)), host=settings.host, port=settings.port, stop=stop)
+
+
+async def run(process: str, settings: WorkerSettings) -> None:
+    with stop_on_signals() as stop:
+        async with opened_parts(settings) as parts:
+            domains = domains_of(process, parts)
+            async with running_workers(parts.temporal, domains):
+                log.info("worker ready", process=process, port=settings.port)
+                app = services_app(routes_of(domains))
+                await serve_services(app, host=settings.host, port=settings.port, stop=stop)
     log.info("worker stopped", process=process)
 
 

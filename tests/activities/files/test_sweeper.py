@@ -93,12 +93,14 @@ async def test_removes_staged_bytes_that_no_upload_speaks_of_and_parts_of_broken
     command = await desk.send(caller(), b"bytes")
     await models.Upload.all().delete()
     [staged] = objects(folder)
-    part = staged.with_name(f"{staged.name}#1")
-    part.write_bytes(b"half")
-    os.utime(part, (clock.now.timestamp(), clock.now.timestamp()))
+    file = folder / storage_key(command.tenant_id, "fil_" + "0" * 32)
+    file.parent.mkdir(exist_ok=True)
+    for part in (staged.with_name(f"{staged.name}#1"), file.with_name(f"{file.name}#0")):
+        part.write_bytes(b"half")
+        os.utime(part, (clock.now.timestamp(), clock.now.timestamp()))
     clock.pass_by(SETTLED_AFTER + MOMENT)
     assert await desk.sweeper.sweep() == Swept(files=0, uploads=0, objects=1)
     assert await desk.storage.size(staging_key(command.tenant_id, command.upload_id)) is None
     clock.pass_by(FORGOTTEN_AFTER)
-    assert await desk.sweeper.sweep() == Swept(files=0, uploads=0, objects=1)
+    assert await desk.sweeper.sweep() == Swept(files=0, uploads=0, objects=2)
     assert objects(folder) == set()

@@ -1,0 +1,27 @@
+"""``python -m tests.chaos.counted MODULE [ARGUMENT...]``: the module as it is, but at SIGUSR1 it writes how many tasks
+its event loop has into ``MODULE.tasks`` in its data folder, for whoever looks for leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+
+def count(_signal: int, _frame: FrameType | None) -> None:
+    names = sorted(f"{task.get_name()} {task.get_coro()!r:.120}" for task in asyncio.all_tasks())
+    target = Path(os.environ["DATA_DIR"]) / f"{sys.argv[0]}.tasks"
+    draft = target.with_suffix(".draft")
+    draft.write_text("\n".join(names))
+    draft.rename(target)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, count)
+    module = sys.argv[1]
+    sys.argv = [module, *sys.argv[2:]]
+    runpy.run_module(module, run_name="__main__", alter_sys=False)

@@ -1,0 +1,125 @@
+"""Collects the evidence once all is quiet: from Temporal, the tables and the storage, each read directly."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from email import message_from_bytes
+from functools import partial
+from pathlib import Path
+
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError
+
+from contracts.operations import ATTRIBUTE_TENANTS, MEMO_STATE, OperationState, OperationStatus, kind_of
+from contracts.repairs import repair_id
+from tests.chaos.evidence import History, Ran, Record, Stored, World
+from tests.chaos.ground import Ground
+
+_AT_ONCE = 10
+_CLOSED_AS = {
+    WorkflowExecutionStatus.COMPLETED: OperationStatus.COMPLETED,
+    WorkflowExecutionStatus.FAILED: OperationStatus.FAILED,
+    WorkflowExecutionStatus.CANCELED: OperationStatus.CANCELLED,
+    WorkflowExecutionStatus.TERMINATED: OperationStatus.FAILED,
+    WorkflowExecutionStatus.TIMED_OUT: OperationStatus.TIMED_OUT,
+}
+
+
+async def gathered(ground: Ground, histories: Iterable[History], *, objects: dict[str, Stored] | None = None) -> World:
+    """``objects``: where they are not in the folder of the ground."""
+    temporal = await ground.temporal()
+    histories = tuple(histories)
+    ids = {told.operation_id for history in histories for told in history.acknowledged}
+    ids |= {row.id async for row in temporal.list_workflows()}
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(operation_id: str) -> Ran:
+        async with turns:
+            return await _ran(temporal, operation_id)
+
+    operations = await asyncio.gather(*(one(each) for each in sorted(ids) if kind_of(each) is not None))
+    letters = await asyncio.to_thread(lambda: tuple(_letters(ground.folder / "mail")))
+    stored = await asyncio.to_thread(_objects, ground.files) if objects is None else objects
+    return World(histories, tuple(operations), await _tables(ground), stored, letters)
+
+
+async def quiet(ground: Ground, operations: Iterable[str], *, seconds: float = 180) -> None:
+    """Wait until all of them have closed, and all repairs."""
+    temporal = await ground.temporal()
+    async with asyncio.timeout(seconds):
+        for operation_id in operations:
+            await _until(partial(_closed, temporal, operation_id))
+        await _until(partial(_none_runs, temporal))
+
+
+async def _closed(temporal: Client, operation_id: str) -> bool:
+    return (await temporal.get_workflow_handle(operation_id).describe()).close_time is not None
+
+
+async def _none_runs(temporal: Client) -> bool:
+    return not [row async for row in temporal.list_workflows("ExecutionStatus = 'Running'")]
+
+
+async def _until(asked: Callable[[], Awaitable[bool]]) -> None:
+    while not await asked():  # noqa: ASYNC110 - what is waited for is elsewhere
+        await asyncio.sleep(0.2)
+
+
+async def repaired(ground: Ground, operations: Iterable[str], *, seconds: float) -> None:
+    """Wait until the reconciler has repaired each of them; TimeoutError where it has not in so many seconds."""
+    temporal = await ground.temporal()
+    async with asyncio.timeout(seconds):
+        await asyncio.gather(*(_repaired(temporal, each) for each in operations))
+
+
+async def _repaired(temporal: Client, operation_id: str) -> None:
+
+    while True:
+        try:
+            await temporal.get_workflow_handle(repair_id(operation_id)).result()
+        except RPCError:
+            await asyncio.sleep(0.3)
+        else:
+            return
+
+
+async def _ran(temporal: Client, operation_id: str) -> Ran:
+    kind = kind_of(operation_id)
+    assert kind is not None
+    handle = temporal.get_workflow_handle(operation_id)
+    description = await handle.describe()
+    events = handle.fetch_history_events(page_size=1)
+    await events.fetch_next_page()
+    (first, *_) = events.current_page or ()
+    payloads: list[Payload] = list(first.workflow_execution_started_event_attributes.input.payloads)
+    (command,) = await temporal.data_converter.decode(payloads)
+    state = OperationState.model_validate(await description.memo_value(MEMO_STATE, type_hint=dict[str, object]))
+    tenants = description.search_attributes.get(ATTRIBUTE_TENANTS, ())
+    closed_as = None if description.status is None else _CLOSED_AS.get(description.status)
+    return Ran(operation_id, kind, closed_as, command, state, tuple(str(each) for each in tenants))
+
+
+async def _tables(ground: Ground) -> dict[str, list[Record]]:
+    database = await ground.database()
+    names = await database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    tables = {name: [dict(row) for row in await database.fetch(f'SELECT * FROM "{name}"')] for (name,) in names}
+    await database.close()
+    return tables
+
+
+def _objects(folder: Path) -> dict[str, Stored]:
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and "#" not in path.name:  # part of a writing that died: no listing shows it
+            content = path.read_bytes()
+            key = path.relative_to(folder).as_posix()
+            found[key] = Stored(len(content), hashlib.sha256(content).hexdigest())
+    return found
+
+
+def _letters(folder: Path) -> Iterable[str]:
+    for path in folder.glob("*.eml"):
+        yield str(message_from_bytes(path.read_bytes())["Message-ID"]).strip()
