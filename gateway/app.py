@@ -27,6 +27,7 @@ from gateway.codec import CODEC_PATH, codec_routes
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
+from gateway.limits import RequestLimits
 from gateway.middleware import BodyLimit, RequestIds
 from gateway.open_streams import OpenStreams, Patience
 from gateway.settings import Settings
@@ -59,11 +60,13 @@ def create_app(
     schema = build_schema(introspection=settings.shows_schema())
     sdl = schema.as_str() + "\n"
     streams = OpenStreams()
+    requests = RequestLimits(settings.rates(), settings.secret_key.get_secret_value().encode())
     endpoint = GraphQLEndpoint(
         schema,
         streams,
         Patience(settings.ping_seconds, settings.silence_seconds, settings.stall_seconds),
         limits=settings.socket_limits(),
+        requests=requests,
         allowed_origins=settings.allowed_origins,
         public_url=settings.public_url,
     )
@@ -91,7 +94,7 @@ def create_app(
             Middleware(BodyLimit, most_bytes=MOST_BYTES, beyond=f"{UPLOADS_PATH}/"),
         ],
         exception_handlers={Exception: _told_nothing},
-        lifespan=_lifespan(settings, services, cache, wakeups, interceptors),
+        lifespan=_lifespan(settings, services, cache, wakeups, interceptors, requests),
     )
     app.state.streams = streams
     return app
@@ -103,6 +106,7 @@ def _lifespan(
     shared_cache: BaseCache | None,
     wakeups: Wakeups | None,
     interceptors: Sequence[Interceptor],
+    requests: RequestLimits,
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -120,6 +124,7 @@ def _lifespan(
             await ensure_search_attributes(temporal)
             app.state.temporal = temporal
             app.state.backend = await stack.enter_async_context(open_backend(settings, temporal, http, cache, wakeups))
+            await stack.enter_async_context(requests.shared(settings.redis_url))
             streams: OpenStreams = app.state.streams
             await stack.enter_async_context(streams.tended())
             yield

@@ -39,6 +39,8 @@ from resolvers.orders import Orders
 from resolvers.progress import ProgressHub
 from resolvers.sealing import Seal
 from resolvers.states import States
+from resolvers.throttle import SignInThrottle
+from resolvers.tries import MemoryTries, RedisTries, Tries
 from resolvers.visibility import Turns, Visibility
 from resolvers.witness import OperationWitness
 
@@ -60,7 +62,8 @@ async def open_backend(
     files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
     cursors, orders, durations = Cursors(secret), Orders(secret), Durations()
     async with AsyncExitStack() as stack:
-        index, wakeups = await stack.enter_async_context(_shared(settings.redis_url, told_here))
+        index, wakeups, tries = await stack.enter_async_context(_shared(settings.redis_url, told_here))
+        throttle = SignInThrottle(tries, secret, settings.sign_in_limits())
         await stack.enter_async_context(durations.shared(cache))
         copies = await stack.enter_async_context(Copies(cache, seal=Seal(secret, "copies")))
         witness = OperationWitness(copies, index, durations)
@@ -79,7 +82,8 @@ async def open_backend(
             orders=orders,
             newcomers=Newcomers(orders, passwords, secret),
             cursors=cursors,
-            credentials=CredentialChecks(auth, secret),
+            credentials=CredentialChecks(auth, throttle, secret),
+            throttle=throttle,
             auth=auth,
             users=users,
             tenants=tenants,
@@ -92,12 +96,14 @@ async def open_backend(
 
 
 @asynccontextmanager
-async def _shared(redis_url: str | None, told_here: Wakeups | None) -> AsyncIterator[tuple[OperationIndex, Wakeups]]:
+async def _shared(
+    redis_url: str | None, told_here: Wakeups | None
+) -> AsyncIterator[tuple[OperationIndex, Wakeups, Tries]]:
     """What replicas share where there is a Redis, and each has for itself where there is none."""
     if redis_url is None:
-        yield MemoryIndex(), told_here or LocalWakeups()
+        yield MemoryIndex(), told_here or LocalWakeups(), MemoryTries()
         return
     async with Redis.from_url(redis_url) as redis:
         shared = SharedWakeups(redis)
         async with shared.listening():
-            yield RedisIndex(redis), shared
+            yield RedisIndex(redis), shared, RedisTries(redis)

@@ -27,6 +27,7 @@ from strawberry.types.unset import UNSET, UnsetType
 from contracts.errors import RateLimited
 from gateway.addresses import neighbourhood
 from gateway.event_streams import EventStream, as_events, asks_for_stream
+from gateway.limits import RequestLimits
 from gateway.middleware import TooLarge
 from gateway.open_streams import OpenStreams, Patience
 from gateway.sessions import (
@@ -35,6 +36,7 @@ from gateway.sessions import (
     introduced_token,
     is_introduction,
     is_secure,
+    presented_device,
     presented_token,
     reached_at,
 )
@@ -43,7 +45,8 @@ from gateway.socket_adapter import SocketAdapter
 from gateway.socket_limits import TOO_MANY, Places, SocketLimits
 from gateway.sockets import RESTARTING, SocketHandler
 from gateway.wires import Wire, acceptable_wire, accepts_json
-from resolvers.context import Backend, Context
+from resolvers.context import Backend, Context, SessionCookie
+from resolvers.throttle import Client
 from schema.build import Schema
 from schema.errors import refusal, translate
 from schema.parts import whole_only
@@ -70,6 +73,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         patience: Patience,
         *,
         limits: SocketLimits,
+        requests: RequestLimits,
         allowed_origins: Sequence[str] = (),
         public_url: str | None = None,
     ) -> None:
@@ -86,6 +90,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         self.streams = streams
         self.patience = patience
         self.limits = limits
+        self.requests = requests
         self.places_of_addresses = Places(limits.by_address)
         self.places_of_users = Places(limits.by_user)
         self.sharing = Sharing()
@@ -145,6 +150,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     async def _stream(self, request: Request, asked: GraphQLRequestData, wire: Wire) -> EventStream:
         context = await self.get_context(request, await self.get_sub_response(request))
+        await self.requests.admit(context)
         context.following.last_event_id = request.headers.get("last-event-id") or None
         question = Asked(asked.query, asked.variables, asked.operation_name)
         results = self.sharing.told(question, context, self.schema.subscribe)
@@ -154,11 +160,15 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         backend: Backend = request.app.state.backend
         request_id: str = request.state.request_id
         address = self.public_url or reached_at(request)
+        secure = is_secure(request)
         token = presented_token(request)
         if isinstance(response, Response):
-            cookie = ResponseCookie(response, secure=is_secure(request))
-            return Context(backend, request_id=request_id, address=address, cookie=cookie, token=token)
-        return SocketContext(backend, request_id=request_id, address=address, cookie=NoCookie(), token=token)
+            cookie: SessionCookie = ResponseCookie(response, secure=secure)
+            kind: type[Context] = Context
+        else:
+            cookie, kind = NoCookie(), SocketContext
+        client = Client(neighbourhood(request), presented_device(request, secure=secure))
+        return kind(backend, request_id=request_id, address=address, cookie=cookie, token=token, client=client)
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         assert isinstance(context, SocketContext)
@@ -181,6 +191,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
         So is one that asks for an answer in parts and does not say that it understands them.
         """
+        await self.requests.admit(context)
         if self._schema.asks_for_parts(request_data.query, request_data.variables) and not _takes_parts(request):
             raise HTTPException(406, whole_only("Accept without multipart/mixed").message)
         try:

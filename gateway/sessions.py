@@ -18,9 +18,12 @@ from contracts.base import utc_now
 from contracts.calls import Caller
 from contracts.errors import SessionEnded
 from resolvers.clients.auth import AuthClient
+from resolvers.throttle import DEVICE_SECONDS
 from resolvers.tokens import token_hash
 
 COOKIE = "adx_session"
+DEVICE_COOKIE = "adx_device"
+"""It opens nothing: see ``SignInThrottle``."""
 _SECURE = "__Host-"
 SECURE_COOKIE = f"{_SECURE}{COOKIE}"
 """Over TLS. No other host, and nobody on the way in clear, can set a cookie of such a name in a browser."""
@@ -88,8 +91,11 @@ class ResponseCookie:
     def drop(self) -> None:
         self._set("", 0)
 
-    def _set(self, value: str, seconds: int) -> None:
-        name, secure = (SECURE_COOKIE, "; Secure") if self._secure else (COOKIE, "")
+    def keep_device(self, device: str) -> None:
+        self._set(device, DEVICE_SECONDS, plain_name=DEVICE_COOKIE)
+
+    def _set(self, value: str, seconds: int, *, plain_name: str = COOKIE) -> None:
+        name, secure = (f"{_SECURE}{plain_name}", "; Secure") if self._secure else (plain_name, "")
         cookie = f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
         self._response.headers.append("set-cookie", cookie)
 
@@ -103,6 +109,9 @@ class NoCookie:
     def drop(self) -> None:
         pass
 
+    def keep_device(self, device: str) -> None:
+        pass
+
 
 def presented_token(connection: HTTPConnection) -> str | None:
     """The token in the Authorization header, which comes first, or in the cookie.
@@ -111,6 +120,11 @@ def presented_token(connection: HTTPConnection) -> str | None:
     """
     cookie = connection.cookies.get(SECURE_COOKIE if is_secure(connection) else COOKIE)
     return _bearer(connection.headers.get("authorization")) or cookie or None
+
+
+def presented_device(connection: HTTPConnection, *, secure: bool) -> str | None:
+    """What a browser's device is known by to who signs in on it."""
+    return connection.cookies.get(f"{_SECURE}{DEVICE_COOKIE}" if secure else DEVICE_COOKIE)
 
 
 def introduced_token(payload: Mapping[str, object] | None) -> str | None:

@@ -7,18 +7,40 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, IPvAnyNetwork, ModelWrapValidatorHandler, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    IPvAnyNetwork,
+    ModelWrapValidatorHandler,
+    NonNegativeInt,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.base import is_id
 from contracts.codec import KeyRing
 from contracts.environment import Environment, a_key_ring, is_production, with_every_fault, without_encryption
 from contracts.storage import folder_in, known_storage
+from contracts.tenants import SubscriptionTier
+from gateway.limits import Rates
 from gateway.browsers import origin_of
 from gateway.socket_limits import SocketLimits
 from resolvers.budget import LONG_POLLS
+from resolvers.throttle import SignInLimits
 
 SHORTEST_KEY = 32
+
+_USER_RATES = {
+    SubscriptionTier.FREE: 600,
+    SubscriptionTier.PROFESSIONAL: 3_000,
+    SubscriptionTier.ENTERPRISE: 6_000,
+}
+_TENANT_RATES = {
+    SubscriptionTier.FREE: 3_000,
+    SubscriptionTier.PROFESSIONAL: 30_000,
+    SubscriptionTier.ENTERPRISE: 120_000,
+}
 
 
 class Shown(StrEnum):
@@ -94,6 +116,20 @@ class Settings(BaseSettings):
     sockets_by_user: int = Field(default=SocketLimits.by_user, gt=0)
     sockets_by_address: int = Field(default=SocketLimits.by_address, gt=0)
     """Open at a time in this process, event streams among them."""
+    rate_limits: bool | None = None
+    """Whether requests are counted; None: in production only. Tries to sign in always are."""
+    user_rates: dict[SubscriptionTier, NonNegativeInt] = Field(default_factory=lambda: dict(_USER_RATES))
+    """Requests a minute of one user, by the tier of the tenant that they work in; 0: without a bound."""
+    tenant_rates: dict[SubscriptionTier, NonNegativeInt] = Field(default_factory=lambda: dict(_TENANT_RATES))
+    """The same of all users of one tenant together."""
+    address_rate: NonNegativeInt = 12_000
+    """The same of one network address, whoever asks: many may sit behind it."""
+    login_tries: int = Field(default=10, ge=1)
+    """Wrong passwords within a quarter of an hour, for one account from one network or on a device that it knows."""
+    login_tries_account: int = Field(default=50, ge=1)
+    """The same for one account from wherever it is not known."""
+    login_tries_network: int = Field(default=100, ge=1)
+    """The same from one network, for whatever accounts."""
     long_polls: int = Field(default=LONG_POLLS, ge=0, le=1_200)
     """Operations that are followed by a long-poll of their own; those beyond are described at an interval."""
     drain_seconds: float = Field(default=10, ge=0)
@@ -113,6 +149,22 @@ class Settings(BaseSettings):
     def shows_schema(self) -> bool:
         return self._shows(self.introspection)
 
+    def rates(self) -> Rates:
+        counts = self.environment is Environment.PRODUCTION if self.rate_limits is None else self.rate_limits
+        return Rates(self.user_rates, self.tenant_rates, self.address_rate) if counts else Rates()
+
+    def sign_in_limits(self) -> SignInLimits:
+        return SignInLimits(
+            account_and_network=self.login_tries,
+            device=self.login_tries,
+            account=self.login_tries_account,
+            network=self.login_tries_network,
+        )
+
+    def storage(self) -> str:
+        """Where files lie, by the same rule as the worker's."""
+        return self.storage_url or folder_in(self.data_dir)
+
     def socket_limits(self) -> SocketLimits:
         return SocketLimits(
             self.socket_init_seconds,
@@ -121,10 +173,6 @@ class Settings(BaseSettings):
             self.sockets_by_user,
             self.sockets_by_address,
         )
-
-    def storage(self) -> str:
-        """Where files lie, by the same rule as the worker's."""
-        return self.storage_url or folder_in(self.data_dir)
 
     def service(self, name: str) -> str:
         """The address of a service by its domain's name."""

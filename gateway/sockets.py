@@ -22,6 +22,7 @@ from strawberry.types.execution import PreExecutionError
 from contracts.auth import Session
 from contracts.errors import DomainError, RateLimited
 from gateway.cancelling import cancelled
+from gateway.limits import RequestLimits
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch, standing
 from gateway.sessions import introduced_token
@@ -48,6 +49,7 @@ class Endpoint(Protocol):
     streams: OpenStreams
     patience: Patience
     limits: SocketLimits
+    requests: RequestLimits
     places_of_users: Places
     sharing: Sharing
 
@@ -112,7 +114,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await super().handle_subscribe(message)
             return
         reason = RateLimited(f"A websocket carries {most} operations at a time; end some first.", retry_after=1.0)
-        errors = translate([GraphQLError("", original_error=reason)], self.context.request_id)
+        errors = translate([_raised(reason)], self.context.request_id)
         await self.send_message(
             {"id": message["id"], "type": "error", "payload": [error.formatted for error in errors]}
         )
@@ -131,10 +133,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         context.following = self.context.following.part()
         asked = Asked(operation.query, operation.variables, operation.operation_name)
         try:
+            await self._shared.requests.admit(context)
             results = self._shared.sharing.told(asked, context, self.schema.stream)
             async with aclosing(results):
                 await self._tell(operation, results)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
+        except RateLimited as refusal:
+            await operation.send_initial_errors(translate([_raised(refusal)], context.request_id))
         except BrokenOff:
             await self.restart()
         except Exception as error:
@@ -224,6 +229,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self.context.token = token
         self._stay_with_session()
         return True
+
+
+def _raised(error: DomainError) -> GraphQLError:
+    return GraphQLError("", original_error=error)
 
 
 def _is_well_formed(message: object) -> bool:

@@ -25,6 +25,7 @@ from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
 from resolvers.orders import Orders
 from resolvers.start import Command, Order, Result, Workflow
+from resolvers.throttle import Client, SignInThrottle
 from resolvers.tokens import token_hash
 from resolvers.watcher import Delivery
 
@@ -41,6 +42,9 @@ class SessionCookie(Protocol):
 
     def drop(self) -> None: ...
 
+    def keep_device(self, device: str) -> None:
+        """What the device is known by from now on, which outlives the session."""
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -51,6 +55,7 @@ class Backend:
     newcomers: Newcomers
     cursors: Cursors
     credentials: CredentialChecks
+    throttle: SignInThrottle
     auth: AuthClient
     users: UsersClient
     tenants: TenantsClient
@@ -69,13 +74,21 @@ class Context:
     """
 
     def __init__(
-        self, backend: Backend, *, request_id: str, address: str, cookie: SessionCookie, token: str | None
+        self,
+        backend: Backend,
+        *,
+        request_id: str,
+        address: str,
+        cookie: SessionCookie,
+        token: str | None,
+        client: Client = Client(),  # noqa: B008 - it is immutable
     ) -> None:
         self.backend = backend
         self.request_id = request_id
         self.address = address
         self.cookie = cookie
         self.token = token
+        self.client = client
         self.delivery: Delivery | None = None
         self.following = Following()
         self._viewer: Session | None = None
@@ -87,7 +100,12 @@ class Context:
     def for_execution(self) -> Context:
         """The same client, with nothing looked up yet: a socket has one context for all of its life."""
         context = Context(
-            self.backend, request_id=self.request_id, address=self.address, cookie=self.cookie, token=self.token
+            self.backend,
+            request_id=self.request_id,
+            address=self.address,
+            cookie=self.cookie,
+            token=self.token,
+            client=self.client,
         )
         context.following = self.following
         return context

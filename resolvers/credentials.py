@@ -5,6 +5,7 @@ from __future__ import annotations
 from contracts.auth import Credentials, VerifiedCredentials
 from contracts.calls import Caller
 from resolvers.clients.auth import AuthClient
+from resolvers.throttle import Client, SignInThrottle
 from resolvers.together import Together
 from resolvers.tokens import credentials_digest
 
@@ -12,15 +13,25 @@ from resolvers.tokens import credentials_digest
 class CredentialChecks:
     """One a process. ``secret`` is the edge's key."""
 
-    def __init__(self, auth: AuthClient, secret: bytes) -> None:
+    def __init__(self, auth: AuthClient, throttle: SignInThrottle, secret: bytes) -> None:
         self._auth = auth
+        self._throttle = throttle
         self._secret = secret
         self._under_way: Together[VerifiedCredentials] = Together()
 
-    async def verify(self, caller: Caller, credentials: Credentials, *, key: str | None) -> VerifiedCredentials:
-        """The auth service's word; ``key`` is the login's idempotency key. InvalidCredentials, RateLimited."""
+    async def verify(
+        self, caller: Caller, credentials: Credentials, client: Client, *, key: str | None
+    ) -> VerifiedCredentials:
+        """The auth service's word; ``key`` is the login's idempotency key.
+
+        InvalidCredentials, RateLimited, and ServiceUnavailable where tries cannot be counted.
+        """
         if key is None:
-            return await self._auth.verify_credentials(caller, credentials)
+            return await self._try(caller, credentials, client)
         password = credentials.password.get_secret_value()
         digest = credentials_digest(self._secret, key, credentials.email, password)
-        return await self._under_way.do(digest, lambda: self._auth.verify_credentials(caller, credentials))
+        return await self._under_way.do(digest, lambda: self._try(caller, credentials, client))
+
+    async def _try(self, caller: Caller, credentials: Credentials, client: Client) -> VerifiedCredentials:
+        async with self._throttle.trying_password(credentials.email, client):
+            return await self._auth.verify_credentials(caller, credentials)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from contracts.auth import Credentials
-from contracts.errors import NotSignedIn
+from contracts.errors import DomainError, NotSignedIn
 from contracts.operations import Operation, OperationStatus
 from resolvers.context import Context
 from resolvers.inputs import LoginInput, SubmitMfaCodeInput, SwitchTenantInput
@@ -22,20 +23,34 @@ class SignIn(NamedTuple):
 
 
 async def log_in(context: Context, input: LoginInput) -> SignIn:
-    """InvalidCredentials before any operation is started."""
+    """InvalidCredentials and RateLimited come before any operation is started."""
     credentials = Credentials(email=input.email, password=input.password)
-    verified = await context.backend.credentials.verify(context.caller(), credentials, key=input.idempotency_key)
+    verified = await context.backend.credentials.verify(
+        context.caller(), credentials, context.client, key=input.idempotency_key
+    )
     order = context.backend.orders.log_in(verified, input.tenant_id, Wish(key=input.idempotency_key))
     operation = await context.start(order, wait_seconds=input.wait_seconds)
-    return await signed_in(context, operation, order.token)
+    signed = await signed_in(context, operation, order.token)
+    if signed.viewer is not None:
+        _know_device(context, input.email)
+    return signed
 
 
 async def submit_mfa_code(context: Context, input: SubmitMfaCodeInput) -> SignIn:
-    """InvalidMfaCode with the tries left, Conflict where the login waits for no code, OperationNotFound."""
-    operation = await context.backend.operations.submit_mfa_code(
-        input.operation_id, input.code, wait_seconds=input.wait_seconds
-    )
-    return await signed_in(context, operation, context.backend.orders.session_token(operation.id))
+    """InvalidMfaCode with the tries left, Conflict where no code is awaited, OperationNotFound, RateLimited."""
+    operations = context.backend.operations
+    login = await operations.login_awaiting_code(input.operation_id)
+    async with context.backend.throttle.trying_code(login.user_id):
+        await operations.submit_mfa_code(login, input.code)
+    operation = await operations.after_code(login, wait_seconds=input.wait_seconds)
+    signed = await signed_in(context, operation, context.backend.orders.session_token(operation.id))
+    session = await context.onlooker()
+    if signed.viewer is not None and session is not None:
+        with suppress(DomainError):  # it is known another time
+            user = await context.loaders(context.caller(session)).user.load(session.user_id)
+            if user is not None:
+                _know_device(context, user.email)
+    return signed
 
 
 async def switch_tenant(context: Context, input: SwitchTenantInput) -> SignIn:
@@ -69,3 +84,9 @@ async def signed_in(context: Context, operation: Operation, token: str | None) -
             context.has_signed_in(session)
             viewer = Viewer(context, session)
     return SignIn(operation, token, viewer)
+
+
+def _know_device(context: Context, email: str) -> None:
+    device = context.backend.throttle.new_device(email, context.client)
+    if device is not None:
+        context.cookie.keep_device(device)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
-from gateway.sessions import COOKIE
+from gateway.sessions import COOKIE, DEVICE_COOKIE
 from tests.stack import Stack
 
 LOGIN = """
@@ -32,6 +33,7 @@ mutation ($input: SwitchTenantInput!) {
   }
 }
 """
+ONBOARD = "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { operation { status } } }"
 WHO = "{ viewer { user { email } session { tenant { slug } } } }"
 
 Browser = Callable[..., Awaitable[httpx.Response]]
@@ -130,3 +132,33 @@ async def test_preferences_that_make_no_sense_are_refused_by_their_path(browser:
     assert [field["path"] for field in error["extensions"]["fields"]] == [["input", "timezone"]]
     saved = (await browser(query, zone="Europe/Vienna")).json()["data"]["updatePreferences"]["preferences"]
     assert saved == {"timezone": "Europe/Vienna"}
+
+
+async def test_a_browser_is_known_as_a_device_once_it_has_signed_in_whoever_guesses_meanwhile(
+    browser: Browser, stack: Stack
+) -> None:
+    await browser(LOGIN, input=ada())
+    somebody = {
+        "email": f"{uuid4().hex}@example.com",
+        "name": "Somebody",
+        "password": "adx-demo-password",
+        "waitSeconds": 20,
+    }
+    onboarded = (await browser(ONBOARD, input=somebody)).json()["data"]["onboardUser"]["operation"]
+    assert onboarded == {"status": "COMPLETED"}
+    async with httpx.AsyncClient(timeout=40) as hers, httpx.AsyncClient(timeout=40) as strangers:
+
+        async def log_in(client: httpx.AsyncClient, password: str) -> Any:
+            variables = {"input": {"email": somebody["email"], "password": password}}
+            return (await client.post(stack.graphql, json={"query": LOGIN, "variables": variables})).json()
+
+        assert (await log_in(hers, "adx-demo-password"))["data"]["login"]["viewer"] is not None
+        assert DEVICE_COOKIE in hers.cookies
+        device = hers.cookies[DEVICE_COOKIE]
+        told = [(await log_in(strangers, "wrong"))["errors"][0]["extensions"]["code"] for _ in range(11)]
+        assert told == ["INVALID_CREDENTIALS"] * 10 + ["RATE_LIMITED"]
+        (refused,) = (await log_in(strangers, "adx-demo-password"))["errors"]
+        assert refused["extensions"]["retryAfter"] <= 90
+
+        assert (await log_in(hers, "adx-demo-password"))["data"]["login"]["viewer"] is not None
+        assert hers.cookies[DEVICE_COOKIE] == device

@@ -1,0 +1,137 @@
+"""How often somebody may try to sign in: by account, by where they come from, and by the device they are known by.
+
+Every try is counted before anything is looked at, and given back where it did no harm, so that whoever knows their
+password is never slowed down. Whoever guesses empties buckets that fill up again, and no one's guesses empty those of a
+device from which the account's owner has signed in before: nobody can keep an owner out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import math
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from contracts.auth import normal_email
+from contracts.errors import DomainError, InvalidCredentials, RateLimited
+from resolvers.tries import Bucket, Tries
+
+DEVICE_SECONDS = 180 * 24 * 3600
+"""How long a device is known without a sign-in."""
+_AT_ONCE = 8
+"""Logins that one process has looked at at a time: less than one account's tries, since each holds one meanwhile."""
+_MOST_WAITING = 200
+_QUARTER = 900.0
+_CODE_SECONDS = 4 * 3600.0
+
+
+class Client(NamedTuple):
+    """Who sends something, as far as that can be told before anybody has signed in: the network that they are in, and
+    what their device says that it is known by.
+    """
+
+    network: str = ""
+    device: str | None = None
+
+
+class SignInLimits(NamedTuple):
+    """Tries that fail, before the next has to wait. Passwords come back within a quarter of an hour, codes in four
+    hours: there are only a million of them.
+    """
+
+    account_and_network: int = 10
+    device: int = 10
+    account: int = 50
+    network: int = 100
+    codes: int = 20
+
+
+class SignInThrottle:
+    """One a process. ``secret`` is the edge's key: neither addresses nor accounts can be told from what is counted."""
+
+    def __init__(
+        self, tries: Tries, secret: bytes, limits: SignInLimits, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._tries = tries
+        self._secret = secret
+        self._limits = limits
+        self._clock = clock
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def trying_password(self, email: str, client: Client) -> AsyncIterator[None]:
+        """While the block runs, somebody tries; the try is lost where it raises InvalidCredentials.
+
+        Raises RateLimited, alike for accounts that there are and that there are not, and ServiceUnavailable where
+        nobody can count.
+        """
+        account, network = self._digest("account", normal_email(email)), self._digest("network", client.network)
+        device = self._device(client.device, account)
+        if device is not None:
+            buckets = [Bucket(f"device:{device}", self._limits.device, _QUARTER)]
+        else:
+            buckets = [
+                Bucket(f"both:{account}:{network}", self._limits.account_and_network, _QUARTER),
+                Bucket(f"account:{account}", self._limits.account, _QUARTER),
+                Bucket(f"network:{network}", self._limits.network, _QUARTER),
+            ]
+        if self._waiting >= _MOST_WAITING:
+            raise RateLimited(retry_after=1)
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            async with self._trying(buckets):
+                yield
+        finally:
+            self._places.release()
+
+    @asynccontextmanager
+    async def trying_code(self, user_id: str) -> AsyncIterator[None]:
+        """The same for a second factor, over all of a user's logins. Only who has the password gets here."""
+        async with self._trying([Bucket(f"codes:{self._digest('codes', user_id)}", self._limits.codes, _CODE_SECONDS)]):
+            yield
+
+    def new_device(self, email: str, client: Client) -> str | None:
+        """What a device is known by from now on, after the account's password was right there; None where it is
+        known. It opens nothing.
+        """
+        account = self._digest("account", normal_email(email))
+        if self._device(client.device, account) is not None:
+            return None
+        name = f"{secrets.token_urlsafe(12)}.{int(self._clock()) + DEVICE_SECONDS}"
+        return f"{name}.{self._digest('device', account, name)}"
+
+    def _device(self, told: str | None, account: str) -> str | None:
+        """The name of the device, where it is known for this account."""
+        name, _, mark = (told or "").rpartition(".")
+        _, _, until = name.partition(".")
+        if not hmac.compare_digest(mark.encode(), self._digest("device", account, name).encode()):
+            return None
+        return name if int(until) > self._clock() else None
+
+    @asynccontextmanager
+    async def _trying(self, buckets: Sequence[Bucket]) -> AsyncIterator[None]:
+        wait = await self._tries.take(buckets)
+        if wait > 0:
+            raise RateLimited(retry_after=math.ceil(wait))
+        try:
+            yield
+        except InvalidCredentials:
+            raise
+        except DomainError:  # it was not looked at; whatever else happened, it may have been
+            await self._tries.give_back(buckets)
+            raise
+        await self._tries.give_back(buckets)
+
+    def _digest(self, purpose: str, *parts: str) -> str:
+        message = "\0".join(("throttle", purpose, *parts)).encode()
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()[:32]

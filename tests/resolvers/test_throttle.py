@@ -1,0 +1,210 @@
+"""Tries to sign in: few for who guesses, none taken from who knows, and no way to keep an owner out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from redis.asyncio import Redis
+
+from contracts.errors import DomainError, InvalidCredentials, InvalidMfaCode, RateLimited, ServiceUnavailable
+from resolvers.throttle import DEVICE_SECONDS, Client, SignInLimits, SignInThrottle
+from resolvers.tries import Bucket, MemoryTries, RedisTries, Tries
+from worker.dev.ports import free_port
+
+SECRET = b"s" * 32
+ADA, GRACE = "ada@example.com", "grace@example.com"
+HOME, AWAY = Client("192.0.2.1"), Client("198.51.100.7")
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as client:
+        await client.flushdb()
+        yield client
+
+
+@pytest.fixture(params=["memory", "redis"])
+def tries(request: pytest.FixtureRequest) -> Tries:
+    return MemoryTries() if request.param == "memory" else RedisTries(request.getfixturevalue("redis"))
+
+
+@pytest.fixture
+def throttle(tries: Tries) -> SignInThrottle:
+    return SignInThrottle(tries, SECRET, SignInLimits())
+
+
+async def guess(throttle: SignInThrottle, email: str = ADA, client: Client = HOME) -> float:
+    """The seconds to wait where it was not looked at."""
+    try:
+        async with throttle.trying_password(email, client):
+            raise InvalidCredentials()
+    except InvalidCredentials:
+        return 0
+    except RateLimited as refused:
+        return refused.retry_after or 0
+
+
+async def sign_in(throttle: SignInThrottle, email: str = ADA, client: Client = HOME) -> None:
+    async with throttle.trying_password(email, client):
+        pass
+
+
+async def test_ten_wrong_passwords_are_looked_at_and_then_one_every_minute_and_a_half(throttle: SignInThrottle) -> None:
+    assert [await guess(throttle) for _ in range(10)] == [0] * 10
+
+    assert 80 < await guess(throttle) <= 90
+    assert await guess(throttle, GRACE) == 0
+    assert await guess(throttle, client=AWAY) == 0
+
+
+async def test_an_account_is_the_same_however_it_is_written(throttle: SignInThrottle) -> None:
+    for _ in range(10):
+        await guess(throttle)
+
+    assert await guess(throttle, " ADA@Example.com ") > 0
+
+
+async def test_who_knows_the_password_may_sign_in_as_often_as_they_like(throttle: SignInThrottle) -> None:
+    for _ in range(9):
+        await guess(throttle)
+
+    for _ in range(30):
+        await sign_in(throttle)
+    await asyncio.gather(*(sign_in(throttle, client=AWAY) for _ in range(60)))
+
+
+async def test_one_network_may_not_try_a_password_on_everybody(throttle: SignInThrottle) -> None:
+    waits = [await guess(throttle, f"user-{n}@example.com") for n in range(101)]
+
+    assert waits[:100] == [0] * 100
+    assert waits[100] > 0
+
+
+async def test_many_networks_together_have_fifty_tries_at_an_account_and_its_own_devices_go_on(
+    throttle: SignInThrottle,
+) -> None:
+    known = HOME._replace(device=throttle.new_device(ADA, HOME))
+    waits = [await guess(throttle, client=Client(f"192.0.2.{n}")) for n in range(51)]
+
+    assert waits[:50] == [0] * 50
+    assert 0 < waits[50] <= 18
+    with pytest.raises(RateLimited):
+        await sign_in(throttle, client=AWAY)
+    await sign_in(throttle, client=known)
+    await sign_in(throttle, client=AWAY._replace(device=known.device))
+
+
+async def test_whatever_strangers_do_the_tries_of_others_come_back_by_themselves() -> None:
+    now = 0.0
+    throttle = SignInThrottle(MemoryTries(clock=lambda: now), SECRET, SignInLimits())
+    for n in range(1000):
+        await guess(throttle, client=Client(f"192.0.2.{n}"))
+
+    now += 18
+
+    await sign_in(throttle, client=AWAY)
+
+
+async def test_a_known_device_has_ten_tries_of_its_own(throttle: SignInThrottle) -> None:
+    device = HOME._replace(device=throttle.new_device(ADA, HOME))
+
+    waits = [await guess(throttle, client=device) for _ in range(11)]
+
+    assert waits[:10] == [0] * 10
+    assert waits[10] > 0
+    assert await guess(throttle, client=HOME) == 0
+
+
+async def test_a_device_is_known_for_its_account_only_and_for_half_a_year() -> None:
+    now = 1_000_000.0
+    throttle = SignInThrottle(MemoryTries(), SECRET, SignInLimits(), clock=lambda: now)
+    device = throttle.new_device(ADA, HOME)
+    assert device is not None
+    assert throttle.new_device(ADA, HOME._replace(device=device)) is None
+
+    assert throttle.new_device(GRACE, HOME._replace(device=device)) is not None
+    for made_up in ("", "x", "..", f"{device}0", device.replace(".", ".9", 1), "é.1.2"):
+        assert throttle.new_device(ADA, HOME._replace(device=made_up)) is not None
+    now += DEVICE_SECONDS
+    assert throttle.new_device(ADA, HOME._replace(device=device)) is not None
+
+
+@pytest.mark.parametrize("trouble", [ServiceUnavailable(service="auth"), RateLimited(retry_after=1)])
+async def test_a_try_that_nobody_looked_at_is_given_back(throttle: SignInThrottle, trouble: DomainError) -> None:
+    for _ in range(20):
+        with pytest.raises(type(trouble)):
+            async with throttle.trying_password(ADA, HOME):
+                raise trouble
+
+    assert await guess(throttle) == 0
+
+
+async def test_who_hangs_up_before_the_answer_has_had_their_try(throttle: SignInThrottle) -> None:
+    for _ in range(10):
+        with pytest.raises(asyncio.CancelledError):
+            async with throttle.trying_password(ADA, HOME):
+                raise asyncio.CancelledError
+
+    assert await guess(throttle) > 0
+
+
+async def test_codes_are_counted_over_all_logins_of_a_user(throttle: SignInThrottle) -> None:
+    async def try_code(user_id: str, error: type[DomainError] | None) -> None:
+        async with throttle.trying_code(user_id):
+            if error:
+                raise error()
+
+    await try_code("usr_1", None)
+    for _ in range(20):
+        with pytest.raises(InvalidMfaCode):
+            await try_code("usr_1", InvalidMfaCode)
+
+    with pytest.raises(RateLimited) as refused:
+        await try_code("usr_1", None)
+    assert refused.value.retry_after is not None
+    assert 600 < refused.value.retry_after <= 720
+    await try_code("usr_2", None)
+
+
+async def test_of_many_tries_at_once_in_many_processes_no_more_are_let_through(redis: Redis) -> None:
+    bucket = [Bucket("one", 10, 900), Bucket("other", 50, 900)]
+    processes = [RedisTries(redis) for _ in range(4)]
+
+    waits = await asyncio.gather(*(processes[n % 4].take(bucket) for n in range(100)))
+
+    assert waits.count(0) == 10
+    assert await processes[0].take(bucket[1:]) == 0, "who is refused by one bucket takes nothing from the others"
+
+
+async def test_a_bucket_is_no_fuller_than_full_and_forgotten_once_it_is(redis: Redis) -> None:
+    tries, bucket = RedisTries(redis), [Bucket("one", 2, 0.4)]
+    await tries.take(bucket)
+    for _ in range(5):
+        await tries.give_back(bucket)
+
+    assert [await tries.take(bucket) == 0 for _ in range(3)] == [True, True, False]
+    await asyncio.sleep(0.6)
+    assert await redis.keys("*") == []
+
+
+async def test_what_is_counted_names_nobody(redis: Redis) -> None:
+    await guess(SignInThrottle(RedisTries(redis), SECRET, SignInLimits()))
+
+    keys = str(await redis.keys("*"))
+    assert "ada" not in keys
+    assert "192.0" not in keys
+
+
+async def test_nobody_signs_in_where_tries_cannot_be_counted() -> None:
+    async with Redis.from_url(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0") as nowhere:
+        throttle = SignInThrottle(RedisTries(nowhere), SECRET, SignInLimits())
+        looked: Callable[[], None] = pytest.fail
+        with pytest.raises(ServiceUnavailable) as refused:
+            async with throttle.trying_password(ADA, HOME):
+                looked()
+        assert refused.value.service == "redis"
+        with pytest.raises(ServiceUnavailable):
+            async with throttle.trying_code("usr_1"):
+                looked()
