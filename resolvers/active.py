@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 from contracts.auth import Session
 from contracts.operations import Operation
+from contracts.wakeups import woken
 from resolvers.index import OperationIndex, Row
 from resolvers.progress import ProgressHub
 
@@ -19,6 +20,8 @@ FOLLOWED = 250
 """Operations that are followed without a subscriber: half of the long-polls that a process may hold."""
 FOLLOWED_SECONDS = 600.0
 """How long one is followed that nobody asks for."""
+_HEAD_START_SECONDS = 0.25
+"""Most are over by then, and are read in one go. Who waits for one or subscribes to it does not wait for this."""
 
 
 class KnownStates(Protocol):
@@ -57,21 +60,25 @@ class ActiveOperations:
         rows = (await self._rows(viewer))[:SHOWN]
         active: list[Operation] = []
         for row, state in zip(rows, await self._states.of(row.operation_id for row in rows), strict=True):
-            if state is None or state.is_closed:
+            if state is None:
+                await self._index.drop(viewer.user_id, viewer.tenant_id, row)
+            elif state.is_closed:
                 await self._index.close(viewer.user_id, viewer.tenant_id, row.operation_id)
             else:
-                self.follow(state)
+                self.follow(state, at_once=True)
                 active.append(state)
         return active
 
-    def follow(self, operation: Operation) -> None:
-        """Keep its newest state at hand until it closes, as far as there is room."""
+    def follow(self, operation: Operation, *, at_once: bool = False) -> None:
+        """Keep its newest state at hand until it closes, as far as there is room; ``at_once`` where it is looked at."""
         following = self._followed.get(operation.id)
         if following is not None:
             following.go_on()
         elif not operation.is_closed and len(self._followed) < FOLLOWED:
             following = self._followed[operation.id] = _Following(self._hub, operation.id)
             following.task.add_done_callback(lambda _: self._followed.pop(operation.id, None))
+        if following is not None and at_once:
+            following.begin()
 
     async def _rows(self, viewer: Session) -> list[Row]:
         rows = await self._index.active(viewer.user_id, viewer.tenant_id)
@@ -93,17 +100,25 @@ class _Following:
     def __init__(self, hub: ProgressHub, operation_id: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._ends_at = 0.0
+        self._begun = asyncio.Event()
         self.go_on()
         self.task = asyncio.create_task(self._follow(hub, operation_id), name=f"keep {operation_id} at hand")
+
+    def begin(self) -> None:
+        self._begun.set()
 
     def go_on(self) -> None:
         self._ends_at = self._loop.time() + FOLLOWED_SECONDS
 
     async def _follow(self, hub: ProgressHub, operation_id: str) -> None:
+        await woken(self._begun, _HEAD_START_SECONDS)
         with suppress(Exception):  # the watcher has logged it, and whoever asks next is told
             while self._loop.time() < self._ends_at:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._ends_at), aclosing(hub.watch(operation_id)) as states:
+                    async with (
+                        asyncio.timeout_at(self._ends_at),
+                        aclosing(hub.watch(operation_id, quietly=True)) as states,
+                    ):
                         async for _ in states:
                             pass
                     return

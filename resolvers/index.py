@@ -25,6 +25,17 @@ SHARED_FRESH_SECONDS = 600
 MOST = 2_000
 """Operations kept a user and tenant; older ones are beyond the list."""
 
+STARTING_SECONDS = 30.0
+"""An operation is entered before Temporal has it. No start takes longer, whatever the clocks of others show."""
+_ADD = """
+for _, key in ipairs(KEYS) do
+  redis.call('ZADD', key, ARGV[1], ARGV[2])
+  redis.call('ZREMRANGEBYRANK', key, 0, ARGV[3])
+  redis.call('EXPIRE', key, ARGV[4])
+end
+"""
+"""As one script, for a command costs the client more than the server."""
+
 log = structlog.get_logger()
 
 
@@ -37,7 +48,7 @@ class Row(NamedTuple):
 
 class OperationIndex(Protocol):
     async def add(self, user_id: str, tenant_id: str, row: Row) -> None:
-        """Enter one that was just started or just learned of."""
+        """Enter one that is just being started, or was just learned of."""
 
     async def fill(self, user_id: str, tenant_id: str, rows: Iterable[Row]) -> None:
         """Enter what a scan found; from now on the index answers for a while."""
@@ -53,6 +64,9 @@ class OperationIndex(Protocol):
 
     async def close(self, user_id: str, tenant_id: str, operation_id: str) -> None:
         """Take one that has closed out of those that are active."""
+
+    async def drop(self, user_id: str, tenant_id: str, row: Row) -> None:
+        """Take one out that Temporal does not have, unless its start may still be under way."""
 
 
 @dataclass
@@ -105,6 +119,12 @@ class MemoryIndex:
     async def close(self, user_id: str, tenant_id: str, operation_id: str) -> None:
         self._shelf(user_id, tenant_id).active.rows.pop(operation_id, None)
 
+    async def drop(self, user_id: str, tenant_id: str, row: Row) -> None:
+        if not _may_be_starting(row):
+            shelf = self._shelf(user_id, tenant_id)
+            shelf.all.rows.pop(row.operation_id, None)
+            shelf.active.rows.pop(row.operation_id, None)
+
     def _fill(self, list_: _List, rows: Iterable[Row]) -> None:
         list_.enter(rows)
         list_.fresh_until = time.monotonic() + self._fresh_seconds
@@ -125,11 +145,14 @@ class RedisIndex:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._add = redis.register_script(_ADD)
 
     async def add(self, user_id: str, tenant_id: str, row: Row) -> None:
         with _doing_without():
-            await self._enter(_key(user_id, tenant_id), [row])
-            await self._enter(_active_key(user_id, tenant_id), [row])
+            await self._add(
+                keys=[_key(user_id, tenant_id), _active_key(user_id, tenant_id)],
+                args=[row.started_at, row.operation_id, -MOST - 1, SHARED_FRESH_SECONDS * 2],
+            )
 
     async def fill(self, user_id: str, tenant_id: str, rows: Iterable[Row]) -> None:
         await self._fill(_key(user_id, tenant_id), rows)
@@ -146,6 +169,15 @@ class RedisIndex:
     async def close(self, user_id: str, tenant_id: str, operation_id: str) -> None:
         with _doing_without():
             await self._redis.zrem(_active_key(user_id, tenant_id), operation_id)
+
+    async def drop(self, user_id: str, tenant_id: str, row: Row) -> None:
+        if _may_be_starting(row):
+            return
+        with _doing_without():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.zrem(_key(user_id, tenant_id), row.operation_id)
+                pipeline.zrem(_active_key(user_id, tenant_id), row.operation_id)
+                await pipeline.execute()
 
     async def _fill(self, key: str, rows: Iterable[Row]) -> None:
         with _doing_without():
@@ -172,6 +204,10 @@ class RedisIndex:
             pipeline.zremrangebyrank(key, 0, -MOST - 1)
             pipeline.expire(key, SHARED_FRESH_SECONDS * 2)
             await pipeline.execute()
+
+
+def _may_be_starting(row: Row) -> bool:
+    return row.started_at > time.time() - STARTING_SECONDS
 
 
 @contextmanager

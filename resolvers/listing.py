@@ -87,11 +87,14 @@ class Listing:
         return [Row(operation.started_at.timestamp(), operation.id) for operation in operations]
 
     async def _paired(self, viewer: Session, rows: list[Row]) -> list[tuple[Row, Operation]]:
-        """The rows with their states; one that Temporal no longer has is left out."""
+        """The rows with their states; one that Temporal does not have (any more) is left out."""
         ids = [row.operation_id for row in rows]
         if self._states.unknown(ids) > _DESCRIBED_AT_MOST:
             await self._scan(viewer)
         states = await self._states.of(ids)
+        for row, state in zip(rows, states, strict=True):
+            if state is None:
+                await self._index.drop(viewer.user_id, viewer.tenant_id, row)
         return [(row, state) for row, state in zip(rows, states, strict=True) if state is not None]
 
 

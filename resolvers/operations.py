@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.auth import Session
-from contracts.errors import Conflict, DeadlineExceeded, OperationNotFound
+from contracts.errors import Conflict, DeadlineExceeded, IdempotencyKeyReused, OperationNotFound
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from contracts.wakeups import Wakeups
 from resolvers.active import ActiveOperations
@@ -59,27 +59,36 @@ class Operations:
         self._wakeups = wakeups
         self._cursors = cursors
         self._feeds = Feeds(hub, listing, wakeups)
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def start(self, order: Order[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
         """The operation that was ordered, now or before; IdempotencyKeyReused where it was ordered otherwise before.
 
         Once it has closed or waits for its user, or as it stands when the seconds are over.
         """
-        return await self._settle(await self._starter.start(order), wait_seconds)
+        try:
+            operation = await self._entered(order)
+        except IdempotencyKeyReused:
+            before = await self._describe(order.id)
+            await self._enter(before, before.tenant_ids)  # at its own time
+            raise
+        if operation.started_at != order.state.started_at:  # ordered before
+            await self._enter(operation, operation.tenant_ids)
+        if operation.tenant_ids:
+            self._tell_of(operation)
+        return await self._settle(operation, wait_seconds)
 
-    async def login_awaiting_code(self, login_id: str) -> Operation:
-        """Conflict where no code is awaited, OperationNotFound."""
+    async def submit_mfa_code(self, login_id: str, code: str, *, wait_seconds: float) -> Operation:
+        """The login, once it has gone on with the code.
+
+        InvalidMfaCode with the tries left, Conflict where no code is awaited, OperationNotFound.
+        """
         if kind_of(login_id) is not OperationKind.LOGIN:
             raise OperationNotFound()
-        login = await self._describe(login_id)
-        if login.is_closed:
+        if (await self._describe(login_id)).is_closed:
             raise _awaits_no_code()
-        return login
-
-    async def submit_mfa_code(self, login: Operation, code: str) -> None:
-        """Have it go on with the code. InvalidMfaCode with the tries left, Conflict where no code is awaited."""
         try:
-            await self._client.get_workflow_handle(login.id).execute_update(
+            await self._client.get_workflow_handle(login_id).execute_update(
                 LogIn.submit_mfa_code, code, rpc_timeout=RPC_SECONDS
             )
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
@@ -94,10 +103,9 @@ class Operations:
             if error.status == RPCStatusCode.NOT_FOUND:  # it closed meanwhile
                 raise _awaits_no_code() from error
             raise
-
-    async def after_code(self, login: Operation, *, wait_seconds: float) -> Operation:
-        """The login, once it has gone on."""
-        return await self._settle(await self._describe(login.id), wait_seconds)
+        login = await self._describe(login_id)
+        await self._learn_of(login, login.tenant_ids)
+        return await self._settle(login, wait_seconds)
 
     async def get(self, viewer: Session | None, operation_id: str) -> Operation:
         """OperationNotFound unless the viewer started it or administers its tenant; a login is open to any holder."""
@@ -173,9 +181,19 @@ class Operations:
     def cursor(self, operation: Operation) -> str:
         return self._cursors.write(operation.id, operation.position)
 
+    async def _entered(self, order: Order[Workflow, Command, Result]) -> Operation:
+        """Start it, and enter it meanwhile: nobody waits for the index, and it never lacks what Temporal has."""
+        if order.tenant_id is None:
+            return await self._starter.start(order)
+        row = Row(order.state.started_at.timestamp(), order.id)
+        entering = asyncio.create_task(self._index.add(order.user_id, order.tenant_id, row))
+        try:
+            return await self._starter.start(order)
+        finally:
+            await entering
+
     async def _settle(self, operation: Operation, seconds: float) -> Operation:
         """The operation once it has closed or waits for its user, or as it stands when the seconds are over."""
-        await self._learn_of(operation, operation.tenant_ids)
         known = operation.tenant_ids
         try:
             async with asyncio.timeout(seconds if seconds > 0 else None):
@@ -183,7 +201,7 @@ class Operations:
                     operation = await self._settled_state(operation)
         except TimeoutError:
             operation = await self._describe(operation.id)
-        await self._learn_of(operation, (tenant for tenant in operation.tenant_ids if tenant not in known))
+        await self._learn_of(operation, [tenant for tenant in operation.tenant_ids if tenant not in known])
         return operation
 
     async def _settled_state(self, operation: Operation) -> Operation:
@@ -194,11 +212,21 @@ class Operations:
                     break
         return operation
 
-    async def _learn_of(self, operation: Operation, tenant_ids: Iterable[str]) -> None:
+    async def _learn_of(self, operation: Operation, tenant_ids: Sequence[str]) -> None:
+        await self._enter(operation, tenant_ids)
+        if tenant_ids:
+            self._tell_of(operation)
+
+    async def _enter(self, operation: Operation, tenant_ids: Sequence[str]) -> None:
         for tenant_id in tenant_ids:
             await self._index.add(operation.user_id, tenant_id, Row(operation.started_at.timestamp(), operation.id))
-            await self._wakeups.tell(operation.user_id)
-            self._active.follow(operation)
+
+    def _tell_of(self, operation: Operation) -> None:
+        """Behind the answer: a wake-up may be lost, and who waits for one looks now and then anyway."""
+        self._active.follow(operation)
+        telling = asyncio.create_task(self._wakeups.tell(operation.user_id), name="tell of an operation")
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
     async def _describe(self, operation_id: str) -> Operation:
         if kind_of(operation_id) is None:

@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from contracts.operations import Operation, Position, Step, StepHeartbeat, StepStatus
 
 _UNDER_WAY = frozenset((StepStatus.RUNNING, StepStatus.RETRYING))
+"""Of such a step alone Temporal itself has something to tell."""
 _SILENT = "What works on this step fell silent; it is tried again."
 
 
@@ -20,7 +21,7 @@ async def with_pending(
     operation: Operation, pending: Iterable[PendingActivityInfo], converter: DataConverter
 ) -> Operation:
     """The operation with what its pending activity tells of the step under way, at a position of its own."""
-    step = next((step for step in operation.state.steps if step.status in _UNDER_WAY), None)
+    step = under_way(operation)
     activity = next(iter(pending), None)
     if operation.is_closed or step is None or activity is None:
         return operation
@@ -38,6 +39,11 @@ async def with_pending(
             ),
         }
     )
+
+
+def under_way(operation: Operation) -> Step | None:
+    """The step that is being carried out or tried again."""
+    return next((step for step in operation.state.steps if step.status in _UNDER_WAY), None)
 
 
 def never_falling(operation: Operation, before: Operation) -> Operation:

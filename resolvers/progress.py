@@ -58,18 +58,23 @@ class ProgressHub:
     def known(self, operation_id: str) -> Operation | None:
         """The newest state of an operation that is watched here; None for any other, or while Temporal is silent."""
         watcher = self._watchers.get(operation_id)
-        return watcher.known if watcher else None
+        return watcher.known() if watcher else None
 
     async def watch(
-        self, operation_id: str, *, after: Position | None = None, admit: Callable[[Operation], object] = bool
+        self,
+        operation_id: str,
+        *,
+        after: Position | None = None,
+        admit: Callable[[Operation], object] = bool,
+        quietly: bool = False,
     ) -> AsyncGenerator[Operation]:
         """The operation as it stands, unless ``after`` is its position, then each newer state, to its close.
 
         A subscriber that is slow gets the newest state, not a queue of old ones. ``admit`` is shown the first state and
-        raises where this subscriber may not see it. Raises OperationNotFound, and ServiceUnavailable where Temporal
-        does not tell a first state within ten seconds.
+        raises where this subscriber may not see it. ``quietly`` is without tries and heartbeats: they cost.
+        Raises OperationNotFound, and ServiceUnavailable where Temporal does not tell a first state within ten seconds.
         """
-        watcher = self._join(operation_id)
+        watcher = self._join(operation_id, quietly=quietly)
         try:
             latest = await watcher.first(FIRST_STATE_SECONDS)
             admit(latest)
@@ -83,17 +88,17 @@ class ProgressHub:
                     await watcher.changed(after)
                 latest = watcher.latest
         finally:
-            self._leave(operation_id, watcher)
+            self._leave(operation_id, watcher, quietly=quietly)
 
-    def _join(self, operation_id: str) -> Watcher:
+    def _join(self, operation_id: str, *, quietly: bool) -> Watcher:
         watcher = self._watchers.get(operation_id)
         if watcher is None or watcher.failed:
             watcher = self._watchers[operation_id] = Watcher(self._client, operation_id, self._budget, self._witness)
-        watcher.subscribers += 1
+        watcher.join(quietly=quietly)
         return watcher
 
-    def _leave(self, operation_id: str, watcher: Watcher) -> None:
-        watcher.subscribers -= 1
+    def _leave(self, operation_id: str, watcher: Watcher, *, quietly: bool) -> None:
+        watcher.leave(quietly=quietly)
         if watcher.subscribers == 0:
             asyncio.get_running_loop().call_later(self._linger_seconds, self._retire, operation_id, watcher)
 

@@ -18,12 +18,14 @@ from contracts.errors import OperationNotFound, ServiceUnavailable
 from contracts.operations import Operation, OperationStatus, Position
 from resolvers.budget import Budget
 from resolvers.history import History, operation_of
-from resolvers.pending import never_falling
+from resolvers.pending import never_falling, under_way
 
 LOOK_IN_SECONDS = (0.5, 8.0)
 """Between two descriptions of an operation whose step takes long: at first, and at most while they tell nothing new."""
 RPC_SECONDS = timedelta(seconds=8)
 _LONG_POLL = timedelta(seconds=60)
+_ASKED_SECONDS = 60.0
+"""How long one that was asked for is looked in on as if somebody subscribed."""
 _BACKOFF_SECONDS = (0.2, 10.0)
 _PATIENCE = 5
 """How often an operation that was there is looked for again before it counts as gone."""
@@ -68,6 +70,10 @@ class Watcher:
         self._error: BaseException | None = None
         self._news = asyncio.Event()
         self.subscribers = 0
+        self._onlookers = 0
+        self._asked_until = 0.0
+        self._wanted = asyncio.Event()
+        self._is_looked_in_on = True
         self._in_touch = False
         self.delivery = Delivery(Mode.STREAM, None)
         self._tasks = (
@@ -91,10 +97,31 @@ class Watcher:
     def failed(self) -> bool:
         return self._error is not None
 
-    @property
     def known(self) -> Operation | None:
-        """The newest state, as long as Temporal keeps telling."""
-        return self._latest if self._in_touch and not self.failed else None
+        """The newest state, as long as Temporal keeps telling; from now on for a while it is looked in on.
+
+        None where it is not yet, while a step is under way that history tells nothing of.
+        """
+        sees_all = self._is_looked_in_on or self._latest is None or under_way(self._latest) is None
+        self._asked_until = asyncio.get_running_loop().time() + _ASKED_SECONDS
+        self._wanted.set()
+        return self._latest if sees_all and self._in_touch and not self.failed else None
+
+    def join(self, *, quietly: bool) -> None:
+        """Take part; ``quietly``: without wanting to hear more than history tells."""
+        self.subscribers += 1
+        if not quietly:
+            self._onlookers += 1
+            self._wanted.set()
+
+    def leave(self, *, quietly: bool) -> None:
+        self.subscribers -= 1
+        if not quietly:
+            self._onlookers -= 1
+
+    @property
+    def _is_wanted(self) -> bool:
+        return self._onlookers > 0 or asyncio.get_running_loop().time() < self._asked_until
 
     async def first(self, seconds: float) -> Operation:
         """The newest state, waiting for the first one; ServiceUnavailable where none comes in time."""
@@ -208,15 +235,21 @@ class Watcher:
         first, most = LOOK_IN_SECONDS
         pause = first
         while not self._is_over:
+            if not self._is_wanted:
+                self._is_looked_in_on = False
+                self._wanted.clear()
+                await self._wanted.wait()
+                pause = 0.0  # it may have been long since anybody looked
             before = self._latest
             await asyncio.sleep(pause)
-            if before is None or self._latest is not before or before.state.status is not OperationStatus.RUNNING:
+            if before is None or self._latest is not before or not _may_tell_more(before):
                 pause = first
                 continue
             if self.delivery.mode is Mode.STREAM:
                 with suppress(RPCError):  # the next look, or history, will tell
                     await self._describe()
-            pause = first if self._latest is not before else min(most, pause * 2)
+                    self._is_looked_in_on = True
+            pause = first if self._latest is not before else min(most, max(first, pause * 2))
 
     async def _describe(self) -> None:
         description = await self._client.get_workflow_handle(self._id).describe(rpc_timeout=RPC_SECONDS)
@@ -245,6 +278,11 @@ class Watcher:
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+def _may_tell_more(operation: Operation) -> bool:
+    """Whether a description may tell what history does not."""
+    return operation.state.status is OperationStatus.RUNNING and under_way(operation) is not None
 
 
 def _backoff(failures: int) -> float:

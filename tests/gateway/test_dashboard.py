@@ -253,6 +253,7 @@ async def test_a_temporal_that_is_away_or_slow_leaves_only_the_operations_null(
 async def test_a_warm_dashboard_asks_no_service_and_no_temporal(gateway: Gateway, services: Services) -> None:
     await gateway.start()
     await gateway.dashboard()
+    await asyncio.sleep(0.5)  # until what was started is followed
     warm, _ = await gateway.dashboard()
     services.calls.clear()
     gateway.temporal.counts.clear()
