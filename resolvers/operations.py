@@ -78,17 +78,19 @@ class Operations:
             self._tell_of(operation)
         return await self._settle(operation, wait_seconds)
 
-    async def submit_mfa_code(self, login_id: str, code: str, *, wait_seconds: float) -> Operation:
-        """The login, once it has gone on with the code.
-
-        InvalidMfaCode with the tries left, Conflict where no code is awaited, OperationNotFound.
-        """
+    async def login_awaiting_code(self, login_id: str) -> Operation:
+        """Conflict where no code is awaited, OperationNotFound."""
         if kind_of(login_id) is not OperationKind.LOGIN:
             raise OperationNotFound()
-        if (await self._describe(login_id)).is_closed:
+        login = await self._describe(login_id)
+        if login.is_closed:
             raise _awaits_no_code()
+        return login
+
+    async def submit_mfa_code(self, login: Operation, code: str) -> None:
+        """Have it go on with the code. InvalidMfaCode with the tries left, Conflict where no code is awaited."""
         try:
-            await self._client.get_workflow_handle(login_id).execute_update(
+            await self._client.get_workflow_handle(login.id).execute_update(
                 LogIn.submit_mfa_code, code, rpc_timeout=RPC_SECONDS
             )
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
@@ -103,7 +105,10 @@ class Operations:
             if error.status == RPCStatusCode.NOT_FOUND:  # it closed meanwhile
                 raise _awaits_no_code() from error
             raise
-        login = await self._describe(login_id)
+
+    async def after_code(self, login: Operation, *, wait_seconds: float) -> Operation:
+        """The login, once it has gone on."""
+        login = await self._describe(login.id)
         await self._learn_of(login, login.tenant_ids)
         return await self._settle(login, wait_seconds)
 
