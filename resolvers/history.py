@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from temporalio.api.common.v1 import Memo, SearchAttributes
+from temporalio.api.common.v1 import Memo, Payload, SearchAttributes
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
-from temporalio.common import SearchAttributeKey, TypedSearchAttributes
-from temporalio.converter import DataConverter, decode_typed_search_attributes
+from temporalio.common import SearchAttributeKey
+from temporalio.converter import DataConverter
 
 from contracts.errors import OperationErrorCode, OperationNotFound
 from contracts.operations import (
@@ -56,13 +58,28 @@ async def operation_of(execution: WorkflowExecution, client: Client) -> Operatio
     operation = _join(
         execution.id,
         await _state_in(memo, client.data_converter),
-        execution.typed_search_attributes,
+        _Place().updated(execution.raw_info.search_attributes),
         closed_as=status,
         closed_at=execution.close_time if status else None,
     )
     if not isinstance(execution, WorkflowExecutionDescription):
         return operation
     return await with_pending(operation, execution.raw_description.pending_activities, client.data_converter)
+
+
+class _Place(NamedTuple):
+    """Whose it is and where, as search attributes tell. The SDK takes many times as long to read all of them."""
+
+    user_id: str = ""
+    tenant_ids: tuple[str, ...] = ()
+
+    def updated(self, attributes: SearchAttributes) -> _Place:
+        place, fields = self, attributes.indexed_fields
+        if USER.name in fields:
+            place = place._replace(user_id=next(iter(_words(fields[USER.name])), ""))
+        if TENANTS.name in fields:
+            place = place._replace(tenant_ids=_words(fields[TENANTS.name]))
+        return place
 
 
 class History:
@@ -74,7 +91,7 @@ class History:
         self._id = operation_id
         self._converter = converter
         self._state: OperationState | None = None
-        self._attributes = TypedSearchAttributes.empty
+        self._place = _Place()
         self._closed: tuple[OperationStatus, datetime] | None = None
         self.next_run_id: str | None = None
         """The run that goes on with it, where this one continued as new."""
@@ -97,12 +114,13 @@ class History:
         match event.event_type:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
                 started = event.workflow_execution_started_event_attributes
-                self._merge(started.search_attributes)
+                self._place = self._place.updated(started.search_attributes)
                 return await self._read(started.memo)
             case EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED:
                 return await self._read(event.workflow_properties_modified_event_attributes.upserted_memo)
             case EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES:
-                self._merge(event.upsert_workflow_search_attributes_event_attributes.search_attributes)
+                upserted = event.upsert_workflow_search_attributes_event_attributes
+                self._place = self._place.updated(upserted.search_attributes)
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
                 self.next_run_id = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
         return False
@@ -113,18 +131,15 @@ class History:
         self._state = await _state_in(memo, self._converter)
         return True
 
-    def _merge(self, attributes: SearchAttributes) -> None:
-        self._attributes = self._attributes.updated(*decode_typed_search_attributes(attributes))
-
     def _operation(self, state: OperationState) -> Operation:
         closed_as, closed_at = self._closed or (None, None)
-        return _join(self._id, state, self._attributes, closed_as=closed_as, closed_at=closed_at)
+        return _join(self._id, state, self._place, closed_as=closed_as, closed_at=closed_at)
 
 
 def _join(
     operation_id: str,
     state: OperationState,
-    attributes: TypedSearchAttributes,
+    place: _Place,
     *,
     closed_as: OperationStatus | None,
     closed_at: datetime | None,
@@ -136,8 +151,8 @@ def _join(
     return Operation(
         id=operation_id,
         kind=kind,
-        user_id=attributes.get(USER) or "",
-        tenant_ids=tuple(attributes.get(TENANTS) or ()),
+        user_id=place.user_id,
+        tenant_ids=place.tenant_ids,
         state=state,
         closed_at=closed_at,
         position=Position(revision=state.revision, closed=closed_as is not None),
@@ -161,6 +176,12 @@ async def _state_in(memo: Memo, converter: DataConverter) -> OperationState:
     (state,) = await converter.decode([memo.fields[MEMO_STATE]], [OperationState])
     assert isinstance(state, OperationState)
     return state
+
+
+def _words(payload: Payload) -> tuple[str, ...]:
+    """Of a search attribute, which is plain JSON: one, several, or none where it was taken away."""
+    value = json.loads(payload.data or b"null")
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def _moment(timestamp: Timestamp) -> datetime:
