@@ -18,15 +18,15 @@ _MOST_CONNECTIONS = 50
 
 
 @asynccontextmanager
-async def open_cache(redis_url: str | None) -> AsyncIterator[BaseCache]:
+async def open_cache(redis_url: str | None, *, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[BaseCache]:
     """The Redis of that URL (``redis://``, ``rediss://`` or ``unix://``), or this process's own memory for None.
 
-    Values are strings. It connects at first use, so that a Redis that is down keeps nobody from starting.
+    Values are strings; each command has ``seconds``. It connects at first use, so that a Redis that is down keeps nobody from starting.
     """
     if redis_url is None:
-        yield SimpleMemoryCache(serializer=StringSerializer(), timeout=DEADLINE_SECONDS)
+        yield SimpleMemoryCache(serializer=StringSerializer(), timeout=seconds)
         return
-    cache = RedisCache(serializer=StringSerializer(), timeout=DEADLINE_SECONDS)
+    cache = RedisCache(serializer=StringSerializer(), timeout=seconds)
     pool = BlockingConnectionPool.from_url(redis_url, max_connections=_MOST_CONNECTIONS, timeout=DEADLINE_SECONDS)
     async with Redis.from_pool(pool) as client:
         cache.client = client  # its own constructor knows neither TLS nor user names

@@ -17,7 +17,7 @@ from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, DefaultFailureConverter
 from temporalio.envconfig import ClientConfig
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from contracts.codec import EncryptionCodec, KeyRing
 from contracts.operations import ATTRIBUTE_KIND, ATTRIBUTE_TENANTS, ATTRIBUTE_USER
@@ -60,10 +60,17 @@ def data_converter(keys: KeyRing | None) -> DataConverter:
 
 
 async def connect(
-    *, address: str | None, namespace: str | None, keys: KeyRing | None, interceptors: Sequence[Interceptor] = ()
+    *,
+    address: str | None,
+    namespace: str | None,
+    keys: KeyRing | None,
+    interceptors: Sequence[Interceptor] = (),
+    retry: RetryConfig | None = None,
 ) -> Client:
     """A client for this process. What is None comes from the SDK's standard variables (TEMPORAL_ADDRESS,
     TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS_...) or its profile file.
+
+    ``retry``: how long a call is tried while nobody answers; None: ten seconds, as the SDK does.
 
     Raises RuntimeError where Temporal does not answer.
     """
@@ -72,7 +79,9 @@ async def connect(
         config["target_host"] = address
     if namespace is not None:
         config["namespace"] = namespace
-    return await Client.connect(**config, data_converter=data_converter(keys), interceptors=interceptors)
+    return await Client.connect(
+        **config, data_converter=data_converter(keys), interceptors=interceptors, retry_config=retry
+    )
 
 
 async def ensure_search_attributes(client: Client, *, deadline_seconds: float = 30) -> None:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from temporalio.client import Interceptor
+from temporalio.service import RetryConfig
 
 from contracts.cache import open_cache
 from contracts.storage import open_storage
@@ -40,6 +41,10 @@ MOST_BYTES = 1024 * 1024
 
 _POOL = httpx.Limits(max_connections=200, max_keepalive_connections=100)
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0, pool=2.0)
+_CACHE_SECONDS = 0.5
+"""A request asks the cache more than once, and does without it."""
+_IMPATIENT = RetryConfig(max_interval_millis=500, max_elapsed_time_millis=3_000)
+"""A client that waits is told within ten seconds that Temporal does not answer, and can try again by itself."""
 
 log = structlog.get_logger()
 
@@ -111,7 +116,9 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            cache = shared_cache or await stack.enter_async_context(open_cache(settings.redis_url))
+            cache = shared_cache or await stack.enter_async_context(
+                open_cache(settings.redis_url, seconds=_CACHE_SECONDS)
+            )
             http = await stack.enter_async_context(
                 httpx.AsyncClient(transport=services, limits=_POOL, timeout=_TIMEOUT, trust_env=False)
             )
@@ -120,6 +127,7 @@ def _lifespan(
                 namespace=settings.temporal_namespace,
                 keys=settings.keys(),
                 interceptors=interceptors,
+                retry=_IMPATIENT,
             )
             await ensure_search_attributes(temporal)
             app.state.temporal = temporal

@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 import httpx
 from aiocache.base import BaseCache
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from temporalio.client import Client
 
 from contracts.calls import CallSigner
@@ -43,6 +45,9 @@ from resolvers.throttle import SignInThrottle
 from resolvers.tries import MemoryTries, RedisTries, Tries
 from resolvers.visibility import Turns, Visibility
 from resolvers.witness import OperationWitness
+
+_SECONDS = 0.75
+"""A Redis that is slower than this is done without."""
 
 
 @asynccontextmanager
@@ -103,7 +108,11 @@ async def _shared(
     if redis_url is None:
         yield MemoryIndex(), told_here or LocalWakeups(), MemoryTries()
         return
-    async with Redis.from_url(redis_url) as redis:
+    again = Retry(NoBackoff(), 1)  # for a connection that is no more, which one learns by using it
+    async with (
+        Redis.from_url(redis_url) as redis,
+        Redis.from_url(redis_url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS, retry=again) as asked,
+    ):
         shared = SharedWakeups(redis)
         async with shared.listening():
-            yield RedisIndex(redis), shared, RedisTries(redis)
+            yield RedisIndex(asked), shared, RedisTries(asked)

@@ -13,11 +13,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from contracts.errors import to_record
+from worker.trouble import class_of
+
 log = structlog.get_logger(__name__)
 
 
 def services_app(routes: Sequence[Route]) -> Starlette:
-    """Trouble in an endpoint is logged whole and answered with an empty 500."""
+    """Trouble in an endpoint is logged whole, and answered with an empty 500, or with an ErrorRecord where a part is
+    away."""
     return Starlette(
         routes=[*routes, Route("/healthz", _healthz, methods=["GET"])], exception_handlers={Exception: _trouble}
     )
@@ -37,5 +41,9 @@ async def _healthz(_request: Request) -> Response:
 
 
 async def _trouble(request: Request, error: Exception) -> Response:
+    """With a part that is away the client is told so, and may try again; all else is nobody's business."""
     log.error("an endpoint ran into trouble", path=request.url.path, exc_info=error)
-    return Response(status_code=500)
+    answer = class_of(error).answer
+    if answer is None:
+        return Response(status_code=500)
+    return Response(to_record(answer).model_dump_json(), answer.http_status, media_type="application/json")

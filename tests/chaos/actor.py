@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import json
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -40,6 +41,15 @@ CONTENT = b"one two\nthree\n" * 500
 Json = dict[str, Any]
 
 
+@asynccontextmanager
+async def _saying(what: str, seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise TimeoutError(what) from error
+
+
 class Refused(Exception):
     """The answer is final, and it is no; its first error."""
 
@@ -57,7 +67,7 @@ class Actor:
         self.token: str | None = None
         self.tenant_id = account.home
         self._tokens: set[str] = set()
-        self._url = url or ground.url
+        self.url = url or ground.url
         self._secret = ground.secret
         # An address of its own for each: what is limited by address must not be limited by all of us together.
         address = f"127.{1 + index // 60000}.{index // 250 % 240}.{1 + index % 250}"
@@ -73,7 +83,7 @@ class Actor:
         token = token or self.token
         headers = {"authorization": f"Bearer {token}"} if token else {}
         body = {"query": document, "variables": variables or {}}
-        answer = await self._http.post(f"{self._url}/graphql", json=body, headers=headers)
+        answer = await self._http.post(f"{self.url}/graphql", json=body, headers=headers)
         told: Json = answer.json()
         return told
 
@@ -178,7 +188,7 @@ class Actor:
         self.history.followed.append(following)
         token, after = self.token, None
         cursors = Cursors(self._secret)
-        async with asyncio.timeout(seconds):
+        async with _saying(f"{operation} was not followed to its end", seconds):
             while not following.complete:
                 with suppress(OSError, WebSocketException, TimeoutError, ConnectionError):
                     after = await self._follow_once(following, cursors, token, after)
@@ -232,7 +242,7 @@ class Actor:
     async def _follow_once(
         self, following: Following, cursors: Cursors, token: str | None, after: str | None
     ) -> str | None:
-        address = f"ws{self._url.removeprefix('http')}/graphql"
+        address = f"ws{self.url.removeprefix('http')}/graphql"
         protocols = [Subprotocol("graphql-transport-ws")]
         async with connect(address, subprotocols=protocols, proxy=None, local_addr=(self._address, 0)) as socket:
             await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}))

@@ -25,6 +25,8 @@ from contracts.temporal import connect
 from tests.chaos.crash_points import Plans
 from tests.chaos.hands import ready
 from tests.chaos.proxy import Network
+from tests.mail_server import running_mail_server
+from tests.s3 import BUCKET, running_s3
 from tests.servers import HOST, running_postgres, wait_until
 from tests.stack import healthy, plain_environment, run_module, start_module
 from worker.dev.binaries import redis_server
@@ -33,7 +35,8 @@ from worker.dev.ports import free_port
 from worker.dev.temporal_server import temporal_server
 
 PASSWORD = "a password for everybody"
-PARTS = ("temporal", "postgres", "redis")
+PARTS = ("temporal", "postgres", "redis", "services", "storage", "smtp")
+"""``services``: the worker's endpoints, as the gateway reaches them."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,13 @@ class Ground:
 
 
 @contextmanager
-def chaos_ground(folder: Path, *, accounts: int, hands: int = 3, **told: str) -> Iterator[Ground]:
-    """``hands``: worker processes with crash points; 0 for the worker as it is, in one process named ``worker``."""
+def chaos_ground(
+    folder: Path, *, accounts: int, hands: int = 3, outside: bool = False, **told: str
+) -> Iterator[Ground]:
+    """``hands``: worker processes with crash points; 0 for the worker as it is, in one process named ``worker``.
+
+    ``outside``: files lie in an S3 and letters go to a mail server, the parts ``storage`` and ``smtp``.
+    """
     with ExitStack() as stack:
         network = stack.enter_context(Network())
         postgres = stack.enter_context(running_postgres())
@@ -132,6 +140,8 @@ def chaos_ground(folder: Path, *, accounts: int, hands: int = 3, **told: str) ->
             "DATA_DIR": str(folder),
             "REPAIR_SECONDS": "2",
         }
+        if outside:
+            environment |= _outside(stack, network, folder)
         environment |= told
         ground = Ground(folder, environment, network, [], {"temporal": temporal.process}, behind)
         stack.callback(ground.redis.close)
@@ -140,6 +150,19 @@ def chaos_ground(folder: Path, *, accounts: int, hands: int = 3, **told: str) ->
         ground.accounts = asyncio.run(_made_accounts(ground, accounts))
         _start_processes(ground, stack, hands)
         yield ground
+
+
+def _outside(stack: ExitStack, network: Network, folder: Path) -> dict[str, str]:
+    s3 = urlsplit(stack.enter_context(running_s3(folder))).port
+    assert s3 is not None
+    storage = network.before("storage", s3)
+    smtp = network.before("smtp", network.enter(running_mail_server()).port)
+    return {
+        "STORAGE_URL": f"s3://{BUCKET}?endpoint=http://{HOST}:{storage}&region=us-east-1",
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "SMTP_URL": f"smtp://{HOST}:{smtp}",
+    }
 
 
 def _start_processes(ground: Ground, stack: ExitStack, hands: int) -> None:

@@ -8,10 +8,10 @@ import struct
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from tests.servers import HOST
 
@@ -165,6 +165,7 @@ class Network:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
         self._proxies: dict[str, Proxy] = {}
+        self._servers: list[AbstractAsyncContextManager[object]] = []
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -173,8 +174,8 @@ class Network:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for proxy in self._proxies.values():
-            self._do(proxy.__aexit__(None, None, None)).result(10)
+        for server in (*self._proxies.values(), *self._servers):
+            self._do(server.__aexit__(None, None, None)).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -188,11 +189,17 @@ class Network:
         proxy = self._proxies[name] = self._do(opened()).result(10)
         return proxy.port
 
+    def enter(self, server: AbstractAsyncContextManager[Done]) -> Done:
+        """Have a server of ours run in this thread, as long as the network does."""
+        entered = self._do(server.__aenter__()).result(10)
+        self._servers.append(server)
+        return entered
+
     def turn(self, name: str, weather: Weather) -> None:
         self._do(self._proxies[name].turn(weather)).result(10)
 
     def open(self, name: str) -> int:
         return self._proxies[name].open
 
-    def _do(self, work: Coroutine[None, None, Done]) -> Future[Done]:
+    def _do(self, work: Coroutine[Any, Any, Done]) -> Future[Done]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
