@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 RUN := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help dev test bench docs check format schema migrate explorer environment lock clean
+.PHONY: help dev test bench docs check format schema migrate explorer documents environment lock clean
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ migrate: environment ## Brings the database named by DATABASE_URL up to date.
 
 explorer: environment ## Builds GraphiQL where node is found, once.
 	@$(RUN) -m gateway.explorer.build
+
+DOCUMENTS := documents
+MANIFEST := documents.json
+
+documents: environment ## Writes MANIFEST (documents.json), the documents of the folder DOCUMENTS (documents) by their hash.
+	@$(RUN) -m gateway.manifest $(DOCUMENTS) $(MANIFEST)
 
 environment: ## Makes .venv from requirements.lock, if it is not made from it already.
 	@sh environment.sh $(VENV)

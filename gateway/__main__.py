@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from contracts.environment import what_is_wrong
 from contracts.temporal import leave
 from gateway.app import create_app
+from gateway.documents import BadManifest
 from gateway.garbage import look_rarely
 from gateway.logs import configure_logs
 from gateway.serve import Tls, serve
@@ -45,6 +46,9 @@ def main() -> int:
         return 2
     try:
         asyncio.run(run(settings))
+    except BadManifest as error:
+        print(error, file=sys.stderr)
+        return 2
     except OSError as error:
         print(
             f"The gateway cannot listen on {settings.host}:{settings.gateway_port}: {error.strerror}", file=sys.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import httpx
 import structlog
@@ -25,6 +26,7 @@ from gateway.addresses import Arrivals
 from gateway.backend import open_backend
 from gateway.browsers import KnownOrigins, SafeAnswers
 from gateway.codec import CODEC_PATH, codec_routes
+from gateway.documents import NamedDocuments, read_manifest
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
@@ -36,8 +38,9 @@ from gateway.uploads import upload_routes
 from schema.build import build_schema
 from schema.errors import internal_error
 
-MOST_BYTES = 1024 * 1024
-"""Of a request's body."""
+MOST_BYTES = 256 * 1024
+BODY_SECONDS = 10.0
+"""Of a request's body: how much, and how long it may take to come. Uploads have bounds of their own."""
 
 _POOL = httpx.Limits(max_connections=200, max_keepalive_connections=100)
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0, pool=2.0)
@@ -62,7 +65,7 @@ def create_app(
     A ``cache`` that is handed in is shared with others and left open. ``wakeups`` are those that services in this same
     process tell. ``interceptors`` see the calls of Temporal.
     """
-    schema = build_schema(introspection=settings.shows_schema())
+    schema = build_schema(introspection=settings.shows_schema(), suggestions=settings.shows_schema())
     sdl = schema.as_str() + "\n"
     streams = OpenStreams()
     requests = RequestLimits(settings.rates(), settings.secret_key.get_secret_value().encode())
@@ -75,6 +78,7 @@ def create_app(
         allowed_origins=settings.allowed_origins,
         public_url=settings.public_url,
     )
+    trusted = read_manifest(settings.trusted_documents) if settings.trusted_documents else None
     storage, transfers = open_storage(settings.storage()), TransferSigner(_service_key(settings))
 
     async def show_schema(_request: Request) -> Response:
@@ -96,10 +100,13 @@ def create_app(
             Middleware(RequestIds),
             Middleware(SafeAnswers),
             Middleware(KnownOrigins, allowed=settings.allowed_origins, apart=f"{CODEC_PATH}/"),
-            Middleware(BodyLimit, most_bytes=MOST_BYTES, beyond=f"{UPLOADS_PATH}/"),
+            Middleware(BodyLimit, most_bytes=MOST_BYTES, seconds=BODY_SECONDS, beyond=f"{UPLOADS_PATH}/"),
         ],
         exception_handlers={Exception: _told_nothing},
         lifespan=_lifespan(settings, services, cache, wakeups, interceptors, requests),
+    )
+    app.state.name_documents = partial(
+        NamedDocuments, schema.documents, trusted=trusted, only_trusted=settings.only_trusted_documents
     )
     app.state.streams = streams
     return app
@@ -131,6 +138,7 @@ def _lifespan(
             )
             await ensure_search_attributes(temporal)
             app.state.temporal = temporal
+            app.state.documents = app.state.name_documents(cache)
             app.state.backend = await stack.enter_async_context(open_backend(settings, temporal, http, cache, wakeups))
             await stack.enter_async_context(requests.shared(settings.redis_url))
             streams: OpenStreams = app.state.streams

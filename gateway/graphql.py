@@ -17,6 +17,8 @@ from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.http.base import BaseRequestProtocol
+from strawberry.http.types import QueryParams
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
@@ -26,9 +28,11 @@ from strawberry.types.unset import UNSET, UnsetType
 
 from contracts.errors import RateLimited
 from gateway.addresses import neighbourhood
+from gateway.answers import in_its_kind, status_of, was_refused
+from gateway.documents import NamedDocuments, with_document_id
 from gateway.event_streams import EventStream, as_events, asks_for_stream
+from gateway.json_text import BadJson, read_json
 from gateway.limits import RequestLimits
-from gateway.middleware import TooLarge
 from gateway.open_streams import OpenStreams, Patience
 from gateway.sessions import (
     NoCookie,
@@ -51,7 +55,11 @@ from schema.build import Schema
 from schema.errors import refusal, translate
 from schema.parts import whole_only
 
-_OVER_HTTP = (OperationType.QUERY, OperationType.MUTATION)
+_BY_METHOD = {
+    "GET": (OperationType.QUERY,),
+    "HEAD": (OperationType.QUERY,),
+    "POST": (OperationType.QUERY, OperationType.MUTATION),
+}
 
 
 class SocketContext(Context):
@@ -61,7 +69,9 @@ class SocketContext(Context):
 
 
 class GraphQLEndpoint(GraphQL[Context, None]):
-    """POST and graphql-transport-ws. Only JSON is taken, which no other site's form can send with a viewer's cookie."""
+    """HTTP and graphql-transport-ws. Of POST only JSON is taken, which no other site's form can send with a cookie; by
+    GET nothing can be changed.
+    """
 
     websocket_adapter_class = SocketAdapter
     graphql_transport_ws_handler_class = SocketHandler
@@ -80,7 +90,6 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         super().__init__(
             schema,
             graphql_ide=None,
-            allow_queries_via_get=False,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
             connection_init_wait_timeout=timedelta(seconds=limits.init_seconds),
             max_subscriptions_per_connection=None,  # our own limit tells when to come again
@@ -106,9 +115,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             try:
                 response = await self._answer(request, stay)
             except HTTPException as error:
-                response = _refused(error.reason, error.status_code)
-            except TooLarge:
-                response = _refused("The request is too large.", 413)
+                refused = _refused(error.reason, error.status_code)
+                response = in_its_kind(refused, request.headers.get("accept", ""), error.status_code)
             except RateLimited as error:
                 response = _put_off(error, request_id_of(request))
             await response(scope, receive, send)
@@ -136,17 +144,20 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         accept = request.headers.get("accept", "")
         wire = acceptable_wire(accept)
         if wire is None:
-            _only_by_post(request)
-            return await self.run(request)
+            return in_its_kind(await self.run(request), accept, _status(request))
         asked = await self.parse_http_body(self.request_adapter_class(request))
         assert isinstance(asked, GraphQLRequestData), "batches have been refused"
-        is_stream = asks_for_stream(self._schema.document(asked.query), asked.operation_name)
+        try:
+            asked.query = await self._named(request).text(asked.query, asked.extensions)
+        except GraphQLError:
+            is_stream: bool | None = False  # the answer in one piece says why
+        else:
+            is_stream = asks_for_stream(self._schema.document(asked.query), asked.operation_name)
         if is_stream or (is_stream is None and not accepts_json(accept)):
             stay.enter_context(self.places_of_addresses.taken(neighbourhood(request)))
             return await self._stream(request, asked, wire)
-        _only_by_post(request)
         answer = await self.run(request)
-        return answer if accepts_json(accept) else as_events(answer)
+        return in_its_kind(answer, accept, _status(request)) if accepts_json(accept) else as_events(answer)
 
     async def _stream(self, request: Request, asked: GraphQLRequestData, wire: Wire) -> EventStream:
         context = await self.get_context(request, await self.get_sub_response(request))
@@ -155,6 +166,14 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         question = Asked(asked.query, asked.variables, asked.operation_name)
         results = self.sharing.told(question, context, self.schema.subscribe)
         return EventStream(results, wire, context, self.streams, self.patience, self.encode_json)
+
+    def _named(self, connection: HTTPConnection) -> NamedDocuments:
+        named: NamedDocuments = connection.app.state.documents
+        return named
+
+    async def document(self, socket: HTTPConnection, query: str | None, extensions: object) -> str | None:
+        """What somebody on a socket asks. Raises GraphQLError."""
+        return await self._named(socket).text(query, extensions if isinstance(extensions, dict) else None)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         backend: Backend = request.app.state.backend
@@ -192,31 +211,40 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         So is one that asks for an answer in parts and does not say that it understands them.
         """
         await self.requests.admit(context)
-        if self._schema.asks_for_parts(request_data.query, request_data.variables) and not _takes_parts(request):
+        try:
+            query = await self._named(request).text(request_data.query, request_data.extensions)
+        except GraphQLError as error:
+            return PreExecutionError(data=None, errors=[error])
+        if self._schema.asks_for_parts(query, request_data.variables) and not _takes_parts(request):
             raise HTTPException(406, whole_only("Accept without multipart/mixed").message)
         try:
             return await self.schema.execute(
-                request_data.query,
+                query,
                 root_value=root_value,
                 variable_values=request_data.variables,
                 context_value=context,
                 operation_name=request_data.operation_name,
-                allowed_operation_types=_OVER_HTTP,
+                allowed_operation_types=_BY_METHOD[request.method],
             )
         except MissingQueryError as error:
             raise HTTPException(400, "The request has no query.") from error
         except CannotGetOperationTypeError as error:
             raise HTTPException(400, error.as_http_error_reason()) from error
         except InvalidOperationTypeError as error:
+            if error.operation_type is OperationType.MUTATION:
+                raise HTTPException(405, "Mutations are taken by POST only.") from error
             raise HTTPException(
                 400, "Subscriptions are served over websockets, or to who accepts text/event-stream or multipart/mixed."
             ) from error
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
         """As it goes out. What failed outside the execution itself has not been translated yet."""
-        answer: GraphQLHTTPResponse = {} if isinstance(result, PreExecutionError) else {"data": result.data}
         if result.errors:
-            answer["errors"] = [error.formatted for error in translate(result.errors, request.state.request_id)]
+            result.errors = translate(result.errors, request.state.request_id)
+        request.state.status = status_of(result)
+        answer: GraphQLHTTPResponse = {} if was_refused(result) else {"data": result.data}
+        if result.errors:
+            answer["errors"] = [error.formatted for error in result.errors]
         return answer
 
     async def _process_stream_result(
@@ -232,13 +260,23 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     def parse_json(self, data: str | bytes) -> dict[str, object]:
         try:
             body = self.decode_json(data)
-        except (ValueError, RecursionError) as error:
-            raise HTTPException(400, "The body is not JSON.") from error
+        except BadJson as error:
+            raise HTTPException(400, str(error)) from error
         if not isinstance(body, dict):
             raise HTTPException(400, "The body is not a JSON object.")
         if not isinstance(body.get("operationName"), str | None):
             raise HTTPException(400, "The operationName is not text.")
-        return body
+        return with_document_id(body)
+
+    def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:  # noqa: ARG002
+        """Never: the explorer has a page of its own, and a GET without a query may name its document by hash."""
+        return False
+
+    def parse_query_params(self, params: QueryParams) -> dict[str, object]:
+        return with_document_id(super().parse_query_params(params))
+
+    def decode_json(self, data: str | bytes) -> object:
+        return read_json(data)
 
     def encode_json(self, data: object) -> str:
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
@@ -258,9 +296,9 @@ def request_id_of(connection: HTTPConnection) -> str:
     return str(connection.state.request_id)
 
 
-def _only_by_post(request: Request) -> None:
-    if request.method != "POST":
-        raise HTTPException(405, "Queries and mutations are taken by POST only.")
+def _status(request: Request) -> int:
+    status: int = getattr(request.state, "status", 200)
+    return status
 
 
 def _put_off(error: RateLimited, request_id: str) -> Response:

@@ -1,14 +1,21 @@
-"""Pure ASGI layers around every request: an id for it, and a bound on its size."""
+"""Pure ASGI layers around every request: an id for it, and bounds on its size and its time."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import suppress
 from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from schema.errors import refusal
+
+_DRAINED = 8
+"""How many times as much as is taken is read of what is refused."""
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -35,33 +42,86 @@ class RequestIds:
             await self._app(scope, receive, send_named)
 
 
-class TooLarge(Exception):
-    """The body of a request is larger than it may be."""
+class BodyRefused(Exception):
+    """A request's body is not taken; says why."""
+
+    status = 400
+
+
+class TooLarge(BodyRefused):
+    status = 413
+
+
+class TooSlow(BodyRefused):
+    status = 408
 
 
 class BodyLimit:
-    """Refuses bodies above a number of bytes, whatever their headers say: raises ``TooLarge`` while one is read.
+    """Refuses bodies above a number of bytes, whatever their headers say, and those that take too long to come.
 
     Paths that begin with ``beyond`` have bounds of their own.
     """
 
-    def __init__(self, app: ASGIApp, most_bytes: int, beyond: str) -> None:
+    def __init__(self, app: ASGIApp, most_bytes: int, seconds: float, beyond: str) -> None:
         self._app = app
         self._most_bytes = most_bytes
+        self._seconds = seconds
         self._beyond = beyond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(self._beyond):
             await self._app(scope, receive, send)
             return
-        left = self._most_bytes
+        body = _Body(receive, self._most_bytes, self._seconds)
+        has_begun = False
 
-        async def receive_bounded() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise TooLarge
-            return message
+        async def send_noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
 
-        await self._app(scope, receive_bounded, send)
+        try:
+            await self._app(scope, body.receive, send_noted)
+        except BodyRefused as error:
+            if has_begun:
+                raise
+            answer = JSONResponse({"errors": [refusal(str(error)).formatted]}, status_code=error.status)
+            await answer(scope, receive, send)
+
+
+class _Body:
+    """One body as it comes."""
+
+    def __init__(self, receive: Receive, most_bytes: int, seconds: float) -> None:
+        self._receive = receive
+        self._most_bytes = most_bytes
+        self._seconds = seconds
+        self._until = asyncio.get_running_loop().time() + seconds
+        self._bytes = 0
+        self._is_whole = False
+
+    async def receive(self) -> Message:
+        """The next part of it. Raises TooLarge, TooSlow; once it is whole no wait ends."""
+        if self._is_whole:
+            return await self._receive()
+        message = await self._next()
+        if self._bytes > self._most_bytes:
+            await self._drain()
+            raise TooLarge(f"The body is larger than {self._most_bytes // 1024} KiB.")
+        return message
+
+    async def _next(self) -> Message:
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise TooSlow(f"The body did not come within {self._seconds:g} seconds.") from error
+        self._bytes += len(message.get("body", b""))
+        self._is_whole = not message.get("more_body", False)
+        return message
+
+    async def _drain(self) -> None:
+        """Take some of the rest: who is still sending when the connection is closed never reads why."""
+        with suppress(TooSlow):
+            while not self._is_whole and self._bytes < _DRAINED * self._most_bytes:
+                await self._next()

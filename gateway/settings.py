@@ -23,8 +23,8 @@ from contracts.codec import KeyRing
 from contracts.environment import Environment, a_key_ring, is_production, with_every_fault, without_encryption
 from contracts.storage import folder_in, known_storage
 from contracts.tenants import SubscriptionTier
-from gateway.limits import Rates
 from gateway.browsers import origin_of
+from gateway.limits import Rates
 from gateway.socket_limits import SocketLimits
 from resolvers.budget import LONG_POLLS
 from resolvers.throttle import SignInLimits
@@ -85,6 +85,10 @@ class Settings(BaseSettings):
     graphiql: Shown | None = None
     introspection: Shown | None = None
     """None of these two: on in development only. The served schema goes with introspection."""
+    trusted_documents: Path | None = None
+    """A manifest as `make documents` writes it: its documents may be asked for by their hash alone."""
+    only_trusted_documents: bool = False
+    """Whether no others are carried out."""
     services_url: str = "http://127.0.0.1:8090"
     auth_url: str | None = None
     users_url: str | None = None
@@ -186,6 +190,8 @@ class Settings(BaseSettings):
 def _faults(told: Mapping[str, object]) -> Iterator[str]:
     if bool(told.get("tls_cert")) != bool(told.get("tls_key")):
         yield "TLS_CERT and TLS_KEY belong together: set both or neither"
+    if str(told.get("only_trusted_documents", "")).lower() in _YES and not told.get("trusted_documents"):
+        yield "ONLY_TRUSTED_DOCUMENTS needs a manifest: name it by TRUSTED_DOCUMENTS"
     if not is_production(told):
         return
     yield from without_encryption(told)
@@ -194,6 +200,9 @@ def _faults(told: Mapping[str, object]) -> Iterator[str]:
     for name in ("graphiql", "introspection"):
         if told.get(name) == Shown.ON:
             yield f"{name.upper()} is on in production: say {Shown.EVEN_IN_PRODUCTION} if that is meant"
+
+
+_YES = frozenset(("true", "1", "yes", "on", "y", "t"))
 
 
 def _clear(value: object) -> object:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, aclosing, suppress
 from typing import Protocol, TypeAlias, cast
 
 from graphql import GraphQLError
+from starlette.requests import HTTPConnection
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Operation as HandledOperation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
@@ -22,6 +23,7 @@ from strawberry.types.execution import PreExecutionError
 from contracts.auth import Session
 from contracts.errors import DomainError, RateLimited
 from gateway.cancelling import cancelled
+from gateway.documents import with_document_id
 from gateway.limits import RequestLimits
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch, standing
@@ -53,6 +55,8 @@ class Endpoint(Protocol):
     places_of_users: Places
     sharing: Sharing
 
+    async def document(self, socket: HTTPConnection, query: str | None, extensions: object) -> str | None: ...
+
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     """One socket. It ends with its session, with its peer's silence, or with the process."""
@@ -64,6 +68,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def handle(self) -> None:
         self._allowance = Allowance(self._shared.limits.messages)
+        self._extensions: dict[str, object] = {}
         with self._shared.streams.including(self), ExitStack() as self._stay, ExitStack() as self._place:
             try:
                 await super().handle()
@@ -111,7 +116,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         most = self._shared.limits.operations
         is_new = self.connection_acknowledged and message["id"] not in self.operations
         if not is_new or len(self.operations) < most:
+            payload = cast("dict[str, object]", message["payload"])
+            payload.setdefault("query", None)
             await super().handle_subscribe(message)
+            self._extensions[message["id"]] = with_document_id(payload).get("extensions")
             return
         reason = RateLimited(f"A websocket carries {most} operations at a time; end some first.", retry_after=1.0)
         errors = translate([_raised(reason)], self.context.request_id)
@@ -131,15 +139,19 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def run_operation(self, operation: SocketOperation) -> None:
         context = self.context.for_execution()
         context.following = self.context.following.part()
-        asked = Asked(operation.query, operation.variables, operation.operation_name)
+        extensions = self._extensions.pop(operation.id, None)
         try:
             await self._shared.requests.admit(context)
+            query = await self._shared.document(self._socket.ws, operation.query, extensions)
+            asked = Asked(query, operation.variables, operation.operation_name)
             results = self._shared.sharing.told(asked, context, self.schema.stream)
             async with aclosing(results):
                 await self._tell(operation, results)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
         except RateLimited as refusal:
             await operation.send_initial_errors(translate([_raised(refusal)], context.request_id))
+        except GraphQLError as error:
+            await operation.send_initial_errors([error])
         except BrokenOff:
             await self.restart()
         except Exception as error:
@@ -248,7 +260,9 @@ def _is_well_formed(message: object) -> bool:
         return True
     return (
         isinstance(payload, dict)
-        and isinstance(payload.get("query"), str)
+        and isinstance(payload.get("query"), str | None)
+        and isinstance(payload.get("extensions"), dict | None)
+        and any(payload.get(name) is not None for name in ("query", "extensions", "documentId"))
         and isinstance(payload.get("variables"), dict | None)
         and isinstance(payload.get("operationName"), str | None)
         and isinstance(payload.get("extensions"), dict | None)

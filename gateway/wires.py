@@ -6,7 +6,10 @@ import random
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
-JSON_TYPES = frozenset(("application/json", "application/graphql-response+json", "application/*", "*/*"))
+JSON_TYPE = "application/json"
+RESPONSE_TYPE = "application/graphql-response+json"
+"""GraphQL's own: its status says whether the request was carried out. JSON that may come from anywhere has 200."""
+JSON_TYPES = frozenset((JSON_TYPE, RESPONSE_TYPE, "application/*", "*/*"))
 
 _RECONNECT_MILLISECONDS = (200, 3000)
 
@@ -80,6 +83,22 @@ def acceptable_wire(accept: str) -> Wire | None:
 
 def accepts_json(accept: str) -> bool:
     return not JSON_TYPES.isdisjoint(_media_types(accept))
+
+
+def json_type(accept: str) -> str:
+    """Of an answer in one piece: GraphQL's own where it is asked for at least as much as plain JSON."""
+    asked = _media_types(accept)
+    own, plain = (_quality(asked.get(each)) for each in (RESPONSE_TYPE, JSON_TYPE))
+    return RESPONSE_TYPE if own > 0 and own >= plain else JSON_TYPE
+
+
+def _quality(parameters: Mapping[str, str] | None) -> float:
+    if parameters is None:
+        return 0
+    try:
+        return float(parameters.get("q", "1"))
+    except ValueError:
+        return 1
 
 
 def _media_types(accept: str) -> Mapping[str, Mapping[str, str]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import httpx
 import pytest
 
 from gateway.app import MOST_BYTES
+from gateway.middleware import BodyLimit
 from tests.gateway.conftest import Ask
-from tests.gateway.fakes import Services
+from tests.gateway.fakes import ADA, TOKEN, Services
 
 LOGIN = "mutation ($input: LoginInput!) { login(input: $input) { operation { id } } }"
 
@@ -57,6 +60,7 @@ async def test_a_body_that_is_too_large_is_refused(client: httpx.AsyncClient) ->
         "/graphql", content=b" " * (MOST_BYTES + 1), headers={"content-type": "application/json"}
     )
     assert answer.status_code == 413
+    assert answer.json()["errors"][0]["message"] == "The body is larger than 256 KiB."
 
 
 @pytest.mark.parametrize(
@@ -83,8 +87,89 @@ async def test_a_body_that_is_no_request_is_refused(client: httpx.AsyncClient, b
     assert [error["extensions"] for error in answer.json()["errors"]] == [{"code": "BAD_USER_INPUT", "fields": []}]
 
 
-async def test_only_posts_are_taken(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/graphql", params={"query": "{ __typename }"})).status_code == 405
+async def test_what_changes_nothing_may_be_asked_by_get(client: httpx.AsyncClient) -> None:
+    asked = {"query": "query ($id: ID!) { node(id: $id) { id } }", "variables": json.dumps({"id": ADA})}
+    answer = await client.get("/graphql", params=asked, headers={"authorization": f"Bearer {TOKEN}"})
+    assert answer.json() == {"data": {"node": {"id": ADA}}}
+
+
+async def test_a_mutation_by_get_is_refused_before_anything_is_done(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    answer = await client.get("/graphql", params={"query": "mutation { logout { ok } }"})
+    assert answer.status_code == 405
+    assert services.calls == []
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"query": "{ __typename }", "variables": ' + b'{"a":' * 32 + b"1" + b"}" * 33, "nested too deeply"),
+        (b'{"query": "{ __typename }", "variables": {"a": NaN}}', "not JSON"),
+        (b'{"query": "{ __typename }", "variables": {"a": 1' + b"0" * 5_000 + b"}}", "not JSON"),
+        (b'{"query": "{ __typename }", "variables": {"a": "\\ud800"}}', "half a character"),
+        (b'{"query": "{ __typename }", "variables": {"a": "\xed\xa0\x80"}}', "not JSON"),
+        (b'[{"query": "{ __typename }"}]', "not a JSON object"),
+    ],
+)
+async def test_json_that_cannot_be_passed_on_is_refused(client: httpx.AsyncClient, body: bytes, reason: str) -> None:
+    answer = await client.post("/graphql", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert reason in answer.json()["errors"][0]["message"]
+
+
+async def test_a_pair_of_surrogates_is_a_character(client: httpx.AsyncClient) -> None:
+    body = b'{"query": "{ __typename }", "variables": {"a": "\\ud83d\\ude00"}}'
+    answer = await client.post("/graphql", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 200
+
+
+GRAPHQL = "application/graphql-response+json"
+
+
+@pytest.mark.parametrize(
+    ("query", "variables", "status"),
+    [
+        ("{ __typename }", None, 200),
+        ("{", None, 400),
+        ("{ nope }", None, 400),
+        ("{ " + "__typename " * 21 + "}", None, 400),
+        ("query ($id: ID!) { node(id: $id) { id } }", {"id": {}}, 400),
+        ("{ viewer { user { id } } }", None, 200),
+        ("{ operation(id: 1) { id } }", None, 200),
+    ],
+)
+async def test_the_status_tells_whether_it_was_carried_out_to_who_asks_for_graphql_s_own_type(
+    client: httpx.AsyncClient, query: str, variables: object, status: int
+) -> None:
+    asked = {"query": query, "variables": variables}
+    answer = await client.post("/graphql", json=asked, headers={"accept": f"{GRAPHQL}, application/json;q=0.9"})
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == f"{GRAPHQL}; charset=utf-8"
+    assert ("data" in answer.json()) is (status == 200)
+    plain = await client.post("/graphql", json=asked, headers={"accept": f"application/json, {GRAPHQL};q=0.5"})
+    assert plain.status_code == 200
+    assert plain.headers["content-type"] == "application/json"
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    async def stuck(scope: object, receive: Any, send: object) -> None:
+        while True:
+            await receive()
+
+    async def slowly() -> Any:
+        await asyncio.sleep(0.04)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    limit = BodyLimit(stuck, most_bytes=1000, seconds=0.2, beyond="/uploads/")
+    await limit({"type": "http", "path": "/graphql"}, slowly, send)
+    assert sent[0]["status"] == 408
+    assert b"did not come within 0.2 seconds" in sent[1]["body"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""JSON as it comes from clients: only what can be passed on, and nothing that is nested without end."""
+
+from __future__ import annotations
+
+import json
+
+MOST_NESTED = 32
+"""Arrays and objects within each other."""
+
+
+class BadJson(ValueError):
+    """It is not taken; says why."""
+
+
+def read_json(data: str | bytes) -> object:
+    """Its value. Raises BadJson."""
+    try:
+        text = data if isinstance(data, str) else data.decode()
+        value: object = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise BadJson("The body is not JSON.") from error
+    if text.count("[") + text.count("{") > MOST_NESTED and _is_deep(value):
+        raise BadJson(f"The JSON is nested too deeply: at most {MOST_NESTED} values may lie within each other.")
+    if "\\ud" in text.lower() and not _is_unicode(value):
+        raise BadJson("The JSON has half a character: a surrogate without its pair.")
+    return value
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MOST_NESTED + 1):
+        level = [part for each in level for part in _parts(each)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _is_unicode(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _no_number(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,193 @@
+"""Documents named by their hash: those of a manifest, and automatic persisted queries as Apollo Client speaks them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiocache import SimpleMemoryCache
+from aiocache.base import BaseCache
+from aiocache.serializers import StringSerializer
+
+from gateway.app import create_app
+from gateway.documents import MOST_AT_HAND, MOST_SHARED, BadManifest, NamedDocuments, read_manifest
+from gateway.manifest import main
+from schema.build import build_schema
+from tests.gateway.fakes import Services, settings
+from tests.gateway.serving import running_gateway
+
+QUERY = "query Known { __typename }"
+OTHER = "query Other { viewer { user { id } } }"
+ANSWER = {"data": {"__typename": "Query"}}
+
+
+def name_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def persisted(text: str) -> dict[str, Any]:
+    return {"persistedQuery": {"version": 1, "sha256Hash": name_of(text)}}
+
+
+async def post(client: httpx.AsyncClient, **body: object) -> Any:
+    return (await client.post("/graphql", json=body)).json()
+
+
+def code(answer: Any) -> str:
+    assert "data" not in answer
+    found: str = answer["errors"][0]["extensions"]["code"]
+    return found
+
+
+async def test_a_document_that_was_sent_once_is_known_by_its_hash(client: httpx.AsyncClient) -> None:
+    answer = await post(client, extensions=persisted(QUERY))
+    assert answer["errors"][0]["message"] == "PersistedQueryNotFound"
+    assert code(answer) == "PERSISTED_QUERY_NOT_FOUND"
+    assert await post(client, query=QUERY, extensions=persisted(QUERY)) == ANSWER
+    assert await post(client, extensions=persisted(QUERY)) == ANSWER
+    assert await post(client, documentId=f"sha256:{name_of(QUERY)}") == ANSWER
+    assert await post(client, documentId=name_of(QUERY)) == ANSWER
+    asked = {"extensions": json.dumps(persisted(QUERY))}
+    assert (await client.get("/graphql", params=asked)).json() == ANSWER
+
+
+async def test_a_document_of_another_hash_is_refused_and_not_kept(client: httpx.AsyncClient) -> None:
+    assert code(await post(client, query=QUERY, extensions=persisted(OTHER))) == "BAD_USER_INPUT"
+    assert code(await post(client, extensions=persisted(OTHER))) == "PERSISTED_QUERY_NOT_FOUND"
+
+
+@pytest.mark.parametrize("text", ["{ nope }", "{", "{ " + "__typename " * 21 + "}"])
+async def test_a_document_that_cannot_be_carried_out_is_not_kept(client: httpx.AsyncClient, text: str) -> None:
+    assert code(await post(client, query=text, extensions=persisted(text))) == "BAD_USER_INPUT"
+    assert code(await post(client, extensions=persisted(text))) == "PERSISTED_QUERY_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        {"persistedQuery": {"version": 2, "sha256Hash": name_of(QUERY)}},
+        {"persistedQuery": {"version": 1}},
+        {"persistedQuery": {"version": 1, "sha256Hash": 5}},
+        {"persistedQuery": {"version": 1, "sha256Hash": "x" * 64}},
+        {"documentId": {"a": 1}},
+        {"documentId": "../../etc/passwd"},
+    ],
+)
+async def test_a_name_that_is_none_is_refused(client: httpx.AsyncClient, extensions: dict[str, Any]) -> None:
+    assert code(await post(client, extensions=extensions)) == "BAD_USER_INPUT"
+
+
+async def test_processes_learn_documents_from_each_other() -> None:
+    cache, schema = SimpleMemoryCache(serializer=StringSerializer()), build_schema().documents
+    await NamedDocuments(schema, cache).text(QUERY, persisted(QUERY))
+    assert await NamedDocuments(schema, cache).text(None, persisted(QUERY)) == QUERY
+
+
+async def test_what_strangers_send_cannot_fill_the_cache() -> None:
+    cache, documents = SimpleMemoryCache(serializer=StringSerializer()), build_schema().documents
+    named = NamedDocuments(documents, cache)
+    for n in range(MOST_AT_HAND + 50):
+        text = f"query q{n} {{ __typename }}"
+        await named.text(text, persisted(text))
+    assert len(named._at_hand) == MOST_AT_HAND  # noqa: SLF001
+    places = set(cache._cache)  # noqa: SLF001
+    assert places <= {f"document:{n}" for n in range(MOST_SHARED)}
+
+
+async def test_documents_are_named_by_hash_over_websockets_too(
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+) -> None:
+    told = settings(temporal_address, data_dir=tmp_path)
+    async with running_gateway(told, services, cache=cache) as gateway, gateway.open() as socket:
+
+        async def ask(name: str, **payload: object) -> Any:
+            await socket.say({"id": name, "type": "subscribe", "payload": payload})
+            return await socket.next()
+
+        unknown = await ask("a", extensions=persisted(QUERY))
+        assert unknown["type"] == "error"
+        assert unknown["payload"][0]["message"] == "PersistedQueryNotFound"
+        assert (await ask("b", query=QUERY, extensions=persisted(QUERY)))["payload"] == ANSWER
+        assert (await socket.next())["type"] == "complete"
+        assert (await ask("c", extensions=persisted(QUERY)))["payload"] == ANSWER
+        assert (await socket.next())["type"] == "complete"
+        assert (await ask("d", documentId=name_of(QUERY)))["payload"] == ANSWER
+
+
+@asynccontextmanager
+async def trusting(
+    temporal_address: str, services: Services, folder: Path, *, only: bool
+) -> AsyncIterator[httpx.AsyncClient]:
+    (folder / "known.graphql").write_text(QUERY)
+    assert main([str(folder), str(folder / "documents.json")]) == 0
+    told = settings(
+        temporal_address,
+        data_dir=folder,
+        trusted_documents=folder / "documents.json",
+        only_trusted_documents=only,
+    )
+    app = create_app(told, services=services.transport, cache=SimpleMemoryCache(serializer=StringSerializer()))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://g") as client:
+        yield client
+
+
+async def test_documents_of_the_manifest_are_known_from_the_start(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    async with trusting(temporal_address, services, tmp_path, only=False) as client:
+        assert await post(client, extensions=persisted(QUERY)) == ANSWER
+        assert "errors" not in await post(client, query="{ __typename }")
+
+
+async def test_where_only_documents_of_the_manifest_are_taken_all_others_are_refused(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    async with trusting(temporal_address, services, tmp_path, only=True) as client:
+        assert await post(client, extensions=persisted(QUERY)) == ANSWER
+        assert await post(client, documentId=name_of(QUERY)) == ANSWER
+        assert await post(client, query=QUERY) == ANSWER
+        for body in ({"query": OTHER}, {"query": OTHER, "extensions": persisted(OTHER)}, {}):
+            assert code(await post(client, **body)) == "BAD_USER_INPUT"
+        assert code(await post(client, extensions=persisted(OTHER))) == "PERSISTED_QUERY_NOT_FOUND"
+        for text in (OTHER, 'subscription { operation(id: "x") { id } }'):
+            stream = await client.post("/graphql", json={"query": text}, headers={"accept": "text/event-stream"})
+            assert "Only documents of the manifest" in stream.text
+        assert services.calls == []
+
+
+def test_the_manifest_is_the_same_for_the_same_documents(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "b.graphql").write_text(QUERY)
+    (tmp_path / "below" / "a.graphql").write_text(OTHER + "\n")
+    assert main([str(tmp_path), str(tmp_path / "one.json")]) == 0
+    assert main([str(tmp_path), str(tmp_path / "two.json")]) == 0
+    written = (tmp_path / "one.json").read_text()
+    assert written == (tmp_path / "two.json").read_text()
+    assert json.loads(written) == {name_of(QUERY): QUERY, name_of(OTHER + "\n"): OTHER + "\n"}
+    assert list(json.loads(written)) == sorted(json.loads(written))
+
+
+def test_a_document_that_would_be_refused_is_kept_out_of_the_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.graphql").write_text("{ nope }")
+    assert main([str(tmp_path), str(tmp_path / "one.json")]) == 1
+    assert "bad.graphql: Cannot query field 'nope'" in capsys.readouterr().err
+    assert not (tmp_path / "one.json").exists()
+    assert main([str(tmp_path / "none"), "x"]) == 1
+    assert "There is no folder" in capsys.readouterr().err
+
+
+def test_a_manifest_that_was_changed_is_not_trusted(tmp_path: Path) -> None:
+    path = tmp_path / "documents.json"
+    for written in ("", "[]", json.dumps({name_of(QUERY): OTHER})):
+        path.write_text(written)
+        with pytest.raises(BadManifest):
+            read_manifest(path)
