@@ -21,7 +21,8 @@ _MOST_CONNECTIONS = 50
 async def open_cache(redis_url: str | None, *, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[BaseCache]:
     """The Redis of that URL (``redis://``, ``rediss://`` or ``unix://``), or this process's own memory for None.
 
-    Values are strings; each command has ``seconds``. It connects at first use, so that a Redis that is down keeps nobody from starting.
+    Values are strings; each command has ``seconds``. It connects at first use, so that a Redis that is
+    down keeps nobody from starting.
     """
     if redis_url is None:
         yield SimpleMemoryCache(serializer=StringSerializer(), timeout=seconds)

@@ -35,6 +35,8 @@ _NETWORK = (
     httpx.TransportError,
     redis.exceptions.ConnectionError,
     asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # it starts, stops or was asked to let go
+    asyncpg.TooManyConnectionsError,
     DBConnectionError,
 )
 _EXTERNAL = (httpx.HTTPStatusError, redis.exceptions.RedisError, BaseError)
