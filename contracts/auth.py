@@ -162,6 +162,22 @@ class SessionLookup(Contract):
     token_hash: str
 
 
+MOST_LOOKUPS = 100
+
+
+class SessionLookups(Contract):
+    """Sessions looked for together."""
+
+    token_hashes: tuple[str, ...] = Field(max_length=MOST_LOOKUPS)
+
+
+class FoundSession(Contract):
+    """What the token of this hash opens."""
+
+    token_hash: str
+    session: Session
+
+
 class HandedOverSession(Contract):
     """A session that a switch of tenant ended, and the key of the step that did."""
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +19,15 @@ from starlette.applications import Starlette
 
 from gateway.cancelling import cancelled
 from gateway.connections import Connection, framed
+from gateway.door import Arrival, Door
 from gateway.open_streams import OpenStreams
 
 MOST_MESSAGE_BYTES = 64 * 1024
 """Of one message that a websocket's client sends."""
 MOST_STREAMS = 256
 """Of one HTTP/2 connection at a time."""
+_READ_AHEAD_BYTES = 64 * 1024
+"""Of one connection."""
 GRACE_SECONDS = 35.0
 """For requests under way when the process stops: a mutation may wait half a minute for its operation."""
 
@@ -66,13 +70,20 @@ async def serve(
     async with _living(framework, config) as state:
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            door.let_in(reader, partial(begin, reader, writer))
+
+        def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connection = Connection(framework, config, context, state, reader, writer, stall_seconds=stall_seconds)
             task = asyncio.create_task(connection.run())
             connections.add(task)
             task.add_done_callback(connections.discard)
 
-        server = await asyncio.start_server(
-            connected, sock=taken_over, backlog=config.backlog, ssl=config.create_ssl_context()
+        def arriving() -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(Arrival(door, limit=_READ_AHEAD_BYTES), connected)
+
+        door = Door()
+        server = await asyncio.get_running_loop().create_server(
+            arriving, sock=taken_over, backlog=config.backlog, ssl=config.create_ssl_context()
         )
         try:
             announce()
@@ -89,7 +100,7 @@ def _config(tls: Tls | None) -> Config:
     config.websocket_max_message_size = MOST_MESSAGE_BYTES + 1  # beyond the bound that tells the peer so
     config.h2_max_concurrent_streams = MOST_STREAMS
     config.keep_alive_max_requests = 1_000_000  # at which HTTP/2 would cut off the streams under way
-    config.backlog = 2048
+    config.backlog = 8192  # where it is full, who comes next is heard after seconds, if at all
     config.accesslog = None
     config.include_server_header = False
     config.loglevel = "WARNING"

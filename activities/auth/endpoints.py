@@ -8,10 +8,12 @@ from activities.auth.service import AuthService
 from activities.calls import Nothing, endpoint, user_of
 from contracts.auth import (
     Credentials,
+    FoundSession,
     HandedOverSession,
     PermissionCheck,
     Session,
     SessionLookup,
+    SessionLookups,
     SessionRef,
     VerifiedCredentials,
 )
@@ -24,6 +26,9 @@ def routes(service: AuthService, signer: CallSigner) -> list[Route]:
 
     async def get_current_session(_: Caller, lookup: SessionLookup) -> Session:
         return await service.get_current_session(lookup)
+
+    async def get_current_sessions(_: Caller, lookups: SessionLookups) -> list[FoundSession]:
+        return await service.get_current_sessions(lookups)
 
     async def get_handed_over_session(_: Caller, lookup: SessionLookup) -> HandedOverSession:
         return await service.get_handed_over_session(lookup)
@@ -40,6 +45,7 @@ def routes(service: AuthService, signer: CallSigner) -> list[Route]:
     return [
         endpoint("/auth/verify_credentials", signer, Credentials, verify_credentials),
         endpoint("/auth/get_current_session", signer, SessionLookup, get_current_session),
+        endpoint("/auth/get_current_sessions", signer, SessionLookups, get_current_sessions),
         endpoint("/auth/get_handed_over_session", signer, SessionLookup, get_handed_over_session),
         endpoint("/auth/list_sessions", signer, Nothing, list_sessions),
         endpoint("/auth/revoke_session", signer, SessionRef, end_session),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import JsonValue
@@ -21,6 +21,7 @@ from activities.transactions import in_one_transaction
 from contracts.auth import (
     PERMISSIONS,
     Credentials,
+    FoundSession,
     HandedOverSession,
     Identity,
     MfaMethod,
@@ -31,6 +32,7 @@ from contracts.auth import (
     Session,
     SessionHandover,
     SessionLookup,
+    SessionLookups,
     SignIn,
     TotpAttempt,
     VerifiedCredentials,
@@ -265,12 +267,17 @@ class AuthService:
 
     async def get_current_session(self, lookup: SessionLookup) -> Session:
         """Raises SessionEnded unless the token opens something now. It counts as the session's use."""
-        known = len(lookup.token_hash) == 64 and lookup.token_hash.isalnum()
+        known = _is_token_hash(lookup.token_hash)
         row = await self._find(token_hash=lookup.token_hash if known else "")
-        now = self._clock()
-        if row.last_seen_at is None or row.last_seen_at <= now - SEEN_EVERY:
-            await models.Session.filter(id=row.id).update(last_seen_at=now)
+        await self._note_use([row])
         return _session(row)
+
+    async def get_current_sessions(self, lookups: SessionLookups) -> list[FoundSession]:
+        """Those that the tokens open now, in no order; one that opens nothing is left out. It counts as their use."""
+        hashes = [each for each in lookups.token_hashes if _is_token_hash(each)]
+        rows = await self._live().filter(token_hash__in=hashes)
+        await self._note_use(rows)
+        return [FoundSession(token_hash=row.token_hash, session=_session(row)) for row in rows]
 
     async def get_handed_over_session(self, lookup: SessionLookup) -> HandedOverSession:
         """The session that the token opened until a handover ended it. Raises SessionEnded for any other."""
@@ -316,6 +323,12 @@ class AuthService:
         in_use = Q(last_seen_at__isnull=True) | Q(last_seen_at__gt=now - self._idle - SEEN_EVERY)
         return models.Session.filter(in_use, active=True, ended_at=None, expires_at__gt=now)
 
+    async def _note_use(self, rows: Sequence[models.Session]) -> None:
+        now = self._clock()
+        seen = [row.id for row in rows if row.last_seen_at is None or row.last_seen_at <= now - SEEN_EVERY]
+        if seen:
+            await models.Session.filter(id__in=seen).update(last_seen_at=now)
+
     async def _find(self, **which: str) -> models.Session:
         row = await self._live().get_or_none(**which)
         if row is None:
@@ -332,6 +345,10 @@ class AuthService:
         if not await self._live().filter(id=session_id).update(ended_at=self._clock(), ended_by=ended_by):
             raise SessionEnded()
         return await models.Session.get(id=session_id)
+
+
+def _is_token_hash(text: str) -> bool:
+    return len(text) == 64 and text.isalnum()
 
 
 def _session(row: models.Session) -> Session:

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 
 from pydantic import TypeAdapter
 
-from contracts.auth import Credentials, HandedOverSession, Session, SessionLookup, SessionRef, VerifiedCredentials
+from contracts.auth import (
+    MOST_LOOKUPS,
+    Credentials,
+    FoundSession,
+    HandedOverSession,
+    Session,
+    SessionLookup,
+    SessionLookups,
+    SessionRef,
+    VerifiedCredentials,
+)
 from contracts.calls import Caller
+from contracts.errors import SessionEnded
 from resolvers.clients.calls import ServiceCalls
+from resolvers.rounds import Rounds
+
+_LOOK_UPS_AT_ONCE = 4
 
 _VERIFIED = TypeAdapter(VerifiedCredentials)
 _SESSION = TypeAdapter(Session)
+_FOUND = TypeAdapter(tuple[FoundSession, ...])
 _HANDED_OVER = TypeAdapter(HandedOverSession)
 _SESSIONS = TypeAdapter(tuple[Session, ...])
 _NOTHING = TypeAdapter(None)
@@ -20,6 +36,8 @@ _NOTHING = TypeAdapter(None)
 class AuthClient:
     def __init__(self, calls: ServiceCalls) -> None:
         self._calls = calls
+        self._look_ups = Rounds(self._current_sessions, most=MOST_LOOKUPS, at_once=_LOOK_UPS_AT_ONCE)
+        self._request_ids: dict[str, str] = {}
 
     async def verify_credentials(self, caller: Caller, credentials: Credentials) -> VerifiedCredentials:
         """A one-time reference that a login redeems; InvalidCredentials or RateLimited."""
@@ -27,9 +45,15 @@ class AuthClient:
         return await self._calls.call("verify_credentials", caller, body, _VERIFIED)
 
     async def current_session(self, caller: Caller, token_hash: str) -> Session:
-        """The session that the token opens; SessionEnded where it opens none."""
-        body = SessionLookup(token_hash=token_hash).model_dump_json()
-        return await self._calls.call("get_current_session", caller, body, _SESSION)
+        """The session that the token opens; SessionEnded where it opens none.
+
+        Those that are asked for at one moment are looked up together, and for no caller by a call that began before.
+        """
+        self._request_ids.setdefault(token_hash, caller.request_id)
+        session = await self._look_ups.answer(token_hash)
+        if session is None:
+            raise SessionEnded()
+        return session
 
     async def handed_over_session(self, caller: Caller, token_hash: str) -> HandedOverSession:
         """The session that the token opened until a switch of tenant ended it; SessionEnded for any other."""
@@ -47,3 +71,16 @@ class AuthClient:
     async def end_session(self, caller: Caller, session_id: str) -> None:
         """End the caller's own session; harmless where it has ended."""
         await self._calls.call("end_session", caller, SessionRef(session_id=session_id).model_dump_json(), _NOTHING)
+
+    async def _current_sessions(self, token_hashes: Sequence[str]) -> Mapping[str, Session]:
+        request_ids = [self._request_ids.pop(each, "") for each in token_hashes]
+        caller = Caller(request_id=request_ids[0])
+        if len(token_hashes) == 1:
+            body = SessionLookup(token_hash=token_hashes[0]).model_dump_json()
+            try:
+                return {token_hashes[0]: await self._calls.call("get_current_session", caller, body, _SESSION)}
+            except SessionEnded:
+                return {}
+        body = SessionLookups(token_hashes=tuple(token_hashes)).model_dump_json()
+        found = await self._calls.call("get_current_sessions", caller, body, _FOUND)
+        return {each.token_hash: each.session for each in found}

@@ -16,7 +16,16 @@ from activities.tenants.service import TenantsService
 from activities.users import endpoints as users_endpoints
 from activities.users import models as users
 from activities.users.service import UsersService
-from contracts.auth import REVOKED, NewSession, Role, Session, SessionHandover, VerifiedCredentials, hot_session_key
+from contracts.auth import (
+    REVOKED,
+    FoundSession,
+    NewSession,
+    Role,
+    Session,
+    SessionHandover,
+    VerifiedCredentials,
+    hot_session_key,
+)
 from contracts.base import new_id
 from contracts.calls import Caller, CallSigner
 from contracts.errors import ErrorRecord
@@ -29,6 +38,7 @@ SIGNER = CallSigner(b"a key of thirty-two bytes, or so.")
 PATHS = [
     "/auth/verify_credentials",
     "/auth/get_current_session",
+    "/auth/get_current_sessions",
     "/auth/list_sessions",
     "/auth/revoke_session",
     "/auth/end_session",
@@ -39,7 +49,7 @@ PATHS = [
     "/tenants/get_tenants",
     "/tenants/list_tenants",
 ]
-NEEDING_NOBODY = PATHS[:2]
+NEEDING_NOBODY = PATHS[:3]
 
 
 class Services:
@@ -152,6 +162,9 @@ async def test_a_session_is_found_listed_checked_and_ended(services: Services) -
     session, ada = await open_session(services, "ada"), await caller_named("ada")
 
     found = await services.call("/auth/get_current_session", {"token_hash": "a" * 64}, Caller())
+    together = await services.call(
+        "/auth/get_current_sessions", {"token_hashes": ["a" * 64, "b" * 64, "no hash"]}, Caller()
+    )
     listed = await services.call("/auth/list_sessions", {}, ada)
     allowed = await services.call(
         "/auth/check_permissions", {"session_id": session.id, "permissions": ["users:onboard"]}, ada
@@ -160,6 +173,9 @@ async def test_a_session_is_found_listed_checked_and_ended(services: Services) -
     gone = await services.call("/auth/get_current_session", {"token_hash": "a" * 64}, Caller())
 
     assert Session.model_validate_json(found.content) == Session.model_validate_json(allowed.content) == session
+    assert [FoundSession.model_validate(each) for each in together.json()] == [
+        FoundSession(token_hash="a" * 64, session=session)
+    ]
     assert [Session.model_validate(each) for each in listed.json()] == [session]
     assert (ended.status_code, ended.json()) == (200, None)
     assert (gone.status_code, refusal(gone).name) == (401, "SessionEnded")

@@ -137,6 +137,8 @@ class Sockets:
                 try:
                     await self._open(index)
                 except (OSError, TimeoutError):  # refused, or told of an error: a client would wait as well
+                    if (given_up := self._places[index].socket) is not None:
+                        given_up.cut()
                     self._refused += 1
                     await asyncio.sleep(0.5)
                 else:

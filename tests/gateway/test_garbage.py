@@ -37,3 +37,35 @@ def test_it_is_cleared_away_once_there_is_as_much_of_it_as_in_use(
         leftovers.add()
     leftovers.clear(still_open)
     assert (left() is None) is is_cleared
+
+
+def test_it_is_put_off_while_there_is_much_to_do_but_not_for_ever(nobody_looks: None) -> None:
+    worked = 0.0
+    leftovers = Leftovers(lambda: worked)
+    knot = Knot()
+    left = weakref.ref(knot)
+    del knot
+    for _ in range(2000):
+        leftovers.add()
+    for _ in range(60):
+        worked += 0.4
+        leftovers.clear(0)
+        assert left() is not None
+    worked += 0.4
+    leftovers.clear(0)
+    assert left() is None
+
+
+def test_it_is_cleared_away_once_there_is_little_to_do(nobody_looks: None) -> None:
+    worked = 0.0
+    leftovers = Leftovers(lambda: worked)
+    knot = Knot()
+    left = weakref.ref(knot)
+    del knot
+    for _ in range(2000):
+        leftovers.add()
+    worked += 0.4
+    leftovers.clear(0)
+    worked += 0.05
+    leftovers.clear(0)
+    assert left() is None

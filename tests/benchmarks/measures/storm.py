@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from redis.asyncio import Redis
+
 from tests.benchmarks.figures import Figure, at_most, median
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.moving import move
@@ -19,6 +21,7 @@ async def storm(ground: Ground) -> list[Figure]:
     handles = await (await ground.mover()).start(OPERATIONS)
     async with side(ground, "sockets") as crowd:
         await crowd.do("connect", operations=[handles[client % OPERATIONS].id for client in range(CLIENTS)])
+        await _forget_sessions(ground)
         probing = asyncio.create_task(_slowest_health(ground.port))
         back, _ = await asyncio.gather(crowd.do("cut", seconds=45), move(handles, a_second=100))
         await asyncio.sleep(1)
@@ -39,6 +42,14 @@ async def storm(ground: Ground) -> list[Figure]:
         Figure("… told the end", f"{CLIENTS}", f"{completed}", completed == CLIENTS),
         at_most("… the slowest answer of /healthz meanwhile", slowest, 1, unit=" s"),
     ]
+
+
+async def _forget_sessions(ground: Ground) -> None:
+    """As if all clients had been quiet for half a minute: every session must be looked up again."""
+    async with Redis.from_url(ground.environment["REDIS_URL"]) as redis:
+        hot = [key async for key in redis.scan_iter("*session:*")]
+        if hot:
+            await redis.delete(*hot)
 
 
 async def _slowest_health(port: int) -> float:
