@@ -16,7 +16,7 @@ from contracts.errors import DomainError, OperationNotFound
 from contracts.operations import Operation
 from contracts.wakeups import Wakeups, woken
 from resolvers.listing import Listing
-from resolvers.progress import ProgressHub
+from resolvers.lookout import Lookout
 
 LOOK_SECONDS = 10.0
 """Between two looks at the list where no wake-up came: what makes a lost one harmless."""
@@ -30,9 +30,9 @@ class Feeds:
     """All feeds of a process: one source a user and tenant, however many of their clients follow it."""
 
     def __init__(
-        self, hub: ProgressHub, listing: Listing, wakeups: Wakeups, *, look_seconds: float = LOOK_SECONDS
+        self, lookout: Lookout, listing: Listing, wakeups: Wakeups, *, look_seconds: float = LOOK_SECONDS
     ) -> None:
-        self._hub = hub
+        self._lookout = lookout
         self._listing = listing
         self._wakeups = wakeups
         self._look_seconds = look_seconds
@@ -57,7 +57,7 @@ class Feeds:
         source = self._sources.get(key)
         if source is None:
             source = self._sources[key] = Source(
-                self._hub, self._listing, self._wakeups, viewer, look_seconds=self._look_seconds
+                self._lookout, self._listing, self._wakeups, viewer, look_seconds=self._look_seconds
             )
         source.users += 1
         try:
@@ -84,9 +84,9 @@ class Source:
     """Watches what one user has going on in one tenant, and hands each state to all who follow."""
 
     def __init__(
-        self, hub: ProgressHub, listing: Listing, wakeups: Wakeups, viewer: Session, *, look_seconds: float
+        self, lookout: Lookout, listing: Listing, wakeups: Wakeups, viewer: Session, *, look_seconds: float
     ) -> None:
-        self._hub = hub
+        self._lookout = lookout
         self._listing = listing
         self._wakeups = wakeups
         self._viewer = viewer
@@ -120,36 +120,39 @@ class Source:
             while True:
                 news.clear()
                 try:
-                    newest = await self._listing.newest(self._viewer, NEWEST)
+                    newest = await self._listing.newest(self._viewer, NEWEST, self._seen)
                 except (DomainError, RPCError, OSError) as error:
                     log.warning("a feed could not look for operations", error=repr(error))
                 else:
-                    for operation in newest:
-                        if operation.id not in self._seen and not (begun_before and operation.is_closed):
-                            self._watch(operation.id)
-                    self._seen = {operation.id for operation in newest} | self._under_way.keys()
+                    for operation in newest.states:
+                        if not (begun_before and operation.is_closed):
+                            self._watch(operation)
+                    self._seen |= {operation.id for operation in newest.states}
+                    self._seen &= newest.ids | self._under_way.keys()
                     begun_before = False
                 await woken(news, self._look_seconds)
 
-    def _watch(self, operation_id: str) -> None:
-        task = asyncio.create_task(self._pass_on(operation_id), name=f"feed {operation_id}")
+    def _watch(self, operation: Operation) -> None:
+        self._under_way[operation.id] = operation
+        self._tell(operation)
+        task = asyncio.create_task(self._pass_on(operation), name=f"feed {operation.id}")
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
 
-    async def _pass_on(self, operation_id: str) -> None:
+    async def _pass_on(self, operation: Operation) -> None:
         try:
-            async with aclosing(self._hub.watch(operation_id)) as states:
-                async for operation in states:
-                    self._under_way[operation_id] = operation
-                    for slots in self._followers:
-                        slots.put(operation)
+            async with aclosing(self._lookout.newer(operation)) as states:
+                async for newer in states:
+                    self._under_way[operation.id] = newer
+                    self._tell(newer)
         except OperationNotFound:
             pass  # the namespace's retention took it
-        except (DomainError, RPCError) as error:
-            log.warning("an operation fell out of a feed for now", operation_id=operation_id, error=repr(error))
-            self._seen.discard(operation_id)  # the next look takes it up again
         finally:
-            self._under_way.pop(operation_id, None)
+            del self._under_way[operation.id]
+
+    def _tell(self, operation: Operation) -> None:
+        for slots in self._followers:
+            slots.put(operation)
 
 
 class Slots:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Container, Iterable
+from typing import NamedTuple, Protocol
 
 from contracts.auth import Session
 from contracts.errors import InvalidCursor
@@ -14,6 +14,13 @@ from resolvers.paging import Page
 
 _DESCRIBED_AT_MOST = 100
 """Of the states that one list wants and this process does not know; more of them are asked for in one scan."""
+
+
+class Newest(NamedTuple):
+    """The ids of the newest operations, and the states of those among them that were not known, newest first."""
+
+    ids: frozenset[str]
+    states: tuple[Operation, ...]
 
 
 class KnownStates(Protocol):
@@ -67,9 +74,14 @@ class Listing:
             total=len(rows),
         )
 
-    async def newest(self, viewer: Session, count: int) -> list[Operation]:
-        """The viewer's newest operations in the current tenant as they stand, newest first."""
-        return [operation for _, operation in await self._paired(viewer, (await self._rows(viewer))[:count])]
+    async def newest(self, viewer: Session, count: int, known: Container[str] = ()) -> Newest:
+        """The viewer's newest operations in the current tenant."""
+        rows = (await self._rows(viewer))[:count]
+        unknown = [row for row in rows if row.operation_id not in known]
+        return Newest(
+            ids=frozenset(row.operation_id for row in rows),
+            states=tuple(operation for _, operation in await self._paired(viewer, unknown)),
+        )
 
     async def _rows(self, viewer: Session) -> list[Row]:
         rows = await self._index.rows(viewer.user_id, viewer.tenant_id)

@@ -22,6 +22,7 @@ from resolvers.feed import Feeds
 from resolvers.history import operation_of
 from resolvers.index import OperationIndex, Row
 from resolvers.listing import Listing
+from resolvers.lookout import Lookout
 from resolvers.paging import Page
 from resolvers.progress import ProgressHub
 from resolvers.start import RPC_SECONDS, Command, Order, Result, Starter, Workflow
@@ -58,7 +59,7 @@ class Operations:
         self._active = active
         self._wakeups = wakeups
         self._cursors = cursors
-        self._feeds = Feeds(hub, listing, wakeups)
+        self._feeds = Feeds(Lookout(client, hub, wakeups), listing, wakeups)
         self._telling: set[asyncio.Task[None]] = set()
 
     async def start(self, order: Order[Workflow, Command, Result], *, wait_seconds: float) -> Operation:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -29,7 +30,9 @@ class ProgressHub:
         linger_seconds: float = LINGER_SECONDS,
     ) -> None:
         self._client = client
-        self._witness = witness
+        self.witness = witness
+        """Is to be shown each state that somebody reads otherwise, too."""
+        self._overhearing: dict[str, set[asyncio.Event]] = {}
         self._budget = budget or Budget()
         self._linger_seconds = linger_seconds
         self._watchers: dict[str, Watcher] = {}
@@ -59,6 +62,23 @@ class ProgressHub:
         """The newest state of an operation that is watched here; None for any other, or while Temporal is silent."""
         watcher = self._watchers.get(operation_id)
         return watcher.known() if watcher else None
+
+    def streamed(self, operation_id: str) -> Operation | None:
+        """The newest state of an operation of which each comes here the moment it is written; None for any other."""
+        watcher = self._watchers.get(operation_id)
+        return watcher.streamed if watcher else None
+
+    @contextmanager
+    def overhearing(self, operation_id: str, news: asyncio.Event) -> Iterator[None]:
+        """While the block runs the event is set at each new state of the operation, if it is watched here."""
+        events = self._overhearing.setdefault(operation_id, set())
+        events.add(news)
+        try:
+            yield
+        finally:
+            events.discard(news)
+            if not events:
+                del self._overhearing[operation_id]
 
     async def watch(
         self,
@@ -90,10 +110,18 @@ class ProgressHub:
         finally:
             self._leave(operation_id, watcher, quietly=quietly)
 
+    async def _saw(self, operation: Operation) -> None:
+        await self.witness(operation)
+        asyncio.get_running_loop().call_soon(self._tell_of, operation.id)  # once its watcher has it
+
+    def _tell_of(self, operation_id: str) -> None:
+        for news in self._overhearing.get(operation_id, ()):
+            news.set()
+
     def _join(self, operation_id: str, *, quietly: bool) -> Watcher:
         watcher = self._watchers.get(operation_id)
         if watcher is None or watcher.failed:
-            watcher = self._watchers[operation_id] = Watcher(self._client, operation_id, self._budget, self._witness)
+            watcher = self._watchers[operation_id] = Watcher(self._client, operation_id, self._budget, self._saw)
         watcher.join(quietly=quietly)
         return watcher
 

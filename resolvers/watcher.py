@@ -123,6 +123,12 @@ class Watcher:
     def _is_wanted(self) -> bool:
         return self._onlookers > 0 or asyncio.get_running_loop().time() < self._asked_until
 
+    @property
+    def streamed(self) -> Operation | None:
+        """The newest state, as long as each comes the moment it is written."""
+        is_quick = self._in_touch and not self.failed and self.delivery.mode is Mode.STREAM
+        return self._latest if is_quick else None
+
     async def first(self, seconds: float) -> Operation:
         """The newest state, waiting for the first one; ServiceUnavailable where none comes in time."""
         try:

@@ -69,7 +69,7 @@ async def run(process: str, settings: WorkerSettings) -> None:
     with stop_on_signals() as stop:
         async with opened_parts(settings) as parts:
             domains = domains_of(process, parts)
-            async with running_workers(parts.temporal, domains):
+            async with running_workers(parts.temporal, domains, parts.wakeups):
                 log.info("worker ready", process=process, port=settings.port)
                 app = services_app(routes_of(domains))
                 await serve_services(app, host=settings.host, port=settings.port, stop=stop)

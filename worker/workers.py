@@ -11,7 +11,9 @@ from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 
 from contracts.errors import DomainError
+from contracts.wakeups import Wakeups
 from worker.interceptors import ErrorTranslation
+from worker.moves import Moves
 from worker.registry import Domain
 from worker.sandbox import workflow_runner
 
@@ -23,11 +25,15 @@ HEARTBEATS = timedelta(seconds=0.5)
 
 @asynccontextmanager
 async def running_workers(
-    client: Client, domains: Sequence[Domain], interceptors: Sequence[Interceptor] = ()
+    client: Client, domains: Sequence[Domain], wakeups: Wakeups, interceptors: Sequence[Interceptor] = ()
 ) -> AsyncIterator[None]:
     """Workers for all that have work, and their chores; a worker that fails for good cancels the block and raises."""
-    workers = [_worker(client, domain, interceptors) for domain in domains if domain.workflows or domain.activities]
+    moves = Moves(wakeups)
+    workers = [
+        _worker(client, domain, interceptors, moves) for domain in domains if domain.workflows or domain.activities
+    ]
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(moves.told())
         await stack.enter_async_context(_done(domains))
         for worker in workers:
             await stack.enter_async_context(worker)
@@ -49,13 +55,13 @@ async def _done(domains: Sequence[Domain]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _worker(client: Client, domain: Domain, interceptors: Sequence[Interceptor]) -> Worker:
+def _worker(client: Client, domain: Domain, interceptors: Sequence[Interceptor], moves: Moves) -> Worker:
     return Worker(
         client,
         task_queue=domain.queue,
         workflows=domain.workflows,
         activities=domain.activities,
-        workflow_runner=workflow_runner(),
+        workflow_runner=moves.seen_by(workflow_runner()),
         interceptors=[ErrorTranslation(), *interceptors],
         workflow_failure_exception_types=[DomainError],
         graceful_shutdown_timeout=GRACE,

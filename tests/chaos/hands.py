@@ -37,7 +37,7 @@ async def live(role: str, settings: WorkerSettings) -> None:
                 await serve_services(app, host=settings.host, port=settings.port, stop=stop)
                 return
             domains, interceptors = _share(role, parts, plans)
-            async with running_workers(parts.temporal, domains, interceptors):
+            async with running_workers(parts.temporal, domains, parts.wakeups, interceptors):
                 (settings.data_dir / f"{role}.{os.getpid()}.ready").touch()
                 await stop.wait()
 

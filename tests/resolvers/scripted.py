@@ -13,7 +13,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import RetryPolicy, SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from contracts.base import utc_now
 from contracts.operations import (
@@ -111,15 +111,15 @@ class Script:
 
 
 @asynccontextmanager
-async def scripts(client: Client) -> AsyncIterator[ScriptStarter]:
-    """A worker for scripted operations on a queue of its own."""
+async def scripts(client: Client, *, runner: WorkflowRunner | None = None) -> AsyncIterator[ScriptStarter]:
+    """A worker for scripted operations on a queue of its own; ``runner`` in the place of the plain one."""
     queue = f"scripted-{uuid4().hex}"
     async with Worker(
         client,
         task_queue=queue,
         workflows=[Scripted, Laborious],
         activities=[labour],
-        workflow_runner=UnsandboxedWorkflowRunner(),
+        workflow_runner=runner or UnsandboxedWorkflowRunner(),
     ):
         yield ScriptStarter(client, queue)
 

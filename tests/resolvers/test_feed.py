@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 
 from aiocache import SimpleMemoryCache
 from redis.asyncio import Redis
 from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner
 
 from contracts.auth import Role, Session
 from contracts.base import new_id, utc_now
 from contracts.operations import Operation
-from contracts.wakeups import LocalWakeups, SharedWakeups
+from contracts.wakeups import LocalWakeups, SharedWakeups, Wakeups
 from resolvers.cursors import Cursors
 from resolvers.feed import Feeds
 from resolvers.index import MemoryIndex, RedisIndex, Row
 from resolvers.listing import Listing
+from resolvers.lookout import Lookout
 from resolvers.progress import ProgressHub
 from resolvers.states import States
 from resolvers.visibility import Turns, Visibility
+from tests.gateway.temporal_calls import TemporalCalls
 from tests.resolvers.scripted import TENANT, ScriptStarter, scripts
+from worker.moves import Moves
 
 
 def viewer() -> Session:
@@ -40,13 +45,16 @@ def viewer() -> Session:
 class Replica:
     """What one gateway process has."""
 
-    def __init__(self, client: Client, redis: Redis | None = None, *, look_seconds: float = 60) -> None:
+    def __init__(
+        self, client: Client, redis: Redis | None = None, *, look_seconds: float = 60, check_seconds: float = 60
+    ) -> None:
         self.hub = ProgressHub(client)
         self.index = MemoryIndex() if redis is None else RedisIndex(redis)
         self.wakeups = LocalWakeups() if redis is None else SharedWakeups(redis)
         scans = Visibility(client, Turns(SimpleMemoryCache()))
         listing = Listing(States(client, self.hub), scans, self.index, Cursors(b""))
-        self.feeds = Feeds(self.hub, listing, self.wakeups, look_seconds=look_seconds)
+        self.lookout = Lookout(client, self.hub, self.wakeups, check_seconds=check_seconds)
+        self.feeds = Feeds(self.lookout, listing, self.wakeups, look_seconds=look_seconds)
 
     async def start(self, starter: ScriptStarter, who: Session) -> str:
         """Start an operation and tell of it, as a start does."""
@@ -61,13 +69,26 @@ async def heard(states: AsyncGenerator[Operation], count: int) -> list[Operation
         return [await anext(states) for _ in range(count)]
 
 
+@asynccontextmanager
+async def working(client: Client, wakeups: Wakeups) -> AsyncIterator[ScriptStarter]:
+    """A worker that tells, as ours do, which operations moved."""
+    moves = Moves(wakeups)
+    runner = moves.seen_by(UnsandboxedWorkflowRunner())
+    async with moves.told(), scripts(client, runner=runner) as starter:
+        yield starter
+
+
 async def end(client: Client, operation_id: str) -> None:
     await client.get_workflow_handle(operation_id).signal("order", "end")
 
 
 async def test_tells_of_each_operation_as_it_starts_and_closes(temporal_client: Client) -> None:
     me, replica = viewer(), Replica(temporal_client)
-    async with scripts(temporal_client) as starter, replica.hub, aclosing(replica.feeds.follow(me)) as states:
+    async with (
+        working(temporal_client, replica.wakeups) as starter,
+        replica.hub,
+        aclosing(replica.feeds.follow(me)) as states,
+    ):
         first = asyncio.create_task(heard(states, 1))
         await asyncio.sleep(0.3)
         one = await replica.start(starter, me)
@@ -85,7 +106,7 @@ async def test_tells_of_each_operation_as_it_starts_and_closes(temporal_client: 
 
 async def test_begins_with_what_is_under_way_and_not_with_what_has_closed(temporal_client: Client) -> None:
     me, replica = viewer(), Replica(temporal_client)
-    async with scripts(temporal_client) as starter, replica.hub:
+    async with working(temporal_client, replica.wakeups) as starter, replica.hub:
         old = await replica.start(starter, me)
         await end(temporal_client, old)
         await temporal_client.get_workflow_handle(old).result()
@@ -99,7 +120,11 @@ async def test_begins_with_what_is_under_way_and_not_with_what_has_closed(tempor
 
 async def test_nobody_hears_of_what_others_do(temporal_client: Client) -> None:
     me, other, replica = viewer(), viewer(), Replica(temporal_client)
-    async with scripts(temporal_client) as starter, replica.hub, aclosing(replica.feeds.follow(me)) as states:
+    async with (
+        working(temporal_client, replica.wakeups) as starter,
+        replica.hub,
+        aclosing(replica.feeds.follow(me)) as states,
+    ):
         listening = asyncio.create_task(heard(states, 1))
         await asyncio.sleep(0.3)
         theirs = await replica.start(starter, other)
@@ -118,7 +143,7 @@ async def test_another_process_is_woken_through_redis(temporal_client: Client, r
         me, here, there = viewer(), Replica(temporal_client, redis), Replica(temporal_client, redis)
         assert isinstance(here.wakeups, SharedWakeups)
         async with (
-            scripts(temporal_client) as starter,
+            working(temporal_client, there.wakeups) as starter,
             here.hub,
             here.wakeups.listening(),
             aclosing(here.feeds.follow(me)) as states,
@@ -128,12 +153,14 @@ async def test_another_process_is_woken_through_redis(temporal_client: Client, r
             started = await there.start(starter, me)
             (state,) = await listening
             await end(temporal_client, started)
+            (closed,) = await heard(states, 1)
 
     assert state.id == started
+    assert closed.is_closed
 
 
 async def test_a_lost_wake_up_is_made_good_by_the_next_look(temporal_client: Client) -> None:
-    me, replica = viewer(), Replica(temporal_client, look_seconds=0.5)
+    me, replica = viewer(), Replica(temporal_client, look_seconds=0.5, check_seconds=0.5)
     async with scripts(temporal_client) as starter, replica.hub, aclosing(replica.feeds.follow(me)) as states:
         listening = asyncio.create_task(heard(states, 1))
         await asyncio.sleep(0.3)
@@ -141,19 +168,83 @@ async def test_a_lost_wake_up_is_made_good_by_the_next_look(temporal_client: Cli
         await replica.index.add(me.user_id, TENANT, Row(utc_now().timestamp(), script.id))
         (state,) = await listening
         await script.end()
+        (closed,) = await heard(states, 1)
 
     assert state.id == script.id
+    assert closed.is_closed
+
+
+async def test_each_step_is_told_at_once_and_holds_no_long_poll(temporal_client: Client) -> None:
+    me, replica = viewer(), Replica(temporal_client)
+    async with working(temporal_client, replica.wakeups) as starter, replica.hub:
+        ids = [await replica.start(starter, me) for _ in range(5)]
+        delays: list[float] = []
+        async with aclosing(replica.feeds.follow(me)) as states:
+            assert {state.id for state in await heard(states, 5)} == set(ids)
+            for number in range(15):
+                moved, operation_id = time.monotonic(), ids[number % 5]
+                await temporal_client.get_workflow_handle(operation_id).signal("order", "move")
+                (state,) = await heard(states, 1)
+                delays.append(time.monotonic() - moved)
+                assert (state.id, state.position.revision) == (operation_id, number // 5 + 1)
+            assert replica.hub.watching == 0
+        for operation_id in ids:
+            await end(temporal_client, operation_id)
+    # Nobody looks by himself within a minute here; a busy machine has its pauses.
+    assert sorted(delays)[len(delays) // 2] < 1, delays
+
+
+async def test_what_is_watched_here_anyway_is_not_asked_for(temporal_client: Client) -> None:
+    calls = TemporalCalls()
+    config = temporal_client.config()
+    config["interceptors"] = [calls]
+    client = Client(**config)
+    me, replica = viewer(), Replica(client)
+    async with scripts(client) as starter, replica.hub, aclosing(replica.feeds.follow(me)) as states:
+        script = await starter.start(user_id=me.user_id)
+        async with aclosing(replica.hub.watch(script.id)) as watched:
+            await anext(watched)
+            await replica.index.add(me.user_id, TENANT, Row(utc_now().timestamp(), script.id))
+            await heard(states, 1)
+            for revision in (1, 2, 3):
+                await script.move()
+                (state,) = await heard(states, 1)
+                assert state.position.revision == revision
+            await script.end()
+            (closed,) = await heard(states, 1)
+    assert closed.is_closed
+    assert calls.counts["describe"] == 0
+
+
+async def test_tries_and_heartbeats_are_told_by_and_by(temporal_client: Client) -> None:
+    """Also where a watcher is there that nobody subscribed to, and that therefore does not look for them."""
+    me, replica = viewer(), Replica(temporal_client, check_seconds=0.3)
+    async with scripts(temporal_client) as starter, replica.hub, aclosing(replica.feeds.follow(me)) as states:
+        labour = await starter.start_labour()
+        async with aclosing(replica.hub.watch(labour, quietly=True)) as quiet:
+            await anext(quiet)
+            await replica.index.add(me.user_id, TENANT, Row(utc_now().timestamp(), labour))
+            await replica.wakeups.tell(me.user_id)
+            told: list[Operation] = []
+            while not told or not told[-1].is_closed:
+                told += await heard(states, 1)
+    steps = [state.state.steps[0] for state in told]
+    assert any(step.attempt == 2 and step.last_error for step in steps)
+    fractions = [step.fraction for step in steps if step.fraction is not None]
+    assert 0.5 in fractions
+    assert fractions == sorted(fractions)
 
 
 async def test_any_number_of_followers_share_one_source(temporal_client: Client) -> None:
     me, replica = viewer(), Replica(temporal_client)
-    async with scripts(temporal_client) as starter, replica.hub:
+    async with working(temporal_client, replica.wakeups) as starter, replica.hub:
         feeds = [replica.feeds.follow(me) for _ in range(20)]
         listening = [asyncio.create_task(heard(states, 1)) for states in feeds]
         await asyncio.sleep(0.3)
         started = await replica.start(starter, me)
         told = await asyncio.gather(*listening)
-        assert replica.hub.watching == 1
+        assert replica.lookout.following == 1
+        assert replica.hub.watching == 0
         for states in feeds:
             await states.aclose()
         await end(temporal_client, started)

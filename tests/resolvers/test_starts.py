@@ -64,7 +64,7 @@ async def listed_and_left(index: OperationIndex, started_at: float) -> list[Row]
     await index.fill(me.user_id, me.tenant_id, [])
     await index.add(me.user_id, me.tenant_id, Row(started_at, id))
     listing = Listing(NoStates(), NoScans(), index, Cursors(b"secret"))
-    assert await listing.newest(me, 10) == []
+    assert (await listing.newest(me, 10)).states == ()
     return await index.rows(me.user_id, me.tenant_id)
 
 

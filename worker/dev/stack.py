@@ -80,7 +80,7 @@ async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
             seal=SecretSeal(KeyRing.parse(keys.codec_keys)),
         )
         domains = domains_of("all", parts)
-        await stack.enter_async_context(running_workers(client, domains))
+        await stack.enter_async_context(running_workers(client, domains, parts.wakeups))
         services = httpx.ASGITransport(services_app(routes_of(domains)), raise_app_exceptions=False)
         settings = _gateway_settings(grounds)
         app = create_app(settings, services=services, cache=cache, wakeups=wakeups)
