@@ -194,8 +194,17 @@ REVOKED = "revoked"
 """What stands in place of the copy once the session is revoked."""
 
 
+class HotSession(Contract):
+    """The edge's copy of a session. ``read_at``: when the auth service was asked, which counts, however long a cache
+    keeps the copy.
+    """
+
+    session: Session
+    read_at: datetime
+
+
 def hot_session_key(token_hash: str) -> str:
-    """Cache key of the edge's copy (a Session as JSON, or ``REVOKED``)."""
+    """Cache key of the edge's copy (a HotSession as JSON, or ``REVOKED``)."""
     return f"session:{token_hash}"
 
 

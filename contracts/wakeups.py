@@ -15,6 +15,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+LOST = "lost"
+"""The name under which a process wakes itself up when it loses those of others, and what Redis may have forgotten."""
 _CHANNEL = "wakeups"
 _RECONNECT_SECONDS = 1.0
 _DEADLINE_SECONDS = 2.0
@@ -60,10 +62,14 @@ class LocalWakeups:
 
 
 class SharedWakeups:
-    """Between processes, over one Redis subscription each. While Redis is away, what happens here still wakes us."""
+    """Between processes, over one Redis subscription each. While Redis is away, what happens here still wakes us.
 
-    def __init__(self, redis: Redis) -> None:
+    ``ears`` is what it listens with, where that is another; one that tries again by itself tells late that it is lost.
+    """
+
+    def __init__(self, redis: Redis, ears: Redis | None = None) -> None:
         self._redis = redis
+        self._ears = ears or redis
         self._here = LocalWakeups()
 
     async def tell(self, name: str) -> None:
@@ -90,12 +96,13 @@ class SharedWakeups:
     async def _listen(self) -> None:
         while True:
             try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
+                async with self._ears.pubsub(ignore_subscribe_messages=True) as subscription:
                     await subscription.subscribe(_CHANNEL)
                     self._here.tell_all()  # of what was told meanwhile we know nothing
                     async for message in subscription.listen():
                         await self._here.tell(message["data"].decode())
             except (RedisError, OSError) as error:
+                await self._here.tell(LOST)
                 log.warning("no wake-ups from Redis for now", error=repr(error))
                 await asyncio.sleep(_RECONNECT_SECONDS)
 

@@ -14,7 +14,7 @@ from temporalio.client import Client
 
 from contracts.calls import CallSigner
 from contracts.passwords import Passwords
-from contracts.wakeups import LocalWakeups, SharedWakeups, Wakeups
+from contracts.wakeups import LOST, LocalWakeups, SharedWakeups, Wakeups
 from gateway.session_watch import SessionWatch
 from gateway.sessions import HotSessions
 from gateway.settings import Settings
@@ -80,7 +80,9 @@ async def open_backend(
         listing = Listing(states, scans, index, cursors)
         active = await stack.enter_async_context(ActiveOperations(states, scans, index, hub))
         passwords = stack.enter_context(closing(Passwords()))
-        sessions = SessionWatch(HotSessions(cache, auth), wakeups, check_seconds=settings.session_check_seconds)
+        is_lost = stack.enter_context(wakeups.hearing(LOST))
+        hot_sessions = HotSessions(cache, auth, is_lost)
+        sessions = SessionWatch(hot_sessions, wakeups, check_seconds=settings.session_check_seconds)
         await stack.enter_async_context(sessions)
         yield Backend(
             operations=Operations(temporal, hub, index, listing, active, wakeups, cursors),
@@ -111,8 +113,9 @@ async def _shared(
     again = Retry(NoBackoff(), 1)  # for a connection that is no more, which one learns by using it
     async with (
         Redis.from_url(redis_url) as redis,
+        Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0)) as ears,
         Redis.from_url(redis_url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS, retry=again) as asked,
     ):
-        shared = SharedWakeups(redis)
+        shared = SharedWakeups(redis, ears)
         async with shared.listening():
             yield RedisIndex(asked), shared, RedisTries(asked)

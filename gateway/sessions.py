@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 import structlog
 from aiocache.base import BaseCache
@@ -13,7 +14,7 @@ from redis.exceptions import RedisError
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from contracts.auth import HOT_SESSION_SECONDS, REVOKED, Session, hot_session_key
+from contracts.auth import HOT_SESSION_SECONDS, REVOKED, HotSession, Session, hot_session_key
 from contracts.base import utc_now
 from contracts.calls import Caller
 from contracts.errors import SessionEnded
@@ -29,52 +30,78 @@ SECURE_COOKIE = f"{_SECURE}{COOKIE}"
 """Over TLS. No other host, and nobody on the way in clear, can set a cookie of such a name in a browser."""
 
 _LONGEST_TOKEN = 200
+_HOT = timedelta(seconds=HOT_SESSION_SECONDS)
+_CLOCKS_DIFFER = timedelta(seconds=2)
+"""By no more, in whatever two processes."""
 _CACHE_IS_DOWN = (RedisError, OSError, asyncio.TimeoutError)
 
 log = structlog.get_logger()
 
 
 class HotSessions:
-    """Finds sessions: in the cache, which is right for up to thirty seconds, or else at the auth service."""
+    """Finds sessions: in the cache, which is right for up to thirty seconds, or else at the auth service.
 
-    def __init__(self, cache: BaseCache, auth: AuthClient) -> None:
+    A cache that was away may come back as it was before: without a revocation, or with one that was taken back. So
+    nothing that it holds from before is believed any more. ``is_lost`` is set as often as this process loses it.
+    """
+
+    def __init__(
+        self,
+        cache: BaseCache,
+        auth: AuthClient,
+        is_lost: asyncio.Event | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._cache = cache
         self._auth = auth
+        self._is_lost = is_lost or asyncio.Event()
+        self._clock = clock
+        self._believed_from = clock() - _HOT - _CLOCKS_DIFFER
 
     async def find(self, token: str, *, request_id: str) -> Session | None:
         """The session that the token opens now; None where it opens none."""
         copy = await self._read(hot_session_key(token_hash(token)))
-        if copy == REVOKED:
+        now = self._clock()
+        if self._is_lost.is_set():
+            self._is_lost.clear()
+            self._believed_from = now + _CLOCKS_DIFFER
+        if copy == REVOKED and now > self._believed_from + _HOT:
             return None
-        if copy is not None:
+        if copy is not None and copy != REVOKED:
             with suppress(ValidationError):  # one that another release wrote
-                return _unless_expired(Session.model_validate_json(copy))
-        return await self.look_up(token, request_id=request_id)
+                hot = HotSession.model_validate_json(copy)
+                if max(self._believed_from, now - _HOT) < hot.read_at:
+                    return _unless_expired(hot.session, now)
+        return await self.look_up(token, request_id=request_id, instead_of=copy)
 
-    async def look_up(self, token: str, *, request_id: str) -> Session | None:
-        """The same by the auth service's own word, whatever the cache says."""
+    async def look_up(self, token: str, *, request_id: str, instead_of: str | None = None) -> Session | None:
+        """The same by the auth service's own word, whatever the cache says; ``instead_of`` is what it says."""
         if not 0 < len(token) <= _LONGEST_TOKEN:
             return None
-        hashed = token_hash(token)
+        hashed, read_at = token_hash(token), self._clock()
         try:
             session = await self._auth.current_session(Caller(request_id=request_id), hashed)
         except SessionEnded:
             return None
-        await self._keep(hot_session_key(hashed), session)
-        return _unless_expired(session)
+        await self._keep(hot_session_key(hashed), HotSession(session=session, read_at=read_at), instead_of)
+        return _unless_expired(session, self._clock())
 
     async def _read(self, key: str) -> str | None:
         try:
             copy: str | None = await self._cache.get(key)
         except _CACHE_IS_DOWN as error:
             log.warning("the cache does not answer", error=repr(error))
+            self._is_lost.set()
             return None
         return copy
 
-    async def _keep(self, key: str, session: Session) -> None:
-        """Only where nothing is: a revocation that was posted while we looked the session up must stand."""
+    async def _keep(self, key: str, hot: HotSession, instead_of: str | None) -> None:
+        """Only in place of what was there: a revocation that was posted while we looked the session up must stand."""
         with suppress(ValueError, *_CACHE_IS_DOWN):
-            await self._cache.add(key, session.model_dump_json(), ttl=HOT_SESSION_SECONDS)
+            if instead_of is None:
+                await self._cache.add(key, hot.model_dump_json(), ttl=HOT_SESSION_SECONDS)
+            elif instead_of != REVOKED:
+                await self._cache.set(key, hot.model_dump_json(), ttl=HOT_SESSION_SECONDS, _cas_token=instead_of)
 
 
 class ResponseCookie:
@@ -156,5 +183,5 @@ def _bearer(header: str | None) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def _unless_expired(session: Session) -> Session | None:
-    return session if session.expires_at > utc_now() else None
+def _unless_expired(session: Session, now: datetime) -> Session | None:
+    return session if session.expires_at > now else None

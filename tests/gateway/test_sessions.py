@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from aiocache.base import BaseCache
 
-from contracts.auth import HOT_SESSION_SECONDS, REVOKED, hot_session_key
+from contracts.auth import HOT_SESSION_SECONDS, REVOKED, HotSession, hot_session_key
+from contracts.base import utc_now
 from contracts.errors import ServiceUnavailable
 from gateway.sessions import COOKIE, HotSessions
 from resolvers.clients.auth import AuthClient
@@ -96,8 +98,19 @@ async def test_sessions_are_found_while_the_cache_is_down() -> None:
 
 
 async def test_an_expired_copy_opens_nothing(ask: Ask, cache: BaseCache) -> None:
-    await cache.set(HOT, session(hours=-1).model_dump_json(), ttl=HOT_SESSION_SECONDS)
+    hot = HotSession(session=session(hours=-1), read_at=utc_now())
+    await cache.set(HOT, hot.model_dump_json(), ttl=HOT_SESSION_SECONDS)
     assert await ask(WHO) == NOBODY
+
+
+async def test_a_copy_counts_from_when_it_was_read_however_long_the_cache_keeps_it(
+    ask: Ask, cache: BaseCache, services: Services
+) -> None:
+    old = HotSession(session=session(), read_at=utc_now() - timedelta(seconds=HOT_SESSION_SECONDS))
+    await cache.set(HOT, old.model_dump_json())
+    assert await ask(WHO) == SHE
+    assert await ask(WHO) == SHE
+    assert len(services.asked("auth/get_current_session")) == 1, "the new copy is in its place"
 
 
 async def test_an_auth_service_that_is_down_is_no_proof_of_having_no_session(ask: Ask, services: Services) -> None:

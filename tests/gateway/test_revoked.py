@@ -1,0 +1,197 @@
+"""A session that is over opens nothing in any process, whatever becomes of Redis, and one that lives goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from activities.auth.revocations import CachedRevocations
+from contracts.auth import REVOKED, hot_session_key
+from contracts.cache import open_cache
+from contracts.errors import SessionEnded
+from contracts.wakeups import open_wakeups
+from resolvers.tokens import token_hash
+from tests.gateway.fakes import ADA, Services, session, settings
+from tests.gateway.serving import Gateway, introduction, running_gateway
+from tests.servers import HOST, wait_until
+from worker.dev.binaries import redis_server
+from worker.dev.children import child
+from worker.dev.ports import free_port
+
+WHO = "{ viewer { user { id } } }"
+NOBODY: dict[str, Any] = {"viewer": None}
+SHE = {"viewer": {"user": {"id": ADA}}}
+LOST, KEPT = "the-revoked-token", "the-other-token"
+
+
+class Server:
+    """A Redis that can be saved, killed, paused and started again from what it saved."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"redis://{HOST}:{free_port(HOST)}/0"
+        self._folder = folder
+        self._running = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        port = self.url.rpartition(":")[2].partition("/")[0]
+        command = [str(redis_server()), "--port", port, "--bind", HOST, "--dir", str(self._folder), "--save", ""]
+        log = self._folder / "log"
+        self._process = self._running.enter_context(child(command, log=log))
+        wait_until(lambda: log.read_bytes().count(b"Ready to accept") > self._starts, self._process, log)
+        self._starts += 1
+
+    _starts = 0
+
+    def kill(self) -> None:
+        self.say(signal.SIGKILL)
+        self._running.close()
+
+    def say(self, what: signal.Signals) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, what)
+
+    def close(self) -> None:
+        self._running.close()
+
+    async def do(self, *command: str) -> Any:
+        async with Redis.from_url(self.url, retry=Retry(NoBackoff(), 0)) as redis:
+            return await redis.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+class World:
+    """Two gateways and the auth service's word, on one Redis."""
+
+    def __init__(self, redis: Server, gateways: list[Gateway], revocations: CachedRevocations) -> None:
+        self.redis = redis
+        self.gateways = gateways
+        self.revocations = revocations
+        self.ended: set[str] = set()
+
+    def find(self, _caller: object, body: dict[str, Any]) -> Any:
+        known = {token_hash(LOST): "ses_" + "a" * 32, token_hash(KEPT): "ses_" + "b" * 32}
+        if body["token_hash"] in self.ended or body["token_hash"] not in known:
+            raise SessionEnded()
+        return session(known[body["token_hash"]])
+
+    async def revoke(self) -> None:
+        """As the auth service does: first in its database, then in the cache."""
+        self.ended.add(token_hash(LOST))
+        await self.revocations.post(token_hash(LOST))
+
+    async def who(self, token: str) -> list[Any]:
+        """What each gateway says."""
+        headers = {"authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(timeout=20, headers=headers) as client:
+            answers = [await client.post(f"{each.http}/graphql", json={"query": WHO}) for each in self.gateways]
+        return [answer.json()["data"] for answer in answers]
+
+    async def copy(self) -> str:
+        return str(await self.redis.do("GET", hot_session_key(token_hash(LOST))))
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def world(redis: Server, temporal_address: str) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        services = Services()
+        told = settings(temporal_address, redis_url=redis.url)
+        gateways = [await stack.enter_async_context(running_gateway(told, services)) for _ in range(2)]
+        cache = await stack.enter_async_context(open_cache(redis.url))
+        wakeups = await stack.enter_async_context(open_wakeups(redis.url))
+        world = World(redis, gateways, CachedRevocations(cache, wakeups))
+        services.handlers["auth/get_current_session"] = world.find
+        await asyncio.sleep(2.5)  # from when on copies are believed
+        assert await world.who(LOST) == await world.who(KEPT) == [SHE, SHE]
+        assert await world.who(LOST) == [SHE, SHE]
+        assert "read_at" in await world.copy(), "there is a copy that could be believed"
+        yield world
+
+
+async def test_it_is_over_at_once_for_requests_and_sockets_of_every_process(world: World) -> None:
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(each.open(introduction(LOST))) for each in world.gateways]
+        for socket in sockets:
+            await socket.ask(WHO)
+        before = time.monotonic()
+        await world.revoke()
+        assert await world.who(LOST) == [NOBODY, NOBODY]
+        assert [await socket.end() for socket in sockets] == [4401, 4401]
+        took = time.monotonic() - before
+        assert took < 5, "usually a few hundredths of a second"
+    assert await world.who(KEPT) == [SHE, SHE]
+
+
+async def test_a_redis_that_forgot_everything_lets_nobody_in_and_signs_nobody_out(world: World) -> None:
+    await world.revoke()
+    await world.redis.do("FLUSHALL")
+
+    assert await world.who(LOST) == [NOBODY, NOBODY]
+    assert await world.who(KEPT) == [SHE, SHE]
+
+
+async def test_a_redis_restored_from_before_the_revocation_lets_nobody_in_and_signs_nobody_out(world: World) -> None:
+    await world.redis.do("SAVE")
+    await world.revoke()
+    world.redis.kill()
+    world.redis.start()
+    assert "read_at" in await world.copy(), "the copy from before is there again"
+
+    assert await world.who(LOST) == [NOBODY, NOBODY]
+    assert await world.who(KEPT) == [SHE, SHE]
+
+
+async def test_a_redis_restored_from_before_a_revocation_was_taken_back_signs_nobody_out(world: World) -> None:
+    await world.revoke()
+    await world.redis.do("SAVE")
+    world.ended.clear()
+    await world.revocations.withdraw(token_hash(LOST))
+    world.redis.kill()
+    world.redis.start()
+    assert REVOKED in await world.copy()
+
+    assert await world.who(LOST) == [SHE, SHE]
+
+
+async def test_what_is_revoked_while_redis_is_down_is_over_then_and_afterwards(world: World) -> None:
+    await world.redis.do("SAVE")
+    world.redis.kill()
+    await world.revoke()
+    assert await world.who(LOST) == [NOBODY, NOBODY]
+    assert await world.who(KEPT) == [SHE, SHE]
+
+    world.redis.start()
+    assert await world.who(LOST) == [NOBODY, NOBODY]
+    await world.revocations.post_owed()
+    assert REVOKED in await world.copy()
+    assert await world.who(LOST) == [NOBODY, NOBODY]
+
+
+async def test_what_is_revoked_while_redis_hangs_is_over_then_and_afterwards(world: World) -> None:
+    world.redis.say(signal.SIGSTOP)
+    await world.revoke()
+    assert await world.who(LOST) == [NOBODY, NOBODY]
+
+    world.redis.say(signal.SIGCONT)
+    assert await world.who(LOST) == [NOBODY, NOBODY]
+    assert await world.who(KEPT) == [SHE, SHE]
