@@ -6,17 +6,18 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
 from google.protobuf.json_format import MessageToJson
-from google.protobuf.message import Message
 from pyotp import parse_uri
 from pyotp.totp import TOTP
 from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client as Temporal
 from websockets.asyncio.client import connect as connect_socket
 from websockets.typing import Subprotocol
@@ -29,6 +30,7 @@ from tests.end_to_end.client import Client
 from tests.end_to_end.files import announce, complete, process, send
 from tests.end_to_end.test_contract_onboarding import LOGIN, ONBOARD, RETRY, SUBMIT
 from tests.security.canaries import found, word
+from tests.security.messages import messages_in
 from tests.security.production import Production, found_two_tenants, production
 from tests.stack import Stack
 
@@ -72,6 +74,7 @@ async def test_twenty_canaries_are_found_where_they_belong_and_nowhere_else(prod
     assert not decoded & {name for name in planted if "password" in name or "token" in name}
     assert b"session:" in product.told_to_redis.read_bytes(), "nobody listened to Redis"
     await only_ids_are_searched_by(product.stack)
+    await all_else_is_encrypted(product.stack)
 
 
 def test_a_canary_is_found_however_it_is_written() -> None:
@@ -225,26 +228,11 @@ async def decoded_histories(product: Production) -> list[bytes]:
     texts = []
     async for execution in client.list_workflows():
         async for event in client.get_workflow_handle(execution.id).fetch_history_events():
-            plain = await client.data_converter.payload_codec.decode(list(payloads_in(event)))
+            plain = await client.data_converter.payload_codec.decode(
+                [message for message in messages_in(event) if isinstance(message, Payload)]
+            )
             texts += [payload.data for payload in plain]
     return texts
-
-
-def payloads_in(message: Message) -> Iterator[Payload]:
-    """All of them, however deep they lie."""
-    if isinstance(message, Payload):
-        yield message
-        return
-    for _, value in message.ListFields():
-        if isinstance(value, Message):
-            parts = [value]
-        elif isinstance(value, Mapping):
-            parts = list(value.values())
-        else:
-            parts = list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else []
-        for part in parts:
-            if isinstance(part, Message):
-                yield from payloads_in(part)
 
 
 async def _histories(client: Temporal) -> list[bytes]:
@@ -268,6 +256,23 @@ async def only_ids_are_searched_by(stack: Stack) -> None:
         assert all(OperationKind(str(kind)) for kind in attributes[ATTRIBUTE_KIND])
         assert all(is_id(str(user), "usr") for user in attributes[ATTRIBUTE_USER])
         assert all(is_id(str(tenant), "ten") for tenant in attributes.get(ATTRIBUTE_TENANTS, ()))
+
+
+async def all_else_is_encrypted(stack: Stack) -> None:
+    """Whatever payload there is, and whatever a failure says."""
+    client = await Temporal.connect(stack.temporal_address)
+    seen = Counter[str]()
+    async for execution in client.list_workflows():
+        handle = client.get_workflow_handle(execution.id)
+        events = [event async for event in handle.fetch_history_events()]
+        for message in messages_in(execution.raw_info, (await handle.describe()).raw_description, *events):
+            if isinstance(message, Payload):
+                assert message.metadata["encoding"] == b"binary/encrypted", message
+            if isinstance(message, Failure):
+                assert (message.message, message.stack_trace) == ("Encoded failure", ""), message
+            seen[type(message).__name__] += 1
+    assert seen["Payload"] > 100
+    assert seen["Failure"] > 3
 
 
 def files(folder: Path, pattern: str) -> list[bytes]:
