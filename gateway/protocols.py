@@ -85,6 +85,9 @@ class SocketHandshake(Handshake):
         self, subprotocol: str | None, additional_headers: Iterable[tuple[bytes, bytes]]
     ) -> tuple[int, list[tuple[bytes, bytes]], Connection]:
         status, headers, _ = super().accept(subprotocol, additional_headers)
+        if self.http_version == "1.1":  # there is a client, gql, that finds the subprotocol by this very spelling only
+            spelled = {b"sec-websocket-protocol": b"Sec-WebSocket-Protocol"}
+            headers = [(spelled.get(name, name), value) for name, value in headers]
         return status, headers, _SocketFrames(self._most_bytes)
 
 

@@ -108,7 +108,6 @@ async def test_the_gql_client_whose_socket_is_cut_resumes_and_sees_the_end(
             transport = WebsocketsTransport(
                 url=f"ws://{balancer.address}/graphql?client={NAME}",
                 init_payload={"authorization": f"Bearer {ada.token}"},
-                subprotocols=[WebsocketsTransport.GRAPHQLWS_SUBPROTOCOL],
             )
             variables = {"id": operation_id} | ({"after": states[-1]["cursor"]} if states else {})
             request = GraphQLRequest(OPERATION + document, variable_values=variables)

@@ -1,0 +1,78 @@
+"""The example in Python does what it says, against the product as `make dev` runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+from pyotp import parse_uri
+from pyotp.totp import TOTP
+
+from tests.end_to_end.client import PASSWORD, Client
+from tests.stack import ROOT, Stack
+
+EXAMPLE = ROOT / "examples" / "python" / "adx.py"
+
+
+async def run(stack: Stack, email: str, *arguments: str, expected: int = 0, **environment: str) -> str:
+    """What it wrote."""
+    told = dict(os.environ) | {"ADX_URL": stack.url, "ADX_PASSWORD": PASSWORD, "COLUMNS": "120"} | environment
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(EXAMPLE),
+        "--email",
+        email,
+        *arguments,
+        env=told,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == expected, output.decode()
+    return output.decode()
+
+
+async def test_switches_tenants_there_and_back_with_each_step_shown(dev_stack: Stack) -> None:
+    there = await run(dev_stack, "ada@example.com", "switch", "Globex")
+    assert "✓ end_old_session" in there
+    assert "TENANT_SWITCH COMPLETED" in there
+    assert "You are at Acme now." in await run(dev_stack, "ada@example.com", "switch", "Acme")
+
+
+async def test_sends_a_file_and_shows_it_on_the_dashboard(dev_stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / f"{uuid4().hex[:8]}.txt"
+    file.write_text("one\ntwo words\n")
+    sent = await run(dev_stack, "grace@example.com", "upload", str(file))
+    assert "FILE_PROCESSING COMPLETED" in sent
+    assert "'words': 3" in sent
+    assert file.name in await run(dev_stack, "grace@example.com", "dashboard")
+
+
+async def test_onboards_somebody_who_then_signs_in(dev_stack: Stack) -> None:
+    email = f"{uuid4().hex[:12]}@example.com"
+    told = await run(
+        dev_stack, "ada@example.com", "onboard", email, "Kay McNulty", ADX_NEW_PASSWORD="correct horse battery"
+    )
+    assert "✓ create_workspace" in told
+    assert "Kay McNulty" in await run(dev_stack, email, "dashboard", ADX_PASSWORD="correct horse battery")
+
+
+async def test_asks_for_the_second_factor(dev_stack: Stack) -> None:
+    ada, email = Client(dev_stack), f"{uuid4().hex[:12]}@example.com"
+    await ada.log_in("ada@example.com")
+    newcomer = {"email": email, "name": "Kurt", "password": PASSWORD, "mfaEnabled": True, "waitSeconds": 30}
+    answer = await ada.ask(
+        "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { totpUri } }", input=newcomer
+    )
+    authenticator = parse_uri(answer["onboardUser"]["totpUri"])
+    assert isinstance(authenticator, TOTP)
+    assert "Kurt" in await run(dev_stack, email, "dashboard", ADX_CODE=authenticator.now())
+
+
+async def test_says_in_a_line_what_was_wrong(dev_stack: Stack) -> None:
+    refused = await run(dev_stack, "ada@example.com", "dashboard", expected=1, ADX_PASSWORD="not it")
+    assert "Traceback" not in refused
+    assert len(refused.splitlines()) == 1
