@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 RUN := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help dev test bench docs check format schema migrate explorer documents environment lock clean
+.PHONY: help dev test bench chaos docs check format schema migrate explorer documents environment lock clean
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: environment ## Runs all tests; ARGS="..." goes to pytest.
 
 bench: environment ## Measures how fast it is into docs/benchmarks.md, within 15 minutes; ARGS="--only start" measures one thing.
 	@$(RUN) -m tests.benchmarks $(ARGS)
+
+chaos: environment ## Kills and cuts off every part, within 20 minutes, into docs/reliability.md; ARGS="--seed 7" does it again.
+	@$(RUN) -m tests.chaos $(ARGS)
 
 check: environment ## Checks format, lint, types, imports and that schema.graphql is up to date.
 	@$(RUN) -m ruff format --check .

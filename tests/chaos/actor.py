@@ -186,12 +186,12 @@ class Actor:
         """Its last status, over as many connections as it takes; noted state by state."""
         following = Following(operation)
         self.history.followed.append(following)
-        token, after = self.token, None
+        token = self.token
         cursors = Cursors(self._secret)
         async with _saying(f"{operation} was not followed to its end", seconds):
             while not following.complete:
                 with suppress(OSError, WebSocketException, TimeoutError, ConnectionError):
-                    after = await self._follow_once(following, cursors, token, after)
+                    await self._follow_once(following, cursors, token)
                 if not following.complete:
                     await asyncio.sleep(0.3)
         return following.states[-1].status
@@ -206,19 +206,19 @@ class Actor:
         things += [*viewer["files"]["nodes"], *viewer["operations"]["nodes"]]
         self.history.seen.extend(Seen(thing["id"], tenant_id) for thing in things)
 
+    async def works_in(self) -> str | None:
+        """The tenant that the session is in; None where it opens nothing."""
+        viewer = (await self.ask(WHO))["viewer"]
+        tenant_id: str | None = viewer and viewer["tenantOverview"]["currentTenant"]["id"]
+        return tenant_id
+
     async def try_tokens(self) -> None:
         """Note what each token that there ever was opens now."""
+        mine = self.token
         for token in self._tokens:
-            viewer = (await self._as(token))["viewer"]
-            tenant_id = viewer and viewer["tenantOverview"]["currentTenant"]["id"]
-            self.history.tokens.append(Token(token_hash(token), tenant_id))
-
-    async def _as(self, token: str) -> Json:
-        mine, self.token = self.token, token
-        try:
-            return await self.ask(WHO)
-        finally:
-            self.token = mine
+            self.token = token
+            self.history.tokens.append(Token(token_hash(token), await self.works_in()))
+        self.token = mine
 
     async def _changing_session(self, document: str, field: str, wanted: Json, key: str) -> tuple[str, str]:
         answer = (await self.ask(document, {"input": wanted}))[field]
@@ -239,14 +239,12 @@ class Actor:
     def _acknowledged(self, operation: str, key: str) -> None:
         self.history.acknowledged.append(Acknowledged(operation, key))
 
-    async def _follow_once(
-        self, following: Following, cursors: Cursors, token: str | None, after: str | None
-    ) -> str | None:
+    async def _follow_once(self, following: Following, cursors: Cursors, token: str | None) -> None:
         address = f"ws{self.url.removeprefix('http')}/graphql"
         protocols = [Subprotocol("graphql-transport-ws")]
         async with connect(address, subprotocols=protocols, proxy=None, local_addr=(self._address, 0)) as socket:
             await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}))
-            variables = {"id": following.operation_id, "after": after}
+            variables = {"id": following.operation_id, "after": following.cursor}
             query = {"query": FOLLOW, "variables": variables}
             await socket.recv()
             await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": query}))
@@ -257,16 +255,16 @@ class Actor:
                     await socket.send(json.dumps({"type": "pong"}))
                 elif message["type"] == "complete":
                     following.complete = True
-                    return after
+                    return
                 elif message["type"] == "next" and not message["payload"].get("errors"):
                     state = message["payload"]["data"]["operation"]
-                    after = state["cursor"]
-                    position = cursors.read(following.operation_id, state["cursor"])
+                    following.cursor = state["cursor"]
+                    position = cursors.read(following.operation_id, following.cursor)
                     following.states.append(Told(state["status"], tuple(position.model_dump().values())))
                     if following.states[-1].is_end:
                         following.complete = True
-                        return after
+                        return
                 elif message["type"] in ("next", "error"):
                     if time.monotonic() - began < 1:
                         await asyncio.sleep(0.5)
-                    return after
+                    return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter
@@ -120,8 +121,18 @@ def blows(blow: Blow, count: int, seed: int, *, within: float = 0.6) -> list[Job
     return [Job(chance.choice(list(OperationKind)), blow, None, chance.uniform(0, within)) for _ in range(count)]
 
 
-async def carry_out(ground: Ground, jobs: Sequence[Job], seed: int, *, sagas_die_every: float | None = None) -> Outcome:
-    """Let the accounts of the ground do them all, each one after another; then wait until all is quiet, and look."""
+async def carry_out(
+    ground: Ground,
+    jobs: Sequence[Job],
+    seed: int,
+    *,
+    sagas_die_every: float | None = None,
+    until: float = math.inf,
+) -> Outcome:
+    """Let the accounts of the ground do them all, each one after another; then wait until all is quiet, and look.
+
+    ``until``: when no more are begun, by the monotonic clock.
+    """
     outcome = Outcome(seed)
     waiting = list(jobs)
     chance = random.Random(seed)
@@ -134,7 +145,7 @@ async def carry_out(ground: Ground, jobs: Sequence[Job], seed: int, *, sagas_die
         async def work(actor: Actor, number: int) -> None:
             own = random.Random(f"{seed}.{number}")
             await actor.sign_in()
-            while waiting:
+            while waiting and time.monotonic() < until:
                 await _do(ground, temporal, actor, waiting.pop(), f"{own.getrandbits(128):032x}", outcome)
                 await actor.look()
 

@@ -34,11 +34,13 @@ class Told:
 
 @dataclass
 class Following:
-    """One operation as one client followed it, over however many connections; ``complete``: the server said so."""
+    """One operation as one client followed it, over however many connections; ``complete``: the server said so.
+    ``cursor`` is the last that the client was told."""
 
     operation_id: str
     states: list[Told] = field(default_factory=list)
     complete: bool = False
+    cursor: str | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+from redis.asyncio import Redis
 from temporalio.client import Client as Temporal
 
 from contracts.base import new_id, utc_now
@@ -83,6 +84,10 @@ class Ground:
         """Past the proxy."""
         name = urlsplit(self.environment["DATABASE_URL"]).path.strip("/")
         return await asyncpg.connect(f"postgres://postgres@{HOST}:{self.behind['postgres']}/{name}")
+
+    def redis_client(self) -> Redis:
+        """Past the proxy."""
+        return Redis(host=HOST, port=self.behind["redis"])
 
     def kill_one(self, role: str, index: int) -> None:
         """SIGKILL one of the processes of this role; it is replaced."""

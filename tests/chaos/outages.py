@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import signal
@@ -143,14 +144,16 @@ async def prepared(main: Actor, walker: Actor) -> Prepared:
     for actor in (main, walker):
         await actor.sign_in()
         actor.tenant_id = actor.account.home
-    if (await walker.ask(WHO))["viewer"]["tenantOverview"]["currentTenant"]["id"] != walker.account.home:
+    if await walker.works_in() != walker.account.home:
         walker.tenant_id = walker.account.other
         await walker.switch(uuid4().hex)
     upload = await main.staged()
     operation, _ = await main.upload(uuid4().hex)
     new = {"name": "b.txt", "contentType": "text/plain", "size": len(CONTENT)}
     target = (await main.ask(CREATE, {"input": new}))["createUpload"]["upload"]
-    return Prepared(main, walker, operation, upload, await main.file_of(uuid4().hex), target)
+    file = await main.file_of(uuid4().hex)
+    await asyncio.gather(main.ask(WHO), walker.ask(WHO))
+    return Prepared(main, walker, operation, upload, file, target)
 
 
 async def cell(name: str, ready: Prepared) -> Cell:
@@ -222,23 +225,20 @@ async def held(ground: Ground, name: str) -> Held:
     )
 
 
-@dataclass
-class Rounds:
-    seed: int
-    recoveries: list[tuple[str, str, float]] = field(default_factory=list)
-    before: dict[str, Held] = field(default_factory=dict)
-    after: dict[str, Held] = field(default_factory=dict)
-
-
-async def rounds(ground: Ground, watcher: Actor, parts: tuple[str, ...], count: int, seed: int) -> Rounds:
-    """A part after another has bad weather for a moment, at random; after each, how soon all is well."""
-    chance, done = random.Random(seed), Rounds(seed)
+async def rounds(
+    ground: Ground, watcher: Actor, parts: tuple[str, ...], count: int, seed: int, *, until: float = math.inf
+) -> list[tuple[str, str, float]]:
+    """A part after another has bad weather for a moment, at random; after each, the seconds until all is well."""
+    chance = random.Random(seed)
+    done: list[tuple[str, str, float]] = []
     for _ in range(count):
+        if time.monotonic() > until:
+            break
         part, weather = chance.choice(parts), chance.choice(list(ALL_WEATHERS))
         ground.network.turn(part, ALL_WEATHERS[weather])
         try:
             await asyncio.sleep(chance.uniform(0.2, 1.2))
         finally:
             ground.network.turn(part, FAIR)
-        done.recoveries.append((part, weather, await recovery(watcher)))
+        done.append((part, weather, await recovery(watcher)))
     return done

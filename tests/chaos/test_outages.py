@@ -1,0 +1,102 @@
+"""Parts that are away for a moment: the short version, with each of three down and one silent.
+
+``make chaos`` runs the long one, with every part down, paused, slow and reset, and a hundred rounds at random.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, aclosing
+from uuid import uuid4
+
+import pytest
+
+from tests.chaos.actor import Actor
+from tests.chaos.gather import gathered, quiet
+from tests.chaos.ground import Ground, chaos_ground
+from tests.chaos.invariants import violations
+from tests.chaos.outages import PROBES, WEATHERS, measured, rounds
+from tests.chaos.reliability import table, unlike
+
+SEED = 1
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with chaos_ground(tmp_path_factory.mktemp("outages"), accounts=4, hands=0) as running:
+        yield running
+
+
+@pytest.fixture
+async def actors(ground: Ground) -> AsyncIterator[list[Actor]]:
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(aclosing(Actor(ground, account, index)))
+            for index, account in enumerate(ground.accounts)
+        ]
+
+
+async def test_operations_answer_as_documented_while_a_part_is_down_and_all_is_well_soon_after(
+    ground: Ground, actors: list[Actor]
+) -> None:
+    down = {"down": WEATHERS["down"]}
+    found = await measured(ground, actors[0], actors[1], ("temporal", "postgres", "redis", "services"), down)
+    assert list(found.faults()) == []
+    assert unlike(found, table()) == []
+
+
+async def test_a_flushed_redis_signs_nobody_out_and_lets_no_one_in(ground: Ground, actors: list[Actor]) -> None:
+    stays, leaves = actors[2:]
+    for actor in (stays, leaves):
+        await actor.sign_in()
+        assert await actor.works_in() == actor.account.home
+    await leaves.ask("mutation { logout { ok } }")
+    async with ground.redis_client() as redis:
+        for _ in range(5):
+            looking = asyncio.gather(*(stays.look() for _ in range(10)))
+            await redis.flushall()
+            await looking
+            assert await stays.works_in() == stays.account.home
+            assert await leaves.works_in() is None
+
+
+async def test_a_redis_restored_from_an_old_snapshot_signs_nobody_out_and_lets_no_one_in(
+    ground: Ground, actors: list[Actor]
+) -> None:
+    stays, leaves = actors[2:]
+    for actor in (stays, leaves):
+        await actor.sign_in()
+        assert await actor.works_in() == actor.account.home  # so that there is a copy of each session
+    async with ground.redis_client() as redis:
+        await redis.save()
+    await leaves.ask("mutation { logout { ok } }")
+    assert await leaves.works_in() is None
+    await asyncio.to_thread(ground.stop_redis)
+    ground.start_redis()
+    assert await leaves.works_in() is None
+    assert await stays.works_in() == stays.account.home
+
+
+async def test_nothing_acknowledged_is_lost_while_parts_go_and_come(ground: Ground, actors: list[Actor]) -> None:
+    watcher, *workers = actors
+    stop = asyncio.Event()
+
+    async def work(actor: Actor) -> None:
+        await actor.sign_in()
+        while not stop.is_set():
+            await actor.switch(uuid4().hex)
+            await actor.onboard(uuid4().hex)
+
+    async with asyncio.TaskGroup() as group:
+        for actor in workers:
+            group.create_task(work(actor))
+        await rounds(ground, watcher, ("temporal", "postgres", "redis", "services"), 3, seed=SEED)
+        stop.set()
+    histories = [actor.history for actor in actors]
+    await quiet(ground, [told.operation_id for history in histories for told in history.acknowledged])
+    assert violations(await gathered(ground, histories)) == [], f"seed {SEED}"
+
+
+def test_the_page_tells_of_every_operation() -> None:
+    assert all(set(column) == set(PROBES) for column in table().values())
