@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -36,7 +37,8 @@ class Arrivals:
                 scope["client"] = (self._farthest(scope), scope["client"][1])
             if self._always_tls or Headers(scope=scope).get("x-forwarded-proto") in ("https", "wss"):
                 scope["scheme"] = "https" if scope["type"] == "http" else "wss"
-        await self._app(scope, receive, send)
+        with suppress(ClientDisconnect):  # who leaves in the middle of a body is no trouble of ours
+            await self._app(scope, receive, send)
 
     def _farthest(self, scope: Scope) -> str:
         told = Headers(scope=scope).getlist("x-forwarded-for")

@@ -99,7 +99,7 @@ def create_app(
             Middleware(Arrivals, trusted=settings.trusted_proxies, public_url=settings.public_url),
             Middleware(RequestIds),
             Middleware(SafeAnswers),
-            Middleware(KnownOrigins, allowed=settings.allowed_origins, apart=f"{CODEC_PATH}/"),
+            Middleware(KnownOrigins, allowed=settings.allowed_origins, reads="/graphql", apart=f"{CODEC_PATH}/"),
             Middleware(BodyLimit, most_bytes=MOST_BYTES, seconds=BODY_SECONDS, beyond=f"{UPLOADS_PATH}/"),
         ],
         exception_handlers={Exception: _told_nothing},

@@ -28,6 +28,7 @@ _HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
     "x-frame-options": "DENY",  # for browsers that know no frame-ancestors
 }
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -61,14 +62,16 @@ class KnownOrigins:
     """Refuses with 403 what a page of an origin that is not ``allowed`` has its browser send, and answers CORS for
     those that are. Paths that begin with ``apart`` see to that themselves.
 
-    Refused is any websocket and any request that could change something. One without an Origin comes from no page of
-    another site: browsers send one with all of these. And where a cookie comes along, a body that a plain form could
-    send is taken for one: only JSON or a deliberate header makes a browser ask before it sends.
+    Refused is any websocket, any request that could change something, and any at all for the path ``reads``. One
+    without an Origin comes from no page of another site: browsers send one with what could change something, and name
+    the site of the rest. And where a cookie comes along, a body that a plain form could send is taken for one: only
+    JSON or a deliberate header makes a browser ask before it sends.
     """
 
-    def __init__(self, app: ASGIApp, allowed: Collection[str], apart: str) -> None:
+    def __init__(self, app: ASGIApp, allowed: Collection[str], reads: str, apart: str) -> None:
         self._app = app
         self._allowed = frozenset(allowed)
+        self._reads = reads
         self._apart = apart
         self._answering = CORSMiddleware(
             self._guarded,
@@ -87,18 +90,19 @@ class KnownOrigins:
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, method = Headers(scope=scope), scope.get("method", "")
-        if method not in _HARMLESS_METHODS and self._is_strange(headers):
+        is_guarded = method not in _HARMLESS_METHODS or scope["path"] == self._reads
+        if is_guarded and self._is_strange(headers, is_secure(HTTPConnection(scope))):
             await _refusal("Pages of this origin may not do that.")(scope, receive, send)
         elif method == "POST" and "cookie" in headers and _could_be_a_form(headers):
             await _refusal("Send JSON, with its Content-Type.")(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _is_strange(self, headers: Headers) -> bool:
+    def _is_strange(self, headers: Headers, by_tls: bool) -> bool:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is None:
             return site in ("cross-site", "same-site")
-        return not (site == "same-origin" or origin in self._allowed or _is_of(origin, headers.get("host", "")))
+        return not (site == "same-origin" or origin in self._allowed or _is_of(origin, headers.get("host", ""), by_tls))
 
 
 def origin_of(text: str) -> str:
@@ -112,11 +116,13 @@ def origin_of(text: str) -> str:
     return f"{parts.scheme}://{host}{written_port}"
 
 
-def _is_of(origin: str, host: str) -> bool:
-    """Whether the page came from the host that the request goes to, by whichever scheme a proxy made of it."""
+def _is_of(origin: str, host: str, by_tls: bool) -> bool:
+    """Whether the page came from the host that the request goes to, and not in clear to one that came by TLS."""
     try:
         page, here = urlsplit(origin), urlsplit(f"//{host}")
         usual = _DEFAULT_PORTS.get(page.scheme)
+        if by_tls and page.scheme != "https":
+            return False
         return page.hostname == here.hostname is not None and (page.port or usual) == (here.port or usual)
     except ValueError:
         return False

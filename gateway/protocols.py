@@ -10,13 +10,15 @@ import h11
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived
 from h2.events import Event as Http2Event
+from h2.frame_buffer import FrameBuffer
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
-from hypercorn.protocol.ws_stream import Handshake
+from hypercorn.protocol.ws_stream import Handshake, WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
+from hyperframe.frame import Frame
 from wsproto.connection import Connection, ConnectionType
 from wsproto.connection import ConnectionState as SocketState
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
@@ -25,6 +27,9 @@ from wsproto.frame_protocol import CloseReason
 
 from gateway.socket_limits import Allowance
 
+_MOST_HEAD_BYTES = 16 * 1024
+_MOST_HEADERS = 100
+_FRAME_LENGTH_BYTES = 3
 _PINGS_A_MINUTE = 100
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\x00")
@@ -70,6 +75,7 @@ class Protocols(ProtocolWrapper):
                 self.send,
             )
             await self.protocol.initiate()
+            await self.send(Updated(idle=True))  # the preface looked like a request, and none may follow
             await self.protocol.handle(RawData(assumed.data))
 
 
@@ -94,7 +100,13 @@ class SocketHandshake(Handshake):
 class _Http1(H11Protocol):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
-        self.connection = _Requests(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+        self.connection = _Requests(h11.SERVER, max_incomplete_event_size=_MOST_HEAD_BYTES)
+
+    async def handle(self, event: Event) -> None:
+        """A handshake that was refused leaves a stream that is over, on a connection that nobody would close."""
+        await super().handle(event)
+        if isinstance(self.stream, WSStream) and self.stream.closed:
+            await self.send(Closed())
 
 
 class _Requests(h11.Connection):
@@ -102,6 +114,8 @@ class _Requests(h11.Connection):
         if self.their_state is h11.IDLE:
             received, _ = self.trailing_data
             end = _END_OF_HEAD.search(received)
+            if end is not None and end.end() > _MOST_HEAD_BYTES:
+                raise h11.RemoteProtocolError("The head is too large", error_status_hint=431)
             if end is not None and _AMBIGUOUS.search(received, 0, end.end()):
                 raise h11.RemoteProtocolError("A line of the head is not as it must be")
         event = super().next_event()
@@ -109,6 +123,10 @@ class _Requests(h11.Connection):
 
 
 class _Http2(H2Protocol):
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self.connection.incoming_buffer = _Http2Frames(server=True)
+
     async def _handle_events(self, events: list[Http2Event]) -> None:
         """One at a time, for each may close the stream that the next one is for."""
         for event in events:
@@ -121,6 +139,15 @@ class _Http2(H2Protocol):
                 await self._flush()
             else:
                 await super()._handle_events([event])
+
+
+class _Http2Frames(FrameBuffer):
+    """Refuses a frame that is too long when it begins, and not once all of it was kept."""
+
+    def __next__(self) -> Frame:
+        if len(self._data) >= _FRAME_LENGTH_BYTES:
+            self._validate_frame_length(int.from_bytes(self._data[:_FRAME_LENGTH_BYTES]))
+        return super().__next__()
 
 
 class _SocketFrames(Connection):
@@ -158,7 +185,11 @@ class _SocketFrames(Connection):
 
 
 def _checked(request: h11.Request) -> h11.Request:
-    """Without a wish for HTTP/2. Raises RemoteProtocolError where its length or its host could be read in two ways."""
+    """Without a wish for HTTP/2. Raises RemoteProtocolError where it is too much, or could be read in two ways."""
+    if request.http_version not in (b"1.0", b"1.1") and request.method != b"PRI":
+        raise h11.RemoteProtocolError("The version is not spoken here", error_status_hint=505)
+    if len(request.headers) > _MOST_HEADERS:
+        raise h11.RemoteProtocolError("The head is too large", error_status_hint=431)
     names = {name for name, _ in request.headers}
     if b"transfer-encoding" in names and (b"content-length" in names or request.http_version < b"1.1"):
         raise h11.RemoteProtocolError("The body has two lengths")

@@ -161,6 +161,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             self.operations.pop(operation.id, None)
             raise
 
+    def forget_id(self, id: str) -> None:
+        """It may be forgotten already: the socket ended while the operation's last word was on its way."""
+        self.operations.pop(id, None)
+
     async def cleanup_operation(self, operation_id: str) -> None:
         operation = self.operations.pop(operation_id, None)
         if operation is not None and operation.task is not None:
