@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
+from uuid import uuid4
 
 from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.exceptions import ApplicationError
@@ -124,10 +125,16 @@ class Operations:
         if kind_of(operation_id) is None:
             raise OperationNotFound()
         position = None if after is None else self._cursors.read(operation_id, after)
+        is_known = self._hub.known(operation_id) is not None
         states = self._hub.watch(operation_id, after=position, admit=lambda operation: _visible(viewer, operation))
-        async with aclosing(states):
-            async for operation in states:
-                yield operation
+        try:
+            async with aclosing(states):
+                async for operation in states:
+                    yield operation
+        except OperationNotFound:
+            if is_known:  # and Temporal was not asked: to be told so sooner would tell that it is there
+                await self._look_for_nothing()
+            raise
 
     def delivery(self, operation_id: str) -> Delivery | None:
         """How the states of an operation that is followed in this process come."""
@@ -233,6 +240,15 @@ class Operations:
         telling = asyncio.create_task(self._wakeups.tell(operation.user_id), name="tell of an operation")
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
+
+    async def _look_for_nothing(self) -> None:
+        """What it costs to find out that there is no such operation."""
+        nothing = self._client.get_workflow_handle(uuid4().hex)
+        try:
+            await nothing.fetch_history_events(wait_new_event=True, rpc_timeout=RPC_SECONDS).fetch_next_page()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
 
     async def _describe(self, operation_id: str) -> Operation:
         if kind_of(operation_id) is None:

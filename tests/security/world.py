@@ -160,9 +160,9 @@ async def _delete_operations(stack: Stack, ids: list[str]) -> None:
         await temporal.workflow_service.delete_workflow_execution(
             DeleteWorkflowExecutionRequest(namespace="default", workflow_execution=WorkflowExecution(workflow_id=id))
         )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):  # it comes to it when it comes to it
         for id in ids:
-            while await _is_there(temporal, id):  # noqa: ASYNC110 - Temporal deletes when it comes to it
+            while await _is_there(temporal, id):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.1)
 
 
