@@ -34,6 +34,7 @@ from resolvers.cursors import Cursors
 from resolvers.dashboard import Sources
 from resolvers.durations import Durations
 from resolvers.index import MemoryIndex, OperationIndex, RedisIndex
+from resolvers.known_users import KnownUsers
 from resolvers.listing import Listing
 from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
@@ -92,7 +93,7 @@ async def open_backend(
             credentials=CredentialChecks(auth, throttle, secret),
             throttle=throttle,
             auth=auth,
-            users=users,
+            users=KnownUsers(users, copies),
             tenants=tenants,
             files=files,
             workspaces=workspaces,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 
 from contracts.base import utc_now
 from resolvers.deadlines import deadline
+from resolvers.rounds import Rounds
 from resolvers.sealing import Seal
 
 FRESH_SECONDS = 30
@@ -39,6 +40,7 @@ CACHE_IS_AWAY = (RedisError, OSError, asyncio.TimeoutError)
 CLAIMED = "claimed"
 """What stands in the place of a copy that is being fetched."""
 _LOOK_SECONDS = 0.02
+_MOST_AT_ONCE = 500
 _NO_STAMP = "0"
 
 Value = TypeVar("Value")
@@ -55,6 +57,10 @@ class Copy(BaseModel, Generic[Value]):
     value: Value
 
 
+class _Away(Exception):
+    """The cache does not answer."""
+
+
 class Copies:
     """All copies that one process makes. Closing it ends the fetches under way.
 
@@ -66,6 +72,7 @@ class Copies:
         self._seal = seal
         self._answer_seconds = answer_seconds
         self._fetches: dict[str, asyncio.Task[object]] = {}
+        self._reads = Rounds(self._read_all, most=_MOST_AT_ONCE, at_once=2)
         self._away_until = 0.0
 
     async def __aenter__(self) -> Self:
@@ -80,9 +87,11 @@ class Copies:
         await asyncio.gather(*fetches, return_exceptions=True)
 
     async def stamp(self, *scopes: str) -> str:
-        """What the keys of copies carry that depend on all of these."""
-        keys = [_stamp_key(scope) for scope in scopes]
-        stamps: list[str | None] = await self._ask(lambda: self._cache.multi_get(keys), [])
+        """What the keys of copies carry that depend on all of these. Empty while the cache is away."""
+        try:
+            stamps = await asyncio.gather(*(self._reads.answer(_stamp_key(scope)) for scope in scopes))
+        except _Away:
+            return ""
         return ".".join(stamp or _NO_STAMP for stamp in stamps)
 
     async def changed(self, *scopes: str) -> None:
@@ -142,7 +151,17 @@ class Copies:
         return await self._ask(claim, True)
 
     async def _text(self, key: str) -> str | None:
-        return await self._ask(lambda: self._cache.get(key), None)
+        try:
+            return await self._reads.answer(key)
+        except _Away:
+            return None
+
+    async def _read_all(self, keys: Sequence[str]) -> dict[str, str]:
+        """Of many who read at one moment; ``_Away`` while the cache is away."""
+        texts: list[str | None] | None = await self._ask(lambda: self._cache.multi_get(keys), None)
+        if texts is None:
+            raise _Away()
+        return {key: text for key, text in zip(keys, texts, strict=True) if text is not None}
 
     async def _ask(self, do: Callable[[], Awaitable[Value]], otherwise: Value) -> Value:
         """What the cache answers, or ``otherwise`` while it is away."""

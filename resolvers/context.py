@@ -13,13 +13,13 @@ from contracts.operations import Operation
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
-from resolvers.clients.users import UsersClient
 from resolvers.clients.workspaces import WorkspacesClient
 from resolvers.credentials import CredentialChecks
 from resolvers.cursors import Cursors
 from resolvers.dashboard import Sources
 from resolvers.durations import Durations
 from resolvers.following import Following
+from resolvers.known_users import KnownUsers
 from resolvers.loaders import Loaders
 from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
@@ -57,7 +57,7 @@ class Backend:
     credentials: CredentialChecks
     throttle: SignInThrottle
     auth: AuthClient
-    users: UsersClient
+    users: KnownUsers
     tenants: TenantsClient
     files: FilesClient
     workspaces: WorkspacesClient

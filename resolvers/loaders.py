@@ -15,8 +15,8 @@ from contracts.users import User
 from contracts.workspaces import Workspace
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
-from resolvers.clients.users import UsersClient
 from resolvers.clients.workspaces import WorkspacesClient
+from resolvers.known_users import KnownUsers
 
 _AT_ONCE = 200
 
@@ -31,7 +31,7 @@ class Loaders:
     def __init__(
         self,
         caller: Caller,
-        users: UsersClient,
+        users: KnownUsers,
         tenants: TenantsClient,
         files: FilesClient,
         workspaces: WorkspacesClient,

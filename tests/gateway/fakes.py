@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 from pydantic import BaseModel
 
-from contracts.auth import Role, Session, VerifiedCredentials
+from contracts.auth import FoundSession, Role, Session, VerifiedCredentials
 from contracts.base import utc_now
 from contracts.calls import Caller, CallSigner
 from contracts.errors import DomainError, InvalidCredentials, SessionEnded, SessionNotFound, to_record
@@ -41,7 +42,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self._signer = CallSigner(KEY.encode())
-        self.handlers = usual_answers() | self.handlers
+        self.handlers = usual_answers() | {"auth/get_current_sessions": self._find_together} | self.handlers
 
     @property
     def transport(self) -> httpx.MockTransport:
@@ -49,6 +50,17 @@ class Services:
 
     def asked(self, verb: str) -> list[dict[str, Any]]:
         return [body for name, _, body in self.calls if name == verb]
+
+    async def _find_together(self, caller: Caller, body: dict[str, Any]) -> list[Any]:
+        """Each as the handler of one alone says."""
+        found = []
+        for each in body["token_hashes"]:
+            with suppress(SessionEnded):
+                one = self.handlers["auth/get_current_session"](caller, {"token_hash": each})
+                answer = await one if inspect.isawaitable(one) else one
+                assert isinstance(answer, Session)
+                found.append(FoundSession(token_hash=each, session=answer))
+        return found
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         caller = self._signer.read(request.headers["authorization"].removeprefix("Bearer "))

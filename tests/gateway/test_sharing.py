@@ -16,6 +16,7 @@ from temporalio.service import RPCError
 from contracts.calls import Caller
 from contracts.errors import ServiceUnavailable, SessionEnded
 from resolvers.tokens import token_hash
+from resolvers.witness import user_scope
 from tests.gateway.event_streams import MULTIPART, SSE, following
 from tests.gateway.fakes import ADA, GRACE, TOKEN, Services, session, settings
 from tests.gateway.serving import FOLLOW, Gateway, Socket, introduction, running_gateway, until
@@ -197,6 +198,7 @@ async def test_a_source_that_is_away_is_told_to_all_alike(gateway: Gateway, serv
             raise ServiceUnavailable(service="users")
 
         services.handlers["users/get_users"] = away
+        await gateway.app.state.backend.dashboards.copies.changed(user_scope(ADA))  # or they would be shown a copy
         await script.move()
         for sock in sockets:
             message = await sock.next()

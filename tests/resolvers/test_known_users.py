@@ -1,0 +1,113 @@
+"""Users are asked for once in a while, and at once after a change."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from contracts.cache import open_cache
+from contracts.calls import Caller, CallSigner
+from resolvers.breakers import Breaker
+from resolvers.cache import FRESH_SECONDS, Copies
+from resolvers.clients.calls import ServiceCalls
+from resolvers.clients.users import UsersClient
+from resolvers.known_users import KnownUsers
+from resolvers.witness import tenant_scope, user_scope
+from tests.gateway.fakes import ACME, ADA, GLOBEX, GRACE, KEY, Services, person
+
+SHE = Caller(user_id=ADA, tenant_id=ACME, permissions=("tenant:read",))
+
+
+class Seconds:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def services() -> Services:
+    return Services()
+
+
+@pytest.fixture
+def client(services: Services) -> UsersClient:
+    http = httpx.AsyncClient(transport=services.transport)
+    return UsersClient(ServiceCalls("users", "http://users.test", http, CallSigner(KEY.encode()), Breaker("users")))
+
+
+@pytest.fixture
+def seconds() -> Seconds:
+    return Seconds()
+
+
+@pytest.fixture
+async def copies(redis_url: str) -> AsyncIterator[Copies]:
+    async with open_cache(redis_url) as cache, Copies(cache) as copies:
+        yield copies
+
+
+@pytest.fixture
+def known(client: UsersClient, copies: Copies, seconds: Seconds) -> KnownUsers:
+    return KnownUsers(client, copies, clock=seconds)
+
+
+def asked(services: Services) -> list[list[str]]:
+    return [body["ids"] for body in services.asked("users/get_users")]
+
+
+async def test_who_is_known_is_not_asked_for_again_and_the_others_are(known: KnownUsers, services: Services) -> None:
+    assert [user.id for user in await known.users(SHE, [ADA])] == [ADA]
+    assert [user.id for user in await known.users(SHE, [GRACE, ADA])] == [GRACE, ADA]
+    assert [user.id for user in await known.users(SHE, [ADA, GRACE])] == [ADA, GRACE]
+    assert asked(services) == [[ADA], [GRACE]]
+
+
+async def test_who_is_not_to_be_seen_is_asked_for_each_time(known: KnownUsers, services: Services) -> None:
+    for _ in range(2):
+        assert await known.users(SHE, ["usr_" + "f" * 32]) == ()
+    assert len(asked(services)) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"user_id": GRACE}, {"tenant_id": GLOBEX}, {"permissions": ("users:read",)}],
+    ids=lambda each: next(iter(each)),
+)
+async def test_what_one_caller_sees_no_other_is_shown(
+    known: KnownUsers, services: Services, other: dict[str, object]
+) -> None:
+    await known.users(SHE, [ADA])
+    services.handlers["users/get_users"] = lambda caller, body: []
+    assert await known.users(SHE.model_copy(update=other), [ADA]) == ()
+
+
+async def test_a_copy_does_not_outlive_its_time(known: KnownUsers, services: Services, seconds: Seconds) -> None:
+    await known.users(SHE, [ADA])
+    seconds.now += FRESH_SECONDS - 0.1
+    await known.users(SHE, [ADA])
+    assert len(asked(services)) == 1
+    seconds.now += 0.2
+    await known.users(SHE, [ADA])
+    assert len(asked(services)) == 2
+
+
+@pytest.mark.parametrize("scope", [user_scope(ADA), tenant_scope(ACME)])
+async def test_a_change_that_another_process_sees_outdates_it_at_once(
+    known: KnownUsers, services: Services, redis_url: str, scope: str
+) -> None:
+    await known.users(SHE, [ADA])
+    services.handlers["users/get_users"] = lambda caller, body: [person(ADA).model_copy(update={"name": "Countess"})]
+    async with open_cache(redis_url) as cache, Copies(cache) as elsewhere:
+        await elsewhere.changed(scope)
+    assert [user.name for user in await known.users(SHE, [ADA])] == ["Countess"]
+
+
+async def test_without_word_of_changes_there_are_no_copies(client: UsersClient, services: Services) -> None:
+    async with open_cache("redis://127.0.0.1:1/0") as away, Copies(away) as copies:
+        known = KnownUsers(client, copies)
+        for _ in range(2):
+            assert [user.id for user in await known.users(SHE, [ADA])] == [ADA]
+    assert len(asked(services)) == 2
