@@ -1,0 +1,97 @@
+"""Hostile documents cost a moment and no memory, whatever becomes of them.
+
+``FUZZ_DOCUMENTS`` says how many; 120 where it does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+from aiocache import SimpleMemoryCache
+from aiocache.serializers import StringSerializer
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as hypothesis_settings
+
+from gateway.app import create_app
+from tests.fuzz.hostile import requests
+from tests.gateway.fakes import TOKEN, Services, settings
+
+DOCUMENTS = int(os.environ.get("FUZZ_DOCUMENTS", "120"))
+CPU_SECONDS = 0.25
+MOST_BYTES = 20 * 1024 * 1024
+
+
+def test_no_document_wears_the_gateway_out(
+    temporal_address: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    costs: list[tuple[float, str]] = []
+    with asyncio.Runner() as runner:
+        opened = _client(temporal_address, tmp_path)
+        client = runner.run(opened.__aenter__())
+
+        def ask(document: str, variables: object) -> float:
+            """The seconds of CPU it takes."""
+            begun = time.process_time()
+            body = {"query": document, "variables": variables}
+            answer = runner.run(client.post("/graphql", json=body, headers={"authorization": f"Bearer {TOKEN}"}))
+            seconds = time.process_time() - begun
+            assert answer.status_code < 500, document
+            assert "INTERNAL" not in answer.text, document
+            return seconds
+
+        @hypothesis_settings(
+            max_examples=DOCUMENTS,
+            deadline=None,
+            database=None,
+            derandomize="FUZZ_DOCUMENTS" not in os.environ,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(request=requests())
+        def send(request: tuple[str, object]) -> None:
+            document, variables = request
+            if len(costs) == 30:  # what is loaded and learnt once is not what documents cost
+                memory.append(_memory())
+            seconds = ask(document, variables)
+            if seconds > CPU_SECONDS:  # the machine may have been busy with something else
+                seconds = min(seconds, *(ask(document + " " * n, variables) for n in (1, 2)))
+            costs.append((seconds, document))
+            assert seconds < CPU_SECONDS, document[:500]
+
+        memory: list[int] = []
+        try:
+            send()
+            grown = _memory() - memory[0]
+        finally:
+            runner.run(opened.__aexit__(None, None, None))
+    slowest, _ = max(costs)
+    record_property("slowest_milliseconds", round(slowest * 1000))
+    record_property("grown_mebibytes", round(grown / 2**20, 1))
+    assert grown < MOST_BYTES
+
+
+@asynccontextmanager
+async def _client(temporal_address: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    cache = SimpleMemoryCache(serializer=StringSerializer())
+    app = create_app(settings(temporal_address, data_dir=folder), services=Services().transport, cache=cache)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://g") as client:
+        yield client
+
+
+def _memory() -> int:
+    """Bytes that the process has in memory; where the system does not say, the most that it ever had."""
+    gc.collect()
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
