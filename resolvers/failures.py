@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pydantic import ValidationError
@@ -14,6 +15,8 @@ from contracts.errors import DeadlineExceeded, DomainError, ErrorRecord, RateLim
 TEMPORAL = "temporal"
 
 _WRAPPINGS = (FailureError, WorkflowFailureError, WorkflowUpdateFailedError)
+_CUT_OFF = re.compile(r"transport error|h2 protocol error|connection|broken pipe|stream", re.IGNORECASE)
+"""How the SDK words, as UNKNOWN or INTERNAL, that the connection was lost while the server answered."""
 _NOT_ANSWERING = frozenset((RPCStatusCode.UNAVAILABLE, RPCStatusCode.ABORTED, RPCStatusCode.CANCELLED))
 
 
@@ -43,6 +46,8 @@ def _of_temporal(error: RPCError) -> DomainError | None:
         case RPCStatusCode.RESOURCE_EXHAUSTED:
             return RateLimited(retry_after=1)
         case status if status in _NOT_ANSWERING:
+            return ServiceUnavailable(service=TEMPORAL)
+        case RPCStatusCode.UNKNOWN | RPCStatusCode.INTERNAL if _CUT_OFF.search(error.message):
             return ServiceUnavailable(service=TEMPORAL)
     return None
 
