@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import quote
@@ -26,10 +27,12 @@ from contracts.errors import (
 from contracts.storage import FileStorage, staging_key
 from contracts.transfers import DOWNLOADS_PATH, UPLOADS_PATH, DownloadGrant, TransferSigner, UploadGrant
 
+_MOST_DIGITS = 18
 _PIECE_BYTES = 1024 * 1024
 _SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "cross-origin",  # its address is the secret, and frontends elsewhere show images
     "Cache-Control": "private, no-store",
     "Referrer-Policy": "no-referrer",
 }
@@ -146,7 +149,7 @@ class _Arrival:
         """Refuse before the first byte what the client itself says is too much or too little."""
         if content_length is None or not content_length.isdecimal():
             return
-        if int(content_length) > self._grant.size:
+        if len(content_length) > _MOST_DIGITS or int(content_length) > self._grant.size:
             raise UploadTooLarge()
         if int(content_length) < self._grant.size:
             raise InvalidInput("Fewer bytes than were announced.")
@@ -195,7 +198,8 @@ async def _spoken(pieces: AsyncGenerator[bytes, None], silence: float) -> AsyncI
 
 def _attachment(name: str) -> str:
     """Content-Disposition (RFC 6266): a name for old clients, and the true one in UTF-8 (RFC 8187)."""
-    plain = "".join(letter if letter.isascii() and letter not in '"\\%' else "_" for letter in name)
+    is_plain = re.compile(r"[ -~]").match
+    plain = "".join(letter if is_plain(letter) and letter not in '"\\%' else "_" for letter in name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from contracts.errors import BytesDamaged
 from contracts.files import ImageMetadata, TextMetadata, TextProgress
@@ -120,11 +120,9 @@ def _look_at_image(storage: FileStorage, key: str, size: int) -> ImageMetadata |
     try:
         with storage.open(key, size) as file, Image.open(file, formats=_FORMATS) as image:
             return ImageMetadata(width=image.width, height=image.height, format=image.format or "")
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-        SyntaxError,
-        ValueError,
-    ):
+    except OSError as error:
+        if error.errno is not None:  # the storage's trouble, not the image's
+            raise
+        return None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, SyntaxError, ValueError):
         return None

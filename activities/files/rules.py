@@ -23,7 +23,8 @@ def checked(new: NewUpload) -> NewUpload:
     content_type = new.content_type.partition(";")[0].strip().lower()
     checksum = None if new.checksum is None else new.checksum.strip().lower()
     wrong = []
-    if not (0 < len(name) <= _LONGEST_NAME and name.isprintable() and not set(name) & {"/", "\\"}):
+    is_path = bool(set(name) & {"/", "\\"}) or name in {".", ".."}
+    if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or is_path:
         wrong.append(_wrong("name", f"Give a name of at most {_LONGEST_NAME} characters, without a path."))
     if not _TYPE.fullmatch(content_type):
         wrong.append(_wrong("contentType", 'Give a content type such as "text/plain".'))
