@@ -154,5 +154,13 @@ def _service_key(settings: Settings) -> bytes:
 
 async def _told_nothing(request: Request, error: Exception) -> Response:
     request_id = request_id_of(request)
-    log.error("a request failed", request_id=request_id, path=request.url.path, exc_info=error)
+    log.error("a request failed", request_id=request_id, path=_shown_path(request), exc_info=error)
     return error_response(internal_error(request_id), 500)
+
+
+def _shown_path(request: Request) -> str:
+    """Without what stands in it for a parameter: that may be a token, which opens what it stands for."""
+    path = request.url.path
+    for name, value in request.path_params.items():
+        path = path.replace(str(value), f"{{{name}}}")
+    return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 import structlog
 from tortoise.exceptions import OperationalError
 
+from contracts.base import utc_now
 from contracts.errors import DomainError, ErrorCode, every_error
+from contracts.transfers import TransferSigner, UploadGrant
 from tests.gateway.event_streams import following
-from tests.gateway.fakes import TOKEN, Services, settings
+from tests.gateway.fakes import KEY, TOKEN, Services, settings
 from tests.gateway.serving import Gateway, introduction, running_gateway
 from tests.security.test_codec import settings as with_codec
 
@@ -166,3 +169,18 @@ async def test_trouble_outside_of_graphql_shows_no_more(temporal_address: str, t
     (error,) = answer.json()["errors"]
     assert error["extensions"] == {"code": "INTERNAL", "requestId": "mine"}
     assert [word for word in WORDS if word in answer.text] == []
+
+
+async def test_an_address_that_opens_something_is_not_written_down(temporal_address: str, tmp_path: Path) -> None:
+    grant = UploadGrant(upload_id="upl_" + "a" * 32, tenant_id="ten_" + "a" * 32, size=1, content_type="text/plain")
+    path = TransferSigner(KEY.encode()).upload_path(grant, utc_now() + timedelta(minutes=5))
+    settled = settings(temporal_address, data_dir=tmp_path, storage_url=f"file://{tmp_path}/files")
+    async with running_gateway(settled, Services()) as gateway, httpx.AsyncClient(trust_env=False) as http:
+        (tmp_path / "files").rmdir()
+        (tmp_path / "files").write_bytes(b"where the folder of the storage should be")
+        with structlog.testing.capture_logs() as logs:
+            answer = await http.put(f"{gateway.http}{path}", content=b"x", headers={"content-type": "text/plain"})
+    assert answer.status_code >= 500
+    assert [word for word in WORDS if word in answer.text] == []
+    assert path.rpartition("/")[2] not in repr(logs)
+    assert [line["path"] for line in logs if "path" in line] == ["/uploads/{token}"]
