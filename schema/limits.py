@@ -67,7 +67,8 @@ class Limits(NamedTuple):
 
 @dataclass(slots=True)
 class Weight:
-    """What a set of selections comes to. What it costs is ``own``, and ``each`` for each item of its parent's page.
+    """What a set of selections comes to. What it costs is ``own``, and ``each`` for each item of its parent's page;
+    ``by_type`` has both of what is selected for one type of parent only.
 
     ``depth`` and ``introspection_depth`` count fields within fields, ``listings`` the lists of a type's parts within
     each other.
@@ -81,6 +82,7 @@ class Weight:
     fields: int = 0
     own: float = 0
     each: float = 0
+    by_type: dict[str, tuple[float, float]] = field(default_factory=dict)
     once: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Weight) -> None:
@@ -93,7 +95,23 @@ class Weight:
         self.fields += other.fields
         self.own += other.own
         self.each += other.each
+        for name, (own, each) in other.by_type.items():
+            before = self.by_type.get(name, (0.0, 0.0))
+            self.by_type[name] = (before[0] + own, before[1] + each)
         self.once.update(other.once)
+
+    def settle(self) -> None:
+        """Count the dearest of the types that the parent may have: it has one."""
+        own, each = max(self.by_type.values(), key=sum, default=(0.0, 0.0))
+        self.own += own
+        self.each += each
+        self.by_type = {}
+
+    def only_for(self, name: str) -> None:
+        """It is of parents of this type alone."""
+        self.settle()
+        self.by_type = {name: (self.own, self.each)}
+        self.own, self.each = 0, 0
 
 
 class Scales:
@@ -131,6 +149,7 @@ class Scales:
         weight = Weight(directives=len(operation.directives or ()))
         weight.directives += sum(len(each.directives or ()) for each in operation.variable_definitions or ())
         weight.add(self._set(operation.selection_set, self._schema.get_root_type(operation.operation)))
+        weight.settle()
         weight.own += weight.each * _UNSIZED
         if operation.operation is not OperationType.MUTATION:
             weight.once.clear()
@@ -152,13 +171,17 @@ class Scales:
         if isinstance(selection, FieldNode):
             weight = self._field(selection, parent)
         else:
-            weight = Weight()
+            weight, inner = Weight(), parent
             if isinstance(selection, FragmentSpreadNode):
+                fragment = self._fragments.get(selection.name.value)
+                inner = self._schema.get_type(fragment.type_condition.name.value) if fragment else None
                 weight.add(self._fragment(selection.name.value))
             elif isinstance(selection, InlineFragmentNode):
                 condition = selection.type_condition
                 inner = self._schema.get_type(condition.name.value) if condition else parent
                 weight.add(self._set(selection.selection_set, inner))
+            if isinstance(parent, GraphQLInterfaceType) and isinstance(inner, GraphQLObjectType):
+                weight.only_for(inner.name)
         weight.directives += _count(selection.directives)
         return weight
 
@@ -179,6 +202,7 @@ class Scales:
         name = node.name.value
         definition = _definition(parent, name)
         within = self._set(node.selection_set, get_named_type(definition.type) if definition else None)
+        within.settle()
         weight = Weight(aliases=within.aliases, directives=within.directives, fields=1)
         if node.alias is not None and node.alias.value != name:
             weight.aliases += 1

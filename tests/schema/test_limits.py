@@ -107,6 +107,17 @@ def test_lists_multiply_what_their_items_cost(documents: Documents) -> None:
     assert refused(documents, f"{{ {twenty.replace('100', '20')} }}") is None
 
 
+def test_what_is_asked_of_one_type_only_costs_no_object_of_another(documents: Documents) -> None:
+    kinds = ("Login", "TenantSwitch", "FileUpload", "FileProcessing", "UserOnboarding")
+    each = "progress { steps { name status } } startedBy { id } tenant { id }"
+    text = "{{ viewer {{ operations(first: 100) {{ nodes {{ id {} }} }} }} }}"
+    assert refused(documents, text.format(" ".join(f"... on {kind} {{ {each} }}" for kind in kinds))) is None
+    assert refused(documents, text.format(" ".join(f"a{n}: tenant {{ id }}" for n in range(15)))) is None
+    one = documents.read(text.format(f"... on Login {{ {each} }}"))
+    every = documents.read(text.format(" ".join(f"... on {kind} {{ {each} }}" for kind in kinds)))
+    assert one.worst_costs == every.worst_costs
+
+
 def test_variables_say_how_long_a_list_is(documents: Documents) -> None:
     page = "viewer { operations(first: $n) { nodes { startedBy { id } tenant { id } } } }"
     pages = " ".join(f"a{n}: {page}" for n in range(15))
