@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from aiocache.base import BaseCache
 from temporalio.client import Client
-from websockets.exceptions import InvalidStatus
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
 
 from contracts.wakeups import LocalWakeups, Wakeups
 from gateway.sessions import COOKIE
 from tests.gateway.fakes import ADA, GLOBEX, TOKEN, Services, settings
-from tests.gateway.serving import FOLLOW, WHO, Gateway, running_gateway
+from tests.gateway.serving import FOLLOW, WHO, Gateway, running_gateway, until
 
 
 @pytest.fixture
@@ -58,9 +62,9 @@ async def test_a_socket_says_who_speaks(gateway: Gateway, payload: dict[str, Any
 
 async def test_what_a_socket_shows_is_loaded_anew_each_time(gateway: Gateway, services: Services) -> None:
     async with gateway.open({"authorization": TOKEN}) as sock:
-        await sock.ask(WHO)
-        await sock.ask(WHO)
-    assert len(services.asked("users/get_users")) == 2
+        await sock.ask("{ viewer { sessions { id } } }")
+        await sock.ask("{ viewer { sessions { id } } }")
+    assert len(services.asked("auth/list_sessions")) == 2
 
 
 async def test_no_socket_is_compressed(gateway: Gateway) -> None:
@@ -133,3 +137,81 @@ async def test_a_frame_that_is_none_closes_the_socket(gateway: Gateway, frame: b
     async with gateway.open() as sock:
         await sock.connection.send(frame)
         assert await sock.end() == 4400
+
+
+@asynccontextmanager
+async def limited(temporal_address: str, services: Services, folder: Path, **limits: float) -> AsyncIterator[Gateway]:
+    known = settings(temporal_address, data_dir=folder, **limits)
+    async with running_gateway(known, services, wakeups=LocalWakeups()) as gateway:
+        yield gateway
+
+
+async def test_one_operation_too_many_is_told_so_and_the_others_go_on(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    async with (
+        limited(temporal_address, services, tmp_path, socket_operations=2) as gateway,
+        gateway.open({"authorization": TOKEN}) as sock,
+    ):
+        started = await sock.start_switch(GLOBEX)
+        for _ in range(2):
+            await sock.subscribe(FOLLOW, id=started["id"])
+            assert (await sock.next())["type"] == "next"
+        [refused] = await sock.ask(WHO)
+        assert refused["type"] == "error"
+        assert refused["payload"][0]["extensions"] == {"code": "RATE_LIMITED", "retryAfter": 1}
+        await sock.say({"type": "ping"})
+        assert (await sock.next())["type"] == "pong", "nothing else ended"
+
+
+async def test_a_chatterbox_is_closed_and_who_only_answers_pings_is_not(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    limits = {"socket_messages": 5, "ping_seconds": 0.1}
+    async with limited(temporal_address, services, tmp_path, **limits) as gateway:
+        async with gateway.open() as sock:
+            for _ in range(8):
+                assert (await sock.next()) == {"type": "ping"}
+                await sock.say({"type": "pong"})
+        async with gateway.open() as sock:
+            for _ in range(6):
+                await sock.say({"type": "pong", "payload": {"nobody": "asked"}})
+            assert await sock.end() == 4429
+
+
+async def test_one_address_and_one_user_have_so_many_sockets_and_get_them_back(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    limits = {"sockets_by_user": 2, "sockets_by_address": 4}
+    async with limited(temporal_address, services, tmp_path, **limits) as gateway, AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(gateway.open({"authorization": TOKEN}))
+        async with gateway.open({"authorization": TOKEN}) as third_of_ada:
+            assert await third_of_ada.end() == 4429
+        for _ in range(2):
+            await stack.enter_async_context(gateway.open())
+        async with connect(gateway.url, subprotocols=[Subprotocol("graphql-transport-ws")]) as fifth:
+            with pytest.raises(ConnectionClosed) as closed:
+                await fifth.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4429
+        await stack.aclose()
+        await until(lambda: len(gateway.app.state.streams) == 0)
+        async with gateway.open({"authorization": TOKEN}) as again:
+            assert (await again.ask(WHO))[0]["type"] == "next"
+
+
+async def test_an_event_stream_takes_a_place_of_its_address(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    async with (
+        limited(temporal_address, services, tmp_path, sockets_by_address=1) as gateway,
+        gateway.open({"authorization": TOKEN}),
+        httpx.AsyncClient() as client,
+    ):
+        headers = {"accept": "text/event-stream", "authorization": f"Bearer {TOKEN}"}
+        body = {"query": FOLLOW, "variables": {"id": "tenant-switch-" + "f" * 32}}
+        answer = await client.post(f"{gateway.http}/graphql", json=body, headers=headers)
+        assert answer.status_code == 429
+        assert answer.json()["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
+        assert int(answer.headers["retry-after"]) > 0
