@@ -165,9 +165,15 @@ async def test_nothing_more_is_done_for_one_than_for_another(
         world = await make_world(stack, database_of(stack, "adx.sqlite3"))
         async with asking(world, stack) as way:
             for place, kind in tries():
-                ids = world.ids[kind].items()
-                work = {what: await least_work(counts, way(place), question(place, world), id) for what, id in ids}
-                if len({json.dumps(comparable(each), sort_keys=True) for each in work.values()}) > 1:
+                for times in (1, 3):  # what differs may have been done by chance meanwhile
+                    work = {
+                        what: await least_work(counts, way(place), question(place, world), id, times)
+                        for what, id in world.ids[kind].items()
+                    }
+                    is_same = len({json.dumps(comparable(each), sort_keys=True) for each in work.values()}) == 1
+                    if is_same:
+                        break
+                else:
                     found.append(f"{place} with {kind}: {work}")
     assert "\n".join(found) == ""
 
@@ -181,10 +187,10 @@ def comparable(work: dict[str, int]) -> dict[str, int]:
     return dict.fromkeys(work, 1) if "temporal start" in work else work
 
 
-async def least_work(counts: Counts, ask: Ask, query: str, id: str) -> dict[str, int]:
-    """What was done both times, and not by chance beside one of them."""
+async def least_work(counts: Counts, ask: Ask, query: str, id: str, times: int) -> dict[str, int]:
+    """What was done each time, and so not by chance beside one of them."""
     least: Counter[str] | None = None
-    for _ in range(2):
+    for _ in range(times):
         with counts.counting() as done:
             await ask(query, id)
         least = done if least is None else least & done
