@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiocache import RedisCache, SimpleMemoryCache
 from aiocache.base import BaseCache
@@ -28,7 +29,15 @@ async def open_cache(redis_url: str | None, *, seconds: float = DEADLINE_SECONDS
         yield SimpleMemoryCache(serializer=StringSerializer(), timeout=seconds)
         return
     cache = RedisCache(serializer=StringSerializer(), timeout=seconds)
-    pool = BlockingConnectionPool.from_url(redis_url, max_connections=_MOST_CONNECTIONS, timeout=DEADLINE_SECONDS)
-    async with Redis.from_pool(pool) as client:
+    async with redis_at(redis_url) as client:
         cache.client = client  # its own constructor knows neither TLS nor user names
         yield cache
+
+
+def redis_at(url: str, *, seconds: float = DEADLINE_SECONDS, **options: Any) -> Redis:
+    """A client with a bounded number of connections; who finds all busy waits for one for so many ``seconds``.
+
+    Redis' own clients have a bound, too, and raise beyond it. ``options`` are those of its connections.
+    """
+    pool = BlockingConnectionPool.from_url(url, max_connections=_MOST_CONNECTIONS, timeout=seconds, **options)
+    return Redis.from_pool(pool)

@@ -15,8 +15,11 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from contracts.cache import redis_at
+
 LOST = "lost"
 """The name under which a process wakes itself up when it loses those of others, and what Redis may have forgotten."""
+
 _CHANNEL = "wakeups"
 _RECONNECT_SECONDS = 1.0
 _DEADLINE_SECONDS = 2.0
@@ -123,5 +126,5 @@ async def open_wakeups(redis_url: str | None) -> AsyncIterator[Wakeups]:
     if redis_url is None:
         yield LocalWakeups()
         return
-    async with Redis.from_url(redis_url) as redis:
+    async with redis_at(redis_url) as redis:
         yield SharedWakeups(redis)

@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from temporalio.client import Client
 
+from contracts.cache import redis_at
 from contracts.calls import CallSigner
 from contracts.passwords import Passwords
 from contracts.wakeups import LOST, LocalWakeups, SharedWakeups, Wakeups
@@ -113,9 +114,11 @@ async def _shared(
         return
     again = Retry(NoBackoff(), 1)  # for a connection that is no more, which one learns by using it
     async with (
-        Redis.from_url(redis_url) as redis,
+        redis_at(redis_url) as redis,
         Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0)) as ears,
-        Redis.from_url(redis_url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS, retry=again) as asked,
+        redis_at(
+            redis_url, seconds=_SECONDS, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS, retry=again
+        ) as asked,
     ):
         shared = SharedWakeups(redis, ears)
         async with shared.listening():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -19,6 +19,7 @@ from contracts.base import utc_now
 from contracts.calls import Caller
 from contracts.errors import SessionEnded
 from resolvers.clients.auth import AuthClient
+from resolvers.rounds import Rounds
 from resolvers.throttle import DEVICE_SECONDS
 from resolvers.tokens import token_hash
 
@@ -30,6 +31,7 @@ SECURE_COOKIE = f"{_SECURE}{COOKIE}"
 """Over TLS. No other host, and nobody on the way in clear, can set a cookie of such a name in a browser."""
 
 _LONGEST_TOKEN = 200
+_MOST_AT_ONCE = 500
 _HOT = timedelta(seconds=HOT_SESSION_SECONDS)
 _CLOCKS_DIFFER = timedelta(seconds=2)
 """By no more, in whatever two processes."""
@@ -56,11 +58,12 @@ class HotSessions:
         self._auth = auth
         self._is_lost = is_lost or asyncio.Event()
         self._clock = clock
+        self._copies = Rounds(self._read, most=_MOST_AT_ONCE, at_once=2)
         self._believed_from = clock() - _HOT - _CLOCKS_DIFFER
 
     async def find(self, token: str, *, request_id: str) -> Session | None:
         """The session that the token opens now; None where it opens none."""
-        copy = await self._read(hot_session_key(token_hash(token)))
+        copy = await self._copies.answer(hot_session_key(token_hash(token)))
         now = self._clock()
         if self._is_lost.is_set():
             self._is_lost.clear()
@@ -86,14 +89,15 @@ class HotSessions:
         await self._keep(hot_session_key(hashed), HotSession(session=session, read_at=read_at), instead_of)
         return _unless_expired(session, self._clock())
 
-    async def _read(self, key: str) -> str | None:
+    async def _read(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Of all who ask at one moment."""
         try:
-            copy: str | None = await self._cache.get(key)
+            copies: list[str | None] = await self._cache.multi_get(keys)
         except _CACHE_IS_DOWN as error:
             log.warning("the cache does not answer", error=repr(error))
             self._is_lost.set()
-            return None
-        return copy
+            return {}
+        return {key: copy for key, copy in zip(keys, copies, strict=True) if copy is not None}
 
     async def _keep(self, key: str, hot: HotSession, instead_of: str | None) -> None:
         """Only in place of what was there: a revocation that was posted while we looked the session up must stand."""
