@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from temporalio.worker import Interceptor
+from temporalio.worker._worker import load_default_build_id
 
 from contracts.temporal import TaskQueue
 from tests.chaos.crash_points import CrashingStorage, CrashingWakeups, CrashPoints, Plans
@@ -62,6 +63,7 @@ class Family:
         self._stopping = False
 
     def live(self, count: int) -> None:
+        load_default_build_id()  # it reads every module, takes two seconds, and is remembered for the forks
         signal.signal(signal.SIGTERM, self._stop)
         for _ in range(count):
             self._fork()
