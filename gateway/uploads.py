@@ -107,9 +107,9 @@ class _Transfers:
 
     async def _store(self, grant: UploadGrant, arrival: _Arrival, request: Request) -> None:
         """An error of the arriving bytes aborts the writing, so that no object comes to be."""
-        pieces = arrival.checked(_spoken(request.stream(), self._limits.silence))
+        pieces = arrival.checked(_spoken(request.stream(), self._limits))
         try:
-            async with asyncio.timeout(self._limits.whole):
+            async with asyncio.timeout(self._limits.whole + self._limits.silence):  # for a storage that hangs
                 await self._storage.save(staging_key(grant.tenant_id, grant.upload_id), pieces)
         except TimeoutError as error:
             raise DeadlineExceeded("The bytes came too slowly; try again.") from error
@@ -184,11 +184,16 @@ class _Arrival:
             raise InvalidInput(f"The bytes are not of the type {self._grant.content_type}.")
 
 
-async def _spoken(pieces: AsyncGenerator[bytes, None], silence: float) -> AsyncIterator[bytes]:
-    """The pieces that are not empty; TimeoutError where none comes for so many seconds."""
+async def _spoken(pieces: AsyncGenerator[bytes, None], limits: TransferLimits) -> AsyncIterator[bytes]:
+    """The pieces that are not empty; TimeoutError where none comes for too long, or all take too long.
+
+    The writer of the pieces sees that as their error and takes back what it wrote; cut off, it would leave it behind.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + limits.whole
     while True:
         try:
-            async with asyncio.timeout(silence):
+            async with asyncio.timeout_at(min(end, loop.time() + limits.silence)):
                 piece = await anext(pieces)
         except StopAsyncIteration:
             return
