@@ -10,24 +10,32 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from worker.dev.binaries import postgres_folder, redis_server
 from worker.dev.children import child
 from worker.dev.ports import free_port
-from worker.dev.temporal_server import TemporalServer, temporal_server
+from worker.dev.temporal_server import TemporalServer, TemporalSilent, temporal_server
 
 HOST = "127.0.0.1"
 
 
 @contextmanager
 def running_temporal() -> Iterator[TemporalServer]:
-    with (
-        _folder("temporal") as folder,
-        temporal_server(port=free_port(HOST), ui_port=free_port(HOST), log=folder / "log") as server,
-    ):
+    """On other ports where somebody took one of them before the server did."""
+    with _folder("temporal") as folder, ExitStack() as stack:
+        for tries_left in reversed(range(3)):
+            try:
+                server = stack.enter_context(
+                    temporal_server(port=free_port(HOST), ui_port=free_port(HOST), log=folder / "log")
+                )
+            except TemporalSilent:
+                if not tries_left:
+                    raise AssertionError((folder / "log").read_text()[-2000:]) from None
+            else:
+                break
         yield server
 
 
