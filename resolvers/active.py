@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing, suppress
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -37,7 +38,10 @@ class Scans(Protocol):
 class ActiveOperations:
     """One a process. Closing it ends the following."""
 
-    def __init__(self, states: KnownStates, scans: Scans, index: OperationIndex, hub: ProgressHub) -> None:
+    def __init__(
+        self, states: KnownStates, scans: Scans, index: OperationIndex, hub: ProgressHub, *, room: int = FOLLOWED
+    ) -> None:
+        self._room = room
         self._states = states
         self._scans = scans
         self._index = index
@@ -70,15 +74,30 @@ class ActiveOperations:
         return active
 
     def follow(self, operation: Operation, *, at_once: bool = False) -> None:
-        """Keep its newest state at hand until it closes, as far as there is room; ``at_once`` where it is looked at."""
+        """Keep its newest state at hand until it closes, as far as there is room; ``at_once`` where it is looked at,
+        which comes before what has only been started.
+        """
         following = self._followed.get(operation.id)
         if following is not None:
             following.go_on()
-        elif not operation.is_closed and len(self._followed) < FOLLOWED:
+        elif not operation.is_closed and (len(self._followed) < self._room or (at_once and self._made_room())):
             following = self._followed[operation.id] = _Following(self._hub, operation.id)
-            following.task.add_done_callback(lambda _: self._followed.pop(operation.id, None))
+            following.task.add_done_callback(partial(self._forget, operation.id, following))
         if following is not None and at_once:
             following.begin()
+
+    def _made_room(self) -> bool:
+        """Whether one could be let go that nobody has looked at."""
+        for operation_id, following in self._followed.items():
+            if not following.has_begun:
+                following.task.cancel()
+                del self._followed[operation_id]
+                return True
+        return False
+
+    def _forget(self, operation_id: str, following: _Following, _task: asyncio.Task[None]) -> None:
+        if self._followed.get(operation_id) is following:
+            del self._followed[operation_id]
 
     async def _rows(self, viewer: Session) -> list[Row]:
         rows = await self._index.active(viewer.user_id, viewer.tenant_id)
@@ -106,6 +125,11 @@ class _Following:
 
     def begin(self) -> None:
         self._begun.set()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether somebody looked at it; by itself it begins without that."""
+        return self._begun.is_set()
 
     def go_on(self) -> None:
         self._ends_at = self._loop.time() + FOLLOWED_SECONDS
