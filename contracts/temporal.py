@@ -17,6 +17,7 @@ from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, DefaultFailureConverter
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import Runtime
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from contracts.codec import EncryptionCodec, KeyRing
@@ -66,11 +67,13 @@ async def connect(
     keys: KeyRing | None,
     interceptors: Sequence[Interceptor] = (),
     retry: RetryConfig | None = None,
+    runtime: Runtime | None = None,
 ) -> Client:
     """A client for this process. What is None comes from the SDK's standard variables (TEMPORAL_ADDRESS,
     TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS_...) or its profile file.
 
-    ``retry``: how long a call is tried while nobody answers; None: ten seconds, as the SDK does.
+    ``retry``: how long a call is tried while nobody answers; None: ten seconds, as the SDK does. ``runtime``: a
+    runtime of the SDK other than everybody's.
 
     Raises RuntimeError where Temporal does not answer.
     """
@@ -80,7 +83,7 @@ async def connect(
     if namespace is not None:
         config["namespace"] = namespace
     return await Client.connect(
-        **config, data_converter=data_converter(keys), interceptors=interceptors, retry_config=retry
+        **config, data_converter=data_converter(keys), interceptors=interceptors, retry_config=retry, runtime=runtime
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from contextlib import AsyncExitStack
 
 from hypercorn.utils import LifespanFailureError
 from pydantic import ValidationError
 
 from contracts.environment import what_is_wrong
+from contracts.monitoring import Monitoring, MonitoringPortTaken, monitored, telling_runtime
 from contracts.temporal import leave
 from gateway.app import create_app
 from gateway.documents import BadManifest
@@ -25,16 +27,21 @@ async def run(settings: Settings) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, stop.set)
     tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
-    await serve(
-        create_app(settings),
-        host=settings.host,
-        port=settings.gateway_port,
-        stop=stop,
-        announce=look_rarely,
-        drain_seconds=settings.drain_seconds,
-        stall_seconds=settings.stall_seconds,
-        tls=tls,
-    )
+    monitoring, runtime = Monitoring(), None
+    async with AsyncExitStack() as stack:
+        if settings.metrics_port is not None:
+            runtime, monitoring.sdk = telling_runtime()
+            await stack.enter_async_context(monitored(monitoring, host=settings.host, port=settings.metrics_port))
+        await serve(
+            create_app(settings, monitoring=monitoring, runtime=runtime),
+            host=settings.host,
+            port=settings.gateway_port,
+            stop=stop,
+            announce=look_rarely,
+            drain_seconds=settings.drain_seconds,
+            stall_seconds=settings.stall_seconds,
+            tls=tls,
+        )
 
 
 def main() -> int:
@@ -46,7 +53,7 @@ def main() -> int:
         return 2
     try:
         asyncio.run(run(settings))
-    except BadManifest as error:
+    except (BadManifest, MonitoringPortTaken) as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:

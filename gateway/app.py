@@ -15,15 +15,17 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from temporalio.client import Interceptor
+from temporalio.runtime import Runtime
 from temporalio.service import RetryConfig
 
 from contracts.cache import open_cache
+from contracts.monitoring import Monitoring, http_answers, redis_answers, temporal_answers
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes
 from contracts.transfers import UPLOADS_PATH, TransferSigner
 from contracts.wakeups import Wakeups
 from gateway.addresses import Arrivals
-from gateway.backend import open_backend
+from gateway.backend import SERVICES, open_backend
 from gateway.browsers import KnownOrigins, SafeAnswers
 from gateway.codec import CODEC_PATH, codec_routes
 from gateway.documents import NamedDocuments, read_manifest
@@ -31,6 +33,7 @@ from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
 from gateway.limits import RequestLimits
+from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestIds
 from gateway.open_streams import OpenStreams, Patience
 from gateway.settings import Settings
@@ -59,13 +62,18 @@ def create_app(
     cache: BaseCache | None = None,
     wakeups: Wakeups | None = None,
     interceptors: Sequence[Interceptor] = (),
+    monitoring: Monitoring | None = None,
+    runtime: Runtime | None = None,
 ) -> Starlette:
     """The application. ``services`` carries the calls of the services, over the network where it is None.
 
     A ``cache`` that is handed in is shared with others and left open. ``wakeups`` are those that services in this same
-    process tell. ``interceptors`` see the calls of Temporal.
+    process tell. ``interceptors`` see the calls of Temporal. ``monitoring`` gets what is counted and what can be away;
+    ``runtime`` is the one of Temporal's SDK.
     """
+    monitoring = monitoring or Monitoring()
     schema = build_schema(introspection=settings.shows_schema(), suggestions=settings.shows_schema())
+    metrics = Metrics(monitoring.registry, schema.documents.schema)
     sdl = schema.as_str() + "\n"
     streams = OpenStreams()
     requests = RequestLimits(settings.rates(), settings.secret_key.get_secret_value().encode())
@@ -75,6 +83,7 @@ def create_app(
         Patience(settings.ping_seconds, settings.silence_seconds, settings.stall_seconds),
         limits=settings.socket_limits(),
         requests=requests,
+        metrics=metrics,
         allowed_origins=settings.allowed_origins,
         public_url=settings.public_url,
     )
@@ -103,12 +112,23 @@ def create_app(
             Middleware(BodyLimit, most_bytes=MOST_BYTES, seconds=BODY_SECONDS, beyond=f"{UPLOADS_PATH}/"),
         ],
         exception_handlers={Exception: _told_nothing},
-        lifespan=_lifespan(settings, services, cache, wakeups, interceptors, requests),
+        lifespan=_lifespan(
+            settings,
+            services,
+            cache,
+            wakeups,
+            [*interceptors, metrics.timed_temporal()],
+            requests,
+            monitoring,
+            metrics,
+            runtime,
+        ),
     )
     app.state.name_documents = partial(
         NamedDocuments, schema.documents, trusted=trusted, only_trusted=settings.only_trusted_documents
     )
     app.state.streams = streams
+    monitoring.is_stopping = lambda: streams.stopping
     return app
 
 
@@ -119,6 +139,9 @@ def _lifespan(
     wakeups: Wakeups | None,
     interceptors: Sequence[Interceptor],
     requests: RequestLimits,
+    monitoring: Monitoring,
+    metrics: Metrics,
+    runtime: Runtime | None,
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -135,11 +158,19 @@ def _lifespan(
                 keys=settings.keys(),
                 interceptors=interceptors,
                 retry=_IMPATIENT,
+                runtime=runtime,
             )
+            monitoring.checks["temporal"] = temporal_answers(temporal)
+            if settings.redis_url is not None:
+                monitoring.checks["redis"] = redis_answers(settings.redis_url)
+            if services is None:
+                monitoring.checks |= {name: http_answers(settings.service(name)) for name in SERVICES}
             await ensure_search_attributes(temporal)
             app.state.temporal = temporal
             app.state.documents = app.state.name_documents(cache)
-            app.state.backend = await stack.enter_async_context(open_backend(settings, temporal, http, cache, wakeups))
+            app.state.backend = await stack.enter_async_context(
+                open_backend(settings, temporal, http, cache, wakeups, metrics)
+            )
             await stack.enter_async_context(requests.shared(settings.redis_url))
             streams: OpenStreams = app.state.streams
             await stack.enter_async_context(streams.tended())

@@ -16,6 +16,7 @@ from contracts.cache import redis_at
 from contracts.calls import CallSigner
 from contracts.passwords import Passwords
 from contracts.wakeups import LOST, LocalWakeups, SharedWakeups, Wakeups
+from gateway.metrics import Metrics
 from gateway.session_watch import SessionWatch
 from gateway.sessions import HotSessions
 from gateway.settings import Settings
@@ -48,13 +49,20 @@ from resolvers.tries import MemoryTries, RedisTries, Tries
 from resolvers.visibility import Turns, Visibility
 from resolvers.witness import OperationWitness
 
+SERVICES = ("auth", "users", "tenants", "files", "workspaces")
+
 _SECONDS = 0.75
 """A Redis that is slower than this is done without."""
 
 
 @asynccontextmanager
 async def open_backend(
-    settings: Settings, temporal: Client, http: httpx.AsyncClient, cache: BaseCache, told_here: Wakeups | None
+    settings: Settings,
+    temporal: Client,
+    http: httpx.AsyncClient,
+    cache: BaseCache,
+    told_here: Wakeups | None,
+    metrics: Metrics,
 ) -> AsyncIterator[Backend]:
     """Open while the block runs. ``http`` carries the calls of the services; ``told_here`` are the wake-ups of those in
     this same process.
@@ -62,8 +70,10 @@ async def open_backend(
     secret = settings.secret_key.get_secret_value().encode()
     signer = CallSigner(settings.service_key.get_secret_value().encode())
 
+    breakers = {service: Breaker(service) for service in SERVICES}
+
     def calls(service: str) -> ServiceCalls:
-        return ServiceCalls(service, settings.service(service), http, signer, Breaker(service))
+        return ServiceCalls(service, settings.service(service), http, signer, breakers[service])
 
     auth, users, tenants = AuthClient(calls("auth")), UsersClient(calls("users")), TenantsClient(calls("tenants"))
     files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
@@ -74,8 +84,9 @@ async def open_backend(
         await stack.enter_async_context(durations.shared(cache))
         copies = await stack.enter_async_context(Copies(cache, seal=Seal(secret, "copies")))
         witness = OperationWitness(copies, index, durations)
+        budget = Budget(long_polls=settings.long_polls)
         hub = await stack.enter_async_context(
-            ProgressHub(temporal, budget=Budget(long_polls=settings.long_polls), witness=witness.see)
+            ProgressHub(temporal, budget=budget, witness=witness.see, lag=metrics.lag.observe)
         )
         scans = await stack.enter_async_context(Visibility(temporal, Turns(cache)))
         states = States(temporal, hub)
@@ -86,6 +97,27 @@ async def open_backend(
         hot_sessions = HotSessions(cache, auth, is_lost)
         sessions = SessionWatch(hot_sessions, wakeups, check_seconds=settings.session_check_seconds)
         await stack.enter_async_context(sessions)
+        metrics.gauge(
+            "gateway_breaker_open",
+            "1 while a service is left alone.",
+            "service",
+            lambda: {service: float(breaker.is_open) for service, breaker in breakers.items()},
+        )
+        metrics.gauge(
+            "gateway_hub_watchers",
+            "Operations that are watched here: each by a long-poll, or described at an interval.",
+            "mode",
+            lambda: {"interval": budget.described, "stream": hub.watching - budget.described},
+        )
+        metrics.counter(
+            "gateway_cache_reads",
+            "Reads of the cache of all processes, by what was looked for and whether it was there.",
+            "result",
+            lambda: (
+                {"copy_hit": copies.hits, "copy_miss": copies.misses}
+                | {"session_hit": hot_sessions.hits, "session_miss": hot_sessions.misses}
+            ),
+        )
         yield Backend(
             operations=Operations(temporal, hub, index, listing, active, wakeups, cursors),
             orders=orders,

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
-from graphql import GraphQLError
+from graphql import DocumentNode, GraphQLError
 from graphql.execution import PendingResult, SubsequentIncrementalExecutionResult
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
@@ -33,6 +33,7 @@ from gateway.documents import NamedDocuments, with_document_id
 from gateway.event_streams import EventStream, as_events, asks_for_stream
 from gateway.json_text import BadJson, read_json
 from gateway.limits import RequestLimits
+from gateway.metrics import Metrics
 from gateway.open_streams import OpenStreams, Patience
 from gateway.sessions import (
     NoCookie,
@@ -84,6 +85,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         *,
         limits: SocketLimits,
         requests: RequestLimits,
+        metrics: Metrics,
         allowed_origins: Sequence[str] = (),
         public_url: str | None = None,
     ) -> None:
@@ -100,6 +102,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         self.patience = patience
         self.limits = limits
         self.requests = requests
+        self.metrics = metrics
         self.places_of_addresses = Places(limits.by_address)
         self.places_of_users = Places(limits.by_user)
         self.sharing = Sharing()
@@ -155,21 +158,26 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             is_stream = asks_for_stream(self._schema.document(asked.query), asked.operation_name)
         if is_stream or (is_stream is None and not accepts_json(accept)):
             stay.enter_context(self.places_of_addresses.taken(neighbourhood(request)))
-            return await self._stream(request, asked, wire)
+            return await self._stream(request, asked, wire, stay)
         answer = await self.run(request)
         return in_its_kind(answer, accept, _status(request)) if accepts_json(accept) else as_events(answer)
 
-    async def _stream(self, request: Request, asked: GraphQLRequestData, wire: Wire) -> EventStream:
+    async def _stream(self, request: Request, asked: GraphQLRequestData, wire: Wire, stay: ExitStack) -> EventStream:
         context = await self.get_context(request, await self.get_sub_response(request))
         await self.requests.admit(context)
         context.following.last_event_id = request.headers.get("last-event-id") or None
         question = Asked(asked.query, asked.variables, asked.operation_name)
         results = self.sharing.told(question, context, self.schema.subscribe)
+        self.metrics.count(self._schema.document(asked.query), asked.operation_name)
+        stay.enter_context(self.metrics.subscription(wire.name))
         return EventStream(results, wire, context, self.streams, self.patience, self.encode_json)
 
     def _named(self, connection: HTTPConnection) -> NamedDocuments:
         named: NamedDocuments = connection.app.state.documents
         return named
+
+    def read(self, query: str | None) -> DocumentNode | None:
+        return self._schema.document(query)
 
     async def document(self, socket: HTTPConnection, query: str | None, extensions: object) -> str | None:
         """What somebody on a socket asks. Raises GraphQLError."""
@@ -215,6 +223,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             query = await self._named(request).text(request_data.query, request_data.extensions)
         except GraphQLError as error:
             return PreExecutionError(data=None, errors=[error])
+        request.state.asked = self._schema.document(query), request_data.operation_name
         if self._schema.asks_for_parts(query, request_data.variables) and not _takes_parts(request):
             raise HTTPException(406, whole_only("Accept without multipart/mixed").message)
         try:
@@ -241,6 +250,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         """As it goes out. What failed outside the execution itself has not been translated yet."""
         if result.errors:
             result.errors = translate(result.errors, request.state.request_id)
+        document, name = getattr(request.state, "asked", (None, None))
+        self.metrics.count(document, name, result.errors or ())
         request.state.status = status_of(result)
         answer: GraphQLHTTPResponse = {} if was_refused(result) else {"data": result.data}
         if result.errors:

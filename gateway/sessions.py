@@ -60,6 +60,7 @@ class HotSessions:
         self._clock = clock
         self._copies = Rounds(self._read, most=_MOST_AT_ONCE, at_once=2)
         self._believed_from = clock() - _HOT - _CLOCKS_DIFFER
+        self.hits = self.misses = 0
 
     async def find(self, token: str, *, request_id: str) -> Session | None:
         """The session that the token opens now; None where it opens none."""
@@ -74,7 +75,9 @@ class HotSessions:
             with suppress(ValidationError):  # one that another release wrote
                 hot = HotSession.model_validate_json(copy)
                 if max(self._believed_from, now - _HOT) < hot.read_at:
+                    self.hits += 1
                     return _unless_expired(hot.session, now)
+        self.misses += 1
         return await self.look_up(token, request_id=request_id, instead_of=copy)
 
     async def look_up(self, token: str, *, request_id: str, instead_of: str | None = None) -> Session | None:

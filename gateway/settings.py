@@ -71,6 +71,8 @@ class Settings(BaseSettings):
 
     gateway_port: int = Field(default=8080, ge=0, le=65535)
     host: str = "127.0.0.1"
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where /metrics, /healthz and /readyz are told to whoever watches; nowhere without it. 0: any free one."""
     environment: Environment = Environment.DEVELOPMENT
     temporal_address: str | None = None
     temporal_namespace: str | None = None

@@ -7,7 +7,7 @@ import json
 from contextlib import ExitStack, aclosing, suppress
 from typing import Protocol, TypeAlias, cast
 
-from graphql import GraphQLError
+from graphql import DocumentNode, GraphQLError
 from starlette.requests import HTTPConnection
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Operation as HandledOperation
@@ -25,6 +25,7 @@ from contracts.errors import DomainError, RateLimited
 from gateway.cancelling import cancelled
 from gateway.documents import with_document_id
 from gateway.limits import RequestLimits
+from gateway.metrics import Metrics
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch, standing
 from gateway.sessions import introduced_token
@@ -54,6 +55,9 @@ class Endpoint(Protocol):
     requests: RequestLimits
     places_of_users: Places
     sharing: Sharing
+    metrics: Metrics
+
+    def read(self, query: str | None) -> DocumentNode | None: ...
 
     async def document(self, socket: HTTPConnection, query: str | None, extensions: object) -> str | None: ...
 
@@ -145,8 +149,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             query = await self._shared.document(self._socket.ws, operation.query, extensions)
             asked = Asked(query, operation.variables, operation.operation_name)
             results = self._shared.sharing.told(asked, context, self.schema.stream)
+            self._shared.metrics.count(self._shared.read(query), operation.operation_name)
             async with aclosing(results):
-                await self._tell(operation, results)
+                with self._shared.metrics.subscription("websocket"):
+                    await self._tell(operation, results)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
         except RateLimited as refusal:
             await operation.send_initial_errors(translate([_raised(refusal)], context.request_id))

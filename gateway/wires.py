@@ -17,6 +17,7 @@ _RECONNECT_MILLISECONDS = (200, 3000)
 class Wire(Protocol):
     """What is sent, in turn: ``first``, any number of results and signs of life, and one end."""
 
+    name: ClassVar[str]
     content_type: ClassVar[str]
     first: ClassVar[str]
     sign_of_life: ClassVar[str]
@@ -35,6 +36,7 @@ class Wire(Protocol):
 class ServerSentEvents:
     """The graphql-sse protocol, distinct connections mode, with event ids for ``Last-Event-ID``."""
 
+    name: ClassVar = "events"
     content_type: ClassVar = "text/event-stream; charset=utf-8"
     first: ClassVar = ":\n\n"
     sign_of_life: ClassVar = ":\n\n"
@@ -55,6 +57,7 @@ class ServerSentEvents:
 class MultipartSubscription:
     """Multipart HTTP subscriptions 1.0, as Apollo Client speaks them."""
 
+    name: ClassVar = "multipart"
     content_type: ClassVar = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0'
     first: ClassVar = "\r\n--graphql"
     sign_of_life: ClassVar = "\r\nContent-Type: application/json\r\n\r\n{}\r\n--graphql"

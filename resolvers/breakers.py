@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from purgatory import AsyncCircuitBreakerFactory, Event
-from purgatory.domain.model import HALF_OPENED, OPENED, Context
+from purgatory.domain.model import CLOSED, HALF_OPENED, OPENED, Context
 
 from contracts.errors import ServiceUnavailable
 
@@ -33,6 +33,8 @@ class Breaker:
         self._circuits = AsyncCircuitBreakerFactory(default_threshold=failures, default_ttl=rest_seconds)
         self._circuits.add_listener(self._note)
         self._trying = False
+        self.is_open = False
+        """Whether the service is left alone, a trial call aside."""
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -62,4 +64,5 @@ class Breaker:
 
     def _note(self, _circuit: str, event: str, facts: Event) -> None:
         if event == "state_changed":
+            self.is_open = getattr(facts, "state", None) != CLOSED
             log.warning("a breaker changed", service=self._service, state=getattr(facts, "state", None))

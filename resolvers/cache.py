@@ -74,6 +74,7 @@ class Copies:
         self._fetches: dict[str, asyncio.Task[object]] = {}
         self._reads = Rounds(self._read_all, most=_MOST_AT_ONCE, at_once=2)
         self._away_until = 0.0
+        self.hits = self.misses = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,7 +104,9 @@ class Copies:
 
     async def at_hand(self, key: str, kind: TypeAdapter[Copy[Value]]) -> Copy[Value] | None:
         """The copy, where there is one."""
-        return self._read(key, await self._text(key), kind)
+        copy = self._read(key, await self._text(key), kind)
+        self.hits, self.misses = self.hits + (copy is not None), self.misses + (copy is None)
+        return copy
 
     async def get(self, key: str, kind: TypeAdapter[Copy[Value]], fetch: Callable[[], Awaitable[Value]]) -> Copy[Value]:
         """The copy, or a new one, which is fetched to its end even if we stop waiting. Raises as ``fetch`` does."""

@@ -12,7 +12,7 @@ from temporalio.client import Client
 
 from contracts.operations import Operation, Position
 from resolvers.budget import Budget
-from resolvers.watcher import Delivery, Watcher, Witness, nobody
+from resolvers.watcher import Delivery, Lag, Watcher, Witness, nobody, unmeasured
 
 FIRST_STATE_SECONDS = 10.0
 LINGER_SECONDS = 5.0
@@ -28,10 +28,12 @@ class ProgressHub:
         budget: Budget | None = None,
         witness: Witness = nobody,
         linger_seconds: float = LINGER_SECONDS,
+        lag: Lag = unmeasured,
     ) -> None:
         self._client = client
         self.witness = witness
         """Is to be shown each state that somebody reads otherwise, too."""
+        self._lag = lag
         self._overhearing: dict[str, set[asyncio.Event]] = {}
         self._budget = budget or Budget()
         self._linger_seconds = linger_seconds
@@ -121,7 +123,9 @@ class ProgressHub:
     def _join(self, operation_id: str, *, quietly: bool) -> Watcher:
         watcher = self._watchers.get(operation_id)
         if watcher is None or watcher.failed:
-            watcher = self._watchers[operation_id] = Watcher(self._client, operation_id, self._budget, self._saw)
+            watcher = self._watchers[operation_id] = Watcher(
+                self._client, operation_id, self._budget, self._saw, self._lag
+            )
         watcher.join(quietly=quietly)
         return watcher
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -55,10 +56,21 @@ async def nobody(_operation: Operation) -> None:
     """The witness where there is none."""
 
 
+Lag: TypeAlias = Callable[[float], None]
+"""Is told the seconds from an event's time in Temporal's history to its state's being at hand here."""
+
+
+def unmeasured(_seconds: float) -> None:
+    """The lag's listener where there is none."""
+
+
 class Watcher:
     """Follows one operation's history and keeps its newest state, the one slot that all its subscribers share."""
 
-    def __init__(self, client: Client, operation_id: str, budget: Budget, witness: Witness = nobody) -> None:
+    def __init__(
+        self, client: Client, operation_id: str, budget: Budget, witness: Witness = nobody, lag: Lag = unmeasured
+    ) -> None:
+        self._lag = lag
         self._client = client
         self._id = operation_id
         self._budget = budget
@@ -197,10 +209,14 @@ class Watcher:
 
     async def _take_in(self, poll: WorkflowHistoryEventAsyncIterator) -> None:
         self._token = poll.next_page_token
-        states = await self._history.fold(poll.current_page or ())
-        for operation in states if self._latest else states[-1:]:
+        events = poll.current_page or ()
+        states = await self._history.fold(events)
+        is_first = self._latest is None
+        for operation in states[-1:] if is_first else states:
             await self._publish(operation)
             await asyncio.sleep(0)  # who is waiting takes this state before the next one replaces it
+        if states and not is_first:
+            self._lag(time.time() - events[-1].event_time.ToMilliseconds() / 1000)
         if self._history.next_run_id is not None:
             self._run_id, self._token, self._history.next_run_id = self._history.next_run_id, None, None
 

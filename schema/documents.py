@@ -63,7 +63,7 @@ class Documents:
     def __init__(
         self, schema: GraphQLSchema, *, introspection: bool, suggestions: bool, limits: Limits | None = None
     ) -> None:
-        self._schema = schema
+        self.schema = schema
         self._introspection = introspection
         self._suggestions = suggestions
         self._limits = limits or Limits()
@@ -116,7 +116,7 @@ class Documents:
         try:
             tree = parse(text)
             operations = [each for each in tree.definitions if isinstance(each, OperationDefinitionNode)]
-            scales = Scales(self._schema, tree, self._limits, introspection=self._introspection)
+            scales = Scales(self.schema, tree, self._limits, introspection=self._introspection)
             weights = [scales.operation(each) for each in operations]
             if wrong := next(excess(weights, self._limits), None):
                 raise refusal(wrong)
@@ -138,11 +138,11 @@ class Documents:
         return tokens
 
     def _check(self, tree: DocumentNode) -> list[GraphQLError]:
-        errors = validate(self._schema, tree, _RULES, max_errors=MOST_MISTAKES, hide_suggestions=not self._suggestions)
+        errors = validate(self.schema, tree, _RULES, max_errors=MOST_MISTAKES, hide_suggestions=not self._suggestions)
         return [_in_words(error) if isinstance(error, ValidationAbortedError) else error for error in errors]
 
     def _cost(self, tree: DocumentNode, name: str | None, variables: Mapping[str, object]) -> float:
-        scales = Scales(self._schema, tree, self._limits, introspection=self._introspection, variables=variables)
+        scales = Scales(self.schema, tree, self._limits, introspection=self._introspection, variables=variables)
         return next(
             scales.operation(each).own
             for each in tree.definitions

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 class Stack:
     """Where it answers. ``environment`` is what its processes were told, for a test that starts one of them again.
 
-    ``urls``: of all its gateways, where it has several.
+    ``urls``: of all its gateways, where it has several. ``monitoring``: where each process tells how it is.
     """
 
     url: str
@@ -35,6 +35,7 @@ class Stack:
     processes: dict[str, subprocess.Popen[bytes]]
     environment: dict[str, str] = field(default_factory=dict)
     urls: tuple[str, ...] = ()
+    monitoring: dict[str, str] = field(default_factory=dict)
 
     @property
     def graphql(self) -> str:

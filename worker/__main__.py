@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import structlog
 from pydantic import ValidationError
+from temporalio.runtime import Runtime
 
 from activities.auth.sealing import SecretSeal
 from activities.notifications.mail import open_mail
@@ -17,15 +18,24 @@ from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.environment import Environment, what_is_wrong
+from contracts.monitoring import (
+    Monitoring,
+    MonitoringPortTaken,
+    monitored,
+    redis_answers,
+    telling_runtime,
+    temporal_answers,
+)
 from contracts.passwords import Passwords
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes, leave
 from contracts.transfers import TransferSigner
 from contracts.wakeups import open_wakeups
-from worker.database import database
+from worker.database import database, database_answers
 from worker.demo import DemoDataInProduction, refuse_demo_data
 from worker.http import serve_services, services_app
 from worker.logs import configure_logs
+from worker.metrics import Metrics
 from worker.registry import PROCESSES, Parts, domains_of, routes_of
 from worker.settings import WorkerSettings
 from worker.signals import stop_on_signals
@@ -35,13 +45,15 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def opened_parts(settings: WorkerSettings) -> AsyncIterator[Parts]:
+async def opened_parts(settings: WorkerSettings, runtime: Runtime | None = None) -> AsyncIterator[Parts]:
     """All that a worker process is made of, as its settings say. Raises DemoDataInProduction."""
     keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     smtp_url = settings.smtp_url.get_secret_value() if settings.smtp_url else None
     service_key = settings.service_key.get_secret_value().encode()
-    client = await connect(address=settings.temporal_address, namespace=settings.temporal_namespace, keys=keys)
+    client = await connect(
+        address=settings.temporal_address, namespace=settings.temporal_namespace, keys=keys, runtime=runtime
+    )
     await ensure_search_attributes(client)
     async with AsyncExitStack() as stack:
         passwords = stack.enter_context(closing(Passwords()))
@@ -66,13 +78,24 @@ async def opened_parts(settings: WorkerSettings) -> AsyncIterator[Parts]:
 
 
 async def run(process: str, settings: WorkerSettings) -> None:
-    with stop_on_signals() as stop:
-        async with opened_parts(settings) as parts:
-            domains = domains_of(process, parts)
-            async with running_workers(parts.temporal, domains, parts.wakeups):
-                log.info("worker ready", process=process, port=settings.port)
-                app = services_app(routes_of(domains))
-                await serve_services(app, host=settings.host, port=settings.port, stop=stop)
+    monitoring, runtime = Monitoring(vital=frozenset({"temporal", "database"})), None
+    if settings.metrics_port is not None:
+        runtime, monitoring.sdk = telling_runtime()
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        if settings.metrics_port is not None:
+            await stack.enter_async_context(monitored(monitoring, host=settings.host, port=settings.metrics_port))
+        parts = await stack.enter_async_context(opened_parts(settings, runtime))
+        monitoring.checks["temporal"] = temporal_answers(parts.temporal)
+        monitoring.checks["database"] = database_answers(settings.database_url.get_secret_value())
+        if settings.redis_url:
+            monitoring.checks["redis"] = redis_answers(settings.redis_url.get_secret_value())
+        monitoring.is_stopping = stop.is_set
+        domains = domains_of(process, parts)
+        metrics = Metrics(monitoring.registry)
+        await stack.enter_async_context(running_workers(parts.temporal, domains, parts.wakeups, metrics=metrics))
+        log.info("worker ready", process=process, port=settings.port)
+        await serve_services(services_app(routes_of(domains)), host=settings.host, port=settings.port, stop=stop)
     log.info("worker stopped", process=process)
 
 
@@ -88,7 +111,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         asyncio.run(run(arguments[0], settings))
-    except DemoDataInProduction as error:
+    except (DemoDataInProduction, MonitoringPortTaken) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

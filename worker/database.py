@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from tortoise import Tortoise
 from tortoise.config import AppConfig, DBUrlConfig, TortoiseConfig
 from tortoise.context import TortoiseContext
 from tortoise.migrations import api
@@ -50,3 +51,9 @@ async def migrate(url: str) -> None:
     """Bring every domain's tables to the newest state; harmless where they are."""
     async with TortoiseContext():
         await api.migrate(config=configuration(url))
+
+
+def database_answers(url: str) -> Callable[[], Awaitable[object]]:
+    """What raises where it does not."""
+    name = url.partition(":")[0]
+    return lambda: Tortoise.get_connection(name).execute_query("SELECT 1")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
-from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.converter import SerializationContext, StorageDriverStoreContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
@@ -30,18 +30,23 @@ _MOVES = frozenset(
 """The commands of a workflow that clients see something of."""
 
 
+Closed: TypeAlias = Callable[[Info, str], None]
+"""Is told of each workflow's last command, by its name; of one that goes on, of any."""
+
+
 class Moves:
     """One a process."""
 
-    def __init__(self, wakeups: Wakeups) -> None:
+    def __init__(self, wakeups: Wakeups, closed: Closed) -> None:
         self._wakeups = wakeups
+        self._closed = closed
         self._moved: dict[str, None] = {}
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def seen_by(self, runner: WorkflowRunner) -> WorkflowRunner:
         """The runner, whose workflows' moves are told."""
-        return _Runner(runner, self._note)
+        return _Runner(runner, self._note, self._closed)
 
     @asynccontextmanager
     async def told(self) -> AsyncIterator[None]:
@@ -72,9 +77,10 @@ class Moves:
 
 
 class _Runner(WorkflowRunner):
-    def __init__(self, runner: WorkflowRunner, moved: Callable[[str], None]) -> None:
+    def __init__(self, runner: WorkflowRunner, moved: Callable[[str], None], closed: Closed) -> None:
         self._runner = runner
         self._moved = moved
+        self._closed = closed
 
     def prepare_workflow(self, defn: _Definition) -> None:
         self._runner.prepare_workflow(defn)
@@ -83,18 +89,22 @@ class _Runner(WorkflowRunner):
         self._runner.set_worker_level_failure_exception_types(types)
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        return _Instance(self._runner.create_instance(det), self._moved)
+        return _Instance(self._runner.create_instance(det), self._moved, self._closed)
 
 
 class _Instance(WorkflowInstance):
-    def __init__(self, instance: WorkflowInstance, moved: Callable[[str], None]) -> None:
+    def __init__(self, instance: WorkflowInstance, moved: Callable[[str], None], closed: Closed) -> None:
         self._instance = instance
         self._moved = moved
+        self._closed = closed
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         completion = self._instance.activate(act)
-        if not act.is_replaying and any(map(_is_move, completion.successful.commands)):
-            self._moved(self.get_info().workflow_id)
+        if not act.is_replaying:
+            names = [command.WhichOneof("variant") or "" for command in completion.successful.commands]
+            if not _MOVES.isdisjoint(names):
+                self._moved(self.get_info().workflow_id)
+                self._closed(self.get_info(), names[-1])
         return completion
 
     def get_serialization_context(self, command_info: CommandInfo | None) -> SerializationContext | None:
@@ -108,7 +118,3 @@ class _Instance(WorkflowInstance):
 
     def get_thread_id(self) -> int | None:
         return self._instance.get_thread_id()
-
-
-def _is_move(command: WorkflowCommand) -> bool:
-    return command.WhichOneof("variant") in _MOVES

@@ -45,6 +45,8 @@ class WorkerSettings(BaseSettings):
     """Between two looks for operations that were ended from outside, whose effects are then taken back."""
     host: str = "127.0.0.1"
     port: int = Field(default=8090, ge=0, le=65535)
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where /metrics, /healthz and /readyz are told to whoever watches; nowhere without it. 0: any free one."""
 
     @model_validator(mode="wrap")
     @classmethod

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
+from prometheus_client import CollectorRegistry
 from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker
 
 from contracts.errors import DomainError
 from contracts.wakeups import Wakeups
 from worker.interceptors import ErrorTranslation
+from worker.metrics import Metrics
 from worker.moves import Moves
 from worker.registry import Domain
 from worker.sandbox import workflow_runner
@@ -25,15 +27,25 @@ HEARTBEATS = timedelta(seconds=0.5)
 
 @asynccontextmanager
 async def running_workers(
-    client: Client, domains: Sequence[Domain], wakeups: Wakeups, interceptors: Sequence[Interceptor] = ()
+    client: Client,
+    domains: Sequence[Domain],
+    wakeups: Wakeups,
+    interceptors: Sequence[Interceptor] = (),
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[None]:
     """Workers for all that have work, and their chores; a worker that fails for good cancels the block and raises."""
-    moves = Moves(wakeups)
+    metrics = metrics or Metrics(CollectorRegistry())
+    moves = Moves(wakeups, metrics.closed)
     workers = [
-        _worker(client, domain, interceptors, moves) for domain in domains if domain.workflows or domain.activities
+        _worker(client, domain, [metrics, ErrorTranslation(), *interceptors], moves)
+        for domain in domains
+        if domain.workflows or domain.activities
     ]
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(moves.told())
+        if any(domain.workflows for domain in domains):
+            counting = asyncio.create_task(metrics.watch_long(client), name="count what runs long")
+            stack.callback(counting.cancel)
         await stack.enter_async_context(_done(domains))
         for worker in workers:
             await stack.enter_async_context(worker)
@@ -62,7 +74,7 @@ def _worker(client: Client, domain: Domain, interceptors: Sequence[Interceptor],
         workflows=domain.workflows,
         activities=domain.activities,
         workflow_runner=moves.seen_by(workflow_runner()),
-        interceptors=[ErrorTranslation(), *interceptors],
+        interceptors=interceptors,
         workflow_failure_exception_types=[DomainError],
         graceful_shutdown_timeout=GRACE,
         max_heartbeat_throttle_interval=HEARTBEATS,

@@ -52,16 +52,33 @@ def start_deployed_stack(folder: Path) -> Iterator[Stack]:
             done = _start(stack, ours[job], here, folder / f"{job}.log", DATA_DIR=str(folder))
             assert done.wait(120) == 0, (folder / f"{job}.log").read_text()
         processes = {}
+        told = {name: free_port(HOST) for name in (*WORKERS, *(f"gateway-{number}" for number in range(GATEWAYS)))}
         for name, port in ports.items():
             assert ours[name].environment["PORT"] == WORKERS[name]
-            processes[name] = _start(stack, ours[name], here, folder / f"{name}.log", PORT=str(port))
+            processes[name] = _start(
+                stack, ours[name], here, folder / f"{name}.log", PORT=str(port), METRICS_PORT=str(told[name])
+            )
         for number, port in enumerate(gateways):
             name = f"gateway-{number}"
-            processes[name] = _start(stack, ours["gateway"], here, folder / f"{name}.log", GATEWAY_PORT=str(port))
+            processes[name] = _start(
+                stack,
+                ours["gateway"],
+                here,
+                folder / f"{name}.log",
+                GATEWAY_PORT=str(port),
+                METRICS_PORT=str(told[name]),
+            )
         for (name, process), port in zip(processes.items(), (*ports.values(), *gateways), strict=True):
             wait_until(lambda port=port: healthy(f"http://{HOST}:{port}"), process, folder / f"{name}.log")  # type: ignore[misc]
         urls = tuple(f"http://{HOST}:{port}" for port in gateways)
-        yield Stack(urls[0], temporal.address, folder, processes, urls=urls)
+        yield Stack(
+            urls[0],
+            temporal.address,
+            folder,
+            processes,
+            urls=urls,
+            monitoring={name: f"http://{HOST}:{port}" for name, port in told.items()},
+        )
 
 
 def _start(
@@ -69,7 +86,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """One process of the service, with the addresses of the parts that run here."""
     told = {name: here.get(value, value) for name, value in service.environment.items() if name not in _LEFT_OUT}
-    own = {"HOST": HOST, "METRICS_PORT": str(free_port(HOST)), "DATA_DIR": str(log.parent)}
+    own = {"HOST": HOST, "DATA_DIR": str(log.parent)}
     assert service.command[0] == "python"
     command = [sys.executable, *service.command[1:]]
     log.write_bytes(b"")

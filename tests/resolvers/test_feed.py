@@ -72,7 +72,7 @@ async def heard(states: AsyncGenerator[Operation], count: int) -> list[Operation
 @asynccontextmanager
 async def working(client: Client, wakeups: Wakeups) -> AsyncIterator[ScriptStarter]:
     """A worker that tells, as ours do, which operations moved."""
-    moves = Moves(wakeups)
+    moves = Moves(wakeups, lambda _info, _command: None)
     runner = moves.seen_by(UnsandboxedWorkflowRunner())
     async with moves.told(), scripts(client, runner=runner) as starter:
         yield starter

@@ -57,7 +57,7 @@ def _run(settings: DevSettings) -> None:
             )
         )
         grounds = Grounds(data_dir=data_dir, keys=keys, listening=listening, temporal=temporal)
-        asyncio.run(run(grounds, lambda: _announce(url, grounds)))
+        asyncio.run(run(grounds, lambda metrics: _announce(url, metrics, grounds)))
 
 
 def _forget_other_temporals() -> None:
@@ -68,14 +68,14 @@ def _forget_other_temporals() -> None:
     os.environ["TEMPORAL_CONFIG_FILE"] = os.devnull
 
 
-def _announce(url: str, grounds: Grounds) -> None:
+def _announce(url: str, metrics: str, grounds: Grounds) -> None:
     print(
         f"""
   GraphiQL       {url}/graphiql
   GraphQL        {url}/graphql
   Temporal       {grounds.temporal.address}
   Temporal UI    {grounds.temporal.ui}
-  Metrics        {grounds.temporal.metrics} (Temporal's)
+  Metrics        {metrics} (Temporal's own: {grounds.temporal.metrics})
   Data           {grounds.data_dir} (e-mail in its folder mail)
 
   Demo accounts, all with the password {PASSWORD}:

@@ -18,6 +18,7 @@ from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.environment import Environment
+from contracts.monitoring import Monitoring, monitored, telling_runtime
 from contracts.passwords import Passwords
 from contracts.storage import folder_in, open_storage
 from contracts.temporal import connect, ensure_search_attributes
@@ -26,15 +27,17 @@ from contracts.wakeups import LocalWakeups
 from gateway.app import create_app
 from gateway.serve import serve
 from gateway.settings import Settings
-from worker.database import database, migrate
+from worker.database import database, database_answers, migrate
 from worker.demo import fill_with_demo_data
 from worker.dev.data_dir import DevKeys
 from worker.dev.temporal_server import TemporalServer
 from worker.http import services_app
+from worker.metrics import Metrics
 from worker.registry import Parts, domains_of, routes_of
 from worker.signals import stop_on_signals
 from worker.workers import running_workers
 
+_HERE = "127.0.0.1"
 _DRAIN_SECONDS = 1.0
 """Nobody waits at a terminal for clients to come back one after another."""
 
@@ -53,8 +56,11 @@ class Grounds:
     temporal: TemporalServer
 
 
-async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
-    """Run until a signal; ``announce`` is called once everything answers. Raises TemporalEnded."""
+async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
+    """Run until a signal; ``announce`` is called once everything answers, with the address of the metrics.
+
+    Raises TemporalEnded.
+    """
     keys, temporal = grounds.keys, grounds.temporal
     database_url = f"sqlite://{grounds.data_dir / 'adx.db'}"
     async with AsyncExitStack() as stack:
@@ -65,7 +71,11 @@ async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
         await fill_with_demo_data(passwords)
         cache = await stack.enter_async_context(open_cache(None))
         wakeups = LocalWakeups()
-        client = await connect(address=temporal.address, namespace=None, keys=KeyRing.parse(keys.codec_keys))
+        runtime, sdk_metrics = telling_runtime()
+        monitoring = Monitoring(sdk=sdk_metrics)
+        client = await connect(
+            address=temporal.address, namespace=None, keys=KeyRing.parse(keys.codec_keys), runtime=runtime
+        )
         await ensure_search_attributes(client)
         service_key = keys.service_key.encode()
         parts = Parts(
@@ -80,10 +90,16 @@ async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
             seal=SecretSeal(KeyRing.parse(keys.codec_keys)),
         )
         domains = domains_of("all", parts)
-        await stack.enter_async_context(running_workers(client, domains, parts.wakeups))
+        await stack.enter_async_context(
+            running_workers(client, domains, parts.wakeups, metrics=Metrics(monitoring.registry))
+        )
         services = httpx.ASGITransport(services_app(routes_of(domains)), raise_app_exceptions=False)
         settings = _gateway_settings(grounds)
-        app = create_app(settings, services=services, cache=cache, wakeups=wakeups)
+        monitoring.checks["database"] = database_answers(database_url)
+        app = create_app(
+            settings, services=services, cache=cache, wakeups=wakeups, monitoring=monitoring, runtime=runtime
+        )
+        metrics = await stack.enter_async_context(monitored(monitoring, host=_HERE, port=0))
         watch = asyncio.create_task(_watch(temporal, stop))
         stack.callback(watch.cancel)
         await serve(
@@ -92,7 +108,7 @@ async def run(grounds: Grounds, announce: Callable[[], None]) -> None:
             port=settings.gateway_port,
             stop=stop,
             listening=grounds.listening,
-            announce=announce,
+            announce=lambda: announce(f"{metrics}/metrics"),
             drain_seconds=_DRAIN_SECONDS,
         )
         if watch.done():

@@ -1,0 +1,137 @@
+"""How a process tells how it is: /healthz, /readyz and /metrics, on a port that is no business of clients."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import httpx
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from temporalio.client import Client
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+
+Check = Callable[[], Awaitable[object]]
+"""Raises, or answers False, where what it looks at is away."""
+
+_CHECK_SECONDS = 2.0
+_HOST = "127.0.0.1"
+
+
+@dataclass
+class Monitoring:
+    """What is asked on that port. ``vital``: the checks without which the process can do none of its work."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    checks: dict[str, Check] = field(default_factory=dict)
+    vital: frozenset[str] = frozenset({"temporal"})
+    sdk: str | None = None
+    """The address at which Temporal's SDK tells its own metrics."""
+    is_stopping: Callable[[], bool] = lambda: False
+
+    async def health(self, _request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readiness(self, _request: Request) -> Response:
+        """Each part by its name. 503 while a vital one is away, and from the moment the process is to stop."""
+        names = list(self.checks)
+        there = dict(zip(names, await asyncio.gather(*(_is_there(self.checks[name]) for name in names)), strict=True))
+        works = all(there.get(name, True) for name in self.vital) and not self.is_stopping()
+        status = "stopping" if self.is_stopping() else "ok" if all(there.values()) else "degraded" if works else "down"
+        parts = {name: "ok" if is_there else "away" for name, is_there in there.items()}
+        return JSONResponse({"status": status, "parts": parts}, status_code=200 if works else 503)
+
+    async def metrics(self, _request: Request) -> Response:
+        text = await asyncio.to_thread(generate_latest, self.registry)
+        return Response(text + await self._of_the_sdk(), media_type=CONTENT_TYPE_LATEST)
+
+    async def _of_the_sdk(self) -> bytes:
+        if self.sdk is None:
+            return b""
+        try:
+            async with httpx.AsyncClient(trust_env=False, timeout=_CHECK_SECONDS) as http:
+                return (await http.get(self.sdk)).content
+        except httpx.HTTPError:
+            return b""
+
+
+class MonitoringPortTaken(Exception):
+    """Its message says which, in a sentence."""
+
+
+@asynccontextmanager
+async def monitored(monitoring: Monitoring, *, host: str, port: int) -> AsyncIterator[str]:
+    """Served while the block runs; its address. ``port`` 0 is any free one. Raises MonitoringPortTaken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise MonitoringPortTaken(f"METRICS_PORT {port} cannot be had: {error.strerror}.") from error
+    shown = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    app = Starlette(
+        routes=[
+            Route("/healthz", monitoring.health),
+            Route("/readyz", monitoring.readiness),
+            Route("/metrics", monitoring.metrics),
+        ]
+    )
+    config = Config()
+    config.bind = [f"fd://{listening.detach()}"]
+    config.accesslog = None
+    config.loglevel = "WARNING"
+    config.graceful_timeout = 1
+    stop = asyncio.Event()
+    task = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait), name="monitoring")  # type: ignore[arg-type]
+    try:
+        yield shown
+    finally:
+        stop.set()
+        await asyncio.wait([task])
+
+
+def telling_runtime() -> tuple[Runtime, str]:
+    """A runtime of Temporal's SDK that tells its metrics to this machine only, and the address where it does."""
+    with socket.create_server((_HOST, 0)) as free:
+        address = f"{_HOST}:{free.getsockname()[1]}"
+    runtime = Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=address)))
+    return runtime, f"http://{address}/metrics"
+
+
+async def _is_there(check: Check) -> bool:
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            return await check() is not False
+    except Exception:  # noqa: BLE001 - whatever it is, the part is away
+        return False
+
+
+def temporal_answers(client: Client) -> Check:
+    return lambda: client.service_client.check_health(timeout=timedelta(seconds=_CHECK_SECONDS))
+
+
+def redis_answers(url: str) -> Check:
+    async def ask() -> object:
+        async with Redis.from_url(url) as redis:
+            return await redis.ping()
+
+    return ask
+
+
+def http_answers(url: str) -> Check:
+    """Whether the process at the address lives."""
+
+    async def ask() -> object:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            return (await http.get(f"{url}/healthz")).is_success
+
+    return ask

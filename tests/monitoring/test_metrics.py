@@ -1,0 +1,91 @@
+"""Every name that a dashboard, an alert or a scaler asks for is one that running processes tell."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.end_to_end.client import Client
+from tests.stack import ROOT, Stack
+
+DOCKER = ROOT / "docker"
+_NAME = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b(?=\s*[{\[)]|\s*$|\s*[=><])")
+
+
+def queries() -> Iterator[str]:
+    for dashboard in (DOCKER / "grafana" / "dashboards").glob("*.json"):
+        for panel in json.loads(dashboard.read_text())["panels"]:
+            yield from (target["expr"] for target in panel["targets"])
+    for group in yaml.safe_load((DOCKER / "alerts.yaml").read_text())["groups"]:
+        yield from (rule["expr"] for rule in group["rules"])
+    for resource in yaml.safe_load_all((DOCKER / "kubernetes" / "scaling.yaml").read_text()):
+        triggers: list[dict[str, Any]] = resource["spec"]["triggers"]
+        yield from (trigger["metadata"]["query"] for trigger in triggers if trigger["type"] == "prometheus")
+
+
+def asked_for() -> set[str]:
+    return set(chain.from_iterable(_NAME.findall(query) for query in queries()))
+
+
+def told(url: str) -> str:
+    answer = httpx.get(f"{url}/metrics", timeout=10, trust_env=False)
+    assert answer.is_success
+    return answer.text
+
+
+def names(text: str) -> set[str]:
+    return {re.split(r"[ {]", line.removeprefix("# TYPE "))[0] for line in text.splitlines() if line}
+
+
+@pytest.fixture
+async def busy(deployed_stack: Stack) -> Stack:
+    """It has done what there is to count: an operation that completes, one that is undone, a refusal."""
+    ada = Client(deployed_stack)
+    await ada.log_in("ada@example.com")
+    await ada.refused("mutation { logout { ok } nonsense }")
+    _, ada.token = await ada.switched(await ada.tenant("Globex"))
+    _, ada.token = await ada.switched(await ada.tenant("Acme"))
+    return deployed_stack
+
+
+def test_what_is_asked_for_is_told(busy: Stack) -> None:
+    everything = "".join(told(url) for url in busy.monitoring.values())
+    known = names(everything)
+    wanted = asked_for()
+    assert "workflow_executions_total" in wanted
+    missing = {name for name in wanted if name not in known and name.removesuffix("_total") not in known}
+    assert not missing - {"up"}
+
+
+def test_operations_are_counted_once_by_kind_and_outcome(busy: Stack) -> None:
+    text = told(busy.monitoring["operations"])
+    completed = re.search(r'workflow_executions_total{kind="TENANT_SWITCH",outcome="completed"} (\S+)', text)
+    assert completed
+    assert float(completed[1]) >= 1
+    assert 'workflow_duration_seconds_bucket{kind="LOGIN",le="0.1",outcome="completed"}' in text
+    assert "temporal_workflow_completed" in text  # the SDK's own
+
+
+def test_names_that_clients_choose_become_no_labels(busy: Stack) -> None:
+    text = "".join(told(url) for name, url in busy.monitoring.items() if name.startswith("gateway"))
+    assert 'gateway_operations_total{code="OK",operation="login"}' in text
+    assert "nonsense" not in text
+
+
+def test_each_part_is_named_and_what_is_away_is_told(deployed_stack: Stack) -> None:
+    for name, url in deployed_stack.monitoring.items():
+        parts = httpx.get(f"{url}/readyz", timeout=10, trust_env=False).json()["parts"]
+        expected = {"temporal", "redis"} | ({"auth", "users"} if name.startswith("gateway") else {"database"})
+        assert expected <= parts.keys(), name
+        assert set(parts.values()) == {"ok"}, (name, parts)
+
+
+def test_clients_find_no_metrics_on_the_port_that_they_use(deployed_stack: Stack) -> None:
+    assert httpx.get(f"{deployed_stack.url}/metrics", trust_env=False).status_code == httpx.codes.NOT_FOUND
