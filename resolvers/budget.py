@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 LONG_POLLS = 500
 """A process's share of the namespace's 1,200."""
 DESCRIBES_PER_SECOND = 100.0
+LOOKS_PER_SECOND = 20.0
+"""Descriptions of operations that are followed by a long-poll, for what no event tells: heartbeats."""
 SHORTEST_INTERVAL_SECONDS = 1.0
 _COOL_DOWN_SECONDS = (5.0, 15.0)
 
@@ -25,6 +29,7 @@ class Budget:
         self._cool_until = 0.0
         self.described = 0
         """How many watchers describe at the moment."""
+        self._looking = 0
 
     def take(self) -> bool:
         """A long-poll to hold, where one is free and Temporal has not just refused one."""
@@ -39,6 +44,20 @@ class Budget:
     def refused(self) -> None:
         """Temporal allows no more for now: nobody begins another for some seconds, jittered so that replicas part."""
         self._cool_until = time.monotonic() + random.uniform(*_COOL_DOWN_SECONDS)  # noqa: S311 - jitter, not a secret
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """While the block runs one more operation is looked in on."""
+        self._looking += 1
+        try:
+            yield
+        finally:
+            self._looking -= 1
+
+    def look_seconds(self, wanted: float) -> float:
+        """The pause before the next look, at least as long as wanted: all looks together keep to their share."""
+        shared = self._looking / LOOKS_PER_SECOND
+        return wanted if shared <= wanted else shared * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
 
     @property
     def interval(self) -> float:

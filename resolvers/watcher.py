@@ -254,16 +254,21 @@ class Watcher:
 
     async def _look_in(self) -> None:
         """Describe the operation while a step takes long: soon again where that told something, else ever later."""
-        first, most = LOOK_IN_SECONDS
-        pause = first
+        pause = LOOK_IN_SECONDS[0]
         while not self._is_over:
             if not self._is_wanted:
                 self._is_looked_in_on = False
                 self._wanted.clear()
                 await self._wanted.wait()
                 pause = 0.0  # it may have been long since anybody looked
+            with self._budget.looking():
+                await self._look_in_while_wanted(pause)
+
+    async def _look_in_while_wanted(self, pause: float) -> None:
+        first, most = LOOK_IN_SECONDS
+        while self._is_wanted and not self._is_over:
             before = self._latest
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._budget.look_seconds(pause))
             if before is None or self._latest is not before or not _may_tell_more(before):
                 pause = first
                 continue

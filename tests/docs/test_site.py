@@ -1,0 +1,22 @@
+"""The documentation builds without a warning, with its pages made of the code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from contracts.operations import STEPS
+from tests.stack import ROOT
+
+
+def test_every_link_leads_somewhere_and_every_step_is_on_its_page(tmp_path: Path) -> None:
+    quiet = dict(os.environ) | {"NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "compensation.html").read_text()
+    assert all(f"<td>{step}</td>" in page for steps in STEPS.values() for step in steps)
+    assert "<code>Users.restore_user_tenant</code>" in page
+    assert "switchTenant" in (tmp_path / "contract.html").read_text()
