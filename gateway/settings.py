@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     """The same for one account from wherever it is not known."""
     login_tries_network: int = Field(default=100, ge=1)
     """The same from one network, for whatever accounts."""
-    long_polls: int = Field(default=LONG_POLLS, ge=0, le=1_200)
+    long_polls: int = Field(default=LONG_POLLS, ge=0, le=100_000)
     """Operations that are followed by a long-poll of their own; those beyond are described at an interval."""
     drain_seconds: float = Field(default=10, ge=0)
     """Within which websockets and event streams end when the process stops."""

@@ -111,6 +111,7 @@ def ground(*, options: Sequence[str] = ()) -> Iterator[Ground]:
             "SERVICE_KEY": secrets.token_hex(32),
             "CODEC_KEYS": f"bench:{base64.b64encode(secrets.token_bytes(32)).decode()}",
             "DATA_DIR": str(folder),
+            **({"LONG_POLLS": "5000"} if options else {}),
             "SOCKETS_BY_ADDRESS": "100000",  # all come from one
             "SOCKETS_BY_USER": "100000",
             "SOCKET_MESSAGES": "1000000",
