@@ -21,6 +21,8 @@ from worker.sandbox import workflow_runner
 
 GRACE = timedelta(seconds=5)
 """How long an activity under way may go on once the process is asked to stop; another worker tries it again."""
+_BUILD_ID = "unversioned"
+"""Else the SDK makes one at each start, of every module's code, which takes two seconds of a processor."""
 HEARTBEATS = timedelta(seconds=0.5)
 """Between two heartbeats that are sent on: how far behind a long step's fraction and its cancellation may be."""
 
@@ -71,6 +73,7 @@ def _worker(client: Client, domain: Domain, interceptors: Sequence[Interceptor],
     return Worker(
         client,
         task_queue=domain.queue,
+        build_id=_BUILD_ID,
         workflows=domain.workflows,
         activities=domain.activities,
         workflow_runner=moves.seen_by(workflow_runner()),
