@@ -43,11 +43,13 @@ class Monitoring:
         return JSONResponse({"status": "ok"})
 
     async def readiness(self, _request: Request) -> Response:
-        """Each part by its name. 503 while a vital one is away, and from the moment the process is to stop."""
+        """Each part by its name. 503 while a vital one is away or not opened yet, and once the process is to stop."""
         names = list(self.checks)
         there = dict(zip(names, await asyncio.gather(*(_is_there(self.checks[name]) for name in names)), strict=True))
-        works = all(there.get(name, True) for name in self.vital) and not self.is_stopping()
-        status = "stopping" if self.is_stopping() else "ok" if all(there.values()) else "degraded" if works else "down"
+        works = all(there.get(name, False) for name in self.vital) and not self.is_stopping()
+        status = (
+            "stopping" if self.is_stopping() else "down" if not works else "ok" if all(there.values()) else "degraded"
+        )
         parts = {name: "ok" if is_there else "away" for name, is_there in there.items()}
         return JSONResponse({"status": status, "parts": parts}, status_code=200 if works else 503)
 

@@ -1,0 +1,36 @@
+"""What /readyz says while parts are not opened yet, are away, or the process is to stop."""
+
+from __future__ import annotations
+
+import httpx
+
+from contracts.monitoring import Monitoring, monitored
+
+
+async def said(monitoring: Monitoring) -> tuple[int, str]:
+    async with monitored(monitoring, host="127.0.0.1", port=0) as url, httpx.AsyncClient(trust_env=False) as http:
+        answer = await http.get(f"{url}/readyz")
+    return answer.status_code, answer.json()["status"]
+
+
+async def there() -> bool:
+    return True
+
+
+async def away() -> bool:
+    raise ConnectionError
+
+
+async def test_nothing_is_ready_before_what_it_cannot_do_without_is_opened() -> None:
+    assert await said(Monitoring()) == (503, "down")
+    assert await said(Monitoring(checks={"redis": there})) == (503, "down")
+
+
+async def test_a_part_that_can_be_done_without_may_be_away_and_a_vital_one_may_not() -> None:
+    assert await said(Monitoring(checks={"temporal": there, "redis": there})) == (200, "ok")
+    assert await said(Monitoring(checks={"temporal": there, "redis": away})) == (200, "degraded")
+    assert await said(Monitoring(checks={"temporal": away, "redis": there})) == (503, "down")
+
+
+async def test_who_is_to_stop_is_not_ready() -> None:
+    assert await said(Monitoring(checks={"temporal": there}, is_stopping=lambda: True)) == (503, "stopping")
