@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +27,7 @@ class Passwords:
     def __init__(self, threads: int = 2, waiting: int = 32) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
         self._decoy = self._hasher.hash(secrets.token_hex())
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="passwords")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="passwords", initializer=_give_way)
         self._places = BoundedSemaphore(threads + waiting)
 
     def close(self) -> None:
@@ -65,3 +68,9 @@ class Passwords:
         # When the work ends, not when the caller stops waiting: a thread may still work for a caller who left.
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)
+
+
+def _give_way() -> None:
+    """Let the event loop go first where both want a processor. On Linux a thread has a priority of its own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
