@@ -89,7 +89,7 @@ async def open_backend(
             ProgressHub(temporal, budget=budget, witness=witness.see, lag=metrics.lag.observe)
         )
         scans = await stack.enter_async_context(Visibility(temporal, Turns(cache)))
-        states = States(temporal, hub)
+        states = States(temporal, hub, witness.see)
         listing = Listing(states, scans, index, cursors)
         active = await stack.enter_async_context(ActiveOperations(states, scans, index, hub))
         passwords = stack.enter_context(closing(Passwords()))

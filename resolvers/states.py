@@ -13,17 +13,19 @@ from contracts.operations import Operation
 from resolvers.history import operation_of
 from resolvers.progress import ProgressHub
 from resolvers.start import RPC_SECONDS
+from resolvers.watcher import Witness, nobody
 
 _CLOSED_KEPT = 5_000
 _DESCRIBED_AT_ONCE = 16
 
 
 class States:
-    """One a process."""
+    """One a process. ``witness`` is shown a close that is found here before whoever asked is."""
 
-    def __init__(self, client: Client, hub: ProgressHub) -> None:
+    def __init__(self, client: Client, hub: ProgressHub, witness: Witness = nobody) -> None:
         self._client = client
         self._hub = hub
+        self._witness = witness
         self._closed: OrderedDict[str, Operation] = OrderedDict()
         self._describing = asyncio.Semaphore(_DESCRIBED_AT_ONCE)
 
@@ -61,4 +63,7 @@ class States:
                 if error.status == RPCStatusCode.NOT_FOUND:
                     return None
                 raise
-        return await operation_of(description, self._client)
+        operation = await operation_of(description, self._client)
+        if operation.is_closed:
+            await self._witness(operation)
+        return operation

@@ -53,9 +53,9 @@ class OperationWitness:
             log.warning("a close was not passed on", operation_id=operation.id, error=repr(error))
 
     async def _closed(self, operation: Operation) -> None:
-        for tenant_id in operation.tenant_ids:
-            await self._index.close(operation.user_id, tenant_id, operation.id)
         scopes = [user_scope(operation.user_id)]
         if operation.kind in _CHANGING_THE_TENANT:
             scopes += [tenant_scope(tenant_id) for tenant_id in operation.tenant_ids]
-        await self._copies.changed(*scopes)
+        await self._copies.changed(*scopes)  # first, for whoever misses it among what is active knows that it closed
+        for tenant_id in operation.tenant_ids:
+            await self._index.close(operation.user_id, tenant_id, operation.id)

@@ -17,6 +17,7 @@ from resolvers.cursors import Cursors
 from resolvers.index import STARTING_SECONDS, MemoryIndex, OperationIndex, RedisIndex, Row
 from resolvers.listing import Listing
 from resolvers.progress import ProgressHub
+from resolvers.states import States
 from tests.gateway.temporal_calls import TemporalCalls
 from tests.resolvers.scripted import scripts
 
@@ -99,6 +100,24 @@ async def test_who_only_keeps_a_watcher_at_work_has_nothing_described(temporal_c
             known = hub.known(id)
             assert known is not None
             assert known.state.steps[0].fraction or known.state.steps[0].status is StepStatus.RETRYING
+
+
+async def test_a_close_that_a_description_finds_is_passed_on_before_anybody_is_told(temporal_client: Client) -> None:
+    seen: list[str] = []
+
+    async def see(operation: Operation) -> None:
+        seen.append(operation.id)
+
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client) as hub:
+        script = await starter.start()
+        states = States(temporal_client, hub, see)
+        assert [state and state.is_closed for state in await states.of([script.id])] == [False]
+        assert seen == []
+        await script.end()
+        await script.handle.result()
+        for _ in range(3):
+            assert [state and state.is_closed for state in await states.of([script.id])] == [True]
+            assert seen == [script.id]
 
 
 async def test_nothing_is_described_while_no_step_is_under_way(temporal_client: Client) -> None:
