@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
+import anyio
 import httpx
 import structlog
 from aiocache.base import BaseCache
@@ -145,6 +146,7 @@ def _lifespan(
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        anyio.get_cancelled_exc_class()  # loads what httpx otherwise loads for the first crowd, a fifth of a second
         async with AsyncExitStack() as stack:
             cache = shared_cache or await stack.enter_async_context(
                 open_cache(settings.redis_url, seconds=_CACHE_SECONDS)
