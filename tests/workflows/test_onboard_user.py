@@ -1,164 +1,45 @@
-"""Onboarding a user: what it makes, that whatever befalls it leaves nothing behind, and that no letter fails it."""
+"""Onboarding a user: what it makes, and that whatever befalls it leaves nothing behind."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from email.message import EmailMessage
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from aiosmtplib import SMTPServerDisconnected
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.auth import models as auth
-from activities.notifications.mail import Mail, SmtpMail, SmtpServer
 from activities.tenants import models as tenants
 from activities.users import models as users
 from activities.workspaces import models as workspaces
 from contracts.auth import Credentials, MfaMethod, Redemption, Role
-from contracts.base import new_id, utc_now
-from contracts.errors import AddressRefused, FieldError, OperationErrorCode
-from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus, UserOnboarded
-from contracts.passwords import Passwords
-from contracts.users import OnboardUserCommand
-from tests.mail_server import running_mail_server
-from tests.workflows.staging import ANSWER, Script, Stage, When, staged, state_of
+from contracts.base import new_id
+from contracts.errors import FieldError, OperationErrorCode
+from contracts.operations import STEPS, OperationStatus, StepStatus, UserOnboarded
+from tests.workflows.onboarding import (
+    ACTIVITY_OF,
+    KIND,
+    LETTER,
+    ONE_USER,
+    PASSWORD,
+    TOTP_SECRET,
+    UNDOABLE,
+    KeptMail,
+    added_to,
+    expected_undos,
+    letter_of,
+    scene,
+    things,
+    undos_in,
+)
+from tests.workflows.staging import ANSWER, Script, When
 from workflows.onboard_user import OnboardUser
-
-KIND = OperationKind.USER_ONBOARDING
-PASSWORD = "correct horse battery"
-TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-ACTIVITY_OF = {
-    "create_user": "create_user",
-    "set_up_authentication": "set_up_authentication",
-    "assign_to_tenant": "assign_user_to_tenant",
-    "create_workspace": "create_user_workspace",
-    "send_welcome_email": "send_welcome_email",
-}
-UNDO_OF = {
-    "create_user": "delete_user",
-    "set_up_authentication": "clean_up_authentication",
-    "assign_to_tenant": "remove_user_from_tenant",
-    "create_workspace": "delete_workspace",
-}
-LETTER = "send_welcome_email"
-UNDOABLE = list(UNDO_OF)
-
-
-class KeptMail:
-    """Keeps the letters."""
-
-    def __init__(self) -> None:
-        self.letters: list[EmailMessage] = []
-
-    async def send(self, letter: EmailMessage) -> None:
-        self.letters.append(letter)
-
-
-class Scene(NamedTuple):
-    stage: Stage
-    command: OnboardUserCommand
-
-    async def play(self, **changes: object) -> OperationState:
-        return await self.stage.end_of(await self.start(**changes))
-
-    async def start(self, **changes: object) -> WorkflowHandle[Any, Any]:
-        return await self.stage.start(OnboardUser.run, self.command.model_copy(update=changes), KIND)
-
-
-async def things() -> list[Any]:
-    """All that an onboarding may touch."""
-    tables = (
-        users.User,
-        users.Affiliation,
-        users.Preferences,
-        auth.Credential,
-        auth.OneTimeReference,
-        auth.Session,
-        auth.SignIn,
-        tenants.Membership,
-        workspaces.Workspace,
-    )
-    return [sorted(await table.all().values(), key=str) for table in tables]
-
-
-ONE_USER = [1, 1, 0, 1, 0, 0, 0, 1, 1]
-"""What an onboarding adds to each of them."""
-
-
-async def added_to(before: list[Any]) -> list[int]:
-    return [len(now) - len(then) for now, then in zip(await things(), before, strict=True)]
-
-
-@asynccontextmanager
-async def scene(
-    environment: WorkflowEnvironment,
-    folder: Path,
-    script: Script,
-    *,
-    starter: str = "ada",
-    role: Role = Role.ADMIN,
-    mail: Mail | None = None,
-) -> AsyncIterator[Scene]:
-    """Ada is signed in to Acme, which she administers, and onboards Linus."""
-    async with staged(environment.client, folder, script, mail) as stage:
-        user = await users.User.get(email=f"{starter}@example.com")
-        session = await auth.Session.create(
-            id=new_id("ses"),
-            user_id=user.id,
-            tenant_id=user.tenant_id,
-            role=role,
-            token_hash="a" * 64,
-            active=True,
-            created_at=utc_now(),
-            expires_at=utc_now().replace(year=utc_now().year + 1),
-        )
-        yield Scene(
-            stage,
-            OnboardUserCommand(
-                user_id=user.id,
-                session_id=session.id,
-                tenant_id=user.tenant_id,
-                new_user_id=new_id("usr"),
-                email=" Linus@Example.com ",
-                name="Linus Pauling",
-                role=Role.MEMBER,
-                password_hash=await hashed(PASSWORD),
-            ),
-        )
-
-
-async def hashed(password: str) -> str:
-    passwords = Passwords()
-    try:
-        return await passwords.hash(password)
-    finally:
-        passwords.close()
-
-
-def expected_undos(failing: str) -> list[str]:
-    """Newest first, the failing step's own included: it may have acted."""
-    return [UNDO_OF[step] for step in reversed(UNDOABLE[: UNDOABLE.index(failing) + 1])]
-
-
-def undos_in(ran: list[str]) -> list[str]:
-    return [name for name in ran if name in UNDO_OF.values()]
-
-
-def letter_of(state: OperationState) -> tuple[StepStatus, bool]:
-    """How its step ended, and what the result says of it."""
-    assert state.status is OperationStatus.COMPLETED
-    assert state.failure is None
-    assert isinstance(state.result, UserOnboarded)
-    assert [step.status for step in state.steps[:4]] == [StepStatus.COMPLETED] * 4
-    return state.steps[4].status, state.result.welcome_email_sent
 
 
 async def test_makes_a_user_who_can_sign_in_and_has_a_place_and_is_told_so(
@@ -357,99 +238,6 @@ async def test_the_same_operation_is_not_started_twice(time_skipping: WorkflowEn
             )
         await playing.stage.end_of(handle)
         assert await users.User.all().count() == 4
-
-
-async def test_a_letter_that_no_server_takes_is_tried_for_a_while_and_fails_nothing(
-    time_skipping: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    script = Script(before={LETTER: SMTPServerDisconnected("10.0.0.7 hung up")})
-    async with scene(time_skipping, tmp_path, script) as playing:
-        before = await things()
-        state = await playing.play()
-        assert await added_to(before) == ONE_USER
-
-    assert letter_of(state) == (StepStatus.FAILED, False)
-    assert state.steps[4].attempt == 5
-    assert state.steps[4].last_error == "The mail server does not take e-mail now."
-    assert state.steps[4].completed_at is not None
-    assert undos_in(script.ran) == []
-    assert "10.0.0.7" not in state.model_dump_json()
-
-
-async def test_a_letter_that_a_server_takes_at_last_is_sent(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    async with running_mail_server() as server:
-        server.rcpt_says.extend(["451 Greylisted"] * 3)
-        mail = SmtpMail(SmtpServer.parse(server.url))
-        async with scene(time_skipping, tmp_path, Script(), mail=mail) as playing:
-            state = await playing.play()
-
-    assert letter_of(state) == (StepStatus.COMPLETED, True)
-    assert state.steps[4].attempt == 4
-    assert len(server.letters) == 1
-
-
-async def test_a_letter_whose_answer_is_lost_is_sent_once(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    mail, script = KeptMail(), Script(after={LETTER: ConnectionError()}, times={LETTER: 1})
-    async with scene(time_skipping, tmp_path, script, mail=mail) as playing:
-        state = await playing.play()
-
-    assert letter_of(state) == (StepStatus.COMPLETED, True)
-    assert len(mail.letters) == 1
-
-
-@pytest.mark.parametrize("error", [AddressRefused(), ANSWER])
-async def test_an_answer_to_the_letter_is_final_and_fails_nothing(
-    time_skipping: WorkflowEnvironment, tmp_path: Path, error: AddressRefused
-) -> None:
-    script = Script(before={LETTER: error})
-    async with scene(time_skipping, tmp_path, script) as playing:
-        state = await playing.play()
-
-    assert letter_of(state) == (StepStatus.FAILED, False)
-    assert (state.steps[4].attempt, state.steps[4].last_error) == (1, error.message)
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_cancellation_while_the_letter_is_sent_comes_too_late(
-    time_skipping: WorkflowEnvironment, tmp_path: Path, when: When
-) -> None:
-    mail, script = KeptMail(), Script.cancelling(when, LETTER)
-    async with scene(time_skipping, tmp_path, script, mail=mail) as playing:
-        handle = await playing.start()
-        state = await playing.stage.end_of(handle)
-        description = await handle.describe()
-
-    assert letter_of(state) == (StepStatus.COMPLETED, True)
-    assert description.status is not None
-    assert description.status.name == "COMPLETED"
-    assert len(mail.letters) == 1
-    assert undos_in(script.ran) == []
-
-
-async def test_a_cancellation_while_the_letter_is_sent_in_vain_ends_the_trying(
-    time_skipping: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    script = Script(before={LETTER: SMTPServerDisconnected("")}, cancel_before=LETTER)
-    async with scene(time_skipping, tmp_path, script) as playing:
-        state = await playing.play()
-
-    assert letter_of(state) == (StepStatus.FAILED, False)
-    assert script.ran.count(LETTER) == 1
-
-
-async def test_a_cancellation_between_two_tries_of_the_letter_ends_the_trying(
-    time_skipping: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    script = Script(before={LETTER: SMTPServerDisconnected("")})
-    async with scene(time_skipping, tmp_path, script) as playing:
-        handle = await playing.start()
-        while (await state_of(handle)).steps[4].status is not StepStatus.RETRYING:
-            pass
-        await handle.cancel()
-        state = await playing.stage.end_of(handle)
-
-    assert letter_of(state) == (StepStatus.FAILED, False)
-    assert script.ran.count(LETTER) == 1
 
 
 async def test_a_cancellation_at_any_moment_leaves_all_or_nothing(temporal_client: Client, tmp_path: Path) -> None:
