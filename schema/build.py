@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
+from contextlib import aclosing
+from typing import cast
 
 import strawberry
-from graphql import DocumentNode, GraphQLError
+from graphql import DocumentNode, GraphQLError, subscribe
+from graphql import ExecutionResult as GraphQLExecutionResult
+from graphql.execution import experimental_execute_incrementally
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema import StreamResult
 from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from contracts.errors import DeadlineExceeded
+from resolvers.watcher import Delivery
+from schema.asked import NO_REQUEST, Asked
 from schema.documents import Documents
-from schema.errors import translate
-from schema.execution import Execution
-from schema.extensions import Deadline, KnownDocuments, OwnContext, ToldDelivery, TranslatedErrors
+from schema.execution import Execution, is_awaitable
 from schema.files import File, FileProcessing, FileUpload
 from schema.mutation import Mutation
 from schema.onboarding import UserOnboarding, Workspace
@@ -30,9 +36,13 @@ EXECUTION_SECONDS = 40.0
 
 
 class Schema(strawberry.Schema):
-    """What is asked of it is admitted, or refused, before anything of it is carried out."""
+    """What is asked of it is admitted, or refused, before anything of it is carried out.
+
+    It executes without the machinery by which Strawberry calls extensions, which costs as much as a small query does.
+    """
 
     documents: Documents
+    execution_seconds = EXECUTION_SECONDS
 
     def asks_for_parts(self, query: str | None, variables: Mapping[str, object] | None) -> bool:
         """Whether the answer would come in parts."""
@@ -51,18 +61,35 @@ class Schema(strawberry.Schema):
         root_value: object | None = None,
         operation_name: str | None = None,
         allowed_operation_types: Iterable[OperationType] | None = None,
-        operation_extensions: dict[str, object] | None = None,
+        operation_extensions: dict[str, object] | None = None,  # noqa: ARG002 - the base class has it
     ) -> ExecutionResult:
-        refused = self._refused(query, variable_values, operation_name)
-        return refused or await super().execute(
-            query,
-            variable_values,
-            context_value,
-            root_value,
-            operation_name,
-            allowed_operation_types,
-            operation_extensions,
-        )
+        """The result of a query or mutation, its errors translated. One that takes too long is ended, and with it all
+        resolvers. Raises MissingQueryError, CannotGetOperationTypeError and InvalidOperationTypeError.
+        """
+        asked = Asked(self, query, variable_values, operation_name, context_value)
+        if refused := asked.refused(self.documents, allowed_operation_types):
+            return refused
+        try:
+            async with asyncio.timeout(self.execution_seconds) as deadline:
+                result = experimental_execute_incrementally(
+                    self._schema,
+                    asked.tree,
+                    root_value,
+                    context_value,
+                    variable_values,
+                    operation_name,
+                    executor_class=Execution,
+                    is_awaitable=is_awaitable,
+                )
+                if is_awaitable(result):
+                    result = await result
+        except TimeoutError as error:
+            return asked.failed(DeadlineExceeded() if deadline.expired() else error)
+        except Exception as error:  # noqa: BLE001 - the client is told of it
+            return asked.failed(error)
+        if not isinstance(result, GraphQLExecutionResult):
+            return cast(ExecutionResult, result)  # an answer in parts, which Strawberry passes on as it is, too
+        return asked.answered(result)
 
     async def stream(
         self,
@@ -71,36 +98,51 @@ class Schema(strawberry.Schema):
         context_value: object | None = None,
         root_value: object | None = None,
         operation_name: str | None = None,
-        operation_extensions: dict[str, object] | None = None,
+        operation_extensions: dict[str, object] | None = None,  # noqa: ARG002
         allowed_operation_types: Iterable[OperationType] | None = None,
     ) -> StreamResult:
         """The results of an operation, for transports that have no words for an answer in parts."""
-        if refused := self._refused(query, variable_values, operation_name):
+        asked = Asked(self, query, variable_values, operation_name, context_value)
+        try:
+            refused = asked.refused(self.documents, allowed_operation_types)
+        except NO_REQUEST as error:
+            refused = asked.failed(error)
+        if refused is None and self.asks_for_parts(query, variable_values):
+            refused = PreExecutionError(data=None, errors=[whole_only("This connection")])
+        if refused is not None:
             return _only(refused)
-        if self.asks_for_parts(query, variable_values):
-            return _only(PreExecutionError(data=None, errors=[whole_only("This connection")]))
-        return await super().stream(
-            query,
-            variable_values,
-            context_value,
-            root_value,
-            operation_name,
-            operation_extensions,
-            allowed_operation_types,
-        )
+        if asked.operation_type is not OperationType.SUBSCRIPTION:
+            return _once(self.execute(query, variable_values, context_value, root_value, operation_name))
+        return self._followed(asked, root_value)
+
+    async def _followed(self, asked: Asked, root_value: object) -> StreamResult:
+        """Each result of a subscription, with how its states come: ``extensions.delivery { mode intervalMs }``."""
+        try:
+            source = subscribe(
+                self._schema,
+                asked.tree,
+                root_value,
+                asked.context,
+                asked.variables,
+                asked.operation_name,
+                executor_class=Execution,
+                is_awaitable=is_awaitable,
+            )
+            if is_awaitable(source):
+                source = await source
+            if isinstance(source, GraphQLExecutionResult):
+                yield PreExecutionError(data=None, errors=asked.translated(source.errors or []))
+                return
+            async with aclosing(cast(AsyncGenerator[GraphQLExecutionResult], source)) as results:
+                async for result in results:
+                    told = asked.answered(result)
+                    told.extensions = _delivery(asked.context)
+                    yield told
+        except Exception as error:  # noqa: BLE001 - the client is told of it
+            yield ExecutionResult(data=None, errors=asked.failed(error).errors)
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Nothing: Strawberry would log each error whole, even answers to clients. ``schema.errors`` logs trouble."""
-
-    def _refused(
-        self, query: str | None, variables: Mapping[str, object] | None, operation_name: str | None
-    ) -> PreExecutionError | None:
-        try:
-            if query:
-                self.documents.admit(query, variables, operation_name)
-        except GraphQLError as error:
-            return PreExecutionError(data=None, errors=translate([error], request_id=""))
-        return None
 
 
 def build_schema(
@@ -114,20 +156,24 @@ def build_schema(
         mutation=Mutation,
         subscription=Subscription,
         types=[Login, TenantSwitch, FileUpload, FileProcessing, UserOnboarding, File, Workspace],
-        extensions=[
-            TranslatedErrors,
-            OwnContext,
-            ToldDelivery,
-            lambda: KnownDocuments(schema.documents),
-            lambda: Deadline(execution_seconds),
-        ],
-        execution_context_class=Execution,
         config=StrawberryConfig(scalar_map=SCALARS, enable_experimental_incremental_execution=True),
     )
     graphql_schema = schema._schema  # noqa: SLF001 - Strawberry has no other way to it
     schema.documents = Documents(graphql_schema, introspection=introspection, suggestions=suggestions)
+    schema.execution_seconds = execution_seconds
     return schema
+
+
+def _delivery(context: object) -> dict[str, object] | None:
+    delivery: Delivery | None = getattr(context, "delivery", None)
+    if delivery is None:
+        return None
+    return {"delivery": {"mode": delivery.mode.value, "intervalMs": delivery.interval_ms}}
 
 
 async def _only(result: PreExecutionError) -> StreamResult:
     yield result
+
+
+async def _once(result: Awaitable[ExecutionResult]) -> StreamResult:
+    yield await result

@@ -94,8 +94,8 @@ class Documents:
         except GraphQLError:
             return None
 
-    def admit(self, text: str, variables: Mapping[str, object] | None, operation_name: str | None) -> None:
-        """Raises as ``read`` does, and where the operation with these variables asks for too much."""
+    def admit(self, text: str, variables: Mapping[str, object] | None, operation_name: str | None) -> Document:
+        """Read it. Raises as ``read`` does, and where the operation with these variables asks for too much."""
         document = self.read(text)
         values = variables or {}
         _admit_values(values)
@@ -108,6 +108,7 @@ class Documents:
             raise refusal(
                 f"The operation would cost {told}, and at most {self._limits.cost:,.0f}: ask for less at a time."
             )
+        return document
 
     def _new(self, text: str) -> Document:
         if len(text) > self._limits.bytes or len(text.encode(errors="surrogatepass")) > self._limits.bytes:

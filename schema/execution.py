@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import Any, TypeGuard
+
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+_AWAITABLE: dict[type, bool] = {}
 
 
 class Execution(StrawberryGraphQLCoreExecutionContext):
@@ -15,3 +20,12 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         assert isinstance(executor, Execution)
         executor._relevant_sub_fields = {}  # noqa: SLF001 - it has no other way in
         return executor
+
+
+def is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:
+    """Whether it can be awaited, which GraphQL asks of each value; its type tells, and is asked once."""
+    kind = type(value)
+    known = _AWAITABLE.get(kind)
+    if known is None:
+        known = _AWAITABLE[kind] = hasattr(kind, "__await__")
+    return known

@@ -20,7 +20,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from tests.workflows import test_log_in, test_onboard_user, test_process_file, test_switch_tenant, test_upload_file
+from tests.workflows import onboarding, test_log_in, test_process_file, test_switch_tenant, test_upload_file
 from tests.workflows.files_stage import end_of
 from tests.workflows.staging import ANSWER, Script
 from worker.dev.binaries import temporal_test_server
@@ -85,7 +85,7 @@ async def record_logins() -> None:
 
 
 async def record_onboardings() -> None:
-    steps = test_onboard_user.ACTIVITY_OF
+    steps = onboarding.ACTIVITY_OF
     scripts = {"completed": Script(), "cancelled": Script(cancel_after="create_user_workspace")}
     scripts |= {f"failed_at_{step}": Script(after={name: ANSWER}) for step, name in steps.items()}
     scripts["without_letter"] = Script(before={"send_welcome_email": SMTPServerDisconnected("")})
@@ -93,7 +93,7 @@ async def record_onboardings() -> None:
     for name, script in scripts.items():
         async with (
             environment() as started,
-            test_onboard_user.scene(started, Path(tempfile.mkdtemp()), script) as playing,
+            onboarding.scene(started, Path(tempfile.mkdtemp()), script) as playing,
         ):
             handle = await playing.start()
             await playing.stage.end_of(handle)

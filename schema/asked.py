@@ -1,0 +1,90 @@
+"""One request of the schema: admitted or refused, and its results as clients are told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import strawberry
+from graphql import DocumentNode, GraphQLError
+from graphql import ExecutionResult as GraphQLExecutionResult
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types import ExecutionContext, ExecutionResult
+from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
+from strawberry.utils.operation import get_operation_type
+
+from schema.documents import Documents
+from schema.errors import translate
+
+NO_REQUEST = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
+
+
+class Asked:
+    """``context`` is what resolvers are given, with the id by which a request's errors are told apart."""
+
+    tree: DocumentNode
+    """Once it is admitted."""
+    operation_type: OperationType | None = None
+
+    def __init__(
+        self,
+        schema: strawberry.Schema,
+        query: str | None,
+        variables: dict[str, object] | None,
+        operation_name: str | None,
+        context: object | None,
+    ) -> None:
+        self._schema = schema
+        self._query = query
+        self.variables = variables
+        self.operation_name = operation_name
+        self.context = context
+
+    def refused(self, documents: Documents, allowed: Iterable[OperationType] | None) -> PreExecutionError | None:
+        """Why nothing of it is carried out; None where it is admitted. Raises one of ``NO_REQUEST``."""
+        if not self._query:
+            raise MissingQueryError
+        try:
+            document = documents.admit(self._query, self.variables, self.operation_name)
+        except GraphQLError as error:
+            return PreExecutionError(data=None, errors=self.translated([error]))
+        self.tree = document.tree
+        try:
+            self.operation_type = get_operation_type(document.tree, self.operation_name)
+        except RuntimeError as error:
+            raise CannotGetOperationTypeError(self.operation_name) from error
+        if allowed is not None and self.operation_type not in allowed:
+            raise InvalidOperationTypeError(self.operation_type)
+        if document.errors:
+            return PreExecutionError(data=None, errors=self.translated(document.errors))
+        return None
+
+    def answered(self, result: GraphQLExecutionResult) -> ExecutionResult:
+        errors = self.translated(result.errors) if result.errors else None
+        return ExecutionResult(data=result.data, errors=errors)
+
+    def failed(self, error: Exception) -> PreExecutionError:
+        raised = error if isinstance(error, GraphQLError) else GraphQLError(_in_words(error), original_error=error)
+        return PreExecutionError(data=None, errors=self.translated([raised]))
+
+    def translated(self, errors: Sequence[GraphQLError]) -> list[GraphQLError]:
+        execution = ExecutionContext(
+            query=self._query,
+            schema=self._schema,
+            allowed_operations=(),
+            variables=self.variables,
+            provided_operation_name=self.operation_name,
+            graphql_document=getattr(self, "tree", None),
+        )
+        return translate(errors, getattr(self.context, "request_id", ""), execution)
+
+
+def _in_words(error: Exception) -> str:
+    match error:
+        case CannotGetOperationTypeError():
+            return error.as_http_error_reason()
+        case InvalidOperationTypeError(operation_type=kind):
+            return f"A {kind.value} is not carried out here."
+        case _:
+            return str(error)
