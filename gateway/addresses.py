@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
@@ -54,7 +55,11 @@ class Arrivals:
 
 def neighbourhood(connection: HTTPConnection) -> str:
     """What to count a client by: its IPv4 address, or the network that its IPv6 address is in."""
-    host = connection.client.host if connection.client else ""
+    return _neighbourhood(connection.client.host if connection.client else "")
+
+
+@lru_cache(maxsize=10_000)
+def _neighbourhood(host: str) -> str:
     if not _is_address(host):
         return host
     address = ip_address(host)

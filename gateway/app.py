@@ -37,6 +37,7 @@ from gateway.limits import RequestLimits
 from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestIds
 from gateway.open_streams import OpenStreams, Patience
+from gateway.sessions import CACHE_SECONDS
 from gateway.settings import Settings
 from gateway.uploads import upload_routes
 from schema.build import build_schema
@@ -48,8 +49,6 @@ BODY_SECONDS = 10.0
 
 _POOL = httpx.Limits(max_connections=200, max_keepalive_connections=100)
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0, pool=2.0)
-_CACHE_SECONDS = 0.5
-"""A request asks the cache more than once, and does without it."""
 _IMPATIENT = RetryConfig(max_interval_millis=500, max_elapsed_time_millis=3_000)
 """A client that waits is told within ten seconds that Temporal does not answer, and can try again by itself."""
 
@@ -149,7 +148,7 @@ def _lifespan(
         anyio.get_cancelled_exc_class()  # loads what httpx otherwise loads for the first crowd, a fifth of a second
         async with AsyncExitStack() as stack:
             cache = shared_cache or await stack.enter_async_context(
-                open_cache(settings.redis_url, seconds=_CACHE_SECONDS)
+                open_cache(settings.redis_url, seconds=CACHE_SECONDS)
             )
             http = await stack.enter_async_context(
                 httpx.AsyncClient(transport=services, limits=_POOL, timeout=_TIMEOUT, trust_env=False)

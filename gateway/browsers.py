@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
@@ -31,6 +31,8 @@ _HEADERS = {
     "cache-control": "no-store",
     "x-frame-options": "DENY",  # for browsers that know no frame-ancestors
 }
+_IN_CLEAR = tuple((name.encode(), value.encode()) for name, value in _HEADERS.items())
+_OVER_TLS = (*_IN_CLEAR, (b"strict-transport-security", f"max-age={_YEAR}".encode()))
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -48,11 +50,9 @@ class SafeAnswers:
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                if by_tls:
-                    headers.setdefault("strict-transport-security", f"max-age={_YEAR}")
+                named = {name for name, _ in message["headers"]}
+                more = _OVER_TLS if by_tls else _IN_CLEAR
+                message["headers"] = [*message["headers"], *(each for each in more if each[0] not in named)]
             await send(message)
 
         await self._app(scope, receive, send_safely)

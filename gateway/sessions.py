@@ -19,6 +19,7 @@ from contracts.base import utc_now
 from contracts.calls import Caller
 from contracts.errors import SessionEnded
 from resolvers.clients.auth import AuthClient
+from resolvers.deadlines import deadline
 from resolvers.rounds import Rounds
 from resolvers.throttle import DEVICE_SECONDS
 from resolvers.tokens import token_hash
@@ -30,6 +31,8 @@ _SECURE = "__Host-"
 SECURE_COOKIE = f"{_SECURE}{COOKIE}"
 """Over TLS. No other host, and nobody on the way in clear, can set a cookie of such a name in a browser."""
 
+CACHE_SECONDS = 0.5
+"""A request asks the cache more than once, and does without it."""
 _LONGEST_TOKEN = 200
 _MOST_AT_ONCE = 500
 _HOT = timedelta(seconds=HOT_SESSION_SECONDS)
@@ -53,11 +56,14 @@ class HotSessions:
         auth: AuthClient,
         is_lost: asyncio.Event | None = None,
         clock: Callable[[], datetime] = utc_now,
+        *,
+        cache_seconds: float = CACHE_SECONDS,
     ) -> None:
         self._cache = cache
         self._auth = auth
         self._is_lost = is_lost or asyncio.Event()
         self._clock = clock
+        self._cache_seconds = cache_seconds
         self._copies = Rounds(self._read, most=_MOST_AT_ONCE, at_once=2)
         self._believed_from = clock() - _HOT - _CLOCKS_DIFFER
         self.hits = self.misses = 0
@@ -95,7 +101,8 @@ class HotSessions:
     async def _read(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Of all who ask at one moment."""
         try:
-            copies: list[str | None] = await self._cache.multi_get(keys)
+            async with deadline(self._cache_seconds):
+                copies: list[str | None] = await self._cache.multi_get(keys, timeout=None)
         except _CACHE_IS_DOWN as error:
             log.warning("the cache does not answer", error=repr(error))
             self._is_lost.set()

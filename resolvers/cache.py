@@ -161,7 +161,7 @@ class Copies:
 
     async def _read_all(self, keys: Sequence[str]) -> dict[str, str]:
         """Of many who read at one moment; ``_Away`` while the cache is away."""
-        texts: list[str | None] | None = await self._ask(lambda: self._cache.multi_get(keys), None)
+        texts: list[str | None] | None = await self._ask(lambda: self._cache.multi_get(keys, timeout=None), None)
         if texts is None:
             raise _Away()
         return {key: text for key, text in zip(keys, texts, strict=True) if text is not None}

@@ -24,6 +24,7 @@ class Posts:
     async def do(self, order: Json) -> Json:
         """How long each took, in milliseconds, and all of them, in seconds. RuntimeError at an answer with errors."""
         flight = order["flight"]
+        self._connections = [each for each in self._connections if each.is_open]  # idle ones are hung up on
         while len(self._connections) < flight:
             self._connections.append(await HttpConnection.open(self._host, self._port))
         left = order.get("count", 1_000_000)

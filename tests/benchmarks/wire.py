@@ -30,6 +30,10 @@ class HttpConnection(asyncio.Protocol):
         _, connection = await asyncio.get_running_loop().create_connection(cls, host, port)
         return connection
 
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """Status and body; ConnectionError where the server hangs up."""
         return await self._ask(b"POST", path, body, headers)
@@ -42,7 +46,8 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     async def _ask(self, verb: bytes, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        assert self._transport is not None
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionError("The server has hung up.")
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f" {path} HTTP/1.1\r\nhost: bench\r\n{more}content-length: {len(body)}\r\n\r\n"
         self._answer = asyncio.get_running_loop().create_future()

@@ -82,7 +82,7 @@ async def test_a_lookup_under_way_cannot_undo_a_revocation_posted_meanwhile(cach
 
 async def test_sessions_are_found_while_the_cache_is_down() -> None:
     class Down:
-        async def multi_get(self, keys: object) -> list[str | None]:
+        async def multi_get(self, keys: object, timeout: object) -> list[str | None]:
             raise ConnectionError(KEY)
 
         async def add(self, key: str, value: str, ttl: int) -> bool:
