@@ -1,4 +1,8 @@
-"""From the event in a history to whoever follows: our frame, the raw client's long-poll, the peer's polling."""
+"""From the event in a history to whoever follows: our frame, the raw client's long-poll, the peer's polling.
+
+An event is known once a state is told that is as new: who polls skips states, and each of them was known as late as the
+one that was told instead.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ class _Turn(NamedTuple):
     rounds: int
 
 
-_BESIDE_RAW = (_Turn(1, 120, 30, 3), _Turn(50, 300, 60, 2), _Turn(200, 300, 60, 2))
+_BESIDE_RAW = (_Turn(1, 120, 30, 3), _Turn(50, 300, 30, 2), _Turn(200, 300, 30, 2))
 """Slow enough that no event waits for another."""
 _BESIDE_PEER = (_Turn(1, 60, 12, 2), _Turn(50, 120, 12, 2))
 
@@ -78,9 +82,21 @@ async def _in_turns(ground: Ground, sides: Mapping[str, Side], turn: _Turn) -> d
             handles = await mover.start(turn.operations)
             arrivals = await _followed(follower, handles, turn)
             moments = await written_at(temporal, {operation for operation, _ in arrivals})
-            delays[name] += [(at - moments[key]) / 1e6 for key, at in arrivals.items() if key in moments]
+            delays[name] += _delays(arrivals, moments)
             await asyncio.sleep(_LINGER_SECONDS if name == "ours" else 0.5)
     return delays
+
+
+def _delays(arrivals: Mapping[tuple[str, int], int], moments: Mapping[tuple[str, int], int]) -> list[float]:
+    """Milliseconds from each moment of a revision to the first arrival of one that is as new."""
+    by_operation: dict[str, list[tuple[int, int]]] = {}
+    for (operation, revision), at in arrivals.items():
+        by_operation.setdefault(operation, []).append((revision, at))
+    return [
+        (min(known) - moment) / 1e6
+        for (operation, revision), moment in moments.items()
+        if (known := [at for told, at in by_operation.get(operation, ()) if told >= revision])
+    ]
 
 
 async def _followed(follower: Side, handles: Sequence[Handle], turn: _Turn) -> Mapping[tuple[str, int], int]:
