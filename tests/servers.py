@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -23,13 +23,13 @@ HOST = "127.0.0.1"
 
 
 @contextmanager
-def running_temporal() -> Iterator[TemporalServer]:
+def running_temporal(dynamic: Mapping[str, str] | None = None) -> Iterator[TemporalServer]:
     """On other ports where somebody took one of them before the server did."""
     with _folder("temporal") as folder, ExitStack() as stack:
         for tries_left in reversed(range(3)):
             try:
                 server = stack.enter_context(
-                    temporal_server(port=free_port(HOST), ui_port=free_port(HOST), log=folder / "log")
+                    temporal_server(port=free_port(HOST), ui_port=free_port(HOST), log=folder / "log", dynamic=dynamic)
                 )
             except TemporalSilent:
                 if not tries_left:

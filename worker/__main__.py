@@ -93,7 +93,9 @@ async def run(process: str, settings: WorkerSettings) -> None:
         monitoring.is_stopping = stop.is_set
         domains = domains_of(process, parts)
         metrics = Metrics(monitoring.registry)
-        await stack.enter_async_context(running_workers(parts.temporal, domains, parts.wakeups, metrics=metrics))
+        await stack.enter_async_context(
+            running_workers(parts.temporal, domains, parts.wakeups, metrics=metrics, version=settings.version())
+        )
         log.info("worker ready", process=process, port=settings.port)
         await serve_services(services_app(routes_of(domains)), host=settings.host, port=settings.port, stop=stop)
     log.info("worker stopped", process=process)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from temporalio.common import WorkerDeploymentVersion
 
 from activities.notifications.mail import DEFAULT_SENDER, SmtpServer
 from contracts.environment import Environment, a_key_ring, with_every_fault, without_encryption
@@ -18,14 +20,42 @@ def _names_a_mail_server(url: SecretStr) -> SecretStr:
     return url
 
 
-class WorkerSettings(BaseSettings):
+def half_a_version(told: Mapping[str, object]) -> Iterable[str]:
+    """The fault of a version that is only half named."""
+    if bool(told.get("worker_deployment")) != bool(told.get("worker_build_id")):
+        yield "WORKER_DEPLOYMENT and WORKER_BUILD_ID must be set together: a version has both names"
+
+
+class VersionSettings(BaseSettings):
+    """Where Temporal is, and which version of the workflows' workers this is; without one, workers have no version.
+
+    ``WORKER_DEPLOYMENT``: the same for all versions. ``WORKER_BUILD_ID``: another for each.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    temporal_address: str | None = None
+    temporal_namespace: str | None = None
+    worker_deployment: str | None = Field(default=None, pattern=r"^[\w-]{1,100}$")
+    worker_build_id: str | None = Field(default=None, pattern=r"^[\w.+-]{1,100}$")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, told: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
+        return with_every_fault(told, read, half_a_version(told))
+
+    def version(self) -> WorkerDeploymentVersion | None:
+        if self.worker_deployment is None or self.worker_build_id is None:
+            return None
+        return WorkerDeploymentVersion(self.worker_deployment, self.worker_build_id)
+
+
+class WorkerSettings(VersionSettings):
     """``SERVICE_KEY``: 32 characters or more, shared with the gateway. ``CODEC_KEYS``: ``id:base64[,id:base64...]``.
 
     ``SMTP_URL``: without it, e-mail goes into the folder ``mail`` of ``DATA_DIR``. ``APP_URL``: where people open the
     product, for links to workspaces.
     """
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     environment: Environment = Environment.DEVELOPMENT
     database_url: SecretStr
@@ -39,8 +69,6 @@ class WorkerSettings(BaseSettings):
     storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
     session_idle_seconds: float = Field(default=7_200, gt=0)
     """After which a session that nobody uses is over; it is over after a day in any case."""
-    temporal_address: str | None = None
-    temporal_namespace: str | None = None
     repair_seconds: float = Field(default=60, gt=0)
     """Between two looks for operations that were ended from outside, whose effects are then taken back."""
     host: str = "127.0.0.1"
@@ -51,7 +79,7 @@ class WorkerSettings(BaseSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _check(cls, told: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
-        return with_every_fault(told, read, without_encryption(told))
+        return with_every_fault(told, read, [*without_encryption(told), *half_a_version(told)])
 
     def storage(self) -> str:
         """Where files lie, by the same rule as the gateway's."""

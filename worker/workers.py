@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 from temporalio.client import Client
-from temporalio.worker import Interceptor, Worker
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Interceptor, Worker, WorkerDeploymentConfig
 
 from contracts.errors import DomainError
 from contracts.wakeups import Wakeups
@@ -34,12 +35,17 @@ async def running_workers(
     wakeups: Wakeups,
     interceptors: Sequence[Interceptor] = (),
     metrics: Metrics | None = None,
+    version: WorkerDeploymentVersion | None = None,
 ) -> AsyncIterator[None]:
-    """Workers for all that have work, and their chores; a worker that fails for good cancels the block and raises."""
+    """Workers for all that have work, and their chores; a worker that fails for good cancels the block and raises.
+
+    With a version, workflows stay with the workers of the version that began them. Other activities than theirs have
+    no version: one worker of a domain serves the workflows of all.
+    """
     metrics = metrics or Metrics(CollectorRegistry())
     moves = Moves(wakeups, metrics.closed)
     workers = [
-        _worker(client, domain, [metrics, ErrorTranslation(), *interceptors], moves)
+        _worker(client, domain, [metrics, ErrorTranslation(), *interceptors], moves, version)
         for domain in domains
         if domain.workflows or domain.activities
     ]
@@ -69,11 +75,19 @@ async def _done(domains: Sequence[Domain]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _worker(client: Client, domain: Domain, interceptors: Sequence[Interceptor], moves: Moves) -> Worker:
+def _worker(
+    client: Client,
+    domain: Domain,
+    interceptors: Sequence[Interceptor],
+    moves: Moves,
+    version: WorkerDeploymentVersion | None,
+) -> Worker:
+    of = version if domain.workflows else None
     return Worker(
         client,
         task_queue=domain.queue,
-        build_id=_BUILD_ID,
+        build_id=None if of else _BUILD_ID,
+        deployment_config=_pinned(of) if of else None,
         workflows=domain.workflows,
         activities=domain.activities,
         workflow_runner=moves.seen_by(workflow_runner()),
@@ -81,4 +95,10 @@ def _worker(client: Client, domain: Domain, interceptors: Sequence[Interceptor],
         workflow_failure_exception_types=[DomainError],
         graceful_shutdown_timeout=GRACE,
         max_heartbeat_throttle_interval=HEARTBEATS,
+    )
+
+
+def _pinned(version: WorkerDeploymentVersion) -> WorkerDeploymentConfig:
+    return WorkerDeploymentConfig(
+        version=version, use_worker_versioning=True, default_versioning_behavior=VersioningBehavior.PINNED
     )

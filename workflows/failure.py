@@ -27,6 +27,8 @@ def is_ending(error: BaseException) -> bool:
     Any other only fails a workflow task, which Temporal tries again, or is the worker evicting the workflow from its
     cache: to undo then would undo live work.
     """
+    if isinstance(error, GeneratorExit):  # a stopped worker lets go of it, outside of any workflow
+        return False
     if isinstance(error, asyncio.CancelledError):
         return workflow.cancellation_reason() is not None
     return workflow.is_failure_exception(error)

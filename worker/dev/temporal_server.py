@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +36,17 @@ class TemporalServer:
 
 @contextmanager
 def temporal_server(
-    *, port: int, ui_port: int, log: Path, database: Path | None = None, deadline_seconds: float = 60
+    *,
+    port: int,
+    ui_port: int,
+    log: Path,
+    database: Path | None = None,
+    deadline_seconds: float = 60,
+    dynamic: Mapping[str, str] | None = None,
 ) -> Iterator[TemporalServer]:
     """A server that answers, kept in ``database`` or, where that is None, in memory. Enter it outside event loops.
+
+    ``dynamic``: more of the server's dynamic settings, their values as JSON.
 
     Raises BinaryMissing or TemporalSilent.
     """
@@ -47,6 +55,7 @@ def temporal_server(
         *(temporal_cli(), "server", "start-dev"),
         *("--ip", _HOST, "--port", str(port), "--ui-port", str(ui_port), "--metrics-port", str(metrics_port)),
         *("--dynamic-config-value", f"history.transferProcessorMaxPollRPS={_POLLS_A_SECOND}"),
+        *(part for name, value in (dynamic or {}).items() for part in ("--dynamic-config-value", f"{name}={value}")),
         *("--log-level", "warn"),
         *(() if database is None else ("--db-filename", database)),
     ]

@@ -1,0 +1,182 @@
+"""Many switches of tenants under way while the workers of workflows change, on real services and a real Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiocache import SimpleMemoryCache
+from temporalio.client import WorkflowHandle
+from temporalio.common import WorkerDeploymentVersion
+
+from activities.auth import models as auth
+from activities.notifications.mail import MailFolder
+from activities.tenants import models as tenants
+from activities.users import models as users
+from contracts.auth import Role
+from contracts.base import new_id, utc_now
+from contracts.calls import CallSigner
+from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
+from contracts.passwords import Passwords
+from contracts.storage import open_storage
+from contracts.temporal import TaskQueue, connect, ensure_search_attributes
+from contracts.tenants import SubscriptionTier, SwitchTenantCommand
+from contracts.transfers import TransferSigner
+from contracts.wakeups import LocalWakeups
+from tests.workflows.staging import state_of
+from worker.database import database, migrate
+from worker.registry import Domain, Parts, domains_of
+from worker.workers import running_workers
+
+
+class Workers:
+    """Workers of one task queue or one domain, until they are stopped as a process stops them."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One operation, and who it is that switches."""
+
+    user_id: str
+    old_session: str
+    token_hash: str
+    handle: WorkflowHandle[Any, Any]
+
+    async def state(self) -> OperationState:
+        return await state_of(self.handle)
+
+    async def order(self) -> list[str]:
+        """Its steps as they began."""
+        began = [(step.started_at, step.name) for step in (await self.state()).steps if step.started_at]
+        return [name for _, name in sorted(began)]
+
+
+class Crossing:
+    """Two tenants, and users who work in the first of them and may work in both."""
+
+    def __init__(self, address: str, parts: Parts, stack: AsyncExitStack, from_id: str, to_id: str) -> None:
+        self.client = parts.temporal
+        self._address = address
+        self._parts = parts
+        self._stack = stack
+        self._from_id, self.to_id = from_id, to_id
+
+    async def workflows(self, switch: type, version: WorkerDeploymentVersion | None = None) -> Workers:
+        """A worker as ``python -m worker operations`` runs it, with this for SwitchTenant."""
+        return await self._run([Domain(TaskQueue.OPERATIONS, workflows=(switch,))], version)
+
+    async def domain(self, name: str) -> Workers:
+        """The activities of a domain."""
+        return await self._run(domains_of(name, self._parts), None)
+
+    async def begin(self, count: int) -> list[Switch]:
+        return list(await asyncio.gather(*(self._begin() for _ in range(count))))
+
+    async def standing_at(self, step: str, switches: Sequence[Switch]) -> None:
+        """Until each of them has begun the step."""
+
+        async def stands(switch: Switch) -> bool:
+            return (await switch.order())[-1:] == [step]
+
+        for switch in switches:
+            await until(lambda switch=switch: stands(switch), f"{switch.handle.id} stands at {step}")  # type: ignore[misc]
+
+    async def sessions_of(self, switch: Switch) -> tuple[bool, bool]:
+        """Whether the old session is open, and the new one."""
+        old = await auth.Session.get(id=switch.old_session)
+        new = await auth.Session.get_or_none(token_hash=switch.token_hash)
+        return old.ended_at is None, new is not None and new.active and new.ended_at is None
+
+    async def tenant_of(self, switch: Switch) -> str:
+        return (await users.User.get(id=switch.user_id)).tenant_id
+
+    async def _run(self, domains: Sequence[Domain], version: WorkerDeploymentVersion | None) -> Workers:
+        stack = await self._stack.enter_async_context(AsyncExitStack())
+        client = await connect(address=self._address, namespace=None, keys=None)
+        await stack.enter_async_context(running_workers(client, domains, self._parts.wakeups, version=version))
+        return Workers(stack)
+
+    async def _begin(self) -> Switch:
+        user_id, session_id, token_hash = new_id("usr"), new_id("ses"), f"{new_id('tok'):0<64}"
+        now = utc_now()
+        await users.User.create(
+            id=user_id, email=f"{user_id}@example.com", name="Somebody", tenant_id=self._from_id, created_at=now
+        )
+        for tenant_id in (self._from_id, self.to_id):
+            await users.Affiliation.create(user_id=user_id, tenant_id=tenant_id)
+            await tenants.Membership.create(user_id=user_id, tenant_id=tenant_id, role=Role.MEMBER)
+        await auth.Session.create(
+            id=session_id,
+            user_id=user_id,
+            tenant_id=self._from_id,
+            role=Role.MEMBER,
+            token_hash=f"{session_id:0<64}",
+            active=True,
+            created_at=now,
+            expires_at=now.replace(year=now.year + 1),
+        )
+        kind = OperationKind.TENANT_SWITCH
+        handle = await self.client.start_workflow(
+            "SwitchTenant",
+            SwitchTenantCommand(
+                user_id=user_id,
+                from_tenant_id=self._from_id,
+                to_tenant_id=self.to_id,
+                session_id=session_id,
+                token_hash=token_hash,
+            ),
+            id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
+            task_queue=TaskQueue.OPERATIONS,
+            memo={MEMO_STATE: OperationState.first(kind, now).to_memo()},
+        )
+        return Switch(user_id, session_id, token_hash, handle)
+
+
+@asynccontextmanager
+async def crossing(address: str, folder: Path) -> AsyncIterator[Crossing]:
+    """With workers of tenants and auth: every switch stands at ``set_tenant`` until users' workers come."""
+    client = await connect(address=address, namespace=None, keys=None)
+    await ensure_search_attributes(client)
+    url = f"sqlite://{folder / 'adx.sqlite3'}"
+    await migrate(url)
+    async with AsyncExitStack() as stack:
+        passwords = Passwords()
+        stack.callback(passwords.close)
+        await stack.enter_async_context(database(url))
+        ids = []
+        for slug in ("acme", "globex"):
+            tier = SubscriptionTier.PROFESSIONAL
+            ids.append((await tenants.Tenant.create(id=new_id("ten"), name=slug, slug=slug, subscription_tier=tier)).id)
+        parts = Parts(
+            temporal=client,
+            passwords=passwords,
+            cache=SimpleMemoryCache(),
+            wakeups=LocalWakeups(),
+            signer=CallSigner(b"s" * 32),
+            storage=open_storage(str(folder / "files")),
+            transfers=TransferSigner(b"s" * 32),
+            mail=MailFolder(folder / "mail"),
+        )
+        made = Crossing(address, parts, stack, *ids)
+        await made.domain("tenants")
+        await made.domain("auth")
+        yield made
+
+
+async def until(so: Callable[[], Awaitable[bool]], what: str, *, deadline_seconds: float = 60) -> None:
+    try:
+        async with asyncio.timeout(deadline_seconds):
+            while not await so():  # noqa: ASYNC110 - it is elsewhere
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(f"Not within {deadline_seconds:.0f} s: {what}") from None
