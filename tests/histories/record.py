@@ -1,7 +1,7 @@
 """Records the histories that every later release must still be able to replay.
 
-``python -m tests.histories.record [WORKFLOW...]``: those of these workflows (``switch_tenant``), or of all. What is
-recorded stays: record a workflow anew only under other names, for its old histories are the ones that matter.
+``python -m tests.histories.record [WORKFLOW...]``: those of these workflows (``switch_tenant``), or of all, into the
+folder of the version that pyproject.toml names. What is recorded stays: the old histories are the ones that matter.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import asyncio
 import json
 import sys
 import tempfile
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,18 @@ from temporalio.client import WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from contracts.temporal import leave
+from tests.stack import ROOT
 from tests.workflows import onboarding, test_log_in, test_process_file, test_switch_tenant, test_upload_file
 from tests.workflows.files_stage import end_of
 from tests.workflows.staging import ANSWER, Script
 from worker.dev.binaries import temporal_test_server
+from workflows.mfa import PATIENCE, TRIES
 from workflows.process_file import ProcessFile
 from workflows.upload_file import UploadFile
 
-FOLDER = Path(__file__).parent
+VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+FOLDER = Path(__file__).parent / VERSION
 
 
 @asynccontextmanager
@@ -39,9 +45,13 @@ async def environment() -> AsyncIterator[WorkflowEnvironment]:
 
 
 async def save(name: str, handle: WorkflowHandle[Any, Any]) -> None:
+    path = FOLDER / f"{name}.json"
+    if path.exists():
+        return
     history = json.loads((await handle.fetch_history()).to_json(), object_hook=_without_the_machine)
-    (FOLDER / f"{name}.json").write_text(json.dumps(history, separators=(",", ":")) + "\n")
-    print(name)  # noqa: T201 - for who records
+    FOLDER.mkdir(exist_ok=True)
+    path.write_text(json.dumps(history, separators=(",", ":")) + "\n")
+    print(path.relative_to(ROOT))  # noqa: T201 - for who records
 
 
 def _without_the_machine(part: dict[str, Any]) -> dict[str, Any]:
@@ -72,16 +82,42 @@ async def record_logins() -> None:
             handle = await playing.start()
             await playing.stage.end_of(handle)
             await save(f"log_in.{name}", handle)
-    async with (
-        environment() as started,
-        test_log_in.scene(started, Path(tempfile.mkdtemp()), Script(), account="alan") as playing,
-    ):
-        handle = await playing.start()
-        await test_log_in.waiting(handle)
+    for name, befall in SECOND_FACTORS.items():
+        async with (
+            environment() as started,
+            test_log_in.scene(started, Path(tempfile.mkdtemp()), Script(), account="alan") as playing,
+        ):
+            handle = await playing.start()
+            await test_log_in.waiting(handle)
+            await befall(started, handle)
+            await playing.stage.end_of(handle)
+            await save(f"log_in.{name}", handle)
+
+
+async def _right_at_the_second_try(_: WorkflowEnvironment, handle: WorkflowHandle[Any, Any]) -> None:
+    await test_log_in.submit(handle, test_log_in.wrong_code())
+    await test_log_in.submit(handle, test_log_in.right_code())
+
+
+async def _always_wrong(_: WorkflowEnvironment, handle: WorkflowHandle[Any, Any]) -> None:
+    for _try in range(TRIES):
         await test_log_in.submit(handle, test_log_in.wrong_code())
-        await test_log_in.submit(handle, test_log_in.right_code())
-        await playing.stage.end_of(handle)
-        await save("log_in.with_mfa", handle)
+
+
+async def _cancelled(_: WorkflowEnvironment, handle: WorkflowHandle[Any, Any]) -> None:
+    await handle.cancel()
+
+
+async def _too_late(started: WorkflowEnvironment, _: WorkflowHandle[Any, Any]) -> None:
+    await started.sleep(PATIENCE + timedelta(seconds=1))
+
+
+SECOND_FACTORS: Mapping[str, Callable[[WorkflowEnvironment, WorkflowHandle[Any, Any]], Awaitable[None]]] = {
+    "with_mfa": _right_at_the_second_try,
+    "failed_at_check_mfa": _always_wrong,
+    "cancelled_at_check_mfa": _cancelled,
+    "timed_out_at_check_mfa": _too_late,
+}
 
 
 async def record_onboardings() -> None:
@@ -147,3 +183,4 @@ async def main(workflows: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     asyncio.run(main(sys.argv[1:]))
+    leave(0)

@@ -2,62 +2,115 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
-from temporalio import workflow
-from temporalio.client import WorkflowHistory
+from graphql import GraphQLEnumType, build_schema
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
 from contracts.errors import DomainError
-from contracts.operations import OperationKind, TenantSwitched
-from contracts.tenants import SwitchTenantCommand
+from contracts.operations import OperationStatus, StepStatus
+from tests.histories.altered import altered
+from tests.histories.recorded import Recording, recordings
+from tests.stack import ROOT
+from tests.upgrades.changed import Patched, Reordered
+from worker.registry import WORKFLOWS
 from worker.sandbox import workflow_runner
-from workflows.operation import OperationRun
+from workflows.onboard_user import OnboardUser
+from workflows.process_file import ProcessFile
+from workflows.switch_tenant import SwitchTenant
+from workflows.upload_file import UploadFile
 
-with workflow.unsafe.imports_passed_through():  # this module holds a workflow, which needs none of it
-    from worker.registry import WORKFLOWS
+RECORDED = recordings()
+RELEASES = sorted({recording.release for recording in RECORDED})
+SWITCHES = [recording for recording in RECORDED if recording.workflow == "switch_tenant"]
+COMPLETED = {recording.workflow: recording for recording in RECORDED if recording.what == "completed"}
+CHANGED_ROUND: list[tuple[type, str, str]] = [
+    (SwitchTenant, "note_session", "set_tenant"),
+    (SwitchTenant, "load_tenant", "end_old_session"),
+    (UploadFile, "update_metadata", "set_permissions"),
+    (ProcessFile, "verify_checksum", "extract_metadata"),
+    (OnboardUser, "set_up_authentication", "assign_to_tenant"),
+]
+"""Steps that do not need each other, so that a change of their order looks harmless. A login has none."""
 
-HISTORIES = sorted(Path(__file__).parent.glob("*.json"))
+
+def name_of(workflow: type) -> str:
+    return workflow.__module__.rpartition(".")[2]
 
 
-def recorded(path: Path) -> WorkflowHistory:
-    return WorkflowHistory.from_json("recorded", path.read_text())
+def kinds_of(release: str) -> set[str]:
+    """The kinds of operation that the release served."""
+    schema = build_schema((ROOT / "tests" / "schema" / "released" / f"{release}.graphql").read_text())
+    kinds = schema.type_map["OperationKind"]
+    assert isinstance(kinds, GraphQLEnumType)
+    return set(kinds.values)
 
 
-def replayer(*workflows: type) -> Replayer:
-    return Replayer(
+async def replay(recording: Recording, *workflows: type) -> None:
+    """Raises NondeterminismError where the workflows would not do again what is recorded."""
+    replayer = Replayer(
         workflows=workflows,
         data_converter=pydantic_data_converter,
         workflow_runner=workflow_runner(),
         workflow_failure_exception_types=[DomainError],
     )
+    await replayer.replay_workflow(recording.history())
 
 
-@workflow.defn(name="SwitchTenant")
-class Reordered:
-    """The same steps the other way round: what a careless change would do."""
-
-    @workflow.run
-    async def run(self, command: SwitchTenantCommand) -> TenantSwitched:
-        async with OperationRun(OperationKind.TENANT_SWITCH) as operation, operation.step("end_old_session"):
-            await workflow.sleep(1)
-        raise AssertionError("unreachable")
+@pytest.mark.parametrize("recording", RECORDED, ids=str)
+async def test_replays(recording: Recording) -> None:
+    await replay(recording, *WORKFLOWS)
 
 
-@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
-async def test_replays(path: Path) -> None:
-    await replayer(*WORKFLOWS).replay_workflow(recorded(path))
-
-
-async def test_a_reordering_is_found_out() -> None:
-    path = next(path for path in HISTORIES if path.stem == "switch_tenant.completed")
+@pytest.mark.parametrize(("workflow", "first", "second"), CHANGED_ROUND)
+async def test_steps_that_are_changed_round_are_found_out(
+    workflow: type, first: str, second: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(NondeterminismError):
-        await replayer(Reordered).replay_workflow(recorded(path))
+        await replay(COMPLETED[name_of(workflow)], altered(workflow, tmp_path, first, second))
 
 
-def test_every_workflow_has_histories() -> None:
-    names = {path.stem.partition(".")[0] for path in HISTORIES}
-    assert names == {kind.__module__.rpartition(".")[2] for kind in WORKFLOWS}
+async def test_steps_that_stay_where_they_are_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    await replay(COMPLETED["switch_tenant"], altered(SwitchTenant, tmp_path, "set_tenant", "set_tenant"))
+
+
+@pytest.mark.parametrize("recording", SWITCHES, ids=str)
+async def test_behind_a_patch_steps_may_be_changed_round(recording: Recording) -> None:
+    await replay(recording, Patched)
+    if recording.what == "completed":
+        with pytest.raises(NondeterminismError):
+            await replay(recording, Reordered)
+
+
+def test_the_version_of_this_project_is_recorded_and_so_is_every_release_whose_schema_is_kept() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    schemas = {path.stem for path in (ROOT / "tests" / "schema" / "released").glob("*.graphql")}
+    assert version in RELEASES, "python -m tests.histories.record"
+    assert schemas == set(RELEASES)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+async def test_each_kind_is_recorded_as_it_completes_is_cancelled_and_fails_at_each_step(release: str) -> None:
+    """Of what the release itself knew: its schema names its kinds, and its operations their steps."""
+    of_release = [recording for recording in RECORDED if recording.release == release]
+    kinds = set()
+    for name in {recording.workflow for recording in of_release}:
+        what = {recording.what: await recording.states() for recording in of_release if recording.workflow == name}
+        last = what["completed"][-1]
+        assert last.result is not None
+        kinds.add(last.result.kind)
+        assert {"completed", "cancelled", *(f"failed_at_{step.name}" for step in last.steps)} <= what.keys(), name
+        assert what["cancelled"][-1].status is OperationStatus.CANCELLED
+        for place, step in enumerate(last.steps):
+            assert what[f"failed_at_{step.name}"][-1].steps[place].status is StepStatus.FAILED
+    assert kinds == kinds_of(release)
+
+
+def test_no_workflow_is_gone_that_may_still_run() -> None:
+    assert {recording.workflow for recording in RECORDED} <= {name_of(workflow) for workflow in WORKFLOWS}

@@ -26,7 +26,7 @@ def events_of(path: Path) -> Sequence[HistoryEvent]:
     return WorkflowHistory.from_json("recorded", path.read_text()).events
 
 
-UNDONE = sorted(path for path in HISTORIES.glob("*.json") if events_of(path)[-1].event_type in UNSUCCESSFUL)
+UNDONE = sorted(path for path in HISTORIES.glob("*/*.json") if events_of(path)[-1].event_type in UNSUCCESSFUL)
 
 
 async def told(events: Sequence[HistoryEvent]) -> AsyncIterator[HistoryEvent]:
@@ -34,7 +34,7 @@ async def told(events: Sequence[HistoryEvent]) -> AsyncIterator[HistoryEvent]:
         yield event
 
 
-@pytest.mark.parametrize("path", UNDONE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", UNDONE, ids=lambda path: f"{path.parent.name}-{path.stem}")
 async def test_undoes_what_the_operation_undid_newest_first(path: Path) -> None:
     events = events_of(path)
     called = [event.activity_task_scheduled_event_attributes.activity_type.name for event in events]
