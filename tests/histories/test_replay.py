@@ -109,7 +109,7 @@ async def test_each_kind_is_recorded_as_it_completes_is_cancelled_and_fails_at_e
         assert what["cancelled"][-1].status is OperationStatus.CANCELLED
         for place, step in enumerate(last.steps):
             assert what[f"failed_at_{step.name}"][-1].steps[place].status is StepStatus.FAILED
-    assert kinds == kinds_of(release)
+    assert kinds_of(release) <= kinds
 
 
 def test_no_workflow_is_gone_that_may_still_run() -> None:
