@@ -31,6 +31,7 @@ from tests.workflows.staging import state_of
 from worker.database import database, migrate
 from worker.registry import Domain, Parts, domains_of
 from worker.workers import running_workers
+from workflows.switch_tenant import SwitchTenant
 
 
 class Workers:
@@ -80,7 +81,9 @@ class Crossing:
         return await self._run(domains_of(name, self._parts), None)
 
     async def begin(self, count: int) -> list[Switch]:
-        return list(await asyncio.gather(*(self._begin() for _ in range(count))))
+        people = [(new_id("usr"), new_id("ses")) for _ in range(count)]
+        await self._settle(people)
+        return list(await asyncio.gather(*(self._start(*person) for person in people)))
 
     async def standing_at(self, step: str, switches: Sequence[Switch]) -> None:
         """Until each of them has begun the step."""
@@ -106,28 +109,41 @@ class Crossing:
         await stack.enter_async_context(running_workers(client, domains, self._parts.wakeups, version=version))
         return Workers(stack)
 
-    async def _begin(self) -> Switch:
-        user_id, session_id, token_hash = new_id("usr"), new_id("ses"), f"{new_id('tok'):0<64}"
+    async def _settle(self, people: Sequence[tuple[str, str]]) -> None:
+        """Users with a session each."""
         now = utc_now()
-        await users.User.create(
-            id=user_id, email=f"{user_id}@example.com", name="Somebody", tenant_id=self._from_id, created_at=now
+        await users.User.bulk_create(
+            users.User(id=user, email=f"{user}@example.com", name="Somebody", tenant_id=self._from_id, created_at=now)
+            for user, _ in people
         )
-        for tenant_id in (self._from_id, self.to_id):
-            await users.Affiliation.create(user_id=user_id, tenant_id=tenant_id)
-            await tenants.Membership.create(user_id=user_id, tenant_id=tenant_id, role=Role.MEMBER)
-        await auth.Session.create(
-            id=session_id,
-            user_id=user_id,
-            tenant_id=self._from_id,
-            role=Role.MEMBER,
-            token_hash=f"{session_id:0<64}",
-            active=True,
-            created_at=now,
-            expires_at=now.replace(year=now.year + 1),
+        await tenants.Membership.bulk_create(
+            tenants.Membership(user_id=user, tenant_id=tenant, role=Role.MEMBER)
+            for user, _ in people
+            for tenant in (self._from_id, self.to_id)
         )
-        kind = OperationKind.TENANT_SWITCH
+        await users.Affiliation.bulk_create(
+            users.Affiliation(user_id=user, tenant_id=tenant)
+            for user, _ in people
+            for tenant in (self._from_id, self.to_id)
+        )
+        await auth.Session.bulk_create(
+            auth.Session(
+                id=session,
+                user_id=user,
+                tenant_id=self._from_id,
+                role=Role.MEMBER,
+                token_hash=f"{session:0<64}",
+                active=True,
+                created_at=now,
+                expires_at=now.replace(year=now.year + 1),
+            )
+            for user, session in people
+        )
+
+    async def _start(self, user_id: str, session_id: str) -> Switch:
+        kind, token_hash = OperationKind.TENANT_SWITCH, f"{new_id('tok'):0<64}"
         handle = await self.client.start_workflow(
-            "SwitchTenant",
+            SwitchTenant.__name__,
             SwitchTenantCommand(
                 user_id=user_id,
                 from_tenant_id=self._from_id,
@@ -137,7 +153,7 @@ class Crossing:
             ),
             id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
             task_queue=TaskQueue.OPERATIONS,
-            memo={MEMO_STATE: OperationState.first(kind, now).to_memo()},
+            memo={MEMO_STATE: OperationState.first(kind, utc_now()).to_memo()},
         )
         return Switch(user_id, session_id, token_hash, handle)
 
