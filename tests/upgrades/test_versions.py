@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from contracts.temporal import connect
 from tests.servers import running_temporal
 from tests.upgrades.changed import Patched, Reordered
 from tests.upgrades.crossing import Crossing, Switch, crossing, until
+from worker.dev.binaries import temporal_cli
 from worker.versions import VersionAbsent, is_drained, make_current
 from workflows.failure import is_ending
 from workflows.switch_tenant import SwitchTenant
@@ -122,6 +124,60 @@ async def test_without_versions_a_build_that_reorders_is_stuck_until_it_is_rolle
         ended = await ends(switches)
         assert ended == [OperationStatus.COMPLETED] * 2
         await assert_right(stage, switches, ended)
+
+
+async def test_operations_go_on_when_versions_are_turned_on_and_when_they_are_turned_off(
+    temporal_address: str, tmp_path: Path
+) -> None:
+    async with crossing(temporal_address, tmp_path) as stage:
+        without = await stage.workflows(SwitchTenant)
+        switches = await stage.begin(2)
+        await stage.standing_at("set_tenant", switches)
+        versioned = await stage.workflows(SwitchTenant, OLD)
+        await make_current(stage.client, OLD)
+        await without.stop()
+        switches += await stage.begin(2)
+        await stage.standing_at("set_tenant", switches)
+
+        await stage.workflows(SwitchTenant)
+        off = ("worker", "deployment", "set-current-version", "--deployment-name", OLD.deployment_name, "--unversioned")
+        await temporal(temporal_address, *off)
+        switches += await stage.begin(2)
+        await stage.domain("users")
+        await until(lambda: is_drained(stage.client, OLD), "nothing needs the version")
+        await versioned.stop()
+        assert await ends(switches) == [OperationStatus.COMPLETED] * 6
+
+
+async def test_operations_whose_build_has_no_workers_left_wait_until_they_are_moved(
+    temporal_address: str, tmp_path: Path
+) -> None:
+    async with crossing(temporal_address, tmp_path) as stage:
+        old = await stage.workflows(SwitchTenant, OLD)
+        await make_current(stage.client, OLD)
+        switches = await stage.begin(2)
+        await stage.standing_at("set_tenant", switches)
+        await old.stop()
+        await stage.workflows(Patched, NEW)
+        await make_current(stage.client, NEW)
+        await stage.domain("users")
+        later = await stage.begin(1)
+        assert await ends(later) == [OperationStatus.COMPLETED]
+        assert [(await switch.state()).status for switch in switches] == [OperationStatus.RUNNING] * 2
+
+        of_old = "TemporalWorkerDeploymentVersion = 'adx:0.1.0'"
+        move = ("workflow", "update-options", "--query", of_old, "--versioning-override-behavior", "auto_upgrade")
+        await temporal(temporal_address, *move)
+        assert await ends(switches) == [OperationStatus.COMPLETED] * 2
+
+
+async def temporal(address: str, *command: str) -> None:
+    """Run the Temporal CLI, as docs/upgrades.md says."""
+    process = await asyncio.create_subprocess_exec(
+        temporal_cli(), *command, "--yes", "--address", address, stdout=PIPE, stderr=STDOUT
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
 
 
 async def failed_to_replay(switch: Switch) -> bool:
