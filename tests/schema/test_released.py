@@ -32,6 +32,7 @@ def test_nothing_that_the_last_release_served_is_gone_or_changed() -> None:
         ("  logout: ", "  leave: "),
         ("input LoginInput {\n", "input LoginInput {\n  captcha: String!\n"),
         ("  COMPENSATING\n", ""),
+        ("  status: OperationStatus!\n", "  status: OperationStatus\n"),
     ],
 )
 def test_what_would_break_them_is_found(was: str, becomes: str) -> None:
