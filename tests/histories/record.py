@@ -12,17 +12,18 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from aiosmtplib import SMTPServerDisconnected
-from temporalio.client import WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from contracts.temporal import leave
+from contracts.repairs import EndedOperation, repair_id
+from contracts.temporal import TaskQueue, leave
 from tests.stack import ROOT
 from tests.workflows import onboarding, test_log_in, test_process_file, test_switch_tenant, test_upload_file
 from tests.workflows.files_stage import end_of
@@ -30,6 +31,7 @@ from tests.workflows.staging import ANSWER, Script
 from worker.dev.binaries import temporal_test_server
 from workflows.mfa import PATIENCE, TRIES
 from workflows.process_file import ProcessFile
+from workflows.repair_operation import RepairOperation
 from workflows.upload_file import UploadFile
 
 VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -167,12 +169,31 @@ async def record_processings() -> None:
             await save(f"process_file.{name}", handle)
 
 
+async def record_repairs() -> None:
+    """Of a switch that completed: of any other end less is left to take back."""
+    for name, script in {"completed": Script(), "failed": Script(before={"restore_user_tenant": ANSWER})}.items():
+        async with (
+            environment() as started,
+            test_switch_tenant.scene(started, Path(tempfile.mkdtemp()), script) as playing,
+        ):
+            switch = await playing.start()
+            await playing.stage.end_of(switch)
+            ended = EndedOperation(operation_id=switch.id, run_id=switch.result_run_id or "")
+            repair = await started.client.start_workflow(
+                RepairOperation.run, ended, id=repair_id(switch.id), task_queue=TaskQueue.OPERATIONS
+            )
+            with suppress(WorkflowFailureError):
+                await repair.result()
+            await save(f"repair_operation.{name}", repair)
+
+
 RECORDINGS: Mapping[str, Callable[[], Awaitable[None]]] = {
     "switch_tenant": record_switches,
     "log_in": record_logins,
     "onboard_user": record_onboardings,
     "upload_file": record_uploads,
     "process_file": record_processings,
+    "repair_operation": record_repairs,
 }
 
 

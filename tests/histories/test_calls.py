@@ -14,6 +14,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from activities.auth.activities import Auth
 from activities.files.activities import Files
 from activities.notifications.activities import Notifications
+from activities.operations.activities import Operations
 from activities.tenants.activities import Tenants
 from activities.users.activities import Users
 from activities.workspaces.activities import Workspaces
@@ -24,7 +25,7 @@ from worker.registry import activities_of
 RELEASES = sorted({recording.release for recording in recordings()})
 SERVED: dict[tuple[str, str], Callable[..., object]] = {
     (domain.__name__.lower(), activity.__name__): activity
-    for domain in (Auth, Users, Tenants, Files, Workspaces, Notifications)
+    for domain in (Auth, Users, Tenants, Files, Workspaces, Notifications, Operations)
     for activity in activities_of(object.__new__(domain))
 }
 """By task queue and name, as workflows call them."""

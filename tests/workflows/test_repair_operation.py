@@ -26,7 +26,11 @@ def events_of(path: Path) -> Sequence[HistoryEvent]:
     return WorkflowHistory.from_json("recorded", path.read_text()).events
 
 
-UNDONE = sorted(path for path in HISTORIES.glob("*/*.json") if events_of(path)[-1].event_type in UNSUCCESSFUL)
+UNDONE = sorted(
+    path
+    for path in HISTORIES.glob("*/*.json")
+    if not path.stem.startswith("repair_operation.") and events_of(path)[-1].event_type in UNSUCCESSFUL
+)
 
 
 async def told(events: Sequence[HistoryEvent]) -> AsyncIterator[HistoryEvent]:
