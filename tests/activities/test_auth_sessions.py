@@ -281,7 +281,7 @@ async def test_a_session_that_is_ended_opens_nothing_and_the_edge_is_told(
     assert revocations.posted == {hash_of("token")}
 
 
-@pytest.mark.parametrize("session_id", [new_id("ses"), "", "\0", new_id("usr"), "x" * 5000])
+@pytest.mark.parametrize("session_id", ["ses_" + "f" * 32, "", "\0", "usr_" + "f" * 32, "x" * 5000])
 async def test_a_foreign_and_an_absent_session_are_the_same(service: AuthService, session_id: str) -> None:
     hers = await sign_in(service, "hers", user_id=GRACE)
 

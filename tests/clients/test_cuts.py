@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -19,7 +20,9 @@ from tests.clients.viewers import Scene, scripted_operations
 
 FULL = os.environ.get("ADX_CHAOS") == "full"
 OPERATIONS, CUTS = (200, 20) if FULL else (20, 5)
-SEED = int(os.environ.get("ADX_SEED") or random.SystemRandom().randrange(2**32))
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid4().hex
+"""Another each time, and the same in all processes that run the tests side by side."""
+SEED = int(os.environ.get("ADX_SEED") or int(RUN[:8], 16))
 
 
 @pytest.mark.parametrize("seed", [SEED])  # so that a failure tells it

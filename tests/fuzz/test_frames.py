@@ -162,25 +162,25 @@ async def test_two_operations_of_one_name_end_the_socket(gateway: Gateway, servi
     services.handlers["users/get_users"] = usual
 
 
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (raw(0x1, b"\xff\xfe"), 1007),
-        (raw(0x1, b'{"type":"ping"}', masked=False), 1002),
-        (raw(0x1, b'{"type":"ping"}', reserved=4), 1002),
-        (raw(0x3, b"x"), 1002),
-        (raw(0xB, b"x"), 1002),
-        (raw(0x9, b"x" * 126), 1002),
-        (raw(0x9, b"x", final=False), 1002),
-        (raw(0x0, b"x"), 1002),
-        (raw(0x1, b"x", final=False) + raw(0x1, b"x"), 1002),
-        (raw(0x8, struct.pack("!H", 1005)), 1002),
-        (raw(0x8, b"\x03"), 1002),
-        (raw(0x1, b"x" * 40_000, final=False) + raw(0x0, b"x" * 40_000, final=False), 1009),
-        (b"\x81\xff" + b"\x7f" + b"\xff" * 7 + b"mask" + b"x" * 70_000, 1009),
-        (raw(0x9) * 200, 1008),
-    ],
-)
+BROKEN: list[tuple[str, bytes, int]] = [
+    ("text that is no UTF-8", raw(0x1, b"\xff\xfe"), 1007),
+    ("not masked", raw(0x1, b'{"type":"ping"}', masked=False), 1002),
+    ("a reserved bit", raw(0x1, b'{"type":"ping"}', reserved=4), 1002),
+    ("an unknown opcode", raw(0x3, b"x"), 1002),
+    ("an unknown control opcode", raw(0xB, b"x"), 1002),
+    ("a long ping", raw(0x9, b"x" * 126), 1002),
+    ("a ping in parts", raw(0x9, b"x", final=False), 1002),
+    ("a second part without a first", raw(0x0, b"x"), 1002),
+    ("two first parts", raw(0x1, b"x", final=False) + raw(0x1, b"x"), 1002),
+    ("a close with a code that is never sent", raw(0x8, struct.pack("!H", 1005)), 1002),
+    ("a close with half a code", raw(0x8, b"\x03"), 1002),
+    ("parts too large together", raw(0x1, b"x" * 40_000, final=False) + raw(0x0, b"x" * 40_000, final=False), 1009),
+    ("the largest size there is", b"\x81\xff" + b"\x7f" + b"\xff" * 7 + b"mask" + b"x" * 70_000, 1009),
+    ("200 pings", raw(0x9) * 200, 1008),
+]
+
+
+@pytest.mark.parametrize(("data", "code"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 async def test_a_broken_frame_ends_its_connection_with_the_code_of_the_websocket_protocol(
     gateway: Gateway, data: bytes, code: int
 ) -> None:
