@@ -14,7 +14,7 @@ dev: environment ## Starts everything in this terminal, on embedded parts, until
 	@exec $(RUN) -m worker.dev
 
 test: environment ## Runs all tests; ARGS="..." goes to pytest.
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n auto --dist loadgroup $(ARGS)
 
 bench: environment ## Measures how fast it is into docs/benchmarks.md, within 15 minutes; ARGS="--only start" measures one thing.
 	@$(RUN) -m tests.benchmarks $(ARGS)

@@ -16,6 +16,8 @@ from tests.servers import Postgres, running_postgres, running_redis, running_tem
 from tests.stack import Stack, start_dev_stack, start_separate_stack
 from worker.dev.binaries import temporal_test_server
 
+pytest_plugins = ["tests.side_by_side"]
+
 
 @pytest.fixture(scope="session")
 def temporal_address() -> Iterator[str]:

@@ -1,0 +1,89 @@
+"""How processes share the tests out, and how a test that measures has the machine for itself.
+
+`make test` says `-n auto --dist loadgroup`. A test marked ``xdist_group("alone")`` runs while no other does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
+
+TESTS = Path(__file__).parent
+ALONE = "alone"
+PROCESSES_A_CORE = 2
+"""Most tests wait most of the time: for servers, sockets and timers."""
+
+GROUNDS = {
+    "tests/clients/": "a cluster",
+    "tests/end_to_end/test_contract_": "a deployed stack",
+    "tests/monitoring/": "a deployed stack",
+}
+"""What shares something that takes seconds to start stays in one process."""
+
+FIRST = ("tests/browser/", "tests/clients/", "tests/chaos/", "tests/end_to_end/")
+"""What takes longest, so that nobody is left with it at the end."""
+
+
+class ByGround(LoadGroupScheduling):
+    """A file is run by one process, and so is what shares a ground."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        group = super()._split_scope(nodeid)
+        if group != nodeid:
+            return group
+        file = nodeid.split("::", 1)[0]
+        return next((ground for start, ground in GROUNDS.items() if file.startswith(start)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGround | None:
+    return ByGround(config, log) if config.option.dist == "loadgroup" else None
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A part of the tests runs in this process: it is done sooner so, and easier to read."""
+    whole = any(TESTS.is_relative_to((config.invocation_params.dir / path).resolve()) for path in config.args)
+    if not whole or config.option.keyword or config.option.markexpr:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(PROCESSES_A_CORE * cores, 8)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if _is_alone(item):
+        return len(FIRST) + 1
+    return next((turn for turn, start in enumerate(FIRST) if item.nodeid.startswith(start)), len(FIRST))
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return any(ALONE in mark.args for mark in item.iter_markers("xdist_group"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    with _locked(fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH):
+        return (yield)
+
+
+@contextmanager
+def _locked(how: int) -> Iterator[None]:
+    """Whoever runs alone waits until all others are done, for new ones do not queue behind it."""
+    folder = os.open(TESTS, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, how)
+        yield
+    finally:
+        os.close(folder)
