@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import os
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -44,19 +43,22 @@ def _makes_bucket(endpoint: str) -> bool:
 def _moto_python() -> Path:
     """Installed at first use, and again when its lock has changed."""
     stamp, wanted = _ENVIRONMENT / "lock", hashlib.sha256(_LOCK.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        building = _ENVIRONMENT.with_name(f"moto-{os.getpid()}")
-        subprocess.run([sys.executable, "-m", "venv", building], check=True)
-        pip: list[str | Path] = [
-            building / "bin" / "python",
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-        ]
-        subprocess.run([*pip, "--require-hashes", "--requirement", _LOCK], check=True)
-        (building / "lock").write_text(wanted)
-        shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
-        building.rename(_ENVIRONMENT)
+    with _LOCK.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would take it from each other
+        if not stamp.exists() or stamp.read_text() != wanted:
+            _install()
+            stamp.write_text(wanted)
     return _ENVIRONMENT / "bin" / "python"
+
+
+def _install() -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--clear", _ENVIRONMENT], check=True)
+    pip: list[str | Path] = [
+        _ENVIRONMENT / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
+    subprocess.run([*pip, "--require-hashes", "--requirement", _LOCK], check=True)

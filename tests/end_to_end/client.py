@@ -49,7 +49,9 @@ class Client:
     async def hear(self, document: str, **variables: object) -> Json:
         """The whole answer."""
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
-        async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
+        # A connection of its own, as if from anywhere; verify=False as nothing is encrypted: to read the authorities'
+        # certificates for each takes 20 ms of a processor.
+        async with httpx.AsyncClient(timeout=60, trust_env=False, verify=False) as http:
             answer = await http.post(
                 f"{next(self._gateways)}/graphql", json={"query": document, "variables": variables}, headers=headers
             )

@@ -59,7 +59,7 @@ async def announce(client: Client, content: bytes, **others: object) -> Json:
 async def send(target: Json, content: bytes) -> httpx.Response:
     """As the target says, without any other authentication."""
     headers = {header["name"]: header["value"] for header in target["headers"]}
-    async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=60, trust_env=False, verify=False) as http:  # as in Client
         return await http.request(target["method"], target["url"], headers=headers, content=content)
 
 
