@@ -43,7 +43,10 @@ class ByGround(LoadGroupScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGround | None:
-    return ByGround(config, log) if config.option.dist == "loadgroup" else None
+    if config.option.dist != "loadgroup":
+        return None
+    config.option.loadscopereorder = False  # many tests are not long ones
+    return ByGround(config, log)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ import asyncpg
 import pytest
 
 from contracts.passwords import Passwords
+from tests.databases import fresh_sqlite
 from tests.servers import Postgres
 from worker.database import database, migrate
 
@@ -66,25 +66,11 @@ async def _tables(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
     return [f'"{row["tablename"]}"' for row in rows if row["tablename"] != "tortoise_migrations"]
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test that needs one leaves a migrated file for the others to copy."""
-    return tmp_path_factory.mktemp("sqlite") / "migrated.sqlite3"
-
-
-async def fresh_sqlite(template: Path, folder: Path) -> str:
-    if not template.exists():  # noqa: ASYNC240 - nothing else runs
-        await migrate(f"sqlite://{template}")
-    return f"sqlite://{shutil.copy(template, folder / 'adx.sqlite3')}"
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
-async def opened(
-    request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path, shared_postgres_url: str
-) -> AsyncIterator[None]:
+async def opened(request: pytest.FixtureRequest, tmp_path: Path, shared_postgres_url: str) -> AsyncIterator[None]:
     """An open database, once of each kind."""
     if request.param == "sqlite":
-        async with database(await fresh_sqlite(sqlite_template, tmp_path)):
+        async with database(await fresh_sqlite(tmp_path)):
             yield
     else:
         async with empty_postgres(shared_postgres_url) as url, database(url):

@@ -102,9 +102,9 @@ async def test_an_address_that_takes_no_password_costs_the_work_of_one_that_does
     async def fastest(password_hash: str | None) -> float:
         times = []
         for _ in range(5):
-            before = time.perf_counter()
+            before = time.process_time()  # of all threads; others load the machine, too
             assert not await passwords.verify(password_hash, "wrong horse")
-            times.append(time.perf_counter() - before)
+            times.append(time.process_time() - before)
         return min(times)
 
     assert await fastest(stored) > 0.5 * await fastest(known)

@@ -39,7 +39,8 @@ from contracts.passwords import Passwords
 from contracts.storage import open_storage
 from contracts.tenants import SubscriptionTier
 from contracts.transfers import TransferSigner
-from tests.activities.conftest import PostedRevocations, fresh_sqlite
+from tests.activities.conftest import PostedRevocations
+from tests.databases import fresh_sqlite
 from worker.database import database
 
 SIGNER = CallSigner(b"k" * 32)
@@ -232,13 +233,13 @@ def open_services(stack: AsyncExitStack, folder: Path, passwords: Passwords) -> 
 Check = Callable[[Services, World], Coroutine[None, None, None]]
 
 
-def isolation(check: Check, folder: Path, template: Path, passwords: Passwords) -> None:
+def isolation(check: Check, folder: Path, passwords: Passwords) -> None:
     """Let hypothesis look for a world in which the check fails; all of them on one database."""
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
 
         async def start() -> Services:
-            await stack.enter_async_context(database(await fresh_sqlite(template, folder)))
+            await stack.enter_async_context(database(await fresh_sqlite(folder)))
             http = await stack.enter_async_context(open_services(stack, folder / "files", passwords))
             return Services(http)
 
@@ -354,7 +355,5 @@ async def check_what_is_asked_for_alone(services: Services, world: World) -> Non
 @pytest.mark.parametrize(
     "check", [check_files, check_workspaces, check_people_and_places, check_what_is_asked_for_alone]
 )
-def test_nothing_of_another_tenant_is_seen_or_counted(
-    check: Check, tmp_path: Path, sqlite_template: Path, passwords: Passwords
-) -> None:
-    isolation(check, tmp_path, sqlite_template, passwords)
+def test_nothing_of_another_tenant_is_seen_or_counted(check: Check, tmp_path: Path, passwords: Passwords) -> None:
+    isolation(check, tmp_path, passwords)

@@ -24,8 +24,9 @@ from contracts.operations import MEMO_STATE, OperationKind, OperationState, oper
 from contracts.storage import FileStorage, open_storage
 from contracts.temporal import SEARCH_ATTRIBUTES, TaskQueue, connect
 from tests.activities.files.desk import Desk
+from tests.databases import fresh_sqlite
 from tests.workflows.staging import Script
-from worker.database import database, migrate
+from worker.database import database
 from worker.interceptors import ErrorTranslation
 from worker.registry import activities_of
 from worker.sandbox import workflow_runner
@@ -122,9 +123,7 @@ async def files_staged(client: Client, folder: Path, script: Script) -> AsyncIte
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[None]:
-    url = f"sqlite://{folder / 'adx.sqlite3'}"
-    await migrate(url)
-    async with database(url):
+    async with database(await fresh_sqlite(folder)):
         yield
 
 

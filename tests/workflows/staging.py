@@ -29,8 +29,8 @@ from contracts.storage import open_storage
 from contracts.temporal import SEARCH_ATTRIBUTES
 from contracts.transfers import TransferSigner
 from contracts.wakeups import LocalWakeups
-from worker.database import database, migrate
-from worker.demo import fill_with_demo_data
+from tests.databases import fresh_sqlite
+from worker.database import database
 from worker.http import services_app
 from worker.interceptors import ErrorTranslation
 from worker.registry import Parts, domains_of, routes_of
@@ -151,13 +151,10 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
         await client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(namespace=client.namespace, search_attributes=SEARCH_ATTRIBUTES)
         )
-    url = f"sqlite://{folder / 'adx.sqlite3'}"
-    await migrate(url)
     passwords = Passwords()
     async with AsyncExitStack() as stack:
         stack.callback(passwords.close)
-        await stack.enter_async_context(database(url))
-        await fill_with_demo_data(passwords)
+        await stack.enter_async_context(database(await fresh_sqlite(folder, demo=True)))
         parts = Parts(
             temporal=client,
             passwords=passwords,
