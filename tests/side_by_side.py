@@ -27,7 +27,7 @@ GROUNDS = {
 }
 """What shares something that takes seconds to start stays in one process."""
 
-FIRST = ("tests/browser/", "tests/clients/", "tests/chaos/", "tests/end_to_end/")
+FIRST = ("tests/end_to_end/", "tests/clients/", "tests/chaos/", "tests/browser/", "tests/security/", "tests/workflows/")
 """What takes longest, so that nobody is left with it at the end."""
 
 

@@ -76,6 +76,7 @@ async def fire(stack: Stack, clients: list[Client]) -> tuple[list[Json], list[fl
     return [answer for answer, _ in answered], sorted(seconds for _, seconds in answered)
 
 
+@pytest.mark.xdist_group("alone")
 async def test_none_of_many_dashboards_fails(dev_stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     ada, metrics = Client(dev_stack), Metrics(dev_stack)
     await ada.log_in("ada@example.com")
