@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, WebSocket, expect
 
+from tests.end_to_end.client import Client
 from tests.stack import Stack
 
 SECONDS = 1000  # Playwright counts in milliseconds
@@ -66,6 +67,9 @@ class Visit:
 async def test_graphiql_logs_in_queries_switches_tenant_and_follows_the_switch_to_its_end(
     browser: Browser, dev_stack: Stack, artifacts: Path
 ) -> None:
+    ada = Client(dev_stack)
+    await ada.log_in("ada@example.com")
+    await ada.work_in("Acme")
     page = await browser.new_page(viewport={"width": 1440, "height": 1000})
     visit = Visit(page, dev_stack.url)
     await page.add_init_script(WATCH_POLICY)

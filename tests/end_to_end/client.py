@@ -93,6 +93,11 @@ class Client:
         answer = await self.ask("{ viewer { tenantOverview { currentTenant { name } } } }")
         return cast("str", answer["viewer"]["tenantOverview"]["currentTenant"]["name"])
 
+    async def work_in(self, name: str) -> None:
+        """Wherever somebody before has left this user."""
+        if await self.current_tenant() != name:
+            _, self.token = await self.switched(await self.tenant(name))
+
     async def start_switch(self, tenant_id: str) -> tuple[str, str]:
         """The operation's id and the token of the session that it makes."""
         answer = await self.ask(

@@ -18,8 +18,7 @@ def stack(request: pytest.FixtureRequest) -> Stack:
 async def ada(stack: Stack) -> Client:
     """An administrator of Acme, where she works now, and of Globex."""
     client = await _signed_in(stack, "ada@example.com")
-    if await client.current_tenant() != "Acme":
-        _, client.token = await client.switched(await client.tenant("Acme"))
+    await client.work_in("Acme")
     return client
 
 

@@ -247,14 +247,17 @@ async def test_pages_are_newest_first_and_stay_in_place_while_files_are_added(st
 
 async def test_a_processing_that_is_cancelled_stops_and_says_so(ada: Client) -> None:
     file = await keep(ada, b"a line of some words\n" * 6_000_000)
-    operation = await process(ada, file["id"], waitSeconds=0)
     cancel = "mutation ($id: ID!) { cancelOperation(input: {id: $id}) { operation { id } } }"
-    async with ada.follow(operation["id"]) as states:
-        async for state in states:
-            if step(state, "verify_checksum")["status"] == "RUNNING":
-                break
-    await ada.ask(cancel, id=operation["id"])
-    last = await ada.to_its_end(operation["id"])
+    for _ in range(5):  # where this process gets no processor, one is done before it is cancelled
+        operation = await process(ada, file["id"], waitSeconds=0)
+        async with ada.follow(operation["id"]) as states:
+            async for state in states:
+                if step(state, "verify_checksum")["status"] == "RUNNING":
+                    break
+        await ada.ask(cancel, id=operation["id"])
+        last = await ada.to_its_end(operation["id"])
+        if last["status"] != "COMPLETED":
+            break
     assert last["status"] == "CANCELLED"
     assert last["error"] | {"message": ""} == {"code": "CANCELLED", "message": "", "compensated": True}
     again = (await ada.ask(RETRY, id=operation["id"]))["retryOperation"]["operation"]

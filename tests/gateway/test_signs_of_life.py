@@ -25,7 +25,7 @@ FOLLOW_MUCH = f"subscription ($id: ID!) {{ operation(id: $id) {{ id status {MUCH
 
 STATE_BYTES = 2 * 1024
 """Less than anything that is kept of a state, even once for all who follow: its steps alone take more."""
-MOVES_BETWEEN = 20
+MOVES_BETWEEN = 10
 """Between two looks at the memory."""
 
 
@@ -133,7 +133,7 @@ async def test_who_stops_reading_is_cut_off_grows_no_memory_and_delays_nobody(
         await script.end()
     full = len(memory) // 2  # of what the network takes, and of what Python keeps for itself
     moves, grown = (len(memory) - 1 - full) * MOVES_BETWEEN, memory[-1] - memory[full]
-    assert moves > 20, f"only {moves} states were to be told"
+    assert moves >= 20, f"only {moves} states were to be told"
     assert grown < moves * STATE_BYTES, f"{grown} bytes more after {moves} states: {memory}"
     # A stalled reader that held the others up would do so until it is cut off, stall_seconds later.
     assert sorted(delays)[len(delays) // 2] < 1.5, delays

@@ -34,9 +34,12 @@ async def gateway(temporal_address: str, services: Services, tmp_path: Path) -> 
         yield gateway
 
 
-async def test_it_is_not_ready_from_the_first_moment_on_and_still_answers(gateway: Gateway) -> None:
-    async with AsyncExitStack() as stack:
-        for _ in range(60):  # so that closing them takes a while
+async def test_it_is_not_ready_from_the_first_moment_on_and_still_answers(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    known = settings(temporal_address, data_dir=tmp_path)
+    async with running_gateway(known, services, drain_seconds=20) as gateway, AsyncExitStack() as stack:
+        for _ in range(60):  # so that closing them takes a while, though not beyond this block
             await stack.enter_async_context(gateway.open())
         client = await stack.enter_async_context(httpx.AsyncClient())
         assert (await client.get(f"{gateway.http}/readyz")).status_code == 200
