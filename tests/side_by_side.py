@@ -21,11 +21,27 @@ PROCESSES_A_CORE = 2
 """Most tests wait most of the time: for servers, sockets and timers."""
 
 GROUNDS = {
-    "tests/clients/": "a cluster",
-    "tests/end_to_end/test_contract_": "a deployed stack",
-    "tests/monitoring/": "a deployed stack",
+    "a deployed stack": (
+        "tests/end_to_end/test_contract_",
+        "tests/end_to_end/test_dashboard.py",
+        "tests/end_to_end/test_time_left.py",
+        "tests/monitoring/test_metrics.py",
+    ),
+    "a cluster": ("tests/clients/test_cuts.py", "tests/clients/test_outages.py", "tests/clients/test_restarts.py"),
+    "a development stack and a separate one": (
+        "tests/end_to_end/test_staying.py",
+        "tests/clients/test_following.py",
+        "tests/security/test_tenants.py",
+        "tests/gateway/test_sign_in.py",
+    ),
+    "a development stack": (
+        "tests/end_to_end/test_readme.py",
+        "tests/browser/",
+        "tests/examples/",
+        "tests/fuzz/test_generated.py",
+    ),
 }
-"""What shares something that takes seconds to start stays in one process."""
+"""What shares something that takes seconds to start stays in one process: each has stacks of its own."""
 
 FIRST = ("tests/end_to_end/", "tests/clients/", "tests/chaos/", "tests/browser/", "tests/security/", "tests/workflows/")
 """What takes longest, so that nobody is left with it at the end."""
@@ -39,7 +55,7 @@ class ByGround(LoadGroupScheduling):
         if group != nodeid:
             return group
         file = nodeid.split("::", 1)[0]
-        return next((ground for start, ground in GROUNDS.items() if file.startswith(start)), file)
+        return next((ground for ground, files in GROUNDS.items() if file.startswith(files)), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGround | None:
