@@ -13,6 +13,8 @@ dev: environment ## Starts everything in this terminal, on embedded parts, until
 	@$(RUN) -m gateway.explorer.build || true
 	@exec $(RUN) -m worker.dev
 
+# Where this variable is set, each of hundreds of processes, and each sandbox of a workflow, compiles everything anew.
+test: export PYTHONDONTWRITEBYTECODE =
 test: environment ## Runs all tests; ARGS="..." goes to pytest.
 	@$(RUN) -m pytest -n auto --dist loadgroup $(ARGS)
 
