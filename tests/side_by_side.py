@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ GROUNDS = {
     ),
     "a cluster": ("tests/clients/test_cuts.py", "tests/clients/test_outages.py", "tests/clients/test_restarts.py"),
     "a development stack and a separate one": (
+        "tests/end_to_end/test_separate_processes.py",
         "tests/end_to_end/test_staying.py",
         "tests/clients/test_following.py",
         "tests/security/test_tenants.py",
@@ -89,20 +89,15 @@ def _is_alone(item: pytest.Item) -> bool:
     return any(ALONE in mark.args for mark in item.iter_markers("xdist_group"))
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return (yield)
-    with _locked(fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH):
-        return (yield)
-
-
-@contextmanager
-def _locked(how: int) -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def own_turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Whoever runs alone waits until all others are done, for new ones do not queue behind it."""
-    folder = os.open(TESTS, os.O_RDONLY)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    of_all_processes = os.open(tmp_path_factory.getbasetemp().parent, os.O_RDONLY)
     try:
-        fcntl.flock(folder, how)
+        fcntl.flock(of_all_processes, fcntl.LOCK_EX if _is_alone(request.node) else fcntl.LOCK_SH)
         yield
     finally:
-        os.close(folder)
+        os.close(of_all_processes)
