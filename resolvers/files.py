@@ -19,11 +19,11 @@ from contracts.files import (
     UploadFileCommand,
     UploadTarget,
 )
-from contracts.operations import FileProcessed, FileUploaded
+from contracts.operations import FileProcessed, FileUploaded, OperationKind
 from contracts.users import User
 from resolvers.context import Context
 from resolvers.inputs import CompleteUploadInput, CreateUploadInput, PageInput, ProcessFileInput, in_the_input
-from resolvers.operations import Started
+from resolvers.operations import ADMINISTER, Started
 from resolvers.orders import Wish
 from resolvers.paging import Page
 from resolvers.start import Order
@@ -77,7 +77,10 @@ async def upload_order(
     context: Context, viewer: Session, upload_id: str, wish: Wish
 ) -> Order[UploadFile, UploadFileCommand, FileUploaded]:
     await context.backend.files.upload(context.caller(viewer), upload_id)
-    return context.backend.orders.upload_file(viewer, upload_id, wish)
+    command = UploadFileCommand(upload_id=upload_id, tenant_id=viewer.tenant_id, user_id=viewer.user_id)
+    orders = context.backend.orders
+    id = orders.id(OperationKind.FILE_UPLOAD, viewer, wish)
+    return orders.of_viewer(viewer, id, UploadFile.run, command, wish.asked(upload=upload_id))
 
 
 async def process_order(
@@ -87,7 +90,15 @@ async def process_order(
         raise FileNotFound()
     if PROCESS not in viewer.permissions:
         raise PermissionDenied()
-    return context.backend.orders.process_file(viewer, file_id, wish)
+    command = ProcessFileCommand(
+        file_id=file_id,
+        tenant_id=viewer.tenant_id,
+        user_id=viewer.user_id,
+        administers=ADMINISTER in viewer.permissions,
+    )
+    orders = context.backend.orders
+    id = orders.id(OperationKind.FILE_PROCESSING, viewer, wish)
+    return orders.of_viewer(viewer, id, ProcessFile.run, command, wish.asked(file=file_id))
 
 
 async def page(context: Context, viewer: Session, input: PageInput) -> Page[File]:

@@ -7,10 +7,10 @@ from contracts.operations import OperationKind, UserOnboarded
 from contracts.passwords import Passwords
 from contracts.users import OnboardUserCommand
 from resolvers.inputs import OnboardUserInput
-from resolvers.orders import Newcomer, Orders, Wish
+from resolvers.orders import Orders, Wish
 from resolvers.start import Order
 from resolvers.together import Together
-from resolvers.tokens import password_digest, totp_secret
+from resolvers.tokens import new_user_id, password_digest, totp_secret
 from workflows.onboard_user import OnboardUser
 
 
@@ -31,7 +31,11 @@ class Newcomers:
         id = self._orders.id(OperationKind.USER_ONBOARDING, viewer, wish)
         password = input.password.get_secret_value()
         digest = password_digest(self._secret, id, password)
-        newcomer = Newcomer(
+        command = OnboardUserCommand(
+            user_id=viewer.user_id,
+            session_id=viewer.id,
+            tenant_id=viewer.tenant_id,
+            new_user_id=new_user_id(self._secret, id),
             email=input.email,
             name=input.name,
             role=input.role,
@@ -39,4 +43,13 @@ class Newcomers:
             totp_secret=totp_secret(self._secret, id) if input.mfa_enabled else None,
         )
         asked = wish.asked(email=input.email, name=input.name, role=input.role, mfa=input.mfa_enabled, password=digest)
-        return self._orders.onboard_user(id, viewer, newcomer, asked)
+        return self._orders.of_viewer(viewer, id, OnboardUser.run, command, asked)
+
+    def order_again(
+        self, viewer: Session, before: OnboardUserCommand, wish: Wish
+    ) -> Order[OnboardUser, OnboardUserCommand, UserOnboarded]:
+        """The newcomer's password and second factor stay: whoever was told of them need not be told again."""
+        id = self._orders.id(OperationKind.USER_ONBOARDING, viewer, wish)
+        mine = {"user_id": viewer.user_id, "session_id": viewer.id, "tenant_id": viewer.tenant_id}
+        command = before.model_copy(update=mine | {"new_user_id": new_user_id(self._secret, id)})
+        return self._orders.of_viewer(viewer, id, OnboardUser.run, command, wish.asked())

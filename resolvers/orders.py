@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from contracts.auth import LogInCommand, Role, Session, VerifiedCredentials
+from contracts.auth import LogInCommand, Session, VerifiedCredentials
 from contracts.base import utc_now
-from contracts.files import ProcessFileCommand, UploadFileCommand
 from contracts.operations import (
-    FileProcessed,
-    FileUploaded,
     LoggedIn,
     OperationKind,
     OperationState,
     SwitchedTenants,
     TenantSwitched,
-    UserOnboarded,
+    kind_of,
     operation_id,
 )
 from contracts.tenants import SwitchTenantCommand
-from contracts.users import OnboardUserCommand
-from resolvers.operations import ADMINISTER
-from resolvers.start import Order
-from resolvers.tokens import new_user_id, session_token, token_hash
+from resolvers.start import Command, Order, Result, Workflow
+from resolvers.tokens import session_token, token_hash
 from workflows.log_in import LogIn
-from workflows.onboard_user import OnboardUser
-from workflows.process_file import ProcessFile
 from workflows.switch_tenant import SwitchTenant
-from workflows.upload_file import UploadFile
 
 
 @dataclass(frozen=True)
@@ -42,17 +35,6 @@ class Wish:
     def asked(self, **what: JsonValue) -> JsonValue:
         """What is compared where the same key comes again."""
         return dict(what) if self.again is None else {"again": self.again}
-
-
-@dataclass(frozen=True)
-class Newcomer:
-    """Somebody to onboard. ``password_hash``: argon2id, PHC form; ``totp_secret``: base 32, where MFA is asked for."""
-
-    email: str
-    name: str
-    role: Role
-    password_hash: str
-    totp_secret: str | None
 
 
 class Orders:
@@ -110,60 +92,22 @@ class Orders:
             token=token,
         )
 
-    def upload_file(
-        self, viewer: Session, upload_id: str, wish: Wish
-    ) -> Order[UploadFile, UploadFileCommand, FileUploaded]:
-        """A file of what was sent to this upload."""
-        kind = OperationKind.FILE_UPLOAD
-        return Order(
-            id=self.id(kind, viewer, wish),
-            run=UploadFile.run,
-            command=UploadFileCommand(upload_id=upload_id, tenant_id=viewer.tenant_id, user_id=viewer.user_id),
-            state=OperationState.first(kind, utc_now(), started_by=viewer.user_id),
-            user_id=viewer.user_id,
-            tenant_id=viewer.tenant_id,
-            asked=wish.asked(upload=upload_id),
-        )
-
-    def process_file(
-        self, viewer: Session, file_id: str, wish: Wish
-    ) -> Order[ProcessFile, ProcessFileCommand, FileProcessed]:
-        """What is in this file."""
-        kind = OperationKind.FILE_PROCESSING
-        return Order(
-            id=self.id(kind, viewer, wish),
-            run=ProcessFile.run,
-            command=ProcessFileCommand(
-                file_id=file_id,
-                tenant_id=viewer.tenant_id,
-                user_id=viewer.user_id,
-                administers=ADMINISTER in viewer.permissions,
-            ),
-            state=OperationState.first(kind, utc_now(), started_by=viewer.user_id),
-            user_id=viewer.user_id,
-            tenant_id=viewer.tenant_id,
-            asked=wish.asked(file=file_id),
-        )
-
-    def onboard_user(
-        self, id: str, viewer: Session, newcomer: Newcomer, asked: JsonValue
-    ) -> Order[OnboardUser, OnboardUserCommand, UserOnboarded]:
-        """Somebody new in the viewer's tenant. ``id`` comes first, for the newcomer's secrets are derived from it."""
+    def of_viewer(
+        self,
+        viewer: Session,
+        id: str,
+        run: Callable[[Workflow, Command], Awaitable[Result]],
+        command: Command,
+        asked: JsonValue,
+    ) -> Order[Workflow, Command, Result]:
+        """One that belongs to the viewer and their tenant, by the id that ``self.id`` gave."""
+        kind = kind_of(id)
+        assert kind is not None
         return Order(
             id=id,
-            run=OnboardUser.run,
-            command=OnboardUserCommand(
-                user_id=viewer.user_id,
-                session_id=viewer.id,
-                tenant_id=viewer.tenant_id,
-                new_user_id=new_user_id(self._secret, id),
-                email=newcomer.email,
-                name=newcomer.name,
-                role=newcomer.role,
-                password_hash=newcomer.password_hash,
-                totp_secret=newcomer.totp_secret,
-            ),
-            state=OperationState.first(OperationKind.USER_ONBOARDING, utc_now(), started_by=viewer.user_id),
+            run=run,
+            command=command,
+            state=OperationState.first(kind, utc_now(), started_by=viewer.user_id),
             user_id=viewer.user_id,
             tenant_id=viewer.tenant_id,
             asked=asked,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from contracts.auth import Session
 from contracts.errors import OperationNotRetryable, PermissionDenied
 from contracts.files import ProcessFileCommand, UploadFileCommand
-from contracts.operations import Operation, OperationKind, OperationStatus
+from contracts.operations import OperationKind, OperationStatus
 from contracts.tenants import SwitchTenantCommand
 from contracts.users import OnboardUserCommand
 from resolvers import files
 from resolvers.context import Context
 from resolvers.inputs import RetryOperationInput
-from resolvers.orders import Newcomer, Wish
+from resolvers.orders import Wish
 from resolvers.sign_in import SignIn, signed_in
 from resolvers.start import Command, Order, Result, Workflow
 
@@ -28,56 +27,27 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
         raise OperationNotRetryable()
     if failed.user_id != viewer.user_id:
         raise PermissionDenied("Only who started an operation can start it again.")
+    if failed.kind is not OperationKind.TENANT_SWITCH and viewer.tenant_id not in failed.tenant_ids:
+        raise PermissionDenied("Switch to the tenant that the operation belongs to first.")
     wish = Wish(key=input.idempotency_key, again=failed.id)
+    operations, seconds = context.backend.operations, input.wait_seconds
     match failed.kind:
         case OperationKind.TENANT_SWITCH:
-            return await _switch(context, viewer, failed, wish, input.wait_seconds)
+            switch = await operations.command(failed.id, SwitchTenantCommand)
+            return await _start(
+                context, context.backend.orders.switch_tenant(viewer, switch.to_tenant_id, wish), seconds
+            )
         case OperationKind.FILE_UPLOAD:
-            return await _upload(context, viewer, failed, wish, input.wait_seconds)
+            upload = await operations.command(failed.id, UploadFileCommand)
+            return await _start(context, await files.upload_order(context, viewer, upload.upload_id, wish), seconds)
         case OperationKind.FILE_PROCESSING:
-            return await _process(context, viewer, failed, wish, input.wait_seconds)
+            processing = await operations.command(failed.id, ProcessFileCommand)
+            return await _start(context, await files.process_order(context, viewer, processing.file_id, wish), seconds)
         case OperationKind.USER_ONBOARDING:
-            return await _onboard(context, viewer, failed, wish, input.wait_seconds)
-
-
-async def _switch(context: Context, viewer: Session, failed: Operation, wish: Wish, seconds: float) -> SignIn:
-    before = await context.backend.operations.command(failed.id, SwitchTenantCommand)
-    return await _start(context, context.backend.orders.switch_tenant(viewer, before.to_tenant_id, wish), seconds)
-
-
-async def _upload(context: Context, viewer: Session, failed: Operation, wish: Wish, seconds: float) -> SignIn:
-    before = await context.backend.operations.command(failed.id, UploadFileCommand)
-    _at_home(viewer, before.tenant_id)
-    return await _start(context, await files.upload_order(context, viewer, before.upload_id, wish), seconds)
-
-
-async def _process(context: Context, viewer: Session, failed: Operation, wish: Wish, seconds: float) -> SignIn:
-    before = await context.backend.operations.command(failed.id, ProcessFileCommand)
-    _at_home(viewer, before.tenant_id)
-    return await _start(context, await files.process_order(context, viewer, before.file_id, wish), seconds)
-
-
-async def _onboard(context: Context, viewer: Session, failed: Operation, wish: Wish, seconds: float) -> SignIn:
-    """The newcomer's password and second factor stay: whoever was told of them need not be told again."""
-    before = await context.backend.operations.command(failed.id, OnboardUserCommand)
-    _at_home(viewer, before.tenant_id)
-    orders = context.backend.orders
-    newcomer = Newcomer(
-        email=before.email,
-        name=before.name,
-        role=before.role,
-        password_hash=before.password_hash,
-        totp_secret=before.totp_secret,
-    )
-    id = orders.id(failed.kind, viewer, wish)
-    return await _start(context, orders.onboard_user(id, viewer, newcomer, wish.asked()), seconds)
+            onboarding = await operations.command(failed.id, OnboardUserCommand)
+            return await _start(context, context.backend.newcomers.order_again(viewer, onboarding, wish), seconds)
 
 
 async def _start(context: Context, order: Order[Workflow, Command, Result], seconds: float) -> SignIn:
     operation = await context.start(order, wait_seconds=seconds)
     return await signed_in(context, operation, order.token)
-
-
-def _at_home(viewer: Session, tenant_id: str) -> None:
-    if viewer.tenant_id != tenant_id:
-        raise PermissionDenied("Switch to the tenant that the operation belongs to first.")

@@ -16,10 +16,8 @@ from resolvers.index import OperationIndex
 PATIENCE_SECONDS = 1.0
 """A cache that is slower holds up nobody's operation."""
 _RECENT = timedelta(seconds=2 * FRESH_SECONDS)
-_CHANGING_THE_TENANT = frozenset(
-    (OperationKind.FILE_UPLOAD, OperationKind.FILE_PROCESSING, OperationKind.USER_ONBOARDING)
-)
-"""What they change, others in the tenant see too."""
+_OF_ONE_USER = frozenset((OperationKind.LOGIN, OperationKind.TENANT_SWITCH))
+"""What any other changes, the rest of the tenant sees too."""
 
 log = structlog.get_logger()
 
@@ -54,7 +52,7 @@ class OperationWitness:
 
     async def _closed(self, operation: Operation) -> None:
         scopes = [user_scope(operation.user_id)]
-        if operation.kind in _CHANGING_THE_TENANT:
+        if operation.kind not in _OF_ONE_USER:
             scopes += [tenant_scope(tenant_id) for tenant_id in operation.tenant_ids]
         await self._copies.changed(*scopes)  # first, for whoever misses it among what is active knows that it closed
         for tenant_id in operation.tenant_ids:

@@ -22,10 +22,7 @@ from resolvers.watcher import Delivery
 from schema.asked import NO_REQUEST, Asked
 from schema.documents import Documents
 from schema.execution import Execution, is_awaitable
-from schema.files import File, FileProcessing, FileUpload
 from schema.mutation import Mutation
-from schema.onboarding import UserOnboarding, Workspace
-from schema.operations import Login, TenantSwitch
 from schema.parts import asks_for_parts, may_ask_for_parts, whole_only
 from schema.query import Query
 from schema.scalars import SCALARS
@@ -155,7 +152,6 @@ def build_schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        types=[Login, TenantSwitch, FileUpload, FileProcessing, UserOnboarding, File, Workspace],
         config=StrawberryConfig(scalar_map=SCALARS, enable_experimental_incremental_execution=True),
     )
     graphql_schema = schema._schema  # noqa: SLF001 - Strawberry has no other way to it

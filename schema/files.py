@@ -10,10 +10,10 @@ from pydantic import JsonValue
 from strawberry import Parent
 from strawberry.scalars import JSON
 
-from contracts import files, operations, users
+from contracts import files, users
 from resolvers import details
 from resolvers import files as seen
-from schema.enums import AccessLevel, OperationKind
+from schema.enums import AccessLevel
 from schema.fields import Info, field
 from schema.node import Node
 from schema.operations import Operation, Shown
@@ -76,10 +76,6 @@ class FileUploadResult:
 
 @strawberry.type
 class FileUpload(Operation):
-    @classmethod
-    def is_type_of(cls, thing: object, _info: object) -> bool:
-        return isinstance(thing, operations.Operation) and thing.kind is OperationKind.FILE_UPLOAD
-
     @field(FileUploadResult | None)
     @staticmethod
     async def result(operation: Shown, info: Info) -> details.FileOutcome | None:
@@ -93,10 +89,6 @@ class FileProcessingResult:
 
 @strawberry.type
 class FileProcessing(Operation):
-    @classmethod
-    def is_type_of(cls, thing: object, _info: object) -> bool:
-        return isinstance(thing, operations.Operation) and thing.kind is OperationKind.FILE_PROCESSING
-
     @field(FileProcessingResult | None)
     @staticmethod
     async def result(operation: Shown, info: Info) -> details.FileOutcome | None:

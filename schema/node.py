@@ -10,14 +10,8 @@ from contracts.tenants import Tenant
 from contracts.users import User
 from contracts.workspaces import Workspace
 
-OPERATION_TYPES = {
-    OperationKind.LOGIN: "Login",
-    OperationKind.TENANT_SWITCH: "TenantSwitch",
-    OperationKind.FILE_UPLOAD: "FileUpload",
-    OperationKind.FILE_PROCESSING: "FileProcessing",
-    OperationKind.USER_ONBOARDING: "UserOnboarding",
-}
-"""The GraphQL type of each kind of operation."""
+OPERATION_TYPES = {kind: kind.title().replace("_", "") for kind in OperationKind}
+"""The GraphQL type of each kind of operation bears its name: that of TENANT_SWITCH is TenantSwitch."""
 
 
 @strawberry.interface

@@ -7,9 +7,8 @@ from typing import TypeAlias
 import strawberry
 from strawberry import Parent
 
-from contracts import operations, workspaces
+from contracts import workspaces
 from resolvers import details
-from schema.enums import OperationKind
 from schema.fields import Info, field
 from schema.node import Node
 from schema.operations import Operation, Shown
@@ -41,10 +40,6 @@ class UserOnboardingResult:
 
 @strawberry.type
 class UserOnboarding(Operation):
-    @classmethod
-    def is_type_of(cls, thing: object, _info: object) -> bool:
-        return isinstance(thing, operations.Operation) and thing.kind is OperationKind.USER_ONBOARDING
-
     @field(UserOnboardingResult | None)
     @staticmethod
     async def result(operation: Shown, info: Info) -> details.OnboardingOutcome | None:

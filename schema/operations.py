@@ -12,7 +12,7 @@ from contracts import auth, operations, tenants, users
 from resolvers import details, timeline
 from schema.enums import MfaMethod, OperationKind, OperationStatus
 from schema.fields import Info, field
-from schema.node import Node
+from schema.node import OPERATION_TYPES, Node
 from schema.steps import OperationError, OperationProgress
 from schema.tenants import Tenant
 from schema.users import User
@@ -26,6 +26,10 @@ Shown: TypeAlias = Parent[operations.Operation]
 )
 class Operation(Node):
     kind: OperationKind
+
+    @classmethod
+    def is_type_of(cls, thing: object, _info: object) -> bool:
+        return isinstance(thing, operations.Operation) and OPERATION_TYPES[thing.kind] == cls.__name__
 
     @field(OperationStatus)
     @staticmethod
@@ -70,10 +74,6 @@ class MfaChallenge:
 
 @strawberry.type
 class Login(Operation):
-    @classmethod
-    def is_type_of(cls, thing: object, _info: object) -> bool:
-        return isinstance(thing, operations.Operation) and thing.kind is OperationKind.LOGIN
-
     @field(MfaChallenge | None, "Set while WAITING.")
     @staticmethod
     def challenge(operation: Shown) -> auth.MfaChallenge | None:
@@ -89,10 +89,6 @@ class TenantSwitchResult:
 
 @strawberry.type
 class TenantSwitch(Operation):
-    @classmethod
-    def is_type_of(cls, thing: object, _info: object) -> bool:
-        return isinstance(thing, operations.Operation) and thing.kind is OperationKind.TENANT_SWITCH
-
     @field(Tenant | None)
     @staticmethod
     async def from_tenant(operation: Shown, info: Info) -> tenants.Tenant | None:

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from contracts.operations import OperationKind
 from tests.chaos.actor import Actor
-from tests.chaos.campaign import blows, carry_out, kills
+from tests.chaos.campaign import CALLS, blows, carry_out, kills
 from tests.chaos.gather import gathered, quiet
 from tests.chaos.ground import PARTS, Ground, chaos_ground
 from tests.chaos.invariants import violations
@@ -54,7 +53,7 @@ class Run:
 
     def deaths(self) -> None:
         with _ground(accounts=40) as ground:
-            jobs = kills(list(OperationKind), 200, self.seed)
+            jobs = kills(list(CALLS), 200, self.seed)
             jobs += [*blows("cancel", 300, self.seed), *blows("terminate", 50, self.seed + 1)]
             random.Random(self.seed).shuffle(jobs)
             until = self.until("deaths")

@@ -40,7 +40,7 @@ CALLS: dict[OperationKind, tuple[str, ...]] = {
         *("create_user_workspace", "load_tenant_data", "send_welcome_email"),
     ),
 }
-"""The activities of each saga, in order."""
+"""The activities of each saga that is struck, in order. ``Actor.play`` says how each is started."""
 UNDOS = {done: undo.__name__ for done, undo in BY_KEY.items()} | {"upload_to_storage": "remove_from_storage"}
 BEST_EFFORT = frozenset(("load_tenant_data", "send_welcome_email"))
 WITHIN: dict[str, tuple[Moment, ...]] = {
@@ -118,7 +118,7 @@ def kills(kinds: Sequence[OperationKind], each: int, seed: int) -> list[Job]:
 
 def blows(blow: Blow, count: int, seed: int, *, within: float = 0.6) -> list[Job]:
     chance = random.Random(seed)
-    return [Job(chance.choice(list(OperationKind)), blow, None, chance.uniform(0, within)) for _ in range(count)]
+    return [Job(chance.choice(list(CALLS)), blow, None, chance.uniform(0, within)) for _ in range(count)]
 
 
 async def carry_out(

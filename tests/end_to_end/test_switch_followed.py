@@ -3,57 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-from pydantic import SecretStr
 from temporalio.client import Client as Temporal
 
 from activities.auth import models as auth
 from activities.users import models as users
-from contracts.environment import Environment
 from contracts.operations import STEPS, OperationKind
-from gateway.app import create_app
-from gateway.serve import serve
-from gateway.settings import Settings
 from tests.end_to_end.client import Client, Json, step
-from tests.stack import Stack
-from tests.workflows.staging import ANSWER, Script, staged
+from tests.end_to_end.scripted import signed_in
+from tests.workflows.staging import ANSWER, Script
 
-SERVICE_KEY = "s" * 32
 NAMES = STEPS[OperationKind.TENANT_SWITCH]
-
-
-@asynccontextmanager
-async def signed_in(temporal: Temporal, address: str, folder: Path, script: Script) -> AsyncIterator[Client]:
-    """Ada, at a gateway whose workers follow the script."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-    async with staged(temporal, folder, script) as stage:
-        settings = Settings(
-            environment=Environment.DEVELOPMENT,
-            gateway_port=port,
-            temporal_address=address,
-            secret_key=SecretStr("k" * 32),
-            service_key=SecretStr(SERVICE_KEY),
-        )
-        app = create_app(settings, services=httpx.ASGITransport(stage.services))
-        stop, answering = asyncio.Event(), asyncio.Event()
-        serving = asyncio.create_task(
-            serve(app, host="127.0.0.1", port=port, stop=stop, listening=listening, announce=answering.set)
-        )
-        try:
-            await answering.wait()
-            ada = Client(Stack(f"http://127.0.0.1:{port}", address, folder, {}))
-            await ada.log_in("ada@example.com")
-            yield ada
-        finally:
-            stop.set()
-            await serving
 
 
 async def follow_a_switch(ada: Client) -> list[Json]:

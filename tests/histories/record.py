@@ -13,8 +13,10 @@ import tempfile
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from aiosmtplib import SMTPServerDisconnected
@@ -30,20 +32,20 @@ from tests.workflows.files_stage import end_of
 from tests.workflows.staging import ANSWER, Script
 from worker.dev.binaries import temporal_test_server
 from workflows.mfa import PATIENCE, TRIES
-from workflows.process_file import ProcessFile
 from workflows.repair_operation import RepairOperation
-from workflows.upload_file import UploadFile
 
 VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 FOLDER = Path(__file__).parent / VERSION
 
 
 @asynccontextmanager
-async def environment() -> AsyncIterator[WorkflowEnvironment]:
-    async with await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=str(temporal_test_server()), data_converter=pydantic_data_converter
-    ) as started:
-        yield started
+async def ground() -> AsyncIterator[tuple[WorkflowEnvironment, Path]]:
+    """A fresh server and an empty folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with await WorkflowEnvironment.start_time_skipping(
+            test_server_existing_path=str(temporal_test_server()), data_converter=pydantic_data_converter
+        ) as started:
+            yield started, Path(folder)
 
 
 async def save(name: str, handle: WorkflowHandle[Any, Any]) -> None:
@@ -61,38 +63,58 @@ def _without_the_machine(part: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in part.items() if key not in ("stackTrace", "identity", "binaryChecksum")}
 
 
-async def record_switches() -> None:
-    steps = test_switch_tenant.ACTIVITY_OF
-    scripts = {"completed": Script(), "cancelled": Script(cancel_after="create_session")}
-    scripts |= {f"failed_at_{step}": Script(after={name: ANSWER}) for step, name in steps.items()}
-    scripts["tried_again"] = Script(before={"load_tenant_data": ConnectionError()}, times={"load_tenant_data": 1})
-    for name, script in scripts.items():
-        async with (
-            environment() as started,
-            test_switch_tenant.scene(started, Path(tempfile.mkdtemp()), script) as playing,
-        ):
-            handle = await playing.start()
-            await playing.stage.end_of(handle)
-            await save(f"switch_tenant.{name}", handle)
+@dataclass(frozen=True)
+class Scripts:
+    """A workflow's module of tests, whose ``scene`` is played: to its end, failing at each step of ``ACTIVITY_OF``,
+    cancelled once the named activity has acted, and as others would have it."""
+
+    tests: ModuleType
+    cancelled_after: str
+    others: Mapping[str, Script] = field(default_factory=dict)
+
+    async def record(self, workflow: str) -> None:
+        scripts = {"completed": Script(), "cancelled": Script(cancel_after=self.cancelled_after), **self.others}
+        for step, activity in self.tests.ACTIVITY_OF.items():
+            scripts[f"failed_at_{step}"] = Script(after={activity: ANSWER})
+        for name, script in scripts.items():
+            async with ground() as (server, folder), self.tests.scene(server, folder, script) as playing:
+                handle = await playing.start()
+                await end_of(handle)
+                await save(f"{workflow}.{name}", handle)
 
 
-async def record_logins() -> None:
-    scripts = {"completed": Script(), "cancelled": Script(cancel_after="create_session")}
-    scripts |= {f"failed_at_{step}": Script(after={step: ANSWER}) for step in test_log_in.ACTIVITY_OF}
-    for name, script in scripts.items():
-        async with environment() as started, test_log_in.scene(started, Path(tempfile.mkdtemp()), script) as playing:
-            handle = await playing.start()
-            await playing.stage.end_of(handle)
-            await save(f"log_in.{name}", handle)
+def tried_again(activity: str) -> Script:
+    return Script(before={activity: ConnectionError()}, times={activity: 1})
+
+
+SCRIPTS = {
+    "switch_tenant": Scripts(test_switch_tenant, "create_session", {"tried_again": tried_again("load_tenant_data")}),
+    "log_in": Scripts(test_log_in, "create_session"),
+    "onboard_user": Scripts(
+        onboarding,
+        "create_user_workspace",
+        {
+            "without_letter": Script(before={"send_welcome_email": SMTPServerDisconnected("")}),
+            "cancelled_at_letter": Script(cancel_after="send_welcome_email"),
+        },
+    ),
+    "upload_file": Scripts(
+        test_upload_file, "create_file_record", {"tried_again": tried_again("update_file_metadata")}
+    ),
+    "process_file": Scripts(test_process_file, "extract_metadata"),
+}
+
+
+async def record_second_factors() -> None:
     for name, befall in SECOND_FACTORS.items():
         async with (
-            environment() as started,
-            test_log_in.scene(started, Path(tempfile.mkdtemp()), Script(), account="alan") as playing,
+            ground() as (server, folder),
+            test_log_in.scene(server, folder, Script(), account="alan") as playing,
         ):
             handle = await playing.start()
             await test_log_in.waiting(handle)
-            await befall(started, handle)
-            await playing.stage.end_of(handle)
+            await befall(server, handle)
+            await end_of(handle)
             await save(f"log_in.{name}", handle)
 
 
@@ -122,64 +144,14 @@ SECOND_FACTORS: Mapping[str, Callable[[WorkflowEnvironment, WorkflowHandle[Any, 
 }
 
 
-async def record_onboardings() -> None:
-    steps = onboarding.ACTIVITY_OF
-    scripts = {"completed": Script(), "cancelled": Script(cancel_after="create_user_workspace")}
-    scripts |= {f"failed_at_{step}": Script(after={name: ANSWER}) for step, name in steps.items()}
-    scripts["without_letter"] = Script(before={"send_welcome_email": SMTPServerDisconnected("")})
-    scripts["cancelled_at_letter"] = Script(cancel_after="send_welcome_email")
-    for name, script in scripts.items():
-        async with (
-            environment() as started,
-            onboarding.scene(started, Path(tempfile.mkdtemp()), script) as playing,
-        ):
-            handle = await playing.start()
-            await playing.stage.end_of(handle)
-            await save(f"onboard_user.{name}", handle)
-
-
-async def record_uploads() -> None:
-    steps = test_upload_file.ACTIVITY_OF
-    scripts = {"completed": Script(), "cancelled": Script(cancel_after="create_file_record")}
-    scripts |= {f"failed_at_{step}": Script(after={name: ANSWER}) for step, name in steps.items()}
-    scripts["tried_again"] = Script(
-        before={"update_file_metadata": ConnectionError()}, times={"update_file_metadata": 1}
-    )
-    for name, script in scripts.items():
-        async with (
-            environment() as started,
-            test_upload_file.scene(started, Path(tempfile.mkdtemp()), script) as playing,
-        ):
-            handle = await playing.stage.start(UploadFile.run, playing.command, test_upload_file.KIND)
-            await end_of(handle)
-            await save(f"upload_file.{name}", handle)
-
-
-async def record_processings() -> None:
-    steps = test_process_file.ACTIVITY_OF
-    scripts = {"completed": Script(), "cancelled": Script(cancel_after="extract_metadata")}
-    scripts |= {f"failed_at_{step}": Script(after={name: ANSWER}) for step, name in steps.items()}
-    for name, script in scripts.items():
-        async with (
-            environment() as started,
-            test_process_file.scene(started, Path(tempfile.mkdtemp()), script) as playing,
-        ):
-            handle = await playing.stage.start(ProcessFile.run, playing.command, test_process_file.KIND)
-            await end_of(handle)
-            await save(f"process_file.{name}", handle)
-
-
 async def record_repairs() -> None:
     """Of a switch that completed: of any other end less is left to take back."""
     for name, script in {"completed": Script(), "failed": Script(before={"restore_user_tenant": ANSWER})}.items():
-        async with (
-            environment() as started,
-            test_switch_tenant.scene(started, Path(tempfile.mkdtemp()), script) as playing,
-        ):
+        async with ground() as (server, folder), test_switch_tenant.scene(server, folder, script) as playing:
             switch = await playing.start()
-            await playing.stage.end_of(switch)
+            await end_of(switch)
             ended = EndedOperation(operation_id=switch.id, run_id=switch.result_run_id or "")
-            repair = await started.client.start_workflow(
+            repair = await server.client.start_workflow(
                 RepairOperation.run, ended, id=repair_id(switch.id), task_queue=TaskQueue.OPERATIONS
             )
             with suppress(WorkflowFailureError):
@@ -187,19 +159,18 @@ async def record_repairs() -> None:
             await save(f"repair_operation.{name}", repair)
 
 
-RECORDINGS: Mapping[str, Callable[[], Awaitable[None]]] = {
-    "switch_tenant": record_switches,
-    "log_in": record_logins,
-    "onboard_user": record_onboardings,
-    "upload_file": record_uploads,
-    "process_file": record_processings,
+OTHERS: Mapping[str, Callable[[], Awaitable[None]]] = {
+    "log_in": record_second_factors,
     "repair_operation": record_repairs,
 }
 
 
 async def main(workflows: Sequence[str]) -> None:
-    for name in workflows or RECORDINGS:
-        await RECORDINGS[name]()
+    for name in workflows or dict.fromkeys((*SCRIPTS, *OTHERS)):
+        if name in SCRIPTS:
+            await SCRIPTS[name].record(name)
+        if name in OTHERS:
+            await OTHERS[name]()
 
 
 if __name__ == "__main__":

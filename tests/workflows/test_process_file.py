@@ -58,6 +58,9 @@ class Scene(NamedTuple):
     async def play(self) -> OperationState:
         return await self.stage.play(ProcessFile.run, self.command, KIND)
 
+    async def start(self) -> WorkflowHandle[Any, Any]:
+        return await self.stage.start(ProcessFile.run, self.command, KIND)
+
     async def things(self) -> tuple[list[object], set[Path]]:
         return await rows(), objects(self.stage.folder)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from contracts.errors import OperationErrorCode
@@ -49,6 +50,9 @@ class Scene(NamedTuple):
 
     async def play(self) -> OperationState:
         return await self.stage.play(UploadFile.run, self.command, KIND)
+
+    async def start(self) -> WorkflowHandle[Any, Any]:
+        return await self.stage.start(UploadFile.run, self.command, KIND)
 
     async def things(self) -> tuple[list[object], set[Path]]:
         return await rows(), objects(self.stage.folder)

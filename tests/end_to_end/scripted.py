@@ -1,0 +1,53 @@
+"""Somebody who is signed in at a real gateway on a real Temporal server, whose workers follow a script of mishaps."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+from pydantic import SecretStr
+from temporalio.client import Client as Temporal
+
+from contracts.environment import Environment
+from gateway.app import create_app
+from gateway.serve import serve
+from gateway.settings import Settings
+from tests.end_to_end.client import Client
+from tests.stack import Stack
+from tests.workflows.staging import Script, staged
+
+SERVICE_KEY = "s" * 32
+
+
+@asynccontextmanager
+async def signed_in(
+    temporal: Temporal, address: str, folder: Path, script: Script, email: str = "ada@example.com"
+) -> AsyncIterator[Client]:
+    """One of the demo accounts, Ada unless another is named."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    async with staged(temporal, folder, script) as stage:
+        settings = Settings(
+            environment=Environment.DEVELOPMENT,
+            gateway_port=port,
+            temporal_address=address,
+            secret_key=SecretStr("k" * 32),
+            service_key=SecretStr(SERVICE_KEY),
+        )
+        app = create_app(settings, services=httpx.ASGITransport(stage.services))
+        stop, answering = asyncio.Event(), asyncio.Event()
+        serving = asyncio.create_task(
+            serve(app, host="127.0.0.1", port=port, stop=stop, listening=listening, announce=answering.set)
+        )
+        try:
+            await answering.wait()
+            client = Client(Stack(f"http://127.0.0.1:{port}", address, folder, {}))
+            await client.log_in(email)
+            yield client
+        finally:
+            stop.set()
+            await serving
