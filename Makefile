@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 RUN := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help dev test bench chaos docs check format schema migrate explorer documents environment lock clean
+.PHONY: help dev operation test bench chaos docs check format schema migrate explorer documents environment lock clean
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ help: ## Lists these commands.
 dev: environment ## Starts everything in this terminal, on embedded parts, until Ctrl-C.
 	@$(RUN) -m gateway.explorer.build || true
 	@exec $(RUN) -m worker.dev
+
+operation: environment ## Writes a new operation with its tests, or says why not: NAME=archive_tenant DOMAIN=tenants.
+	@$(RUN) -m tests.new_operation "$(NAME)" "$(DOMAIN)"
 
 # Where this variable is set, each of hundreds of processes, and each sandbox of a workflow, compiles everything anew.
 test: export PYTHONDONTWRITEBYTECODE =

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from temporalio.client import Client
@@ -82,3 +83,9 @@ def deployed_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two gateways and a worker a domain, as docker/compose.yaml starts them, with the demo data."""
     with start_deployed_stack(tmp_path_factory.mktemp("deployed")) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For all copies of the tree that are type checked."""
+    return tmp_path_factory.mktemp("mypy") / "cache"

@@ -17,11 +17,11 @@ from activities.tenants import models as tenants
 from activities.users import models as users
 from activities.workspaces import models as workspaces
 from contracts.auth import Role
-from contracts.base import new_id, utc_now
+from contracts.base import new_id
 from contracts.operations import OperationKind, OperationState, OperationStatus, StepStatus, UserOnboarded
 from contracts.passwords import Passwords
 from contracts.users import OnboardUserCommand
-from tests.workflows.staging import Script, Stage, staged
+from tests.workflows.staging import Script, Stage, open_session, staged
 from workflows.onboard_user import OnboardUser
 
 KIND = OperationKind.USER_ONBOARDING
@@ -101,23 +101,13 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     """Ada is signed in to Acme, which she administers, and onboards Linus."""
     async with staged(environment.client, folder, script, mail) as stage:
-        user = await users.User.get(email=f"{starter}@example.com")
-        session = await auth.Session.create(
-            id=new_id("ses"),
-            user_id=user.id,
-            tenant_id=user.tenant_id,
-            role=role,
-            token_hash="a" * 64,
-            active=True,
-            created_at=utc_now(),
-            expires_at=utc_now().replace(year=utc_now().year + 1),
-        )
+        session = await open_session(starter, role)
         yield Scene(
             stage,
             OnboardUserCommand(
-                user_id=user.id,
+                user_id=session.user_id,
                 session_id=session.id,
-                tenant_id=user.tenant_id,
+                tenant_id=session.tenant_id,
                 new_user_id=new_id("usr"),
                 email=" Linus@Example.com ",
                 name="Linus Pauling",

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,10 +18,13 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.service import RPCError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
 
+from activities.auth import models as auth
 from activities.auth.revocations import CachedRevocations
 from activities.auth.service import AuthService
 from activities.notifications.mail import Mail, MailFolder
-from contracts.base import Contract, utc_now
+from activities.users import models as users
+from contracts.auth import Role
+from contracts.base import Contract, new_id, utc_now
 from contracts.calls import CallSigner
 from contracts.errors import DomainError, PermissionDenied
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
@@ -139,6 +143,21 @@ class Stage:
         return await state_of(handle)
 
 
+async def open_session(account: str, role: Role = Role.ADMIN) -> auth.Session:
+    """Of one of the demo accounts, in the tenant that they work in."""
+    user = await users.User.get(email=f"{account}@example.com")
+    return await auth.Session.create(
+        id=new_id("ses"),
+        user_id=user.id,
+        tenant_id=user.tenant_id,
+        role=role,
+        token_hash="a" * 64,
+        active=True,
+        created_at=utc_now(),
+        expires_at=utc_now() + timedelta(days=1),
+    )
+
+
 async def state_of(handle: WorkflowHandle[Any, Any]) -> OperationState:
     memo = await (await handle.describe()).memo()
     return OperationState.model_validate(memo[MEMO_STATE])
@@ -178,5 +197,5 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
                     workflow_failure_exception_types=[DomainError],
                 )
             )
-        auth = AuthService(passwords, CachedRevocations(parts.cache, parts.wakeups))
-        yield Stage(client, script, auth, services_app(routes_of(domains)))
+        signing_in = AuthService(passwords, CachedRevocations(parts.cache, parts.wakeups))
+        yield Stage(client, script, signing_in, services_app(routes_of(domains)))

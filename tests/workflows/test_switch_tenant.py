@@ -14,11 +14,11 @@ from temporalio.testing import WorkflowEnvironment
 from activities.auth import models as auth
 from activities.tenants import models as tenants
 from activities.users import models as users
-from contracts.base import new_id, utc_now
+from contracts.base import new_id
 from contracts.errors import OperationErrorCode
 from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
 from contracts.tenants import SwitchTenantCommand
-from tests.workflows.staging import ANSWER, Script, Stage, When, staged
+from tests.workflows.staging import ANSWER, Script, Stage, When, open_session, staged
 from workflows.switch_tenant import SwitchTenant
 
 KIND = OperationKind.TENANT_SWITCH
@@ -66,23 +66,13 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     """Ada is signed in to Acme and switches."""
     async with staged(environment.client, folder, script) as stage:
-        ada = await users.User.get(email="ada@example.com")
-        session = await auth.Session.create(
-            id=new_id("ses"),
-            user_id=ada.id,
-            tenant_id=ada.tenant_id,
-            role="admin",
-            token_hash="a" * 64,
-            active=True,
-            created_at=utc_now(),
-            expires_at=utc_now().replace(year=utc_now().year + 1),
-        )
+        session = await open_session("ada")
         target = await tenants.Tenant.get_or_none(slug=to)
         yield Scene(
             stage,
             SwitchTenantCommand(
-                user_id=ada.id,
-                from_tenant_id=ada.tenant_id,
+                user_id=session.user_id,
+                from_tenant_id=session.tenant_id,
                 to_tenant_id=target.id if target else new_id("ten"),
                 session_id=session.id,
                 token_hash=TOKEN_HASH,
