@@ -47,14 +47,15 @@ class Stack:
 
 
 @contextmanager
-def start_dev_stack(data_dir: Path, **environment: str) -> Iterator[Stack]:
+def start_dev_stack(data_dir: Path, *, tree: Path = ROOT, **environment: str) -> Iterator[Stack]:
     """``python -m worker.dev`` on free ports, once it says that it is ready; asked to stop by SIGTERM at the end."""
     ports = {"GATEWAY_PORT": "0", "TEMPORAL_PORT": "0", "TEMPORAL_UI_PORT": "0"}
     told = plain_environment() | ports | {"DATA_DIR": str(data_dir)} | environment
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "stack.log"
     log.write_bytes(b"")
-    with child([sys.executable, "-m", "worker.dev"], log=log, environment=told, grace_seconds=30) as process:
+    command = ["sh", "-c", 'cd "$0" && exec "$1" -m worker.dev', str(tree), sys.executable]
+    with child(command, log=log, environment=told, grace_seconds=30) as process:
         wait_until(lambda: "\nready" in log.read_text(), process, log)
         text = log.read_text()
         yield Stack(
