@@ -17,6 +17,7 @@ from graphql import (
     GraphQLSchema,
     GraphQLUnionType,
     build_schema,
+    get_named_type,
     is_introspection_type,
     is_specified_scalar_type,
 )
@@ -47,11 +48,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def compensation_page() -> str:
-    lines = [
-        "# Steps and undos",
+    lines = ["# Operations, steps and undos", "", "| operation | does | mutations |", "|---|---|---|"]
+    for kind, words in _purposes().items():
+        lines.append(
+            f"| [{kind}](#{kind.lower()}) | {words} | {', '.join(f'`{each}`' for each in _mutations_of(kind))} |"
+        )
+    lines += [
         "",
-        "Read from the workflows. An undo is written down before its step acts. When a later step fails or",
-        "the operation is cancelled, they run, newest first. A step without one changes nothing to take back.",
+        "Read from the workflows and the schema. An undo is written down before its step acts. When a later step fails",
+        "or the operation is cancelled, they run, newest first. A step without one changes nothing to take back.",
     ]
     kind = ""
     for step in steps():
@@ -71,6 +76,26 @@ def steps() -> list[StepOfCode]:
     ]
     kinds = list(OperationKind)
     return sorted(found, key=lambda each: (kinds.index(each.kind), STEPS[each.kind].index(each.name)))
+
+
+def _purposes() -> dict[OperationKind, str]:
+    """What each operation is for: the first sentence of its workflow's module."""
+    modules = [ast.parse(file.read_text()) for file in sorted((ROOT / "workflows").glob("*.py"))]
+    words = {steps[0].kind: ast.get_docstring(module) or "" for module in modules if (steps := list(_steps_of(module)))}
+    return {kind: words[kind].splitlines()[0] for kind in OperationKind}
+
+
+def _mutations_of(kind: OperationKind) -> list[str]:
+    """Those whose payload shows an operation of this kind."""
+    mutations = build_schema((ROOT / "schema.graphql").read_text()).mutation_type
+    assert mutations is not None
+    payloads = {name: get_named_type(field.type) for name, field in mutations.fields.items()}
+    shown = {
+        name: str(get_named_type(payload.fields["operation"].type))
+        for name, payload in payloads.items()
+        if isinstance(payload, GraphQLObjectType) and "operation" in payload.fields
+    }
+    return [name for name, type_ in shown.items() if type_ == kind.title().replace("_", "")]
 
 
 def _steps_of(module: ast.Module) -> Iterator[StepOfCode]:

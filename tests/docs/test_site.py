@@ -19,4 +19,5 @@ def test_every_link_leads_somewhere_and_every_step_is_on_its_page(tmp_path: Path
     page = (tmp_path / "compensation.html").read_text()
     assert all(f"<td>{step}</td>" in page for steps in STEPS.values() for step in steps)
     assert "<code>Users.restore_user_tenant</code>" in page
+    assert "<td><code>login</code>, <code>submitMfaCode</code></td>" in page
     assert "switchTenant" in (tmp_path / "contract.html").read_text()
