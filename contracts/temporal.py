@@ -14,6 +14,7 @@ from typing import NoReturn
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client, Interceptor
+from temporalio.common import HeaderCodecBehavior
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, DefaultFailureConverter
 from temporalio.envconfig import ClientConfig
@@ -83,7 +84,12 @@ async def connect(
     if namespace is not None:
         config["namespace"] = namespace
     return await Client.connect(
-        **config, data_converter=data_converter(keys), interceptors=interceptors, retry_config=retry, runtime=runtime
+        **config,
+        data_converter=data_converter(keys),
+        header_codec_behavior=HeaderCodecBehavior.CODEC,
+        interceptors=interceptors,
+        retry_config=retry,
+        runtime=runtime,
     )
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from contracts.environment import what_is_wrong
 from contracts.monitoring import Monitoring, MonitoringPortTaken, monitored, telling_runtime
 from contracts.temporal import leave
+from contracts.tracing import traced
 from gateway.app import create_app
 from gateway.documents import BadManifest
 from gateway.garbage import look_rarely
@@ -29,11 +30,12 @@ async def run(settings: Settings) -> None:
     tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     monitoring, runtime = Monitoring(), None
     async with AsyncExitStack() as stack:
+        spans = stack.enter_context(traced("gateway"))
         if settings.metrics_port is not None:
             runtime, monitoring.sdk = telling_runtime()
             await stack.enter_async_context(monitored(monitoring, host=settings.host, port=settings.metrics_port))
         await serve(
-            create_app(settings, monitoring=monitoring, runtime=runtime),
+            create_app(settings, monitoring=monitoring, runtime=runtime, spans=spans),
             host=settings.host,
             port=settings.gateway_port,
             stop=stop,

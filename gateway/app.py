@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import httpx
@@ -43,6 +44,9 @@ from gateway.uploads import upload_routes
 from schema.build import build_schema
 from schema.errors import internal_error
 
+if TYPE_CHECKING:
+    from contracts.spans import Spans
+
 MOST_BYTES = 256 * 1024
 BODY_SECONDS = 10.0
 """Of a request's body: how much, and how long it may take to come. Uploads have bounds of their own."""
@@ -64,16 +68,17 @@ def create_app(
     interceptors: Sequence[Interceptor] = (),
     monitoring: Monitoring | None = None,
     runtime: Runtime | None = None,
+    spans: Spans | None = None,
 ) -> Starlette:
     """The application. ``services`` carries the calls of the services, over the network where it is None.
 
     A ``cache`` that is handed in is shared with others and left open. ``wakeups`` are those that services in this same
     process tell. ``interceptors`` see the calls of Temporal. ``monitoring`` gets what is counted and what can be away;
-    ``runtime`` is the one of Temporal's SDK.
+    ``runtime`` is the one of Temporal's SDK. ``spans``: where what is done is traced.
     """
     monitoring = monitoring or Monitoring()
     schema = build_schema(introspection=settings.shows_schema(), suggestions=settings.shows_schema())
-    metrics = Metrics(monitoring.registry, schema.documents.schema)
+    metrics = Metrics(monitoring.registry, schema.documents.schema, spans)
     sdl = schema.as_str() + "\n"
     streams = OpenStreams()
     requests = RequestLimits(settings.rates(), settings.secret_key.get_secret_value().encode())
@@ -93,18 +98,20 @@ def create_app(
     async def show_schema(_request: Request) -> Response:
         return PlainTextResponse(sdl)
 
+    routes = [
+        *(explorer_routes(DIST) if settings.shows_graphiql() else ()),
+        *codec_routes(settings.keys(), settings.codec_readers, settings.codec_origins),
+        *upload_routes(storage, transfers),
+        Route("/graphql", endpoint, methods=["GET", "POST"]),
+        WebSocketRoute("/graphql", endpoint),
+        *([Route("/graphql/schema", show_schema)] if settings.shows_schema() else ()),
+        Route("/healthz", alive),
+        Route("/readyz", ready),
+    ]
     app = Starlette(
-        routes=[
-            *(explorer_routes(DIST) if settings.shows_graphiql() else ()),
-            *codec_routes(settings.keys(), settings.codec_readers, settings.codec_origins),
-            *upload_routes(storage, transfers),
-            Route("/graphql", endpoint, methods=["GET", "POST"]),
-            WebSocketRoute("/graphql", endpoint),
-            *([Route("/graphql/schema", show_schema)] if settings.shows_schema() else ()),
-            Route("/healthz", alive),
-            Route("/readyz", ready),
-        ],
+        routes=routes,
         middleware=[
+            *([Middleware(spans.requests, routes)] if spans else ()),
             Middleware(Arrivals, trusted=settings.trusted_proxies, public_url=settings.public_url),
             Middleware(RequestIds),
             Middleware(SafeAnswers),
@@ -122,6 +129,7 @@ def create_app(
             monitoring,
             metrics,
             runtime,
+            spans,
         ),
     )
     app.state.name_documents = partial(
@@ -142,6 +150,7 @@ def _lifespan(
     monitoring: Monitoring,
     metrics: Metrics,
     runtime: Runtime | None,
+    spans: Spans | None,
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -153,11 +162,13 @@ def _lifespan(
             http = await stack.enter_async_context(
                 httpx.AsyncClient(transport=services, limits=_POOL, timeout=_TIMEOUT, trust_env=False)
             )
+            if spans:
+                spans.calls(http)
             temporal = await connect(
                 address=settings.temporal_address,
                 namespace=settings.temporal_namespace,
                 keys=settings.keys(),
-                interceptors=interceptors,
+                interceptors=[*([spans.temporal()] if spans else ()), *interceptors],
                 retry=_IMPATIENT,
                 runtime=runtime,
             )

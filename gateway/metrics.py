@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from graphql import DocumentNode, FieldNode, GraphQLError, GraphQLSchema, get_operation_ast
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.datastructures import Headers
 from temporalio.client import (
     DescribeWorkflowInput,
     Interceptor,
@@ -22,6 +23,9 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
+if TYPE_CHECKING:
+    from contracts.spans import Spans
+
 _QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OTHER = "other"
 """What no field of the schema is: names that clients choose never become labels."""
@@ -31,11 +35,12 @@ Reading = Callable[[], Mapping[str, float]]
 
 
 class Metrics:
-    """One a process; everything in it goes to ``registry``."""
+    """One a process; everything in it goes to ``registry``, and what an operation is to its span."""
 
-    def __init__(self, registry: CollectorRegistry, schema: GraphQLSchema) -> None:
+    def __init__(self, registry: CollectorRegistry, schema: GraphQLSchema, spans: Spans | None = None) -> None:
         self._registry = registry
         self._schema = schema
+        self._spans = spans
         self.operations = Counter(
             "gateway_operations",
             "Root fields that clients asked for, by the code of the first error on them, or OK.",
@@ -87,12 +92,25 @@ class Metrics:
             self.operations.labels(_OTHER, codes[0][1] if codes else "OK").inc()
             return
         root = self._schema.get_root_type(operation.operation)
+        names = []
         for field in operation.selection_set.selections:
             if isinstance(field, FieldNode):
                 known = root is not None and field.name.value in root.fields
                 key = field.alias.value if field.alias else field.name.value
                 code = next((code for path, code in codes if path in (key, None)), "OK")
-                self.operations.labels(field.name.value if known else _OTHER, code).inc()
+                names.append(field.name.value if known else _OTHER)
+                self.operations.labels(names[-1], code).inc()
+        if self._spans:
+            self._spans.told(operation.operation.value, names, [code for _, code in codes])
+
+    def operation(self, headers: Headers, extensions: object) -> AbstractContextManager[None]:
+        """Around an operation of a socket, whose client tells of its own trace with it, or told so at the handshake:
+        a browser's page can only do the former.
+        """
+        if self._spans is None:
+            return nullcontext()
+        told = extensions.get("traceparent") if isinstance(extensions, dict) else None
+        return self._spans.operation(told if isinstance(told, str) else headers.get("traceparent"))
 
     def timed_temporal(self) -> Interceptor:
         """For the client: each request is measured."""

@@ -141,9 +141,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await self.send_message({"type": "pong", "payload": {"authorization": "renewed" if renewed else "refused"}})
 
     async def run_operation(self, operation: SocketOperation) -> None:
+        extensions = self._extensions.pop(operation.id, None)
+        with self._shared.metrics.operation(self._socket.ws.headers, extensions):
+            await self._run(operation, extensions)
+
+    async def _run(self, operation: SocketOperation, extensions: object) -> None:
         context = self.context.for_execution()
         context.following = self.context.following.part()
-        extensions = self._extensions.pop(operation.id, None)
         try:
             await self._shared.requests.admit(context)
             query = await self._shared.document(self._socket.ws, operation.query, extensions)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.collector import Collector
 from tests.servers import HOST, running_postgres, running_redis, running_temporal, wait_until
 from worker.dev.children import child
 from worker.dev.ports import free_port
@@ -27,6 +28,7 @@ class Stack:
     """Where it answers. ``environment`` is what its processes were told, for a test that starts one of them again.
 
     ``urls``: of all its gateways, where it has several. ``monitoring``: where each process tells how it is.
+    ``collector``: what takes its traces, where something does.
     """
 
     url: str
@@ -36,6 +38,7 @@ class Stack:
     environment: dict[str, str] = field(default_factory=dict)
     urls: tuple[str, ...] = ()
     monitoring: dict[str, str] = field(default_factory=dict)
+    collector: Collector | None = None
 
     @property
     def graphql(self) -> str:
@@ -107,7 +110,7 @@ def plain_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not steering.match(name) and (not name.startswith("TEMPORAL_") or name == "TEMPORAL_CLI")
+        if not steering.match(name) and (not name.startswith(("TEMPORAL_", "OTEL_")) or name == "TEMPORAL_CLI")
     }
 
 

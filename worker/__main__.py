@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 from pydantic import ValidationError
@@ -29,9 +30,10 @@ from contracts.monitoring import (
 from contracts.passwords import Passwords
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes, leave
+from contracts.tracing import traced
 from contracts.transfers import TransferSigner
 from contracts.wakeups import open_wakeups
-from worker.database import database, database_answers
+from worker.database import database, database_answers, trace_statements
 from worker.demo import DemoDataInProduction, refuse_demo_data
 from worker.http import serve_services, services_app
 from worker.logs import configure_logs
@@ -41,18 +43,27 @@ from worker.settings import WorkerSettings
 from worker.signals import stop_on_signals
 from worker.workers import running_workers
 
+if TYPE_CHECKING:
+    from contracts.spans import Spans
+
 log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def opened_parts(settings: WorkerSettings, runtime: Runtime | None = None) -> AsyncIterator[Parts]:
+async def opened_parts(
+    settings: WorkerSettings, runtime: Runtime | None = None, spans: Spans | None = None
+) -> AsyncIterator[Parts]:
     """All that a worker process is made of, as its settings say. Raises DemoDataInProduction."""
     keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     smtp_url = settings.smtp_url.get_secret_value() if settings.smtp_url else None
     service_key = settings.service_key.get_secret_value().encode()
     client = await connect(
-        address=settings.temporal_address, namespace=settings.temporal_namespace, keys=keys, runtime=runtime
+        address=settings.temporal_address,
+        namespace=settings.temporal_namespace,
+        keys=keys,
+        interceptors=[spans.temporal()] if spans else (),
+        runtime=runtime,
     )
     await ensure_search_attributes(client)
     async with AsyncExitStack() as stack:
@@ -83,9 +94,12 @@ async def run(process: str, settings: WorkerSettings) -> None:
         runtime, monitoring.sdk = telling_runtime()
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
+        spans = stack.enter_context(traced(f"worker-{process}"))
+        if spans:
+            trace_statements(spans)
         if settings.metrics_port is not None:
             await stack.enter_async_context(monitored(monitoring, host=settings.host, port=settings.metrics_port))
-        parts = await stack.enter_async_context(opened_parts(settings, runtime))
+        parts = await stack.enter_async_context(opened_parts(settings, runtime, spans))
         monitoring.checks["temporal"] = temporal_answers(parts.temporal)
         monitoring.checks["database"] = database_answers(settings.database_url.get_secret_value())
         if settings.redis_url:
@@ -97,7 +111,7 @@ async def run(process: str, settings: WorkerSettings) -> None:
             running_workers(parts.temporal, domains, parts.wakeups, metrics=metrics, version=settings.version())
         )
         log.info("worker ready", process=process, port=settings.port)
-        await serve_services(services_app(routes_of(domains)), host=settings.host, port=settings.port, stop=stop)
+        await serve_services(services_app(routes_of(domains), spans), host=settings.host, port=settings.port, stop=stop)
     log.info("worker stopped", process=process)
 
 

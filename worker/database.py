@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from tortoise import Tortoise
 from tortoise.config import AppConfig, DBUrlConfig, TortoiseConfig
 from tortoise.context import TortoiseContext
 from tortoise.migrations import api
+
+if TYPE_CHECKING:
+    from contracts.spans import Spans
 
 DOMAINS = ("auth", "users", "tenants", "files", "workspaces", "notifications")
 """The domains that have tables."""
@@ -51,6 +55,13 @@ async def migrate(url: str) -> None:
     """Bring every domain's tables to the newest state; harmless where they are."""
     async with TortoiseContext():
         await api.migrate(config=configuration(url))
+
+
+def trace_statements(spans: Spans) -> None:
+    """From now on each statement that PostgreSQL is sent is a span."""
+    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor  # here: loaded only where it is wanted
+
+    AsyncPGInstrumentor().instrument(tracer_provider=spans.provider)  # type: ignore[no-untyped-call]
 
 
 def database_answers(url: str) -> Callable[[], Awaitable[object]]:

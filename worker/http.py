@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -16,14 +18,19 @@ from starlette.routing import Route
 from contracts.errors import to_record
 from worker.trouble import class_of
 
+if TYPE_CHECKING:
+    from contracts.spans import Spans
+
 log = structlog.get_logger(__name__)
 
 
-def services_app(routes: Sequence[Route]) -> Starlette:
+def services_app(routes: Sequence[Route], spans: Spans | None = None) -> Starlette:
     """Trouble in an endpoint is logged whole, and answered with an empty 500, or with an ErrorRecord where a part is
     away."""
     return Starlette(
-        routes=[*routes, Route("/healthz", _healthz, methods=["GET"])], exception_handlers={Exception: _trouble}
+        routes=[*routes, Route("/healthz", _healthz, methods=["GET"])],
+        middleware=[Middleware(spans.requests, routes)] if spans else [],
+        exception_handlers={Exception: _trouble},
     )
 
 

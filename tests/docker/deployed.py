@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.collector import collecting
 from tests.docker.compose import Service, services
 from tests.servers import HOST, running_postgres, running_redis, running_temporal, wait_until
 from tests.stack import Stack, healthy, plain_environment
@@ -20,7 +21,7 @@ GATEWAYS = 2
 WORKERS = {"auth": "8081", "users": "8082", "tenants": "8083", "files": "8084", "operations": "8085"}
 """The service of each domain and the port of its endpoints."""
 
-_LEFT_OUT = {"OTEL_EXPORTER_OTLP_ENDPOINT", "STORAGE_URL", "SMTP_URL", "APP_URL"}
+_LEFT_OUT = {"STORAGE_URL", "SMTP_URL", "APP_URL"}
 """Parts that no package brings: files and e-mail lie in folders then, as the settings say."""
 
 
@@ -38,6 +39,7 @@ def start_deployed_stack(folder: Path) -> Iterator[Stack]:
         running_temporal() as temporal,
         running_redis() as redis_url,
         running_postgres() as postgres,
+        collecting() as collector,
         ExitStack() as stack,
     ):
         ports = {name: free_port(HOST) for name in WORKERS}
@@ -46,6 +48,7 @@ def start_deployed_stack(folder: Path) -> Iterator[Stack]:
             "redis://redis:6379/0": redis_url,
             "temporal:7233": temporal.address,
             f"postgres://adx:{variables['POSTGRES_PASSWORD']}@postgres/adx": postgres.new_database(),
+            "http://collector:4318": collector.url,
             "https://localhost": f"http://{HOST}:{gateways[0]}",
         } | {f"http://{name}:{port}": f"http://{HOST}:{ports[name]}" for name, port in WORKERS.items()}
         for job in ("migrate", "demo"):
@@ -78,6 +81,7 @@ def start_deployed_stack(folder: Path) -> Iterator[Stack]:
             processes,
             urls=urls,
             monitoring={name: f"http://{HOST}:{port}" for name, port in told.items()},
+            collector=collector,
         )
 
 
@@ -86,7 +90,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """One process of the service, with the addresses of the parts that run here."""
     told = {name: here.get(value, value) for name, value in service.environment.items() if name not in _LEFT_OUT}
-    own = {"HOST": HOST, "DATA_DIR": str(log.parent)}
+    own = {"HOST": HOST, "DATA_DIR": str(log.parent), "OTEL_BSP_SCHEDULE_DELAY": "100"}
     assert service.command[0] == "python"
     command = [sys.executable, *service.command[1:]]
     log.write_bytes(b"")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -140,3 +141,15 @@ def test_every_file_is_applied_and_every_deployment_may_be_disrupted_by_one() ->
 def test_workers_grow_with_what_waits_in_each_task_queue() -> None:
     text = (DOCKER / "kubernetes" / "scaling.yaml").read_text()
     assert sorted(re.findall(r"taskQueue: (\w+)", text)) == sorted(TaskQueue)
+
+
+def test_traces_go_where_the_collector_listens_in_the_protocol_that_is_spoken(composed: dict[str, Service]) -> None:
+    listens = yaml.safe_load((DOCKER / "collector.yaml").read_text())
+    (protocol,) = listens["receivers"]["otlp"]["protocols"].items()
+    assert listens["service"]["pipelines"]["traces"]["receivers"] == ["otlp"]
+    kubernetes = next(each for _, each in manifests() if each["kind"] == "ConfigMap")["data"]
+    assert isinstance(kubernetes, dict)
+    for told in (composed["gateway"].environment, composed["auth"].environment, kubernetes):
+        url = urlsplit(str(told["OTEL_EXPORTER_OTLP_ENDPOINT"]))
+        assert (protocol[0], protocol[1]["endpoint"]) == (url.scheme, f"0.0.0.0:{url.port}")
+        assert "OTEL_EXPORTER_OTLP_PROTOCOL" not in told

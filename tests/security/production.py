@@ -19,6 +19,7 @@ from contracts.auth import Role
 from contracts.base import new_id, utc_now
 from contracts.passwords import Passwords
 from contracts.tenants import SubscriptionTier
+from tests.collector import Collector, collecting
 from tests.servers import HOST, running_postgres, running_redis, wait_until
 from tests.stack import Stack, healthy, plain_environment, run_module, start_module
 from worker.database import database
@@ -38,6 +39,7 @@ class Production:
     logs: Path
     temporal_database: Path
     told_to_redis: Path
+    collector: Collector
 
 
 @contextmanager
@@ -52,6 +54,7 @@ def production(folder: Path) -> Iterator[Production]:
         running_redis() as redis_url,
         running_postgres() as postgres,
         _overheard(redis_url, folder / "redis.txt"),
+        collecting() as collector,
     ):
         gateway_port, worker_port = free_port(HOST), free_port(HOST)
         environment = plain_environment() | {
@@ -68,6 +71,8 @@ def production(folder: Path) -> Iterator[Production]:
             "GATEWAY_PORT": str(gateway_port),
             "PORT": str(worker_port),
             "DATA_DIR": str(data),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
         }
         run_module("worker.migrate", environment)
         with (
@@ -78,7 +83,7 @@ def production(folder: Path) -> Iterator[Production]:
             wait_until(lambda: healthy(f"http://{HOST}:{worker_port}"), worker, logs / "worker.log")
             wait_until(lambda: healthy(url), gateway, logs / "gateway.log")
             stack = Stack(url, temporal.address, data, {"worker": worker, "gateway": gateway}, environment)
-            yield Production(stack, temporal, logs, kept, folder / "redis.txt")
+            yield Production(stack, temporal, logs, kept, folder / "redis.txt", collector)
 
 
 @contextmanager

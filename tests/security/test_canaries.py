@@ -60,6 +60,7 @@ async def test_twenty_canaries_are_found_where_they_belong_and_nowhere_else(prod
         "logs": found(planted, files(product.logs, "*")),
         "Redis": found(planted, [product.told_to_redis.read_bytes()]),
         "metrics": found(planted, [text async for text in metrics(product)]),
+        "spans": found(planted, tuple(product.collector.bodies)),
     }
     assert spread == {place: set() for place in spread}
 
@@ -72,6 +73,7 @@ async def test_twenty_canaries_are_found_where_they_belong_and_nowhere_else(prod
     decoded = found(planted, await decoded_histories(product))
     assert decoded >= {"newcomer's e-mail", "newcomer's name", "TOTP seed", "MFA code", "wrong MFA code"}
     assert not decoded & {name for name in planted if "password" in name or "token" in name}
+    assert {"mutation onboardUser", "RunActivity:create_session"} <= {span.name for span in product.collector.spans()}
     assert b"session:" in product.told_to_redis.read_bytes(), "nobody listened to Redis"
     await only_ids_are_searched_by(product.stack)
     await all_else_is_encrypted(product.stack)

@@ -22,6 +22,7 @@ from contracts.monitoring import Monitoring, monitored, telling_runtime
 from contracts.passwords import Passwords
 from contracts.storage import folder_in, open_storage
 from contracts.temporal import connect, ensure_search_attributes
+from contracts.tracing import traced
 from contracts.transfers import TransferSigner
 from contracts.wakeups import LocalWakeups
 from gateway.app import create_app
@@ -65,6 +66,7 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
     database_url = f"sqlite://{grounds.data_dir / 'adx.db'}"
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
+        spans = stack.enter_context(traced("adx"))
         await migrate(database_url)
         await stack.enter_async_context(database(database_url))
         passwords = stack.enter_context(closing(Passwords()))
@@ -74,7 +76,11 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
         runtime, sdk_metrics = telling_runtime()
         monitoring = Monitoring(sdk=sdk_metrics)
         client = await connect(
-            address=temporal.address, namespace=None, keys=KeyRing.parse(keys.codec_keys), runtime=runtime
+            address=temporal.address,
+            namespace=None,
+            keys=KeyRing.parse(keys.codec_keys),
+            interceptors=[spans.temporal()] if spans else (),
+            runtime=runtime,
         )
         await ensure_search_attributes(client)
         service_key = keys.service_key.encode()
@@ -93,11 +99,17 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
         await stack.enter_async_context(
             running_workers(client, domains, parts.wakeups, metrics=Metrics(monitoring.registry))
         )
-        services = httpx.ASGITransport(services_app(routes_of(domains)), raise_app_exceptions=False)
+        services = httpx.ASGITransport(services_app(routes_of(domains), spans), raise_app_exceptions=False)
         settings = _gateway_settings(grounds)
         monitoring.checks["database"] = database_answers(database_url)
         app = create_app(
-            settings, services=services, cache=cache, wakeups=wakeups, monitoring=monitoring, runtime=runtime
+            settings,
+            services=services,
+            cache=cache,
+            wakeups=wakeups,
+            monitoring=monitoring,
+            runtime=runtime,
+            spans=spans,
         )
         metrics = await stack.enter_async_context(monitored(monitoring, host=_HERE, port=0))
         watch = asyncio.create_task(_watch(temporal, stop))

@@ -1,0 +1,50 @@
+"""Whether this process traces what it does, as OpenTelemetry's standard variables say; where not, nothing is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from contracts.spans import Spans
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_SPOKEN = "http/protobuf"
+
+log = structlog.get_logger(__name__)
+
+
+def is_wanted(environment: Mapping[str, str]) -> bool:
+    """Whether there is a collector to send to, and nothing says that none is sent."""
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    if environment.get("OTEL_TRACES_EXPORTER", "otlp").strip() != "otlp":
+        return False
+    return any(environment.get(name) for name in _ENDPOINTS)
+
+
+@contextmanager
+def traced(process: str) -> Iterator[Spans | None]:
+    """What makes this process's spans while the block runs, and sends the last of them at its end; None where nobody
+    wants any. ``process`` is its name where OTEL_SERVICE_NAME gives no other.
+    """
+    if not is_wanted(os.environ):
+        yield None
+        return
+    asked = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), _SPOKEN)
+    if asked != _SPOKEN:
+        log.warning("no traces are sent: this process speaks another protocol", asked=asked, spoken=_SPOKEN)
+        yield None
+        return
+    from contracts.spans import Spans  # here, for what it loads costs memory and time
+
+    spans = Spans(process)
+    try:
+        yield spans
+    finally:
+        spans.close()

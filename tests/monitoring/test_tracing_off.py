@@ -1,0 +1,103 @@
+"""Traces that nobody asked for cost nothing, and those that were asked for are sent before a process ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from contracts.tracing import is_wanted
+from gateway.app import create_app
+from tests.collector import collecting
+from tests.gateway.fakes import Services, settings
+from tests.stack import ROOT, plain_environment
+
+LOADED = """
+import sys
+import gateway.__main__, worker.__main__
+from contracts.tracing import traced
+with traced("any") as spans:
+    assert spans is None
+parts = [f"opentelemetry.{part}" for part in ("sdk.trace", "exporter", "instrumentation")]
+parts = (*parts, "temporalio.contrib.opentelemetry")
+print([name for name in sys.modules if name.startswith(parts)])
+"""
+ONE_SPAN = """
+from contracts.temporal import leave
+from contracts.tracing import traced
+with traced("any") as spans:
+    if spans:
+        with spans.operation(None):
+            spans.told("query", ["viewer"], [])
+leave(0)
+"""
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+def run(program: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    told = plain_environment() | environment
+    done = subprocess.run([sys.executable, "-c", program], env=told, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {ENDPOINT: ""},
+        {ENDPOINT: "http://127.0.0.1:4318", "OTEL_SDK_DISABLED": "true"},
+        {ENDPOINT: "http://127.0.0.1:4318", "OTEL_TRACES_EXPORTER": "none"},
+        {"OTEL_SERVICE_NAME": "gateway"},
+    ],
+)
+def test_they_are_off_without_a_collector_and_where_somebody_says_so(environment: dict[str, str]) -> None:
+    assert not is_wanted(environment)
+
+
+def test_they_are_on_with_the_address_of_a_collector() -> None:
+    assert is_wanted({ENDPOINT: "http://127.0.0.1:4318"})
+    assert is_wanted({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"})
+
+
+def test_nothing_of_them_is_loaded_where_they_are_off() -> None:
+    """But for what redis-py loads of its own accord where it finds the packages: the part for metrics."""
+    assert run(LOADED, {}).stdout.strip() == "[]"
+
+
+async def test_nothing_is_wrapped_where_they_are_off(temporal_address: str, tmp_path: Path) -> None:
+    app = create_app(settings(temporal_address, data_dir=tmp_path), services=Services().transport)
+    async with app.router.lifespan_context(app):
+        around = app.state.temporal.config()["interceptors"]
+        assert [type(each).__module__ for each in around] == ["gateway.metrics"]
+    assert not [each for each in app.user_middleware if "spans" in getattr(each.cls, "__module__", "")]
+
+
+def test_the_last_spans_are_sent_before_a_process_ends() -> None:
+    with collecting() as collector:
+        run(
+            ONE_SPAN,
+            {ENDPOINT: collector.url, "OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_SERVICE_NAME": "by another name"},
+        )
+        (span,) = collector.spans()
+    assert (span.process, span.name) == ("by another name", "query viewer")
+
+
+def test_what_is_not_sampled_is_not_sent() -> None:
+    with collecting() as collector:
+        run(ONE_SPAN, {ENDPOINT: collector.url, "OTEL_TRACES_SAMPLER": "always_off"})
+        assert collector.spans() == []
+
+
+def test_a_collector_that_is_away_keeps_no_process_from_ending() -> None:
+    began = time.monotonic()
+    run(ONE_SPAN, {ENDPOINT: "http://127.0.0.1:9"})
+    assert time.monotonic() - began < 10
+
+
+def test_a_protocol_that_is_not_spoken_is_told_of() -> None:
+    done = run(ONE_SPAN, {ENDPOINT: "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    assert "no traces are sent" in done.stdout + done.stderr
