@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from structlog.contextvars import bound_contextvars
 
 from contracts.base import Contract
 from contracts.calls import Caller, CallSigner
 from contracts.errors import DomainError, FieldError, InvalidInput, NotSignedIn, to_record
+from contracts.logs import about
 
 Body = TypeVar("Body", bound=Contract)
 Answer = Contract | Sequence[Contract] | None
@@ -37,7 +37,12 @@ def endpoint(
     async def answer(request: Request) -> Response:
         try:
             caller = signer.read(_token(request))
-            with bound_contextvars(request_id=caller.request_id):
+            request.state.about = {
+                "request_id": caller.request_id,
+                "user": caller.user_id,
+                "tenant": caller.tenant_id,
+            }
+            with about(**request.state.about):
                 return _json(200, _text(await handle(caller, _parse(body, await _read(request)))))
         except DomainError as error:
             return _json(error.http_status, to_record(error).model_dump_json())

@@ -11,13 +11,13 @@ from hypercorn.utils import LifespanFailureError
 from pydantic import ValidationError
 
 from contracts.environment import what_is_wrong
+from contracts.logs import configure_logs
 from contracts.monitoring import Monitoring, MonitoringPortTaken, monitored, telling_runtime
 from contracts.temporal import leave
 from contracts.tracing import traced
 from gateway.app import create_app
 from gateway.documents import BadManifest
 from gateway.garbage import look_rarely
-from gateway.logs import configure_logs
 from gateway.serve import Tls, serve
 from gateway.settings import Settings
 

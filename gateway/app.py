@@ -37,6 +37,7 @@ from gateway.health import alive, ready
 from gateway.limits import RequestLimits
 from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestIds
+from gateway.on_behalf import NamedRequests
 from gateway.open_streams import OpenStreams, Patience
 from gateway.sessions import CACHE_SECONDS
 from gateway.settings import Settings
@@ -124,7 +125,7 @@ def create_app(
             services,
             cache,
             wakeups,
-            [*interceptors, metrics.timed_temporal()],
+            [*interceptors, NamedRequests(), metrics.timed_temporal()],
             requests,
             monitoring,
             metrics,

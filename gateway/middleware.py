@@ -7,11 +7,11 @@ import re
 from contextlib import suppress
 from uuid import uuid4
 
-import structlog
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contracts.logs import about
 from schema.errors import refusal
 
 _DRAINED = 8
@@ -38,7 +38,7 @@ class RequestIds:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with about(request_id=request_id):
             await self._app(scope, receive, send_named)
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from contracts.auth import HandedOverSession, Session
 from contracts.calls import Caller
 from contracts.errors import NotSignedIn, SessionEnded
+from contracts.logs import learn
 from contracts.operations import Operation
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.files import FilesClient
@@ -128,6 +129,8 @@ class Context:
             if not self._looked_up:
                 self._viewer = await self.backend.sessions.find(self.token, request_id=self.request_id)
                 self._looked_up = True
+                if self._viewer is not None:
+                    learn(user=self._viewer.user_id, tenant=self._viewer.tenant_id)
         return self._viewer
 
     def has_signed_in(self, session: Session) -> None:

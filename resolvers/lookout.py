@@ -83,7 +83,7 @@ class Lookout:
             except RPCError as error:
                 if error.status == RPCStatusCode.NOT_FOUND:
                     raise OperationNotFound() from error
-                log.warning("a feed could not look at an operation", operation_id=operation_id, error=repr(error))
+                log.warning("a feed could not look at an operation", workflow_id=operation_id, error=repr(error))
                 return None
         state = await operation_of(description, self._client)
         await self._hub.witness(state)

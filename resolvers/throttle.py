@@ -17,8 +17,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from contracts.audit import Audit, audit
 from contracts.auth import normal_email
-from contracts.errors import DomainError, InvalidCredentials, RateLimited
+from contracts.errors import DomainError, ErrorCode, InvalidCredentials, RateLimited
 from resolvers.tries import Bucket, Tries
 
 DEVICE_SECONDS = 180 * 24 * 3600
@@ -122,6 +123,7 @@ class SignInThrottle:
     async def _trying(self, buckets: Sequence[Bucket]) -> AsyncIterator[None]:
         wait = await self._tries.take(buckets)
         if wait > 0:
+            audit(Audit.REFUSED, code=ErrorCode.RATE_LIMITED.value)
             raise RateLimited(retry_after=math.ceil(wait))
         try:
             yield

@@ -174,7 +174,7 @@ class Watcher:
             raise
         except Exception as error:
             if not isinstance(error, OperationNotFound):
-                log.error("watcher_failed", operation_id=self._id, exc_info=error)
+                log.error("watcher_failed", workflow_id=self._id, exc_info=error)
             self._fail(error)
 
     async def _follow(self) -> None:

@@ -48,7 +48,7 @@ class OperationWitness:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._closed(operation)
         except Exception as error:  # noqa: BLE001 - copies expire by themselves; the operation must go on
-            log.warning("a close was not passed on", operation_id=operation.id, error=repr(error))
+            log.warning("a close was not passed on", workflow_id=operation.id, error=repr(error))
 
     async def _closed(self, operation: Operation) -> None:
         scopes = [user_scope(operation.user_id)]

@@ -11,12 +11,14 @@ from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext
 
+from contracts.audit import Audit, audit
 from contracts.errors import DomainError, ErrorCode, FieldError
 from resolvers.failures import domain_error
 from schema.mistakes import misplaced, mistaken_variables
 
 log = structlog.get_logger()
 
+_AUDITED = frozenset((ErrorCode.INVALID_CREDENTIALS, ErrorCode.FORBIDDEN))
 _OF_THE_REQUEST = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError, RecursionError)
 
 
@@ -55,6 +57,8 @@ def _translate(error: GraphQLError, request_id: str, execution: ExecutionContext
         return error
     cause = _cause(error)
     if answer := domain_error(cause):
+        if answer.code in _AUDITED and error.path:
+            audit(Audit.REFUSED, request_id=request_id, code=answer.code.value, field=str(error.path[0]))
         return _located(error, answer.message, _facts(answer))
     if isinstance(cause, RecursionError):
         return _located(error, "The document is nested too deeply.", refusal("").extensions)

@@ -19,6 +19,7 @@ from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.environment import Environment, what_is_wrong
+from contracts.logs import configure_logs
 from contracts.monitoring import (
     Monitoring,
     MonitoringPortTaken,
@@ -36,7 +37,6 @@ from contracts.wakeups import open_wakeups
 from worker.database import database, database_answers, trace_statements
 from worker.demo import DemoDataInProduction, refuse_demo_data
 from worker.http import serve_services, services_app
-from worker.logs import configure_logs
 from worker.metrics import Metrics
 from worker.registry import PROCESSES, Parts, domains_of, routes_of
 from worker.settings import WorkerSettings

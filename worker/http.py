@@ -49,7 +49,8 @@ async def _healthz(_request: Request) -> Response:
 
 async def _trouble(request: Request, error: Exception) -> Response:
     """With a part that is away the client is told so, and may try again; all else is nobody's business."""
-    log.error("an endpoint ran into trouble", path=request.url.path, exc_info=error)
+    known = getattr(request.state, "about", {})
+    log.error("an endpoint ran into trouble", path=request.url.path, exc_info=error, **known)
     answer = class_of(error).answer
     if answer is None:
         return Response(status_code=500)

@@ -18,7 +18,8 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from contracts.errors import DomainError, to_record
+from contracts.audit import Audit, audit
+from contracts.errors import DomainError, ErrorCode, to_record
 from worker.trouble import class_of
 from workflows.options import EXTERNAL
 
@@ -47,6 +48,8 @@ class _Activities(ActivityInboundInterceptor):
         except FailureError:
             raise  # Temporal's own words already
         except DomainError as error:
+            if error.code is ErrorCode.FORBIDDEN:
+                audit(Audit.REFUSED, code=error.code.value)
             raise as_answer(error) from error
         except Exception as error:
             raise _as_trouble(error) from error
@@ -91,7 +94,7 @@ def _as_trouble(error: Exception) -> ApplicationError:
     log.warning(
         "an activity ran into trouble",
         activity=info.activity_type,
-        workflow=info.workflow_id,
+        workflow_id=info.workflow_id,
         attempt=info.attempt,
         trouble=trouble.retry.name,
         exc_info=error,

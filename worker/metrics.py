@@ -20,7 +20,7 @@ from workflows.options import UNDO
 _LONG = timedelta(hours=1)
 _EVERY_SECONDS = 60.0
 _SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
-_OUTCOMES = {
+OUTCOMES = {
     "complete_workflow_execution": "completed",
     "fail_workflow_execution": "failed",
     "cancel_workflow_execution": "cancelled",
@@ -28,6 +28,11 @@ _OUTCOMES = {
 
 
 log = structlog.get_logger(__name__)
+
+
+def is_undo(info: activity.Info) -> bool:
+    """Nothing else has so many tries."""
+    return info.retry_policy is not None and info.retry_policy.maximum_attempts == UNDO.retry.maximum_attempts
 
 
 class Metrics(Interceptor):
@@ -80,7 +85,7 @@ class Metrics(Interceptor):
     def closed(self, info: Info, command: str) -> None:
         """A workflow ended by the command; nothing of a replay."""
         kind = kind_of(info.workflow_id)
-        outcome = _OUTCOMES.get(command)
+        outcome = OUTCOMES.get(command)
         if outcome is not None:
             name = kind.value if kind else info.workflow_type
             self._executions.labels(name, outcome).inc()
@@ -98,17 +103,16 @@ class _Activities(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> object:
         info = activity.info()
-        tries = info.retry_policy.maximum_attempts if info.retry_policy else 0
-        is_undo = tries == UNDO.retry.maximum_attempts
+        undoes = is_undo(info)
         try:
             result: object = await super().execute_activity(input)
         except Exception as error:
             told = error if isinstance(error, ApplicationError) else None
             self._failures.labels(info.activity_type, (told and told.type) or type(error).__name__).inc()
-            if is_undo:
-                is_last = info.attempt >= tries or (told is not None and told.non_retryable)
+            if undoes:
+                is_last = info.attempt >= UNDO.retry.maximum_attempts or (told is not None and told.non_retryable)
                 self._compensations.labels(info.activity_type, "failed" if is_last else "retried").inc()
             raise
-        if is_undo:
+        if undoes:
             self._compensations.labels(info.activity_type, "completed").inc()
         return result

@@ -11,10 +11,12 @@ from prometheus_client import CollectorRegistry
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import Interceptor, Worker, WorkerDeploymentConfig
+from temporalio.workflow import Info
 
 from contracts.errors import DomainError
 from contracts.wakeups import Wakeups
 from worker.interceptors import ErrorTranslation
+from worker.journal import Journal, operation_closed
 from worker.metrics import Metrics
 from worker.moves import Moves
 from worker.registry import Domain
@@ -43,9 +45,14 @@ async def running_workers(
     no version: one worker of a domain serves the workflows of all.
     """
     metrics = metrics or Metrics(CollectorRegistry())
-    moves = Moves(wakeups, metrics.closed)
+
+    def closed(info: Info, command: str) -> None:
+        metrics.closed(info, command)
+        operation_closed(info, command)
+
+    moves = Moves(wakeups, closed)
     workers = [
-        _worker(client, domain, [metrics, ErrorTranslation(), *interceptors], moves, version)
+        _worker(client, domain, [metrics, Journal(), ErrorTranslation(), *interceptors], moves, version)
         for domain in domains
         if domain.workflows or domain.activities
     ]

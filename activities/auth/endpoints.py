@@ -6,6 +6,7 @@ from starlette.routing import Route
 
 from activities.auth.service import AuthService
 from activities.calls import Nothing, endpoint, user_of
+from contracts.audit import Audit
 from contracts.auth import (
     Credentials,
     FoundSession,
@@ -39,6 +40,9 @@ def routes(service: AuthService, signer: CallSigner) -> list[Route]:
     async def end_session(caller: Caller, session: SessionRef) -> None:
         await service.end_session(user_of(caller), session.session_id)
 
+    async def revoke_session(caller: Caller, session: SessionRef) -> None:
+        await service.end_session(user_of(caller), session.session_id, by=Audit.SESSION_REVOKED)
+
     async def check_permissions(caller: Caller, check: PermissionCheck) -> Session:
         return await service.check_permissions(check, user_id=user_of(caller))
 
@@ -48,7 +52,7 @@ def routes(service: AuthService, signer: CallSigner) -> list[Route]:
         endpoint("/auth/get_current_sessions", signer, SessionLookups, get_current_sessions),
         endpoint("/auth/get_handed_over_session", signer, SessionLookup, get_handed_over_session),
         endpoint("/auth/list_sessions", signer, Nothing, list_sessions),
-        endpoint("/auth/revoke_session", signer, SessionRef, end_session),
+        endpoint("/auth/revoke_session", signer, SessionRef, revoke_session),
         endpoint("/auth/end_session", signer, SessionRef, end_session),
         endpoint("/auth/check_permissions", signer, PermissionCheck, check_permissions),
     ]

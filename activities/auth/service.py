@@ -18,6 +18,7 @@ from activities.auth.revocations import Revocations
 from activities.auth.sealing import UNSEALED, SecretSeal
 from activities.effects import once, undo
 from activities.transactions import in_one_transaction
+from contracts.audit import Audit, audit
 from contracts.auth import (
     PERMISSIONS,
     Credentials,
@@ -219,6 +220,7 @@ class AuthService:
             return _opened(row).model_dump()
 
         await once(models.AuthEffect, sign_in.key, record)
+        audit(Audit.SIGN_IN, session=sign_in.session_id)
 
     async def forget_sign_in(self, key: str) -> None:
         async def forget(answer: JsonValue) -> None:
@@ -241,6 +243,7 @@ class AuthService:
             return _HandedOver(opened=_opened(opened), ended=_opened(ended) if ended else None).model_dump()
 
         done = _HandedOver.model_validate(await once(models.AuthEffect, handover.key, hand_over))
+        audit(Audit.TENANT_SWITCHED, session=handover.session_id, ended=done.ended.id if done.ended else None)
         if done.ended is not None:
             await self._revocations.post(done.ended.token_hash)
 
@@ -291,8 +294,8 @@ class AuthService:
         rows = await self._live().filter(user_id=user_id).order_by("-created_at", "id").limit(MOST_SESSIONS)
         return [_session(row) for row in rows]
 
-    async def end_session(self, user_id: str, session_id: str) -> None:
-        """Log out or revoke; harmless where it has ended. Raises SessionNotFound, for a foreign one too."""
+    async def end_session(self, user_id: str, session_id: str, *, by: Audit = Audit.SIGN_OUT) -> None:
+        """Log out, or revoke; harmless where it has ended. Raises SessionNotFound, for a foreign one too."""
         mine = models.Session.filter(id=session_id if is_id(session_id, "ses") else "", user_id=user_id)
 
         async def end() -> models.Session:
@@ -302,7 +305,9 @@ class AuthService:
             await mine.update(ended_at=row.ended_at or self._clock(), ended_by=None)
             return row
 
-        await self._revocations.post((await in_one_transaction(end)).token_hash)
+        ended = await in_one_transaction(end)
+        audit(by, user=user_id, session=ended.id)
+        await self._revocations.post(ended.token_hash)
 
     async def check_permissions(self, check: PermissionCheck, user_id: str | None = None) -> Session:
         """The session, where whoever holds it may do all that is asked. ``user_id``: it must be this user's.

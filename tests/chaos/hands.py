@@ -18,11 +18,11 @@ from types import FrameType
 from temporalio.worker import Interceptor
 from temporalio.worker._worker import load_default_build_id
 
+from contracts.logs import configure_logs
 from contracts.temporal import TaskQueue
 from tests.chaos.crash_points import CrashingStorage, CrashingWakeups, CrashPoints, Plans
 from worker.__main__ import opened_parts
 from worker.http import serve_services, services_app
-from worker.logs import configure_logs
 from worker.registry import Domain, Parts, domains_of, routes_of
 from worker.settings import WorkerSettings
 from worker.signals import stop_on_signals

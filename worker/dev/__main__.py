@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 
 from pydantic import ValidationError
 
+from contracts.logs import configure_logs
 from contracts.temporal import leave
 from worker.demo import PASSWORD, TOTP_SECRET
 from worker.dev.binaries import BinaryMissing
@@ -19,7 +20,6 @@ from worker.dev.ports import PortTaken, chosen_port, listen
 from worker.dev.settings import DevSettings
 from worker.dev.stack import Grounds, TemporalEnded, run
 from worker.dev.temporal_server import TemporalSilent, temporal_server
-from worker.logs import configure_logs
 
 _TEMPORAL = "127.0.0.1"
 

@@ -1,0 +1,152 @@
+"""What running processes write down of who did what: a line each, with ids and nothing else of a person."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from contracts.base import is_id, new_id
+from tests.end_to_end.client import PASSWORD, Client
+from tests.stack import Stack
+
+Line = dict[str, Any]
+
+
+async def written(stack: Stack, which: Callable[[Line], bool], seconds: float = 10) -> Line:
+    """The one line of all processes that is this, once it is written."""
+    seen: list[Line] = []
+    async with asyncio.timeout(seconds):
+        while True:
+            lines = [line for name in stack.processes for line in lines_of(stack, name)]
+            seen = [line for line in lines if which(line)]
+            if seen:
+                assert len(seen) == 1, seen
+                return seen[0]
+            await asyncio.sleep(0.1)
+
+
+def lines_of(stack: Stack, name: str) -> list[Line]:
+    texts = (stack.data_dir / f"{name}.log").read_text().splitlines()
+    return [json.loads(text) for text in texts if text.startswith("{") and text.endswith("}")]
+
+
+@pytest.fixture
+async def ada(deployed_stack: Stack) -> Client:
+    client = Client(deployed_stack)
+    await client.log_in("ada@example.com")
+    return client
+
+
+async def session_of(client: Client) -> Line:
+    answer = await client.ask("{ viewer { user { id } session { id } tenantOverview { currentTenant { id } } } }")
+    viewer: Line = answer["viewer"]
+    return viewer
+
+
+async def test_a_sign_in_is_written_down_with_who_where_and_by_which_request(
+    ada: Client, deployed_stack: Stack
+) -> None:
+    viewer = await session_of(ada)
+    session = viewer["session"]["id"]
+    line = await written(
+        deployed_stack, lambda line: line["event"] == "audit.sign_in" and line.get("session") == session
+    )
+    assert line["user"] == viewer["user"]["id"]
+    assert line["tenant"] == viewer["tenantOverview"]["currentTenant"]["id"]
+    assert line["kind"] == "LOGIN"
+    assert line["workflow_id"].startswith("login-")
+    assert (line["activity"], line["attempt"]) == ("record_sign_in", 1)
+    assert line["request_id"]
+    assert "@" not in json.dumps(line)
+
+
+async def test_a_refused_password_is_written_down_without_the_words_that_were_tried(deployed_stack: Stack) -> None:
+    request_id = new_id("req")
+    async with httpx.AsyncClient(trust_env=False) as http:
+        await http.post(
+            deployed_stack.graphql,
+            json={
+                "query": "mutation ($input: LoginInput!) { login(input: $input) { sessionToken } }",
+                "variables": {"input": {"email": "ada@example.com", "password": "not-hers"}},
+            },
+            headers={"x-request-id": request_id},
+        )
+    line = await written(
+        deployed_stack, lambda line: line["event"] == "audit.refused" and line.get("request_id") == request_id
+    )
+    assert (line["code"], line["field"]) == ("INVALID_CREDENTIALS", "login")
+    assert "not-hers" not in json.dumps(line)
+    assert "@" not in json.dumps(line)
+
+
+async def test_a_switch_is_written_down_with_the_session_that_it_opened_and_the_one_that_it_ended(
+    ada: Client, deployed_stack: Stack
+) -> None:
+    before = await session_of(ada)
+    there = await ada.tenant("Globex" if await ada.current_tenant() == "Acme" else "Acme")
+    operation_id, ada.token = await ada.switched(there)
+    after = await session_of(ada)
+    line = await written(
+        deployed_stack,
+        lambda line: line["event"] == "audit.tenant_switched" and line.get("workflow_id") == operation_id,
+    )
+    assert (line["ended"], line["session"]) == (before["session"]["id"], after["session"]["id"])
+    assert line["user"] == before["user"]["id"]
+    closed = await written(
+        deployed_stack, lambda line: line["event"] == "operation closed" and line.get("workflow_id") == operation_id
+    )
+    assert (closed["outcome"], closed["kind"], closed["user"]) == ("completed", "TENANT_SWITCH", line["user"])
+    assert closed["request_id"] == line["request_id"]
+    assert closed["duration_ms"] > 0
+
+
+async def test_a_revoked_session_and_a_sign_out_are_told_apart(ada: Client, deployed_stack: Stack) -> None:
+    other = Client(deployed_stack)
+    await other.log_in("ada@example.com")
+    revoked, own = (await session_of(other))["session"]["id"], (await session_of(ada))["session"]["id"]
+    await ada.ask("mutation ($id: ID!) { revokeSession(input: {sessionId: $id}) { ok } }", id=revoked)
+    await ada.ask("mutation { logout { ok } }")
+    line = await written(
+        deployed_stack, lambda line: line["event"] == "audit.session_revoked" and line["session"] == revoked
+    )
+    assert is_id(line["user"], "usr")
+    assert line["request_id"]
+    await written(deployed_stack, lambda line: line["event"] == "audit.sign_out" and line["session"] == own)
+
+
+async def test_each_undo_of_an_operation_is_written_down(ada: Client, deployed_stack: Stack) -> None:
+    """An onboarding fails at its second step, for somebody signs in with that address already."""
+    person = {"email": "grace@example.com", "name": "Grace", "password": PASSWORD, "waitSeconds": 30}
+    answer = await ada.ask(
+        "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { operation { id status } } }", input=person
+    )
+    operation = answer["onboardUser"]["operation"]
+    assert operation["status"] == "FAILED"
+    line = await written(
+        deployed_stack,
+        lambda line: line["event"] == "audit.compensated" and line.get("workflow_id") == operation["id"],
+    )
+    assert (line["outcome"], line["kind"]) == ("completed", "USER_ONBOARDING")
+    assert is_id(line["user"], "usr")
+
+
+async def test_a_step_that_is_forbidden_is_written_down(ada: Client, deployed_stack: Stack) -> None:
+    operation_id, _ = await ada.start_switch(new_id("ten"))
+    assert (await ada.to_its_end(operation_id))["status"] == "FAILED"
+    line = await written(
+        deployed_stack, lambda line: line["event"] == "audit.refused" and line.get("workflow_id") == operation_id
+    )
+    assert (line["code"], line["activity"]) == ("FORBIDDEN", "check_access")
+
+
+def test_every_line_of_a_step_tells_how_long_it_took_and_on_whose_behalf(deployed_stack: Stack) -> None:
+    ended = [line for line in lines_of(deployed_stack, "auth") if line["event"] == "activity ended"]
+    assert ended
+    for line in ended:
+        assert line["duration_ms"] > 0
+        assert {"workflow_id", "activity", "attempt", "outcome", "request_id", "user"} <= line.keys(), line
