@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiocache import RedisCache, SimpleMemoryCache
 from aiocache.base import BaseCache
 from aiocache.serializers import StringSerializer
 from redis.asyncio import BlockingConnectionPool, Redis
+
+Pool: TypeAlias = type[BlockingConnectionPool]
 
 DEADLINE_SECONDS = 2.0
 """A cache that is slower than this is no cache."""
@@ -19,7 +21,9 @@ _MOST_CONNECTIONS = 50
 
 
 @asynccontextmanager
-async def open_cache(redis_url: str | None, *, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[BaseCache]:
+async def open_cache(
+    redis_url: str | None, *, seconds: float = DEADLINE_SECONDS, pool: Pool = BlockingConnectionPool
+) -> AsyncIterator[BaseCache]:
     """The Redis of that URL (``redis://``, ``rediss://`` or ``unix://``), or this process's own memory for None.
 
     Values are strings; each command has ``seconds``. It connects at first use, so that a Redis that is
@@ -29,18 +33,20 @@ async def open_cache(redis_url: str | None, *, seconds: float = DEADLINE_SECONDS
         yield SimpleMemoryCache(serializer=StringSerializer(), timeout=seconds)
         return
     cache = _Redis(serializer=StringSerializer(), timeout=seconds)
-    async with redis_at(redis_url) as client:
+    async with redis_at(redis_url, pool=pool) as client:
         cache.client = client  # its own constructor knows neither TLS nor user names
         yield cache
 
 
-def redis_at(url: str, *, seconds: float = DEADLINE_SECONDS, **options: Any) -> Redis:
+def redis_at(
+    url: str, *, seconds: float = DEADLINE_SECONDS, pool: Pool = BlockingConnectionPool, **options: Any
+) -> Redis:
     """A client with a bounded number of connections; who finds all busy waits for one for so many ``seconds``.
 
     Redis' own clients have a bound, too, and raise beyond it. ``options`` are those of its connections.
     """
-    pool = BlockingConnectionPool.from_url(url, max_connections=_MOST_CONNECTIONS, timeout=seconds, **options)
-    return Redis.from_pool(pool)
+    connections = pool.from_url(url, max_connections=_MOST_CONNECTIONS, timeout=seconds, **options)
+    return Redis.from_pool(connections)
 
 
 class _Redis(RedisCache):  # type: ignore[misc] # it has no types

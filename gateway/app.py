@@ -11,6 +11,7 @@ import anyio
 import httpx
 import structlog
 from aiocache.base import BaseCache
+from redis.asyncio import BlockingConnectionPool
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -30,6 +31,7 @@ from gateway.addresses import Arrivals
 from gateway.backend import SERVICES, open_backend
 from gateway.browsers import KnownOrigins, SafeAnswers
 from gateway.codec import CODEC_PATH, codec_routes
+from gateway.counting import CountedCopies, CountedRedis, CountedServices, CountedTemporal
 from gateway.documents import NamedDocuments, read_manifest
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
@@ -78,7 +80,11 @@ def create_app(
     ``runtime`` is the one of Temporal's SDK. ``spans``: where what is done is traced.
     """
     monitoring = monitoring or Monitoring()
-    schema = build_schema(introspection=settings.shows_schema(), suggestions=settings.shows_schema())
+    schema = build_schema(
+        introspection=settings.shows_schema(),
+        suggestions=settings.shows_schema(),
+        link_of=settings.link_of if settings.traces_answers() else None,
+    )
     metrics = Metrics(monitoring.registry, schema.documents.schema, spans)
     sdl = schema.as_str() + "\n"
     streams = OpenStreams()
@@ -125,7 +131,12 @@ def create_app(
             services,
             cache,
             wakeups,
-            [*interceptors, NamedRequests(), metrics.timed_temporal()],
+            [
+                *interceptors,
+                NamedRequests(),
+                metrics.timed_temporal(),
+                *([CountedTemporal()] if settings.traces_answers() else ()),
+            ],
             requests,
             monitoring,
             metrics,
@@ -156,12 +167,17 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         anyio.get_cancelled_exc_class()  # loads what httpx otherwise loads for the first crowd, a fifth of a second
+        pool = CountedRedis if settings.traces_answers() else BlockingConnectionPool
         async with AsyncExitStack() as stack:
-            cache = shared_cache or await stack.enter_async_context(
-                open_cache(settings.redis_url, seconds=CACHE_SECONDS)
+            cache: BaseCache = shared_cache or await stack.enter_async_context(
+                open_cache(settings.redis_url, seconds=CACHE_SECONDS, pool=pool)
             )
+            carrier = services or httpx.AsyncHTTPTransport(limits=_POOL, trust_env=False)
+            if settings.traces_answers():
+                carrier = CountedServices(carrier)
+                cache.plugins = [CountedCopies()]
             http = await stack.enter_async_context(
-                httpx.AsyncClient(transport=services, limits=_POOL, timeout=_TIMEOUT, trust_env=False)
+                httpx.AsyncClient(transport=carrier, timeout=_TIMEOUT, trust_env=False)
             )
             if spans:
                 spans.calls(http)
@@ -182,7 +198,7 @@ def _lifespan(
             app.state.temporal = temporal
             app.state.documents = app.state.name_documents(cache)
             app.state.backend = await stack.enter_async_context(
-                open_backend(settings, temporal, http, cache, wakeups, metrics)
+                open_backend(settings, temporal, http, cache, wakeups, metrics, pool)
             )
             await stack.enter_async_context(requests.shared(settings.redis_url))
             streams: OpenStreams = app.state.streams

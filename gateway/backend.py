@@ -7,12 +7,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 
 import httpx
 from aiocache.base import BaseCache
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from temporalio.client import Client
 
-from contracts.cache import redis_at
+from contracts.cache import Pool, redis_at
 from contracts.calls import CallSigner
 from contracts.passwords import Passwords
 from contracts.wakeups import LOST, LocalWakeups, SharedWakeups, Wakeups
@@ -63,9 +63,10 @@ async def open_backend(
     cache: BaseCache,
     told_here: Wakeups | None,
     metrics: Metrics,
+    pool: Pool = BlockingConnectionPool,
 ) -> AsyncIterator[Backend]:
     """Open while the block runs. ``http`` carries the calls of the services; ``told_here`` are the wake-ups of those in
-    this same process.
+    this same process. ``pool`` is of what kind connections to Redis are.
     """
     secret = settings.secret_key.get_secret_value().encode()
     signer = CallSigner(settings.service_key.get_secret_value().encode())
@@ -79,7 +80,7 @@ async def open_backend(
     files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
     cursors, orders, durations = Cursors(secret), Orders(secret), Durations()
     async with AsyncExitStack() as stack:
-        index, wakeups, tries = await stack.enter_async_context(_shared(settings.redis_url, told_here))
+        index, wakeups, tries = await stack.enter_async_context(_shared(settings.redis_url, told_here, pool))
         throttle = SignInThrottle(tries, secret, settings.sign_in_limits())
         await stack.enter_async_context(durations.shared(cache))
         copies = await stack.enter_async_context(Copies(cache, seal=Seal(secret, "copies")))
@@ -138,7 +139,7 @@ async def open_backend(
 
 @asynccontextmanager
 async def _shared(
-    redis_url: str | None, told_here: Wakeups | None
+    redis_url: str | None, told_here: Wakeups | None, pool: Pool
 ) -> AsyncIterator[tuple[OperationIndex, Wakeups, Tries]]:
     """What replicas share where there is a Redis, and each has for itself where there is none."""
     if redis_url is None:
@@ -146,10 +147,15 @@ async def _shared(
         return
     again = Retry(NoBackoff(), 1)  # for a connection that is no more, which one learns by using it
     async with (
-        redis_at(redis_url) as redis,
+        redis_at(redis_url, pool=pool) as redis,
         Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0)) as ears,
         redis_at(
-            redis_url, seconds=_SECONDS, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS, retry=again
+            redis_url,
+            pool=pool,
+            seconds=_SECONDS,
+            socket_timeout=_SECONDS,
+            socket_connect_timeout=_SECONDS,
+            retry=again,
         ) as asked,
     ):
         shared = SharedWakeups(redis, ears)

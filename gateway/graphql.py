@@ -256,6 +256,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         answer: GraphQLHTTPResponse = {} if was_refused(result) else {"data": result.data}
         if result.errors:
             answer["errors"] = [error.formatted for error in result.errors]
+        if result.extensions:
+            answer["extensions"] = result.extensions
         return answer
 
     async def _process_stream_result(

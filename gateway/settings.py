@@ -86,7 +86,10 @@ class Settings(BaseSettings):
     """Origins of Temporal's UI, whose pages may ask for that."""
     graphiql: Shown | None = None
     introspection: Shown | None = None
-    """None of these two: on in development only. The served schema goes with introspection."""
+    trace_answers: Shown | None = None
+    """None of these three: on in development only. The served schema goes with introspection."""
+    temporal_ui_url: str | None = None
+    """Where Temporal's UI is, for links to operations in answers that tell what they took."""
     trusted_documents: Path | None = None
     """A manifest as `make documents` writes it: its documents may be asked for by their hash alone."""
     only_trusted_documents: bool = False
@@ -155,6 +158,16 @@ class Settings(BaseSettings):
     def shows_schema(self) -> bool:
         return self._shows(self.introspection)
 
+    def traces_answers(self) -> bool:
+        return self._shows(self.trace_answers)
+
+    def link_of(self, operation_id: str) -> str | None:
+        """To the operation in Temporal's UI; None where nobody says where that is."""
+        if self.temporal_ui_url is None:
+            return None
+        namespace = self.temporal_namespace or "default"
+        return f"{self.temporal_ui_url.rstrip('/')}/namespaces/{namespace}/workflows/{operation_id}"
+
     def rates(self) -> Rates:
         counts = self.environment is Environment.PRODUCTION if self.rate_limits is None else self.rate_limits
         return Rates(self.user_rates, self.tenant_rates, self.address_rate) if counts else Rates()
@@ -199,7 +212,7 @@ def _faults(told: Mapping[str, object]) -> Iterator[str]:
     yield from without_encryption(told)
     if "secret_key" in told and _clear(told["secret_key"]) == _clear(told.get("service_key")):
         yield "SECRET_KEY and SERVICE_KEY must differ in production: who has the one would have the other"
-    for name in ("graphiql", "introspection"):
+    for name in ("graphiql", "introspection", "trace_answers"):
         if told.get(name) == Shown.ON:
             yield f"{name.upper()} is on in production: say {Shown.EVEN_IN_PRODUCTION} if that is meant"
 

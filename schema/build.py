@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from contextlib import aclosing
-from typing import cast
+from typing import Any, cast
 
 import strawberry
 from graphql import DocumentNode, GraphQLError, subscribe
@@ -18,6 +18,8 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from contracts.errors import DeadlineExceeded
+from resolvers.context import Context
+from resolvers.ledger import LinkOf, open_ledger
 from resolvers.watcher import Delivery
 from schema.asked import NO_REQUEST, Asked
 from schema.documents import Documents
@@ -142,13 +144,43 @@ class Schema(strawberry.Schema):
         """Nothing: Strawberry would log each error whole, even answers to clients. ``schema.errors`` logs trouble."""
 
 
+class TracedSchema(Schema):
+    """Says with each answer, and with the first result of a subscription, what it took: ``extensions.trace``."""
+
+    link_of: LinkOf
+
+    async def execute(self, *args: Any, **named: Any) -> ExecutionResult:
+        ledger = open_ledger()
+        result = await super().execute(*args, **named)
+        if isinstance(result, ExecutionResult | PreExecutionError):
+            result.extensions = {"trace": ledger.told(self.link_of)}
+        return result
+
+    async def _followed(self, asked: Asked, root_value: object) -> StreamResult:
+        ledger, is_told = open_ledger(), False
+        async with aclosing(cast(AsyncGenerator[ExecutionResult], super()._followed(asked, root_value))) as results:
+            async for result in results:
+                if not is_told:
+                    is_told = True
+                    latest = asked.context.following.latest if isinstance(asked.context, Context) else None
+                    if latest is not None:
+                        ledger.note(latest.id)
+                    result.extensions = {**(result.extensions or {}), "trace": ledger.told(self.link_of)}
+                yield result
+
+
 def build_schema(
-    *, introspection: bool = True, suggestions: bool = True, execution_seconds: float = EXECUTION_SECONDS
+    *,
+    introspection: bool = True,
+    suggestions: bool = True,
+    execution_seconds: float = EXECUTION_SECONDS,
+    link_of: LinkOf | None = None,
 ) -> Schema:
     """The schema. Without ``introspection`` a document that asks for it is refused; without ``suggestions`` no error
-    names parts of the schema that the document does not.
+    names parts of the schema that the document does not. With ``link_of`` each answer tells what it took, with a link
+    to each operation that it is about.
     """
-    schema = Schema(
+    schema = (Schema if link_of is None else TracedSchema)(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -157,6 +189,8 @@ def build_schema(
     graphql_schema = schema._schema  # noqa: SLF001 - Strawberry has no other way to it
     schema.documents = Documents(graphql_schema, introspection=introspection, suggestions=suggestions)
     schema.execution_seconds = execution_seconds
+    if isinstance(schema, TracedSchema) and link_of is not None:
+        schema.link_of = link_of
     return schema
 
 

@@ -103,6 +103,7 @@ def ground(*, options: Sequence[str] = ()) -> Iterator[Ground]:
         environment = plain_environment() | {
             "HOST": HOST,
             "ENVIRONMENT": "development",
+            "TRACE_ANSWERS": "off",
             "DATABASE_URL": database,
             "REDIS_URL": redis_url,
             "TEMPORAL_ADDRESS": address,

@@ -135,6 +135,7 @@ def _gateway_settings(grounds: Grounds) -> Settings:
         environment=Environment.DEVELOPMENT,
         temporal_address=grounds.temporal.address,
         temporal_namespace="default",
+        temporal_ui_url=grounds.temporal.ui,
         redis_url=None,
         secret_key=SecretStr(grounds.keys.secret_key),
         service_key=SecretStr(grounds.keys.service_key),
