@@ -18,11 +18,12 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
-from opentelemetry.trace import Link, Span, SpanKind, Status, TraceState, get_current_span
+from opentelemetry.trace import Link, Span, SpanKind, Status, TraceState, format_trace_id, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes, AttributeValue
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.typing import EventDict, WrappedLogger
 from temporalio.contrib.opentelemetry import TracingInterceptor
 
 from contracts.operations import kind_of
@@ -117,6 +118,13 @@ class Spans:
         span.set_attributes(
             {"graphql.operation.type": kind, "graphql.operation.fields": fields, "graphql.codes": codes}
         )
+
+    def named(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """A line of the log, with the trace that it is of."""
+        context = get_current_span().get_span_context()
+        if context.is_valid:
+            event["trace_id"] = format_trace_id(context.trace_id)
+        return event
 
     def close(self) -> None:
         """Send what is still here, for a few seconds at most."""

@@ -43,8 +43,10 @@ def traced(process: str) -> Iterator[Spans | None]:
         return
     from contracts.spans import Spans  # here, for what it loads costs memory and time
 
-    spans = Spans(process)
+    spans, written = Spans(process), structlog.get_config()["processors"]
+    structlog.configure(processors=[spans.named, *written])
     try:
         yield spans
     finally:
+        structlog.configure(processors=written)
         spans.close()

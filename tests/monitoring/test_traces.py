@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 from contracts.base import new_id
 from tests.collector import Collector, Seen
 from tests.end_to_end.client import Client
+from tests.monitoring.test_audit import written
 from tests.stack import Stack
 
 SWITCH = """
@@ -94,6 +95,11 @@ async def test_one_trace_leads_from_the_browser_to_the_statements_of_each_step(
     assert run.facts["temporalWorkflowID"] == operation["id"]
     assert run.facts["adx.kind"] == "TENANT_SWITCH"
     assert {span.process for span in spans} >= {"gateway", "worker-operations", "worker-auth", "worker-tenants"}
+    line = await written(
+        deployed_stack,
+        lambda line: line["event"] == "audit.tenant_switched" and line.get("workflow_id") == operation["id"],
+    )
+    assert line["trace_id"] == trace
 
 
 async def test_a_span_tells_the_code_and_nothing_that_a_client_wrote(
