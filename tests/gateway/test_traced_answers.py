@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from aiocache.base import BaseCache
+from starlette.applications import Starlette
 
 from contracts.environment import Environment
 from gateway.app import create_app
 from gateway.settings import Settings, Shown
 from tests.end_to_end.client import Client
-from tests.gateway.conftest import Ask
 from tests.gateway.fakes import GLOBEX, TOKEN, Services, settings
 from tests.gateway.serving import SWITCH
 from tests.stack import Stack
 
+Asking = Callable[..., Awaitable[Any]]
+
 UI = "http://temporal.test/"
 
 
-async def traced(ask: Ask, query: str, **variables: object) -> Any:
-    return (await ask(query, **variables))["extensions"]["trace"]
+@asynccontextmanager
+async def gateway(told: Settings, services: Services, cache: BaseCache) -> AsyncIterator[tuple[Starlette, Asking]]:
+    app = create_app(told, services=services.transport, cache=cache)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.test") as http,
+    ):
+
+        async def ask(query: str, **variables: object) -> Any:
+            body = {"query": query, "variables": variables}
+            return (await http.post("/graphql", json=body, headers={"authorization": f"Bearer {TOKEN}"})).json()
+
+        yield app, ask
 
 
-async def test_calls_are_told_and_what_the_cache_had(ask: Ask) -> None:
-    first = await traced(ask, "{ viewer { user { id } } }")
-    again = await traced(ask, "{ viewer { user { id } } }")
+async def test_calls_are_told_and_what_the_cache_had(
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+) -> None:
+    told = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.ON)
+    async with gateway(told, services, cache) as (_, ask):
+        first = (await ask("{ viewer { user { id } } }"))["extensions"]["trace"]
+        again = (await ask("{ viewer { user { id } } }"))["extensions"]["trace"]
     assert first["services"]["calls"] >= 1
     assert first["services"]["ms"] > 0
     assert first["cache"]["misses"] >= 1
@@ -37,16 +56,11 @@ async def test_calls_are_told_and_what_the_cache_had(ask: Ask) -> None:
 
 
 async def test_an_operation_is_linked_to_where_temporal_shows_it(
-    temporal_address: str, services: Services, tmp_path: Path
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
 ) -> None:
-    told = settings(temporal_address, data_dir=tmp_path, temporal_ui_url=UI)
-    app = create_app(told, services=services.transport)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.test") as http,
-    ):
-        body = {"query": SWITCH, "variables": {"input": {"tenantId": GLOBEX, "waitSeconds": 0}}}
-        answer = (await http.post("/graphql", json=body, headers={"authorization": f"Bearer {TOKEN}"})).json()
+    told = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.ON, temporal_ui_url=UI)
+    async with gateway(told, services, cache) as (_, ask):
+        answer = await ask(SWITCH, input={"tenantId": GLOBEX, "waitSeconds": 0})
     operation_id = answer["data"]["switchTenant"]["operation"]["id"]
     trace = answer["extensions"]["trace"]
     assert trace["temporal"]["calls"] >= 1
@@ -80,17 +94,13 @@ async def test_commands_to_redis_are_counted(separate_stack: Stack) -> None:
 async def test_without_the_setting_nothing_is_counted_and_nothing_told(
     temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
 ) -> None:
-    app = create_app(
-        settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.OFF), services=services.transport, cache=cache
-    )
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.test") as http,
-    ):
-        answer = (await http.post("/graphql", json={"query": "{ viewer { user { id } } }"})).json()
-        assert "extensions" not in answer
+    told = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.OFF)
+    async with gateway(told, services, cache) as (app, ask):
+        answer = await ask("{ viewer { user { id } } }")
         around = app.state.temporal.config()["interceptors"]
-        assert "gateway.counting" not in {type(each).__module__ for each in around}
+    assert answer["data"]["viewer"]
+    assert "extensions" not in answer
+    assert "gateway.counting" not in {type(each).__module__ for each in around}
     assert not cache.plugins
 
 
