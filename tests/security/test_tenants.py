@@ -112,11 +112,11 @@ def over_a_socket(world: World, url: str) -> Ask:
 
 
 def without_chance(answer: object, id: str) -> str:
-    """Without the id itself and the request's."""
+    """Without the id itself, the request's, and what the answer took, which is told in development only."""
 
     def stripped(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: stripped(each) for name, each in value.items() if name != "requestId"}
+            return {name: stripped(each) for name, each in value.items() if name not in ("requestId", "trace")}
         return [stripped(each) for each in value] if isinstance(value, list) else value
 
     return json.dumps(stripped(answer)).replace(id, "THE ID")
