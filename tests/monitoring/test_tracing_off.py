@@ -72,7 +72,7 @@ async def test_nothing_is_wrapped_where_they_are_off(temporal_address: str, tmp_
     app = create_app(settings(temporal_address, data_dir=tmp_path), services=Services().transport)
     async with app.router.lifespan_context(app):
         around = app.state.temporal.config()["interceptors"]
-        assert [type(each).__module__ for each in around] == ["gateway.metrics"]
+        assert [type(each).__module__ for each in around] == ["gateway.on_behalf", "gateway.metrics"]
     assert not [each for each in app.user_middleware if "spans" in getattr(each.cls, "__module__", "")]
 
 
