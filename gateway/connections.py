@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
@@ -15,6 +14,7 @@ from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.inboxes import Applications
 from gateway.protocols import Protocols, SocketHandshake
 
 _LINGER_SECONDS = 5.0
@@ -45,7 +45,7 @@ class Connection(TCPServer):
         try:
             client = parse_socket_addr(network.family, network.getpeername())
             server = parse_socket_addr(network.family, network.getsockname())
-            async with TaskGroup(self.loop) as self._task_group:
+            async with Applications(self.loop) as self._task_group:
                 self.protocol = Protocols(
                     self.app,
                     self.config,

@@ -8,12 +8,22 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 
 import h11
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, RequestReceived
+from h2.events import (
+    DataReceived,
+    PingReceived,
+    PriorityUpdated,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamReset,
+    UnknownFrameReceived,
+)
 from h2.events import Event as Http2Event
 from h2.frame_buffer import FrameBuffer
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
 from hypercorn.protocol.ws_stream import Handshake, WSStream
@@ -31,6 +41,14 @@ _MOST_HEAD_BYTES = 16 * 1024
 _MOST_HEADERS = 100
 _FRAME_LENGTH_BYTES = 3
 _PINGS_A_MINUTE = 100
+_MOST_FRAGMENTS = 1_000
+"""Of one message, which may all be empty."""
+_IDLE_FRAMES_A_MINUTE = 400
+"""Of one HTTP/2 connection: frames that make work and are part of no request. One that is heard out gives one back."""
+_TURN_BYTES = 16 * 1024
+"""What is read of one HTTP/2 connection, in frames of nine bytes perhaps, before others have their turn."""
+_COMPRESSION_BYTES = 4096
+"""What is remembered of the headers sent to one peer, whatever more it offers: each new header is looked for in it."""
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\x00")
 """Lines that end in half of a line's end, that go on in the next, or that hold what ends text elsewhere."""
@@ -123,13 +141,39 @@ class _Requests(h11.Connection):
 
 
 class _Http2(H2Protocol):
+    """Priorities, which cost much and are given up by RFC 9113, are not heeded."""
+
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.connection.incoming_buffer = _Http2Frames(server=True)
+        self.connection.decoder.max_header_list_size = _MOST_HEAD_BYTES
+        self._idle_frames = Allowance(_IDLE_FRAMES_A_MINUTE)
+
+    async def handle(self, event: Event) -> None:
+        if not isinstance(event, RawData):
+            await super().handle(event)
+            for buffer in list(self.stream_buffers.values()):  # in which answers wait for a peer that is gone
+                await buffer.close()
+            return
+        for begin in range(0, len(event.data), _TURN_BYTES):
+            if begin:
+                await asyncio.sleep(0)
+            if not self.closed:
+                await super().handle(RawData(event.data[begin : begin + _TURN_BYTES]))
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, StreamClosed) and event.stream_id in self.streams:
+            self._idle_frames.regain()
+        await super().stream_send(event)
 
     async def _handle_events(self, events: list[Http2Event]) -> None:
         """One at a time, for each may close the stream that the next one is for."""
         for event in events:
+            if self._is_idle(event) and not self._idle_frames.spend(asyncio.get_running_loop().time()):
+                self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+                await self._flush()
+                await self.send(Closed())
+                return
             if isinstance(event, RequestReceived) and not _is_complete(event):
                 self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
                 await self._flush()
@@ -137,8 +181,22 @@ class _Http2(H2Protocol):
                 # More of a body that was refused: taken, so that the connection's other streams go on.
                 self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 await self._flush()
-            else:
+            elif not isinstance(event, PriorityUpdated):
                 await super()._handle_events([event])
+            if isinstance(event, RemoteSettingsChanged):
+                encoder = self.connection.encoder
+                encoder.header_table_size = min(encoder.header_table_size, _COMPRESSION_BYTES)
+            elif isinstance(event, StreamReset):
+                await asyncio.sleep(0)  # in which the sending task forgets the stream
+
+    def _is_idle(self, event: Http2Event) -> bool:
+        """Whether it costs something here and is part of no request."""
+        match event:
+            case DataReceived():
+                return not event.data and event.stream_ended is None
+            case StreamReset():
+                return event.stream_id in self.streams
+        return isinstance(event, PingReceived | PriorityUpdated | RemoteSettingsChanged | UnknownFrameReceived)
 
 
 class _Http2Frames(FrameBuffer):
@@ -156,7 +214,7 @@ class _SocketFrames(Connection):
     def __init__(self, most_bytes: int) -> None:
         super().__init__(ConnectionType.SERVER, [])
         self._most_bytes = most_bytes
-        self._bytes = 0
+        self._bytes = self._fragments = 0
         self._pings = Allowance(_PINGS_A_MINUTE)
 
     def events(self) -> Generator[SocketEvent]:
@@ -177,10 +235,11 @@ class _SocketFrames(Connection):
                 return CloseConnection(CloseReason.POLICY_VIOLATION, "Too many pings")
             case TextMessage() | BytesMessage():
                 self._bytes += len(event.data.encode()) if isinstance(event.data, str) else len(event.data)
-                if self._bytes > self._most_bytes:
+                self._fragments += 1
+                if self._bytes > self._most_bytes or self._fragments > _MOST_FRAGMENTS:
                     return CloseConnection(CloseReason.MESSAGE_TOO_BIG, "The message is too large")
                 if event.message_finished:
-                    self._bytes = 0
+                    self._bytes = self._fragments = 0
         return None
 
 
@@ -207,10 +266,12 @@ def _checked(request: h11.Request) -> h11.Request:
 
 
 def _is_complete(request: RequestReceived) -> bool:
-    """Whether it has the parts that hypercorn counts on. CONNECT is there for websockets only (RFC 8441)."""
+    """Whether it has the parts that hypercorn counts on, and few more. CONNECT is for websockets only (RFC 8441)."""
     parts: dict[bytes, bytes] = dict(request.headers)
     method, path = parts.get(b":method", b""), parts.get(b":path", b"")
     host = parts.get(b":authority", parts.get(b"host", b""))
     if method == b"CONNECT" and parts.get(b":protocol") != b"websocket":
+        return False
+    if len(request.headers) > _MOST_HEADERS:
         return False
     return method.isalpha() and path.isascii() and path != b"" and _HOST.fullmatch(host) is not None

@@ -64,3 +64,7 @@ class Allowance:
             return False
         self._left -= 1
         return True
+
+    def regain(self) -> None:
+        """Get one back."""
+        self._left = min(self._most, self._left + 1)

@@ -140,7 +140,7 @@ class Documents:
 
     def _check(self, tree: DocumentNode) -> list[GraphQLError]:
         errors = validate(self.schema, tree, _RULES, max_errors=MOST_MISTAKES, hide_suggestions=not self._suggestions)
-        return [_in_words(error) if isinstance(error, ValidationAbortedError) else error for error in errors]
+        return [_in_words(error) for error in errors]
 
     def _cost(self, tree: DocumentNode, name: str | None, variables: Mapping[str, object]) -> float:
         scales = Scales(self.schema, tree, self._limits, introspection=self._introspection, variables=variables)
@@ -173,7 +173,11 @@ _RULES: tuple[type[ASTValidationRule], ...] = (
 )
 
 
-def _in_words(error: ValidationAbortedError) -> GraphQLError:
+def _in_words(error: GraphQLError) -> GraphQLError:
+    if not isinstance(error, ValidationAbortedError):
+        # A value that GraphQL stumbled over, as Python does over an integer of 4,300 digits, is the writer's mistake.
+        stumbled = error.original_error is not None and not isinstance(error.original_error, GraphQLError)
+        return GraphQLError("A value in the document is too long.", nodes=error.nodes) if stumbled else error
     if error.message.startswith("Too many"):
         return refusal(f"The document has more than {MOST_MISTAKES} mistakes; they are not all told.")
     return refusal("The document asks for the same fields too many times.")

@@ -9,7 +9,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from tests.gateway.serving import Gateway
+from tests.gateway.serving import Gateway, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -138,6 +138,14 @@ async def test_who_leaves_in_the_middle_leaves_nothing_behind(gateway: Gateway, 
     await asyncio.sleep(0.05)
     writer.transport.abort()
     await serves(gateway)
+
+
+@pytest.mark.parametrize("path", [b"/healthz", b"/nope"])
+async def test_who_sends_more_than_is_read_is_answered_and_let_go(gateway: Gateway, path: bytes) -> None:
+    before = len(asyncio.all_tasks())
+    sent = post(CHUNKED, body=b"1\r\na\r\n" * 1000).replace(b"/graphql", path)
+    assert len(await answers(gateway, sent)) == 1
+    await until(lambda: len(asyncio.all_tasks()) <= before, 5)
 
 
 async def answers(gateway: Gateway, sent: bytes) -> list[int]:

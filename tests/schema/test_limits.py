@@ -199,6 +199,15 @@ def test_variables_hold_and_nest_only_so_many_values(documents: Documents) -> No
 
 
 @pytest.mark.parametrize(
+    "where", ["{{ viewer {{ files(first: {}) {{ totalCount }} }} }}", "query ($n: Int = {}) {{ a }}"]
+)
+def test_a_number_that_python_does_not_read_is_the_writers_mistake(documents: Documents, where: str) -> None:
+    [error] = (each for each in documents.read(where.format("9" * 5_000)).errors if "too long" in each.message)
+    assert error.original_error is None
+    assert len(error.message) < 100
+
+
+@pytest.mark.parametrize(
     "text",
     [
         chain(80),
