@@ -11,8 +11,10 @@ import anyio
 import httpx
 import structlog
 from aiocache.base import BaseCache
+from graphql import GraphQLError
 from redis.asyncio import BlockingConnectionPool
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -22,6 +24,7 @@ from temporalio.runtime import Runtime
 from temporalio.service import RetryConfig
 
 from contracts.cache import open_cache
+from contracts.errors import ErrorCode
 from contracts.monitoring import Monitoring, http_answers, redis_answers, temporal_answers
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes
@@ -125,7 +128,7 @@ def create_app(
             Middleware(KnownOrigins, allowed=settings.allowed_origins, reads="/graphql", apart=f"{CODEC_PATH}/"),
             Middleware(BodyLimit, most_bytes=MOST_BYTES, seconds=BODY_SECONDS, beyond=f"{UPLOADS_PATH}/"),
         ],
-        exception_handlers={Exception: _told_nothing},
+        exception_handlers={Exception: _told_nothing, HTTPException: _told_in_words},
         lifespan=_lifespan(
             settings,
             services,
@@ -215,7 +218,17 @@ def _service_key(settings: Settings) -> bytes:
 async def _told_nothing(request: Request, error: Exception) -> Response:
     request_id = request_id_of(request)
     log.error("a request failed", request_id=request_id, path=_shown_path(request), exc_info=error)
-    return error_response(internal_error(request_id), 500)
+    return error_response(internal_error(request_id), 500, request_id)
+
+
+async def _told_in_words(request: Request, error: Exception) -> Response:
+    """There is nothing at that address, or not for that method."""
+    assert isinstance(error, HTTPException)
+    code = ErrorCode.NOT_FOUND if error.status_code == 404 else ErrorCode.BAD_USER_INPUT
+    told = GraphQLError(error.detail, extensions={"code": code.value})
+    response = error_response(told, error.status_code, request_id_of(request))
+    response.headers.update(error.headers or {})
+    return response
 
 
 def _shown_path(request: Request) -> str:

@@ -92,9 +92,9 @@ class KnownOrigins:
         headers, method = Headers(scope=scope), scope.get("method", "")
         is_guarded = method not in _HARMLESS_METHODS or scope["path"] == self._reads
         if is_guarded and self._is_strange(headers, is_secure(HTTPConnection(scope))):
-            await _refusal("Pages of this origin may not do that.")(scope, receive, send)
+            await _refusal("Pages of this origin may not do that.", scope)(scope, receive, send)
         elif method == "POST" and "cookie" in headers and _could_be_a_form(headers):
-            await _refusal("Send JSON, with its Content-Type.")(scope, receive, send)
+            await _refusal("Send JSON, with its Content-Type.", scope)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -134,6 +134,7 @@ def _could_be_a_form(headers: Headers) -> bool:
     return not is_json and not any(name in headers for name in ("authorization", *DELIBERATE_HEADERS))
 
 
-def _refusal(reason: str) -> Response:
-    error = {"message": reason, "extensions": {"code": ErrorCode.FORBIDDEN.value}}
+def _refusal(reason: str, scope: Scope) -> Response:
+    facts = {"code": ErrorCode.FORBIDDEN.value, "requestId": scope["state"]["request_id"]}
+    error = {"message": reason, "extensions": facts}
     return JSONResponse({"errors": [error]}, status_code=403)

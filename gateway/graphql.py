@@ -118,7 +118,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             try:
                 response = await self._answer(request, stay)
             except HTTPException as error:
-                refused = _refused(error.reason, error.status_code)
+                refused = error_response(refusal(error.reason), error.status_code, request_id_of(request))
                 response = in_its_kind(refused, request.headers.get("accept", ""), error.status_code)
             except RateLimited as error:
                 response = _put_off(error, request_id_of(request))
@@ -301,8 +301,8 @@ def _takes_parts(request: Request) -> bool:
     return any(kind.partition(";")[0].strip() == "multipart/mixed" and "subscriptionspec" not in kind for kind in kinds)
 
 
-def error_response(error: GraphQLError, status: int) -> Response:
-    return JSONResponse({"errors": [error.formatted]}, status_code=status)
+def error_response(error: GraphQLError, status: int, request_id: str) -> Response:
+    return JSONResponse({"errors": [each.formatted for each in translate([error], request_id)]}, status_code=status)
 
 
 def request_id_of(connection: HTTPConnection) -> str:
@@ -315,11 +315,6 @@ def _status(request: Request) -> int:
 
 
 def _put_off(error: RateLimited, request_id: str) -> Response:
-    [told] = translate([GraphQLError("", original_error=error)], request_id)
-    response = error_response(told, error.http_status)
+    response = error_response(GraphQLError("", original_error=error), error.http_status, request_id)
     response.headers["Retry-After"] = str(round(error.retry_after or 1))
     return response
-
-
-def _refused(reason: str, status: int) -> Response:
-    return error_response(refusal(reason), status)

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.logs import about
-from schema.errors import refusal
+from schema.errors import refusal, translate
 
 _DRAINED = 8
 """How many times as much as is taken is read of what is refused."""
@@ -85,7 +85,8 @@ class BodyLimit:
         except BodyRefused as error:
             if has_begun:
                 raise
-            answer = JSONResponse({"errors": [refusal(str(error)).formatted]}, status_code=error.status)
+            told = translate([refusal(str(error))], scope["state"]["request_id"])
+            answer = JSONResponse({"errors": [each.formatted for each in told]}, status_code=error.status)
             await answer(scope, receive, send)
 
 

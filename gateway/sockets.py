@@ -161,7 +161,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         except RateLimited as refusal:
             await operation.send_initial_errors(translate([_raised(refusal)], context.request_id))
         except GraphQLError as error:
-            await operation.send_initial_errors([error])
+            await operation.send_initial_errors(translate([error], context.request_id))
         except BrokenOff:
             await self.restart()
         except Exception as error:

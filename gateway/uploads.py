@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import quote
 
+from graphql import GraphQLError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -22,10 +24,10 @@ from contracts.errors import (
     InvalidInput,
     RateLimited,
     UploadTooLarge,
-    to_record,
 )
 from contracts.storage import FileStorage, staging_key
 from contracts.transfers import DOWNLOADS_PATH, UPLOADS_PATH, DownloadGrant, TransferSigner, UploadGrant
+from schema.errors import translate
 
 _MOST_DIGITS = 18
 _PIECE_BYTES = 1024 * 1024
@@ -58,7 +60,7 @@ class TransferLimits(Contract):
 
 def upload_routes(storage: FileStorage, signer: TransferSigner, limits: TransferLimits | None = None) -> list[Route]:
     """``PUT /uploads/TOKEN`` (not where clients send to an object store by themselves, but harmless there), and
-    ``GET /downloads/TOKEN``. Errors are ErrorRecords in JSON with the error's status.
+    ``GET /downloads/TOKEN``. Errors have the shape of GraphQL's, and the error's status.
     """
     transfers = _Transfers(storage, signer, limits or TransferLimits())
     return [
@@ -83,7 +85,7 @@ class _Transfers:
                 await self._store(grant, arrival, request)
             return _json(200, UploadReceipt(size=arrival.size, checksum=arrival.checksum))
         except DomainError as error:
-            return _refusal(error)
+            return _refusal(error, request)
         except ClientDisconnect:
             return Response(status_code=499)  # nobody reads it; what came is gone
 
@@ -93,7 +95,7 @@ class _Transfers:
             if await self._storage.size(grant.storage_key) != grant.size:
                 raise FileNotFound()
         except DomainError as error:
-            return _refusal(error)
+            return _refusal(error, request)
         headers = {
             **_SAFE_HEADERS,
             "Content-Length": str(grant.size),
@@ -102,7 +104,7 @@ class _Transfers:
         if request.method == "HEAD":
             return Response(headers=headers, media_type=grant.content_type)
         if not self._free:
-            return _refusal(_busy())
+            return _refusal(_busy(), request)
         return StreamingResponse(self._read(grant), headers=headers, media_type=grant.content_type)
 
     async def _store(self, grant: UploadGrant, arrival: _Arrival, request: Request) -> None:
@@ -212,8 +214,11 @@ def _busy() -> RateLimited:
     return RateLimited("Too many transfers at once; try again in a moment.", retry_after=1.0)
 
 
-def _refusal(error: DomainError) -> Response:
-    response = _json(error.http_status, to_record(error))
+def _refusal(error: DomainError, request: Request) -> Response:
+    """In the words and the shape of every other error."""
+    told = translate([GraphQLError("", original_error=error)], getattr(request.state, "request_id", ""))
+    body = json.dumps({"errors": [each.formatted for each in told]})
+    response = Response(body, error.http_status, media_type="application/json", headers=_SAFE_HEADERS)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(round(error.retry_after))
     return response

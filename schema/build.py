@@ -107,7 +107,7 @@ class Schema(strawberry.Schema):
         except NO_REQUEST as error:
             refused = asked.failed(error)
         if refused is None and self.asks_for_parts(query, variable_values):
-            refused = PreExecutionError(data=None, errors=[whole_only("This connection")])
+            refused = PreExecutionError(data=None, errors=asked.translated([whole_only("This connection")]))
         if refused is not None:
             return _only(refused)
         if asked.operation_type is not OperationType.SUBSCRIPTION:

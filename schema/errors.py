@@ -25,7 +25,8 @@ _OF_THE_REQUEST = (MissingQueryError, CannotGetOperationTypeError, InvalidOperat
 def translate(
     errors: Sequence[GraphQLError], request_id: str, execution: ExecutionContext | None = None
 ) -> list[GraphQLError]:
-    """The errors for the client. Those that are translated already stay as they are.
+    """The errors for the client, each with its code and the id of the request. What is translated already is not told
+    anew, and keeps the id that it has: of who shares a stream, the one that the log knows.
 
     With the execution, bad input is traced to the fields it was given in.
     """
@@ -38,7 +39,7 @@ def translate(
     else:
         variables = []
     translated.extend(_translate(error, request_id, execution) for error in errors if error not in variables)
-    return translated
+    return [_named(error, request_id) for error in translated]
 
 
 def internal_error(request_id: str) -> GraphQLError:
@@ -50,6 +51,13 @@ def internal_error(request_id: str) -> GraphQLError:
 def refusal(message: str) -> GraphQLError:
     """For a request that is none."""
     return GraphQLError(message, extensions={"code": ErrorCode.BAD_USER_INPUT.value, "fields": []})
+
+
+def _named(error: GraphQLError, request_id: str) -> GraphQLError:
+    facts = error.extensions or {}
+    if not request_id or "requestId" in facts:
+        return error
+    return _located(error, error.message, {**facts, "requestId": request_id})
 
 
 def _translate(error: GraphQLError, request_id: str, execution: ExecutionContext | None) -> GraphQLError:

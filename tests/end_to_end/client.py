@@ -13,6 +13,7 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
+from tests.gateway.fakes import facts
 from tests.stack import Stack
 
 Json = dict[str, Any]
@@ -42,9 +43,9 @@ class Client:
         return cast("Json", body["data"])
 
     async def refused(self, document: str, **variables: object) -> Json:
-        """The one error's extensions; AssertionError where there is none or another one."""
+        """The one error's facts; AssertionError where there is none or another one."""
         (error,) = (await self.hear(document, **variables)).get("errors", ())
-        return cast("Json", error["extensions"])
+        return facts(error)
 
     async def hear(self, document: str, **variables: object) -> Json:
         """The whole answer."""

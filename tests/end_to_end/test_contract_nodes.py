@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from tests.end_to_end.client import PASSWORD, Client
 from tests.end_to_end.files import announce, complete, keep, process
+from tests.gateway.fakes import facts
 from tests.stack import Stack
 
 NODES = "query ($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }"
@@ -55,7 +56,7 @@ async def test_what_is_hidden_looks_like_what_is_not_there(stack: Stack, ada: Cl
     for id in (*hidden, *absent, "usr_" + "f" * 32, "x"):
         answer = await grace.hear("query ($id: ID!) { node(id: $id) { id } nodes(ids: [$id]) { id } }", id=id)
         assert answer["data"] == {"node": None, "nodes": [None]}
-        assert [error["extensions"] for error in answer["errors"]] == [{"code": "NOT_FOUND"}] * 2
+        assert [facts(error) for error in answer["errors"]] == [{"code": "NOT_FOUND"}] * 2
     for one, other in zip(hidden, absent, strict=True):
         answers = [await grace.hear("query ($id: ID!) { node(id: $id) { id } }", id=id) for id in (one, other)]
         assert answers[0] == answers[1]
@@ -69,4 +70,4 @@ async def test_nobody_sees_anything_without_a_session_but_a_login(stack: Stack, 
     file = (await keep(ada, b"some words\n"))["id"]
     answer = await Client(stack).hear(NODES, ids=[id, file])
     assert answer["data"]["nodes"] == [{"__typename": "Login", "id": id}, None]
-    assert [error["extensions"] for error in answer["errors"]] == [{"code": "UNAUTHENTICATED"}]
+    assert [facts(error) for error in answer["errors"]] == [{"code": "UNAUTHENTICATED"}]

@@ -34,7 +34,7 @@ MOST_BYTES = 20 * 1024 * 1024
 def test_no_document_wears_the_gateway_out(
     temporal_address: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    costs: list[tuple[float, str]] = []
+    costs: list[float] = []
     with asyncio.Runner() as runner:
         opened = _client(temporal_address, tmp_path)
         client = runner.run(opened.__aenter__())
@@ -65,7 +65,7 @@ def test_no_document_wears_the_gateway_out(
             seconds = ask(document, variables)
             if seconds > CPU_SECONDS:  # the machine may have been busy with something else
                 seconds = min(seconds, *(ask(document + " " * n, variables) for n in (1, 2)))
-            costs.append((seconds, document))
+            costs.append(seconds)
             assert seconds < CPU_SECONDS, document[:500]
 
         memory: list[int] = []
@@ -74,8 +74,7 @@ def test_no_document_wears_the_gateway_out(
             grown = _memory() - memory[0]
         finally:
             runner.run(opened.__aexit__(None, None, None))
-    slowest, _ = max(costs)
-    record_property("slowest_milliseconds", round(slowest * 1000))
+    record_property("slowest_milliseconds", round(max(costs) * 1000))
     record_property("grown_mebibytes", round(grown / 2**20, 1))
     assert grown < MOST_BYTES
 

@@ -102,6 +102,13 @@ def settings(temporal_address: str, **others: Any) -> Settings:
     return Settings(secret_key=KEY, service_key=KEY, temporal_address=temporal_address, **told)
 
 
+def facts(error: dict[str, Any]) -> dict[str, Any]:
+    """What an error tells, but for the id of its request, which each has."""
+    told = dict(error["extensions"])
+    assert told.pop("requestId")
+    return told
+
+
 def session(session_id: str = "ses_" + "a" * 32, *, user_id: str = ADA, hours: float = 24) -> Session:
     now = utc_now()
     return Session(

@@ -10,7 +10,7 @@ from contracts.errors import ServiceUnavailable
 from gateway.sessions import COOKIE
 from resolvers.tokens import token_hash
 from tests.gateway.conftest import Ask
-from tests.gateway.fakes import ACME, ADA, GLOBEX, GRACE, Services, session
+from tests.gateway.fakes import ACME, ADA, GLOBEX, GRACE, Services, facts, session
 
 LOGIN = """
 mutation ($input: LoginInput!) {
@@ -58,7 +58,7 @@ async def test_no_cookie_is_set_before_the_login_has_completed(client: httpx.Asy
 
 async def test_wrong_credentials_start_nothing(ask: Ask) -> None:
     (error,) = (await ask(LOGIN, token=None, input=right(password="wrong")))["errors"]
-    assert error["extensions"] == {"code": "INVALID_CREDENTIALS"}
+    assert facts(error) == {"code": "INVALID_CREDENTIALS"}
 
 
 async def test_the_same_key_gives_the_same_login_and_token_again(ask: Ask) -> None:
@@ -68,7 +68,7 @@ async def test_the_same_key_gives_the_same_login_and_token_again(ask: Ask) -> No
     assert again["operation"]["id"] == first["operation"]["id"]
     assert again["sessionToken"] == first["sessionToken"]
     (error,) = (await ask(LOGIN, token=None, input=right(idempotencyKey=key, tenantId=GLOBEX)))["errors"]
-    assert error["extensions"] == {"code": "CONFLICT"}
+    assert facts(error) == {"code": "CONFLICT"}
 
 
 async def test_a_login_is_open_to_whoever_holds_its_id(ask: Ask) -> None:
@@ -111,9 +111,9 @@ async def test_an_operation_of_somebody_else_is_not_found(ask: Ask, services: Se
     query = "query ($id: ID!) { operation(id: $id) { id } }"
     for mutation in (query, "mutation ($id: ID!) { cancelOperation(input: { id: $id }) { operation { id } } }"):
         (error,) = (await ask(mutation, token="grace-s-token", id=started["operation"]["id"]))["errors"]
-        assert error["extensions"] == {"code": "NOT_FOUND"}
+        assert facts(error) == {"code": "NOT_FOUND"}
     (error,) = (await ask(query, token=None, id=started["operation"]["id"]))["errors"]
-    assert error["extensions"] == {"code": "UNAUTHENTICATED"}
+    assert facts(error) == {"code": "UNAUTHENTICATED"}
 
 
 async def test_unknown_ids_are_not_found(ask: Ask) -> None:
@@ -138,7 +138,7 @@ async def test_a_service_that_is_down_leaves_its_own_field_null_and_is_named(ask
     assert payload["data"]["switchTenant"]["operation"]["startedBy"] is None
     assert payload["data"]["switchTenant"]["operation"]["toTenant"] == {"id": GLOBEX}
     (error,) = payload["errors"]
-    assert error["extensions"] == {"code": "UPSTREAM_UNAVAILABLE", "service": "users"}
+    assert facts(error) == {"code": "UPSTREAM_UNAVAILABLE", "service": "users"}
 
 
 async def test_a_service_that_is_down_at_sign_in_starts_nothing(ask: Ask, services: Services) -> None:
@@ -147,7 +147,7 @@ async def test_a_service_that_is_down_at_sign_in_starts_nothing(ask: Ask, servic
 
     services.handlers["auth/verify_credentials"] = down
     (error,) = (await ask(LOGIN, token=None, input=right()))["errors"]
-    assert error["extensions"] == {"code": "UPSTREAM_UNAVAILABLE", "service": "auth"}
+    assert facts(error) == {"code": "UPSTREAM_UNAVAILABLE", "service": "auth"}
 
 
 async def test_a_field_that_a_service_refuses_is_named_by_its_path_in_the_input(ask: Ask, services: Services) -> None:

@@ -15,7 +15,7 @@ from strawberry.types.execution import PreExecutionError
 
 from schema.build import build_schema
 from tests.gateway.conftest import Ask
-from tests.gateway.fakes import ACME, FILE, TOKEN, Services, settings
+from tests.gateway.fakes import ACME, FILE, TOKEN, Services, facts, settings
 from tests.gateway.serving import Gateway, introduction, running_gateway
 
 DEFERRED = """
@@ -64,7 +64,7 @@ async def test_an_error_in_a_later_part_is_translated_and_tells_nothing_else(
     increments = [each for part in parts(answer) for each in part.get("incremental", ())]
     assert increments[0]["data"] == {"recentFiles": None}
     (error,) = increments[0]["errors"]
-    assert error["extensions"] == {"code": "UPSTREAM_UNAVAILABLE", "service": "files"}
+    assert facts(error) == {"code": "UPSTREAM_UNAVAILABLE", "service": "files"}
     assert error["path"] == ["viewer", "dashboard", "recentFiles"]
     assert "10.0.0.7" not in answer.text
 
@@ -138,7 +138,7 @@ async def test_a_websocket_has_no_parts_and_says_so(gateway: Gateway) -> None:
         (message,) = await socket.ask(DEFERRED)
         assert message["type"] == "error"
         (error,) = message["payload"]
-        assert error["extensions"] == {"code": "BAD_USER_INPUT", "fields": []}
+        assert facts(error) == {"code": "BAD_USER_INPUT", "fields": []}
         assert "@defer" in error["message"]
         assert (await socket.ask("{ viewer { session { id } } }"))[0]["type"] == "next"
 
@@ -150,7 +150,7 @@ async def test_a_client_that_takes_json_alone_is_refused_before_anything_is_done
     answer = await ask_for_parts(client, DEFERRED, {"accept": accept})
     assert answer.status_code == 406
     (error,) = answer.json()["errors"]
-    assert error["extensions"] == {"code": "BAD_USER_INPUT", "fields": []}
+    assert facts(error) == {"code": "BAD_USER_INPUT", "fields": []}
     assert "@defer" in error["message"]
     assert services.calls == []
 

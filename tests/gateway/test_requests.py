@@ -12,7 +12,7 @@ import pytest
 from gateway.app import MOST_BYTES
 from gateway.middleware import BodyLimit
 from tests.gateway.conftest import Ask
-from tests.gateway.fakes import ADA, TOKEN, Services
+from tests.gateway.fakes import ADA, TOKEN, Services, facts
 
 LOGIN = "mutation ($input: LoginInput!) { login(input: $input) { operation { id } } }"
 
@@ -84,7 +84,7 @@ async def test_a_body_that_is_too_large_is_refused(client: httpx.AsyncClient) ->
 async def test_a_body_that_is_no_request_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
     answer = await client.post("/graphql", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
-    assert [error["extensions"] for error in answer.json()["errors"]] == [{"code": "BAD_USER_INPUT", "fields": []}]
+    assert [facts(error) for error in answer.json()["errors"]] == [{"code": "BAD_USER_INPUT", "fields": []}]
 
 
 async def test_what_changes_nothing_may_be_asked_by_get(client: httpx.AsyncClient) -> None:
@@ -167,9 +167,10 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
         sent.append(message)
 
     limit = BodyLimit(stuck, most_bytes=1000, seconds=0.2, beyond="/uploads/")
-    await limit({"type": "http", "path": "/graphql"}, slowly, send)
+    await limit({"type": "http", "path": "/graphql", "state": {"request_id": "mine"}}, slowly, send)
     assert sent[0]["status"] == 408
     assert b"did not come within 0.2 seconds" in sent[1]["body"]
+    assert b'"requestId":"mine"' in sent[1]["body"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from gateway.sessions import COOKIE, HotSessions
 from resolvers.clients.auth import AuthClient
 from resolvers.tokens import token_hash
 from tests.gateway.conftest import Ask
-from tests.gateway.fakes import ADA, KEY, TOKEN, Services, session
+from tests.gateway.fakes import ADA, KEY, TOKEN, Services, facts, session
 
 WHO = "{ viewer { user { id } } }"
 NOBODY = {"data": {"viewer": None}}
@@ -119,7 +119,7 @@ async def test_an_auth_service_that_is_down_is_no_proof_of_having_no_session(ask
 
     services.handlers["auth/get_current_session"] = down
     (error,) = (await ask(WHO))["errors"]
-    assert error["extensions"] == {"code": "UPSTREAM_UNAVAILABLE", "service": "auth"}
+    assert facts(error) == {"code": "UPSTREAM_UNAVAILABLE", "service": "auth"}
 
 
 async def test_logging_out_ends_the_session_and_clears_the_cookie(
@@ -145,4 +145,4 @@ async def test_logging_out_ends_the_session_and_clears_the_cookie(
 )
 async def test_nothing_is_done_for_nobody(ask: Ask, mutation: str) -> None:
     (error,) = (await ask(f"mutation {{ {mutation} }}", token=None))["errors"]
-    assert error["extensions"] == {"code": "UNAUTHENTICATED"}
+    assert facts(error) == {"code": "UNAUTHENTICATED"}

@@ -42,7 +42,13 @@ def test_every_domain_error_is_told_with_its_code_message_and_facts(kind: type[D
 
     assert translated.message == "A fact."
     assert translated.path == ["login"]
-    facts: dict[str, object] = {"code": kind.code.value, "attemptsLeft": 2, "retryAfter": 3.5, "service": "auth"}
+    facts: dict[str, object] = {
+        "code": kind.code.value,
+        "attemptsLeft": 2,
+        "retryAfter": 3.5,
+        "service": "auth",
+        "requestId": "req-1",
+    }
     if kind.code is ErrorCode.BAD_USER_INPUT:
         facts["fields"] = [{"path": ["input", "email"], "message": "No."}]
     assert translated.extensions == facts

@@ -1,4 +1,4 @@
-"""Errors show a code and, where it is trouble, the id to find it by in the log: never a type, a path or a statement."""
+"""Errors show a code and the id to find them by in the log: never a type, a path or a statement."""
 
 from __future__ import annotations
 
@@ -129,6 +129,67 @@ async def test_every_answer_of_the_product_shows_its_code_and_words_for_people(g
 def expected(kind: type[DomainError]) -> str:
     """A service that says that nobody is signed in has refused the gateway itself: that is trouble."""
     return "INTERNAL" if kind.__name__ == "NotSignedIn" else kind.code.value
+
+
+JSON = {"content-type": "application/json"}
+REFUSALS: list[tuple[str, str, dict[str, Any], int, str]] = [
+    ("POST", "/graphql", {"content": b" " * 300_000, "headers": JSON}, 413, "BAD_USER_INPUT"),
+    ("POST", "/graphql", {"content": b"nope", "headers": JSON}, 400, "BAD_USER_INPUT"),
+    ("POST", "/graphql", {"content": b"query=1"}, 400, "BAD_USER_INPUT"),
+    ("POST", "/graphql", {"content": b"query=1", "headers": {"cookie": "a=b"}}, 403, "FORBIDDEN"),
+    ("POST", "/graphql", {"json": {}, "headers": {"origin": "https://evil.example"}}, 403, "FORBIDDEN"),
+    ("POST", "/graphql", {"json": {}}, 400, "BAD_USER_INPUT"),
+    ("POST", "/graphql", {"json": {"query": "{ nope }"}}, 200, "BAD_USER_INPUT"),
+    ("POST", "/graphql", {"json": {"query": "{" * 2_000}}, 200, "BAD_USER_INPUT"),
+    ("POST", "/graphql", {"json": {"documentId": "a" * 64}}, 200, "PERSISTED_QUERY_NOT_FOUND"),
+    ("POST", "/graphql", {"json": {"query": "{ operation(id: 1) { id } }"}}, 200, "UNAUTHENTICATED"),
+    ("POST", "/graphql", {"json": {"query": "{ ... @defer { __typename } }"}}, 406, "BAD_USER_INPUT"),
+    ("GET", "/graphql", {"params": {"query": "mutation { logout { ok } }"}}, 405, "BAD_USER_INPUT"),
+    ("DELETE", "/graphql", {}, 405, "BAD_USER_INPUT"),
+    ("GET", "/nowhere", {}, 404, "NOT_FOUND"),
+    ("PUT", "/uploads/nonsense", {"content": b"x"}, 403, "FORBIDDEN"),
+    ("GET", "/downloads/nonsense", {}, 403, "FORBIDDEN"),
+]
+DOCUMENTS: list[tuple[dict[str, Any], str]] = [
+    ({"query": "{ nope }"}, "BAD_USER_INPUT"),
+    ({"query": "{"}, "BAD_USER_INPUT"),
+    ({"query": "{" * 2_000}, "BAD_USER_INPUT"),
+    ({"query": "{ ... @defer { __typename } }"}, "BAD_USER_INPUT"),
+    ({"documentId": "a" * 64}, "PERSISTED_QUERY_NOT_FOUND"),
+    ({"documentId": "nonsense"}, "BAD_USER_INPUT"),
+    ({"query": 'subscription { operation(id: "tenant-switch-1") { id } }'}, "UNAUTHENTICATED"),
+]
+
+
+async def test_every_refusal_shows_its_code_and_the_id_of_its_request(gateway_of: Start) -> None:
+    async with gateway_of(Services()) as gateway, httpx.AsyncClient(trust_env=False, base_url=gateway.http) as http:
+        for n, (method, path, sent, status, code) in enumerate(REFUSALS):
+            headers = sent.pop("headers", {}) | {"x-request-id": f"r-{n}"}
+            answer = await http.request(method, path, headers=headers, **sent)
+            (error,) = answer.json()["errors"]
+            told = (answer.status_code, error["extensions"]["code"], error["extensions"]["requestId"])
+            assert told == (status, code, f"r-{n}"), (method, path)
+            assert answer.headers["x-request-id"] == f"r-{n}"
+
+
+async def test_so_does_every_refusal_on_a_websocket_and_in_an_event_stream(gateway_of: Start) -> None:
+    async with (
+        gateway_of(Services()) as gateway,
+        gateway.open(headers={"x-request-id": "mine"}) as socket,
+        httpx.AsyncClient(trust_env=False, base_url=gateway.http) as http,
+    ):
+        for document, code in DOCUMENTS:
+            await socket.say({"id": "1", "type": "subscribe", "payload": document})
+            message = await socket.next()
+            while message["type"] == "complete":
+                message = await socket.next()
+            (error,) = message["payload"] if message["type"] == "error" else message["payload"]["errors"]
+            assert (error["extensions"]["code"], error["extensions"]["requestId"]) == (code, "mine"), document
+
+            headers = {"x-request-id": "mine", "accept": "text/event-stream"}
+            answer = await http.post("/graphql", json=document, headers=headers)
+            assert f'"code":"{code}"' in answer.text, (document, answer.text)
+            assert '"requestId":"mine"' in answer.text
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tests.gateway.fakes import (
     TOKEN,
     Handler,
     Services,
+    facts,
     settings,
 )
 from tests.gateway.temporal_calls import TemporalCalls
@@ -49,9 +50,9 @@ class Gateway:
         return answer.json()
 
     async def dashboard(self, *, token: str = TOKEN) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """The data, and the extensions of the errors by the path below the dashboard."""
+        """The data, and the facts of the errors by the path below the dashboard."""
         answer = await self.ask(DASHBOARD, token=token)
-        errors = {".".join(map(str, error["path"][2:])): error["extensions"] for error in answer.get("errors", ())}
+        errors = {".".join(map(str, error["path"][2:])): facts(error) for error in answer.get("errors", ())}
         return answer["data"]["viewer"]["dashboard"], errors
 
     async def start(self) -> str:
