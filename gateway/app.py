@@ -46,6 +46,8 @@ from gateway.on_behalf import NamedRequests
 from gateway.open_streams import OpenStreams, Patience
 from gateway.sessions import CACHE_SECONDS
 from gateway.settings import Settings
+from gateway.shared_places import shared_places
+from gateway.socket_limits import Places
 from gateway.uploads import upload_routes
 from schema.build import build_schema
 from schema.errors import internal_error
@@ -141,6 +143,7 @@ def create_app(
                 *([CountedTemporal()] if settings.traces_answers() else ()),
             ],
             requests,
+            (endpoint.places_of_addresses, endpoint.places_of_users),
             monitoring,
             metrics,
             runtime,
@@ -162,6 +165,7 @@ def _lifespan(
     wakeups: Wakeups | None,
     interceptors: Sequence[Interceptor],
     requests: RequestLimits,
+    places: Sequence[Places],
     monitoring: Monitoring,
     metrics: Metrics,
     runtime: Runtime | None,
@@ -204,6 +208,10 @@ def _lifespan(
                 open_backend(settings, temporal, http, cache, wakeups, metrics, pool)
             )
             await stack.enter_async_context(requests.shared(settings.redis_url))
+            secret = settings.secret_key.get_secret_value().encode()
+            together = await stack.enter_async_context(shared_places(settings.redis_url, secret))
+            for each in places:
+                each.shared = together
             streams: OpenStreams = app.state.streams
             await stack.enter_async_context(streams.tended())
             yield

@@ -103,8 +103,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         self.limits = limits
         self.requests = requests
         self.metrics = metrics
-        self.places_of_addresses = Places(limits.by_address)
-        self.places_of_users = Places(limits.by_user)
+        self.places_of_addresses = Places("address", limits.by_address)
+        self.places_of_users = Places("user", limits.by_user)
         self.sharing = Sharing()
         self.public_url = public_url
 
@@ -132,7 +132,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             return
         with ExitStack() as stack:
             try:
-                stack.enter_context(self.places_of_addresses.taken(neighbourhood(socket)))
+                stack.enter_context(await self.places_of_addresses.take(neighbourhood(socket)))
             except RateLimited as error:
                 await socket.accept(await self.pick_websocket_subprotocol(socket))
                 await socket.close(TOO_MANY, str(error))
@@ -157,7 +157,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         else:
             is_stream = asks_for_stream(self._schema.document(asked.query), asked.operation_name)
         if is_stream or (is_stream is None and not accepts_json(accept)):
-            stay.enter_context(self.places_of_addresses.taken(neighbourhood(request)))
+            stay.enter_context(await self.places_of_addresses.take(neighbourhood(request)))
             return await self._stream(request, asked, wire, stay)
         answer = await self.run(request)
         return in_its_kind(answer, accept, _status(request)) if accepts_json(accept) else as_events(answer)

@@ -1,13 +1,14 @@
-"""How much one websocket, one user and one network address may ask of this process."""
+"""How much one websocket, one user and one network address may ask for."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from contracts.errors import RateLimited
+from gateway.shared_places import SharedPlaces
 
 TOO_MANY = 4429
 """Clients that get this do not come back by themselves."""
@@ -27,24 +28,45 @@ class SocketLimits:
 
 
 class Places:
-    """So many for each; those of one leave the others theirs."""
+    """So many for each; those of one leave the others theirs. ``shared``: counted together with other processes."""
 
-    def __init__(self, most: int) -> None:
+    shared: SharedPlaces | None = None
+
+    def __init__(self, kind: str, most: int) -> None:
+        self._kind = kind
         self._most = most
         self._taken: Counter[str] = Counter()
 
-    @contextmanager
-    def taken(self, who: str) -> Iterator[None]:
-        """Have one of them while the block runs. Raises RateLimited where none is left."""
+    async def take(self, who: str) -> AbstractContextManager[None]:
+        """One of them, which is free again where the block ends. Raises RateLimited where none is left."""
         if self._taken[who] >= self._most:
-            raise RateLimited("Too many open at once; close some first.", retry_after=10.0)
+            raise _none_left()
         self._taken[who] += 1
+        try:
+            if self.shared is not None and not await self.shared.take(self._kind, who, self._most):
+                raise _none_left()
+        except BaseException:
+            self._leave(who)
+            raise
+        return self._taking(who)
+
+    @contextmanager
+    def _taking(self, who: str) -> Iterator[None]:
         try:
             yield
         finally:
-            self._taken[who] -= 1
-            if not self._taken[who]:
-                del self._taken[who]
+            self._leave(who)
+            if self.shared is not None:
+                self.shared.give_back(self._kind, who, self._most)
+
+    def _leave(self, who: str) -> None:
+        self._taken[who] -= 1
+        if not self._taken[who]:
+            del self._taken[who]
+
+
+def _none_left() -> RateLimited:
+    return RateLimited("Too many open at once; close some first.", retry_after=10.0)
 
 
 class Allowance:

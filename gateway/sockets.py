@@ -221,9 +221,14 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         if session is None or self._is_over:
             return
         try:
-            self._place.enter_context(self._shared.places_of_users.taken(session.user_id))
+            place = await self._shared.places_of_users.take(session.user_id)
         except RateLimited as error:
             await self.websocket.close(TOO_MANY, str(error))
+            return
+        with ExitStack() as stack:
+            stack.enter_context(place)
+            if not self._is_over:  # it may have ended meanwhile
+                self._place.push(stack.pop_all())
 
     def _stay_with_session(self) -> None:
         self._stay.close()
