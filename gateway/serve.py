@@ -24,6 +24,8 @@ from gateway.open_streams import OpenStreams
 
 MOST_MESSAGE_BYTES = 64 * 1024
 """Of one message that a websocket's client sends."""
+HANDSHAKE_SECONDS = 10.0
+"""Of TLS, from the first byte to the last."""
 MOST_STREAMS = 256
 """Of one HTTP/2 connection at a time."""
 _READ_AHEAD_BYTES = 64 * 1024
@@ -83,7 +85,11 @@ async def serve(
 
         door = Door()
         server = await asyncio.get_running_loop().create_server(
-            arriving, sock=taken_over, backlog=config.backlog, ssl=config.create_ssl_context()
+            arriving,
+            sock=taken_over,
+            backlog=config.backlog,
+            ssl=config.create_ssl_context(),
+            ssl_handshake_timeout=min(stall_seconds, HANDSHAKE_SECONDS) if tls else None,
         )
         try:
             announce()

@@ -176,6 +176,7 @@ BROKEN: list[tuple[str, bytes, int]] = [
     ("a close with half a code", raw(0x8, b"\x03"), 1002),
     ("parts too large together", raw(0x1, b"x" * 40_000, final=False) + raw(0x0, b"x" * 40_000, final=False), 1009),
     ("the largest size there is", b"\x81\xff" + b"\x7f" + b"\xff" * 7 + b"mask" + b"x" * 70_000, 1009),
+    ("empty parts without end", raw(0x1, final=False) + raw(0x0, final=False) * 2_000, 1009),
     ("200 pings", raw(0x9) * 200, 1008),
 ]
 

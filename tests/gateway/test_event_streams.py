@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -299,3 +300,14 @@ async def test_one_http_2_connection_carries_many_streams(
         await script.end()
         async with asyncio.timeout(20):
             assert {tuple(each) for each in await asyncio.gather(*followers)} == {("RUNNING", "COMPLETED")}
+
+
+async def test_who_says_nothing_where_tls_is_spoken_is_cut_off(
+    temporal_address: str, services: Services, tmp_path: Path, tls: Tls
+) -> None:
+    known = settings(temporal_address, data_dir=tmp_path)
+    async with running_gateway(known, services, tls=tls, stall_seconds=0.3) as gateway, asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()

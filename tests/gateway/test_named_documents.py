@@ -14,6 +14,7 @@ import pytest
 from aiocache import SimpleMemoryCache
 from aiocache.base import BaseCache
 from aiocache.serializers import StringSerializer
+from graphql import GraphQLError
 
 from gateway.app import create_app
 from gateway.documents import MOST_AT_HAND, MOST_SHARED, BadManifest, NamedDocuments, read_manifest
@@ -160,6 +161,50 @@ async def test_where_only_documents_of_the_manifest_are_taken_all_others_are_ref
             stream = await client.post("/graphql", json={"query": text}, headers={"accept": "text/event-stream"})
             assert "Only documents of the manifest" in stream.text
         assert services.calls == []
+
+
+async def test_no_way_leads_around_the_manifest(temporal_address: str, services: Services, tmp_path: Path) -> None:
+    (tmp_path / "known.graphql").write_text(QUERY)
+    assert main([str(tmp_path), str(tmp_path / "documents.json")]) == 0
+    told = settings(
+        temporal_address,
+        data_dir=tmp_path,
+        trusted_documents=tmp_path / "documents.json",
+        only_trusted_documents=True,
+    )
+    follow = 'subscription { operation(id: "x") { id } }'
+    async with running_gateway(told, services) as gateway, gateway.open() as socket, httpx.AsyncClient() as http:
+        for n, asked in enumerate(
+            (
+                {"query": OTHER},
+                {"query": OTHER, "extensions": persisted(OTHER)},
+                {"query": follow},
+                {"query": QUERY + " "},
+            )
+        ):
+            await socket.say({"id": f"a{n}", "type": "subscribe", "payload": asked})
+            message = await socket.next()
+            assert message["type"] == "error"
+            assert "Only documents of the manifest" in message["payload"][0]["message"]
+            for accept in ("text/event-stream", "multipart/mixed;subscriptionSpec=1.0", "application/json"):
+                answer = await http.post(f"{gateway.http}/graphql", json=asked, headers={"accept": accept})
+                assert "Only documents of the manifest" in answer.text
+        await socket.say({"id": "b", "type": "subscribe", "payload": {"extensions": persisted(OTHER)}})
+        assert (await socket.next())["payload"][0]["extensions"]["code"] == "PERSISTED_QUERY_NOT_FOUND"
+        await socket.say({"id": "c", "type": "subscribe", "payload": {"documentId": name_of(QUERY)}})
+        assert (await socket.next())["payload"] == ANSWER
+        by_get = await http.get(f"{gateway.http}/graphql", params={"query": OTHER})
+        assert "Only documents of the manifest" in by_get.text
+    assert services.calls == []
+
+
+async def test_a_document_that_somebody_puts_into_the_cache_under_another_s_name_is_not_carried_out() -> None:
+    cache, documents = SimpleMemoryCache(serializer=StringSerializer()), build_schema().documents
+    await NamedDocuments(documents, cache).text(QUERY, persisted(QUERY))
+    (place,) = cache._cache  # noqa: SLF001
+    await cache.set(place, OTHER)
+    with pytest.raises(GraphQLError, match="PersistedQueryNotFound"):
+        await NamedDocuments(documents, cache).text(None, persisted(QUERY))
 
 
 def test_the_manifest_is_the_same_for_the_same_documents(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ async def test_a_mutation_by_get_is_refused_before_anything_is_done(
         (b'{"query": "{ __typename }", "variables": {"a": 1' + b"0" * 5_000 + b"}}", "not JSON"),
         (b'{"query": "{ __typename }", "variables": {"a": "\\ud800"}}', "half a character"),
         (b'{"query": "{ __typename }", "variables": {"a": "\xed\xa0\x80"}}', "not JSON"),
+        (b'{"query": "{ __typename }", "variables": {"a": [' + b"[]," * 80_000 + b"[]]}}", "too many values"),
         (b'[{"query": "{ __typename }"}]', "not a JSON object"),
     ],
 )
