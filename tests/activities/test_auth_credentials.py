@@ -1,6 +1,7 @@
 """Passwords, one-time references and codes: who is let in, once, and what the refused are told."""
 
 import asyncio
+import statistics
 import time
 from datetime import timedelta
 
@@ -108,6 +109,23 @@ async def test_an_address_that_takes_no_password_costs_the_work_of_one_that_does
         return min(times)
 
     assert await fastest(stored) > 0.5 * await fastest(known)
+
+
+async def test_an_unknown_address_takes_the_processor_as_long_as_a_wrong_password(
+    service: AuthService, passwords: Passwords
+) -> None:
+    """In turns, and in time of the processor, so that whatever else the machine does counts for neither."""
+    await enrol(service, passwords)
+    taken: dict[str, list[float]] = {"ada@example.com": [], "nobody@example.com": []}
+    for _ in range(9):
+        for email, times in taken.items():
+            before = time.process_time()
+            with pytest.raises(InvalidCredentials):
+                await service.verify_credentials(credentials(email, "wrong horse"))
+            times.append(time.process_time() - before)
+
+    known, unknown = (statistics.median(times) for times in taken.values())
+    assert 0.75 < unknown / known < 1.33
 
 
 async def test_a_hash_with_other_parameters_is_replaced_when_its_password_is_given(
