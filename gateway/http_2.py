@@ -1,0 +1,117 @@
+"""HTTP/2 as hypercorn reads it, less what only makes work, and what a peer leaves behind that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    PingReceived,
+    PriorityUpdated,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamReset,
+    UnknownFrameReceived,
+)
+from h2.events import Event as Http2Event
+from h2.frame_buffer import FrameBuffer
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.h2 import H2Protocol
+from hyperframe.frame import Frame
+
+from gateway.socket_limits import Allowance
+
+MOST_HEAD_BYTES = 16 * 1024
+MOST_HEADERS = 100
+HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
+_FRAME_LENGTH_BYTES = 3
+_IDLE_FRAMES_A_MINUTE = 400
+"""Of one HTTP/2 connection: frames that make work and are part of no request. One that is heard out gives one back."""
+_TURN_BYTES = 16 * 1024
+"""What is read of one HTTP/2 connection, in frames of nine bytes perhaps, before others have their turn."""
+_COMPRESSION_BYTES = 4096
+"""What is remembered of the headers sent to one peer, whatever more it offers: each new header is looked for in it."""
+
+
+class Http2(H2Protocol):
+    """Priorities, which cost much and are given up by RFC 9113, are not heeded."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self.connection.incoming_buffer = _Http2Frames(server=True)
+        self.connection.decoder.max_header_list_size = MOST_HEAD_BYTES
+        self._idle_frames = Allowance(_IDLE_FRAMES_A_MINUTE)
+
+    async def handle(self, event: Event) -> None:
+        if not isinstance(event, RawData):
+            await super().handle(event)
+            for buffer in list(self.stream_buffers.values()):  # in which answers wait for a peer that is gone
+                await buffer.close()
+            return
+        for begin in range(0, len(event.data), _TURN_BYTES):
+            if begin:
+                await asyncio.sleep(0)
+            if not self.closed:
+                await super().handle(RawData(event.data[begin : begin + _TURN_BYTES]))
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, StreamClosed) and event.stream_id in self.streams:
+            self._idle_frames.regain()
+        await super().stream_send(event)
+
+    async def _handle_events(self, events: list[Http2Event]) -> None:
+        """One at a time, for each may close the stream that the next one is for."""
+        for event in events:
+            if self._is_idle(event) and not self._idle_frames.spend(asyncio.get_running_loop().time()):
+                self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+                await self._flush()
+                await self.send(Closed())
+                return
+            if isinstance(event, RequestReceived) and not _is_complete(event):
+                self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+                await self._flush()
+            elif isinstance(event, DataReceived) and event.stream_id not in self.streams:
+                # More of a body that was refused: taken, so that the connection's other streams go on.
+                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                await self._flush()
+            elif not isinstance(event, PriorityUpdated):
+                await super()._handle_events([event])
+            if isinstance(event, RemoteSettingsChanged):
+                encoder = self.connection.encoder
+                encoder.header_table_size = min(encoder.header_table_size, _COMPRESSION_BYTES)
+            elif isinstance(event, StreamReset):
+                await asyncio.sleep(0)  # in which the sending task forgets the stream
+
+    def _is_idle(self, event: Http2Event) -> bool:
+        """Whether it costs something here and is part of no request."""
+        match event:
+            case DataReceived():
+                return not event.data and event.stream_ended is None
+            case StreamReset():
+                return event.stream_id in self.streams
+        return isinstance(event, PingReceived | PriorityUpdated | RemoteSettingsChanged | UnknownFrameReceived)
+
+
+class _Http2Frames(FrameBuffer):
+    """Refuses a frame that is too long when it begins, and not once all of it was kept."""
+
+    def __next__(self) -> Frame:
+        if len(self._data) >= _FRAME_LENGTH_BYTES:
+            self._validate_frame_length(int.from_bytes(self._data[:_FRAME_LENGTH_BYTES]))
+        return super().__next__()
+
+
+def _is_complete(request: RequestReceived) -> bool:
+    """Whether it has the parts that hypercorn counts on, and few more. CONNECT is for websockets only (RFC 8441)."""
+    parts: dict[bytes, bytes] = dict(request.headers)
+    method, path = parts.get(b":method", b""), parts.get(b":path", b"")
+    host = parts.get(b":authority", parts.get(b"host", b""))
+    if method == b"CONNECT" and parts.get(b":protocol") != b"websocket":
+        return False
+    if len(request.headers) > MOST_HEADERS:
+        return False
+    return method.isalpha() and path.isascii() and path != b"" and HOST.fullmatch(host) is not None
