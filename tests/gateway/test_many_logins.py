@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import statistics
 import time
@@ -54,6 +55,8 @@ async def test_fifty_logins_at_once_leave_the_health_check_under_fifty_milliseco
     waits: list[float] = []
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     await log_in(gateway, LOGINS)
+    gc.collect()
+    gc.freeze()  # as the process does that serves: what a test run has gathered is none of a login's work
     logins = asyncio.gather(*(log_in(gateway, n) for n in range(LOGINS)))
     begun = time.process_time()
     while not logins.done():
@@ -63,6 +66,7 @@ async def test_fifty_logins_at_once_leave_the_health_check_under_fifty_milliseco
         waits.append(time.thread_time() - before)
         await asyncio.sleep(0.002)
     writer.close()
+    gc.unfreeze()
     assert all("INVALID_CREDENTIALS" in answer for answer in await logins)
     assert time.process_time() - begun > LOGINS * 0.01, "they were hashed"
     assert len(waits) > 20
