@@ -103,7 +103,7 @@ class EventStream:
             async with aclosing(self._results) as results:
                 async for result in results:
                     is_written = isinstance(result, Written)
-                    payload = result.payload if is_written else self._encode(payload_of(result))
+                    payload = result.payload if is_written else payload_of(result)
                     state = result.state if is_written else result.data and following.latest
                     await self._write(self._wire.result(payload, operations.cursor(state) if state else None))
         except BrokenOff:

@@ -178,8 +178,7 @@ class Group:
         try:
             async with aclosing(await start()) as results:
                 async for result in results:
-                    payload = json.dumps(payload_of(result), separators=(",", ":"), ensure_ascii=False)
-                    self._newest = Written(payload, None if result.data is None else self._following.latest)
+                    self._newest = Written(payload_of(result), None if result.data is None else self._following.latest)
                     self._number += 1
                     self._tell()
                 self._is_complete = True
@@ -219,11 +218,11 @@ def _viewer(context: Context) -> Session | None:
     return sessions.known(context.token)
 
 
-def payload_of(result: ExecutionResult) -> dict[str, object]:
-    """One result of a stream as clients read it."""
+def payload_of(result: ExecutionResult) -> str:
+    """One result of a stream as clients read it, in JSON of one line."""
     payload: dict[str, object] = {} if isinstance(result, PreExecutionError) else {"data": result.data}
     if result.errors:
         payload["errors"] = [error.formatted for error in result.errors]
     if result.extensions:
         payload["extensions"] = result.extensions
-    return payload
+    return json.dumps(payload, separators=(",", ":"), ensure_ascii=False)

@@ -29,7 +29,7 @@ from gateway.metrics import Metrics
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch, standing
 from gateway.sessions import introduced_token
-from gateway.sharing import Asked, BrokenOff, Sharing, Told, Written
+from gateway.sharing import Asked, BrokenOff, Sharing, Told, Written, payload_of
 from gateway.socket_adapter import SocketAdapter
 from gateway.socket_limits import TOO_MANY, Allowance, Places, SocketLimits
 from resolvers.context import Context
@@ -204,7 +204,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                     await operation.send_initial_errors(errors or [])
                     return
                 case ExecutionResult():
-                    await operation.send_next(result)
+                    await self._socket.send_text(f"{head}{payload_of(result)}}}")
                 case _:
                     await self._reject_incremental_delivery(operation)
                     return

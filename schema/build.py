@@ -22,6 +22,7 @@ from resolvers.context import Context
 from resolvers.ledger import LinkOf, open_ledger
 from resolvers.watcher import Delivery
 from schema.asked import NO_REQUEST, Asked
+from schema.direct import make_direct
 from schema.documents import Documents
 from schema.execution import Execution, is_awaitable
 from schema.mutation import Mutation
@@ -187,6 +188,7 @@ def build_schema(
         config=StrawberryConfig(scalar_map=SCALARS, enable_experimental_incremental_execution=True),
     )
     graphql_schema = schema._schema  # noqa: SLF001 - Strawberry has no other way to it
+    make_direct(graphql_schema)
     schema.documents = Documents(graphql_schema, introspection=introspection, suggestions=suggestions)
     schema.execution_seconds = execution_seconds
     if isinstance(schema, TracedSchema) and link_of is not None:
