@@ -1,0 +1,90 @@
+import { type FormEvent, useState } from "react";
+import { useMutation } from "urql";
+
+import { byField, messageOf, wrongFields } from "./adx/errors";
+import { OnboardUserDocument, type OnboardUserInput } from "./adx/generated/graphql";
+import { type Operation, useOperation } from "./adx/useOperation";
+import { Field } from "./parts";
+
+const NOBODY: OnboardUserInput = { name: "", email: "", password: "", role: "member", mfaEnabled: false };
+
+export function OnboardUser({ onStarted }: { onStarted: (operation: Operation) => void }) {
+  const [input, setInput] = useState(NOBODY);
+  const [told, setTold] = useState<Operation>();
+  const [{ data, error, fetching }, start] = useMutation(OnboardUserDocument);
+  const operation = useOperation(told);
+  // Some of it is seen at once, and some only by a step: that an address is in use, for instance.
+  const wrong = byField([...wrongFields(error), ...(operation?.error?.fields ?? [])]);
+  const set = (change: Partial<OnboardUserInput>) => setInput({ ...input, ...change });
+
+  async function submit(event: FormEvent) {
+    event.preventDefault();
+    setTold(undefined);
+    const answer = await start({ input: { ...input, idempotencyKey: crypto.randomUUID() } });
+    if (!answer.data) return;
+    setTold(answer.data.onboardUser.operation);
+    onStarted(answer.data.onboardUser.operation);
+  }
+
+  return (
+    <section className="onboard" aria-labelledby="onboard">
+      <header>
+        <h2 id="onboard">Onboard somebody</h2>
+      </header>
+      <form className="card" onSubmit={submit}>
+        <Field label="Name" error={wrong.name}>
+          <input required value={input.name} onChange={(event) => set({ name: event.target.value })} />
+        </Field>
+        <Field label="E-mail" error={wrong.email}>
+          <input type="email" required value={input.email} onChange={(event) => set({ email: event.target.value })} />
+        </Field>
+        <Field label="Password" error={wrong.password}>
+          <input
+            type="password"
+            autoComplete="new-password"
+            minLength={8}
+            required
+            value={input.password}
+            onChange={(event) => set({ password: event.target.value })}
+          />
+        </Field>
+        <Field label="Role" error={wrong.role}>
+          <select value={input.role} onChange={(event) => set({ role: event.target.value })}>
+            <option value="member">Member</option>
+            <option value="admin">Administrator</option>
+            <option value="guest">Guest</option>
+          </select>
+        </Field>
+        <label className="check">
+          <input
+            type="checkbox"
+            checked={input.mfaEnabled}
+            onChange={(event) => set({ mfaEnabled: event.target.checked })}
+          />
+          With a second factor
+        </label>
+        <button className="primary" disabled={fetching}>
+          Onboard
+        </button>
+        {error && Object.keys(wrong).length === 0 && <p role="alert">{messageOf(error)}</p>}
+        {operation && <Outcome operation={operation} totpUri={data?.onboardUser.totpUri} />}
+      </form>
+    </section>
+  );
+}
+
+function Outcome({ operation, totpUri }: { operation: Operation; totpUri: string | null | undefined }) {
+  if (operation.status !== "COMPLETED") return null;
+  const secret = totpUri && new URL(totpUri).searchParams.get("secret");
+  return (
+    <p className="outcome" role="status">
+      They can sign in now.
+      {secret && (
+        <>
+          {" "}
+          Secret of their second factor, told only here: <code>{secret}</code>
+        </>
+      )}
+    </p>
+  );
+}

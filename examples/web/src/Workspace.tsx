@@ -1,0 +1,106 @@
+import { useState } from "react";
+import { useMutation } from "urql";
+
+import { useConnection } from "./adx/client";
+import { LogoutDocument } from "./adx/generated/graphql";
+import { useNews } from "./adx/useNews";
+import type { Operation } from "./adx/useOperation";
+import type { Viewer } from "./App";
+import { Files } from "./Files";
+import { OnboardUser } from "./OnboardUser";
+import { OperationCard } from "./OperationCard";
+import { Logo, Menu } from "./parts";
+import { TenantSwitcher } from "./TenantSwitcher";
+import { sentence } from "./words";
+
+type Props = { viewer: Viewer; reload: () => void; onSessionChange: () => void };
+
+export function Workspace({ viewer, reload, onSessionChange }: Props) {
+  const [started, setStarted] = useState<readonly Operation[]>([]);
+  useNews(reload);
+
+  const { currentTenant: tenant, permissions } = viewer.tenantOverview;
+  const listed = viewer.operations.nodes;
+  const fresh = started.filter(({ id }) => listed.every((each) => each.id !== id));
+  const start = (operation: Operation) => setStarted([operation, ...started]);
+
+  return (
+    <>
+      <Header viewer={viewer} onSessionChange={onSessionChange} />
+      <ConnectionBanner onContinue={onSessionChange} />
+      <main className="workspace">
+        <section className="welcome">
+          <h1>Hello, {viewer.user.name.split(" ")[0]}</h1>
+          <p className="muted">
+            {sentence(tenant.role ?? "guest")} at <strong>{tenant.name}</strong>
+          </p>
+          <ul className="chips" aria-label="What this tenant has">
+            <li>{sentence(tenant.subscriptionTier)} plan</li>
+            {tenant.featureFlags.map(({ name, enabled }) => enabled && <li key={name}>{sentence(name)}</li>)}
+          </ul>
+        </section>
+        <section className="activity" aria-labelledby="activity">
+          <header>
+            <h2 id="activity">Activity</h2>
+            <small>{viewer.operations.totalCount + fresh.length} in all</small>
+          </header>
+          <div className="card" aria-live="polite">
+            {[...fresh, ...listed].map((operation) => (
+              <OperationCard key={operation.id} told={operation} onStarted={start} />
+            ))}
+            {!listed.length && !fresh.length && <p className="empty">What you start appears here, step by step.</p>}
+          </div>
+        </section>
+        <Files files={viewer.dashboard.recentFiles} may={permissions} onStarted={start} />
+        {permissions.includes("users:onboard") && <OnboardUser onStarted={start} />}
+      </main>
+    </>
+  );
+}
+
+function Header({ viewer, onSessionChange }: { viewer: Viewer; onSessionChange: () => void }) {
+  const [, logOut] = useMutation(LogoutDocument);
+  const initials = viewer.user.name.split(" ").map((word) => word[0]);
+  return (
+    <header className="top">
+      <Logo />
+      <TenantSwitcher overview={viewer.tenantOverview} onSwitched={onSessionChange} />
+      <ConnectionPill />
+      <Menu title={`Account of ${viewer.user.name}`} label={<span className="avatar">{initials}</span>}>
+        <p>
+          <strong>{viewer.user.name}</strong>
+          <small>{viewer.user.email}</small>
+        </p>
+        <button onClick={() => logOut({}).then(onSessionChange)}>Sign out</button>
+      </Menu>
+    </header>
+  );
+}
+
+function ConnectionPill() {
+  const state = useConnection();
+  const words = { idle: "Connecting", live: "Live", reconnecting: "Reconnecting", "signed-out": "Signed out", ended: "Offline" };
+  return (
+    <span className="pill" role="status" data-state={state}>
+      {words[state]}
+    </span>
+  );
+}
+
+function ConnectionBanner({ onContinue }: { onContinue: () => void }) {
+  const state = useConnection();
+  if (state === "reconnecting") {
+    return (
+      <p className="banner" data-state={state}>
+        The connection was lost. What is going on goes on, and appears here once it is back.
+      </p>
+    );
+  }
+  if (state !== "signed-out" && state !== "ended") return null;
+  return (
+    <p className="banner" role="alert" data-state={state}>
+      {state === "signed-out" ? "Your session has ended." : "The gateway has closed the connection."}
+      <button onClick={onContinue}>{state === "signed-out" ? "Sign in again" : "Connect again"}</button>
+    </p>
+  );
+}

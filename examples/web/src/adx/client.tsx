@@ -1,0 +1,50 @@
+/** The gateway as components see it: urql's hooks, signed in by the cookie, and how the connection is. */
+import { retryExchange } from "@urql/exchange-retry";
+import { createContext, type ReactNode, useContext, useSyncExternalStore } from "react";
+import { Client, fetchExchange, Provider, subscriptionExchange } from "urql";
+
+import { Connection, type ConnectionState, type Sink } from "./connection";
+
+/** Belongs to one session: whoever signs in, out, or into another tenant makes a new one. */
+export interface Adx {
+  readonly client: Client;
+  readonly connection: Connection;
+}
+
+export function createAdx(path = "/graphql"): Adx {
+  const connection = new Connection(new URL(path, location.href.replace(/^http/, "ws")).href);
+  const client = new Client({
+    url: path,
+    preferGetMethod: false,
+    // There is no cache here, so each answer is the gateway's own. Where pages share data, put Graphcache before these.
+    exchanges: [
+      // A mutation with an idempotencyKey may be sent as often as it takes: it is the same operation each time.
+      retryExchange({ maxNumberAttempts: 8, initialDelayMs: 500, maxDelayMs: 5000, retryIf: ({ networkError }) => !!networkError }),
+      fetchExchange,
+      subscriptionExchange({
+        forwardSubscription: ({ query = "", variables }) => ({
+          subscribe: (sink) => ({
+            unsubscribe: connection.subscribe(query, variables as Record<string, unknown>, sink as Sink),
+          }),
+        }),
+      }),
+    ],
+  });
+  return { client, connection };
+}
+
+const AdxContext = createContext<Adx | null>(null);
+
+export function AdxProvider({ adx, children }: { adx: Adx; children: ReactNode }) {
+  return (
+    <AdxContext value={adx}>
+      <Provider value={adx.client}>{children}</Provider>
+    </AdxContext>
+  );
+}
+
+export function useConnection(): ConnectionState {
+  const adx = useContext(AdxContext);
+  if (!adx) throw new Error("useConnection belongs inside an AdxProvider");
+  return useSyncExternalStore(adx.connection.listen, () => adx.connection.state);
+}

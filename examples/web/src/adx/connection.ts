@@ -1,0 +1,115 @@
+/** The websocket to the gateway: how it is, how it comes back, and where a subscription goes on after it did. */
+import { type Client, createClient } from "graphql-ws";
+
+/** `ended`: it does not come back by itself, for the session is over (`signed-out`) or the gateway has had enough of it. */
+export type ConnectionState = "idle" | "live" | "reconnecting" | "signed-out" | "ended";
+
+const PING_SECONDS = 10;
+const PONG_SECONDS = 5;
+const LONGEST_WAIT_SECONDS = 15;
+const SIGNED_OUT = 4401;
+const UNREACHABLE = ["UPSTREAM_UNAVAILABLE", "TIMEOUT"];
+
+type Payload = { query: string; variables: Record<string, unknown> };
+type Answer = { data?: Record<string, unknown> | null; errors?: readonly object[] };
+export type Sink<T = Answer> = { next(value: T): void; error(reason: unknown): void; complete(): void };
+
+export class Connection {
+  state: ConnectionState = "idle";
+  readonly #listeners = new Set<() => void>();
+  readonly #disposal = new AbortController();
+  readonly #socket: Client;
+
+  constructor(url: string) {
+    let silence: ReturnType<typeof setTimeout>;
+    this.#socket = createClient({
+      url,
+      keepAlive: PING_SECONDS * 1000,
+      retryAttempts: Infinity,
+      shouldRetry: () => true, // a handshake that fails is no reason to give up, either
+      retryWait: wait,
+      on: {
+        connected: () => this.#turn("live"),
+        closed: (event) => {
+          clearTimeout(silence);
+          this.#turn((event as CloseEvent).code === 1000 ? "idle" : "reconnecting");
+        },
+        // A network that swallows everything closes no socket: whose ping is not answered is gone.
+        ping: (received) => {
+          if (!received) silence = setTimeout(() => this.#socket.terminate(), PONG_SECONDS * 1000);
+        },
+        pong: (received) => received && clearTimeout(silence),
+      },
+    });
+    window.addEventListener("offline", () => this.#socket.terminate(), { signal: this.#disposal.signal });
+  }
+
+  /** Follows a subscription until it completes, over whatever happens to the network. Returns how to stop it. */
+  subscribe(query: string, variables: Record<string, unknown>, sink: Sink): () => void {
+    const payload: Payload = { query, variables: { ...variables } };
+    let stop = () => {};
+    const begin = () => {
+      let brokeOff = false;
+      stop = this.#socket.subscribe<Record<string, unknown>>(payload, {
+        next: (answer) => {
+          // The same payload is sent again after a reconnect: by then it asks only for what is newer than this.
+          const cursor = (answer.data?.operation as { cursor?: string } | null | undefined)?.cursor;
+          if (cursor) payload.variables.after = cursor;
+          brokeOff = !answer.data && isPassing(answer.errors);
+          if (!brokeOff) sink.next(answer as Answer);
+        },
+        error: (reason) => {
+          if (isPassing(reason)) return again();
+          if (!Array.isArray(reason)) this.#turn(isSignedOut(reason) ? "signed-out" : "ended");
+          sink.error(reason);
+        },
+        complete: () => (brokeOff ? again() : sink.complete()),
+      });
+    };
+    const again = () => {
+      const timer = setTimeout(begin, 1000);
+      stop = () => clearTimeout(timer);
+    };
+    begin();
+    return () => stop();
+  }
+
+  readonly listen = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  dispose(): void {
+    this.#disposal.abort();
+    Promise.resolve(this.#socket.dispose()).catch(() => {}); // it was about to connect
+  }
+
+  #turn(state: ConnectionState): void {
+    if (this.#disposal.signal.aborted || state === this.state) return;
+    this.state = state;
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+/** Longer each time, never the same for two clients, and over at once when the device has a network again. */
+function wait(tries: number): Promise<void> {
+  const seconds = Math.min(LONGEST_WAIT_SECONDS, 0.5 * 2 ** tries) * (0.5 + Math.random());
+  return new Promise((done) => {
+    const timer = setTimeout(finish, seconds * 1000);
+    window.addEventListener("online", finish);
+    function finish() {
+      clearTimeout(timer);
+      window.removeEventListener("online", finish);
+      done();
+    }
+  });
+}
+
+/** Errors of a part that is away for a while: the subscription itself is in order. */
+function isPassing(errors: unknown): boolean {
+  return Array.isArray(errors) && errors.some((each) => UNREACHABLE.includes(each?.extensions?.code));
+}
+
+function isSignedOut(reason: unknown): boolean {
+  return (reason as { code?: number }).code === SIGNED_OUT;
+}
