@@ -124,6 +124,9 @@ function FileRow(props: { file: File_; mayProcess: boolean; onStarted: (operatio
 
   return (
     <li>
+      <span className="type" aria-hidden="true">
+        {file.name.split(".").at(-1)!.slice(0, 4)}
+      </span>
       <a href={file.downloadUrl}>{file.name}</a>
       <small>
         {[bytes(file.size), ago(file.uploadedAt), ...facts(file.metadata)].join(" · ")}

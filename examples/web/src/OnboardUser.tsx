@@ -4,7 +4,8 @@ import { useMutation } from "urql";
 import { byField, messageOf, wrongFields } from "./adx/errors";
 import { OnboardUserDocument, type OnboardUserInput } from "./adx/generated/graphql";
 import { type Operation, useOperation } from "./adx/useOperation";
-import { Field } from "./parts";
+import { Bar, Field } from "./parts";
+import { STATUSES } from "./words";
 
 const NOBODY: OnboardUserInput = { name: "", email: "", password: "", role: "member", mfaEnabled: false };
 
@@ -33,10 +34,16 @@ export function OnboardUser({ onStarted }: { onStarted: (operation: Operation) =
       </header>
       <form className="card" onSubmit={submit}>
         <Field label="Name" error={wrong.name}>
-          <input required value={input.name} onChange={(event) => set({ name: event.target.value })} />
+          <input autoComplete="off" required value={input.name} onChange={(event) => set({ name: event.target.value })} />
         </Field>
         <Field label="E-mail" error={wrong.email}>
-          <input type="email" required value={input.email} onChange={(event) => set({ email: event.target.value })} />
+          <input
+            type="email"
+            autoComplete="off"
+            required
+            value={input.email}
+            onChange={(event) => set({ email: event.target.value })}
+          />
         </Field>
         <Field label="Password" error={wrong.password}>
           <input
@@ -73,18 +80,19 @@ export function OnboardUser({ onStarted }: { onStarted: (operation: Operation) =
   );
 }
 
+/** How far it is. The secret is in the answer to the very request that started it, and nowhere else. */
 function Outcome({ operation, totpUri }: { operation: Operation; totpUri: string | null | undefined }) {
-  if (operation.status !== "COMPLETED") return null;
   const secret = totpUri && new URL(totpUri).searchParams.get("secret");
   return (
-    <p className="outcome" role="status">
-      They can sign in now.
-      {secret && (
-        <>
-          {" "}
-          Secret of their second factor, told only here: <code>{secret}</code>
-        </>
+    <div className="outcome" role="status">
+      <span>{operation.status === "COMPLETED" ? "They can sign in now." : STATUSES[operation.status]}</span>
+      <a href={`#${operation.id}`}>Each step</a>
+      <Bar label="Onboarding: part done" value={operation.progress.fraction} tone={operation.status} />
+      {secret && operation.status === "COMPLETED" && (
+        <p>
+          The secret of their second factor, told only here: <code>{secret}</code>
+        </p>
       )}
-    </p>
+    </div>
   );
 }

@@ -45,7 +45,7 @@ export function SignIn({ onSignedIn }: { onSignedIn: () => void }) {
       <header>
         <Logo />
         <h1>Sign in</h1>
-        <p className="muted">Every step happens before your eyes.</p>
+        <p className="muted">Follow every operation, step by step.</p>
       </header>
       {login ? (
         <SecondFactor login={login} onDone={() => signIn(input)} onBack={() => setLogin(undefined)} />

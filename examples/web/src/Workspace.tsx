@@ -39,20 +39,20 @@ export function Workspace({ viewer, reload, onSessionChange }: Props) {
             {tenant.featureFlags.map(({ name, enabled }) => enabled && <li key={name}>{sentence(name)}</li>)}
           </ul>
         </section>
+        <Files files={viewer.dashboard.recentFiles} may={permissions} onStarted={start} />
+        {permissions.includes("users:onboard") && <OnboardUser onStarted={start} />}
         <section className="activity" aria-labelledby="activity">
           <header>
             <h2 id="activity">Activity</h2>
             <small>{viewer.operations.totalCount + fresh.length} in all</small>
           </header>
-          <div className="card" aria-live="polite">
+          <div className="card">
             {[...fresh, ...listed].map((operation) => (
               <OperationCard key={operation.id} told={operation} onStarted={start} />
             ))}
             {!listed.length && !fresh.length && <p className="empty">What you start appears here, step by step.</p>}
           </div>
         </section>
-        <Files files={viewer.dashboard.recentFiles} may={permissions} onStarted={start} />
-        {permissions.includes("users:onboard") && <OnboardUser onStarted={start} />}
       </main>
     </>
   );

@@ -1,0 +1,142 @@
+"""The example page built and served before a product whose network and mail server have their moods."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.async_api import ConsoleMessage, Locator, Page, Request, WebSocket, expect
+
+from tests.chaos.proxy import Network, Weather
+from tests.end_to_end.client import PASSWORD
+from tests.mail_server import MailServer, running_mail_server
+from tests.servers import HOST, wait_until
+from tests.stack import ROOT, Stack, plain_environment, start_separate_stack
+from worker.dev.children import child
+from worker.dev.ports import free_port
+
+WEB = ROOT / "examples" / "web"
+_NODE = shutil.which("node") or "node"
+_VITE = WEB / "node_modules" / "vite" / "bin" / "vite.js"
+
+
+@dataclass(frozen=True)
+class Site:
+    """``url``: of the page; between it and the gateway is a network."""
+
+    url: str
+    stack: Stack
+    mail: MailServer
+    network: Network
+
+    def turn(self, weather: Weather) -> None:
+        self.network.turn("gateway", weather)
+
+
+@contextmanager
+def running_site(folder: Path) -> Iterator[Site]:
+    """The page as it was built, on the product in processes of its own."""
+    with Network() as network:
+        mail = network.enter(running_mail_server())
+        with start_separate_stack(folder, SMTP_URL=mail.url) as stack:
+            gateway = f"http://{HOST}:{network.before('gateway', urlsplit(stack.url).port or 0)}"
+            with served("preview", gateway=gateway, log=folder / "vite.log") as url:
+                yield Site(url, stack, mail, network)
+
+
+@contextmanager
+def served(*command: str, gateway: str, log: Path) -> Iterator[str]:
+    """Where Vite serves the page, with the gateway behind it."""
+    port = free_port(HOST)
+    environment = plain_environment() | {"ADX_URL": gateway}
+    vite = [_NODE, str(_VITE), *command, str(WEB), "--port", str(port), "--strictPort"]
+    with child(vite, log=log, environment=environment) as process:
+        url = f"http://{HOST}:{port}"
+        wait_until(lambda: _answers(url), process, log)
+        yield url
+
+
+def npm(*command: str) -> None:
+    """AssertionError with what it said where it fails."""
+    done = subprocess.run(
+        [shutil.which("npm") or "npm", *command], cwd=WEB, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@dataclass
+class Visit:
+    """Somebody at the page, with what it complained of, whom else it called, and what it sent over its sockets."""
+
+    page: Page
+    site: Site
+    complaints: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._on_console)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._on_request)
+        self.page.on("websocket", self._on_websocket)
+
+    @property
+    def state(self) -> Locator:
+        """Of the connection."""
+        return self.page.locator(".pill")
+
+    def step(self, operation: str, name: str) -> Locator:
+        """Of the newest operation of that name."""
+        return self.operation(operation).get_by_role("listitem").filter(has_text=name)
+
+    def operation(self, name: str) -> Locator:
+        return self.page.locator("details.operation").filter(has_text=name).first
+
+    async def sign_in(self, email: str, password: str = PASSWORD) -> None:
+        await self.page.goto(self.site.url)
+        await self.page.get_by_label("E-mail").fill(email)
+        await self.page.get_by_label("Password").fill(password)
+        await self.page.get_by_role("button", name="Sign in").click()
+
+    async def arrive(self, email: str, name: str) -> None:
+        await self.sign_in(email)
+        await expect(self.page.get_by_role("heading", name=f"Hello, {name}")).to_be_visible()
+        await expect(self.state).to_have_text("Live")
+
+    async def sign_out(self) -> None:
+        await self.page.get_by_label("Account of").click()
+        await self.page.get_by_role("button", name="Sign out").click()
+        await expect(self.page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+    async def onboard(self, name: str, email: str) -> None:
+        form = self.page.locator("section.onboard")
+        await form.get_by_label("Name").fill(name)
+        await form.get_by_label("E-mail").fill(email)
+        await form.get_by_label("Password").fill("correct horse battery")
+        await form.get_by_role("button", name="Onboard").click()
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(message.text)
+
+    def _on_request(self, request: Request) -> None:
+        if urlsplit(request.url).netloc != urlsplit(self.site.url).netloc:
+            self.strangers.append(request.url)
+
+    def _on_websocket(self, socket: WebSocket) -> None:
+        socket.on("framesent", lambda data: self.sent.append(str(data)))

@@ -1,0 +1,254 @@
+"""The example page in a real browser, against the product in processes of its own: what it does, and in bad weather."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, FilePayload, Page, ViewportSize, expect
+from pyotp.totp import TOTP
+
+from tests.chaos.proxy import DOWN, FAIR, SILENT
+from tests.clients.npm import installed
+from tests.end_to_end.client import Client
+from tests.examples.page import WEB, Site, Visit, npm, running_site, served
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DESKTOP = ViewportSize(width=1280, height=900)
+PHONE = ViewportSize(width=375, height=812)
+SLOW_UPLOADS = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 4_000_000}
+ALANS_SECRET = "JBSWY3DPEHPK3PXP"
+SECONDS = 1000  # Playwright counts in milliseconds
+
+WATCH_BARS = """
+window.seen = {};
+setInterval(() => document.querySelectorAll("progress").forEach((bar) => {
+  const values = (window.seen[bar.getAttribute("aria-label")] ??= []);
+  if (values.at(-1) !== bar.value) values.push(bar.value);
+}), 10);
+"""
+
+
+@pytest.fixture(scope="module")
+def site(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Its types are made of the schema as it is, and checked, before it is built."""
+    installed(WEB)
+    npm("run", "check")
+    npm("run", "build")
+    with running_site(tmp_path_factory.mktemp("web")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visit(one_browser: Browser, site: Site) -> AsyncIterator[Visit]:
+    site.turn(FAIR)
+    site.mail.rcpt_says.clear()
+    async with await one_browser.new_context(viewport=DESKTOP) as context:
+        visit = Visit(await context.new_page(), site)
+        yield visit
+    assert visit.strangers == []
+    assert [
+        each for each in visit.complaints if "Failed to load resource" not in each and "WebSocket" not in each
+    ] == []
+
+
+async def test_signs_in_shows_the_dashboard_and_signs_out(visit: Visit) -> None:
+    await visit.sign_in("grace@example.com", "not it")
+    await expect(visit.page.get_by_role("alert")).to_have_text("The e-mail address or the password is wrong.")
+    await visit.arrive("grace@example.com", "Grace")
+    await expect(visit.page.get_by_text("Member at Acme")).to_be_visible()
+    await expect(visit.operation("Sign-in")).to_contain_text("Completed")
+    await expect(visit.page.get_by_role("heading", name="Onboard")).to_have_count(0)  # no member may
+
+    await visit.page.reload()
+    await expect(visit.page.get_by_role("heading", name="Hello, Grace")).to_be_visible()
+    await visit.sign_out()
+
+
+async def test_asks_for_the_code_of_the_second_factor(visit: Visit) -> None:
+    page = visit.page
+    await visit.sign_in("alan@example.com")
+    await expect(page.get_by_role("listitem").filter(has_text="Check mfa")).to_contain_text("running")
+    code = page.get_by_label("Code from your authenticator")
+    right = TOTP(ALANS_SECRET).now()
+    await code.fill("000000" if right != "000000" else "111111")
+    await code.press("Enter")
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await expect(page.get_by_text("4 tries left")).to_be_visible()
+    await code.fill(TOTP(ALANS_SECRET).now())
+    await code.press("Enter")
+    await expect(page.get_by_role("heading", name="Hello, Alan")).to_be_visible()
+
+
+async def test_switches_the_tenant_with_each_step_shown_and_is_live_again_in_the_other(visit: Visit) -> None:
+    page = visit.page
+    await visit.arrive("ada@example.com", "Ada")
+    await page.evaluate(WATCH_BARS)
+    for here, there in (("Acme", "Globex"), ("Globex", "Acme")):
+        await page.get_by_label(f"Tenant: {here}").click()
+        await page.get_by_role("button", name=there).click()
+        await expect(page.get_by_role("dialog").get_by_role("listitem")).to_have_count(6)
+        await expect(page.get_by_text(f"Admin at {there}")).to_be_visible()
+        await expect(visit.state).to_have_text("Live")
+        await expect(visit.operation("Tenant switch")).to_contain_text("Completed")
+    assert len((await page.evaluate("seen"))["Tenant switch: part done"]) > 4  # of twelve steps
+
+
+async def test_uploads_a_file_with_its_bar_for_the_bytes_and_then_for_the_operation(
+    visit: Visit, tmp_path: Path
+) -> None:
+    page = visit.page
+    file = tmp_path / f"{uuid4().hex[:8]}.txt"
+    file.write_text("two words\n" * 400_000)
+    await visit.arrive("ada@example.com", "Ada")
+    await page.evaluate(WATCH_BARS)
+    devtools = await page.context.new_cdp_session(page)
+    await devtools.send("Network.emulateNetworkConditions", SLOW_UPLOADS)
+    await page.get_by_label("Upload a file").set_input_files(file)
+    await expect(page.get_by_text("Sending ·")).to_be_visible()
+    await expect(visit.step("File upload", "Set permissions")).to_contain_text("done")
+    await devtools.detach()
+    seen = await page.evaluate("seen")
+    for bar in ("Upload: bytes sent", "Upload: file made"):
+        assert seen[bar] == sorted(seen[bar])
+        assert len([value for value in seen[bar] if 0 < value < 1]) >= 2, (bar, seen[bar])
+
+    await page.get_by_label(f"Read {file.name}").click()
+    await expect(page.get_by_role("listitem").filter(has_text=file.name)).to_contain_text("800000 words")
+    async with page.expect_download() as coming:
+        await page.get_by_role("link", name=file.name).click()
+    assert (await (await coming.value).path()).read_bytes() == file.read_bytes()
+
+
+async def test_says_at_the_field_what_is_wrong_with_somebody_to_onboard(visit: Visit) -> None:
+    await visit.arrive("ada@example.com", "Ada")
+    await visit.onboard("Grace again", "grace@example.com")
+    email = visit.page.locator("section.onboard .field").filter(has_text="E-mail")
+    await expect(email.get_by_role("alert")).to_have_text("This e-mail address is in use.")
+    await expect(visit.step("User onboarding", "Create user")).to_contain_text("failed")
+
+
+async def test_onboards_somebody_over_a_network_that_is_cut_in_the_middle(visit: Visit) -> None:
+    site, email = visit.site, f"{uuid4().hex[:12]}@example.com"
+    await visit.arrive("ada@example.com", "Ada")
+    site.mail.rcpt_says[:] = ["450 Later"] * 2
+    await visit.page.get_by_label("With a second factor").check()
+    await visit.onboard("Kay McNulty", email)
+    letter = visit.step("User onboarding", "Send welcome email")
+    await expect(letter).to_contain_text("trying again · try 2", timeout=15 * SECONDS)
+    await expect(letter).to_contain_text("The mail server does not take e-mail now.")
+
+    site.turn(DOWN)
+    await expect(visit.state).to_have_text("Reconnecting")
+    await expect(visit.page.get_by_text("The connection was lost.")).to_be_visible()
+    await expect(letter).to_contain_text("trying again")
+    before = len(visit.sent)
+    site.turn(FAIR)
+    await expect(visit.state).to_have_text("Live", timeout=20 * SECONDS)
+    await expect(letter).to_contain_text("done", timeout=20 * SECONDS)
+    await expect(visit.operation("User onboarding")).to_contain_text("Completed")
+    payloads = [json.loads(frame).get("payload") for frame in visit.sent[before:]]
+    resumed = [payload["variables"] for payload in payloads if payload and "FollowOperation" in payload["query"]]
+    assert resumed
+    assert all(variables["after"] for variables in resumed)
+    assert email in site.mail.recipients
+
+    secret = await visit.page.locator(".outcome code").text_content()
+    await visit.sign_out()
+    await visit.sign_in(email, "correct horse battery")
+    await visit.page.get_by_label("Code from your authenticator").fill(TOTP(secret or "").now())
+    await visit.page.get_by_role("button", name="Continue").click()
+    await expect(visit.page.get_by_role("heading", name="Hello, Kay")).to_be_visible()
+
+
+async def test_shows_what_is_undone_where_an_operation_is_cancelled_in_whatever_tab(visit: Visit) -> None:
+    await visit.arrive("ada@example.com", "Ada")
+    other = Visit(await visit.page.context.new_page(), visit.site)
+    await other.page.goto(visit.site.url)
+    await expect(other.state).to_have_text("Live")
+    visit.site.mail.rcpt_says[:] = ["450 Later"] * 9
+    await visit.onboard("Jean Jennings", f"{uuid4().hex[:12]}@example.com")
+    await expect(other.step("User onboarding", "Send welcome email")).to_contain_text("trying again")
+    await other.operation("User onboarding").get_by_role("button", name="Cancel and undo").click()
+    for tab in (visit, other):
+        await expect(tab.step("User onboarding", "Create user")).to_contain_text("undone")
+        await expect(tab.operation("User onboarding")).to_contain_text("Cancelled")
+
+
+async def test_notices_a_network_that_swallows_everything_and_one_that_the_device_misses(visit: Visit) -> None:
+    page = visit.page
+    await page.clock.install()
+    await visit.arrive("ada@example.com", "Ada")
+    visit.site.turn(SILENT)
+    await page.clock.fast_forward(10_000)  # a ping, and nothing comes back
+    await page.clock.fast_forward(5_000)
+    await expect(visit.state).to_have_text("Reconnecting")
+    visit.site.turn(FAIR)
+    await page.clock.fast_forward(15_000)
+    await expect(visit.state).to_have_text("Live")
+
+    await page.context.set_offline(True)
+    await expect(visit.state).to_have_text("Reconnecting")
+    await page.context.set_offline(False)
+    await expect(visit.state).to_have_text("Live")
+
+
+async def test_says_that_the_session_has_ended(visit: Visit) -> None:
+    await visit.arrive("grace@example.com", "Grace")
+    (cookie,) = [each for each in await visit.page.context.cookies() if each["name"] == "adx_session"]
+    await Client(visit.site.stack, cookie["value"]).ask("mutation { logout { ok } }")
+    await expect(visit.page.get_by_text("Your session has ended.")).to_be_visible()
+    await visit.page.get_by_role("button", name="Sign in again").click()
+    await expect(visit.page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def test_fits_a_phone_and_is_used_by_the_keyboard_alone(visit: Visit) -> None:
+    page = visit.page
+    await page.set_viewport_size(PHONE)
+    await page.goto(visit.site.url)
+    await expect(page.get_by_label("E-mail")).to_be_focused()
+    assert await overflow(page) == 0
+    await page.keyboard.type("ada@example.com")
+    await page.keyboard.press("Tab")
+    await page.keyboard.type("adx-demo-password")
+    await page.keyboard.press("Enter")
+    await expect(visit.state).to_have_text("Live")
+    assert await overflow(page) == 0
+
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_label("Tenant: Acme")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("button", name="Globex")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("button", name="Globex")).to_be_hidden()
+    for _ in range(2):
+        await page.keyboard.press("Tab")
+    await expect(page.get_by_label("Upload a file")).to_be_focused()
+    await page.get_by_label("Upload a file").set_input_files(
+        FilePayload(name=f"{'a-very-long-name' * 6}.txt", mimeType="text/plain", buffer=b"words")
+    )
+    await visit.operation("File upload").locator("summary").focus()
+    await expect(visit.operation("File upload")).to_contain_text("Completed")
+    assert await overflow(page) == 0
+
+
+async def test_is_served_in_development_with_the_gateway_behind_it(site: Site, tmp_path: Path) -> None:
+    """By the command that `npm run dev` ends in; `make web` is that."""
+    with served(gateway=site.stack.url, log=tmp_path / "vite.log") as url:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, headers={"origin": url}) as http:
+            page = await http.get("/src/main.tsx")
+            answer = await http.post("/graphql", json={"query": "{ viewer { user { id } } }"})
+    assert "createRoot" in page.text
+    assert answer.json() == {"data": {"viewer": None}}
+
+
+async def overflow(page: Page) -> int:
+    """Pixels that the page is wider than its window."""
+    wide: int = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    return wide
