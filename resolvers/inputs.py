@@ -14,9 +14,10 @@ from contracts.files import AccessLevel
 from contracts.operations import OperationKind, OperationStatus
 from contracts.users import Theme
 
+_EMPTY = "This must not be empty."
 _MESSAGES = {
-    "string_too_short": "This must not be empty.",
-    "too_short": "This must not be empty.",
+    "string_too_short": "This is too short: at least {min_length}.",
+    "too_short": "This is too short: at least {min_length}.",
     "string_too_long": "This is too long: at most {max_length}.",
     "too_long": "This is too long: at most {max_length}.",
     "greater_than_equal": "This must be {ge:g} or more.",
@@ -49,7 +50,7 @@ def _six_digits(text: str) -> str:
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise ValueError("This must not be empty.")
+        raise ValueError(_EMPTY)
     return text
 
 
@@ -198,4 +199,6 @@ def _message(problem: object) -> str:
     facts = problem.get("ctx", {})
     if problem["type"] == "value_error":
         return str(facts["error"])
+    if facts.get("min_length") == 1:
+        return _EMPTY
     return _MESSAGES.get(problem["type"], "This is not valid.").format(**facts)

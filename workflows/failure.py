@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from contracts.errors import (
@@ -19,6 +19,7 @@ from contracts.operations import OperationFailure, OperationStatus
 from workflows.options import NETWORK, TIMEOUT, TROUBLE, Retry
 
 _UNKNOWN = "A step failed; try again."
+_CANCELLED = "It was cancelled."
 
 
 def is_ending(error: BaseException) -> bool:
@@ -45,9 +46,7 @@ def closing_status(error: BaseException) -> OperationStatus:
 def describe(error: BaseException, step: str | None) -> OperationFailure:
     """What the client is told; ``compensated`` is still to be found out."""
     if workflow.cancellation_reason() is not None:
-        return OperationFailure(
-            code=OperationErrorCode.CANCELLED, message="It was cancelled.", step=step, retryable=True
-        )
+        return OperationFailure(code=OperationErrorCode.CANCELLED, message=_CANCELLED, step=step, retryable=True)
     domain_error = _domain_error(error)
     if domain_error is None:
         return OperationFailure(code=OperationErrorCode.ACTIVITY_FAILED, message=_UNKNOWN, step=step, retryable=True)
@@ -78,6 +77,8 @@ def is_answer(error: ActivityError, kind: type[DomainError]) -> bool:
 
 def words(error: BaseException) -> str:
     """The error in words for a user."""
+    if is_cancelled_exception(error):
+        return _CANCELLED
     domain_error = _domain_error(error)
     return _UNKNOWN if domain_error is None else domain_error.message
 

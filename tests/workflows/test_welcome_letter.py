@@ -107,3 +107,4 @@ async def test_a_cancellation_between_two_tries_of_the_letter_ends_the_trying(
 
     assert letter_of(state) == (StepStatus.FAILED, False)
     assert script.ran.count(LETTER) == 1
+    assert state.steps[4].last_error == "It was cancelled."

@@ -60,6 +60,7 @@ export function OnboardUser({ onStarted }: { onStarted: (operation: Operation) =
             <option value="member">Member</option>
             <option value="admin">Administrator</option>
             <option value="guest">Guest</option>
+            <option value="owner">Owner</option>
           </select>
         </Field>
         <label className="check">

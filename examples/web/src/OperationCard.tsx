@@ -38,7 +38,7 @@ export function OperationCard({ told, onStarted }: { told: Operation; onStarted:
       {error && (
         <p className="failure">
           {error.message}
-          {error.compensated && operation.progress.completedSteps > 0 && " Everything was undone."}
+          {error.compensated && progress.steps.some((step) => step.status === "COMPENSATED") && " Everything was undone."}
         </p>
       )}
       <Steps operation={operation} />
@@ -62,7 +62,7 @@ function Actions({ operation, onStarted }: { operation: Operation; onStarted: (o
       {trouble && <p role="alert">{messageOf(trouble)}</p>}
       {(operation.status === "RUNNING" || operation.status === "WAITING") && (
         <button disabled={cancelling.fetching} onClick={() => cancel({ input: { id: operation.id } })}>
-          Cancel and undo
+          Cancel
         </button>
       )}
       {operation.error?.retryable && (

@@ -13,6 +13,7 @@ const DEMO = [
   { name: "Alan", role: "second factor", email: "alan@example.com" },
 ];
 const DEMO_PASSWORD = "adx-demo-password";
+const DEMO_SECRET = "JBSWY3DPEHPK3PXP";
 
 export function SignIn({ onSignedIn }: { onSignedIn: () => void }) {
   const [input, setInput] = useState<LoginInput>({ email: "", password: "" });
@@ -87,6 +88,9 @@ export function SignIn({ onSignedIn }: { onSignedIn: () => void }) {
               </button>
             ))}
           </div>
+          <p className="muted">
+            Secret of Alan’s authenticator: <code>{DEMO_SECRET}</code>
+          </p>
         </section>
       )}
     </main>

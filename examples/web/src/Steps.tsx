@@ -1,5 +1,5 @@
 import type { StepStatus } from "./adx/generated/graphql";
-import type { Operation } from "./adx/useOperation";
+import { isClosed, type Operation } from "./adx/useOperation";
 import { sentence, STEP_STATUSES } from "./words";
 
 const MARKS: Record<StepStatus, string> = {
@@ -24,7 +24,7 @@ export function Steps({ operation }: { operation: Operation }) {
           </svg>
           <span>{sentence(step.name)}</span>
           <small>
-            {STEP_STATUSES[step.status]}
+            {step.status === "PENDING" && isClosed(operation) ? "not begun" : STEP_STATUSES[step.status]}
             {step.attempt > 1 && ` · try ${step.attempt}`}
             {step.fraction !== null && step.status === "RUNNING" && ` · ${Math.round(step.fraction * 100)} %`}
           </small>

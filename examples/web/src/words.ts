@@ -30,9 +30,9 @@ export const STEP_STATUSES: Record<StepStatus, string> = {
   COMPENSATION_FAILED: "could not be undone",
 };
 
-/** "store_file" as "Store file"; "user" as "User". */
+/** "store_file" as "Store file"; "admin" as "Admin". */
 export function sentence(name: string): string {
-  const words = name.replaceAll("_", " ").toLowerCase();
+  const words = name.replaceAll("_", " ").toLowerCase().replace("mfa", "MFA");
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
