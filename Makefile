@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 RUN := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help dev operation test bench chaos docs check format schema migrate explorer documents environment lock clean
+.PHONY: help dev web operation test bench chaos docs check format schema migrate explorer documents environment lock clean
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ help: ## Lists these commands.
 dev: environment ## Starts everything in this terminal, on embedded parts, until Ctrl-C.
 	@$(RUN) -m gateway.explorer.build || true
 	@exec $(RUN) -m worker.dev
+
+web: ## Starts the example page for `make dev`, with Node.js 20.19 or newer, at http://127.0.0.1:5173, until Ctrl-C.
+	@cd examples/web && { test node_modules -nt package-lock.json || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; } && exec npm run --silent dev
 
 operation: environment ## Writes a new operation with its tests, or says why not: NAME=archive_tenant DOMAIN=tenants.
 	@$(RUN) -m tests.new_operation "$(NAME)" "$(DOMAIN)"
@@ -66,4 +69,4 @@ lock: environment ## Writes requirements.lock and the image's docker/requirement
 		pyproject.toml --constraint requirements.lock --output-file docker/requirements.lock --quiet
 
 clean: ## Removes what was made here, the data in .data excepted.
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis gateway/explorer/dist gateway/explorer/app/node_modules
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis gateway/explorer/dist gateway/explorer/app/node_modules examples/web/node_modules examples/web/dist
