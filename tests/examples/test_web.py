@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, FilePayload, Page, ViewportSize, expect
+from playwright.async_api import Browser, FilePayload, Page, ViewportSize, WebSocketRoute, expect
 from pyotp.totp import TOTP
 
 from tests.chaos.proxy import DOWN, FAIR, SILENT
@@ -190,6 +190,31 @@ async def test_shows_in_one_tab_what_was_started_in_another_and_cancels_it_there
         await expect(tab.operation("User onboarding")).to_contain_text("Completed")  # a letter is worth no undo
 
 
+async def test_subscribes_again_where_a_part_of_the_product_is_away_for_a_while(visit: Visit) -> None:
+    refused: list[str] = []
+
+    def refuse_once(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+
+        def pass_on(message: str | bytes) -> None:
+            asked = json.loads(message)
+            if "FollowOperation" not in str(message) or refused:
+                server.send(message)
+                return
+            refused.append(asked["payload"]["variables"]["id"])
+            trouble = {"message": "Try again.", "extensions": {"code": "UPSTREAM_UNAVAILABLE"}}
+            socket.send(json.dumps({"id": asked["id"], "type": "error", "payload": [trouble]}))
+
+        socket.on_message(pass_on)
+
+    await visit.page.route_web_socket("**/graphql", refuse_once)
+    await visit.arrive("ada@example.com", "Ada")
+    visit.site.mail.rcpt_says[:] = ["450 Later"] * 2
+    await visit.onboard("Marlyn Meltzer", f"{uuid4().hex[:12]}@example.com")
+    await expect(visit.step("User onboarding", "Send welcome email")).to_contain_text("try 3", timeout=15 * SECONDS)
+    assert len(refused) == 1
+
+
 async def test_notices_a_network_that_swallows_everything_and_one_that_the_device_misses(visit: Visit) -> None:
     page = visit.page
     await page.clock.install()
@@ -213,6 +238,8 @@ async def test_says_that_the_session_has_ended(visit: Visit) -> None:
     (cookie,) = [each for each in await visit.page.context.cookies() if each["name"] == "adx_session"]
     await Client(visit.site.stack, cookie["value"]).ask("mutation { logout { ok } }")
     await expect(visit.page.get_by_text("Your session has ended.")).to_be_visible()
+    await visit.page.wait_for_timeout(1 * SECONDS)  # in which nothing has it look as if all were well
+    await expect(visit.state).to_have_text("Signed out")
     await visit.page.get_by_role("button", name="Sign in again").click()
     await expect(visit.page.get_by_role("heading", name="Sign in")).to_be_visible()
 

@@ -9,9 +9,9 @@ import type { Viewer } from "./App";
 import { Bar } from "./parts";
 import { ago, bytes } from "./words";
 
-type File_ = NonNullable<Viewer["dashboard"]["recentFiles"]>[number];
+type StoredFile = NonNullable<Viewer["dashboard"]["recentFiles"]>[number];
 type Props = {
-  files: readonly File_[] | null;
+  files: readonly StoredFile[] | null;
   may: readonly string[];
   onStarted: (operation: Operation) => void;
 };
@@ -113,7 +113,7 @@ function Upload({ onStarted }: { onStarted: (operation: Operation) => void }) {
   );
 }
 
-function FileRow(props: { file: File_; mayProcess: boolean; onStarted: (operation: Operation) => void }) {
+function FileRow(props: { file: StoredFile; mayProcess: boolean; onStarted: (operation: Operation) => void }) {
   const { file } = props;
   const [{ fetching, error }, process] = useMutation(ProcessFileDocument);
 

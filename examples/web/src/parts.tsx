@@ -1,5 +1,5 @@
 /** Small pieces that several parts of the page are made of. */
-import { type FocusEvent, type KeyboardEvent, type ReactNode, useId } from "react";
+import { type AriaAttributes, cloneElement, type FocusEvent, type KeyboardEvent, type ReactElement, type ReactNode, useId } from "react";
 
 export function Logo() {
   return (
@@ -11,13 +11,14 @@ export function Logo() {
 }
 
 /** A label, the control inside it, and what is wrong with what was entered. */
-export function Field({ label, error, children }: { label: string; error?: string; children: ReactNode }) {
+export function Field(props: { label: string; error?: string; children: ReactElement<AriaAttributes> }) {
+  const { label, error, children } = props;
   const id = useId();
   return (
-    <div className="field" data-wrong={error ? "" : undefined}>
-      <label aria-describedby={error && id}>
+    <div className="field">
+      <label>
         <span>{label}</span>
-        {children}
+        {error ? cloneElement(children, { "aria-invalid": true, "aria-describedby": id }) : children}
       </label>
       {error && (
         <p role="alert" id={id}>

@@ -19,7 +19,13 @@ export function createAdx(path = "/graphql"): Adx {
     // There is no cache here, so each answer is the gateway's own. Where pages share data, put Graphcache before these.
     exchanges: [
       // A mutation with an idempotencyKey may be sent as often as it takes: it is the same operation each time.
-      retryExchange({ maxNumberAttempts: 8, initialDelayMs: 500, maxDelayMs: 5000, retryIf: ({ networkError }) => !!networkError }),
+      // Subscriptions are the connection's own business.
+      retryExchange({
+        maxNumberAttempts: 8,
+        initialDelayMs: 500,
+        maxDelayMs: 5000,
+        retryIf: ({ networkError }, { kind }) => !!networkError && kind !== "subscription",
+      }),
       fetchExchange,
       subscriptionExchange({
         forwardSubscription: ({ query = "", variables }) => ({

@@ -1,9 +1,10 @@
 /** The websocket to the gateway: how it is, how it comes back, and where a subscription goes on after it did. */
 import { type Client, createClient } from "graphql-ws";
 
-/** `ended`: it does not come back by itself, for the session is over (`signed-out`) or the gateway has had enough of it. */
+/** `signed-out` (the session is over) and `ended` (the gateway has had enough of it) are final: only another client helps. */
 export type ConnectionState = "idle" | "live" | "reconnecting" | "signed-out" | "ended";
 
+const FINAL: readonly ConnectionState[] = ["signed-out", "ended"];
 const PING_SECONDS = 10;
 const PONG_SECONDS = 5;
 const LONGEST_WAIT_SECONDS = 15;
@@ -85,7 +86,7 @@ export class Connection {
   }
 
   #turn(state: ConnectionState): void {
-    if (this.#disposal.signal.aborted || state === this.state) return;
+    if (this.#disposal.signal.aborted || state === this.state || FINAL.includes(this.state)) return;
     this.state = state;
     for (const listener of this.#listeners) listener();
   }
