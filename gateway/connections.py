@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
@@ -13,9 +14,13 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 from starlette.types import ASGIApp, Receive, Scope, Send
+from wsproto.events import TextMessage
 
 from gateway.inboxes import Applications
 from gateway.protocols import Protocols, SocketHandshake
+
+SAY = "adx.say"
+"""In a websocket's scope: sends a text past the layers around the application, which leave messages as they are."""
 
 _LINGER_SECONDS = 5.0
 """How long a closed connection waits for its peer to take the rest."""
@@ -111,6 +116,11 @@ def framed(app: ASGIApp, most_bytes: int) -> ASGIApp:
         stream = getattr(send, "__self__", None)
         if isinstance(stream, WSStream):
             stream.handshake = SocketHandshake(scope["headers"], scope["http_version"], most_bytes=most_bytes)
+            scope[SAY] = partial(_say, stream)
         await app(scope, receive, send)
 
     return serve
+
+
+async def _say(stream: WSStream, text: str) -> None:
+    await stream._send_wsproto_event(TextMessage(data=text))  # noqa: SLF001 - it has no other way in

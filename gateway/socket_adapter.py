@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived
+
+from gateway.connections import SAY
 
 _CLOSING_SECONDS = 2.0
 """How long a peer may take to answer a close before it is left alone."""
@@ -45,7 +47,12 @@ class SocketAdapter(ASGIWebSocketAdapter):
             await super().send_json(message)
 
     async def send_text(self, text: str) -> None:
-        if not self.is_closed:
+        if self.is_closed:
+            return
+        say: Callable[[str], Awaitable[None]] | None = self.ws.scope.get(SAY)
+        if say is not None:
+            await say(text)
+        else:
             await self.ws.send({"type": "websocket.send", "text": text})
 
     async def close(self, code: int, reason: str) -> None:

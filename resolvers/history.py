@@ -111,17 +111,17 @@ class History:
         if closed_as := _CLOSING_EVENTS.get(event.event_type):
             self._closed = (closed_as, _moment(event.event_time))
             return True
-        match event.event_type:
-            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+        match event.WhichOneof("attributes"):
+            case "workflow_properties_modified_event_attributes":
+                return await self._read(event.workflow_properties_modified_event_attributes.upserted_memo)
+            case "workflow_execution_started_event_attributes":
                 started = event.workflow_execution_started_event_attributes
                 self._place = self._place.updated(started.search_attributes)
                 return await self._read(started.memo)
-            case EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED:
-                return await self._read(event.workflow_properties_modified_event_attributes.upserted_memo)
-            case EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES:
+            case "upsert_workflow_search_attributes_event_attributes":
                 upserted = event.upsert_workflow_search_attributes_event_attributes
                 self._place = self._place.updated(upserted.search_attributes)
-            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+            case "workflow_execution_continued_as_new_event_attributes":
                 self.next_run_id = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
         return False
 
