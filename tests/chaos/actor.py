@@ -243,6 +243,7 @@ class Actor:
         address = f"ws{self.url.removeprefix('http')}/graphql"
         protocols = [Subprotocol("graphql-transport-ws")]
         async with connect(address, subprotocols=protocols, proxy=None, local_addr=(self._address, 0)) as socket:
+            following.connections += 1
             await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}))
             variables = {"id": following.operation_id, "after": following.cursor}
             query = {"query": FOLLOW, "variables": variables}

@@ -9,17 +9,17 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from temporalio.client import Client as Temporal
 from temporalio.service import RPCError
 
 from contracts.operations import OperationKind
-from tests.chaos.actor import Actor
+from tests.chaos.actor import Actor, Refused
 from tests.chaos.crash_points import Moment, Plan
 from tests.chaos.evidence import World
-from tests.chaos.gather import gathered, quiet, repaired
+from tests.chaos.gather import gathered, quiet, repair_seconds, repaired, unclean
 from tests.chaos.ground import Ground
 from tests.chaos.invariants import violations
 from workflows.repair_operation import BY_KEY
@@ -55,6 +55,10 @@ WITHIN: dict[str, tuple[Moment, ...]] = {
 """Points within activities that do something besides one transaction."""
 
 Blow = Literal["kill", "cancel", "terminate"]
+TRIES = 4
+"""How often a job is begun in all until what it is about has befallen an operation."""
+LOOKS = 0.3
+"""Of a client's operations, those after which it looks around."""
 
 
 def crash_points(kind: OperationKind) -> list[Plan]:
@@ -78,11 +82,16 @@ class Job:
     blow: Blow
     plan: Plan | None = None
     moment: float = 0.0
+    tries_left: int = TRIES - 1
 
 
 @dataclass
 class Outcome:
-    """``ends``: how many operations ended how, by the blow; ``repairs``: seconds from a termination to its repair."""
+    """``reached``: points at which a worker was killed while an operation stood there, each of an operation of its own.
+
+    ``missed``: jobs given up because an operation never came to its point, or was over before it was struck. ``ends``:
+    how many operations ended how, by the blow. ``repairs``: seconds from the end of an operation to its repair.
+    """
 
     seed: int
     world: World | None = None
@@ -92,6 +101,12 @@ class Outcome:
     repairs: list[float] = field(default_factory=list)
     jobs: dict[str, Job] = field(default_factory=dict)
     saga_kills: int = 0
+    deaths: int = 0
+    """Of worker processes with crash points: fewer than points, for one death may befall several operations."""
+
+    terminated: int = 0
+    broken: list[str] = field(default_factory=list)
+    """What clients gave up on."""
 
     def check(self) -> None:
         """AssertionError with the seed and whatever befell the operations in question."""
@@ -102,6 +117,7 @@ class Outcome:
             for each in found
         ]
         assert not found, f"seed {self.seed}: {len(found)} violations\n" + "\n".join(said)
+        assert not self.broken, f"seed {self.seed}: {self.broken}"
 
 
 def kills(kinds: Sequence[OperationKind], each: int, seed: int) -> list[Job]:
@@ -131,7 +147,7 @@ async def carry_out(
 ) -> Outcome:
     """Let the accounts of the ground do them all, each one after another; then wait until all is quiet, and look.
 
-    ``until``: when no more are begun, by the monotonic clock.
+    The last comes first. ``until``: when no more are begun, by the monotonic clock.
     """
     outcome = Outcome(seed)
     waiting = list(jobs)
@@ -146,36 +162,49 @@ async def carry_out(
             own = random.Random(f"{seed}.{number}")
             await actor.sign_in()
             while waiting and time.monotonic() < until:
-                await _do(ground, temporal, actor, waiting.pop(), f"{own.getrandbits(128):032x}", outcome)
-                await actor.look()
+                job, key = waiting.pop(), f"{own.getrandbits(128):032x}"
+                try:
+                    was_struck = await _befell(ground, temporal, actor, job, key, outcome)
+                except (Refused, TimeoutError) as error:
+                    outcome.broken.append(f"{job}: {error!r}")
+                    continue
+                if not was_struck:
+                    if job.tries_left:
+                        waiting.insert(0, replace(job, tries_left=job.tries_left - 1))
+                    else:
+                        outcome.missed.append(job.plan.name if job.plan else job.blow)
+                if own.random() < LOOKS:
+                    await actor.look()
 
         async with asyncio.TaskGroup() as group:
             for number, actor in enumerate(actors):
                 group.create_task(work(actor, number))
         await quiet(ground, outcome.jobs)
+        ended = await unclean(ground, outcome.jobs)
+        await repaired(ground, ended, seconds=150)
+        outcome.repairs = [await repair_seconds(ground, each) for each in ended]
+        outcome.deaths = ground.deaths("hands")
         await asyncio.gather(*(actor.try_tokens() for actor in actors))
         outcome.world = await gathered(ground, [actor.history for actor in actors])
     return outcome
 
 
-async def _do(ground: Ground, temporal: Temporal, actor: Actor, job: Job, key: str, outcome: Outcome) -> None:
+async def _befell(ground: Ground, temporal: Temporal, actor: Actor, job: Job, key: str, outcome: Outcome) -> bool:
+    """Whether the operation came to where the job strikes."""
     operation = actor.id_of(job.kind, key)
     outcome.jobs[operation] = job
     if job.plan is not None:
         ground.plans.make(operation, job.plan)
         _, status = await actor.play(job.kind, key)
-        if ground.plans.was_reached(operation):
-            outcome.reached[job.kind] += 1
-        else:
-            outcome.missed.append(job.plan.name)
+        was_struck = ground.plans.was_reached(operation)
+        outcome.reached[job.kind] += was_struck
     else:
         striking = asyncio.create_task(_strike(temporal, actor, job, operation))
         _, status = await actor.play(job.kind, key)
-        if await striking and job.blow == "terminate":
-            began = time.monotonic()
-            await repaired(ground, [operation], seconds=120)
-            outcome.repairs.append(time.monotonic() - began)
+        was_struck = await striking
+        outcome.terminated += was_struck and job.blow == "terminate"
     outcome.ends[job.blow, status] += 1
+    return was_struck
 
 
 async def _strike(temporal: Temporal, actor: Actor, job: Job, operation: str) -> bool:

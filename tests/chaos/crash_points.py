@@ -3,6 +3,7 @@ kills miss. They are in the test's own worker processes only (``tests/chaos/hand
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -36,6 +37,10 @@ class Plan:
         return f"{self.failing or ''}>{self.activity}:{self.moment}"
 
 
+TOGETHER_SECONDS = 1.0
+"""How long a process stands at a point before it dies: operations that come to theirs meanwhile are killed with it."""
+
+
 class Plans:
     """A file for each operation, which whoever dies takes away first."""
 
@@ -57,7 +62,7 @@ class Plans:
     def was_reached(self, operation_id: str) -> bool:
         return self._taken(operation_id).exists()
 
-    def die_at(self, moment: Moment) -> None:
+    async def die_at(self, moment: Moment) -> None:
         if not activity.in_activity():
             return
         info = activity.info()
@@ -69,7 +74,10 @@ class Plans:
             (self._folder / operation_id).rename(self._taken(operation_id))
         except FileNotFoundError:  # it befell somebody already
             return
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            await asyncio.sleep(TOGETHER_SECONDS)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _taken(self, operation_id: str) -> Path:
         return self._folder / f"{operation_id}.taken"
@@ -89,9 +97,9 @@ class _Crashing(ActivityInboundInterceptor):
         self._plans = plans
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        self._plans.die_at("before")
+        await self._plans.die_at("before")
         answer = await super().execute_activity(input)
-        self._plans.die_at("after")
+        await self._plans.die_at("after")
         info = activity.info()
         plan = self._plans.of(info.workflow_id or "")
         if plan is not None and plan.failing == info.activity_type:
@@ -108,12 +116,12 @@ class CrashingStorage(FileStorage):
 
     async def copy(self, source: str, target: str) -> None:
         await super().copy(source, target)
-        self._plans.die_at("copied")
+        await self._plans.die_at("copied")
 
     async def remove(self, key: str) -> None:
-        self._plans.die_at("removing")
+        await self._plans.die_at("removing")
         await super().remove(key)
-        self._plans.die_at("removed")
+        await self._plans.die_at("removed")
 
 
 class CrashingWakeups:
@@ -125,5 +133,5 @@ class CrashingWakeups:
         self.hearing = wakeups.hearing
 
     async def tell(self, name: str) -> None:
-        self._plans.die_at("telling")
+        await self._plans.die_at("telling")
         await self._wakeups.tell(name)

@@ -41,6 +41,7 @@ class Following:
     states: list[Told] = field(default_factory=list)
     complete: bool = False
     cursor: str | None = None
+    connections: int = 0
 
 
 @dataclass(frozen=True)

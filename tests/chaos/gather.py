@@ -9,6 +9,7 @@ from email import message_from_bytes
 from functools import partial
 from pathlib import Path
 
+from obstore.store import S3Store
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
@@ -17,6 +18,8 @@ from contracts.operations import ATTRIBUTE_TENANTS, MEMO_STATE, OperationState, 
 from contracts.repairs import repair_id
 from tests.chaos.evidence import History, Ran, Record, Stored, World
 from tests.chaos.ground import Ground
+from tests.s3 import BUCKET
+from tests.servers import HOST
 
 _AT_ONCE = 10
 _CLOSED_AS = {
@@ -28,8 +31,7 @@ _CLOSED_AS = {
 }
 
 
-async def gathered(ground: Ground, histories: Iterable[History], *, objects: dict[str, Stored] | None = None) -> World:
-    """``objects``: where they are not in the folder of the ground."""
+async def gathered(ground: Ground, histories: Iterable[History]) -> World:
     temporal = await ground.temporal()
     histories = tuple(histories)
     ids = {told.operation_id for history in histories for told in history.acknowledged}
@@ -41,8 +43,9 @@ async def gathered(ground: Ground, histories: Iterable[History], *, objects: dic
             return await _ran(temporal, operation_id)
 
     operations = await asyncio.gather(*(one(each) for each in sorted(ids) if kind_of(each) is not None))
-    letters = await asyncio.to_thread(lambda: tuple(_letters(ground.folder / "mail")))
-    stored = await asyncio.to_thread(_objects, ground.files) if objects is None else objects
+    letters = await asyncio.to_thread(lambda: tuple(_letters(ground)))
+    is_outside = "storage" in ground.behind
+    stored = await _objects_outside(ground) if is_outside else await asyncio.to_thread(_objects, ground.files)
     return World(histories, tuple(operations), await _tables(ground), stored, letters)
 
 
@@ -75,8 +78,30 @@ async def repaired(ground: Ground, operations: Iterable[str], *, seconds: float)
         await asyncio.gather(*(_repaired(temporal, each) for each in operations))
 
 
-async def _repaired(temporal: Client, operation_id: str) -> None:
+async def unclean(ground: Ground, operations: Iterable[str]) -> list[str]:
+    """Those that ended without a last word of theirs that all is done or undone."""
+    temporal = await ground.temporal()
+    found = []
+    for operation_id in operations:
+        description = await temporal.get_workflow_handle(operation_id).describe()
+        state = OperationState.model_validate(await description.memo_value(MEMO_STATE, type_hint=dict[str, object]))
+        is_fine = state.failure is not None and state.failure.compensated
+        if description.status is not WorkflowExecutionStatus.COMPLETED and not is_fine:
+            found.append(operation_id)
+    return found
 
+
+async def repair_seconds(ground: Ground, operation_id: str) -> float:
+    """From the end of the operation to the end of its repair, by Temporal's own clock."""
+    temporal = await ground.temporal()
+    names = (operation_id, repair_id(operation_id))
+    ended, undone = [(await temporal.get_workflow_handle(name).describe()).close_time for name in names]
+    assert ended is not None
+    assert undone is not None
+    return (undone - ended).total_seconds()
+
+
+async def _repaired(temporal: Client, operation_id: str) -> None:
     while True:
         try:
             await temporal.get_workflow_handle(repair_id(operation_id)).result()
@@ -120,6 +145,27 @@ def _objects(folder: Path) -> dict[str, Stored]:
     return found
 
 
-def _letters(folder: Path) -> Iterable[str]:
-    for path in folder.glob("*.eml"):
+async def _objects_outside(ground: Ground) -> dict[str, Stored]:
+    """Past the proxy."""
+    store = S3Store(
+        BUCKET,
+        endpoint=f"http://{HOST}:{ground.behind['storage']}",
+        region="us-east-1",
+        access_key_id="any",
+        secret_access_key="any",
+        client_options={"allow_http": True},
+        virtual_hosted_style_request=False,
+    )
+    found = {}
+    async for some in store.list():
+        for each in some:
+            content = bytes(await (await store.get_async(each["path"])).bytes_async())
+            found[each["path"]] = Stored(len(content), hashlib.sha256(content).hexdigest())
+    return found
+
+
+def _letters(ground: Ground) -> Iterable[str]:
+    for letter in ground.mail.letters if ground.mail else ():
+        yield str(letter["Message-ID"]).strip()
+    for path in (ground.folder / "mail").glob("*.eml"):
         yield str(message_from_bytes(path.read_bytes())["Message-ID"]).strip()

@@ -26,7 +26,7 @@ from contracts.temporal import connect
 from tests.chaos.crash_points import Plans
 from tests.chaos.hands import ready
 from tests.chaos.proxy import Network
-from tests.mail_server import running_mail_server
+from tests.mail_server import MailServer, running_mail_server
 from tests.s3 import BUCKET, running_s3
 from tests.servers import HOST, running_postgres, wait_until
 from tests.stack import healthy, plain_environment, run_module, start_module
@@ -56,12 +56,19 @@ class Ground:
     accounts: list[Account]
     processes: dict[str, subprocess.Popen[bytes]]
     behind: dict[str, int]
-    """The true ports of the parts, by their names."""
+    """The true ports of the parts, by their names; ``clients``: the port that leads to the gateway through a proxy."""
     redis: ExitStack = field(default_factory=ExitStack)
+    mail: MailServer | None = None
+    """Where it is a server that takes letters."""
 
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.environment['GATEWAY_PORT']}"
+
+    @property
+    def clients_url(self) -> str:
+        """The same gateway, for clients behind a network that ``clients`` names."""
+        return f"http://{HOST}:{self.behind['clients']}"
 
     @property
     def secret(self) -> bytes:
@@ -88,6 +95,11 @@ class Ground:
     def redis_client(self) -> Redis:
         """Past the proxy."""
         return Redis(host=HOST, port=self.behind["redis"])
+
+    def deaths(self, role: str) -> int:
+        """How many processes of this role have died and were replaced."""
+        noted = self.folder / f"{role}.deaths"
+        return len(noted.read_text().splitlines()) if noted.exists() else 0
 
     def kill_one(self, role: str, index: int) -> None:
         """SIGKILL one of the processes of this role; it is replaced."""
@@ -145,10 +157,11 @@ def chaos_ground(
             "DATA_DIR": str(folder),
             "REPAIR_SECONDS": "2",
         }
-        if outside:
-            environment |= _outside(stack, network, folder)
-        environment |= told
+        behind["clients"] = network.before("clients", gateway)
         ground = Ground(folder, environment, network, [], {"temporal": temporal.process}, behind)
+        if outside:
+            _go_outside(ground, stack)
+        environment |= told
         stack.callback(ground.redis.close)
         ground.start_redis()
         run_module("worker.migrate", environment, "--demo")
@@ -157,12 +170,14 @@ def chaos_ground(
         yield ground
 
 
-def _outside(stack: ExitStack, network: Network, folder: Path) -> dict[str, str]:
-    s3 = urlsplit(stack.enter_context(running_s3(folder))).port
+def _go_outside(ground: Ground, stack: ExitStack) -> None:
+    s3 = urlsplit(stack.enter_context(running_s3(ground.folder))).port
     assert s3 is not None
-    storage = network.before("storage", s3)
-    smtp = network.before("smtp", network.enter(running_mail_server()).port)
-    return {
+    ground.behind["storage"] = s3
+    storage = ground.network.before("storage", s3)
+    ground.mail = ground.network.enter(running_mail_server())
+    smtp = ground.network.before("smtp", ground.mail.port)
+    ground.environment |= {
         "STORAGE_URL": f"s3://{BUCKET}?endpoint=http://{HOST}:{storage}&region=us-east-1",
         "AWS_ACCESS_KEY_ID": "any",
         "AWS_SECRET_ACCESS_KEY": "any",

@@ -72,6 +72,8 @@ class Family:
             self._children.discard(child)
             (self._settings.data_dir / f"{self._role}.{child}.ready").unlink(missing_ok=True)
             if not self._stopping:
+                with (self._settings.data_dir / f"{self._role}.deaths").open("a") as deaths:
+                    deaths.write(f"{child}\n")
                 self._fork()
 
     def _fork(self) -> None:

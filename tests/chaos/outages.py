@@ -41,6 +41,8 @@ DISBELIEF_SECONDS = 3.0
 """After Redis was away, until a copy that it keeps is believed: replicas' clocks may differ by two."""
 WEATHERS = {"down": DOWN, "paused": SILENT, "slow": SLOW, "reset": RESETTING}
 ALL_WEATHERS = WEATHERS | {"narrow": NARROW, "closing late": LINGERING}
+CLIENTS = "clients"
+"""Not a part: the network between clients and the gateway, for those who come through its proxy."""
 OPERATION = "query ($id: ID!) { operation(id: $id) { id status } }"
 PREFER = "mutation { updatePreferences(input: {theme: DARK}) { preferences { theme } } }"
 
@@ -170,11 +172,20 @@ async def cell(name: str, ready: Prepared) -> Cell:
 
 
 async def measured(
-    ground: Ground, main: Actor, walker: Actor, parts: tuple[str, ...], weathers: dict[str, Weather]
+    ground: Ground,
+    main: Actor,
+    walker: Actor,
+    parts: tuple[str, ...],
+    weathers: dict[str, Weather],
+    *,
+    until: float = math.inf,
 ) -> Measured:
+    """``until``: when no part is turned any more, by the monotonic clock."""
     found = Measured()
     for part in parts:
         for name, weather in weathers.items():
+            if time.monotonic() > until:
+                return found
             ready = await prepared(main, walker)
             ground.network.turn(part, weather)
             try:

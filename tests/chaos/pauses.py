@@ -1,4 +1,4 @@
-"""Parts that are stopped by SIGSTOP, for as long as a machine may hang, while clients keep asking."""
+"""Parts that are stopped for as long as a machine may hang, while clients keep asking."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,19 +16,54 @@ import httpx
 from tests.chaos.actor import LOG_IN, RETRYABLE, WHO, Actor
 from tests.chaos.ground import PASSWORD, Ground
 from tests.chaos.outages import ANSWER_SECONDS, recovery
+from tests.chaos.proxy import FAIR, SILENT
 
-STOPPABLE = ("temporal", "postgres", "redis")
+STOPPABLE = ("temporal", "postgres", "redis", "storage", "smtp")
+"""The first three by SIGSTOP of their processes. The others by a proxy that takes connections and lets nothing through,
+as the kernel does for a process that is stopped."""
 
 
-async def paused(ground: Ground, part: str, actor: Actor, seconds: float) -> tuple[list[str], float]:
-    """What clients were told wrongly meanwhile, and the seconds until all was well again."""
+async def paused(
+    ground: Ground, part: str, asking: Actor, working: list[Actor], seconds: float
+) -> tuple[list[str], float]:
+    """What clients were told wrongly meanwhile, and the seconds until all was well again.
+
+    Those who are working start operations before, which end when they can.
+    """
     wrong: list[str] = []
-    with stopped(await _processes(ground, part)):
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            wrong += [said for said in await asyncio.gather(_ask(actor, WHO), _ask(actor, LOG_IN)) if said]
-            await asyncio.sleep(0.5)
-    return wrong, await recovery(actor)
+    async with asyncio.TaskGroup() as group:
+        with ExitStack() as stack:
+            for actor in working:
+                group.create_task(_work(actor))
+            await asyncio.sleep(0.1)
+            stack.enter_context(await _stopped(ground, part))
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                wrong += [said for said in await asyncio.gather(_ask(asking, WHO), _ask(asking, LOG_IN)) if said]
+                await asyncio.sleep(0.5)
+        recovered = await recovery(asking)
+    return wrong, recovered
+
+
+async def _work(actor: Actor) -> None:
+    await actor.upload(uuid4().hex)
+    await actor.onboard(uuid4().hex)
+    await actor.switch(uuid4().hex)
+
+
+async def _stopped(ground: Ground, part: str) -> AbstractContextManager[None]:
+    if part in ("temporal", "postgres", "redis"):
+        return stopped(await _processes(ground, part))
+    return _silent(ground, part)
+
+
+@contextmanager
+def _silent(ground: Ground, part: str) -> Iterator[None]:
+    ground.network.turn(part, SILENT)
+    try:
+        yield
+    finally:
+        ground.network.turn(part, FAIR)
 
 
 @contextmanager
