@@ -13,38 +13,12 @@ from multiprocessing.connection import Connection, wait
 
 from tests.chaos.long_run import GRACE_SECONDS, PARTS_OF_THE_RUN
 from tests.chaos.reliability import put
+from tests.chaos.telling import live
 
 LIMIT_SECONDS = 270.0
 """Beside what ``--minutes`` says, for all that begins, settles and ends: then it is over."""
 STAGES: tuple[tuple[float, tuple[str, ...]], ...] = ((0.55, ("deaths",)), (0.45, ("answers", "pauses", "rounds")))
 """Shares of the time, and what runs at once in it: the second stage waits more than it works."""
-
-
-class Told:
-    """A part's report to the process that started it."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-
-    def say(self, line: str) -> None:
-        self._pipe.send(("line", line))
-
-    def found(self, faults: list[str]) -> None:
-        for fault in faults:
-            self._pipe.send(("fault", fault))
-
-    def tabulate(self, text: str) -> None:
-        self._pipe.send(("table", text))
-
-
-def live(part: str, seed: int, seconds: float, pipe: Connection) -> None:
-    """One part, in a process of its own."""
-    report = Told(pipe)
-    try:
-        PARTS_OF_THE_RUN[part](report, seed, seconds)
-    except BaseException as error:
-        report.found([f"broke off: {error!r}"])
-        raise
 
 
 class Run:
@@ -78,11 +52,11 @@ class Run:
                     self._hear(hearing[pipe], *pipe.recv())
                 except EOFError:
                     del hearing[pipe]
-        for part in hearing.values():
-            self._hear(part, "fault", f"{part} did not come to an end")
         for process in processes:
             process.join(30)
-            process.kill()
+            if process.exitcode != 0:
+                self._hear(process.name, "fault", f"did not come to its end: {process.exitcode}")
+                process.kill()
 
     def _hear(self, part: str, what: str, text: str) -> None:
         print(f"{part}: {'FAULT: ' if what == 'fault' else ''}{text}", flush=True)  # noqa: T201 - for whoever waits

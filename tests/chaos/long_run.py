@@ -110,7 +110,7 @@ def answers(report: Report, seed: int, seconds: float) -> None:
                 report.found([*found.faults(), *unlike(found, table())])
                 slowest = max((cell.seconds, name) for cells in found.cells.values() for name, cell in cells.items())
                 report.say(
-                    f"Answers with a part down, paused, slow or reset: {sum(map(len, found.cells.values()))} "
+                    f"Answers with a part down, paused, slow or reset: {sum(map(len, found.cells.values()))} in {len(found.cells)} "
                     f"of {len(PARTS) * len(WEATHERS)} cases, the slowest after {slowest[0]:.1f} s ({slowest[1]})."
                 )
                 report.say(f"All well again {max(found.recoveries.values()):.1f} s after the part's return, at most.")
