@@ -28,6 +28,7 @@ from contracts.operations import (
     kind_of,
 )
 from resolvers.pending import with_pending
+from resolvers.repairs import ENDED_FROM_OUTSIDE
 
 USER = SearchAttributeKey.for_keyword(ATTRIBUTE_USER)
 TENANTS = SearchAttributeKey.for_keyword_list(ATTRIBUTE_TENANTS)
@@ -164,9 +165,7 @@ def _cut_short(state: OperationState, closed_as: OperationStatus) -> OperationSt
     timed_out = closed_as is OperationStatus.TIMED_OUT
     failure = OperationFailure(
         code=OperationErrorCode.TIMEOUT_EXCEEDED if timed_out else OperationErrorCode.DATA_INCONSISTENCY,
-        message="It took too long and was ended."
-        if timed_out
-        else "It was ended from outside; what it had done is being undone.",
+        message="It took too long and was ended." if timed_out else ENDED_FROM_OUTSIDE,
         step=next((step.name for step in state.steps if step.started_at and not step.completed_at), None),
     )
     return state.model_copy(update={"status": closed_as, "failure": failure, "challenge": None})

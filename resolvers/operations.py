@@ -26,6 +26,7 @@ from resolvers.listing import Listing
 from resolvers.lookout import Lookout
 from resolvers.paging import Page
 from resolvers.progress import ProgressHub
+from resolvers.repairs import with_repair
 from resolvers.start import RPC_SECONDS, Command, Order, Result, Starter, Workflow
 from resolvers.watcher import Delivery
 from workflows.log_in import LogIn
@@ -130,7 +131,7 @@ class Operations:
         try:
             async with aclosing(states):
                 async for operation in states:
-                    yield operation
+                    yield await with_repair(operation, self._client)
         except OperationNotFound:
             if is_known:  # and Temporal was not asked: to be told so sooner would tell that it is there
                 await self._look_for_nothing()
@@ -259,7 +260,7 @@ class Operations:
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise OperationNotFound() from error
             raise
-        return await operation_of(description, self._client)
+        return await with_repair(await operation_of(description, self._client), self._client)
 
 
 def _awaits_no_code() -> Conflict:

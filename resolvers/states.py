@@ -12,6 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from contracts.operations import Operation
 from resolvers.history import operation_of
 from resolvers.progress import ProgressHub
+from resolvers.repairs import needs_repair, with_repair
 from resolvers.start import RPC_SECONDS
 from resolvers.watcher import Witness, nobody
 
@@ -40,18 +41,22 @@ class States:
         )
 
     def keep(self, operation: Operation) -> None:
-        """Keep it, if it has closed: it stands for good."""
+        """Keep it, if it has closed: it stands for good, but for what a repair undoes."""
         if operation.is_closed:
             self._closed[operation.id] = operation
             if len(self._closed) > _CLOSED_KEPT:
                 self._closed.popitem(last=False)
 
     async def _state(self, operation_id: str) -> Operation | None:
-        if kept := self._closed.get(operation_id):
+        kept = self._closed.get(operation_id)
+        if kept is not None and not needs_repair(kept):
             self._closed.move_to_end(operation_id)
             return kept
-        operation = self._hub.known(operation_id) or await self._describe(operation_id)
+        operation = kept or self._hub.known(operation_id) or await self._describe(operation_id)
         if operation is not None:
+            if needs_repair(operation):
+                async with self._describing:
+                    operation = await with_repair(operation, self._client)
             self.keep(operation)
         return operation
 

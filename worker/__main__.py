@@ -84,7 +84,7 @@ async def opened_parts(
             app_url=settings.app_url,
             seal=SecretSeal(keys),
             session_idle=timedelta(seconds=settings.session_idle_seconds),
-            repair_every=timedelta(seconds=settings.repair_seconds),
+            repair_within=timedelta(seconds=settings.repair_seconds),
         )
 
 

@@ -18,6 +18,9 @@ from contracts.temporal import TaskQueue
 from workflows.repair_operation import RepairOperation
 
 PERIOD = timedelta(minutes=1)
+"""Within which an operation is repaired that was ended while workers are there and well."""
+_LOOKS = 3
+"""In one period, for lists lag behind and a repair takes its time."""
 _AT_FIRST = timedelta(days=7)
 """How far the first look of a process goes back: longer than nobody was there to look."""
 _OVERLAP = timedelta(minutes=5)
@@ -31,9 +34,9 @@ log = structlog.get_logger(__name__)
 class Reconciler:
     """Any number may look at once: an operation has one repair, whoever finds it."""
 
-    def __init__(self, client: Client, every: timedelta = PERIOD) -> None:
+    def __init__(self, client: Client, within: timedelta = PERIOD) -> None:
         self._client = client
-        self._every = every
+        self._every = within / _LOOKS
 
     async def reconcile_regularly(self) -> None:
         """Look until cancelled. Trouble is logged and met again at the next look."""

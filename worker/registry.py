@@ -68,7 +68,7 @@ class Parts:
     mail_from: str = DEFAULT_SENDER
     app_url: str = ""
     """Where the product is opened; without it, addresses are paths."""
-    repair_every: timedelta = PERIOD
+    repair_within: timedelta = PERIOD
     seal: SecretSeal = UNSEALED
     session_idle: timedelta = SESSION_IDLE
 
@@ -143,7 +143,7 @@ def operations(parts: Parts) -> Domain:
         TaskQueue.OPERATIONS,
         workflows=(*WORKFLOWS, RepairOperation),
         activities=activities_of(Operations(parts.temporal)),
-        chores=(Reconciler(parts.temporal, parts.repair_every).reconcile_regularly,),
+        chores=(Reconciler(parts.temporal, parts.repair_within).reconcile_regularly,),
     )
 
 

@@ -36,6 +36,7 @@ LOOK = """{ viewer { user { id } tenantOverview { currentTenant { id } available
   files(first: 20) { nodes { id } } operations(first: 20) { nodes { id } } } }"""
 FOLLOW = "subscription ($id: ID!, $after: String) { operation(id: $id, after: $after) { id status cursor } }"
 WHO = "{ viewer { tenantOverview { currentTenant { id } } } }"
+UNDONE = "query ($id: ID!) { operation(id: $id) { error { compensated } } }"
 CONTENT = b"one two\nthree\n" * 500
 
 Json = dict[str, Any]
@@ -195,6 +196,11 @@ class Actor:
                 if not following.complete:
                     await asyncio.sleep(0.3)
         return following.states[-1].status
+
+    async def is_told_undone(self, operation: str) -> bool:
+        """Whether the client is told that all is taken back of an operation that did not complete."""
+        error = (await self.ask(UNDONE, {"id": operation}))["operation"]["error"]
+        return error is not None and error["compensated"] is True
 
     async def look(self) -> None:
         """Note what is shown."""

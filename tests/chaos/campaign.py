@@ -183,10 +183,19 @@ async def carry_out(
         ended = await unclean(ground, outcome.jobs)
         await repaired(ground, ended, seconds=150)
         outcome.repairs = [await repair_seconds(ground, each) for each in ended]
+        await _say_so(actors, ended, outcome)
         outcome.deaths = ground.deaths("hands")
         await asyncio.gather(*(actor.try_tokens() for actor in actors))
         outcome.world = await gathered(ground, [actor.history for actor in actors])
     return outcome
+
+
+async def _say_so(actors: Sequence[Actor], repaired: Sequence[str], outcome: Outcome) -> None:
+    """To those whose operations they were."""
+    whose = {told.operation_id: actor for actor in actors for told in actor.history.acknowledged}
+    for operation in repaired:
+        if not await whose[operation].is_told_undone(operation):
+            outcome.broken.append(f"{operation} was repaired and its client is not told that it is undone")
 
 
 async def _befell(ground: Ground, temporal: Temporal, actor: Actor, job: Job, key: str, outcome: Outcome) -> bool:

@@ -155,7 +155,7 @@ def chaos_ground(
             "PORT": str(services),
             "GATEWAY_PORT": str(gateway),
             "DATA_DIR": str(folder),
-            "REPAIR_SECONDS": "2",
+            "REPAIR_SECONDS": "6",
         }
         behind["clients"] = network.before("clients", gateway)
         ground = Ground(folder, environment, network, [], {"temporal": temporal.process}, behind)

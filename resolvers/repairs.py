@@ -1,0 +1,58 @@
+"""Operations that ended without undoing all that they had done, and whether it has been undone since."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from contracts.operations import Operation, StepStatus
+from contracts.repairs import repair_id
+
+ENDED_FROM_OUTSIDE = "It was ended from outside; what it had done is being undone."
+_UNDONE_SINCE = {ENDED_FROM_OUTSIDE: "It was ended from outside; what it had done was undone."}
+_RPC_SECONDS = timedelta(seconds=2)
+_AFTERWARDS = {
+    StepStatus.COMPLETED: StepStatus.COMPENSATED,
+    StepStatus.COMPENSATION_FAILED: StepStatus.COMPENSATED,
+    StepStatus.RUNNING: StepStatus.FAILED,
+    StepStatus.RETRYING: StepStatus.FAILED,
+}
+"""What a step is once the operation was repaired: the one that was under way did not come to its end."""
+
+log = structlog.get_logger()
+
+
+def needs_repair(operation: Operation) -> bool:
+    """Whether its own last word is not that all is done or undone."""
+    failure = operation.state.failure
+    return operation.is_closed and failure is not None and not failure.compensated
+
+
+async def with_repair(operation: Operation, client: Client) -> Operation:
+    """The operation as its repair left it, once that is through. What needs none costs nothing.
+
+    A closed workflow's memo cannot be written any more, so the repair, a workflow of its own, is asked for.
+    """
+    failure = operation.state.failure
+    if failure is None or not needs_repair(operation) or not await _is_repaired(operation.id, client):
+        return operation
+    steps = tuple(
+        step.model_copy(update={"status": _AFTERWARDS.get(step.status, step.status)}) for step in operation.state.steps
+    )
+    message = _UNDONE_SINCE.get(failure.message, f"{failure.message} It has been undone since.")
+    undone = failure.model_copy(update={"compensated": True, "message": message})
+    state = operation.state.model_copy(update={"steps": steps, "failure": undone})
+    return operation.model_copy(update={"state": state})
+
+
+async def _is_repaired(operation_id: str, client: Client) -> bool:
+    try:
+        repair = await client.get_workflow_handle(repair_id(operation_id)).describe(rpc_timeout=_RPC_SECONDS)
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:  # who asks is told as much as is known
+            log.warning("a repair could not be looked at", operation_id=operation_id, error=repr(error))
+        return False
+    return repair.status is WorkflowExecutionStatus.COMPLETED
