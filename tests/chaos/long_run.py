@@ -109,8 +109,9 @@ def answers(report: Report, seed: int, seconds: float) -> None:
                 found = await measured(ground, main, walker, PARTS, WEATHERS, until=until)
                 report.found([*found.faults(), *unlike(found, table())])
                 slowest = max((cell.seconds, name) for cells in found.cells.values() for name, cell in cells.items())
+                count = sum(map(len, found.cells.values()))
                 report.say(
-                    f"Answers with a part down, paused, slow or reset: {sum(map(len, found.cells.values()))} in {len(found.cells)} "
+                    f"Answers with a part down, paused, slow or reset: {count}, in {len(found.cells)} "
                     f"of {len(PARTS) * len(WEATHERS)} cases, the slowest after {slowest[0]:.1f} s ({slowest[1]})."
                 )
                 report.say(f"All well again {max(found.recoveries.values()):.1f} s after the part's return, at most.")

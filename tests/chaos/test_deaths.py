@@ -5,27 +5,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from contracts.operations import OperationKind
-from tests.chaos.campaign import CALLS, blows, carry_out, crash_points, kills
+from tests.chaos.campaign import blows, carry_out, crash_points, kills
 from tests.chaos.ground import Ground
+from tests.chaos.regressions import keep, regressions
 
 SEED = 20261122
-REGRESSIONS: tuple[int, ...] = ()
-"""Seeds of long runs that found something."""
 
 
-@pytest.mark.parametrize("seed", [SEED, *REGRESSIONS])
+@pytest.mark.parametrize("seed", [SEED])
 async def test_an_operation_ends_done_or_undone_whatever_befalls_it(crash_ground: Ground, seed: int) -> None:
-    jobs = [*kills(list(CALLS), 2, seed), *blows("cancel", 5, seed), *blows("terminate", 3, seed)]
+    jobs = [*kills(list(OperationKind), 2, seed), *blows("cancel", 5, seed), *blows("terminate", 3, seed)]
+    jobs += regressions()
     outcome = await carry_out(crash_ground, jobs, seed)
     outcome.check()
     assert outcome.reached.total() > 0, outcome.missed
-    assert sum(outcome.ends.values()) == len(jobs)
+    assert sum(outcome.ends.values()) >= len(jobs)
+    assert len(outcome.repairs) >= outcome.terminated > 0
 
 
-@pytest.mark.parametrize("kind", CALLS)
+def test_what_broke_an_invariant_is_kept_once_and_done_again(tmp_path: Path) -> None:
+    file = tmp_path / "kept.json"
+    file.write_text("[]")
+    found = [*kills([OperationKind.LOGIN], 1, SEED), *blows("cancel", 1, SEED)]
+    keep(found, file)
+    keep([found[1], replace(found[0], tries_left=0)], file)
+    assert regressions(file) == found
+
+
+@pytest.mark.parametrize("kind", OperationKind)
 def test_there_are_points_before_and_behind_each_effect_and_within_each_undo(kind: OperationKind) -> None:
     points = crash_points(kind)
     assert {point.moment for point in points} >= {"before", "after"}

@@ -1,4 +1,4 @@
-"""Parts that are away for a moment: the short version, with each of three down and one silent.
+"""Parts that are away for a moment: the short version, with each of them down.
 
 ``make chaos`` runs the long one, with every part down, paused, slow and reset, and a hundred rounds at random.
 """
@@ -6,26 +6,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from uuid import uuid4
 
 import pytest
+from redis.asyncio import Redis
 
+from resolvers.tokens import token_hash
 from tests.chaos.actor import Actor
 from tests.chaos.gather import gathered, quiet
-from tests.chaos.ground import Ground, chaos_ground
+from tests.chaos.ground import PARTS, Ground
 from tests.chaos.invariants import violations
-from tests.chaos.outages import PROBES, WEATHERS, measured, rounds
+from tests.chaos.outages import ALL_WEATHERS, CLIENTS, PROBES, WEATHERS, measured, rounds
+from tests.chaos.proxy import FAIR
 from tests.chaos.reliability import table, unlike
 
 SEED = 1
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    with chaos_ground(tmp_path_factory.mktemp("outages"), accounts=4, hands=0) as running:
-        yield running
 
 
 @pytest.fixture
@@ -41,7 +38,7 @@ async def test_operations_answer_as_documented_while_a_part_is_down_and_all_is_w
     ground: Ground, actors: list[Actor]
 ) -> None:
     down = {"down": WEATHERS["down"]}
-    found = await measured(ground, actors[0], actors[1], ("temporal", "postgres", "redis", "services"), down)
+    found = await measured(ground, actors[0], actors[1], PARTS, down)
     assert list(found.faults()) == []
     assert unlike(found, table()) == []
 
@@ -69,13 +66,52 @@ async def test_a_redis_restored_from_an_old_snapshot_signs_nobody_out_and_lets_n
         await actor.sign_in()
         assert await actor.works_in() == actor.account.home  # so that there is a copy of each session
     async with ground.redis_client() as redis:
+        copies = await _copies(redis, leaves)
+        assert copies
         await redis.save()
     await leaves.ask("mutation { logout { ok } }")
     assert await leaves.works_in() is None
     await asyncio.to_thread(ground.stop_redis)
     ground.start_redis()
+    async with ground.redis_client() as redis:
+        assert await _copies(redis, leaves) == copies  # as it was before the session ended
     assert await leaves.works_in() is None
     assert await stays.works_in() == stays.account.home
+
+
+async def _copies(redis: Redis, actor: Actor) -> dict[str, str]:
+    """What it holds of the actor's session."""
+    assert actor.token is not None
+    keys = [key async for key in redis.scan_iter(f"*{token_hash(actor.token)}*")]
+    return {str(key): str(await redis.get(key)) for key in keys}
+
+
+async def test_clients_behind_a_bad_network_hear_each_operation_to_its_end(ground: Ground, actors: list[Actor]) -> None:
+    clients = actors[:2]
+    for actor in clients:
+        actor.url = ground.clients_url
+        await actor.sign_in()
+    stop = asyncio.Event()
+
+    async def work(actor: Actor) -> None:
+        while not stop.is_set():
+            await actor.switch(uuid4().hex)
+            await actor.onboard(uuid4().hex)
+
+    async with asyncio.TaskGroup() as group:
+        for actor in clients:
+            group.create_task(work(actor))
+        for weather in ALL_WEATHERS.values():
+            await asyncio.sleep(0.4)
+            ground.network.turn(CLIENTS, weather)
+            await asyncio.sleep(0.4)
+            ground.network.turn(CLIENTS, FAIR)
+        stop.set()
+    histories = [actor.history for actor in clients]
+    followed = [following for history in histories for following in history.followed]
+    await quiet(ground, [following.operation_id for following in followed])
+    assert violations(await gathered(ground, histories)) == []
+    assert sum(following.connections for following in followed) > len(followed), "nobody had to resume"
 
 
 async def test_nothing_acknowledged_is_lost_while_parts_go_and_come(ground: Ground, actors: list[Actor]) -> None:
@@ -91,7 +127,7 @@ async def test_nothing_acknowledged_is_lost_while_parts_go_and_come(ground: Grou
     async with asyncio.TaskGroup() as group:
         for actor in workers:
             group.create_task(work(actor))
-        await rounds(ground, watcher, ("temporal", "postgres", "redis", "services"), 3, seed=SEED)
+        await rounds(ground, watcher, PARTS, 3, seed=SEED)
         stop.set()
     histories = [actor.history for actor in actors]
     await quiet(ground, [told.operation_id for history in histories for told in history.acknowledged])
