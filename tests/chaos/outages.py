@@ -49,10 +49,12 @@ PREFER = "mutation { updatePreferences(input: {theme: DARK}) { preferences { the
 
 @dataclass(frozen=True)
 class Cell:
-    """``answer``: ``answers`` or the code of the one error; ``seconds``: how long the client waited for it."""
+    """``answer``: ``answers`` or the code of the one error; ``seconds``: how long the client waited for it; ``said``:
+    the error as it came."""
 
     answer: str
     seconds: float
+    said: str = ""
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Measured:
         for (part, weather), cells in self.cells.items():
             for name, cell in cells.items():
                 if cell.answer != ANSWERS and cell.answer not in RETRYABLE:
-                    yield f"{name} says {cell.answer} while {part} is {weather}"
+                    yield f"{name} says {cell.answer} while {part} is {weather}: {cell.said}"
                 if cell.seconds > ANSWER_SECONDS:
                     yield f"{name} takes {cell.seconds:.1f} s while {part} is {weather}"
         for (part, weather), seconds in self.recoveries.items():
@@ -168,7 +170,8 @@ async def cell(name: str, ready: Prepared) -> Cell:
         return Cell(type(error).__name__, time.monotonic() - began)
     codes = [error.get("extensions", {}).get("code", "?") for error in answer.get("errors", ())]
     unexpected = [code for code in codes if code not in RETRYABLE]
-    return Cell((unexpected or codes or [ANSWERS])[0], time.monotonic() - began)
+    said = str(answer.get("errors", ""))
+    return Cell((unexpected or codes or [ANSWERS])[0], time.monotonic() - began, said)
 
 
 async def measured(

@@ -34,7 +34,9 @@ def unlike(found: Measured, told: Table) -> list[str]:
             word = _WORDS[ANSWERS] if cell.answer == ANSWERS else _WORDS[_RETRYABLE]
             if told[part][name] == word or (word == _WORDS[ANSWERS] and weather in ("slow", "reset")):
                 continue
-            wrong.append(f"{name} with {part} {weather}: {cell.answer}, and the page says {told[part][name]}")
+            wrong.append(
+                f"{name} with {part} {weather}: {cell.said or cell.answer}, and the page says {told[part][name]}"
+            )
     return wrong
 
 
