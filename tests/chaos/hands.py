@@ -22,6 +22,7 @@ from contracts.logs import configure_logs
 from contracts.temporal import TaskQueue
 from tests.chaos.crash_points import CrashingStorage, CrashingWakeups, CrashPoints, Plans
 from worker.__main__ import opened_parts
+from worker.dev.children import die_with_parent
 from worker.http import serve_services, services_app
 from worker.registry import Domain, Parts, domains_of, routes_of
 from worker.settings import WorkerSettings
@@ -77,10 +78,13 @@ class Family:
                 self._fork()
 
     def _fork(self) -> None:
+        dying = die_with_parent()
         child = os.fork()
         if child:
             self._children.add(child)
             return
+        if dying is not None:
+            dying()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         status = 1
         try:

@@ -39,7 +39,7 @@ def child(
             user=user,
             extra_groups=None if user is None else [],
             start_new_session=True,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=die_with_parent(),
         )
     try:
         yield process
@@ -58,7 +58,8 @@ def end(process: subprocess.Popen[bytes], stop_signal: signal.Signals, grace_sec
         process.wait()
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
+    """What a child does first, so that it ends with the process that calls this; None where that is not to be had."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl  # looked up before the fork: nothing may be loaded after it
