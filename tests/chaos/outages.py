@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from uuid import uuid4
 
@@ -185,22 +186,23 @@ async def measured(
 ) -> Measured:
     """``until``: when no part is turned any more, by the monotonic clock."""
     found = Measured()
-    for part in parts:
-        for name, weather in weathers.items():
-            if time.monotonic() > until:
-                return found
-            ready = await prepared(main, walker)
-            ground.network.turn(part, weather)
-            try:
-                cells = await asyncio.gather(*(cell(each, ready) for each in PROBES))
-            finally:
-                ground.network.turn(part, FAIR)
-            found.cells[part, name] = dict(zip(PROBES, cells, strict=True))
-            found.recoveries[part, name] = await recovery(main)
-            if part == "redis":
-                await asyncio.sleep(DISBELIEF_SECONDS)
-                await main.hear(WHO)  # the gateway has subscribed again meanwhile: from here it counts
-                await asyncio.sleep(DISBELIEF_SECONDS)
+    last = ""
+    for part, name in product(parts, weathers):
+        if time.monotonic() > until:
+            break
+        if last == "redis":
+            await asyncio.sleep(DISBELIEF_SECONDS)
+            await main.hear(WHO)  # the gateway has subscribed again meanwhile: from here it counts
+            await asyncio.sleep(DISBELIEF_SECONDS)
+        ready = await prepared(main, walker)
+        ground.network.turn(part, weathers[name])
+        try:
+            cells = await asyncio.gather(*(cell(each, ready) for each in PROBES))
+        finally:
+            ground.network.turn(part, FAIR)
+        found.cells[part, name] = dict(zip(PROBES, cells, strict=True))
+        found.recoveries[part, name] = await recovery(main)
+        last = part
     return found
 
 

@@ -38,7 +38,8 @@ async def test_operations_answer_as_documented_while_a_part_is_down_and_all_is_w
     ground: Ground, actors: list[Actor]
 ) -> None:
     down = {"down": WEATHERS["down"]}
-    found = await measured(ground, actors[0], actors[1], PARTS, down)
+    parts = sorted(PARTS, key="redis".__eq__)  # last, for afterwards its copies are not believed for a while
+    found = await measured(ground, actors[0], actors[1], tuple(parts), down)
     assert list(found.faults()) == []
     assert unlike(found, table()) == []
 
