@@ -52,9 +52,14 @@ def class_of(error: BaseException) -> Trouble:
             return Trouble(EXTERNAL, ServiceUnavailable("The mail server does not take e-mail now."))
         if isinstance(each, _TIMEOUTS):
             return Trouble(TIMEOUT, DeadlineExceeded("A service takes too long to answer."))
-        if isinstance(each, _NETWORK):
+        if isinstance(each, _NETWORK) or _is_of_a_lost_connection(each):
             return Trouble(NETWORK, silent)
         if isinstance(each, _EXTERNAL):
             return Trouble(EXTERNAL, silent)
         each = each.__cause__
     return Trouble(NETWORK, None)
+
+
+def _is_of_a_lost_connection(error: BaseException) -> bool:
+    """asyncpg has no class for it where a statement, or the rollback behind one that failed, finds it closed."""
+    return isinstance(error, asyncpg.InterfaceError) and "closed" in str(error)

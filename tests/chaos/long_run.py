@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from uuid import uuid4
 
 from contracts.operations import OperationKind
-from tests.chaos.actor import Actor
+from tests.chaos.actor import Actor, Refused
 from tests.chaos.campaign import Job, Outcome, blows, carry_out, kills
 from tests.chaos.evidence import History
 from tests.chaos.gather import gathered, quiet
@@ -159,9 +159,12 @@ async def _rounds(report: Report, ground: Ground, seed: int, seconds: float) -> 
 
         async def work(actor: Actor) -> None:
             while not stop.is_set():
-                for play in (actor.switch, actor.onboard, actor.upload):
-                    await play(uuid4().hex)
-                await actor.look()
+                try:
+                    for play in (actor.switch, actor.onboard, actor.upload):
+                        await play(uuid4().hex)
+                    await actor.look()
+                except (Refused, TimeoutError) as error:
+                    report.found([f"{actor.account.email} gave up: {error!r}"])
 
         async with asyncio.TaskGroup() as group:
             for actor in workers:
