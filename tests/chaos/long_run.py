@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 from uuid import uuid4
 
-from contracts.operations import OperationKind
 from tests.chaos.actor import Actor, Refused
-from tests.chaos.campaign import Job, Outcome, blows, carry_out, kills
+from tests.chaos.campaign import CALLS, Job, Outcome, blows, carry_out, kills
 from tests.chaos.evidence import History
 from tests.chaos.gather import gathered, quiet
 from tests.chaos.ground import PARTS, Ground, chaos_ground
@@ -70,7 +69,7 @@ def deaths(report: Report, seed: int, seconds: float) -> None:
 
 def mixed(seed: int) -> list[Job]:
     """Terminations among the first that are begun (from the end), so that the last repair is soon awaited."""
-    jobs = kills(list(OperationKind), KILLS, seed) + blows("cancel", CANCELS, seed)
+    jobs = kills(list(CALLS), KILLS, seed) + blows("cancel", CANCELS, seed)
     chance = random.Random(seed)
     chance.shuffle(jobs)
     late, early = jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :] + blows("terminate", TERMINATIONS, seed + 1)
@@ -82,7 +81,7 @@ def _tell_of_deaths(report: Report, done: Outcome) -> None:
     points = ", ".join(f"{count} {kind}" for kind, count in sorted(done.reached.items()))
     report.say(
         f"Points at which a worker was killed while an operation stood there: {done.reached.total()} of "
-        f"{KILLS * len(OperationKind)} ({points}), by {done.deaths} deaths. "
+        f"{KILLS * len(CALLS)} ({points}), by {done.deaths} deaths. "
         f"Workers of workflows killed at random: {done.saga_kills}."
     )
     cancelled = {end: count for (blow, end), count in sorted(done.ends.items()) if blow == "cancel"}

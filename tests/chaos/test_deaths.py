@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from contracts.operations import OperationKind
-from tests.chaos.campaign import blows, carry_out, crash_points, kills
+from tests.chaos.campaign import CALLS, blows, carry_out, crash_points, kills
 from tests.chaos.ground import Ground
 from tests.chaos.regressions import keep, regressions
 
@@ -20,7 +20,7 @@ SEED = 20261122
 
 @pytest.mark.parametrize("seed", [SEED])
 async def test_an_operation_ends_done_or_undone_whatever_befalls_it(crash_ground: Ground, seed: int) -> None:
-    jobs = [*kills(list(OperationKind), 2, seed), *blows("cancel", 5, seed), *blows("terminate", 3, seed)]
+    jobs = [*kills(list(CALLS), 2, seed), *blows("cancel", 5, seed), *blows("terminate", 3, seed)]
     jobs += regressions()
     outcome = await carry_out(crash_ground, jobs, seed)
     outcome.check()
@@ -38,7 +38,7 @@ def test_what_broke_an_invariant_is_kept_once_and_done_again(tmp_path: Path) -> 
     assert regressions(file) == found
 
 
-@pytest.mark.parametrize("kind", OperationKind)
+@pytest.mark.parametrize("kind", CALLS)
 def test_there_are_points_before_and_behind_each_effect_and_within_each_undo(kind: OperationKind) -> None:
     points = crash_points(kind)
     assert {point.moment for point in points} >= {"before", "after"}
