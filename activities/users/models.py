@@ -15,6 +15,7 @@ class User(Model):
     name = fields.CharField(max_length=200)
     mfa_enabled = fields.BooleanField(default=False)
     tenant_id = fields.CharField(max_length=40)  # the one they work in now
+    tenant_change = fields.CharField(max_length=200, null=True)  # the key of the change that set it, where one did
     created_at = fields.DatetimeField()
 
     class Meta:

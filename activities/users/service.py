@@ -27,11 +27,12 @@ _LONGEST_NAME = 200
 
 
 class _Change(Contract):
-    """What the ledger keeps of a change of the tenant that a user works in."""
+    """What the ledger keeps of a change of the tenant that a user works in. ``previous_change`` made the one before."""
 
     user_id: str
     tenant_id: str
     previous_tenant_id: str
+    previous_change: str | None = None
 
 
 class UsersService:
@@ -68,19 +69,30 @@ class UsersService:
             row = await models.User.select_for_update().get_or_none(id=change.user_id)
             if row is None:
                 raise UserNotFound()
-            await models.User.filter(id=row.id).update(tenant_id=change.tenant_id)
-            return _Change(user_id=row.id, tenant_id=change.tenant_id, previous_tenant_id=row.tenant_id).model_dump()
+            await models.User.filter(id=row.id).update(tenant_id=change.tenant_id, tenant_change=change.key)
+            return _Change(
+                user_id=row.id,
+                tenant_id=change.tenant_id,
+                previous_tenant_id=row.tenant_id,
+                previous_change=row.tenant_change,
+            ).model_dump()
 
         done = _Change.model_validate(await once(models.UsersEffect, change.key, update))
         return HomeTenant(user_id=done.user_id, tenant_id=done.tenant_id)
 
     async def restore_user_tenant(self, key: str) -> None:
-        """The tenant before the change, unless somebody has set another one since."""
+        """The tenant before the change, unless a later change has set one since, be it the same."""
 
         async def restore(answer: JsonValue) -> None:
             done = _Change.model_validate(answer)
-            unchanged = models.User.filter(id=done.user_id, tenant_id=done.tenant_id)
-            await unchanged.update(tenant_id=done.previous_tenant_id)
+            row = await models.User.select_for_update().get_or_none(id=done.user_id)
+            # No change at all is noted where a release set it that did not note them yet.
+            if row is None or row.tenant_change not in (key, None) or row.tenant_id != done.tenant_id:
+                return
+            first = await _first_to_go(done)
+            await models.User.filter(id=row.id).update(
+                tenant_id=first.previous_tenant_id, tenant_change=first.previous_change
+            )
 
         await undo(models.UsersEffect, key, restore)
 
@@ -147,6 +159,16 @@ def _check_profile(email: str, name: str) -> None:
         wrong.append(FieldError(path=("name",), message=f"Give a name of at most {_LONGEST_NAME} characters."))
     if wrong:
         raise InvalidInput(fields=tuple(wrong))
+
+
+async def _first_to_go(change: _Change) -> _Change:
+    """The change, or the earliest right before it that was undone while this one stood on top of it."""
+    while change.previous_change is not None:
+        before = await models.UsersEffect.get_or_none(key=change.previous_change)
+        if before is None or not before.undone or not before.answer:
+            break
+        change = _Change.model_validate(before.answer[0])
+    return change
 
 
 def _user(row: models.User) -> User:

@@ -107,6 +107,40 @@ async def test_an_undo_leaves_alone_what_a_later_switch_has_set(service: UsersSe
     assert (await service.home_tenant(ada.id)).tenant_id == third
 
 
+async def test_an_undo_leaves_alone_what_a_later_switch_to_the_same_tenant_has_set(service: UsersService) -> None:
+    ada = await create(service, "ada")
+    for key in ("switch-1", "switch-2"):
+        await service.update_user_tenant(TenantChange(key=key, user_id=ada.id, tenant_id=GLOBEX))
+
+    await service.restore_user_tenant("switch-1")
+
+    assert (await service.home_tenant(ada.id)).tenant_id == GLOBEX
+
+
+@pytest.mark.parametrize("order", [("switch-1", "switch-2"), ("switch-2", "switch-1")])
+async def test_two_switches_that_are_both_undone_leave_nothing_of_either(
+    service: UsersService, order: tuple[str, str]
+) -> None:
+    ada = await create(service, "ada")
+    for key in ("switch-1", "switch-2"):
+        await service.update_user_tenant(TenantChange(key=key, user_id=ada.id, tenant_id=GLOBEX))
+
+    for key in order:
+        await service.restore_user_tenant(key)
+
+    assert (await service.home_tenant(ada.id)).tenant_id == ACME
+
+
+async def test_a_change_that_an_older_release_made_is_undone_too(service: UsersService) -> None:
+    ada = await create(service, "ada")
+    await service.update_user_tenant(TenantChange(key="switch-1", user_id=ada.id, tenant_id=GLOBEX))
+    await models.User.filter(id=ada.id).update(tenant_change=None)
+
+    await service.restore_user_tenant("switch-1")
+
+    assert (await service.home_tenant(ada.id)).tenant_id == ACME
+
+
 @pytest.mark.parametrize("user_id", ["usr_" + "f" * 32, "", "\0"])
 async def test_an_unknown_user_works_nowhere(service: UsersService, user_id: str) -> None:
     with pytest.raises(UserNotFound):
