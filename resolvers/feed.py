@@ -123,6 +123,8 @@ class Source:
                     newest = await self._listing.newest(self._viewer, NEWEST, self._seen)
                 except (DomainError, RPCError, OSError) as error:
                     log.warning("a feed could not look for operations", error=repr(error))
+                except Exception as error:
+                    log.error("a feed could not look for operations", exc_info=error)
                 else:
                     for operation in newest.states:
                         if not (begun_before and operation.is_closed):
@@ -147,6 +149,9 @@ class Source:
                     self._tell(newer)
         except OperationNotFound:
             pass  # the namespace's retention took it
+        except Exception as error:
+            log.error("a feed lost an operation", workflow_id=operation.id, exc_info=error)
+            self._seen.discard(operation.id)  # the next look finds it again
         finally:
             del self._under_way[operation.id]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -146,8 +145,12 @@ class Visibility:
         await pages.fetch_next_page()
         while True:
             for execution in pages.current_page or ():
-                with suppress(OperationNotFound):  # somebody else's workflow
+                try:
                     found.append(await operation_of(execution, self._client))
+                except OperationNotFound:  # somebody else's workflow
+                    pass
+                except Exception as error:  # noqa: BLE001 - its key is gone, say: that keeps nobody from the others
+                    log.error("an operation cannot be read", workflow_id=execution.id, error=repr(error))
             if pages.next_page_token is None or len(found) >= MOST:
                 return found
             await self._turns.wait()

@@ -15,7 +15,9 @@ from temporalio.worker import UnsandboxedWorkflowRunner
 
 from contracts.auth import Role, Session
 from contracts.base import new_id, utc_now
+from contracts.codec import KeyRing
 from contracts.operations import Operation
+from contracts.temporal import connect
 from contracts.wakeups import LocalWakeups, SharedWakeups, Wakeups
 from resolvers.cursors import Cursors
 from resolvers.feed import Feeds
@@ -53,6 +55,7 @@ class Replica:
         self.wakeups = LocalWakeups() if redis is None else SharedWakeups(redis)
         scans = Visibility(client, Turns(SimpleMemoryCache()))
         listing = Listing(States(client, self.hub), scans, self.index, Cursors(b""))
+        self.listing = listing
         self.lookout = Lookout(client, self.hub, self.wakeups, check_seconds=check_seconds)
         self.feeds = Feeds(self.lookout, listing, self.wakeups, look_seconds=look_seconds)
 
@@ -256,3 +259,40 @@ async def test_the_index_keeps_nobody_from_anything_while_redis_is_away() -> Non
     index = RedisIndex(Redis.from_url("redis://127.0.0.1:1/0"))
     await index.add("usr_a", "ten_a", Row(1.0, "tenant-switch-a"))
     assert await index.rows("usr_a", "ten_a") is None
+
+
+async def test_goes_on_after_a_look_that_nobody_foresaw(temporal_client: Client) -> None:
+    """What goes wrong in the background would otherwise leave followers waiting for ever."""
+    me, replica = viewer(), Replica(temporal_client, look_seconds=0.1)
+    looks = replica.listing.newest
+
+    async def wrong(*_: object) -> object:
+        replica.listing.newest = looks  # type: ignore[method-assign]
+        raise KeyError("nobody foresaw this")
+
+    replica.listing.newest = wrong  # type: ignore[method-assign, assignment]
+    async with (
+        working(temporal_client, replica.wakeups) as starter,
+        replica.hub,
+        aclosing(replica.feeds.follow(me)) as states,
+    ):
+        one = await replica.start(starter, me)
+        assert [state.id for state in await heard(states, 1)] == [one]
+        await end(temporal_client, one)
+
+
+async def test_an_operation_that_cannot_be_read_keeps_nobody_from_the_others(temporal_address: str) -> None:
+    encrypted = await connect(address=temporal_address, namespace=None, keys=KeyRing({"lost": b"k" * 32}))
+    plain = await connect(address=temporal_address, namespace=None, keys=None)
+    me = viewer()
+    async with scripts(encrypted) as unreadable, scripts(plain) as readable:
+        first, second = [await starter.start(user_id=me.user_id) for starter in (unreadable, readable)]
+        async with asyncio.timeout(20):
+            while True:  # visibility is eventually consistent
+                found = await Visibility(plain, Turns(SimpleMemoryCache())).operations(me.user_id, TENANT)
+                if found:
+                    break
+                await asyncio.sleep(0.2)
+        assert [operation.id for operation in found] == [second.id]
+        for script in (first, second):
+            await script.end()
