@@ -61,8 +61,8 @@ class Monitoring:
         if self.sdk is None:
             return b""
         try:
-            async with httpx.AsyncClient(trust_env=False, timeout=_CHECK_SECONDS) as http:
-                return (await http.get(self.sdk)).content
+            async with _client(self.sdk) as http:
+                return (await http.get(self.sdk, timeout=_CHECK_SECONDS)).content
         except httpx.HTTPError:
             return b""
 
@@ -133,7 +133,12 @@ def http_answers(url: str) -> Check:
     """Whether the process at the address lives."""
 
     async def ask() -> object:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with _client(url) as http:
             return (await http.get(f"{url}/healthz")).is_success
 
     return ask
+
+
+def _client(url: str) -> httpx.AsyncClient:
+    """Without the authorities that TLS is checked against, where there is none: to read them takes 20 ms."""
+    return httpx.AsyncClient(trust_env=False, verify=url.startswith("https:"))

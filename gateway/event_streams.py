@@ -136,7 +136,7 @@ class EventStream:
 
     async def _end_with_session(self, ended: Session) -> None:
         token = self._context.token
-        has_waited = await self._context.following.last_word()
+        has_waited = await self._context.following.last_word(self._context.session_before)
         if self._ended.is_set():
             return
         if has_waited and token and await self._sessions.is_back(token, ended):

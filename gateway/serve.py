@@ -26,7 +26,7 @@ MOST_MESSAGE_BYTES = 64 * 1024
 """Of one message that a websocket's client sends."""
 HANDSHAKE_SECONDS = 10.0
 """Of TLS, from the first byte to the last."""
-MOST_STREAMS = 256
+MOST_STREAMS = 100
 """Of one HTTP/2 connection at a time."""
 _READ_AHEAD_BYTES = 64 * 1024
 """Of one connection."""

@@ -241,7 +241,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _end_with_session(self, ended: Session) -> None:
         """Close, once the switch that ended the session has told its end here, where it is followed here."""
-        has_waited = await self.context.following.last_word()
+        has_waited = await self.context.following.last_word(self.context.session_before)
         if has_waited and self.context.token and await self._sessions.is_back(self.context.token, ended):
             self._session_ended = False
             self._stay_with_session()

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
+
+from contracts.auth import HandedOverSession
+from contracts.errors import NotSignedIn
 from contracts.operations import Operation, OperationKind, kind_of
 
 LAST_WORD_SECONDS = 5.0
 """How long after a session's end the switch that ended it may still tell its own end."""
 _DOUBT_SECONDS = 0.7
-"""How long a switch may be thought to have ended the session before its own state says so."""
+"""How long a switch may be thought to have ended the session where only its own state tells, and how long the auth
+service may take to tell which one did."""
+
+log = structlog.get_logger()
 
 
 class Following:
@@ -21,7 +28,7 @@ class Following:
         self.last_event_id = last_event_id
         self.latest: Operation | None = None
         """The newest state of the operation that was told last; of use where there is one stream."""
-        self._switches: dict[object, Operation | None] = {}
+        self._switches: dict[object, tuple[str, Operation | None]] = {}
 
     def part(self) -> Following:
         """For one of the socket's streams: it has a newest state of its own."""
@@ -37,32 +44,44 @@ class Following:
         def told(state: Operation) -> None:
             self.latest = state
             if is_switch:
-                self._switches[one] = state
+                self._switches[one] = operation_id, state
 
         if is_switch:
-            self._switches[one] = None
+            self._switches[one] = operation_id, None
         try:
             yield told
         finally:
             self._switches.pop(one, None)
 
-    async def last_word(self) -> bool:
+    async def last_word(self, handed_over: Callable[[], Awaitable[HandedOverSession]]) -> bool:
         """Return, now that the session has ended, once the very switch that ended it has told its own end here.
 
-        False where no switch is followed that may have ended it.
+        ``handed_over`` asks which one that was, and raises NotSignedIn where it was none. False where no switch is
+        followed here at all.
         """
+        if not self._switches:
+            return False
         loop = asyncio.get_running_loop()
         ended_at = loop.time()
-        has_waited = False
-        while self._has_last_word(loop.time() - ended_at):
-            has_waited = True
+        try:
+            async with asyncio.timeout(_DOUBT_SECONDS):
+                before = await handed_over()
+        except NotSignedIn:
+            return True
+        except Exception as error:  # noqa: BLE001 - whatever it is, a session that has ended ends here
+            log.warning("nobody tells what ended a session", error=repr(error))
+            before = None
+        while True:
+            if not self._has_last_word(loop.time() - ended_at, before):
+                return True
             await asyncio.sleep(0.05)
-        return has_waited
 
-    def _has_last_word(self, seconds: float) -> bool:
+    def _has_last_word(self, seconds: float, before: HandedOverSession | None) -> bool:
         if seconds > LAST_WORD_SECONDS:
             return False
-        return any(seconds < _DOUBT_SECONDS or _ends_session(state) for state in self._switches.values())
+        if before is not None:
+            return any(before.was_ended_by(operation_id) for operation_id, _ in self._switches.values())
+        return any(seconds < _DOUBT_SECONDS or _ends_session(state) for _, state in self._switches.values())
 
 
 def _ends_session(state: Operation | None) -> bool:

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from temporalio.client import Client
 
 from activities.auth.revocations import CachedRevocations
-from contracts.auth import Role, Session
+from contracts.auth import HandedOverSession, Role, Session
 from contracts.base import utc_now
 from contracts.cache import open_cache
 from contracts.calls import Caller
@@ -40,7 +40,9 @@ class Auth:
         self.sessions: dict[str, Session] = {TOKEN: session()}
         self.revocations = revocations
         self.is_away = False
+        self._handed_over: dict[str, HandedOverSession] = {}
         services.handlers["auth/get_current_session"] = self._find
+        services.handlers["auth/get_handed_over_session"] = self._find_handed_over
 
     def _find(self, caller: Caller, body: dict[str, Any]) -> Session:
         if self.is_away:
@@ -50,8 +52,16 @@ class Auth:
                 return found
         raise SessionEnded()
 
-    async def end(self, token: str = TOKEN) -> None:
-        self.sessions.pop(token)
+    def _find_handed_over(self, caller: Caller, body: dict[str, Any]) -> HandedOverSession:
+        if body["token_hash"] not in self._handed_over:
+            raise SessionEnded()
+        return self._handed_over[body["token_hash"]]
+
+    async def end(self, token: str = TOKEN, *, by: str | None = None) -> None:
+        """``by`` is the switch that hands it over."""
+        ended = self.sessions.pop(token)
+        if by is not None:
+            self._handed_over[token_hash(token)] = HandedOverSession(session=ended, ended_by=f"{by}:hand_over_session")
         await self.revocations.post(token_hash(token))
 
     async def restore(self, token: str, again: Session) -> None:
@@ -191,8 +201,8 @@ async def test_who_follows_the_switch_that_ends_their_session_is_told_its_end_fi
         script = await starter.start(user_id=ADA)
         await sock.subscribe(FOLLOW, id=script.id)
         assert (await sock.next())["payload"]["data"]["operation"]["status"] == "RUNNING"
-        await auth.end()
-        await asyncio.sleep(0.3)
+        await auth.end(by=script.id)
+        await asyncio.sleep(1.2)  # a busy machine is slower than any guess
         await script.end()
         assert (await sock.next())["payload"]["data"]["operation"]["status"] == "COMPLETED"
         assert (await sock.next())["type"] == "complete"

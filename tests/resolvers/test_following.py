@@ -1,0 +1,90 @@
+"""Whether a switch that is followed has a word left to say once the session has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+
+from contracts.auth import HandedOverSession, Role, Session
+from contracts.base import new_id, utc_now
+from contracts.errors import NotSignedIn, ServiceUnavailable
+from resolvers.following import Following
+
+SWITCH, OTHER = (f"tenant-switch-{digit * 32}" for digit in "12")
+LATE_SECONDS = 1.2
+"""Later than a guess would wait."""
+
+
+def ended_by(operation_id: str) -> Callable[[], Awaitable[HandedOverSession]]:
+    async def told() -> HandedOverSession:
+        return HandedOverSession(session=session(), ended_by=f"{operation_id}:hand_over_session")
+
+    return told
+
+
+async def ended_otherwise() -> HandedOverSession:
+    raise NotSignedIn()
+
+
+async def nobody_answers() -> HandedOverSession:
+    raise ServiceUnavailable(service="auth")
+
+
+async def nobody_answers_in_time() -> HandedOverSession:
+    await asyncio.sleep(60)
+    raise AssertionError
+
+
+async def seconds_of_last_word(handed_over: Callable[[], Awaitable[HandedOverSession]], *, until: float) -> float:
+    """How long it is waited for where the switch is followed for so many seconds more."""
+    following, loop = Following(), asyncio.get_running_loop()
+
+    async def follow() -> None:
+        with following.operation(SWITCH):
+            await asyncio.sleep(until)
+
+    task = asyncio.create_task(follow())
+    await asyncio.sleep(0)
+    began = loop.time()
+    assert await following.last_word(handed_over)
+    took = loop.time() - began
+    task.cancel()
+    return took
+
+
+async def test_the_switch_that_ended_the_session_is_waited_for_however_late_it_says_so() -> None:
+    assert await seconds_of_last_word(ended_by(SWITCH), until=LATE_SECONDS) >= LATE_SECONDS
+
+
+@pytest.mark.parametrize("handed_over", [ended_by(OTHER), ended_otherwise])
+async def test_one_that_did_not_end_it_is_not_waited_for(
+    handed_over: Callable[[], Awaitable[HandedOverSession]],
+) -> None:
+    assert await seconds_of_last_word(handed_over, until=10) < 0.5
+
+
+@pytest.mark.parametrize("handed_over", [nobody_answers, nobody_answers_in_time])
+async def test_where_nobody_tells_which_it_was_a_moment_is_waited(
+    handed_over: Callable[[], Awaitable[HandedOverSession]],
+) -> None:
+    assert 0.6 < await seconds_of_last_word(handed_over, until=10) < 5
+
+
+async def test_without_a_switch_there_is_no_word_to_wait_for() -> None:
+    assert not await Following().last_word(ended_by(SWITCH))
+
+
+def session() -> Session:
+    now = utc_now()
+    return Session(
+        id=new_id("ses"),
+        user_id=new_id("usr"),
+        tenant_id=new_id("ten"),
+        role=Role.MEMBER,
+        permissions=(),
+        created_at=now,
+        expires_at=now + timedelta(hours=1),
+    )
