@@ -22,7 +22,7 @@ CHECK_SECONDS = 5.0
 """Between two looks at an operation of which no word comes: what makes a lost wake-up harmless."""
 DESCRIBES_PER_SECOND = 100.0
 """Of a process, all its feeds together; the regular looks take half of them at most."""
-RPC_SECONDS = timedelta(seconds=8)
+RPC_SECONDS = timedelta(seconds=6)
 _AGAIN_SECONDS = (0.05, 0.2, 0.5, 1.0)
 """After word that one has moved, of which Temporal does not show anything yet: the word may be quicker."""
 _NONE: tuple[float, ...] = ()

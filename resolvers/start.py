@@ -26,7 +26,7 @@ from contracts.operations import ATTRIBUTE_KIND, MEMO_INPUT, MEMO_STATE, Operati
 from contracts.temporal import TaskQueue
 from resolvers.history import TENANTS, USER, operation_of
 
-RPC_SECONDS = timedelta(seconds=8)
+RPC_SECONDS = timedelta(seconds=6)
 
 _KIND = SearchAttributeKey.for_keyword(ATTRIBUTE_KIND)
 

@@ -27,8 +27,8 @@ A_SECOND = 5
 USERS_AT_ONCE = 100
 MOST = 2_000
 """Operations that one question is answered with; older ones are beyond it."""
-RPC_SECONDS = timedelta(seconds=8)
-WAIT_SECONDS = 10.0
+RPC_SECONDS = timedelta(seconds=6)
+WAIT_SECONDS = 8.0
 """How long somebody waits for a list; whoever asks again waits for the same one."""
 
 log = structlog.get_logger()

@@ -23,7 +23,7 @@ from resolvers.pending import never_falling, under_way
 
 LOOK_IN_SECONDS = (0.5, 8.0)
 """Between two descriptions of an operation whose step takes long: at first, and at most while they tell nothing new."""
-RPC_SECONDS = timedelta(seconds=8)
+RPC_SECONDS = timedelta(seconds=6)
 _LONG_POLL = timedelta(seconds=60)
 _ASKED_SECONDS = 60.0
 """How long one that was asked for is looked in on as if somebody subscribed."""
