@@ -94,7 +94,7 @@ class ProgressHub:
 
         A subscriber that is slow gets the newest state, not a queue of old ones. ``admit`` is shown the first state and
         raises where this subscriber may not see it. ``quietly`` is without tries and heartbeats: they cost.
-        Raises OperationNotFound, and ServiceUnavailable where Temporal does not tell a first state within eight seconds.
+        Raises OperationNotFound, and ServiceUnavailable where Temporal tells no first state within eight seconds.
         """
         watcher = self._join(operation_id, quietly=quietly)
         try:
