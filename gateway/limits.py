@@ -26,6 +26,7 @@ from contracts.auth import Session
 from contracts.errors import DomainError, RateLimited
 from contracts.tenants import SubscriptionTier
 from contracts.wakeups import woken
+from gateway.cancelling import cancelled
 from gateway.session_watch import SessionWatch
 from resolvers.context import Context
 
@@ -81,8 +82,7 @@ class RequestLimits:
             try:
                 yield
             finally:
-                task.cancel()
-                await asyncio.wait([task])
+                await cancelled(task)
 
     async def _spend_by_tier(
         self, name: str, rates: Mapping[SubscriptionTier, int], context: Context, session: Session

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from contracts.cache import redis_at
 from contracts.wakeups import woken
+from gateway.cancelling import cancelled
 
 LEASE_SECONDS = 60.0
 _DEADLINE_SECONDS = 0.75
@@ -102,8 +103,7 @@ class SharedPlaces:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await cancelled(task)
             for answers in self._wanted.values():
                 _answer(answers, len(answers))
             with suppress(RedisError, OSError, TimeoutError):
