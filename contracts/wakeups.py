@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.cache import redis_at
+from contracts.cancelling import cancelled
 
 LOST = "lost"
 """The name under which a process wakes itself up when it loses those of others, and what Redis may have forgotten."""
@@ -93,8 +94,7 @@ class SharedWakeups:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await cancelled(task)
 
     async def _listen(self) -> None:
         while True:

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from contracts.auth import Session
+from contracts.cancelling import cancelled
 from contracts.errors import DomainError, ServiceUnavailable, SessionEnded
-from gateway.cancelling import cancelled
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch
 from gateway.sharing import BrokenOff, Told, Written, payload_of

@@ -23,10 +23,10 @@ from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
 
 from contracts.auth import Session
+from contracts.cancelling import cancelled
 from contracts.errors import DomainError, RateLimited
 from contracts.tenants import SubscriptionTier
 from contracts.wakeups import woken
-from gateway.cancelling import cancelled
 from gateway.session_watch import SessionWatch
 from resolvers.context import Context
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
 
-from gateway.cancelling import cancelled
+from contracts.cancelling import cancelled
 from gateway.garbage import Leftovers
 
 _TEND_SECONDS = 0.5

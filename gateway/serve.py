@@ -17,7 +17,7 @@ from hypercorn.typing import AppWrapper, LifespanState
 from hypercorn.utils import wrap_app
 from starlette.applications import Starlette
 
-from gateway.cancelling import cancelled
+from contracts.cancelling import cancelled
 from gateway.connections import Connection, framed
 from gateway.door import Arrival, Door
 from gateway.open_streams import OpenStreams

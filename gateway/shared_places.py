@@ -20,8 +20,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.cache import redis_at
+from contracts.cancelling import cancelled
 from contracts.wakeups import woken
-from gateway.cancelling import cancelled
 
 LEASE_SECONDS = 60.0
 _DEADLINE_SECONDS = 0.75

@@ -14,8 +14,8 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
+from contracts.cancelling import cancelled
 from contracts.operations import Operation
-from gateway.cancelling import cancelled
 from gateway.session_watch import SessionWatch, standing
 from gateway.sessions import NoCookie
 from resolvers.context import Context

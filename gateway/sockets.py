@@ -21,8 +21,8 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
+from contracts.cancelling import cancelled
 from contracts.errors import DomainError, RateLimited
-from gateway.cancelling import cancelled
 from gateway.documents import with_document_id
 from gateway.limits import RequestLimits
 from gateway.metrics import Metrics

@@ -14,6 +14,7 @@ from aiocache.lock import OptimisticLock, OptimisticLockError
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.base import utc_now
+from contracts.cancelling import cancelled
 from contracts.operations import Operation, OperationKind, OperationStatus, Step, StepStatus
 from resolvers.cache import ANSWER_SECONDS, CACHE_IS_AWAY
 from resolvers.deadlines import deadline
@@ -83,8 +84,7 @@ class Durations:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await cancelled(task)
             await self.exchange(cache)
 
     async def exchange(self, cache: BaseCache) -> None:

@@ -14,6 +14,7 @@ from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, Workflo
 from temporalio.worker._command_aware_visitor import CommandInfo
 from temporalio.workflow import Info, _Definition
 
+from contracts.cancelling import cancelled
 from contracts.wakeups import Wakeups
 
 _TOLD_AFTER_SECONDS = 0.02
@@ -55,8 +56,7 @@ class Moves:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await cancelled(task)
 
     def _note(self, operation_id: str) -> None:
         """From a workflow's thread."""
