@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from tests.stack import ROOT, Stack
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the walk-through needs curl")
 def test_the_walk_through_works_as_it_is_written(dev_stack: Stack, tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text()
     walk = readme[readme.index("## Walk-through") : readme.index("## The API")]
