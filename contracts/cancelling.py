@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 
 _AGAIN_SECONDS = 0.2
 
@@ -19,3 +21,13 @@ async def cancelled(*tasks: asyncio.Task[None]) -> None:
         ended, left = await asyncio.wait(left, timeout=_AGAIN_SECONDS)
         for task in ended:
             _ = task.cancelled() or task.exception()  # so that nobody is told that it was never looked at
+
+
+@asynccontextmanager
+async def meanwhile(work: Coroutine[object, object, None], *, name: str) -> AsyncIterator[None]:
+    """Have it done while the block runs, and no longer."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        await cancelled(task)

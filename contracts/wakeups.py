@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.cache import redis_at
-from contracts.cancelling import cancelled
+from contracts.cancelling import meanwhile
 
 LOST = "lost"
 """The name under which a process wakes itself up when it loses those of others, and what Redis may have forgotten."""
@@ -90,11 +90,8 @@ class SharedWakeups:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Hear the other processes while the block runs."""
-        task = asyncio.create_task(self._listen(), name="wake-ups from Redis")
-        try:
+        async with meanwhile(self._listen(), name="wake-ups from Redis"):
             yield
-        finally:
-            await cancelled(task)
 
     async def _listen(self) -> None:
         while True:

@@ -23,7 +23,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
 
 from contracts.auth import Session
-from contracts.cancelling import cancelled
+from contracts.cancelling import meanwhile
 from contracts.errors import DomainError, RateLimited
 from contracts.tenants import SubscriptionTier
 from contracts.wakeups import woken
@@ -77,12 +77,11 @@ class RequestLimits:
     @asynccontextmanager
     async def shared(self, redis_url: str | None) -> AsyncIterator[None]:
         """While the block runs, the processes at that Redis count together."""
-        async with _shared_count(redis_url) as count:
-            task = asyncio.create_task(self._report_regularly(count), name="report requests")
-            try:
-                yield
-            finally:
-                await cancelled(task)
+        async with (
+            _shared_count(redis_url) as count,
+            meanwhile(self._report_regularly(count), name="report requests"),
+        ):
+            yield
 
     async def _spend_by_tier(
         self, name: str, rates: Mapping[SubscriptionTier, int], context: Context, session: Session

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
 
-from contracts.cancelling import cancelled
+from contracts.cancelling import cancelled, meanwhile
 from gateway.garbage import Leftovers
 
 _TEND_SECONDS = 0.5
@@ -69,11 +69,11 @@ class OpenStreams:
 
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._tend(), name="tend open streams")
         try:
-            yield
+            async with meanwhile(self._tend(), name="tend open streams"):
+                yield
         finally:
-            await cancelled(task, *self._tasks)
+            await cancelled(*self._tasks)
 
     async def drain(self, seconds: float) -> None:
         """End all within so many seconds, in batches at random distances: not everybody comes back at one moment."""

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.cache import redis_at
-from contracts.cancelling import cancelled
+from contracts.cancelling import meanwhile
 from contracts.wakeups import woken
 
 LEASE_SECONDS = 60.0
@@ -99,11 +99,10 @@ class SharedPlaces:
     @asynccontextmanager
     async def counted(self) -> AsyncIterator[None]:
         """While the block runs the processes at this Redis count together."""
-        task = asyncio.create_task(self._run(), name="count places")
         try:
-            yield
+            async with meanwhile(self._run(), name="count places"):
+                yield
         finally:
-            await cancelled(task)
             for answers in self._wanted.values():
                 _answer(answers, len(answers))
             with suppress(RedisError, OSError, TimeoutError):

@@ -14,7 +14,7 @@ from aiocache.lock import OptimisticLock, OptimisticLockError
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.base import utc_now
-from contracts.cancelling import cancelled
+from contracts.cancelling import meanwhile
 from contracts.operations import Operation, OperationKind, OperationStatus, Step, StepStatus
 from resolvers.cache import ANSWER_SECONDS, CACHE_IS_AWAY
 from resolvers.deadlines import deadline
@@ -80,11 +80,10 @@ class Durations:
     async def shared(self, cache: BaseCache, *, every_seconds: float = EXCHANGE_SECONDS) -> AsyncIterator[None]:
         """Exchange them with the other processes, and with those that come after us, while the block runs."""
         await self.exchange(cache)
-        task = asyncio.create_task(self._exchange_regularly(cache, every_seconds), name="exchange durations")
         try:
-            yield
+            async with meanwhile(self._exchange_regularly(cache, every_seconds), name="exchange durations"):
+                yield
         finally:
-            await cancelled(task)
             await self.exchange(cache)
 
     async def exchange(self, cache: BaseCache) -> None:

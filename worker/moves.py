@@ -14,7 +14,7 @@ from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, Workflo
 from temporalio.worker._command_aware_visitor import CommandInfo
 from temporalio.workflow import Info, _Definition
 
-from contracts.cancelling import cancelled
+from contracts.cancelling import meanwhile
 from contracts.wakeups import Wakeups
 
 _TOLD_AFTER_SECONDS = 0.02
@@ -52,11 +52,8 @@ class Moves:
     @asynccontextmanager
     async def told(self) -> AsyncIterator[None]:
         """While the block runs they are told."""
-        task = asyncio.create_task(self._tell(), name="tell which operations moved")
-        try:
+        async with meanwhile(self._tell(), name="tell which operations moved"):
             yield
-        finally:
-            await cancelled(task)
 
     def _note(self, operation_id: str) -> None:
         """From a workflow's thread."""

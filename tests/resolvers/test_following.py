@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 
 import pytest
 
-from contracts.auth import HandedOverSession, Role, Session
-from contracts.base import new_id, utc_now
+from contracts.auth import HandedOverSession
 from contracts.errors import NotSignedIn, ServiceUnavailable
 from resolvers.following import Following
+from tests.gateway.fakes import session
 
 SWITCH, OTHER = (f"tenant-switch-{digit * 32}" for digit in "12")
 LATE_SECONDS = 1.2
@@ -75,16 +74,3 @@ async def test_where_nobody_tells_which_it_was_a_moment_is_waited(
 
 async def test_without_a_switch_there_is_no_word_to_wait_for() -> None:
     assert not await Following().last_word(ended_by(SWITCH))
-
-
-def session() -> Session:
-    now = utc_now()
-    return Session(
-        id=new_id("ses"),
-        user_id=new_id("usr"),
-        tenant_id=new_id("ten"),
-        role=Role.MEMBER,
-        permissions=(),
-        created_at=now,
-        expires_at=now + timedelta(hours=1),
-    )
