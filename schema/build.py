@@ -20,8 +20,7 @@ from strawberry.types.graphql import OperationType
 from contracts.errors import DeadlineExceeded
 from resolvers.context import Context
 from resolvers.ledger import LinkOf, open_ledger
-from resolvers.watcher import Delivery
-from schema.asked import NO_REQUEST, Asked
+from schema.admission import NO_REQUEST, Admission
 from schema.direct import make_direct
 from schema.documents import Documents
 from schema.execution import Execution, is_awaitable
@@ -66,7 +65,7 @@ class Schema(strawberry.Schema):
         """The result of a query or mutation, its errors translated. One that takes too long is ended, and with it all
         resolvers. Raises MissingQueryError, CannotGetOperationTypeError and InvalidOperationTypeError.
         """
-        asked = Asked(self, query, variable_values, operation_name, context_value)
+        asked = Admission(self, query, variable_values, operation_name, context_value)
         if refused := asked.refused(self.documents, allowed_operation_types):
             return refused
         try:
@@ -102,7 +101,7 @@ class Schema(strawberry.Schema):
         allowed_operation_types: Iterable[OperationType] | None = None,
     ) -> StreamResult:
         """The results of an operation, for transports that have no words for an answer in parts."""
-        asked = Asked(self, query, variable_values, operation_name, context_value)
+        asked = Admission(self, query, variable_values, operation_name, context_value)
         try:
             refused = asked.refused(self.documents, allowed_operation_types)
         except NO_REQUEST as error:
@@ -115,7 +114,7 @@ class Schema(strawberry.Schema):
             return _once(self.execute(query, variable_values, context_value, root_value, operation_name))
         return self._followed(asked, root_value)
 
-    async def _followed(self, asked: Asked, root_value: object) -> StreamResult:
+    async def _followed(self, asked: Admission, root_value: object) -> StreamResult:
         """Each result of a subscription, with how its states come: ``extensions.delivery { mode intervalMs }``."""
         try:
             source = subscribe(
@@ -157,7 +156,7 @@ class TracedSchema(Schema):
             result.extensions = {"trace": ledger.told(self.link_of)}
         return result
 
-    async def _followed(self, asked: Asked, root_value: object) -> StreamResult:
+    async def _followed(self, asked: Admission, root_value: object) -> StreamResult:
         ledger, is_told = open_ledger(), False
         async with aclosing(cast(AsyncGenerator[ExecutionResult], super()._followed(asked, root_value))) as results:
             async for result in results:
@@ -197,10 +196,9 @@ def build_schema(
 
 
 def _delivery(context: object) -> dict[str, object] | None:
-    delivery: Delivery | None = getattr(context, "delivery", None)
-    if delivery is None:
+    if not isinstance(context, Context) or context.delivery is None:
         return None
-    return {"delivery": {"mode": delivery.mode.value, "intervalMs": delivery.interval_ms}}
+    return {"delivery": {"mode": context.delivery.mode.value, "intervalMs": context.delivery.interval_ms}}
 
 
 async def _only(result: PreExecutionError) -> StreamResult:

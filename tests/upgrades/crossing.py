@@ -9,26 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiocache import SimpleMemoryCache
 from temporalio.client import WorkflowHandle
 from temporalio.common import WorkerDeploymentVersion
 
 from activities.auth import models as auth
-from activities.notifications.mail import MailFolder
 from activities.tenants import models as tenants
 from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import new_id, utc_now
-from contracts.calls import CallSigner
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
 from contracts.passwords import Passwords
-from contracts.storage import open_storage
 from contracts.temporal import TaskQueue, connect, ensure_search_attributes
 from contracts.tenants import SubscriptionTier, SwitchTenantCommand
-from contracts.transfers import TransferSigner
-from contracts.wakeups import LocalWakeups
-from tests.workflows.staging import state_of
-from worker.database import database, migrate
+from tests.databases import fresh_sqlite
+from tests.workflows.staging import parts_in, state_of
+from worker.database import database
 from worker.registry import Domain, Parts, domains_of
 from worker.workers import running_workers
 from workflows.switch_tenant import SwitchTenant
@@ -85,7 +80,13 @@ class Crossing:
         await self._settle(people)
         return list(await asyncio.gather(*(self._start(*person) for person in people)))
 
-    async def standing_at(self, step: str, switches: Sequence[Switch]) -> None:
+    async def begin_until(self, step: str, count: int) -> list[Switch]:
+        """As many as that, once each has begun the step."""
+        switches = await self.begin(count)
+        await self._standing_at(step, switches)
+        return switches
+
+    async def _standing_at(self, step: str, switches: Sequence[Switch]) -> None:
         """Until each of them has begun the step."""
 
         async def stands(switch: Switch) -> bool:
@@ -163,27 +164,15 @@ async def crossing(address: str, folder: Path) -> AsyncIterator[Crossing]:
     """With workers of tenants and auth: every switch stands at ``set_tenant`` until users' workers come."""
     client = await connect(address=address, namespace=None, keys=None)
     await ensure_search_attributes(client)
-    url = f"sqlite://{folder / 'adx.sqlite3'}"
-    await migrate(url)
     async with AsyncExitStack() as stack:
         passwords = Passwords()
         stack.callback(passwords.close)
-        await stack.enter_async_context(database(url))
+        await stack.enter_async_context(database(await fresh_sqlite(folder)))
         ids = []
         for slug in ("acme", "globex"):
             tier = SubscriptionTier.PROFESSIONAL
             ids.append((await tenants.Tenant.create(id=new_id("ten"), name=slug, slug=slug, subscription_tier=tier)).id)
-        parts = Parts(
-            temporal=client,
-            passwords=passwords,
-            cache=SimpleMemoryCache(),
-            wakeups=LocalWakeups(),
-            signer=CallSigner(b"s" * 32),
-            storage=open_storage(str(folder / "files")),
-            transfers=TransferSigner(b"s" * 32),
-            mail=MailFolder(folder / "mail"),
-        )
-        made = Crossing(address, parts, stack, *ids)
+        made = Crossing(address, parts_in(folder, client, passwords), stack, *ids)
         await made.domain("tenants")
         await made.domain("auth")
         yield made

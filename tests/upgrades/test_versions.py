@@ -63,13 +63,11 @@ async def test_a_hundred_operations_end_on_the_build_that_began_them_whatever_th
     async with crossing(temporal_address, tmp_path) as stage:
         old = await stage.workflows(SwitchTenant, OLD)
         await make_current(stage.client, OLD)
-        before = await stage.begin(50)
-        await stage.standing_at("set_tenant", before)
+        before = await stage.begin_until("set_tenant", 50)
 
         await stage.workflows(Reordered, NEW)
         await make_current(stage.client, NEW)
-        after = await stage.begin(50)
-        await stage.standing_at("set_tenant", after)
+        after = await stage.begin_until("set_tenant", 50)
         for switch in (*before[::10], *after[::10]):
             await switch.handle.cancel()
         assert not await is_drained(stage.client, OLD)
@@ -91,11 +89,9 @@ async def test_without_versions_operations_go_over_to_a_build_with_a_patch(
 ) -> None:
     async with crossing(temporal_address, tmp_path) as stage:
         old = await stage.workflows(SwitchTenant)
-        before = await stage.begin(15)
-        await stage.standing_at("set_tenant", before)
+        before = await stage.begin_until("set_tenant", 15)
         await stage.workflows(Patched)
-        both = await stage.begin(15)
-        await stage.standing_at("set_tenant", both)
+        both = await stage.begin_until("set_tenant", 15)
         await stage.domain("users")
         await old.stop()
         ended = await ends([*before, *both])
@@ -111,8 +107,7 @@ async def test_without_versions_a_build_that_reorders_is_stuck_until_it_is_rolle
 ) -> None:
     async with crossing(temporal_address, tmp_path) as stage:
         old = await stage.workflows(SwitchTenant)
-        switches = await stage.begin(2)
-        await stage.standing_at("set_tenant", switches)
+        switches = await stage.begin_until("set_tenant", 2)
         await old.stop()
         careless = await stage.workflows(Reordered)
         await stage.domain("users")
@@ -131,13 +126,11 @@ async def test_operations_go_on_when_versions_are_turned_on_and_when_they_are_tu
 ) -> None:
     async with crossing(temporal_address, tmp_path) as stage:
         without = await stage.workflows(SwitchTenant)
-        switches = await stage.begin(2)
-        await stage.standing_at("set_tenant", switches)
+        switches = await stage.begin_until("set_tenant", 2)
         versioned = await stage.workflows(SwitchTenant, OLD)
         await make_current(stage.client, OLD)
         await without.stop()
-        switches += await stage.begin(2)
-        await stage.standing_at("set_tenant", switches)
+        switches += await stage.begin_until("set_tenant", 2)
 
         await stage.workflows(SwitchTenant)
         off = ("worker", "deployment", "set-current-version", "--deployment-name", OLD.deployment_name, "--unversioned")
@@ -155,8 +148,7 @@ async def test_operations_whose_build_has_no_workers_left_wait_until_they_are_mo
     async with crossing(temporal_address, tmp_path) as stage:
         old = await stage.workflows(SwitchTenant, OLD)
         await make_current(stage.client, OLD)
-        switches = await stage.begin(2)
-        await stage.standing_at("set_tenant", switches)
+        switches = await stage.begin_until("set_tenant", 2)
         await old.stop()
         await stage.workflows(Patched, NEW)
         await make_current(stage.client, NEW)

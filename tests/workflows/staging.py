@@ -163,6 +163,20 @@ async def state_of(handle: WorkflowHandle[Any, Any]) -> OperationState:
     return OperationState.model_validate(memo[MEMO_STATE])
 
 
+def parts_in(folder: Path, client: Client, passwords: Passwords, mail: Mail | None = None) -> Parts:
+    """What the domains of one process need, with files and letters in the folder."""
+    return Parts(
+        temporal=client,
+        passwords=passwords,
+        cache=SimpleMemoryCache(),
+        wakeups=LocalWakeups(),
+        signer=CallSigner(b"s" * 32),
+        storage=open_storage(str(folder / "files")),
+        transfers=TransferSigner(b"s" * 32),
+        mail=mail or MailFolder(folder / "mail"),
+    )
+
+
 @asynccontextmanager
 async def staged(client: Client, folder: Path, script: Script, mail: Mail | None = None) -> AsyncIterator[Stage]:
     # The test server adds search attributes but does not list them.
@@ -174,16 +188,7 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
     async with AsyncExitStack() as stack:
         stack.callback(passwords.close)
         await stack.enter_async_context(database(await fresh_sqlite(folder, demo=True)))
-        parts = Parts(
-            temporal=client,
-            passwords=passwords,
-            cache=SimpleMemoryCache(),
-            wakeups=LocalWakeups(),
-            signer=CallSigner(b"s" * 32),
-            storage=open_storage(str(folder / "files")),
-            transfers=TransferSigner(b"s" * 32),
-            mail=mail or MailFolder(folder / "mail"),
-        )
+        parts = parts_in(folder, client, passwords, mail)
         domains = domains_of("all", parts)
         for domain in domains:
             await stack.enter_async_context(

@@ -14,18 +14,18 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 from strawberry.utils.operation import get_operation_type
 
+from resolvers.context import Context
 from schema.documents import Documents
 from schema.errors import translate
 
 NO_REQUEST = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
 
 
-class Asked:
+class Admission:
     """``context`` is what resolvers are given, with the id by which a request's errors are told apart."""
 
-    tree: DocumentNode
-    """Once it is admitted."""
     operation_type: OperationType | None = None
+    _tree: DocumentNode | None = None
 
     def __init__(
         self,
@@ -41,6 +41,12 @@ class Asked:
         self.operation_name = operation_name
         self.context = context
 
+    @property
+    def tree(self) -> DocumentNode:
+        """What is asked, once it is admitted."""
+        assert self._tree is not None
+        return self._tree
+
     def refused(self, documents: Documents, allowed: Iterable[OperationType] | None) -> PreExecutionError | None:
         """Why nothing of it is carried out; None where it is admitted. Raises one of ``NO_REQUEST``."""
         if not self._query:
@@ -49,7 +55,7 @@ class Asked:
             document = documents.admit(self._query, self.variables, self.operation_name)
         except GraphQLError as error:
             return PreExecutionError(data=None, errors=self.translated([error]))
-        self.tree = document.tree
+        self._tree = document.tree
         try:
             self.operation_type = get_operation_type(document.tree, self.operation_name)
         except RuntimeError as error:
@@ -75,9 +81,10 @@ class Asked:
             allowed_operations=(),
             variables=self.variables,
             provided_operation_name=self.operation_name,
-            graphql_document=getattr(self, "tree", None),
+            graphql_document=self._tree,
         )
-        return translate(errors, getattr(self.context, "request_id", ""), execution)
+        request_id = self.context.request_id if isinstance(self.context, Context) else ""
+        return translate(errors, request_id, execution)
 
 
 def _in_words(error: Exception) -> str:

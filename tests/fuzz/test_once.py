@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from schema.limits import ONCE
-from tests.gateway.fakes import Services, settings
-from tests.gateway.serving import Gateway, running_gateway
+from tests.gateway.fakes import Services
+from tests.gateway.serving import Gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -99,19 +98,6 @@ WAYS: dict[str, Send] = {
     "a batch": in_a_batch,
     "a websocket": on_a_socket,
 }
-
-
-@pytest.fixture(scope="module")
-def services() -> Services:
-    return Services()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(
-    temporal_address: str, services: Services, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Gateway]:
-    async with running_gateway(settings(temporal_address, data_dir=tmp_path_factory.mktemp("once")), services) as one:
-        yield one
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
