@@ -76,7 +76,7 @@ def crash_points(kind: OperationKind) -> list[Plan]:
 
 @dataclass(frozen=True)
 class Job:
-    """``moment``: seconds after the acknowledgement, for what comes from outside."""
+    """``moment``: seconds after the acknowledgement, for what comes from outside; each further try comes sooner."""
 
     kind: OperationKind
     blow: Blow
@@ -170,7 +170,7 @@ async def carry_out(
                     continue
                 if not was_struck:
                     if job.tries_left:
-                        waiting.insert(0, replace(job, tries_left=job.tries_left - 1))
+                        waiting.insert(0, replace(job, tries_left=job.tries_left - 1, moment=job.moment / 3))
                     else:
                         outcome.missed.append(job.plan.name if job.plan else job.blow)
                 if own.random() < LOOKS:
