@@ -14,7 +14,7 @@ from typing import NamedTuple
 from contracts.temporal import leave
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.ground import Ground, ground
-from tests.benchmarks.measures import crowds, delivery, quotas, reads, starts, storm
+from tests.benchmarks.measures import bare, crowds, delivery, quotas, reads, starts, storm
 from tests.benchmarks.report import machine, table, write
 
 MOST_SECONDS = 14 * 60
@@ -44,6 +44,7 @@ MEASURES = (
     # On a ground of their own: what they start is under way for ever after.
     Measure("start", starts.one_in_flight, 60),
     Measure("starts", starts.sixteen_in_flight, 90),
+    Measure("bare", bare.bare, 150),
 )
 
 

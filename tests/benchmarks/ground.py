@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from temporalio.client import Client as Temporal
 
@@ -76,6 +77,28 @@ class Ground:
         told = self.environment | {"PEER_PORT": str(port)} | environment
         with node([str(PEER / "gateway.mjs")], told, self.folder / "peer.log") as process:
             yield process, port
+
+    @contextmanager
+    def bare(self) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+        """Hypercorn with nothing behind it, and its port."""
+        config = self.config() | {"port": free_port(HOST)}
+        log = self.folder / "bare.log"
+        with start_module("tests.benchmarks.bare", json.dumps(config), environment=self.environment, log=log) as bare:
+            wait_until(lambda: healthy(f"http://{HOST}:{config['port']}"), bare, log)
+            yield bare, config["port"]
+
+    def config(self) -> dict[str, Any]:
+        """What a process that makes load, or bears it, must know."""
+        return {
+            "host": HOST,
+            "port": self.port,
+            "token": self.viewer.token,
+            "temporal": self.environment["TEMPORAL_ADDRESS"],
+            "keys": self.environment["CODEC_KEYS"],
+            "user": self.viewer.user_id,
+            "tenant": self.viewer.tenant_id,
+            "other": self.viewer.other,
+        }
 
     @contextmanager
     def instant_services(self, answers: dict[str, object]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class RawStarts:
 
     async def do(self, order: Json) -> Json:
         """``count`` starts, ``flight`` at once: the milliseconds of each, the seconds of all."""
-        self._client = client = self._client or await _connect(self._config)
+        self._client = client = self._client or await connected(self._config)
         left = order["count"]
         milliseconds: list[float] = []
 
@@ -47,36 +48,12 @@ class RawStarts:
             while left > 0:
                 left -= 1
                 begun = time.perf_counter()
-                await self._start(client)
+                await start_switch(client, self._config)
                 milliseconds.append((time.perf_counter() - begun) * 1000)
 
         begun = time.perf_counter()
         await asyncio.gather(*(start_some() for _ in range(order["flight"])))
         return {"milliseconds": milliseconds, "seconds": time.perf_counter() - begun}
-
-    async def _start(self, client: Client) -> None:
-        kind = OperationKind.TENANT_SWITCH
-        user, here, there = self._config["user"], self._config["tenant"], self._config["other"]
-        switch = SwitchedTenants(from_tenant_id=here, to_tenant_id=there)
-        await client.start_workflow(
-            "SwitchTenant",
-            SwitchTenantCommand(
-                user_id=user, from_tenant_id=here, to_tenant_id=there, session_id="ses_" + "0" * 32, token_hash="0" * 64
-            ),
-            id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
-            task_queue=TaskQueue.OPERATIONS,
-            memo={
-                MEMO_STATE: OperationState.first(kind, utc_now(), started_by=user, switch=switch).to_memo(),
-                MEMO_INPUT: "0" * 64,
-            },
-            search_attributes=TypedSearchAttributes(
-                [
-                    SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_KIND), kind.value),
-                    SearchAttributePair(USER, user),
-                    SearchAttributePair(TENANTS, [here]),
-                ]
-            ),
-        )
 
 
 class RawFollowers:
@@ -93,9 +70,9 @@ class RawFollowers:
         """The same orders as ``Sockets`` takes."""
         match order["do"]:
             case "connect":
-                self._client = client = self._client or await _connect(self._config)
+                self._client = client = self._client or await connected(self._config)
                 self._tasks = [asyncio.create_task(self._follow(client, each)) for each in order["operations"]]
-                await asyncio.sleep(1)  # until the polls stand; a first state comes only with the first move
+                await asyncio.sleep(1)  # until the polls stand
                 return {}
             case "await":
                 return await self._await(order["count"], order["seconds"])
@@ -111,13 +88,9 @@ class RawFollowers:
         raise ValueError(order["do"])
 
     async def _follow(self, client: Client, operation: str) -> None:
-        events = client.get_workflow_handle(operation).fetch_history_events(wait_new_event=True, skip_archival=True)
-        async for event in events:
-            memo = event.workflow_properties_modified_event_attributes.upserted_memo
-            if MEMO_STATE in memo.fields:
-                (state,) = await client.data_converter.decode([memo.fields[MEMO_STATE]], [OperationState])
-                self._records.append((operation, state.revision, time.time_ns()))
-                self._heard.set()
+        async for state in states_of(client, operation):
+            self._records.append((operation, state.revision, time.time_ns()))
+            self._heard.set()
 
     async def _await(self, count: int, seconds: float) -> Json:
         try:
@@ -130,7 +103,44 @@ class RawFollowers:
         return {"count": len(self._records)}
 
 
-async def _connect(config: Json) -> Client:
+async def start_switch(client: Client, config: Json) -> None:
+    kind = OperationKind.TENANT_SWITCH
+    user, here, there = config["user"], config["tenant"], config["other"]
+    switch = SwitchedTenants(from_tenant_id=here, to_tenant_id=there)
+    await client.start_workflow(
+        "SwitchTenant",
+        SwitchTenantCommand(
+            user_id=user, from_tenant_id=here, to_tenant_id=there, session_id="ses_" + "0" * 32, token_hash="0" * 64
+        ),
+        id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
+        task_queue=TaskQueue.OPERATIONS,
+        memo={
+            MEMO_STATE: OperationState.first(kind, utc_now(), started_by=user, switch=switch).to_memo(),
+            MEMO_INPUT: "0" * 64,
+        },
+        search_attributes=TypedSearchAttributes(
+            [
+                SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_KIND), kind.value),
+                SearchAttributePair(USER, user),
+                SearchAttributePair(TENANTS, [here]),
+            ]
+        ),
+    )
+
+
+async def states_of(client: Client, operation: str) -> AsyncIterator[OperationState]:
+    """The first one and each that follows, as they are written into history."""
+    events = client.get_workflow_handle(operation).fetch_history_events(wait_new_event=True, skip_archival=True)
+    async for event in events:
+        begun = event.workflow_execution_started_event_attributes.memo
+        moved = event.workflow_properties_modified_event_attributes.upserted_memo
+        for memo in (begun, moved):
+            if MEMO_STATE in memo.fields:
+                (state,) = await client.data_converter.decode([memo.fields[MEMO_STATE]], [OperationState])
+                yield state
+
+
+async def connected(config: Json) -> Client:
     return await connect(address=config["temporal"], namespace=None, keys=KeyRing.parse(config["keys"]))
 
 

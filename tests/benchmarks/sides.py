@@ -14,7 +14,6 @@ from typing import Any
 from uuid import uuid4
 
 from tests.benchmarks.ground import Ground
-from tests.servers import HOST
 from tests.stack import ROOT
 
 Json = dict[str, Any]
@@ -53,16 +52,7 @@ class Side:
 
 @asynccontextmanager
 async def side(ground: Ground, role: str, **config: object) -> AsyncIterator[Side]:
-    whole = {
-        "host": HOST,
-        "port": ground.port,
-        "token": ground.viewer.token,
-        "temporal": ground.environment["TEMPORAL_ADDRESS"],
-        "keys": ground.environment["CODEC_KEYS"],
-        "user": ground.viewer.user_id,
-        "tenant": ground.viewer.tenant_id,
-        "other": ground.viewer.other,
-    } | config
+    whole = ground.config() | config
     with (ground.folder / "load.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.benchmarks.load", role, json.dumps(whole)),

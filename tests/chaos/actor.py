@@ -111,6 +111,15 @@ class Actor:
                 return
         raise AssertionError(f"{self.account.email} cannot log in: {last}")
 
+    async def come_back(self, *, by_signing_in: bool) -> None:
+        """After a switch of its was terminated that had ended its session: the repair opens it again."""
+        async with _saying(f"{self.account.email} was not let back in", 120):
+            if by_signing_in:
+                await self.sign_in()
+            while (tenant_id := await self.works_in()) is None:  # noqa: ASYNC110 - what is waited for is elsewhere
+                await asyncio.sleep(0.5)
+        self.tenant_id = tenant_id
+
     async def log_in(self, key: str) -> tuple[str, str]:
         """Operation and last status; whoever succeeds works with the new session."""
         wanted = {"email": self.account.email, "password": PASSWORD, "idempotencyKey": key, "waitSeconds": 0}

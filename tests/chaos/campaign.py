@@ -161,11 +161,18 @@ async def carry_out(
         async def work(actor: Actor, number: int) -> None:
             own = random.Random(f"{seed}.{number}")
             await actor.sign_in()
+            may_be_out = False
             while waiting and time.monotonic() < until:
                 job, key = waiting.pop(), f"{own.getrandbits(128):032x}"
                 try:
                     was_struck = await _befell(ground, temporal, actor, job, key, outcome)
+                    may_be_out |= was_struck and _may_end_session(job)
                 except (Refused, TimeoutError) as error:
+                    if may_be_out and isinstance(error, Refused) and error.code == "UNAUTHENTICATED":
+                        may_be_out = False
+                        waiting.append(job)
+                        await actor.come_back(by_signing_in=own.random() < 0.5)
+                        continue
                     outcome.broken.append(f"{job}: {error!r}")
                     continue
                 if not was_struck:
@@ -179,8 +186,10 @@ async def carry_out(
         async with asyncio.TaskGroup() as group:
             for number, actor in enumerate(actors):
                 group.create_task(work(actor, number))
-        await quiet(ground, outcome.jobs)
-        ended = await unclean(ground, outcome.jobs)
+        known = {told.operation_id for actor in actors for told in actor.history.acknowledged}
+        begun = [operation for operation in outcome.jobs if operation in known]
+        await quiet(ground, begun)
+        ended = await unclean(ground, begun)
         await repaired(ground, ended, seconds=150)
         outcome.repairs = [await repair_seconds(ground, each) for each in ended]
         await _say_so(actors, ended, outcome)
@@ -214,6 +223,11 @@ async def _befell(ground: Ground, temporal: Temporal, actor: Actor, job: Job, ke
         outcome.terminated += was_struck and job.blow == "terminate"
     outcome.ends[job.blow, status] += 1
     return was_struck
+
+
+def _may_end_session(job: Job) -> bool:
+    """Whether the session of who switches tenants may stay ended until the repair: see docs/reliability.md."""
+    return job.blow == "terminate" and job.kind is OperationKind.TENANT_SWITCH
 
 
 async def _strike(temporal: Temporal, actor: Actor, job: Job, operation: str) -> bool:

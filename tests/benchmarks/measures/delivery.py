@@ -20,7 +20,7 @@ _LINGER_SECONDS = 6.0
 """Until a gateway has let go of what nobody follows any more."""
 
 
-class _Turn(NamedTuple):
+class Turn(NamedTuple):
     """How many operations are followed, how many moves they make in a turn and in a second, and how many turns."""
 
     operations: int
@@ -29,16 +29,16 @@ class _Turn(NamedTuple):
     rounds: int
 
 
-_BESIDE_RAW = (_Turn(1, 120, 30, 3), _Turn(50, 300, 30, 2), _Turn(200, 300, 30, 2))
+_BESIDE_RAW = (Turn(1, 120, 30, 3), Turn(50, 300, 30, 2), Turn(200, 300, 30, 2))
 """Slow enough that no event waits for another."""
-_BESIDE_PEER = (_Turn(1, 60, 12, 2), _Turn(50, 120, 12, 2))
+_BESIDE_PEER = (Turn(1, 60, 12, 2), Turn(50, 120, 12, 2))
 
 
 async def beside_the_raw_client(ground: Ground) -> list[Figure]:
     figures: list[Figure] = []
     async with side(ground, "sockets") as sockets, side(ground, "raw-followers") as followers:
         for turn in _BESIDE_RAW:
-            delays = await _in_turns(ground, {"ours": sockets, "raw": followers}, turn)
+            delays = await in_turns(ground, {"ours": sockets, "raw": followers}, turn)
             ours, raw = delays["ours"], delays["raw"]
             for percent in (50, 99):
                 mine, theirs = percentile(ours, percent), percentile(raw, percent)
@@ -58,7 +58,7 @@ async def beside_the_peer(ground: Ground) -> list[Figure]:
     with ground.peer() as (_, port):
         async with side(ground, "sockets") as sockets, side(ground, "sockets", port=port) as polled:
             for turn in _BESIDE_PEER:
-                delays = await _in_turns(ground, {"ours": sockets, "peer": polled}, turn)
+                delays = await in_turns(ground, {"ours": sockets, "peer": polled}, turn)
                 ours, peer = median(delays["ours"]), median(delays["peer"])
                 figures.append(
                     at_least(
@@ -72,7 +72,7 @@ async def beside_the_peer(ground: Ground) -> list[Figure]:
     return figures
 
 
-async def _in_turns(ground: Ground, sides: Mapping[str, Side], turn: _Turn) -> dict[str, list[float]]:
+async def in_turns(ground: Ground, sides: Mapping[str, Side], turn: Turn) -> dict[str, list[float]]:
     """A/B/A/B: milliseconds from each event to its arrival, by side; operations of their own for each turn."""
     mover = await ground.mover()
     temporal = await ground.temporal()
@@ -99,7 +99,7 @@ def _delays(arrivals: Mapping[tuple[str, int], int], moments: Mapping[tuple[str,
     ]
 
 
-async def _followed(follower: Side, handles: Sequence[Handle], turn: _Turn) -> Mapping[tuple[str, int], int]:
+async def _followed(follower: Side, handles: Sequence[Handle], turn: Turn) -> Mapping[tuple[str, int], int]:
     """When each revision of an operation was first known, in nanoseconds."""
     await follower.do("connect", operations=[handle.id for handle in handles])
     await asyncio.sleep(1)
