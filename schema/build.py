@@ -8,9 +8,9 @@ from contextlib import aclosing
 from typing import Any, cast
 
 import strawberry
-from graphql import DocumentNode, GraphQLError, subscribe
+from graphql import DocumentNode, GraphQLError
 from graphql import ExecutionResult as GraphQLExecutionResult
-from graphql.execution import experimental_execute_incrementally
+from graphql.execution import create_source_event_stream, experimental_execute_incrementally
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema import StreamResult
 from strawberry.types import ExecutionContext, ExecutionResult
@@ -117,24 +117,31 @@ class Schema(strawberry.Schema):
     async def _followed(self, asked: Admission, root_value: object) -> StreamResult:
         """Each result of a subscription, with how its states come: ``extensions.delivery { mode intervalMs }``."""
         try:
-            source = subscribe(
+            executor = Execution.build(  # or what is wrong with the variables
                 self._schema,
                 asked.tree,
                 root_value,
                 asked.context,
                 asked.variables,
                 asked.operation_name,
-                executor_class=Execution,
                 is_awaitable=is_awaitable,
             )
+            if isinstance(executor, list):
+                yield PreExecutionError(data=None, errors=asked.translated(executor))
+                return
+            source = create_source_event_stream(executor)
             if is_awaitable(source):
                 source = await source
             if isinstance(source, GraphQLExecutionResult):
                 yield PreExecutionError(data=None, errors=asked.translated(source.errors or []))
                 return
-            async with aclosing(cast(AsyncGenerator[GraphQLExecutionResult], source)) as results:
-                async for result in results:
-                    told = asked.answered(result)
+            assert isinstance(executor, Execution)
+            async with aclosing(cast(AsyncGenerator[object], source)) as events:
+                async for event in events:
+                    result = executor.told(event)
+                    if is_awaitable(result):
+                        result = await result
+                    told = asked.answered(cast(GraphQLExecutionResult, result))
                     told.extensions = _delivery(asked.context)
                     yield told
         except Exception as error:  # noqa: BLE001 - the client is told of it

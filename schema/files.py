@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import datetime
 from typing import TypeAlias
 
@@ -78,8 +79,8 @@ class FileUploadResult:
 class FileUpload(Operation):
     @field(FileUploadResult | None)
     @staticmethod
-    async def result(operation: Shown, info: Info) -> details.FileOutcome | None:
-        return await details.file_outcome(info.context, operation)
+    def result(operation: Shown, info: Info) -> Awaitable[details.FileOutcome | None] | None:
+        return details.file_outcome(info.context, operation) if operation.state.result else None
 
 
 @strawberry.type
@@ -91,5 +92,5 @@ class FileProcessingResult:
 class FileProcessing(Operation):
     @field(FileProcessingResult | None)
     @staticmethod
-    async def result(operation: Shown, info: Info) -> details.FileOutcome | None:
-        return await details.file_outcome(info.context, operation)
+    def result(operation: Shown, info: Info) -> Awaitable[details.FileOutcome | None] | None:
+        return details.file_outcome(info.context, operation) if operation.state.result else None

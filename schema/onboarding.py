@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TypeAlias
 
 import strawberry
@@ -42,5 +43,5 @@ class UserOnboardingResult:
 class UserOnboarding(Operation):
     @field(UserOnboardingResult | None)
     @staticmethod
-    async def result(operation: Shown, info: Info) -> details.OnboardingOutcome | None:
-        return await details.onboarding_outcome(info.context, operation)
+    def result(operation: Shown, info: Info) -> Awaitable[details.OnboardingOutcome | None] | None:
+        return details.onboarding_outcome(info.context, operation) if operation.state.result else None

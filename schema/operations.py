@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import datetime
 from typing import TypeAlias
 
@@ -101,5 +102,5 @@ class TenantSwitch(Operation):
 
     @field(TenantSwitchResult | None)
     @staticmethod
-    async def result(operation: Shown, info: Info) -> details.SwitchOutcome | None:
-        return await details.switch_outcome(info.context, operation)
+    def result(operation: Shown, info: Info) -> Awaitable[details.SwitchOutcome | None] | None:
+        return details.switch_outcome(info.context, operation) if operation.state.result else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from enum import Enum
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import strawberry
@@ -13,7 +15,8 @@ from strawberry import Info, Parent
 from schema.build import Schema, build_schema
 from schema.direct import DIRECT, make_direct
 from schema.documents import Documents
-from schema.fields import field
+from schema.execution import Execution
+from schema.fields import field, stream
 
 
 @strawberry.enum
@@ -92,6 +95,63 @@ class Query:
         ]
 
 
+@strawberry.interface
+class Thing:
+    number: int
+
+    @classmethod
+    def is_type_of(cls, thing: Told, _info: object) -> bool:
+        return bool(thing.name == cls.__name__)  # type: ignore[attr-defined]
+
+    @classmethod
+    def resolve_type(cls, thing: Told, _info: object, _abstract: object) -> str:
+        return "Bag" if thing.name == "Lie" else str(thing.name)  # type: ignore[attr-defined]
+
+
+@strawberry.type
+class Box(Thing):
+    words: list[str]
+    parts: list[Part]
+
+    @field(str)
+    @staticmethod
+    def seal(told: Parent[Told], info: Info[Any, None]) -> str:
+        return f"{info.context['seal']}{told.number}"  # type: ignore[attr-defined]
+
+    @field(str | None)
+    @staticmethod
+    def late(told: Parent[Told]) -> Awaitable[str] | None:
+        return _late() if told.number > 1 else None  # type: ignore[attr-defined]
+
+    @field(str)
+    @staticmethod
+    def named(info: Info[Any, None]) -> str:
+        return info.field_name
+
+
+@strawberry.type
+class Bag(Thing):
+    word: str
+
+
+async def _late() -> str:
+    await asyncio.sleep(0)
+    return "late"
+
+
+@strawberry.type
+class Subscription:
+    @stream(Thing)
+    @staticmethod
+    async def things() -> AsyncGenerator[Told]:
+        yield Told(name="Box", number=1, words=["a", "b"], parts=PARTS)
+        yield Told(name="Bag", number=2, word="w")
+        yield Told(name="Box", number=3, words=None, parts=PARTS)
+        yield Told(name="Nothing", number=4)
+        yield Told(name="Bag", number="five", word=None)
+        yield Told(name="Lie", number=6, word="w")
+
+
 @pytest.mark.parametrize(
     "selected",
     [
@@ -114,16 +174,59 @@ async def test_the_answer_is_the_same_as_with_all_ceremony(root: str, selected: 
     assert _places(direct) == _places(usual)
 
 
+@pytest.mark.parametrize(
+    "selected",
+    [
+        "number __typename",
+        "n: number number ... on Box { parts { number } parts { colour word } }",
+        "...F ...G ... on Bag { word }",
+        "number @skip(if: $not) ... on Box @include(if: $not) { words }",
+        "... on Box { words }",
+        "... on Box { seal }",
+        "... on Box { late }",
+        "... on Box { named }",
+        "... on Box { parts { broken } }",
+    ],
+)
+@pytest.mark.parametrize("skipped", [True, False])
+async def test_what_is_followed_is_told_as_with_all_ceremony(selected: str, skipped: bool) -> None:
+    fragments = "fragment F on Thing { number } fragment G on Box { parts { ...H } } fragment H on Part { word }"
+    used = fragments if "...F" in selected else ""
+    taken = "($not: Boolean!)" if "$not" in selected else ""
+    query = f"subscription {taken} {{ things {{ {selected} }} }} {used}"
+    asked = {"variable_values": {"not": skipped} if taken else {}, "context_value": {"seal": "s"}}
+    usual = strawberry.Schema(query=Query, subscription=Subscription, types=(Box, Bag))
+    expected: list[Any] = [each async for each in await usual.subscribe(query, **asked)]  # type: ignore[arg-type]
+    told: list[Any] = [each async for each in await _direct().stream(query, **asked)]  # type: ignore[arg-type]
+    assert [each.data for each in told] == [each.data for each in expected]
+    assert [_places(each) for each in told] == [_places(each) for each in expected]
+    assert len(told) == 6
+
+
+@pytest.mark.parametrize(
+    ("selected", "is_direct"), [("number ... on Box { words seal late }", True), ("... on Box { named }", False)]
+)
+async def test_what_needs_no_ceremony_is_told_without(selected: str, is_direct: bool) -> None:
+    schema = _direct()
+    tree = schema.document(f"subscription {{ things {{ {selected} }} }}")
+    assert tree is not None
+    executor = Execution.build(schema._schema, tree, context_value={"seal": "s"})  # noqa: SLF001
+    assert isinstance(executor, Execution)
+    with patch.object(executor, "build_per_event_executor", wraps=executor.build_per_event_executor) as ceremony:
+        executor.told(Told(name="Box", number=1, words=["a"], parts=PARTS))
+    assert ceremony.called is not is_direct
+
+
 def test_most_fields_of_the_schema_need_none() -> None:
     kinds = build_schema()._schema.type_map  # noqa: SLF001 - Strawberry has no other way to it
     steps: Any = kinds["OperationStep"]
     progress: Any = kinds["OperationProgress"]
-    assert all(each.extensions[DIRECT].write for each in steps.fields.values())
+    assert all(each.extensions[DIRECT].leaf for each in steps.fields.values())
     assert progress.fields["steps"].extensions[DIRECT].kind is steps
 
 
 def _direct() -> Schema:
-    schema = Schema(query=Query)
+    schema = Schema(query=Query, subscription=Subscription, types=(Box, Bag))
     graphql_schema = schema._schema  # noqa: SLF001
     make_direct(graphql_schema)
     schema.documents = Documents(graphql_schema, introspection=True, suggestions=True)
