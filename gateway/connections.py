@@ -10,14 +10,14 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Data
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 from starlette.types import ASGIApp, Receive, Scope, Send
-from wsproto.events import TextMessage
 
 from gateway.inboxes import Applications
-from gateway.protocols import Protocols, SocketHandshake
+from gateway.protocols import Protocols, SocketFrames, SocketHandshake
 
 SAY = "adx.say"
 """In a websocket's scope: sends a text past the layers around the application, which leave messages as they are."""
@@ -123,4 +123,6 @@ def framed(app: ASGIApp, most_bytes: int) -> ASGIApp:
 
 
 async def _say(stream: WSStream, text: str) -> None:
-    await stream._send_wsproto_event(TextMessage(data=text))  # noqa: SLF001 - it has no other way in
+    assert isinstance(stream.connection, SocketFrames)
+    if frame := stream.connection.said(text):
+        await stream.send(Data(stream_id=stream.stream_id, data=frame))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import struct
 from collections.abc import Awaitable, Callable, Generator, Iterable
 
 import h11
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.events import Data
+from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
 from hypercorn.protocol.ws_stream import Handshake, WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
@@ -25,6 +28,8 @@ from gateway.socket_limits import Allowance
 _PINGS_A_MINUTE = 100
 _MOST_FRAGMENTS = 1_000
 """Of one message, which may all be empty."""
+_WHOLE_TEXT = 0x81
+"""Of RFC 6455: the first byte of the frame of a text that has no other."""
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\x00")
 """Lines that end in half of a line's end, that go on in the next, or that hold what ends text elsewhere."""
@@ -87,13 +92,19 @@ class SocketHandshake(Handshake):
         if self.http_version == "1.1":  # there is a client, gql, that finds the subprotocol by this very spelling only
             spelled = {b"sec-websocket-protocol": b"Sec-WebSocket-Protocol"}
             headers = [(spelled.get(name, name), value) for name, value in headers]
-        return status, headers, _SocketFrames(self._most_bytes)
+        return status, headers, SocketFrames(self._most_bytes)
 
 
 class _Http1(H11Protocol):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.connection = _Requests(h11.SERVER, max_incomplete_event_size=MOST_HEAD_BYTES)
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, Data):
+            await self.send(RawData(data=event.data))
+        else:
+            await super().stream_send(event)
 
     async def handle(self, event: Event) -> None:
         """A handshake that was refused leaves a stream that is over, on a connection that nobody would close."""
@@ -115,7 +126,7 @@ class _Requests(h11.Connection):
         return _checked(event) if isinstance(event, h11.Request) else event
 
 
-class _SocketFrames(Connection):
+class SocketFrames(Connection):
     """A peer that breaks the framing, says too much at once or pings without end is told the code and cut off."""
 
     def __init__(self, most_bytes: int) -> None:
@@ -123,6 +134,18 @@ class _SocketFrames(Connection):
         self._most_bytes = most_bytes
         self._bytes = self._fragments = 0
         self._pings = Allowance(_PINGS_A_MINUTE)
+
+    def said(self, text: str) -> bytes:
+        """The frame of a whole text, without ceremony; nothing where the socket is on its way to its end."""
+        if self.state is not SocketState.OPEN:
+            return b""
+        data = text.encode()
+        size = len(data)
+        if size < 126:
+            return bytes((_WHOLE_TEXT, size)) + data
+        if size < 1 << 16:
+            return struct.pack("!BBH", _WHOLE_TEXT, 126, size) + data
+        return struct.pack("!BBQ", _WHOLE_TEXT, 127, size) + data
 
     def events(self) -> Generator[SocketEvent]:
         for event in super().events():

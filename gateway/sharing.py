@@ -21,6 +21,8 @@ from gateway.sessions import NoCookie
 from resolvers.context import Context
 from resolvers.following import Following
 
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
 
 class Asked(NamedTuple):
     """A request as it came."""
@@ -225,4 +227,4 @@ def payload_of(result: ExecutionResult) -> str:
         payload["errors"] = [error.formatted for error in result.errors]
     if result.extensions:
         payload["extensions"] = result.extensions
-    return json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
+    return _JSON.encode(payload)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 
 from contracts.errors import FieldError, InvalidCursor
@@ -48,9 +47,7 @@ class Cursors:
         return text.decode()
 
     def _sign(self, scope: str, text: bytes) -> bytes:
-        return hmac.new(self._secret, b"cursor\0" + scope.encode() + b"\0" + text, hashlib.sha256).digest()[
-            :_SIGNATURE_BYTES
-        ]
+        return hmac.digest(self._secret, b"cursor\0" + scope.encode() + b"\0" + text, "sha256")[:_SIGNATURE_BYTES]
 
 
 def _invalid() -> InvalidCursor:

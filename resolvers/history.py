@@ -172,9 +172,11 @@ def _cut_short(state: OperationState, closed_as: OperationStatus) -> OperationSt
 
 
 async def _state_in(memo: Memo, converter: DataConverter) -> OperationState:
-    (state,) = await converter.decode([memo.fields[MEMO_STATE]], [OperationState])
-    assert isinstance(state, OperationState)
-    return state
+    """Read as the JSON that it is: half of the converter's own way there finds that out."""
+    payload = memo.fields[MEMO_STATE]
+    if converter.payload_codec is not None:
+        (payload,) = await converter.payload_codec.decode((payload,))
+    return OperationState.model_validate_json(payload.data)
 
 
 def _words(payload: Payload) -> tuple[str, ...]:

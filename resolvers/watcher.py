@@ -191,8 +191,8 @@ class Watcher:
         """Hold a long-poll until the operation has closed or Temporal refuses it."""
         self.delivery = Delivery(Mode.STREAM, None)
         failures = 0
+        poll = self._poll()
         while not self._is_over:
-            poll = self._poll()
             try:
                 await poll.fetch_next_page()
             except RPCError as error:
@@ -202,12 +202,15 @@ class Watcher:
                 failures += 1  # whatever ails Temporal, it is never an end
                 self._bear(error, failures)
                 await asyncio.sleep(_backoff(failures))
+                poll = self._poll()
                 continue
             failures = 0
             self._in_touch = True
-            await self._take_in(poll)
+            if await self._take_in(poll):
+                poll = self._poll()
 
-    async def _take_in(self, poll: WorkflowHistoryEventAsyncIterator) -> None:
+    async def _take_in(self, poll: WorkflowHistoryEventAsyncIterator) -> bool:
+        """Tell of what has come. Whether it goes on elsewhere: in another run, or not at all."""
         self._token = poll.next_page_token
         events = poll.current_page or ()
         states = await self._history.fold(events)
@@ -219,6 +222,7 @@ class Watcher:
             self._lag(time.time() - events[-1].event_time.ToMilliseconds() / 1000)
         if self._history.next_run_id is not None:
             self._run_id, self._token, self._history.next_run_id = self._history.next_run_id, None, None
+        return self._token is None
 
     async def _describe_for_now(self) -> None:
         """Look at the operation at the shared interval, until a long-poll may be free."""

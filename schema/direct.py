@@ -32,6 +32,9 @@ from strawberry.types.field import StrawberryField
 DIRECT = "adx-direct"
 """Under this a field of GraphQL's bears how it is answered."""
 
+_PLAIN = {"String": str, "ID": str, "Boolean": bool}
+"""Values of these types stand in an answer as they are."""
+
 Leaf: TypeAlias = Callable[[Any], object]
 """Gives a value as it stands in an answer."""
 Write: TypeAlias = Callable[[Any, Any], object]
@@ -195,17 +198,22 @@ def _called(bound: StrawberryField) -> Write:
 
 def _writing(kind: GraphQLLeafType) -> Leaf:
     if not isinstance(kind, CustomGraphQLEnumType):
-        return partial(_coerced, kind.coerce_output_value)
+        return partial(_coerced, kind.coerce_output_value, _PLAIN.get(kind.name))
     members: Iterable[Enum] = kind.wrapped_cls
     names = {member: name for name, value in kind.values.items() for member in members if member.value == value.value}
-    return names.__getitem__
+    if any(name != member.value for member, name in names.items()):
+        return names.__getitem__
+    # Its own name without Python's way to look up a member, which takes longer than all else here.
+    return lambda value: value._value_ if type(value) is kind.wrapped_cls else names[value]
 
 
 def _each_coerced(write: Leaf, values: Iterable[Any]) -> object:
     return [write(value) for value in values]
 
 
-def _coerced(coerce: Leaf, value: object) -> object:
+def _coerced(coerce: Leaf, plain: type | None, value: object) -> object:
+    if type(value) is plain:
+        return value
     written = None if value is None else coerce(value)
     if written is None:
         raise ValueError("a value that cannot be written")
