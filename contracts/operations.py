@@ -80,9 +80,7 @@ class OperationStatus(StrEnum):
         return self in _CLOSED
 
 
-_CLOSED = frozenset(
-    (OperationStatus.COMPLETED, OperationStatus.FAILED, OperationStatus.CANCELLED, OperationStatus.TIMED_OUT)
-)
+_CLOSED = (OperationStatus.COMPLETED, OperationStatus.FAILED, OperationStatus.CANCELLED, OperationStatus.TIMED_OUT)
 
 
 class StepStatus(StrEnum):

@@ -30,7 +30,7 @@ _NEWS = 1_000
 """Measurements that wait to be shared; while the cache is away for long, the rest counts here only."""
 _WEIGHT = 0.2
 """Of the newest run in the moving average: about the last ten runs count."""
-_BEHIND = frozenset((StepStatus.COMPLETED, StepStatus.SKIPPED))
+_BEHIND = (StepStatus.COMPLETED, StepStatus.SKIPPED)
 _SHARED = TypeAdapter(dict[str, float])
 
 log = structlog.get_logger()
@@ -46,11 +46,10 @@ class Durations:
 
     def learn(self, operation: Operation) -> None:
         """Take the steps that have just finished into account, each once. One that was skipped took no time."""
-        oldest = utc_now() - RECENT
         for step in operation.state.steps:
             if step.status not in _BEHIND or (operation.id, step.name) in self._seen:
                 continue
-            if (step.completed_at or operation.started_at) < oldest:
+            if (step.completed_at or operation.started_at) < utc_now() - RECENT:
                 continue
             self._seen[operation.id, step.name] = None
             if len(self._seen) > _SEEN:

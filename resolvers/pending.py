@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 
 from contracts.operations import Operation, Position, Step, StepHeartbeat, StepStatus
 
-_UNDER_WAY = frozenset((StepStatus.RUNNING, StepStatus.RETRYING))
+_UNDER_WAY = (StepStatus.RUNNING, StepStatus.RETRYING)
 """Of such a step alone Temporal itself has something to tell."""
 _SILENT = "What works on this step fell silent; it is tried again."
 
@@ -49,17 +49,15 @@ def under_way(operation: Operation) -> Step | None:
 def never_falling(operation: Operation, before: Operation) -> Operation:
     """A step that is tried again begins at its last heartbeat or anew; what was told as done is not taken back."""
     told = {step.name: step.fraction for step in before.state.steps if step.fraction is not None}
+    if not told:
+        return operation
     steps = tuple(
         step.model_copy(update={"fraction": max(step.fraction or 0.0, told[step.name])})
         if step.status in _UNDER_WAY and step.name in told
         else step
         for step in operation.state.steps
     )
-    return (
-        operation.model_copy(update={"state": operation.state.model_copy(update={"steps": steps})})
-        if told
-        else operation
-    )
+    return operation.model_copy(update={"state": operation.state.model_copy(update={"steps": steps})})
 
 
 async def _tried(step: Step, activity: PendingActivityInfo, converter: DataConverter) -> Step:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from contracts.operations import Operation, OperationStatus, Step, StepStatus
 from resolvers.durations import Durations
 
-_BEHIND = frozenset((StepStatus.COMPLETED, StepStatus.SKIPPED))
-_UNDER_WAY = frozenset((StepStatus.RUNNING, StepStatus.RETRYING))
+_BEHIND = (StepStatus.COMPLETED, StepStatus.SKIPPED)
+_UNDER_WAY = (StepStatus.RUNNING, StepStatus.RETRYING)
 
 
 class Progress(NamedTuple):
@@ -23,9 +23,14 @@ class Progress(NamedTuple):
 
 
 def progress(operation: Operation, durations: Durations) -> Progress:
-    steps = operation.state.steps
-    under_way = None if operation.state.status.is_closed else _first_under_way(steps)
-    completed = sum(step.status in _BEHIND for step in steps)
+    steps, completed, under_way = operation.state.steps, 0, None
+    for step in steps:
+        if step.status in _BEHIND:
+            completed += 1
+        elif under_way is None and step.status in _UNDER_WAY:
+            under_way = step
+    if operation.state.status.is_closed:
+        under_way = None
     done = completed + (under_way.fraction or 0.0 if under_way else 0.0)
     return Progress(
         current_step=under_way.name if under_way else None,
@@ -35,7 +40,3 @@ def progress(operation: Operation, durations: Durations) -> Progress:
         estimated_seconds_remaining=durations.remaining(operation),
         steps=steps,
     )
-
-
-def _first_under_way(steps: tuple[Step, ...]) -> Step | None:
-    return next((step for step in steps if step.status in _UNDER_WAY), None)

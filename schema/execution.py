@@ -56,9 +56,12 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
 
     def told(self, event: object) -> AwaitableOrValue[ExecutionResult]:
         """What a subscription says at an event of its source."""
-        with suppress(Exception):  # what is wrong with it is for the execution to say
-            if (data := self._written(event)) is not None:
-                return ExecutionResult(data, None)
+        try:
+            data = self._written(event)
+        except Exception:  # noqa: BLE001 - what is wrong with it is for the execution to say
+            data = None
+        if data is not None:
+            return ExecutionResult(data, None)
         executor = self.build_per_event_executor(event)
         return cast("AwaitableOrValue[ExecutionResult]", executor.execute_operation(serially=False))
 
