@@ -34,7 +34,7 @@ class Measure(NamedTuple):
 MEASURES = (
     Measure("viewer", reads.viewer, 60),
     Measure("dashboard", reads.dashboard, 60),
-    Measure("delivery", delivery.beside_the_raw_client, 240),
+    Measure("delivery", delivery.beside_the_raw_client, 360),
     Measure("peer", delivery.beside_the_peer, 120),
     Measure("thousand", crowds.thousand, 90),
     Measure("ten-thousand", crowds.ten_thousand, 150),

@@ -9,7 +9,7 @@ from tests.benchmarks.measures.reads import VIEWER
 from tests.benchmarks.measures.starts import START
 from tests.benchmarks.sides import side
 
-_TURN = Turn(operations=50, moves=300, a_second=30, rounds=2)
+_TURN = Turn(operations=50, moves=150, a_second=30, rounds=4)
 
 
 async def bare(ground: Ground) -> list[Figure]:

@@ -29,8 +29,8 @@ class Turn(NamedTuple):
     rounds: int
 
 
-_BESIDE_RAW = (Turn(1, 120, 30, 3), Turn(50, 300, 30, 2), Turn(200, 300, 30, 2))
-"""Slow enough that no event waits for another."""
+_BESIDE_RAW = (Turn(1, 90, 30, 4), Turn(50, 150, 30, 4), Turn(200, 300, 30, 3))
+"""Slow enough that no event waits for another, and in many turns, for no machine stays the same for a minute."""
 _BESIDE_PEER = (Turn(1, 60, 12, 2), Turn(50, 120, 12, 2))
 
 
