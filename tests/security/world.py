@@ -15,6 +15,7 @@ from temporalio.client import Client as Temporal
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.base import new_id
+from resolvers.progress import LINGER_SECONDS
 from tests.end_to_end.client import PASSWORD, Client, Json
 from tests.end_to_end.files import announce, keep, process
 from tests.end_to_end.test_contract_onboarding import onboard, somebody
@@ -164,6 +165,7 @@ async def _delete_operations(stack: Stack, ids: list[str]) -> None:
         for id in ids:
             while await _is_there(temporal, id):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.1)
+    await asyncio.sleep(LINGER_SECONDS + 1)  # until gateways have let go of what was followed, too
 
 
 async def _is_there(temporal: Temporal, id: str) -> bool:
