@@ -167,19 +167,11 @@ def _asked(kind: GraphQLObjectType, name: str) -> Direct | None:
 
 
 def _calling(bound: StrawberryField) -> Callable[..., object]:
-    resolver = bound.base_resolver
-    assert resolver is not None
-    function = cast("Callable[..., object]", resolver.wrapped_func)
-    parent, info = resolver.parent_parameter, resolver.info_parameter
-    if info is None:
-        return (lambda source, _info: function(source)) if parent else (lambda _source, _info: function())
-    name = info.name
-
-    def call(source: object, raw: Any) -> object:
-        told = {name: strawberry.Info(_raw_info=raw, _field=bound)}
-        return function(source, **told) if parent else function(**told)
-
-    return call
+    """The field's function, as GraphQL calls it."""
+    called = _called(bound)
+    if bound.base_resolver is None or bound.base_resolver.info_parameter is None:
+        return called
+    return lambda source, raw: called(source, strawberry.Info(_raw_info=raw, _field=bound))
 
 
 def _called(bound: StrawberryField) -> Write:
