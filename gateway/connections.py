@@ -124,5 +124,5 @@ def framed(app: ASGIApp, most_bytes: int) -> ASGIApp:
 
 async def _say(stream: WSStream, text: str) -> None:
     assert isinstance(stream.connection, SocketFrames)
-    if frame := stream.connection.said(text):
+    if frame := stream.connection.text_frame(text):
         await stream.send(Data(stream_id=stream.stream_id, data=frame))

@@ -135,7 +135,7 @@ class SocketFrames(Connection):
         self._bytes = self._fragments = 0
         self._pings = Allowance(_PINGS_A_MINUTE)
 
-    def said(self, text: str) -> bytes:
+    def text_frame(self, text: str) -> bytes:
         """The frame of a whole text, without ceremony; nothing where the socket is on its way to its end."""
         if self.state is not SocketState.OPEN:
             return b""

@@ -72,10 +72,10 @@ def _make_direct(field: GraphQLField) -> None:
         return
     call = None
     if bound.base_resolver is not None:
-        field.resolve = _calling(bound)
+        field.resolve = _as_resolver(bound)
         if iscoroutinefunction(bound.base_resolver.wrapped_func):
             return
-        call = _called(bound)
+        call = _as_function(bound)
     field.extensions[DIRECT] = _direct(bound.python_name, call, field.type)
 
 
@@ -98,7 +98,7 @@ def writing(kind: GraphQLObjectType, nodes: Sequence[FieldNode], select: Select)
         return None
     parts: list[_Part] = []
     for key, each in selected.items():
-        part = _part(key, _asked(kind, each[0].name.value), each, select)
+        part = _part(key, _direct_of(kind, each[0].name.value), each, select)
         if part is None:
             return None
         parts.append(part)
@@ -159,22 +159,22 @@ def write_all(write: Write, values: Any, info: Any) -> object:
     return [write(value, info) for value in values]
 
 
-def _asked(kind: GraphQLObjectType, name: str) -> Direct | None:
+def _direct_of(kind: GraphQLObjectType, name: str) -> Direct | None:
     if name == "__typename":
         return Direct("", lambda _value, _info: kind.name, may_be_null=False, leaf=str)
     field = kind.fields.get(name)
     return field.extensions.get(DIRECT) if field else None
 
 
-def _calling(bound: StrawberryField) -> Callable[..., object]:
+def _as_resolver(bound: StrawberryField) -> Callable[..., object]:
     """The field's function, as GraphQL calls it."""
-    called = _called(bound)
+    function = _as_function(bound)
     if bound.base_resolver is None or bound.base_resolver.info_parameter is None:
-        return called
-    return lambda source, raw: called(source, strawberry.Info(_raw_info=raw, _field=bound))
+        return function
+    return lambda source, raw: function(source, strawberry.Info(_raw_info=raw, _field=bound))
 
 
-def _called(bound: StrawberryField) -> Write:
+def _as_function(bound: StrawberryField) -> Write:
     """The field's function, for who has an ``info`` of Strawberry's at hand."""
     resolver = bound.base_resolver
     assert resolver is not None

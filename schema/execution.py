@@ -29,7 +29,7 @@ _WRITERS: dict[int, tuple[Node, dict[str, Write | None]]] = {}
 _MOST_WRITERS = 10_000
 
 
-class _Told(NamedTuple):
+class _RawInfo(NamedTuple):
     """What Strawberry reads of GraphQL's own ``info`` for functions that ask for nothing else."""
 
     context: object
@@ -44,9 +44,7 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         super().__init__(*args, **named)
         self._asked: tuple[str, GraphQLOutputType, Sequence[FieldNode]] | None = None
         self._writers: dict[str, Write | None] = {}
-        self._info = strawberry.Info(_raw_info=cast(Any, _Told(self.context_value)), _field=cast(Any, None))
-        body = self.operation.loc.source.body if self.operation.loc else "@"
-        self._is_fixed = "@" not in body  # no variable tells what is asked
+        self._info = strawberry.Info(_raw_info=cast(Any, _RawInfo(self.context_value)), _field=cast(Any, None))
 
     def build_per_event_executor(self, payload: object) -> Execution:
         executor = super().build_per_event_executor(payload)
@@ -78,10 +76,9 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
             return None
         if kind.is_type_of is not None and kind.is_type_of(event, cast(Any, None)) is not True:
             return None
-        writers = _writers_at(self.operation) if self._is_fixed else self._writers
-        if kind.name not in writers:
-            writers[kind.name] = writing(kind, nodes, self._selected)
-        write = writers[kind.name]
+        if kind.name not in self._writers:
+            self._writers[kind.name] = writing(kind, nodes, self._selected)
+        write = self._writers[kind.name]
         return None if write is None else {key: write(event, self._info)}
 
     def _all_asked(self) -> tuple[str, GraphQLOutputType, Sequence[FieldNode]]:
@@ -92,6 +89,9 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         found = collect_fields(self.schema, fragments, variables, root, self.operation, self.hide_suggestions)
         ((key, details),) = found.grouped_field_set.items()
         field = root.fields[details[0].node.name.value]
+        body = self.operation.loc.source.body if self.operation.loc else "@"
+        if "@" not in body:  # no variable tells what is asked: it is the same for all who ask it
+            self._writers = _writers_at(self.operation)
         return key, get_nullable_type(field.type), [each.node for each in details]
 
     def _selected(
