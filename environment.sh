@@ -15,8 +15,8 @@ is_new_enough() {
 }
 
 find_python() {
-    # 3.11 first: for it alone there is a package of every server that the tests start.
-    for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3.14 python3 python}; do
+    # The machine's default first; the others only where that is older than 3.11.
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
         if is_new_enough "$candidate"; then
             echo "$candidate"
             return

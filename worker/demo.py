@@ -12,7 +12,7 @@ from contracts.passwords import Passwords
 from contracts.tenants import SubscriptionTier
 
 PASSWORD = "adx-demo-password"  # noqa: S105 - it is printed for everybody to use
-TOTP_SECRET = "JBSWY3DPEHPK3PXP"  # noqa: S105 - likewise
+TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # noqa: S105 - likewise
 
 
 _DOMAIN = "example.com"

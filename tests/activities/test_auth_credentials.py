@@ -27,7 +27,7 @@ from contracts.errors import EffectUndone, EmailTaken, InvalidCredentials, Inval
 from contracts.passwords import Passwords
 from tests.activities.conftest import Clock, PostedRevocations
 
-SECRET = "JBSWY3DPEHPK3PXP"
+SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
 
 @pytest.fixture

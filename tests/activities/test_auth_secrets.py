@@ -19,7 +19,7 @@ from contracts.passwords import Passwords
 from tests.activities.conftest import Clock
 from worker.database import configuration, database, migrate
 
-SECRET = "JBSWY3DPEHPK3PXP"
+SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 OLD, NEW = os.urandom(32), os.urandom(32)
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 DESKTOP = ViewportSize(width=1280, height=900)
 PHONE = ViewportSize(width=375, height=812)
 SLOW_UPLOADS = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 4_000_000}
-ALANS_SECRET = "JBSWY3DPEHPK3PXP"
+ALANS_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 SECONDS = 1000  # Playwright counts in milliseconds
 
 WATCH_BARS = """

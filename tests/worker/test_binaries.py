@@ -28,11 +28,23 @@ def test_then_what_is_on_the_path(program: Path, monkeypatch: pytest.MonkeyPatch
     assert temporal_cli() == program
 
 
+@pytest.mark.parametrize("name", ["redis-server", "valkey-server"])
+def test_redis_and_valkey_are_found_on_the_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDIS_SERVER", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    program = tmp_path / name
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert redis_server() == program
+
+
 def test_then_what_a_package_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEMPORAL_CLI", raising=False)
     monkeypatch.delenv("POSTGRES_BIN", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("REDIS_SERVER", raising=False)
     assert temporal_cli().is_file()
+    assert redis_server().name == "valkey-server"
     assert (postgres_folder() / "initdb").is_file()
 
 

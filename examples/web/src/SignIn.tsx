@@ -13,7 +13,7 @@ const DEMO = [
   { name: "Alan", role: "second factor", email: "alan@example.com" },
 ];
 const DEMO_PASSWORD = "adx-demo-password";
-const DEMO_SECRET = "JBSWY3DPEHPK3PXP";
+const DEMO_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
 
 export function SignIn({ onSignedIn }: { onSignedIn: () => void }) {
   const [input, setInput] = useState<LoginInput>({ email: "", password: "" });
