@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
@@ -18,6 +19,18 @@ from tests.stack import Stack, start_dev_stack, start_separate_stack
 from worker.dev.binaries import temporal_test_server
 
 pytest_plugins = ["tests.side_by_side"]
+
+
+def pytest_configure() -> None:
+    """Log tracebacks as plain text: structlog's default formats each with rich and all local variables, for seconds."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
 
 
 @pytest.fixture(scope="session")

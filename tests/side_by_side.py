@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -89,15 +89,17 @@ def _is_alone(item: pytest.Item) -> bool:
     return any(ALONE in mark.args for mark in item.iter_markers("xdist_group"))
 
 
-@pytest.fixture(autouse=True)
-def own_turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Whoever runs alone waits until all others are done, for new ones do not queue behind it."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test that runs alone wait until all others are done, for new ones do not queue behind it.
+
+    The wait comes before everything else of the test, so that no timeout counts it.
+    """
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield
-        return
-    of_all_processes = os.open(tmp_path_factory.getbasetemp().parent, os.O_RDONLY)
+        return (yield)
+    of_all_processes = os.open(Path(item.config.getoption("basetemp")).parent, os.O_RDONLY)
     try:
-        fcntl.flock(of_all_processes, fcntl.LOCK_EX if _is_alone(request.node) else fcntl.LOCK_SH)
-        yield
+        fcntl.flock(of_all_processes, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH)
+        return (yield)
     finally:
         os.close(of_all_processes)

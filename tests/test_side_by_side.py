@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.side_by_side import FIRST, GROUNDS
 from tests.stack import ROOT
@@ -49,6 +50,49 @@ def test_nothing_else_runs_beside_what_runs_alone(tmp_path: Path) -> None:
     for (_, _, began, ended), (name, _, other_began, other_ended) in itertools.permutations(ran, 2):
         if name == "alone":
             assert float(ended) <= float(other_began) or float(other_ended) <= float(began)
+
+
+HANGING = """
+import asyncio, pytest
+
+@pytest.fixture
+async def closed():
+    yield
+    print("the fixture was closed")
+
+async def test_waits_for_ever(closed):
+    await asyncio.Event().wait()
+
+async def test_comes_after_it():
+    pass
+"""
+
+
+def test_a_test_that_hangs_fails_with_its_name_and_the_next_one_runs(tmp_path: Path) -> None:
+    (tmp_path / "test_hanging.py").write_text(HANGING)
+    options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "-p", "no:cacheprovider", "-rA"]
+    command = [sys.executable, "-m", "pytest", *options, "--timeout", "1", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED test_hanging.py::test_waits_for_ever - Failed: Timeout (>1.0s)" in done.stdout
+    assert "the fixture was closed" in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
+
+
+def test_every_test_has_a_timeout(pytestconfig: pytest.Config) -> None:
+    assert 0 < float(pytestconfig.getini("timeout")) < float(pytestconfig.getini("faulthandler_timeout"))
+    assert pytestconfig.getini("faulthandler_exit_on_timeout") is True
+
+
+def test_a_logged_error_is_printed_without_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    variable = "a value " * 3  # noqa: F841 - it must not be printed
+    try:
+        raise ValueError("the fact")
+    except ValueError:
+        structlog.get_logger().exception("trouble")
+    printed = capsys.readouterr().out
+    assert "ValueError: the fact" in printed
+    assert "a value a value" not in printed
 
 
 @pytest.mark.parametrize("start", [*FIRST, *itertools.chain(*GROUNDS.values())])
