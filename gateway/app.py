@@ -39,16 +39,16 @@ from gateway.documents import NamedDocuments, read_manifest
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
-from gateway.limits import RequestLimits
 from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestIds
 from gateway.on_behalf import NamedRequests
 from gateway.open_streams import OpenStreams, Patience
+from gateway.rate_limits import RateLimiter
 from gateway.sessions import CACHE_SECONDS
 from gateway.settings import Settings
-from gateway.shared_places import shared_places
-from gateway.socket_limits import Places
 from gateway.uploads import upload_routes
+from infrastructure.distributed_quota import create_quota
+from infrastructure.quota import Quota
 from schema.build import build_schema
 from schema.errors import internal_error
 
@@ -93,13 +93,15 @@ def create_app(
     metrics = Metrics(monitoring.registry, schema.documents.schema, spans)
     sdl = schema.as_str() + "\n"
     streams = OpenStreams()
-    requests = RequestLimits(settings.rates(), settings.secret_key.get_secret_value().encode())
+    secret = settings.secret_key.get_secret_value().encode()
+    requests, quota = RateLimiter(settings.rates(), secret), create_quota(settings.redis_url, secret)
     endpoint = GraphQLEndpoint(
         schema,
         streams,
         Patience(settings.ping_seconds, settings.silence_seconds, settings.stall_seconds),
         limits=settings.socket_limits(),
         requests=requests,
+        quota=quota,
         metrics=metrics,
         allowed_origins=settings.allowed_origins,
         public_url=settings.public_url,
@@ -143,7 +145,7 @@ def create_app(
                 *([CountedTemporal()] if settings.traces_answers() else ()),
             ],
             requests,
-            (endpoint.places_of_addresses, endpoint.places_of_users),
+            quota,
             monitoring,
             metrics,
             runtime,
@@ -164,8 +166,8 @@ def _lifespan(
     shared_cache: BaseCache | None,
     wakeups: Wakeups | None,
     interceptors: Sequence[Interceptor],
-    requests: RequestLimits,
-    places: Sequence[Places],
+    requests: RateLimiter,
+    quota: Quota,
     monitoring: Monitoring,
     metrics: Metrics,
     runtime: Runtime | None,
@@ -208,10 +210,7 @@ def _lifespan(
                 open_backend(settings, temporal, http, cache, wakeups, metrics, pool)
             )
             await stack.enter_async_context(requests.shared(settings.redis_url))
-            secret = settings.secret_key.get_secret_value().encode()
-            together = await stack.enter_async_context(shared_places(settings.redis_url, secret))
-            for each in places:
-                each.shared = together
+            await stack.enter_async_context(quota.running())
             streams: OpenStreams = app.state.streams
             await stack.enter_async_context(streams.tended())
             yield

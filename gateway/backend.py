@@ -20,6 +20,7 @@ from gateway.metrics import Metrics
 from gateway.session_watch import SessionWatch
 from gateway.sessions import HotSessions
 from gateway.settings import Settings
+from infrastructure.rate_limit import MemoryTokenBuckets, RedisTokenBuckets, TokenBucketStore
 from resolvers.active import ActiveOperations
 from resolvers.breakers import Breaker
 from resolvers.budget import Budget
@@ -45,7 +46,6 @@ from resolvers.progress import ProgressHub
 from resolvers.sealing import Seal
 from resolvers.states import States
 from resolvers.throttle import SignInThrottle
-from resolvers.tries import MemoryTries, RedisTries, Tries
 from resolvers.visibility import Turns, Visibility
 from resolvers.witness import OperationWitness
 
@@ -80,8 +80,8 @@ async def open_backend(
     files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
     cursors, orders, durations = Cursors(secret), Orders(secret), Durations()
     async with AsyncExitStack() as stack:
-        index, wakeups, tries = await stack.enter_async_context(_shared(settings.redis_url, told_here, pool))
-        throttle = SignInThrottle(tries, secret, settings.sign_in_limits())
+        index, wakeups, token_buckets = await stack.enter_async_context(_shared(settings.redis_url, told_here, pool))
+        throttle = SignInThrottle(token_buckets, secret, settings.sign_in_limits())
         await stack.enter_async_context(durations.shared(cache))
         copies = await stack.enter_async_context(Copies(cache, seal=Seal(secret, "copies")))
         witness = OperationWitness(copies, index, durations)
@@ -140,10 +140,10 @@ async def open_backend(
 @asynccontextmanager
 async def _shared(
     redis_url: str | None, told_here: Wakeups | None, pool: Pool
-) -> AsyncIterator[tuple[OperationIndex, Wakeups, Tries]]:
+) -> AsyncIterator[tuple[OperationIndex, Wakeups, TokenBucketStore]]:
     """What replicas share where there is a Redis, and each has for itself where there is none."""
     if redis_url is None:
-        yield MemoryIndex(), told_here or LocalWakeups(), MemoryTries()
+        yield MemoryIndex(), told_here or LocalWakeups(), MemoryTokenBuckets()
         return
     again = Retry(NoBackoff(), 1)  # for a connection that is no more, which one learns by using it
     async with (
@@ -160,4 +160,4 @@ async def _shared(
     ):
         shared = SharedWakeups(redis, ears)
         async with shared.listening():
-            yield RedisIndex(asked), shared, RedisTries(asked)
+            yield RedisIndex(asked), shared, RedisTokenBuckets(asked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
@@ -32,9 +32,9 @@ from gateway.answers import in_its_kind, status_of, was_refused
 from gateway.documents import NamedDocuments, with_document_id
 from gateway.event_streams import EventStream, as_events, asks_for_stream
 from gateway.json_text import BadJson, read_json
-from gateway.limits import RequestLimits
 from gateway.metrics import Metrics
 from gateway.open_streams import OpenStreams, Patience
+from gateway.rate_limits import RateLimiter
 from gateway.sessions import (
     NoCookie,
     ResponseCookie,
@@ -47,9 +47,10 @@ from gateway.sessions import (
 )
 from gateway.sharing import Asked, Sharing
 from gateway.socket_adapter import SocketAdapter
-from gateway.socket_limits import TOO_MANY, Places, SocketLimits
 from gateway.sockets import RESTARTING, SocketHandler
+from gateway.websocket_limits import TOO_MANY, SocketLimits
 from gateway.wires import Wire, acceptable_wire, accepts_json
+from infrastructure.quota import Quota
 from resolvers.context import Backend, Context, SessionCookie
 from resolvers.throttle import Client
 from schema.build import Schema
@@ -84,7 +85,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         patience: Patience,
         *,
         limits: SocketLimits,
-        requests: RequestLimits,
+        requests: RateLimiter,
+        quota: Quota,
         metrics: Metrics,
         allowed_origins: Sequence[str] = (),
         public_url: str | None = None,
@@ -103,8 +105,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         self.limits = limits
         self.requests = requests
         self.metrics = metrics
-        self.places_of_addresses = Places("address", limits.by_address)
-        self.places_of_users = Places("user", limits.by_user)
+        self.quota = quota
         self.sharing = Sharing()
         self.public_url = public_url
 
@@ -114,7 +115,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             return
         request = Request(scope, receive=receive)
         response: ASGIApp
-        with ExitStack() as stay:
+        async with AsyncExitStack() as stay:
             try:
                 response = await self._answer(request, stay)
             except HTTPException as error:
@@ -130,16 +131,16 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             await socket.accept(await self.pick_websocket_subprotocol(socket))
             await socket.close(RESTARTING, "Restarting")
             return
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             try:
-                stack.enter_context(await self.places_of_addresses.take(neighbourhood(socket)))
+                await stack.enter_async_context(self.quota.acquire(self.limits.of_address(neighbourhood(socket))))
             except RateLimited as error:
                 await socket.accept(await self.pick_websocket_subprotocol(socket))
                 await socket.close(TOO_MANY, str(error))
             else:
                 await self.run(socket)
 
-    async def _answer(self, request: Request, stay: ExitStack) -> ASGIApp:
+    async def _answer(self, request: Request, stay: AsyncExitStack) -> ASGIApp:
         """The answer, once for all, or as a stream where it is one and the client asked for that.
 
         A stream has a place until ``stay`` ends.
@@ -157,14 +158,16 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         else:
             is_stream = asks_for_stream(self._schema.document(asked.query), asked.operation_name)
         if is_stream or (is_stream is None and not accepts_json(accept)):
-            stay.enter_context(await self.places_of_addresses.take(neighbourhood(request)))
+            await stay.enter_async_context(self.quota.acquire(self.limits.of_address(neighbourhood(request))))
             return await self._stream(request, asked, wire, stay)
         answer = await self.run(request)
         return in_its_kind(answer, accept, _status(request)) if accepts_json(accept) else as_events(answer)
 
-    async def _stream(self, request: Request, asked: GraphQLRequestData, wire: Wire, stay: ExitStack) -> EventStream:
+    async def _stream(
+        self, request: Request, asked: GraphQLRequestData, wire: Wire, stay: AsyncExitStack
+    ) -> EventStream:
         context = await self.get_context(request, await self.get_sub_response(request))
-        await self.requests.admit(context)
+        await self.requests.check(context)
         context.following.last_event_id = request.headers.get("last-event-id") or None
         question = Asked(asked.query, asked.variables, asked.operation_name)
         results = self.sharing.told(question, context, self.schema.subscribe)
@@ -218,7 +221,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
         So is one that asks for an answer in parts and does not say that it understands them.
         """
-        await self.requests.admit(context)
+        await self.requests.check(context)
         try:
             query = await self._named(request).text(request_data.query, request_data.extensions)
         except GraphQLError as error:

@@ -23,7 +23,7 @@ from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hyperframe.frame import Frame
 
-from gateway.socket_limits import Allowance
+from infrastructure.rate_limit import TokenBucket
 
 MOST_HEAD_BYTES = 16 * 1024
 MOST_HEADERS = 100
@@ -44,7 +44,7 @@ class Http2(H2Protocol):
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.connection.incoming_buffer = _Http2Frames(server=True)
         self.connection.decoder.max_header_list_size = MOST_HEAD_BYTES
-        self._idle_frames = Allowance(_IDLE_FRAMES_A_MINUTE)
+        self._idle_frames = TokenBucket(_IDLE_FRAMES_A_MINUTE, 60)
 
     async def handle(self, event: Event) -> None:
         if not isinstance(event, RawData):
@@ -60,13 +60,13 @@ class Http2(H2Protocol):
 
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, StreamClosed) and event.stream_id in self.streams:
-            self._idle_frames.regain()
+            self._idle_frames.refund()
         await super().stream_send(event)
 
     async def _handle_events(self, events: list[Http2Event]) -> None:
         """One at a time, for each may close the stream that the next one is for."""
         for event in events:
-            if self._is_idle(event) and not self._idle_frames.spend(asyncio.get_running_loop().time()):
+            if self._is_idle(event) and not self._idle_frames.consume(asyncio.get_running_loop().time()):
                 self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
                 await self._flush()
                 await self.send(Closed())

@@ -23,7 +23,7 @@ from wsproto.events import Event as SocketEvent
 from wsproto.frame_protocol import CloseReason
 
 from gateway.http_2 import HOST, MOST_HEAD_BYTES, MOST_HEADERS, Http2
-from gateway.socket_limits import Allowance
+from infrastructure.rate_limit import TokenBucket
 
 _PINGS_A_MINUTE = 100
 _MOST_FRAGMENTS = 1_000
@@ -133,7 +133,7 @@ class SocketFrames(Connection):
         super().__init__(ConnectionType.SERVER, [])
         self._most_bytes = most_bytes
         self._bytes = self._fragments = 0
-        self._pings = Allowance(_PINGS_A_MINUTE)
+        self._pings = TokenBucket(_PINGS_A_MINUTE, 60)
 
     def text_frame(self, text: str) -> bytes:
         """The frame of a whole text, without ceremony; nothing where the socket is on its way to its end."""
@@ -161,7 +161,7 @@ class SocketFrames(Connection):
         match event:
             case CloseConnection() if self.state is SocketState.OPEN:
                 return event  # not the peer's word: its frames could not be read
-            case Ping() if not self._pings.spend(asyncio.get_running_loop().time()):
+            case Ping() if not self._pings.consume(asyncio.get_running_loop().time()):
                 return CloseConnection(CloseReason.POLICY_VIOLATION, "Too many pings")
             case TextMessage() | BytesMessage():
                 self._bytes += len(event.data.encode()) if isinstance(event.data, str) else len(event.data)

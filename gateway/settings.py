@@ -24,8 +24,8 @@ from contracts.environment import Environment, a_key_ring, is_production, with_e
 from contracts.storage import folder_in, known_storage
 from contracts.tenants import SubscriptionTier
 from gateway.browsers import origin_of
-from gateway.limits import Rates
-from gateway.socket_limits import SocketLimits
+from gateway.rate_limits import RateLimits
+from gateway.websocket_limits import SocketLimits
 from resolvers.budget import LONG_POLLS
 from resolvers.throttle import SignInLimits
 
@@ -168,9 +168,9 @@ class Settings(BaseSettings):
         namespace = self.temporal_namespace or "default"
         return f"{self.temporal_ui_url.rstrip('/')}/namespaces/{namespace}/workflows/{operation_id}"
 
-    def rates(self) -> Rates:
+    def rates(self) -> RateLimits:
         counts = self.environment is Environment.PRODUCTION if self.rate_limits is None else self.rate_limits
-        return Rates(self.user_rates, self.tenant_rates, self.address_rate) if counts else Rates()
+        return RateLimits(self.user_rates, self.tenant_rates, self.address_rate) if counts else RateLimits()
 
     def sign_in_limits(self) -> SignInLimits:
         return SignInLimits(

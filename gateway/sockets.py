@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, ExitStack, aclosing, suppress
 from typing import Protocol, TypeAlias, cast
 
 from graphql import DocumentNode, GraphQLError
@@ -24,14 +24,16 @@ from contracts.auth import Session
 from contracts.cancelling import cancelled
 from contracts.errors import DomainError, RateLimited
 from gateway.documents import with_document_id
-from gateway.limits import RequestLimits
 from gateway.metrics import Metrics
 from gateway.open_streams import OpenStreams, Patience
+from gateway.rate_limits import RateLimiter
 from gateway.session_watch import SessionWatch, standing
 from gateway.sessions import introduced_token
 from gateway.sharing import Asked, BrokenOff, Sharing, Told, Written, payload_of
 from gateway.socket_adapter import SocketAdapter
-from gateway.socket_limits import TOO_MANY, Allowance, Places, SocketLimits
+from gateway.websocket_limits import TOO_MANY, SocketLimits
+from infrastructure.quota import Quota
+from infrastructure.rate_limit import TokenBucket
 from resolvers.context import Context
 from schema.errors import translate
 
@@ -52,8 +54,8 @@ class Endpoint(Protocol):
     streams: OpenStreams
     patience: Patience
     limits: SocketLimits
-    requests: RequestLimits
-    places_of_users: Places
+    requests: RateLimiter
+    quota: Quota
     sharing: Sharing
     metrics: Metrics
 
@@ -71,16 +73,17 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     _is_over = False
 
     async def handle(self) -> None:
-        self._allowance = Allowance(self._shared.limits.messages)
+        self._message_bucket = TokenBucket(self._shared.limits.messages, 60)
         self._extensions: dict[str, object] = {}
-        with self._shared.streams.including(self), ExitStack() as self._stay, ExitStack() as self._place:
-            try:
-                await super().handle()
-            except asyncio.CancelledError:
-                if not self._socket.is_abandoned:
-                    raise
-            finally:
-                self._is_over = True
+        with self._shared.streams.including(self), ExitStack() as self._stay:
+            async with AsyncExitStack() as self._place:
+                try:
+                    await super().handle()
+                except asyncio.CancelledError:
+                    if not self._socket.is_abandoned:
+                        raise
+                finally:
+                    self._is_over = True
 
     def tend(self, now: float) -> None:
         """Ping a peer from time to time, and close it where it does not give a sign of life after that."""
@@ -100,7 +103,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_message(self, message: Message) -> None:
         if not _is_well_formed(message):
             await self.handle_invalid_message("The message is not one of the protocol's")
-        elif self._is_awaited(message) or self._allowance.spend(self._socket.heard_at):
+        elif self._is_awaited(message) or self._message_bucket.consume(self._socket.heard_at):
             await super().handle_message(message)
         else:
             await self.websocket.close(TOO_MANY, "Too many messages")
@@ -149,7 +152,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         context = self.context.for_execution()
         context.following = self.context.following.part()
         try:
-            await self._shared.requests.admit(context)
+            await self._shared.requests.check(context)
             query = await self._shared.document(self._socket.ws, operation.query, extensions)
             asked = Asked(query, operation.variables, operation.operation_name)
             results = self._shared.sharing.told(asked, context, self.schema.stream)
@@ -220,15 +223,16 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         session = await self._sessions.seen(self.context.token)
         if session is None or self._is_over:
             return
-        try:
-            place = await self._shared.places_of_users.take(session.user_id)
-        except RateLimited as error:
-            await self.websocket.close(TOO_MANY, str(error))
-            return
-        with ExitStack() as stack:
-            stack.enter_context(place)
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(
+                    self._shared.quota.acquire(self._shared.limits.of_user(session.user_id))
+                )
+            except RateLimited as error:
+                await self.websocket.close(TOO_MANY, str(error))
+                return
             if not self._is_over:  # it may have ended meanwhile
-                self._place.push(stack.pop_all())
+                self._place.push_async_exit(stack.pop_all())
 
     def _stay_with_session(self) -> None:
         self._stay.close()

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from contracts.audit import Audit, audit
 from contracts.auth import normal_email
 from contracts.errors import DomainError, ErrorCode, InvalidCredentials, RateLimited
-from resolvers.tries import Bucket, Tries
+from infrastructure.rate_limit import RateLimitKey, TokenBucketStore
 
 DEVICE_SECONDS = 180 * 24 * 3600
 """How long a device is known without a sign-in."""
@@ -56,9 +56,9 @@ class SignInThrottle:
     """One a process. ``secret`` is the edge's key: neither addresses nor accounts can be told from what is counted."""
 
     def __init__(
-        self, tries: Tries, secret: bytes, limits: SignInLimits, clock: Callable[[], float] = time.time
+        self, store: TokenBucketStore, secret: bytes, limits: SignInLimits, clock: Callable[[], float] = time.time
     ) -> None:
-        self._tries = tries
+        self._store = store
         self._secret = secret
         self._limits = limits
         self._clock = clock
@@ -75,12 +75,12 @@ class SignInThrottle:
         account, network = self._digest("account", normal_email(email)), self._digest("network", client.network)
         device = self._device(client.device, account)
         if device is not None:
-            buckets = [Bucket(f"device:{device}", self._limits.device, _QUARTER)]
+            buckets = [RateLimitKey(f"device:{device}", self._limits.device, _QUARTER)]
         else:
             buckets = [
-                Bucket(f"both:{account}:{network}", self._limits.account_and_network, _QUARTER),
-                Bucket(f"account:{account}", self._limits.account, _QUARTER),
-                Bucket(f"network:{network}", self._limits.network, _QUARTER),
+                RateLimitKey(f"both:{account}:{network}", self._limits.account_and_network, _QUARTER),
+                RateLimitKey(f"account:{account}", self._limits.account, _QUARTER),
+                RateLimitKey(f"network:{network}", self._limits.network, _QUARTER),
             ]
         if self._waiting >= _MOST_WAITING:
             raise RateLimited(retry_after=1)
@@ -98,7 +98,9 @@ class SignInThrottle:
     @asynccontextmanager
     async def trying_code(self, user_id: str) -> AsyncIterator[None]:
         """The same for a second factor, over all of a user's logins. Only who has the password gets here."""
-        async with self._trying([Bucket(f"codes:{self._digest('codes', user_id)}", self._limits.codes, _CODE_SECONDS)]):
+        async with self._trying(
+            [RateLimitKey(f"codes:{self._digest('codes', user_id)}", self._limits.codes, _CODE_SECONDS)]
+        ):
             yield
 
     def new_device(self, email: str, client: Client) -> str | None:
@@ -120,8 +122,8 @@ class SignInThrottle:
         return name if int(until) > self._clock() else None
 
     @asynccontextmanager
-    async def _trying(self, buckets: Sequence[Bucket]) -> AsyncIterator[None]:
-        wait = await self._tries.take(buckets)
+    async def _trying(self, buckets: Sequence[RateLimitKey]) -> AsyncIterator[None]:
+        wait = await self._store.consume(buckets)
         if wait > 0:
             audit(Audit.REFUSED, code=ErrorCode.RATE_LIMITED.value)
             raise RateLimited(retry_after=math.ceil(wait))
@@ -130,9 +132,9 @@ class SignInThrottle:
         except InvalidCredentials:
             raise
         except DomainError:  # it was not looked at; whatever else happened, it may have been
-            await self._tries.give_back(buckets)
+            await self._store.refund(buckets)
             raise
-        await self._tries.give_back(buckets)
+        await self._store.refund(buckets)
 
     def _digest(self, purpose: str, *parts: str) -> str:
         message = "\0".join(("throttle", purpose, *parts)).encode()

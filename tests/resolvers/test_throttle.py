@@ -9,8 +9,8 @@ import pytest
 from redis.asyncio import Redis
 
 from contracts.errors import DomainError, InvalidCredentials, InvalidMfaCode, RateLimited, ServiceUnavailable
+from infrastructure.rate_limit import MemoryTokenBuckets, RateLimitKey, RedisTokenBuckets, TokenBucketStore
 from resolvers.throttle import DEVICE_SECONDS, Client, SignInLimits, SignInThrottle
-from resolvers.tries import Bucket, MemoryTries, RedisTries, Tries
 from worker.dev.ports import free_port
 
 SECRET = b"s" * 32
@@ -26,12 +26,12 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture(params=["memory", "redis"])
-def tries(request: pytest.FixtureRequest) -> Tries:
-    return MemoryTries() if request.param == "memory" else RedisTries(request.getfixturevalue("redis"))
+def tries(request: pytest.FixtureRequest) -> TokenBucketStore:
+    return MemoryTokenBuckets() if request.param == "memory" else RedisTokenBuckets(request.getfixturevalue("redis"))
 
 
 @pytest.fixture
-def throttle(tries: Tries) -> SignInThrottle:
+def throttle(tries: TokenBucketStore) -> SignInThrottle:
     return SignInThrottle(tries, SECRET, SignInLimits())
 
 
@@ -98,7 +98,7 @@ async def test_many_networks_together_have_fifty_tries_at_an_account_and_its_own
 
 async def test_whatever_strangers_do_the_tries_of_others_come_back_by_themselves() -> None:
     now = 0.0
-    throttle = SignInThrottle(MemoryTries(clock=lambda: now), SECRET, SignInLimits())
+    throttle = SignInThrottle(MemoryTokenBuckets(clock=lambda: now), SECRET, SignInLimits())
     for n in range(1000):
         await guess(throttle, client=Client(f"192.0.2.{n}"))
 
@@ -119,7 +119,7 @@ async def test_a_known_device_has_ten_tries_of_its_own(throttle: SignInThrottle)
 
 async def test_a_device_is_known_for_its_account_only_and_for_half_a_year() -> None:
     now = 1_000_000.0
-    throttle = SignInThrottle(MemoryTries(), SECRET, SignInLimits(), clock=lambda: now)
+    throttle = SignInThrottle(MemoryTokenBuckets(), SECRET, SignInLimits(), clock=lambda: now)
     device = throttle.new_device(ADA, HOME)
     assert device is not None
     assert throttle.new_device(ADA, HOME._replace(device=device)) is None
@@ -169,28 +169,28 @@ async def test_codes_are_counted_over_all_logins_of_a_user(throttle: SignInThrot
 
 
 async def test_of_many_tries_at_once_in_many_processes_no_more_are_let_through(redis: Redis) -> None:
-    bucket = [Bucket("one", 10, 900), Bucket("other", 50, 900)]
-    processes = [RedisTries(redis) for _ in range(4)]
+    bucket = [RateLimitKey("one", 10, 900), RateLimitKey("other", 50, 900)]
+    processes = [RedisTokenBuckets(redis) for _ in range(4)]
 
-    waits = await asyncio.gather(*(processes[n % 4].take(bucket) for n in range(100)))
+    waits = await asyncio.gather(*(processes[n % 4].consume(bucket) for n in range(100)))
 
     assert waits.count(0) == 10
-    assert await processes[0].take(bucket[1:]) == 0, "who is refused by one bucket takes nothing from the others"
+    assert await processes[0].consume(bucket[1:]) == 0, "who is refused by one bucket takes nothing from the others"
 
 
 async def test_a_bucket_is_no_fuller_than_full_and_forgotten_once_it_is(redis: Redis) -> None:
-    tries, bucket = RedisTries(redis), [Bucket("one", 2, 0.4)]
-    await tries.take(bucket)
+    tries, bucket = RedisTokenBuckets(redis), [RateLimitKey("one", 2, 0.4)]
+    await tries.consume(bucket)
     for _ in range(5):
-        await tries.give_back(bucket)
+        await tries.refund(bucket)
 
-    assert [await tries.take(bucket) == 0 for _ in range(3)] == [True, True, False]
+    assert [await tries.consume(bucket) == 0 for _ in range(3)] == [True, True, False]
     await asyncio.sleep(0.6)
     assert await redis.keys("*") == []
 
 
 async def test_what_is_counted_names_nobody(redis: Redis) -> None:
-    await guess(SignInThrottle(RedisTries(redis), SECRET, SignInLimits()))
+    await guess(SignInThrottle(RedisTokenBuckets(redis), SECRET, SignInLimits()))
 
     keys = str(await redis.keys("*"))
     assert "ada" not in keys
@@ -199,7 +199,7 @@ async def test_what_is_counted_names_nobody(redis: Redis) -> None:
 
 async def test_nobody_signs_in_where_tries_cannot_be_counted() -> None:
     async with Redis.from_url(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0") as nowhere:
-        throttle = SignInThrottle(RedisTries(nowhere), SECRET, SignInLimits())
+        throttle = SignInThrottle(RedisTokenBuckets(nowhere), SECRET, SignInLimits())
         looked: Callable[[], None] = pytest.fail
         with pytest.raises(ServiceUnavailable) as refused:
             async with throttle.trying_password(ADA, HOME):

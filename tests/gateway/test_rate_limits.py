@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from contracts.errors import RateLimited, ServiceUnavailable
 from contracts.tenants import SubscriptionTier
-from gateway.limits import Rates, RequestLimits
+from gateway.rate_limits import RateLimiter, RateLimits
 from resolvers.context import Context
 from resolvers.throttle import Client
 from resolvers.tokens import token_hash
@@ -37,12 +37,12 @@ class Someone(Context):
         self.token = None
 
 
-async def let_through(limits: RequestLimits, who: Someone, asked: int) -> int:
+async def let_through(limits: RateLimiter, who: Someone, asked: int) -> int:
     """How many of those that are asked at once."""
     done, waits = 0, list[float]()
     for _ in range(asked):
         try:
-            await limits.admit(who)
+            await limits.check(who)
         except RateLimited as refused:
             waits.append(refused.retry_after or 0)
         else:
@@ -51,8 +51,8 @@ async def let_through(limits: RequestLimits, who: Someone, asked: int) -> int:
     return done
 
 
-def limits_of(address: int, clock: Any = time.monotonic) -> RequestLimits:
-    return RequestLimits(Rates(address=address), b"k" * 32, clock)
+def limits_of(address: int, clock: Any = time.monotonic) -> RateLimiter:
+    return RateLimiter(RateLimits(address=address), b"k" * 32, clock)
 
 
 async def test_a_minute_s_requests_come_at_once_and_then_one_after_the_other() -> None:
@@ -189,7 +189,7 @@ async def test_an_address_is_counted_whoever_asks(temporal_address: str, service
 
 
 async def test_in_development_nothing_is_counted_unless_asked_for(temporal_address: str) -> None:
-    assert settings(temporal_address).rates() == Rates()
+    assert settings(temporal_address).rates() == RateLimits()
     assert settings(temporal_address, rate_limits=True).rates().user[FREE] == 600
 
 

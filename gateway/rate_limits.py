@@ -1,0 +1,104 @@
+"""How many requests users, their tenants and client networks may make a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field
+
+from contracts.auth import Session
+from contracts.errors import DomainError, RateLimited
+from contracts.tenants import SubscriptionTier
+from gateway.session_watch import SessionWatch
+from infrastructure.rate_limit import MAX_KEYS
+from infrastructure.shared_rate_limit import SharedRateLimiter
+from resolvers.context import Context
+
+_SESSION_TIMEOUT_SECONDS = 1.0
+_UNKNOWN_TIER_SECONDS = 5.0
+_TIER_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class RateLimits:
+    """Requests a minute, of one user and of one tenant by its tier, and of one client network. 0: without a limit."""
+
+    user: Mapping[SubscriptionTier, int] = field(default_factory=dict)
+    tenant: Mapping[SubscriptionTier, int] = field(default_factory=dict)
+    address: int = 0
+
+
+class RateLimiter:
+    """One a process. ``secret`` keys the digests that stand for client networks in Redis: addresses are personal."""
+
+    def __init__(self, rates: RateLimits, secret: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rates = rates
+        self._secret = secret[:32]
+        self._clock = clock
+        self._limiter = SharedRateLimiter(clock)
+        self._tiers: OrderedDict[str, tuple[SubscriptionTier, float]] = OrderedDict()
+
+    async def check(self, context: Context) -> None:
+        """Count what is to be executed for this client. Raises RateLimited."""
+        if self._rates.address:
+            network = hashlib.blake2s(context.client.network.encode(), key=self._secret, digest_size=12)
+            self._consume(f"address:{network.hexdigest()}", self._rates.address)
+        if context.token is None or not (self._rates.user or self._rates.tenant):
+            return
+        session = await _session_of(context)
+        if session is not None:
+            await self._consume_by_tier(f"user:{session.user_id}", self._rates.user, context, session)
+            await self._consume_by_tier(f"tenant:{session.tenant_id}", self._rates.tenant, context, session)
+
+    def shared(self, redis_url: str | None) -> AbstractAsyncContextManager[None]:
+        """Count together with the other processes at that Redis while the block runs."""
+        return self._limiter.shared(redis_url)
+
+    async def _consume_by_tier(
+        self, key: str, rates: Mapping[SubscriptionTier, int], context: Context, session: Session
+    ) -> None:
+        if not rates:
+            return
+        known = self._tiers.get(session.tenant_id)
+        if known is not None and known[1] > self._clock():
+            rate = rates.get(known[0], 0)
+        else:  # which tier it is matters only to clients that do more than the lowest allows
+            rate = min(rates.values())
+            if rate and not self._limiter.has_room(key, rate):
+                rate = rates.get(await self._load_tier(context, session), 0)
+        if rate:
+            self._consume(key, rate)
+
+    def _consume(self, key: str, rate: int) -> None:
+        wait = self._limiter.consume(key, rate)
+        if wait > 0:
+            raise RateLimited(retry_after=max(1, math.ceil(wait)))
+
+    async def _load_tier(self, context: Context, session: Session) -> SubscriptionTier:
+        # While the tier is unknown its tenant is not held to less than it may have.
+        tier, seconds = SubscriptionTier.ENTERPRISE, _UNKNOWN_TIER_SECONDS
+        with suppress(DomainError):
+            tenants = await context.backend.tenants.tenants(context.caller(session), [session.tenant_id])
+            tier, seconds = next((each.subscription_tier for each in tenants), SubscriptionTier.FREE), _TIER_SECONDS
+        self._tiers[session.tenant_id] = tier, self._clock() + seconds
+        self._tiers.move_to_end(session.tenant_id)
+        if len(self._tiers) > MAX_KEYS:
+            self._tiers.popitem(last=False)
+        return tier
+
+
+async def _session_of(context: Context) -> Session | None:
+    """Return whose request it is; None where that is unknown, for which the execution of the request has an error."""
+    sessions = context.backend.sessions
+    known = sessions.known(context.token) if isinstance(sessions, SessionWatch) else None
+    if known is not None:  # an open stream keeps the session known: it need not be looked up for each request
+        return known
+    with suppress(DomainError, TimeoutError):
+        async with asyncio.timeout(_SESSION_TIMEOUT_SECONDS):
+            return await context.viewer()
+    return None

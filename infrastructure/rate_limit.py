@@ -1,0 +1,181 @@
+"""Rate limits: token buckets, one per key, in this process or in Redis.
+
+Every operation costs the same however many keys there are: keys are ordered by their last use, and beyond the bound
+the one that was not used for the longest time is evicted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from contracts.errors import ServiceUnavailable
+from infrastructure.quota import WhenUnavailable
+
+MAX_KEYS = 100_000
+"""Buckets that one process keeps in memory."""
+_DEADLINE_SECONDS = 1.0
+
+# The time is Redis's, because the clocks of the processes differ. KEYS: buckets; ARGV: how many tokens, then for each
+# bucket its capacity and its refill a second. Answers with the seconds until all have enough, 0 where all had.
+_SCRIPT = """
+local now = redis.call('TIME')
+now = tonumber(now[1]) + tonumber(now[2]) / 1000000
+local cost, wait, tokens = tonumber(ARGV[1]), 0, {}
+for i, key in ipairs(KEYS) do
+    local capacity, refill = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+    local kept = redis.call('HMGET', key, 'tokens', 'at')
+    tokens[i] = capacity
+    if kept[1] then
+        tokens[i] = math.min(capacity, tonumber(kept[1]) + math.max(0, now - tonumber(kept[2])) * refill)
+    end
+    if tokens[i] < cost then wait = math.max(wait, (cost - tokens[i]) / refill) end
+end
+if wait > 0 then return tostring(wait) end
+for i, key in ipairs(KEYS) do
+    local capacity, refill = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+    redis.call('HSET', key, 'tokens', math.min(capacity, tokens[i] - cost), 'at', now)
+    redis.call('PEXPIRE', key, math.ceil(capacity / refill * 1000))
+end
+return '0'
+"""
+
+log = structlog.get_logger()
+
+
+class TokenBucket:
+    """``capacity`` tokens at once, refilled continuously within ``seconds``. It begins full."""
+
+    __slots__ = ("capacity", "refilled_at", "seconds", "tokens")
+
+    def __init__(self, capacity: float, seconds: float) -> None:
+        self.capacity = self.tokens = float(capacity)
+        self.seconds = seconds
+        self.refilled_at: float | None = None
+
+    def wait(self, now: float, cost: float = 1) -> float:
+        """Return the seconds until there are ``cost`` tokens; 0 or less where there are."""
+        if self.refilled_at is not None:
+            refill = (now - self.refilled_at) * self.capacity / self.seconds
+            self.tokens = min(self.capacity, self.tokens + refill)
+        self.refilled_at = now
+        return (cost - self.tokens) * self.seconds / self.capacity
+
+    def consume(self, now: float, cost: float = 1) -> bool:
+        """Take ``cost`` tokens, or none where there are fewer."""
+        if self.wait(now, cost) > 0:
+            return False
+        self.tokens -= cost
+        return True
+
+    def refund(self, cost: float = 1) -> None:
+        """Return tokens that were taken."""
+        self.tokens = min(self.capacity, self.tokens + cost)
+
+    def resize(self, capacity: float) -> None:
+        """Change the capacity; what has been used stays used."""
+        self.tokens += capacity - self.capacity
+        self.capacity = float(capacity)
+
+
+class RateLimitKey(NamedTuple):
+    """``capacity`` tokens for this name; an empty bucket is full again after ``seconds``."""
+
+    name: str
+    capacity: int
+    seconds: float
+
+
+class TokenBucketStore(Protocol):
+    """Token buckets by key."""
+
+    async def consume(self, keys: Sequence[RateLimitKey]) -> float:
+        """Take one token of each key, or none of any; return the seconds until each has one, 0 where all had.
+
+        Raises:
+            ServiceUnavailable: Redis does not answer, and the store refuses then.
+        """
+
+    async def refund(self, keys: Sequence[RateLimitKey]) -> None:
+        """Return one token to each key. Where Redis does not answer they return by refill only."""
+
+
+class MemoryTokenBuckets:
+    """Token buckets of this process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, max_keys: int = MAX_KEYS) -> None:
+        self._clock = clock
+        self._max_keys = max_keys
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    async def consume(self, keys: Sequence[RateLimitKey]) -> float:
+        now = self._clock()
+        buckets = [self._bucket(key) for key in keys]
+        wait = max((bucket.wait(now) for bucket in buckets), default=0.0)
+        for key, bucket in zip(keys, buckets, strict=True):
+            if wait <= 0:
+                bucket.tokens -= 1
+                self._buckets[key.name] = bucket
+            if key.name in self._buckets:
+                self._buckets.move_to_end(key.name)
+        if wait > 0:
+            return wait
+        while len(self._buckets) > self._max_keys:
+            self._buckets.popitem(last=False)
+        return 0.0
+
+    async def refund(self, keys: Sequence[RateLimitKey]) -> None:
+        for key in keys:
+            bucket = self._buckets.get(key.name)
+            if bucket is not None:
+                bucket.refund()
+
+    def _bucket(self, key: RateLimitKey) -> TokenBucket:
+        bucket = self._buckets.get(key.name)
+        if bucket is None:
+            return TokenBucket(key.capacity, key.seconds)
+        if bucket.capacity != key.capacity:
+            bucket.resize(key.capacity)
+        return bucket
+
+
+class RedisTokenBuckets:
+    """Token buckets of all processes at one Redis."""
+
+    def __init__(self, redis: Redis, *, when_unavailable: WhenUnavailable = WhenUnavailable.REFUSE) -> None:
+        self._script = redis.register_script(_SCRIPT)
+        self._local = MemoryTokenBuckets() if when_unavailable is WhenUnavailable.LOCAL else None
+
+    async def consume(self, keys: Sequence[RateLimitKey]) -> float:
+        try:
+            return await self._change(keys, 1)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("rate_limit_unavailable", error=repr(error))
+            if self._local is None:
+                raise ServiceUnavailable(service="redis") from error
+            return await self._local.consume(keys)
+
+    async def refund(self, keys: Sequence[RateLimitKey]) -> None:
+        try:
+            await self._change(keys, -1)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("rate_limit_refund_failed", error=repr(error))
+            if self._local is not None:
+                await self._local.refund(keys)
+
+    async def _change(self, keys: Sequence[RateLimitKey], cost: int) -> float:
+        # A cluster places keys by what stands in braces: all keys of one script must lie on one of its servers.
+        names = [f"{{rate_limit}}:{key.name}" for key in keys]
+        numbers = [number for key in keys for number in (key.capacity, key.capacity / key.seconds)]
+        async with asyncio.timeout(_DEADLINE_SECONDS):
+            return float(await self._script(keys=names, args=[cost, *numbers]))
