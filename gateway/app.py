@@ -24,13 +24,13 @@ from temporalio.runtime import Runtime
 from temporalio.service import RetryConfig
 
 from contracts.cache import open_cache
+from contracts.environment import Environment
 from contracts.errors import ErrorCode
 from contracts.monitoring import Monitoring, http_answers, redis_answers, temporal_answers
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes
 from contracts.transfers import UPLOADS_PATH, TransferSigner
 from contracts.wakeups import Wakeups
-from gateway.addresses import Arrivals
 from gateway.backend import SERVICES, open_backend
 from gateway.browsers import KnownOrigins, SafeAnswers
 from gateway.codec import CODEC_PATH, codec_routes
@@ -44,6 +44,7 @@ from gateway.middleware import BodyLimit, RequestIds
 from gateway.on_behalf import NamedRequests
 from gateway.open_streams import OpenStreams, Patience
 from gateway.rate_limits import RateLimiter
+from gateway.security.proxy_headers import ProxyHeadersMiddleware
 from gateway.sessions import CACHE_SECONDS
 from gateway.settings import Settings
 from gateway.uploads import upload_routes
@@ -126,7 +127,12 @@ def create_app(
         routes=routes,
         middleware=[
             *([Middleware(spans.requests, routes)] if spans else ()),
-            Middleware(Arrivals, trusted=settings.trusted_proxies, public_url=settings.public_url),
+            Middleware(
+                ProxyHeadersMiddleware,
+                trusted=settings.trusted_proxies,
+                public_url=settings.public_url,
+                warns=settings.environment is Environment.PRODUCTION,
+            ),
             Middleware(RequestIds),
             Middleware(SafeAnswers),
             Middleware(KnownOrigins, allowed=settings.allowed_origins, reads="/graphql", apart=f"{CODEC_PATH}/"),

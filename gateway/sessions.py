@@ -183,7 +183,7 @@ def is_introduction(payload: Mapping[str, object] | None) -> bool:
 
 
 def is_secure(connection: HTTPConnection) -> bool:
-    """Whether the browser came by TLS, here or at a proxy: see ``Arrivals``."""
+    """Whether the browser came by TLS, here or at a proxy: see ``ProxyHeadersMiddleware``."""
     return connection.scope["scheme"] in ("https", "wss")
 
 

@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     allowed_origins: tuple[Annotated[str, AfterValidator(origin_of)], ...] = ()
     """Other origins whose pages may ask here and open websockets, with the viewer's cookie."""
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
-    """Networks of the proxies whose ``X-Forwarded-For`` is believed."""
+    """Networks of the proxies whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are believed."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     ping_seconds: float = Field(default=20, gt=0)

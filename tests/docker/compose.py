@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import yaml
 from compose_spec import PyCompose
@@ -33,15 +33,26 @@ class Service(BaseModel):
     depends_on: tuple[str, ...] | dict[str, dict[str, str]] = ()
     profiles: tuple[str, ...] = ()
     read_only: bool = False
+    networks: tuple[str, ...] = ("default",)
 
     @property
     def is_ours(self) -> bool:
         return self.image.startswith("adx-gateway:")
 
 
+def subnets(variables: Mapping[str, str]) -> dict[str, str]:
+    """The fixed subnet of each network that has one, by the network's name."""
+    networks = cast("dict[str, dict[str, Any]]", _whole(variables)["networks"])
+    return {name: network["ipam"]["config"][0]["subnet"] for name, network in networks.items() if "ipam" in network}
+
+
+def _whole(variables: Mapping[str, str]) -> dict[str, dict[str, object]]:
+    return cast("dict[str, dict[str, object]]", yaml.safe_load(_filled_in(FILE.read_text(), variables)))
+
+
 def services(variables: Mapping[str, str]) -> dict[str, Service]:
     """By name. Raises VariableMissing, and ValueError where the file is not what the Compose specification says."""
-    whole = cast("dict[str, dict[str, object]]", yaml.safe_load(_filled_in(FILE.read_text(), variables)))
+    whole = _whole(variables)
     PyCompose.from_json(json.dumps(whole)).validate()
     return {name: Service.model_validate(service) for name, service in whole["services"].items()}
 

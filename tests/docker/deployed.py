@@ -21,6 +21,9 @@ GATEWAYS = 2
 WORKERS = {"auth": "8081", "users": "8082", "tenants": "8083", "files": "8084", "operations": "8085"}
 """The service of each domain and the port of its endpoints."""
 
+PROXY = HOST
+"""The address that the proxy has here. Who connects from another address of this machine comes past it."""
+
 _LEFT_OUT = {"STORAGE_URL", "SMTP_URL", "APP_URL"}
 """Parts that no package brings: files and e-mail lie in folders then, as the settings say."""
 
@@ -50,6 +53,7 @@ def start_deployed_stack(folder: Path) -> Iterator[Stack]:
             f"postgres://adx:{variables['POSTGRES_PASSWORD']}@postgres/adx": postgres.new_database(),
             "http://collector:4318": collector.url,
             "https://localhost": f"http://{HOST}:{gateways[0]}",
+            ours["gateway"].environment["TRUSTED_PROXIES"]: f'["{PROXY}/32"]',
         } | {f"http://{name}:{port}": f"http://{HOST}:{ports[name]}" for name, port in WORKERS.items()}
         for job in ("migrate", "demo"):
             done = _start(stack, ours[job], here, folder / f"{job}.log", DATA_DIR=str(folder))

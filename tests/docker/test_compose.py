@@ -15,7 +15,7 @@ import yaml
 
 from contracts.temporal import TaskQueue
 from gateway.settings import Settings
-from tests.docker.compose import Service, VariableMissing, services
+from tests.docker.compose import Service, VariableMissing, services, subnets
 from tests.docker.deployed import WORKERS
 from worker.migrate import MigrateSettings
 from worker.settings import WorkerSettings
@@ -73,6 +73,15 @@ def test_each_domain_is_served_on_its_port_and_the_gateway_looks_there(composed:
         assert composed[name].environment["PORT"] == port
         assert composed[name].command == ("python", "-m", "worker", name)
         assert f"http://{name}:{port}" in told.values()
+
+
+def test_gateways_trust_the_network_that_they_share_with_the_proxy_alone(composed: dict[str, Service]) -> None:
+    """Whatever subnet the machine has to use instead."""
+    assert [name for name, service in composed.items() if "edge" in service.networks] == ["proxy", "gateway"]
+    for variables in ({}, {"EDGE_SUBNET": "10.77.0.0/24"}):
+        told = dict.fromkeys(KEYS, "x" * 32) | variables
+        trusted = services(told)["gateway"].environment["TRUSTED_PROXIES"]
+        assert trusted == f'["{subnets(told)["edge"]}"]'
 
 
 def test_all_of_ours_run_read_only_and_every_mounted_file_is_there(composed: dict[str, Service]) -> None:

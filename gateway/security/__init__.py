@@ -1,0 +1,1 @@
+"""What protects the gateway's HTTP surface: proxy headers and host names."""

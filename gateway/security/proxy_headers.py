@@ -1,0 +1,129 @@
+"""The client's address, scheme and host as trusted reverse proxies report them in ``X-Forwarded-*``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TypeAlias
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.http_2 import HOST
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+_IPV4_MAPPED = IPv6Network("::ffff:0:0/96")
+_FORWARDED_HEADERS = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
+_PORT = re.compile(r"(?::[0-9]{1,5})?")
+
+log = structlog.get_logger()
+
+
+class ProxyHeadersMiddleware:
+    """Replaces the client's address, the scheme and the host in the scope by what trusted proxies report.
+
+    Only a peer in one of the ``trusted`` networks is believed. The client's address is the last one in
+    ``X-Forwarded-For`` that is not a trusted proxy itself: anybody could have written what stands before it. The
+    nearest proxy writes the last value of ``X-Forwarded-Proto`` and ``X-Forwarded-Host``. With a ``public_url`` of
+    scheme https every request counts as one by TLS. ``warns``: log once that an untrusted peer sends such headers,
+    because then the clients behind an unlisted proxy share its address and its limits.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: Sequence[Network], public_url: str | None, warns: bool = False) -> None:
+        self._app = app
+        self._trusted = tuple(_unmapped_network(each) for each in trusted)
+        self._is_always_tls = (public_url or "").startswith("https:")
+        self._warns = warns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            peer = parse_address(scope["client"][0]) if scope.get("client") else None
+            if peer is not None and self._trusts(peer):
+                self._apply(headers, peer, scope)
+            elif self._warns and any(name in headers for name in _FORWARDED_HEADERS):
+                self._warn(peer)
+            if self._is_always_tls:
+                _set_secure(scope)
+        with suppress(ClientDisconnect):  # the client left in the middle of a body, which is no fault here
+            await self._app(scope, receive, send)
+
+    def _apply(self, headers: Headers, peer: Address, scope: Scope) -> None:
+        scope["client"] = (str(self._client(headers, peer)), scope["client"][1])
+        if _last_value(headers, "x-forwarded-proto").lower() in ("https", "wss"):
+            _set_secure(scope)
+        host = _last_value(headers, "x-forwarded-host").encode("latin-1")
+        if HOST.fullmatch(host):
+            others = (header for header in scope["headers"] if header[0] != b"host")
+            scope["headers"] = [(b"host", host), *others]
+
+    def _client(self, headers: Headers, peer: Address) -> Address:
+        reported = ",".join(headers.getlist("x-forwarded-for")).split(",")
+        client = peer
+        while reported and self._trusts(client):
+            address = parse_address(reported.pop())
+            if address is None:
+                break
+            client = address
+        return client
+
+    def _trusts(self, address: Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+    def _warn(self, peer: Address | None) -> None:
+        """Name the peer only if its address is private, as that of a proxy is: a public one may be a person's."""
+        self._warns = False
+        log.warning(
+            "proxy_headers_ignored",
+            reason="X-Forwarded-* came from a peer that TRUSTED_PROXIES does not list. If that peer is your proxy, all "
+            "its clients share one address and one client can lock out all others: add its network.",
+            peer=str(peer) if peer is not None and peer.is_private else None,
+        )
+
+
+def parse_address(text: str) -> Address | None:
+    """Return an address as proxies write it: with a port, in brackets or in quotes; None if it is none.
+
+    An IPv4-mapped IPv6 address is the IPv4 address.
+    """
+    host = text.strip()
+    if len(host) >= 2 and host[0] == host[-1] == '"':
+        host = host[1:-1]
+    port = ""
+    if host.startswith("["):
+        host, bracket, port = host[1:].partition("]")
+        if not bracket or ":" not in host:
+            return None
+    elif host.count(":") == 1:
+        host, colon, port = host.partition(":")
+        port = colon + port
+    if not _PORT.fullmatch(port):
+        return None
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _unmapped_network(network: Network) -> Network:
+    if isinstance(network, IPv6Network) and network.subnet_of(_IPV4_MAPPED):
+        mapped = network.network_address.ipv4_mapped
+        assert mapped is not None
+        return ip_network((int(mapped), network.prefixlen - _IPV4_MAPPED.prefixlen))
+    return network
+
+
+def _last_value(headers: Headers, name: str) -> str:
+    return ",".join(headers.getlist(name)).rpartition(",")[2].strip()
+
+
+def _set_secure(scope: Scope) -> None:
+    scope["scheme"] = "https" if scope["type"] == "http" else "wss"
