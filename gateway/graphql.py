@@ -42,6 +42,7 @@ from gateway.sessions import (
     is_introduction,
     is_secure,
     presented_device,
+    presented_logins,
     presented_token,
     reached_at,
 )
@@ -192,13 +193,22 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         address = self.public_url or reached_at(request)
         secure = is_secure(request)
         token = presented_token(request)
+        logins = presented_logins(request, secure=secure)
         if isinstance(response, Response):
-            cookie: SessionCookie = ResponseCookie(response, secure=secure)
+            cookie: SessionCookie = ResponseCookie(response, secure=secure, logins=logins)
             kind: type[Context] = Context
         else:
             cookie, kind = NoCookie(), SocketContext
         client = Client(neighbourhood(request), presented_device(request, secure=secure))
-        return kind(backend, request_id=request_id, address=address, cookie=cookie, token=token, client=client)
+        return kind(
+            backend,
+            request_id=request_id,
+            address=address,
+            cookie=cookie,
+            token=token,
+            login_tokens=logins,
+            client=client,
+        )
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         assert isinstance(context, SocketContext)

@@ -25,6 +25,12 @@ from resolvers.throttle import DEVICE_SECONDS
 from resolvers.tokens import token_hash
 
 COOKIE = "adx_session"
+LOGIN_COOKIE = "adx_login"
+"""Session tokens of logins that have not completed, newest first: proof that this browser started them."""
+LOGIN_COOKIE_SECONDS = 4200
+"""Longer than a login can be read by its id: five minutes for the code, one hour after the close."""
+_MOST_LOGINS = 4
+_LOGIN_SEPARATOR = "."
 DEVICE_COOKIE = "adx_device"
 """It opens nothing: see ``SignInThrottle``."""
 _SECURE = "__Host-"
@@ -119,18 +125,34 @@ class HotSessions:
 
 
 class ResponseCookie:
-    """The session cookie in the answer to a request."""
+    """The session cookie in the answer to a request, and the cookie of logins that have not completed.
 
-    def __init__(self, response: Response, *, secure: bool) -> None:
+    ``logins``: their tokens as the request brought them.
+    """
+
+    def __init__(self, response: Response, *, secure: bool, logins: tuple[str, ...] = ()) -> None:
         self._response = response
         self._secure = secure
+        self._logins = logins
 
     def keep(self, token: str, session: Session) -> None:
         seconds = int((session.expires_at - utc_now()).total_seconds())
         self._set(token, max(0, seconds))
+        if token in self._logins:
+            self._keep_logins(tuple(each for each in self._logins if each != token))
 
     def drop(self) -> None:
         self._set("", 0)
+        if self._logins:
+            self._keep_logins(())
+
+    def keep_login(self, token: str) -> None:
+        self._keep_logins((token, *(each for each in self._logins if each != token)))
+
+    def _keep_logins(self, tokens: tuple[str, ...]) -> None:
+        self._logins = tokens[:_MOST_LOGINS]
+        value = _LOGIN_SEPARATOR.join(self._logins)
+        self._set(value, LOGIN_COOKIE_SECONDS if value else 0, plain_name=LOGIN_COOKIE)
 
     def keep_device(self, device: str) -> None:
         self._set(device, DEVICE_SECONDS, plain_name=DEVICE_COOKIE)
@@ -150,6 +172,9 @@ class NoCookie:
     def drop(self) -> None:
         pass
 
+    def keep_login(self, token: str) -> None:
+        pass
+
     def keep_device(self, device: str) -> None:
         pass
 
@@ -161,6 +186,12 @@ def presented_token(connection: HTTPConnection) -> str | None:
     """
     cookie = connection.cookies.get(SECURE_COOKIE if is_secure(connection) else COOKIE)
     return _bearer(connection.headers.get("authorization")) or cookie or None
+
+
+def presented_logins(connection: HTTPConnection, *, secure: bool) -> tuple[str, ...]:
+    """The tokens in the login cookie. Over TLS only the cookie counts that nobody else can have set."""
+    cookie = connection.cookies.get(f"{_SECURE}{LOGIN_COOKIE}" if secure else LOGIN_COOKIE) or ""
+    return tuple(each for each in cookie.split(_LOGIN_SEPARATOR, _MOST_LOGINS)[:_MOST_LOGINS] if each)
 
 
 def presented_device(connection: HTTPConnection, *, secure: bool) -> str | None:

@@ -205,10 +205,10 @@ async def _start(asked: Asked, context: Context, start: Start) -> Results:
 def _question(asked: Asked, context: Context) -> Hashable | None:
     """What has one answer for all who ask it: the same document and variables, from the same viewer at one address.
 
-    None where who asks is not known, although they say who they are.
+    None where who asks is not known, although they say who they are, or may see more of a login than others.
     """
     viewer = _viewer(context)
-    if viewer is None and context.token is not None:
+    if context.login_tokens or (viewer is None and context.token is not None):
         return None
     who = viewer and standing(viewer)
     return asked.query, json.dumps(asked.variables, sort_keys=True), asked.operation_name, context.address, who

@@ -10,7 +10,8 @@ from contracts.auth import HandedOverSession, Session
 from contracts.calls import Caller
 from contracts.errors import NotSignedIn, SessionEnded
 from contracts.logs import learn
-from contracts.operations import Operation
+from contracts.operations import Operation, OperationKind, kind_of
+from resolvers.access import OperationAccess
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
@@ -27,7 +28,7 @@ from resolvers.operations import Operations
 from resolvers.orders import Orders
 from resolvers.start import Command, Order, Result, Workflow
 from resolvers.throttle import Client, SignInThrottle
-from resolvers.tokens import token_hash
+from resolvers.tokens import is_same_token, token_hash
 from resolvers.watcher import Delivery
 
 
@@ -42,6 +43,9 @@ class SessionCookie(Protocol):
     def keep(self, token: str, session: Session) -> None: ...
 
     def drop(self) -> None: ...
+
+    def keep_login(self, token: str) -> None:
+        """Proof that this browser started a login, until ``keep`` or ``drop``; ``token`` is that login's."""
 
     def keep_device(self, device: str) -> None:
         """What the device is known by from now on, which outlives the session."""
@@ -70,6 +74,7 @@ class Backend:
 class Context:
     """For one execution. ``token`` is what the client presented, unverified; a socket sets it as it connects.
 
+    ``login_tokens`` are those of logins that a browser started, by its login cookie: they prove that and open nothing.
     ``address`` is where this client reaches the gateway, for links that are paths on it. ``delivery`` is how the states
     of what is followed come, once there is one. ``following`` is shared by all executions of one socket.
     """
@@ -82,6 +87,7 @@ class Context:
         address: str,
         cookie: SessionCookie,
         token: str | None,
+        login_tokens: tuple[str, ...] = (),
         client: Client = Client(),  # noqa: B008 - it is immutable
     ) -> None:
         self.backend = backend
@@ -89,11 +95,13 @@ class Context:
         self.address = address
         self.cookie = cookie
         self.token = token
+        self.login_tokens = login_tokens
         self.client = client
         self.delivery: Delivery | None = None
         self.following = Following()
         self._viewer: Session | None = None
         self._new_session: Session | None = None
+        self._former_session: Session | None = None
         self._looked_up = False
         self._looking_up = asyncio.Lock()
         self._loaders: dict[Caller, Loaders] = {}
@@ -106,6 +114,7 @@ class Context:
             address=self.address,
             cookie=self.cookie,
             token=self.token,
+            login_tokens=self.login_tokens,
             client=self.client,
         )
         context.following = self.following
@@ -133,13 +142,32 @@ class Context:
                     learn(user=self._viewer.user_id, tenant=self._viewer.tenant_id)
         return self._viewer
 
+    def access(self, session: Session | None) -> OperationAccess:
+        """What this client may see of operations with that session."""
+        return OperationAccess(session, started_login=self.started_login, session_of_login=self.session_of_login)
+
+    def started_login(self, login_id: str) -> bool:
+        """Whether the client presented the session token of this login."""
+        if kind_of(login_id) is not OperationKind.LOGIN:
+            return False
+        expected = self.backend.orders.session_token(login_id)
+        given = (*self.login_tokens, self.token or "")
+        return any([is_same_token(expected, token) for token in given])  # noqa: C419 - compares all, at no one's pace
+
+    async def session_of_login(self, login_id: str) -> Session | None:
+        """The session that a login has made, if it is open."""
+        token = self.backend.orders.session_token(login_id)
+        return await self.backend.sessions.find(token, request_id=self.request_id)
+
     def has_signed_in(self, session: Session) -> None:
         """A mutation made this session. What it is answered with is looked at by whose session that is."""
         self._new_session = session
 
     async def onlooker(self) -> Session | None:
-        """Who looks at what is shown: whoever has just signed in, or else who asks."""
-        return self._new_session or await self.viewer()
+        """Who looks at what is shown: whoever has just signed in, or else who asks, if only by a session that a switch
+        ended and that may still see this switch.
+        """
+        return self._new_session or await self.viewer() or self._former_session
 
     async def signed_in(self) -> Session:
         """Who asks; raises NotSignedIn without a session that is open."""
@@ -157,6 +185,11 @@ class Context:
         except SessionEnded:
             raise NotSignedIn() from None
 
+    def access_to_switch(self, before: HandedOverSession) -> OperationAccess:
+        """What the session that a switch ended may still see: that switch, with its users and tenants."""
+        self._former_session = before.session
+        return self.access(before.session)
+
     def caller(self, session: Session | None = None) -> Caller:
         """On whose behalf the services are called; without a session nobody's."""
         if session is None:
@@ -169,6 +202,9 @@ class Context:
         )
 
     def loaders(self, caller: Caller) -> Loaders:
+        """Raises NotSignedIn on behalf of nobody: the services answer only users."""
+        if caller.user_id is None:
+            raise NotSignedIn()
         loaders = self._loaders.get(caller)
         if loaders is None:
             backend = self.backend

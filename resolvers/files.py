@@ -21,9 +21,10 @@ from contracts.files import (
 )
 from contracts.operations import FileProcessed, FileUploaded, OperationKind
 from contracts.users import User
+from resolvers.access import ADMINISTER
 from resolvers.context import Context
 from resolvers.inputs import CompleteUploadInput, CreateUploadInput, PageInput, ProcessFileInput, in_the_input
-from resolvers.operations import ADMINISTER, Started
+from resolvers.operations import Started
 from resolvers.orders import Wish
 from resolvers.paging import Page
 from resolvers.start import Order

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TypeAlias
 
-from contracts.auth import Session
 from contracts.base import is_id
 from contracts.errors import DomainError, NotFound
 from contracts.files import File
@@ -13,10 +12,12 @@ from contracts.operations import Operation, OperationKind, kind_of
 from contracts.tenants import Tenant
 from contracts.users import User
 from contracts.workspaces import Workspace
+from resolvers.access import OperationAccess
 from resolvers.context import Context
 from resolvers.failures import domain_error
 from resolvers.inputs import CancelOperationInput
 from resolvers.operations import Started
+from resolvers.sign_in import keep_session_of
 from resolvers.viewer import signed_in_viewer
 
 Thing: TypeAlias = User | Tenant | Workspace | File | Operation
@@ -24,23 +25,24 @@ Thing: TypeAlias = User | Tenant | Workspace | File | Operation
 
 async def operation(context: Context, id: str) -> Operation:
     """Without a session only logins are open; OperationNotFound where the viewer may not see it."""
-    return await context.backend.operations.get(await onlooker(context, id), id)
+    operation = await context.backend.operations.get(await access(context, id), id)
+    await keep_session_of(context, operation)
+    return operation
 
 
 async def cancel(context: Context, input: CancelOperationInput) -> Started:
-    """Ask an operation to stop and undo what it did; a login by whoever holds its id. OperationNotFound as above."""
-    viewer = await onlooker(context, input.id)
-    return Started(await context.backend.operations.cancel(viewer, input.id))
+    """Ask an operation to stop and undo what it did. OperationNotFound as above, and for another client's login."""
+    return Started(await context.backend.operations.cancel(await access(context, input.id), input.id))
 
 
-async def onlooker(context: Context, operation_id: str) -> Session | None:
-    """Who looks at an operation: anybody at a login, else somebody with a session; at a switch, that which it ended."""
+async def access(context: Context, operation_id: str) -> OperationAccess:
+    """By the viewer's session, which only logins do without; for the switch that ended it, by that former session."""
     viewer, kind = await context.viewer(), kind_of(operation_id)
     if viewer is None and kind is OperationKind.TENANT_SWITCH:
         before = await context.session_before()
         if before.was_ended_by(operation_id):
-            return before.session
-    return viewer if kind is OperationKind.LOGIN else await context.signed_in()
+            return context.access_to_switch(before)
+    return context.access(viewer if kind is OperationKind.LOGIN else await context.signed_in())
 
 
 async def node(context: Context, id: str) -> Thing:

@@ -16,6 +16,7 @@ from contracts.auth import Session
 from contracts.errors import Conflict, DeadlineExceeded, IdempotencyKeyReused, OperationNotFound
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from contracts.wakeups import Wakeups
+from resolvers.access import OperationAccess
 from resolvers.active import ActiveOperations
 from resolvers.cursors import Cursors
 from resolvers.failures import TEMPORAL, domain_error
@@ -30,8 +31,6 @@ from resolvers.repairs import with_repair
 from resolvers.start import RPC_SECONDS, Command, Order, Result, Starter, Workflow
 from resolvers.watcher import Delivery
 from workflows.log_in import LogIn
-
-ADMINISTER = "operations:administer"
 
 
 class Started(NamedTuple):
@@ -81,10 +80,11 @@ class Operations:
             self._tell_of(operation)
         return await self._settle(operation, wait_seconds)
 
-    async def login_awaiting_code(self, login_id: str) -> Operation:
-        """Conflict where no code is awaited, OperationNotFound."""
+    async def login_awaiting_code(self, access: OperationAccess, login_id: str) -> Operation:
+        """Conflict where no code is awaited; OperationNotFound where the client did not start it."""
         if kind_of(login_id) is not OperationKind.LOGIN:
             raise OperationNotFound()
+        access.check_control(login_id)
         login = await self._describe(login_id)
         if login.is_closed:
             raise _awaits_no_code()
@@ -115,23 +115,23 @@ class Operations:
         await self._learn_of(login, login.tenant_ids)
         return await self._settle(login, wait_seconds)
 
-    async def get(self, viewer: Session | None, operation_id: str) -> Operation:
-        """OperationNotFound unless the viewer started it or administers its tenant; a login is open to any holder."""
-        return _visible(viewer, await self._describe(operation_id))
+    async def get(self, access: OperationAccess, operation_id: str) -> Operation:
+        """The operation as the client may see it; OperationNotFound where it may not."""
+        return await access.shown(await self._describe(operation_id))
 
     async def follow(
-        self, viewer: Session | None, operation_id: str, *, after: str | None
+        self, access: OperationAccess, operation_id: str, *, after: str | None
     ) -> AsyncGenerator[Operation]:
         """The operation as it stands, then each newer state to its close; ``after`` is a cursor of it."""
         if kind_of(operation_id) is None:
             raise OperationNotFound()
         position = None if after is None else self._cursors.read(operation_id, after)
         is_known = self._hub.known(operation_id) is not None
-        states = self._hub.watch(operation_id, after=position, admit=lambda operation: _visible(viewer, operation))
+        states = self._hub.watch(operation_id, after=position, admit=access.shown)
         try:
             async with aclosing(states):
                 async for operation in states:
-                    yield await with_repair(operation, self._client)
+                    yield await access.shown(await with_repair(operation, self._client))
         except OperationNotFound:
             if is_known:  # and Temporal was not asked: to be told so sooner would tell that it is there
                 await self._look_for_nothing()
@@ -168,16 +168,19 @@ class Operations:
         """The viewer's operations in the current tenant, newest first."""
         return await self._listing.page(viewer, first=first, after=after, kinds=kinds, statuses=statuses)
 
-    async def cancel(self, viewer: Session | None, operation_id: str) -> Operation:
-        """Ask it to stop and undo what it did; harmless where it has closed."""
-        operation = await self.get(viewer, operation_id)
+    async def cancel(self, access: OperationAccess, operation_id: str) -> Operation:
+        """Ask it to stop and undo what it did; harmless where it has closed. OperationNotFound for the login of another
+        client.
+        """
+        access.check_control(operation_id)
+        operation = await self.get(access, operation_id)
         if not operation.is_closed:
             try:
                 await self._client.get_workflow_handle(operation_id).cancel(rpc_timeout=RPC_SECONDS)
             except RPCError as error:
                 if error.status != RPCStatusCode.NOT_FOUND:  # it closed meanwhile
                     raise
-            operation = await self._describe(operation_id)
+            operation = await self.get(access, operation_id)
         return operation
 
     async def command(self, operation_id: str, command: type[Command]) -> Command:
@@ -269,14 +272,3 @@ def _awaits_no_code() -> Conflict:
 
 def _settled(operation: Operation) -> bool:
     return operation.is_closed or operation.state.status is OperationStatus.WAITING
-
-
-def _visible(viewer: Session | None, operation: Operation) -> Operation:
-    if operation.kind is OperationKind.LOGIN:
-        return operation
-    if viewer is None:
-        raise OperationNotFound()
-    administers = ADMINISTER in viewer.permissions and operation.tenant_ids[:1] == (viewer.tenant_id,)
-    if operation.user_id != viewer.user_id and not administers:
-        raise OperationNotFound()
-    return operation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -87,7 +87,7 @@ class ProgressHub:
         operation_id: str,
         *,
         after: Position | None = None,
-        admit: Callable[[Operation], object] = bool,
+        admit: Callable[[Operation], Awaitable[object]] = nobody,
         quietly: bool = False,
     ) -> AsyncGenerator[Operation]:
         """The operation as it stands, unless ``after`` is its position, then each newer state, to its close.
@@ -99,7 +99,7 @@ class ProgressHub:
         watcher = self._join(operation_id, quietly=quietly)
         try:
             latest = await watcher.first(FIRST_STATE_SECONDS)
-            admit(latest)
+            await admit(latest)
             while True:
                 if after is None or latest.position.as_tuple() > after.as_tuple():
                     after = latest.position

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from contracts.auth import Credentials
 from contracts.errors import DomainError, NotSignedIn
-from contracts.operations import Operation, OperationStatus
+from contracts.operations import Operation, OperationKind, OperationStatus, StepStatus
+from resolvers.access import public_login
 from resolvers.context import Context
 from resolvers.inputs import LoginInput, SubmitMfaCodeInput, SwitchTenantInput
 from resolvers.orders import Wish
@@ -30,6 +31,9 @@ async def log_in(context: Context, input: LoginInput) -> SignIn:
     )
     order = context.backend.orders.log_in(verified, input.tenant_id, Wish(key=input.idempotency_key))
     operation = await context.start(order, wait_seconds=input.wait_seconds)
+    if _passed_second_factor(operation) and not context.started_login(operation.id):
+        # Who passed it holds the token already; a password and an idempotency key do not stand in for the factor.
+        return SignIn(public_login(operation), None, None)
     signed = await signed_in(context, operation, order.token)
     if signed.viewer is not None:
         _know_device(context, input.email)
@@ -39,7 +43,7 @@ async def log_in(context: Context, input: LoginInput) -> SignIn:
 async def submit_mfa_code(context: Context, input: SubmitMfaCodeInput) -> SignIn:
     """InvalidMfaCode with the tries left, Conflict where no code is awaited, OperationNotFound, RateLimited."""
     operations = context.backend.operations
-    login = await operations.login_awaiting_code(input.operation_id)
+    login = await operations.login_awaiting_code(context.access(await context.viewer()), input.operation_id)
     async with context.backend.throttle.trying_code(login.user_id):
         await operations.submit_mfa_code(login, input.code)
     operation = await operations.after_code(login, wait_seconds=input.wait_seconds)
@@ -77,6 +81,8 @@ async def log_out(context: Context) -> None:
 async def signed_in(context: Context, operation: Operation, token: str | None) -> SignIn:
     """The operation beside the session that it makes, if it makes one; a browser is given its token once it opens."""
     viewer = None
+    if token is not None and operation.kind is OperationKind.LOGIN and not operation.is_closed:
+        context.cookie.keep_login(token)
     if token is not None and operation.state.status is OperationStatus.COMPLETED:
         session = await context.backend.sessions.find(token, request_id=context.request_id)
         if session is not None:  # None: an old idempotency key, whose session has ended since
@@ -84,6 +90,19 @@ async def signed_in(context: Context, operation: Operation, token: str | None) -
             context.has_signed_in(session)
             viewer = Viewer(context, session)
     return SignIn(operation, token, viewer)
+
+
+async def keep_session_of(context: Context, operation: Operation) -> None:
+    """Give the browser that started a login its session with the first answer that shows the login as completed."""
+    is_completed_login = operation.kind is OperationKind.LOGIN and operation.state.status is OperationStatus.COMPLETED
+    if is_completed_login and context.started_login(operation.id) and await context.viewer() is None:
+        session = await context.session_of_login(operation.id)
+        if session is not None:
+            context.cookie.keep(context.backend.orders.session_token(operation.id), session)
+
+
+def _passed_second_factor(login: Operation) -> bool:
+    return any(step.name == "check_mfa" and step.status is StepStatus.COMPLETED for step in login.state.steps)
 
 
 def _know_device(context: Context, email: str) -> None:

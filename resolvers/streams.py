@@ -8,15 +8,15 @@ from contextlib import aclosing
 from contracts.operations import Operation
 from resolvers.context import Context
 from resolvers.inputs import FilterInput, FollowInput
-from resolvers.nodes import onlooker
+from resolvers.nodes import access
 
 
 async def operation(context: Context, input: FollowInput) -> AsyncGenerator[Operation]:
     """OperationNotFound where there is none or the viewer may not see it; InvalidCursor."""
-    viewer = await onlooker(context, input.id)
+    granted = await access(context, input.id)
     following = context.following
     after = following.last_event_id or input.after
-    states = context.backend.operations.follow(viewer, input.id, after=after)
+    states = context.backend.operations.follow(granted, input.id, after=after)
     with following.operation(input.id) as told:
         async with aclosing(states):
             async for state in states:

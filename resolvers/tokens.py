@@ -34,7 +34,12 @@ def credentials_digest(secret: bytes, key: str, email: str, password: str) -> st
 
 def token_hash(token: str) -> str:
     """Lower-case hex SHA-256: the only form in which a token is stored or sent on."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+
+
+def is_same_token(expected: str, given: str) -> bool:
+    """Compare in constant time, whatever characters were given."""
+    return hmac.compare_digest(expected.encode(), given.encode(errors="surrogatepass"))
 
 
 def _derived(secret: bytes, purpose: str, message: str) -> bytes:

@@ -117,6 +117,8 @@ class Mutation:
 
     @field(
         LoginPayload,
+        "Requires proof that the client started the login: the login's sessionToken as Authorization or, in a browser, "
+        "the\nHttpOnly login cookie set with the WAITING response; otherwise NOT_FOUND.\n"
         "A wrong code is the top-level error INVALID_CREDENTIALS with extensions.attemptsLeft; "
         "the last wrong one fails the operation.",
     )
@@ -172,7 +174,11 @@ class Mutation:
         viewer = await signed_in_viewer(info.context)
         return await viewer.update_preferences(checked(inputs.UpdatePreferencesInput, input))
 
-    @field(CancelOperationPayload, "Asks it to stop and undo what it did; harmless where it has closed.")
+    @field(
+        CancelOperationPayload,
+        "Asks it to stop and undo what it did; harmless where it has closed. "
+        "A login can be cancelled only by the client that started it.",
+    )
     @staticmethod
     async def cancel_operation(info: Info, input: CancelOperationInput) -> Started:
         return await nodes.cancel(info.context, checked(inputs.CancelOperationInput, input))

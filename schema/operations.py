@@ -73,7 +73,11 @@ class MfaChallenge:
     expires_at: datetime
 
 
-@strawberry.type
+@strawberry.type(
+    description="A sign-in. A client that knows only the id (and is not the user) can read kind, status, progress, "
+    "challenge, error,\nstartedAt, closedAt and cursor, until one hour after it closes. It cannot read anything about "
+    "the user or tenant."
+)
 class Login(Operation):
     @field(MfaChallenge | None, "Set while WAITING.")
     @staticmethod

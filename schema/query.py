@@ -26,7 +26,7 @@ class Query:
 
     @field(
         Operation,
-        "NOT_FOUND unless the viewer started it or administers its tenant. A login is open to whoever holds its id.",
+        "NOT_FOUND unless the viewer started it or administers its tenant. For logins see Login.",
     )
     @staticmethod
     async def operation(info: Info, id: ID) -> operations.Operation:

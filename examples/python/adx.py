@@ -149,13 +149,14 @@ async def log_in(gateway: Gateway, email: str, password: str) -> None:
     wanted = {"email": email, "password": password, "idempotencyKey": str(uuid4())}
     answer = (await gateway.ask(LOG_IN, input=wanted))["login"]
     operation = answer["operation"]
+    # It opens the session once the login completes; until then it proves that this client started the login.
+    gateway.token = answer["sessionToken"]
     while operation["status"] == "WAITING":
         code = os.environ.get("ADX_CODE") or Prompt.ask(f"Code ({operation['challenge']['attemptsLeft']} tries left)")
         submitted = await gateway.ask(SUBMIT, input={"operationId": operation["id"], "code": code})
         operation = submitted["submitMfaCode"]["operation"]
     if operation["status"] != "COMPLETED":
         sys.exit(f"Not signed in: {operation['error']['message']}")
-    gateway.token = answer["sessionToken"]
 
 
 async def dashboard(gateway: Gateway) -> None:

@@ -88,7 +88,7 @@ async def test_alan_signs_in_with_the_second_try_and_a_browser_gets_its_cookie_t
     early = Client(stack, payload["sessionToken"])
     assert (await early.ask("{ viewer { user { email } } }"))["viewer"] is None
 
-    alan, authenticator = Client(stack), TOTP(TOTP_SECRET)
+    alan, authenticator = early, TOTP(TOTP_SECRET)
     assert await alan.refused(SUBMIT, id=login["id"], code=wrong(authenticator)) == {
         "code": "INVALID_CREDENTIALS",
         "attemptsLeft": 4,
@@ -97,7 +97,7 @@ async def test_alan_signs_in_with_the_second_try_and_a_browser_gets_its_cookie_t
     assert (state["status"], state["challenge"]) == ("WAITING", {"attemptsLeft": 4})
 
     code = authenticator.now()
-    async with httpx.AsyncClient(timeout=30) as browser:
+    async with httpx.AsyncClient(timeout=30, cookies={"adx_login": payload["sessionToken"]}) as browser:
         variables = {"id": login["id"], "code": f" {code[:3]} {code[3:]} "}
         answer = await browser.post(stack.graphql, json={"query": SUBMIT, "variables": variables})
         opened = answer.json()["data"]["submitMfaCode"]
@@ -120,27 +120,30 @@ async def test_a_code_opens_one_login_only(stack: Stack, kurt: tuple[str, TOTP])
     email, authenticator = kurt
     code = authenticator.now()
     first, second = await log_in(stack, email), await log_in(stack, email)
-    opened = await Client(stack).ask(SUBMIT, id=first["operation"]["id"], code=code)
+    opened = await Client(stack, first["sessionToken"]).ask(SUBMIT, id=first["operation"]["id"], code=code)
     assert opened["submitMfaCode"]["operation"]["status"] == "COMPLETED"
-    refused = await Client(stack).refused(SUBMIT, id=second["operation"]["id"], code=code)
+    client = Client(stack, second["sessionToken"])
+    refused = await client.refused(SUBMIT, id=second["operation"]["id"], code=code)
     assert refused == {"code": "INVALID_CREDENTIALS", "attemptsLeft": 4}
 
 
 async def test_the_last_of_five_wrong_codes_fails_the_login(stack: Stack, kurt: tuple[str, TOTP]) -> None:
     email, authenticator = kurt
-    login = (await log_in(stack, email))["operation"]["id"]
-    told = [await Client(stack).refused(SUBMIT, id=login, code=wrong(authenticator)) for _ in range(5)]
+    payload = await log_in(stack, email)
+    login, client = payload["operation"]["id"], Client(stack, payload["sessionToken"])
+    told = [await client.refused(SUBMIT, id=login, code=wrong(authenticator)) for _ in range(5)]
     assert told == [{"code": "INVALID_CREDENTIALS", "attemptsLeft": left} for left in (4, 3, 2, 1, 0)]
     last = await Client(stack).to_its_end(login)
     assert (last["status"], last["error"]["code"]) == ("FAILED", "INVALID_CREDENTIALS")
     assert step(last, "check_mfa")["status"] == "FAILED"
-    assert (await Client(stack).refused(SUBMIT, id=login, code=authenticator.now()))["code"] == "CONFLICT"
+    assert (await client.refused(SUBMIT, id=login, code=authenticator.now()))["code"] == "CONFLICT"
 
 
 @pytest.mark.parametrize("code", ["12345", "1234567", "12345a", "", "\uff11\uff12\uff13\uff14\uff15\uff16", "1" * 500])
 async def test_what_is_no_code_costs_no_try(stack: Stack, kurt: tuple[str, TOTP], code: str) -> None:
-    login = (await log_in(stack, kurt[0]))["operation"]["id"]
-    refused = await Client(stack).refused(SUBMIT, id=login, code=code)
+    payload = await log_in(stack, kurt[0])
+    login = payload["operation"]["id"]
+    refused = await Client(stack, payload["sessionToken"]).refused(SUBMIT, id=login, code=code)
     assert refused["code"] == "BAD_USER_INPUT"
     assert [field["path"] for field in refused["fields"]] == [["input", "code"]]
     assert (await Client(stack).ask(STATE, id=login))["operation"]["challenge"] == {"attemptsLeft": 5}
@@ -154,7 +157,8 @@ async def test_what_is_no_login_is_not_found_and_one_that_waits_for_nothing_a_co
         assert await ada.refused(SUBMIT, id=id, code="123456") == {"code": "NOT_FOUND"}
     completed = await log_in(stack, "grace@example.com")
     assert completed["operation"]["status"] == "COMPLETED"
-    assert await ada.refused(SUBMIT, id=completed["operation"]["id"], code="123456") == {"code": "CONFLICT"}
+    grace = Client(stack, completed["sessionToken"])
+    assert await grace.refused(SUBMIT, id=completed["operation"]["id"], code="123456") == {"code": "CONFLICT"}
 
 
 async def test_a_login_that_waits_is_the_same_again_for_its_key(stack: Stack, kurt: tuple[str, TOTP]) -> None:
@@ -163,21 +167,22 @@ async def test_a_login_that_waits_is_the_same_again_for_its_key(stack: Stack, ku
     assert first == again
 
 
-async def test_whoever_holds_a_login_that_waits_may_cancel_it(stack: Stack, kurt: tuple[str, TOTP]) -> None:
+async def test_whoever_started_a_login_that_waits_may_cancel_it(stack: Stack, kurt: tuple[str, TOTP]) -> None:
     payload = await log_in(stack, kurt[0])
-    login = payload["operation"]["id"]
-    await Client(stack).ask("mutation ($id: ID!) { cancelOperation(input: {id: $id}) { operation { id } } }", id=login)
+    login, client = payload["operation"]["id"], Client(stack, payload["sessionToken"])
+    await client.ask("mutation ($id: ID!) { cancelOperation(input: {id: $id}) { operation { id } } }", id=login)
     assert (await Client(stack).to_its_end(login))["status"] == "CANCELLED"
-    assert await Client(stack).refused(SUBMIT, id=login, code=kurt[1].now()) == {"code": "CONFLICT"}
-    assert (await Client(stack, payload["sessionToken"]).ask("{ viewer { user { id } } }"))["viewer"] is None
+    assert await client.refused(SUBMIT, id=login, code=kurt[1].now()) == {"code": "CONFLICT"}
+    assert (await client.ask("{ viewer { user { id } } }"))["viewer"] is None
 
 
 async def test_a_login_is_not_started_again_for_nobody_keeps_its_password(stack: Stack, ada: Client) -> None:
     email = f"{uuid4().hex}@example.com"
     assert (await ada.ask(ONBOARD, email=email))["onboardUser"]["operation"]["status"] == "COMPLETED"
-    login = (await log_in(stack, email))["operation"]["id"]
+    payload = await log_in(stack, email)
+    login = payload["operation"]["id"]
     cancel = "mutation ($id: ID!) { cancelOperation(input: {id: $id}) { operation { id } } }"
-    await ada.ask(cancel, id=login)
+    await Client(stack, payload["sessionToken"]).ask(cancel, id=login)
     assert (await ada.to_its_end(login))["status"] == "CANCELLED"
     retry = "mutation ($id: ID!) { retryOperation(input: {id: $id}) { operation { id } } }"
     assert await ada.refused(retry, id=login) == {"code": "CONFLICT"}

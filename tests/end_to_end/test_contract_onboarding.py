@@ -110,9 +110,12 @@ async def test_a_second_factor_is_told_again_for_its_key_only_and_opens_the_acco
     other = await onboard(ada, somebody(mfaEnabled=True, idempotencyKey=uuid4().hex))
     assert parse_uri(other["totpUri"]).secret != authenticator.secret
 
-    login = (await Client(stack).ask(LOGIN, email=person["email"], password=PASSWORD))["login"]["operation"]
+    payload = (await Client(stack).ask(LOGIN, email=person["email"], password=PASSWORD))["login"]
+    login = payload["operation"]
     assert login["status"] == "WAITING"
-    opened = (await Client(stack).ask(SUBMIT, id=login["id"], code=authenticator.now()))["submitMfaCode"]
+    opened = (await Client(stack, payload["sessionToken"]).ask(SUBMIT, id=login["id"], code=authenticator.now()))[
+        "submitMfaCode"
+    ]
     assert opened["viewer"]["user"]["id"] == first["operation"]["result"]["user"]["id"]
 
 
@@ -194,10 +197,11 @@ async def test_a_cancelled_one_is_started_again_with_the_same_password_and_secon
     again = (await ada.ask(RETRY, id=payload["operation"]["id"]))["retryOperation"]["operation"]
     assert (again["status"], again["result"]["user"]["mfaEnabled"]) == ("COMPLETED", True)
     client = Client(separate_stack)
-    login = (await client.ask(LOGIN, email=person["email"], password=PASSWORD))["login"]["operation"]
+    login = (await client.ask(LOGIN, email=person["email"], password=PASSWORD))["login"]
     authenticator = parse_uri(payload["totpUri"])
     assert isinstance(authenticator, TOTP)
-    opened = (await client.ask(SUBMIT, id=login["id"], code=authenticator.now()))["submitMfaCode"]
+    client.token = login["sessionToken"]
+    opened = (await client.ask(SUBMIT, id=login["operation"]["id"], code=authenticator.now()))["submitMfaCode"]
     assert opened["operation"]["status"] == "COMPLETED"
 
 

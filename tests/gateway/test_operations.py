@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 
 from contracts.errors import ServiceUnavailable
-from gateway.sessions import COOKIE
+from gateway.sessions import COOKIE, LOGIN_COOKIE
 from resolvers.tokens import token_hash
 from tests.gateway.conftest import Ask
 from tests.gateway.fakes import ACME, ADA, GLOBEX, GRACE, Services, facts, session
@@ -51,9 +51,11 @@ async def test_a_login_starts_and_hands_out_its_token(ask: Ask, services: Servic
     assert payload["viewer"] is None
 
 
-async def test_no_cookie_is_set_before_the_login_has_completed(client: httpx.AsyncClient) -> None:
+async def test_no_session_cookie_is_set_before_the_login_has_completed(client: httpx.AsyncClient) -> None:
     answer = await client.post("/graphql", json={"query": LOGIN, "variables": {"input": right()}})
-    assert "set-cookie" not in answer.headers
+    assert COOKIE not in answer.cookies
+    (cookie,) = answer.headers.get_list("set-cookie")
+    assert cookie.startswith(f"{LOGIN_COOKIE}={answer.json()['data']['login']['sessionToken']};")
 
 
 async def test_wrong_credentials_start_nothing(ask: Ask) -> None:
@@ -71,7 +73,7 @@ async def test_the_same_key_gives_the_same_login_and_token_again(ask: Ask) -> No
     assert facts(error) == {"code": "CONFLICT"}
 
 
-async def test_a_login_is_open_to_whoever_holds_its_id(ask: Ask) -> None:
+async def test_kind_and_status_of_a_login_can_be_read_by_its_id(ask: Ask) -> None:
     started = (await ask(LOGIN, token=None, input=right()))["data"]["login"]["operation"]["id"]
     query = "query ($id: ID!) { operation(id: $id) { id status } node(id: $id) { __typename id } }"
     answer = await ask(query, token=None, id=started)

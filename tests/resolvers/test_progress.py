@@ -204,7 +204,7 @@ async def test_an_unknown_operation_is_not_found(temporal_client: Client) -> Non
 
 
 async def test_a_subscriber_who_is_not_admitted_hears_nothing(temporal_client: Client) -> None:
-    def refuse(_: Operation) -> None:
+    async def refuse(_: Operation) -> None:
         raise PermissionDenied()
 
     async with scripts(temporal_client) as starter, ProgressHub(temporal_client) as hub:

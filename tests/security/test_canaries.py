@@ -168,7 +168,7 @@ async def people(stack: Stack, owner: Client, planted: dict[str, str]) -> None:
 
     newcomer = Client(stack)
     answer = (await newcomer.ask(LOGIN, email=person["email"], password=person["password"]))["login"]
-    planted["newcomer's session token"] = answer["sessionToken"]
+    planted["newcomer's session token"] = newcomer.token = answer["sessionToken"]
     login = answer["operation"]["id"]
     code = seed.now()
     wrong = f"{(int(code) + 1) % 1_000_000:06}"

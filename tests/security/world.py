@@ -23,7 +23,7 @@ from tests.stack import Stack
 
 FOREIGN, DELETED, RANDOM = "foreign", "deleted", "random"
 OPERATIONS = ("tenant-switch", "file-upload", "file-processing", "user-onboarding")
-"""Kinds of operations whose ids open nothing by themselves: a login is open to whoever holds its id."""
+"""Kinds of operations of which an id alone shows nothing: what that of a login shows, test_login_ids.py tests."""
 THINGS = ("usr", "ten", "ses", "fil", "upl", "wsp")
 
 _ROWS = {
