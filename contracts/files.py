@@ -85,7 +85,7 @@ class HttpHeader(Contract):
 
 
 class UploadTarget(Contract):
-    """Where to send the bytes, in one request. ``url`` is absolute (an object store's), or a path on the gateway."""
+    """Where to send the bytes, in one request. ``url`` is a path on the gateway, which the edge makes absolute."""
 
     id: str
     url: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,14 +12,27 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import obstore
+from obstore.exceptions import BaseError as StorageError
 from obstore.store import LocalStore, S3Store
 
 if TYPE_CHECKING:  # these are types only: obstore does not have them when it runs
     from _typeshed import WriteableBuffer as Buffer
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
+__all__ = [
+    "FileStorage",
+    "StorageError",
+    "folder_in",
+    "known_storage",
+    "open_storage",
+    "staging_key",
+    "storage_key",
+]
+
 _PART_BYTES = 5 * 1024 * 1024
 _PARTS_AT_ONCE = 2
+_RANGE_BYTES = 8 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
 _STAGING = "staging"
 _CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(minutes=10)}
 """A copy of 5 GiB within S3 is one request."""
@@ -44,12 +57,12 @@ def _uuid(thing_id: str) -> UUID:
 class FileStorage:
     """Objects by key. What is not there is None or, where it must be there, FileNotFoundError; all else is trouble.
 
-    ``signing`` is the same store by the address under which clients reach it; None where clients cannot.
+    Only the gateway and the services use it: clients never reach the storage, so that every rule for their bytes is
+    enforced in one way, whatever the storage is.
     """
 
-    def __init__(self, store: LocalStore | S3Store, signing: S3Store | None = None) -> None:
+    def __init__(self, store: LocalStore | S3Store) -> None:
         self._store = store
-        self._signing = signing
 
     async def save(self, key: str, pieces: AsyncIterator[bytes]) -> None:
         """Write the pieces as they come, a few MiB at once in memory. An error of theirs leaves no object behind."""
@@ -65,6 +78,17 @@ class FileStorage:
     async def read(self, key: str, start: int, length: int) -> bytes:
         """Bytes from ``start``: ``length`` of them, or as many as there are. ``start`` lies within the object."""
         return bytes(await obstore.get_range_async(self._store, key, start=start, length=length))
+
+    async def stream(self, key: str, size: int) -> AsyncGenerator[bytes]:
+        """Yield the ``size`` bytes of an object in chunks of about 64 KiB, read from the storage as they are taken.
+
+        It is asked for 8 MiB at a time: a slow client takes these within the deadline of one request.
+        """
+        for start in range(0, size, _RANGE_BYTES):
+            end = min(start + _RANGE_BYTES, size)
+            found = await obstore.get_async(self._store, key, options={"range": (start, end)})
+            async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+                yield bytes(chunk)
 
     def open(self, key: str, size: int) -> BinaryIO:
         """A seekable, blocking reader, for a thread. It fetches what is read and a little more."""
@@ -100,12 +124,6 @@ class FileStorage:
                     path.unlink()
                     removed += 1
         return removed
-
-    async def sign_put(self, key: str, lifetime: timedelta) -> str | None:
-        """An address to which a client may PUT the object by itself; None for a folder."""
-        if self._signing is None:
-            return None
-        return await obstore.sign_async(self._signing, "PUT", key, lifetime)
 
 
 class _ObjectReader(io.RawIOBase):
@@ -151,7 +169,7 @@ def known_storage(url: str) -> str:
         return url
     if parts.scheme != "s3" or not parts.netloc:
         raise ValueError(f"STORAGE_URL names neither a folder (file:///path) nor a bucket (s3://bucket): {url}")
-    if unknown := parse_qs(parts.query).keys() - {"endpoint", "public_endpoint", "region"}:
+    if unknown := parse_qs(parts.query).keys() - {"endpoint", "region"}:
         raise ValueError(f"STORAGE_URL has options nobody knows: {', '.join(sorted(unknown))}")
     return url
 
@@ -160,18 +178,15 @@ def open_storage(url: str) -> FileStorage:
     """The storage that ``STORAGE_URL`` names. ValueError where it names none.
 
     - ``file:///path`` or a plain path: a folder, made where it is missing.
-    - ``s3://bucket[/prefix][?endpoint=URL][&public_endpoint=URL][&region=NAME]``: S3, its credentials from the AWS
-      variables. ``endpoint`` names what speaks S3 elsewhere, ``public_endpoint`` how clients reach it if that differs.
+    - ``s3://bucket[/prefix][?endpoint=URL][&region=NAME]``: S3, its credentials from the AWS variables. ``endpoint``
+      names another server that implements S3; only our own processes have to reach it.
     """
     parts = urlsplit(known_storage(url))
     if parts.scheme in ("", "file"):
         return FileStorage(LocalStore(Path(parts.path).resolve(), mkdir=True))
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    endpoint = options.get("endpoint")
-    store = _s3(parts.netloc, parts.path.strip("/"), endpoint, options.get("region"))
-    public = options.get("public_endpoint", endpoint)
-    signing = store if public == endpoint else _s3(parts.netloc, parts.path.strip("/"), public, options.get("region"))
-    return FileStorage(store, signing)
+    store = _s3(parts.netloc, parts.path.strip("/"), options.get("endpoint"), options.get("region"))
+    return FileStorage(store)
 
 
 def _s3(bucket: str, prefix: str, endpoint: str | None, region: str | None) -> S3Store:

@@ -39,6 +39,7 @@ from gateway.documents import NamedDocuments, read_manifest
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
+from gateway.http.transfers import transfer_routes
 from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestIds
 from gateway.on_behalf import NamedRequests
@@ -47,7 +48,6 @@ from gateway.rate_limits import RateLimiter
 from gateway.security.proxy_headers import ProxyHeadersMiddleware
 from gateway.sessions import CACHE_SECONDS
 from gateway.settings import Settings
-from gateway.uploads import upload_routes
 from infrastructure.distributed_quota import create_quota
 from infrastructure.quota import Quota
 from schema.build import build_schema
@@ -116,7 +116,7 @@ def create_app(
     routes = [
         *(explorer_routes(DIST) if settings.shows_graphiql() else ()),
         *codec_routes(settings.keys(), settings.codec_readers, settings.codec_origins),
-        *upload_routes(storage, transfers),
+        *transfer_routes(storage, transfers),
         Route("/graphql", endpoint, methods=["GET", "POST"]),
         WebSocketRoute("/graphql", endpoint),
         *([Route("/graphql/schema", show_schema)] if settings.shows_schema() else ()),

@@ -115,7 +115,7 @@ def tenants(parts: Parts) -> Domain:
 
 
 def files(parts: Parts) -> Domain:
-    service = FilesService(parts.storage, parts.transfers)
+    service = FilesService(parts.transfers)
     return Domain(
         TaskQueue.FILES,
         activities=activities_of(Files(UploadingService(parts.storage), ProcessingService(parts.storage))),

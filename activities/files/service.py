@@ -17,7 +17,6 @@ from contracts.base import is_id, new_id, utc_now
 from contracts.calls import Caller
 from contracts.errors import NotSignedIn, PermissionDenied
 from contracts.files import File, FilePage, FilePageRequest, HttpHeader, NewUpload, Upload, UploadTarget
-from contracts.storage import FileStorage, staging_key
 from contracts.transfers import TransferSigner, UploadGrant
 
 UPLOAD_LIFETIME = timedelta(hours=1)
@@ -30,8 +29,7 @@ class FilesService:
     The tenant and the rights of a caller are the word of the session, and come with the call.
     """
 
-    def __init__(self, storage: FileStorage, signer: TransferSigner, clock: Callable[[], datetime] = utc_now) -> None:
-        self._storage = storage
+    def __init__(self, signer: TransferSigner, clock: Callable[[], datetime] = utc_now) -> None:
         self._signer = signer
         self._clock = clock
 
@@ -59,16 +57,14 @@ class FilesService:
                 expires_at=expires_at,
             )
 
-        url = await self._storage.sign_put(staging_key(tenant_id, upload_id), UPLOAD_LIFETIME)
-        if url is None:
-            grant = UploadGrant(
-                upload_id=upload_id,
-                tenant_id=tenant_id,
-                content_type=new.content_type,
-                size=new.size,
-                checksum=new.checksum,
-            )
-            url = self._signer.upload_path(grant, expires_at)
+        grant = UploadGrant(
+            upload_id=upload_id,
+            tenant_id=tenant_id,
+            content_type=new.content_type,
+            size=new.size,
+            checksum=new.checksum,
+        )
+        url = self._signer.upload_path(grant, expires_at)
         await in_one_transaction(create)
         headers = (HttpHeader(name="Content-Type", value=new.content_type),)
         return UploadTarget(id=upload_id, url=url, method="PUT", headers=headers, expires_at=expires_at)

@@ -36,7 +36,6 @@ from contracts.auth import PERMISSIONS, Role
 from contracts.calls import Caller, CallSigner
 from contracts.files import AccessLevel
 from contracts.passwords import Passwords
-from contracts.storage import open_storage
 from contracts.tenants import SubscriptionTier
 from contracts.transfers import TransferSigner
 from tests.activities.conftest import PostedRevocations
@@ -221,9 +220,7 @@ def open_services(stack: AsyncExitStack, folder: Path, passwords: Passwords) -> 
             *auth_endpoints.routes(AuthService(passwords, PostedRevocations(), clock), SIGNER),
             *users_endpoints.routes(UsersService(clock), SIGNER),
             *tenants_endpoints.routes(TenantsService(), SIGNER),
-            *files_endpoints.routes(
-                FilesService(open_storage(f"file://{folder}"), TransferSigner(b"k" * 32), clock), SIGNER
-            ),
+            *files_endpoints.routes(FilesService(TransferSigner(b"k" * 32), clock), SIGNER),
             *workspaces_endpoints.routes(WorkspacesService(clock=clock), SIGNER),
         ]
     )

@@ -111,7 +111,7 @@ class CrashingStorage(FileStorage):
     """The same storage, with points behind a copy and around a removal."""
 
     def __init__(self, storage: FileStorage, plans: Plans) -> None:
-        super().__init__(storage._store, storage._signing)  # noqa: SLF001 - it is that storage
+        super().__init__(storage._store)  # noqa: SLF001 - it is that storage
         self._plans = plans
 
     async def copy(self, source: str, target: str) -> None:

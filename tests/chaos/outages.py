@@ -129,7 +129,7 @@ async def _send(ready: Prepared) -> Json:
     async with httpx.AsyncClient(timeout=0.8 * ANSWER_SECONDS, trust_env=False) as http:
         try:
             sent = await http.put(ready.target["url"], content=CONTENT, headers=headers)
-        except httpx.HTTPError:  # clients speak to the object store themselves: it is theirs to send again
+        except httpx.HTTPError:
             return _error("UPSTREAM_UNAVAILABLE")
     return {} if sent.status_code == httpx.codes.OK else _error(str(sent.status_code))
 

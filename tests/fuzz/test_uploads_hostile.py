@@ -28,7 +28,8 @@ from contracts.files import NewUpload
 from contracts.storage import FileStorage, open_storage, staging_key
 from contracts.tenants import SubscriptionTier
 from contracts.transfers import DownloadGrant, TransferSigner, UploadGrant
-from gateway.uploads import TransferLimits, upload_routes
+from gateway.http.transfer_rate import MinimumRate
+from gateway.http.transfers import TransferLimits, transfer_routes
 
 SIGNER = TransferSigner(b"k" * 32)
 TEXT = b"The quick brown fox.\n" * 50
@@ -72,7 +73,8 @@ def storage(folder: Path) -> FileStorage:
 
 @pytest.fixture
 async def client(storage: FileStorage) -> AsyncIterator[httpx.AsyncClient]:
-    app = Starlette(routes=upload_routes(storage, SIGNER, TransferLimits(silence=0.2, whole=1.0)))
+    limits = TransferLimits(minimum_rate=MinimumRate(window_seconds=0.2), total_seconds=1.0)
+    app = Starlette(routes=transfer_routes(storage, SIGNER, limits))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
         yield client
 

@@ -53,7 +53,7 @@ class Desk:
     def __init__(self, storage: FileStorage, clock: Callable[[], datetime] = utc_now) -> None:
         self.storage = storage
         self.signer = TransferSigner(b"k" * 32, clock)
-        self.files = FilesService(storage, self.signer, clock)
+        self.files = FilesService(self.signer, clock)
         self.uploading = UploadingService(storage, clock)
         self.processing = ProcessingService(storage)
         self.sweeper = Sweeper(storage, clock)

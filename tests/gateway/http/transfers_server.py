@@ -1,4 +1,4 @@
-"""Serves the streaming of uploads and downloads alone, over a folder, as a process whose memory can be looked at."""
+"""Serves the streaming of uploads and downloads alone, over a storage, as a process whose memory can be looked at."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from starlette.routing import Route
 
 from contracts.storage import open_storage
 from contracts.transfers import TransferSigner
-from gateway.uploads import TransferLimits, upload_routes
+from gateway.http.transfer_rate import MinimumRate
+from gateway.http.transfers import TransferLimits, transfer_routes
 
 KEY = b"k" * 32
 
@@ -34,9 +35,9 @@ def _peak_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def main(folder: str, address: str) -> None:
-    limits = TransferLimits(silence=2.0)
-    app = Starlette(routes=[*upload_routes(open_storage(folder), TransferSigner(KEY), limits), Route("/peak", peak)])
+def main(storage: str, address: str) -> None:
+    limits = TransferLimits(minimum_rate=MinimumRate(window_seconds=2.0))
+    app = Starlette(routes=[*transfer_routes(open_storage(storage), TransferSigner(KEY), limits), Route("/peak", peak)])
     config = Config()
     config.bind = [address]
     asyncio.run(serve(app, config))  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""HTTP beside GraphQL: transfers of files."""
