@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     temporal_ui_url: str | None = None
     """Where Temporal's UI is, for links to operations in answers that tell what they took."""
     trusted_documents: Path | None = None
-    """A manifest as `make documents` writes it: its documents may be asked for by their hash alone."""
+    """A manifest of graphql-codegen, Apollo, Relay or `make documents`: clients ask for its documents by their ids."""
     only_trusted_documents: bool = False
     """Whether no others are carried out."""
     services_url: str = "http://127.0.0.1:8090"

@@ -23,7 +23,7 @@ from strawberry.types.execution import PreExecutionError
 from contracts.auth import Session
 from contracts.cancelling import cancelled
 from contracts.errors import DomainError, RateLimited
-from gateway.documents import with_document_id
+from gateway.documents import ID_PARAMETERS, with_document_id
 from gateway.metrics import Metrics
 from gateway.open_streams import OpenStreams, Patience
 from gateway.rate_limits import RateLimiter
@@ -285,7 +285,7 @@ def _is_well_formed(message: object) -> bool:
         isinstance(payload, dict)
         and isinstance(payload.get("query"), str | None)
         and isinstance(payload.get("extensions"), dict | None)
-        and any(payload.get(name) is not None for name in ("query", "extensions", "documentId"))
+        and any(payload.get(name) is not None for name in ("query", "extensions", *ID_PARAMETERS))
         and isinstance(payload.get("variables"), dict | None)
         and isinstance(payload.get("operationName"), str | None)
         and isinstance(payload.get("extensions"), dict | None)

@@ -111,9 +111,9 @@ async def running_gateway(
     stall_seconds: float = 30,
     tls: Tls | None = None,
 ) -> AsyncIterator[Gateway]:
+    app = create_app(settings, services=services.transport, cache=cache, wakeups=wakeups)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    app = create_app(settings, services=services.transport, cache=cache, wakeups=wakeups)
     stop, ready, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(
         serve(
