@@ -73,6 +73,18 @@ class Socket:
             messages.append(message)
         return messages
 
+    async def ask_beside(self, query: str) -> None:
+        """The same to its end, where messages of other operations come, too."""
+        name = await self.subscribe(query)
+        while (await self.next_of(name))["type"] != "complete":
+            pass
+
+    async def next_of(self, name: str | None) -> Any:
+        """The next message of that operation; None: of no operation."""
+        while (message := await self.next()).get("id") != name:
+            pass
+        return message
+
     async def start_switch(self, tenant_id: str) -> dict[str, Any]:
         """The operation that was started, with its id and cursor. Nobody works on it."""
         (answer, _) = await self.ask(SWITCH, input={"tenantId": tenant_id, "waitSeconds": 0})
