@@ -12,8 +12,9 @@ from starlette.routing import Route
 
 from contracts.base import Contract
 from contracts.calls import Caller, CallSigner
-from contracts.errors import DomainError, FieldError, InvalidInput, NotSignedIn, to_record
+from contracts.errors import DomainError, InvalidInput, NotSignedIn, to_record
 from contracts.logs import about
+from contracts.validation import invalid_input
 
 Body = TypeVar("Body", bound=Contract)
 Answer = Contract | Sequence[Contract] | None
@@ -75,10 +76,7 @@ def _parse(body: type[Body], text: bytes) -> Body:
     try:
         return body.model_validate_json(text)
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_context=False, include_input=False)
-        raise InvalidInput(
-            fields=tuple(FieldError(path=tuple(map(str, each["loc"])), message=each["msg"]) for each in wrong)
-        ) from None  # the error quotes what was sent, which may be a password
+        raise invalid_input(error) from None  # the error quotes what was sent, which may be a password
 
 
 def _text(answer: Answer) -> str:

@@ -6,6 +6,8 @@ import codecs
 
 import filetype
 
+from contracts.media_types import essence_of
+
 SAMPLE_BYTES = 8192
 """How much of a file's beginning is looked at; all of it, where it is shorter."""
 
@@ -55,6 +57,7 @@ _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, co
 
 def is_textual(content_type: str) -> bool:
     """Whether files of this type are made of lines and words."""
+    content_type = essence_of(content_type)
     return content_type.startswith("text/") or content_type in _TEXTUAL or content_type.endswith(("+json", "+xml"))
 
 
@@ -64,6 +67,7 @@ def belies(sample: bytes, content_type: str) -> bool:
     Lenient: a type without a mark of its own passes unless the bytes bear another's, and whatever reads as text may be
     any textual type, for marks of two letters also begin honest texts.
     """
+    content_type = essence_of(content_type)
     if content_type == _ANY:
         return False
     if is_textual(content_type):

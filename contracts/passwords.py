@@ -17,12 +17,16 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from contracts.errors import RateLimited
+from contracts.validation import normalized_password
 
 Outcome = TypeVar("Outcome")
 
 
 class Passwords:
-    """Argon2id with 19 MiB, two passes and one lane (OWASP's floor). ``waiting``: how many may queue for a thread."""
+    """Argon2id with 19 MiB, two passes and one lane (OWASP's floor). ``waiting``: how many may queue for a thread.
+
+    Every password is normalized before it is hashed or compared, so that it does not matter how a keyboard writes it.
+    """
 
     def __init__(self, threads: int = 2, waiting: int = 32) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
@@ -35,14 +39,14 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash in its PHC form. Raises RateLimited where too many wait."""
-        return await self._beside(lambda: self._hasher.hash(password))
+        return await self._beside(lambda: self._hasher.hash(normalized_password(password)))
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """Is it the password? Without a hash to compare with, False after the same work. Raises RateLimited too.
 
         What is stored in place of a hash, for an account that takes no password, is none.
         """
-        return await self._beside(lambda: self._matches(password_hash, password))
+        return await self._beside(lambda: self._matches(password_hash, normalized_password(password)))
 
     def is_outdated(self, password_hash: str) -> bool:
         """Whether it was made with other parameters than today's."""

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from contracts.audit import Audit, audit
-from contracts.auth import normal_email
+from contracts.email_addresses import email_key
 from contracts.errors import DomainError, ErrorCode, InvalidCredentials, RateLimited
 from infrastructure.rate_limit import RateLimitKey, TokenBucketStore
 
@@ -72,7 +72,7 @@ class SignInThrottle:
         Raises RateLimited, alike for accounts that there are and that there are not, and ServiceUnavailable where
         nobody can count.
         """
-        account, network = self._digest("account", normal_email(email)), self._digest("network", client.network)
+        account, network = self._digest("account", email_key(email)), self._digest("network", client.network)
         device = self._device(client.device, account)
         if device is not None:
             buckets = [RateLimitKey(f"device:{device}", self._limits.device, _QUARTER)]
@@ -107,7 +107,7 @@ class SignInThrottle:
         """What a device is known by from now on, after the account's password was right there; None where it is
         known. It opens nothing.
         """
-        account = self._digest("account", normal_email(email))
+        account = self._digest("account", email_key(email))
         if self._device(client.device, account) is not None:
             return None
         name = f"{secrets.token_urlsafe(12)}.{int(self._clock()) + DEVICE_SECONDS}"

@@ -69,9 +69,12 @@ class MailServer:
 
 @asynccontextmanager
 async def running_mail_server(
-    *, tls: ssl.SSLContext | None = None, from_the_start: bool = False
+    *, tls: ssl.SSLContext | None = None, from_the_start: bool = False, smtputf8: bool = True
 ) -> AsyncIterator[MailServer]:
-    """On a free port. ``tls``: by STARTTLS, which it then insists on, with a password; or ``from_the_start``."""
+    """On a free port. ``tls``: by STARTTLS, which it then insists on, with a password; or ``from_the_start``.
+
+    ``smtputf8``: whether it takes addresses beyond ASCII (RFC 6531).
+    """
     box = MailServer()
     loop = asyncio.get_running_loop()
 
@@ -79,7 +82,7 @@ async def running_mail_server(
         return SMTP(
             box,
             hostname="mail.test",
-            enable_SMTPUTF8=True,
+            enable_SMTPUTF8=smtputf8,
             tls_context=None if from_the_start else tls,
             authenticator=box.authenticate,
             auth_required=tls is not None and not from_the_start,

@@ -8,6 +8,7 @@ from activities.transactions import in_one_transaction
 from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import new_id, utc_now
+from contracts.email_addresses import email_key
 from contracts.passwords import Passwords
 from contracts.tenants import SubscriptionTier
 
@@ -25,8 +26,8 @@ class DemoDataInProduction(Exception):
 
 async def refuse_demo_data() -> None:
     """Raises DemoDataInProduction where the database holds one of the demo accounts."""
-    emails = [f"{account}@{_DOMAIN}" for account in ("ada", "grace", "alan")]
-    if await auth.Credential.filter(email__in=emails).exists():
+    keys = [email_key(f"{account}@{_DOMAIN}") for account in ("ada", "grace", "alan")]
+    if await auth.Credential.filter(email_key__in=keys).exists():
         raise DemoDataInProduction("The database holds demo accounts, which have no place in production: use another.")
 
 
@@ -62,12 +63,19 @@ async def _user(
     await users.User.create(
         id=user_id,
         email=email,
+        email_key=email_key(email),
         name=name,
         mfa_enabled=totp_secret is not None,
         tenant_id=next(iter(roles)),
         created_at=utc_now(),
     )
-    await auth.Credential.create(user_id=user_id, email=email, password_hash=password_hash, totp_secret=totp_secret)
+    await auth.Credential.create(
+        user_id=user_id,
+        email=email,
+        email_key=email_key(email),
+        password_hash=password_hash,
+        totp_secret=totp_secret,
+    )
     for tenant_id, role in roles.items():
         await users.Affiliation.create(user_id=user_id, tenant_id=tenant_id)
         await tenants.Membership.create(user_id=user_id, tenant_id=tenant_id, role=role)

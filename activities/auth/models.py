@@ -15,7 +15,8 @@ from contracts.auth import Role
 
 class Credential(Model):
     user_id = fields.CharField(max_length=40, primary_key=True)
-    email = fields.CharField(max_length=320, unique=True)
+    email = fields.CharField(max_length=320, unique=True)  # as its owner writes it
+    email_key = fields.CharField(max_length=320, null=True, unique=True)  # contracts.email_addresses.email_key
     password_hash = fields.CharField(max_length=200)
     totp_secret = fields.CharField(max_length=255, null=True)  # as SecretSeal writes it; an old one in clear
     last_totp_step = fields.BigIntField(null=True)  # the newest 30-second step whose code was accepted

@@ -37,9 +37,9 @@ from contracts.auth import (
     SignIn,
     TotpAttempt,
     VerifiedCredentials,
-    normal_email,
 )
 from contracts.base import Contract, is_id, new_id, utc_now
+from contracts.email_addresses import email_key
 from contracts.errors import (
     EmailTaken,
     InvalidCredentials,
@@ -49,6 +49,7 @@ from contracts.errors import (
     SessionNotFound,
 )
 from contracts.passwords import Passwords
+from contracts.validation import Email, validate
 
 SESSION_LIFETIME = timedelta(hours=24)
 """In all, however much it is used."""
@@ -63,6 +64,12 @@ TOTP_WINDOW = 1
 """Steps of 30 s by which a user's clock may be off, either way."""
 MOST_SESSIONS = 100
 """How many sessions one listing shows."""
+
+
+class _SignInName(Contract):
+    """What a new user signs in as."""
+
+    email: Email
 
 
 class _Opened(Contract):
@@ -101,8 +108,8 @@ class AuthService:
 
     async def verify_credentials(self, credentials: Credentials) -> VerifiedCredentials:
         """A one-time reference for whoever gave the right password. Raises InvalidCredentials, whichever is wrong."""
-        email = normal_email(credentials.email)
-        row = None if "\0" in email else await models.Credential.get_or_none(email=email)
+        key = email_key(credentials.email)
+        row = None if "\0" in key else await models.Credential.get_or_none(email_key=key)
         password = credentials.password.get_secret_value()
         right = await self._passwords.verify(row.password_hash if row else None, password)
         if row is None or not right:
@@ -154,15 +161,20 @@ class AuthService:
             raise InvalidMfaCode()
 
     async def set_up_authentication(self, new: NewAuthentication) -> None:
-        """Let a new user sign in. Raises EmailTaken."""
-        email = normal_email(new.email)
+        """Let a new user sign in. Raises InvalidInput, EmailTaken."""
+        email = validate(_SignInName, {"email": new.email}).email
+        key = email_key(email)
 
         async def enter() -> JsonValue:
-            if await models.Credential.exists(email=email):
+            if await models.Credential.exists(email_key=key):
                 raise EmailTaken.at("email")
             sealed = new.totp_secret and self._seal.close(new.totp_secret, owner=new.user_id)
             await models.Credential.create(
-                user_id=new.user_id, email=email, password_hash=new.password_hash, totp_secret=sealed
+                user_id=new.user_id,
+                email=email,
+                email_key=key,
+                password_hash=new.password_hash,
+                totp_secret=sealed,
             )
             return new.user_id
 

@@ -17,6 +17,7 @@ from contracts.base import is_id, new_id, utc_now
 from contracts.calls import Caller
 from contracts.errors import NotSignedIn, PermissionDenied
 from contracts.files import File, FilePage, FilePageRequest, HttpHeader, NewUpload, Upload, UploadTarget
+from contracts.media_types import essence_of
 from contracts.transfers import TransferSigner, UploadGrant
 
 UPLOAD_LIFETIME = timedelta(hours=1)
@@ -60,7 +61,7 @@ class FilesService:
         grant = UploadGrant(
             upload_id=upload_id,
             tenant_id=tenant_id,
-            content_type=new.content_type,
+            content_type=essence_of(new.content_type),
             size=new.size,
             checksum=new.checksum,
         )

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from html import escape
 
+from contracts.email_addresses import parse_email
 from contracts.errors import AddressRefused
 from contracts.notifications import WelcomeEmail
-
-_ADDRESS = re.compile(
-    r"""(?P<username>[^\s\x00-\x1f\x7f@"(),:;<>\[\]\\]+)@(?P<domain>[^\s\x00-\x1f\x7f@"(),:;<>\[\]\\]+)"""
-)
-"""Without what needs quotes or brackets (RFC 5322, 3.2.3): such addresses are legal, and nobody has one."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ def welcome_letter(welcome: WelcomeEmail, head: Letterhead) -> EmailMessage:
 def _letter(name: str, address: str, head: Letterhead, *, subject: str) -> EmailMessage:
     letter = EmailMessage()
     letter["From"] = head.sender
-    letter["To"] = Address(name, **_parts(address))
+    letter["To"] = _recipient(name, address)
     letter["Subject"] = subject
     letter["Date"] = head.date
     letter["Message-ID"] = head.message_id
@@ -55,11 +50,12 @@ def _letter(name: str, address: str, head: Letterhead, *, subject: str) -> Email
     return letter
 
 
-def _parts(address: str) -> dict[str, str]:
-    match = _ADDRESS.fullmatch(address)
-    if match is None:
-        raise AddressRefused()
-    return match.groupdict()
+def _recipient(name: str, address: str) -> Address:
+    try:
+        parts = parse_email(address)
+    except ValueError as error:
+        raise AddressRefused() from error
+    return Address(name, username=parts.local_part, domain=parts.domain)
 
 
 def _page(lines: list[str], link: str | None) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
+from email.headerregistry import Address, AddressHeader
 from email.message import EmailMessage
 from email.policy import SMTPUTF8
 from pathlib import Path
@@ -13,8 +15,9 @@ from ssl import SSLContext
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from aiosmtplib import SMTP, SMTPRecipientsRefused, SMTPTimeoutError
+from aiosmtplib import SMTP, SMTPNotSupported, SMTPRecipientsRefused, SMTPTimeoutError
 
+from contracts.email_addresses import parse_email
 from contracts.errors import AddressRefused
 
 DEFAULT_SENDER = "ADX <adx@localhost>"
@@ -103,13 +106,29 @@ class SmtpMail:
 
 async def _hand_over(client: SMTP, letter: EmailMessage) -> None:
     try:
-        await client.send_message(letter)
+        await client.send_message(_for_smtp(letter))
+    except SMTPNotSupported as error:  # a local part beyond ASCII, and a server that takes none (RFC 6531)
+        raise AddressRefused() from error
     except SMTPRecipientsRefused as error:
         if all(each.code >= _PERMANENT for each in error.recipients):
             raise AddressRefused() from error
         raise
     except ValueError as error:  # an address that SMTP cannot carry
         raise AddressRefused() from error
+
+
+def _for_smtp(letter: EmailMessage) -> EmailMessage:
+    """The letter to the same mailboxes, in the form that most servers can deliver to."""
+    recipients = letter["To"]
+    assert isinstance(recipients, AddressHeader)
+    written = []
+    for each in recipients.addresses:
+        local_part, _, domain = parse_email(each.addr_spec).for_smtp.rpartition("@")
+        written.append(Address(each.display_name, username=local_part, domain=domain))
+    letter = copy(letter)
+    del letter["To"]
+    letter["To"] = written
+    return letter
 
 
 class MailFolder:

@@ -11,7 +11,8 @@ from contracts.users import Theme
 
 class User(Model):
     id = fields.CharField(max_length=40, primary_key=True)
-    email = fields.CharField(max_length=320, unique=True)
+    email = fields.CharField(max_length=320, unique=True)  # as its owner writes it
+    email_key = fields.CharField(max_length=320, null=True, unique=True)  # contracts.email_addresses.email_key
     name = fields.CharField(max_length=200)
     mfa_enabled = fields.BooleanField(default=False)
     tenant_id = fields.CharField(max_length=40)  # the one they work in now

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import zoneinfo
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -11,19 +9,25 @@ from pydantic import JsonValue
 
 from activities.effects import once, undo
 from activities.users import models
-from contracts.auth import normal_email
 from contracts.base import Contract, is_id, utc_now
-from contracts.errors import EmailTaken, FieldError, InvalidInput, UserNotFound
+from contracts.email_addresses import email_key
+from contracts.errors import EmailTaken, UserNotFound
 from contracts.users import HomeTenant, NewUser, Preferences, PreferencesPatch, TenantChange, User
+from contracts.validation import Email, LanguageTag, Name, TimeZone, validate
 
-_LANGUAGE = re.compile(
-    r"[a-zA-Z]{2,3}(-[a-zA-Z]{4})?(-([a-zA-Z]{2}|[0-9]{3}))?(-([a-zA-Z0-9]{5,8}|[0-9][a-zA-Z0-9]{3}))*"
-)
-"""Language, script, region and variants of a tag (RFC 5646, 2.1), without extensions."""
-_LONGEST_LANGUAGE = 35
-_EMAIL = re.compile(r"[^@\s\0]{1,64}@[^@\s\0.]+(\.[^@\s\0.]+)+")
-_LONGEST_EMAIL = 254
-_LONGEST_NAME = 200
+
+class _Profile(Contract):
+    """What a new user's profile has to be."""
+
+    email: Email
+    name: Name
+
+
+class _Choices(Contract):
+    """What preferences have to be."""
+
+    language: LanguageTag | None = None
+    timezone: TimeZone | None = None
 
 
 class _Change(Contract):
@@ -43,7 +47,6 @@ class UsersService:
 
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
-        self._timezones = frozenset(zoneinfo.available_timezones())
 
     async def get_users(self, viewer_id: str, tenant_id: str | None, ids: Iterable[str]) -> list[User]:
         """Those of them that the viewer may see, in the order asked for."""
@@ -102,8 +105,8 @@ class UsersService:
 
     async def update_preferences(self, user_id: str, patch: PreferencesPatch) -> Preferences:
         """Set what the patch names. Raises InvalidInput with the path of each field that is wrong."""
-        self._check(patch)
-        changed = patch.model_dump(exclude_none=True)
+        choices = validate(_Choices, patch.model_dump(include={"language", "timezone"}))
+        changed = patch.model_copy(update=choices.model_dump()).model_dump(exclude_none=True)
         if changed:
             row = models.Preferences(user_id=user_id, **Preferences(**changed).model_dump())
             await models.Preferences.bulk_create([row], on_conflict=["user_id"], update_fields=list(changed))
@@ -111,16 +114,17 @@ class UsersService:
 
     async def create_user(self, new: NewUser) -> User:
         """A user who belongs to the tenant and works in it. Raises InvalidInput, EmailTaken."""
-        email, name = normal_email(new.email), new.name.strip()
-        _check_profile(email, name)
+        profile = validate(_Profile, {"email": new.email, "name": new.name})
+        key = email_key(profile.email)
 
         async def create() -> JsonValue:
-            if await models.User.exists(email=email):
+            if await models.User.exists(email_key=key):
                 raise EmailTaken.at("email")
             row = await models.User.create(
                 id=new.user_id,
-                email=email,
-                name=name,
+                email=profile.email,
+                email_key=key,
+                name=profile.name,
                 mfa_enabled=new.mfa_enabled,
                 tenant_id=new.tenant_id,
                 created_at=self._clock(),
@@ -138,27 +142,6 @@ class UsersService:
             await models.User.filter(id=user_id).delete()
 
         await undo(models.UsersEffect, key, delete)
-
-    def _check(self, patch: PreferencesPatch) -> None:
-        wrong = []
-        if patch.language is not None and not (
-            len(patch.language) <= _LONGEST_LANGUAGE and _LANGUAGE.fullmatch(patch.language)
-        ):
-            wrong.append(FieldError(path=("language",), message='Give a language tag such as "en" or "de-AT".'))
-        if patch.timezone is not None and patch.timezone not in self._timezones:
-            wrong.append(FieldError(path=("timezone",), message='Give a time zone such as "Europe/Vienna".'))
-        if wrong:
-            raise InvalidInput(fields=tuple(wrong))
-
-
-def _check_profile(email: str, name: str) -> None:
-    wrong = []
-    if not (len(email) <= _LONGEST_EMAIL and _EMAIL.fullmatch(email)):
-        wrong.append(FieldError(path=("email",), message="Give an e-mail address."))
-    if not (0 < len(name) <= _LONGEST_NAME and name.isprintable()):
-        wrong.append(FieldError(path=("name",), message=f"Give a name of at most {_LONGEST_NAME} characters."))
-    if wrong:
-        raise InvalidInput(fields=tuple(wrong))
 
 
 async def _first_to_go(change: _Change) -> _Change:

@@ -160,6 +160,28 @@ async def test_names_may_have_any_letters_and_are_never_markup(opened: None, clo
     assert "<b>" not in page
 
 
+@pytest.mark.parametrize("has_smtputf8", [True, False])
+async def test_a_domain_beyond_ascii_is_reached_through_any_server(
+    opened: None, clock: Clock, has_smtputf8: bool
+) -> None:
+    async with running_mail_server(smtputf8=has_smtputf8) as server:
+        await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"email": "x@straße.example"}))
+
+    assert server.recipients == ["x@xn--strae-oqa.example"]
+    assert server.letters[0]["To"] == "Grace Hopper <x@xn--strae-oqa.example>"
+    assert all("x@straße.example" in text for text in texts(server.letters[0]))
+
+
+async def test_a_local_part_beyond_ascii_is_refused_where_the_server_takes_none(opened: None, clock: Clock) -> None:
+    async with running_mail_server(smtputf8=False) as server:
+        with pytest.raises(AddressRefused):
+            await service_at(server.url, clock).send_welcome_email(
+                WELCOME.model_copy(update={"email": "zoë@example.com"})
+            )
+
+    assert server.letters == []
+
+
 async def test_an_address_may_have_any_letters(opened: None, clock: Clock) -> None:
     async with running_mail_server() as server:
         await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"email": "zoë@exämple.com"}))

@@ -54,7 +54,7 @@ async def test_makes_a_user_who_can_sign_in_and_has_a_place_and_is_told_so(
         assert isinstance(state.result, UserOnboarded)
         assert state.result.user_id == command.new_user_id
         user = await users.User.get(id=command.new_user_id)
-        assert (user.email, user.name, user.mfa_enabled) == ("linus@example.com", "Linus Pauling", False)
+        assert (user.email, user.name, user.mfa_enabled) == ("Linus@Example.com", "Linus Pauling", False)
         assert await users.Affiliation.exists(user_id=user.id, tenant_id=command.tenant_id)
         membership = await tenants.Membership.get(user_id=user.id)
         assert (membership.tenant_id, membership.role) == (command.tenant_id, Role.GUEST)
@@ -64,7 +64,7 @@ async def test_makes_a_user_who_can_sign_in_and_has_a_place_and_is_told_so(
         credentials = Credentials.model_validate({"email": "linus@example.com", "password": PASSWORD})
         verified = await stage.auth.verify_credentials(credentials)
         assert verified.user_id == user.id
-        assert [letter["To"] for letter in mail.letters] == ["Linus Pauling <linus@example.com>"]
+        assert [letter["To"] for letter in mail.letters] == ["Linus Pauling <Linus@Example.com>"]
         assert mail.letters[0]["Subject"] == "Welcome to Acme"
 
     assert stage.script.ran == [

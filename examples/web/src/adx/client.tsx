@@ -1,5 +1,4 @@
 /** The gateway as components see it: urql's hooks, signed in by the cookie, and how the connection is. */
-import { persistedExchange } from "@urql/exchange-persisted";
 import { retryExchange } from "@urql/exchange-retry";
 import { createContext, type ReactNode, useContext, useSyncExternalStore } from "react";
 import { Client, fetchExchange, Provider, subscriptionExchange } from "urql";
@@ -11,12 +10,6 @@ export interface Adx {
   readonly client: Client;
   readonly connection: Connection;
 }
-
-/**
- * Set when the page is built for a gateway with ONLY_TRUSTED_DOCUMENTS: then each document is sent as the id that
- * graphql-codegen gave it, which generated/persisted-documents.json, the manifest, has too.
- */
-const SENDS_IDS = import.meta.env.VITE_TRUSTED_DOCUMENTS === "true";
 
 export function createAdx(path = "/graphql"): Adx {
   const connection = new Connection(new URL(path, location.href.replace(/^http/, "ws")).href);
@@ -33,12 +26,11 @@ export function createAdx(path = "/graphql"): Adx {
         maxDelayMs: 5000,
         retryIf: ({ networkError }, { kind }) => !!networkError && kind !== "subscription",
       }),
-      ...(SENDS_IDS ? [idExchange] : []),
       fetchExchange,
       subscriptionExchange({
-        forwardSubscription: ({ query = "", variables, extensions }) => ({
+        forwardSubscription: ({ query = "", variables }) => ({
           subscribe: (sink) => ({
-            unsubscribe: connection.subscribe({ query, variables: { ...variables }, extensions }, sink as Sink),
+            unsubscribe: connection.subscribe(query, variables as Record<string, unknown>, sink as Sink),
           }),
         }),
       }),
@@ -46,14 +38,6 @@ export function createAdx(path = "/graphql"): Adx {
   });
   return { client, connection };
 }
-
-const idExchange = persistedExchange({
-  enforcePersistedQueries: true,
-  enableForMutation: true,
-  enableForSubscriptions: true,
-  preferGetForPersistedQueries: false,
-  generateHash: async (_, document) => (document as unknown as { __meta__: { hash: string } }).__meta__.hash,
-});
 
 const AdxContext = createContext<Adx | null>(null);
 

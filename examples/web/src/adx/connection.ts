@@ -11,8 +11,7 @@ const LONGEST_WAIT_SECONDS = 15;
 const SIGNED_OUT = 4401;
 const UNREACHABLE = ["UPSTREAM_UNAVAILABLE", "TIMEOUT"];
 
-/** Without a query the extensions name the document. */
-type Payload = { query: string; variables: Record<string, unknown>; extensions?: Record<string, unknown> };
+type Payload = { query: string; variables: Record<string, unknown> };
 type Answer = { data?: Record<string, unknown> | null; errors?: readonly object[] };
 export type Sink<T = Answer> = { next(value: T): void; error(reason: unknown): void; complete(): void };
 
@@ -47,8 +46,8 @@ export class Connection {
   }
 
   /** Follows a subscription until it completes, over whatever happens to the network. Returns how to stop it. */
-  subscribe(request: Payload, sink: Sink): () => void {
-    const payload: Payload = { ...request, variables: { ...request.variables } };
+  subscribe(query: string, variables: Record<string, unknown>, sink: Sink): () => void {
+    const payload: Payload = { query, variables: { ...variables } };
     let stop = () => {};
     const begin = () => {
       let brokeOff = false;

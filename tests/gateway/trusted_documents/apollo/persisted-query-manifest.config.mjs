@@ -1,1 +1,0 @@
-export default { documents: ["documents.js"], output: "persisted-query-manifest.json" };
