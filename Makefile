@@ -56,7 +56,7 @@ explorer: environment ## Builds GraphiQL where node is found, once.
 DOCUMENTS := documents
 MANIFEST := documents.json
 
-documents: environment ## Writes MANIFEST (documents.json), the documents of the folder DOCUMENTS (documents) by their hash.
+documents: environment ## Writes MANIFEST (documents.json): each operation in the folder DOCUMENTS (documents), by its hash.
 	@$(RUN) -m gateway.manifest $(DOCUMENTS) $(MANIFEST)
 
 environment: ## Makes .venv from requirements.lock, if it is not made from it already.

@@ -161,7 +161,7 @@ class SessionLookup(Contract):
     token_hash: str
 
 
-MOST_LOOKUPS = 100
+MOST_LOOKUPS = 500
 
 
 class SessionLookups(Contract):
@@ -187,8 +187,10 @@ class HandedOverSession(Contract):
         return self.ended_by.startswith(f"{operation_id}:")
 
 
-HOT_SESSION_SECONDS = 30
-"""How long the edge may trust its copy of a session, and how long a revocation stays posted for it."""
+HOT_SESSION_SECONDS = 0.8
+"""How long the edge may trust its copy of a session: a role or membership that changes decides within a second."""
+REVOKED_SECONDS = 30
+"""How long a revocation stays posted."""
 REVOKED = "revoked"
 """What stands in place of the copy once the session is revoked."""
 
@@ -205,3 +207,8 @@ class HotSession(Contract):
 def hot_session_key(token_hash: str) -> str:
     """Cache key of the edge's copy (a HotSession as JSON, or ``REVOKED``)."""
     return f"session:{token_hash}"
+
+
+def access_key(user_id: str, tenant_id: str) -> str:
+    """Name of the change notification of a user's role or membership in a tenant."""
+    return f"access:{user_id}:{tenant_id}"

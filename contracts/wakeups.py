@@ -29,13 +29,15 @@ log = structlog.get_logger()
 
 
 class Wakeups(Protocol):
-    """Names are ids: of a user whose operations moved, of a session (``hot_session_key``) that is not what it was."""
+    """Names are ids: of a user whose operations moved, of a session (``hot_session_key``) that is not what it was,
+    of a user in a tenant whose role or membership changed (``access_key``).
+    """
 
     async def tell(self, name: str) -> None:
         """Wake whoever waits under this name, in any process."""
 
-    def hearing(self, name: str) -> AbstractContextManager[asyncio.Event]:
-        """An event that each wake-up under this name sets while the block runs; who looks clears it before."""
+    def hearing(self, *names: str) -> AbstractContextManager[asyncio.Event]:
+        """An event that each wake-up under these names sets while the block runs; who looks clears it before."""
 
 
 class LocalWakeups:
@@ -54,15 +56,17 @@ class LocalWakeups:
                 event.set()
 
     @contextmanager
-    def hearing(self, name: str) -> Iterator[asyncio.Event]:
+    def hearing(self, *names: str) -> Iterator[asyncio.Event]:
         event = asyncio.Event()
-        self._waiting[name].add(event)
+        for name in names:
+            self._waiting[name].add(event)
         try:
             yield event
         finally:
-            self._waiting[name].discard(event)
-            if not self._waiting[name]:
-                del self._waiting[name]
+            for name in names:
+                self._waiting[name].discard(event)
+                if not self._waiting[name]:
+                    del self._waiting[name]
 
 
 class SharedWakeups:
@@ -84,8 +88,8 @@ class SharedWakeups:
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("a wake-up was not sent on", error=repr(error))
 
-    def hearing(self, name: str) -> AbstractContextManager[asyncio.Event]:
-        return self._here.hearing(name)
+    def hearing(self, *names: str) -> AbstractContextManager[asyncio.Event]:
+        return self._here.hearing(*names)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:

@@ -16,10 +16,10 @@ from contracts.monitoring import Monitoring, MonitoringPortTaken, monitored, tel
 from contracts.temporal import leave
 from contracts.tracing import traced
 from gateway.app import create_app
-from gateway.documents import BadManifest
 from gateway.garbage import look_rarely
 from gateway.serve import Tls, serve
 from gateway.settings import Settings
+from gateway.trusted_documents import BadManifest
 
 
 async def run(settings: Settings) -> None:

@@ -35,7 +35,7 @@ from gateway.backend import SERVICES, open_backend
 from gateway.browsers import KnownOrigins, SafeAnswers
 from gateway.codec import CODEC_PATH, codec_routes
 from gateway.counting import CountedCopies, CountedRedis, CountedServices, CountedTemporal
-from gateway.documents import NamedDocuments, read_manifest
+from gateway.documents import NamedDocuments
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
@@ -48,6 +48,7 @@ from gateway.rate_limits import RateLimiter
 from gateway.security.proxy_headers import ProxyHeadersMiddleware
 from gateway.sessions import CACHE_SECONDS
 from gateway.settings import Settings
+from gateway.trusted_documents import read_manifest
 from infrastructure.distributed_quota import create_quota
 from infrastructure.quota import Quota
 from schema.build import build_schema
@@ -107,7 +108,7 @@ def create_app(
         allowed_origins=settings.allowed_origins,
         public_url=settings.public_url,
     )
-    trusted = read_manifest(settings.trusted_documents) if settings.trusted_documents else None
+    trusted = read_manifest(settings.trusted_documents, schema.documents) if settings.trusted_documents else None
     storage, transfers = open_storage(settings.storage()), TransferSigner(_service_key(settings))
 
     async def show_schema(_request: Request) -> Response:

@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from temporalio.client import Client
 
+from contracts.auth import HOT_SESSION_SECONDS
 from contracts.cache import Pool, redis_at
 from contracts.calls import CallSigner
 from contracts.passwords import Passwords
@@ -95,7 +96,8 @@ async def open_backend(
         active = await stack.enter_async_context(ActiveOperations(states, scans, index, hub))
         passwords = stack.enter_context(closing(Passwords()))
         is_lost = stack.enter_context(wakeups.hearing(LOST))
-        hot_sessions = HotSessions(cache, auth, is_lost)
+        hot_seconds = HOT_SESSION_SECONDS if settings.redis_url else 0.0
+        hot_sessions = HotSessions(cache, auth, is_lost, hot_seconds=hot_seconds)
         sessions = SessionWatch(hot_sessions, wakeups, check_seconds=settings.session_check_seconds)
         await stack.enter_async_context(sessions)
         metrics.gauge(

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import cast
 
 from aiocache.base import BaseCache
-from graphql import GraphQLError
-from pydantic import TypeAdapter, ValidationError
+from graphql import GraphQLError, print_ast
 from redis.exceptions import RedisError
 
+from gateway.trusted_documents import TrustedDocuments, digest
 from schema.documents import Documents
 from schema.errors import refusal
 
@@ -27,34 +25,17 @@ MOST_CHARACTERS_AT_HAND = 2_000_000
 
 _ANSWER_SECONDS = 0.5
 _CACHE_IS_DOWN = (RedisError, OSError, asyncio.TimeoutError)
-_HASH = re.compile(r"[0-9a-f]{64}")
-_NAMED = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
-_MANIFEST = TypeAdapter(dict[str, str])
+_SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+ID_PARAMETERS = ("documentId", "doc_id", "id")
+"""Request parameters that name a document: of the GraphQL over HTTP proposal, of Relay's documentation, of others."""
 
-
-class BadManifest(ValueError):
-    """The manifest of trusted documents cannot be used; says why."""
-
-
-def digest(text: str) -> str:
-    """The lower-case hex SHA-256 of the document, as clients name it."""
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-
-
-def read_manifest(path: Path) -> Mapping[str, str]:
-    """Documents by their hash. Raises BadManifest."""
-    try:
-        manifest = _MANIFEST.validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise BadManifest(f"{path} is no manifest of documents: `make documents` writes one") from error
-    for name, text in manifest.items():
-        if digest(text) != name:
-            raise BadManifest(f"{path} has a document that is not the one it is named for: {name}")
-    return manifest
+_NOT_TRUSTED = (
+    "Only documents of the manifest are carried out here: send one of them exactly as it stands there, or its id."
+)
 
 
 class NamedDocuments:
-    """Finds the text of a request's document. ``trusted`` are those of the manifest; with ``only_trusted`` no others.
+    """Find the text of a request's document. With ``only_trusted`` only documents of the manifest are executed.
 
     Others are kept as Apollo's automatic persisted queries are, once they have been admitted: at hand, and in the
     cache, where there is one, for the other processes.
@@ -64,38 +45,56 @@ class NamedDocuments:
         self,
         documents: Documents,
         cache: BaseCache,
-        trusted: Mapping[str, str] | None = None,
+        trusted: TrustedDocuments | None = None,
         *,
         only_trusted: bool = False,
     ) -> None:
         self._documents = documents
         self._cache = cache
-        self._trusted = trusted or {}
+        self._trusted = trusted or TrustedDocuments()
         self._only_trusted = only_trusted
         self._at_hand: OrderedDict[str, str] = OrderedDict()
         self._characters = 0
 
     async def text(self, query: str | None, extensions: Mapping[str, object] | None) -> str | None:
-        """The document, as it was sent or by its name; None where there is neither. Raises GraphQLError."""
-        name = _name(extensions)
+        """Return the document, as it was sent or by its id; None where there is neither. Raises GraphQLError."""
+        id = _id(extensions)
+        trusted = None if id is None else self._trusted.get(id)
         if query:
-            if name is not None and digest(query) != name:
-                raise refusal("The document is not the one that its sha256Hash names.")
-            if self._only_trusted and digest(query) not in self._trusted:
-                raise refusal("Only documents of the manifest are carried out here.")
-            if name is not None and name not in self._trusted and name not in self._at_hand:
-                await self._learn(name, query)
-            return query
-        if name is None:
+            return await self._admit(query, id, trusted)
+        if id is None:
             if self._only_trusted:
-                raise refusal("Only documents of the manifest are carried out here.")
+                raise refusal(_NOT_TRUSTED)
             return query
-        known = self._trusted.get(name)
-        if known is None and not self._only_trusted:
-            known = await self._recall(name)
-        if known is None:
-            raise _not_found()
-        return known
+        sha256 = _SHA256.fullmatch(id)
+        known = trusted
+        if known is None and sha256 and not self._only_trusted:
+            known = await self._recall(sha256[1])
+        if known is not None:
+            return known
+        if sha256 is None:
+            raise refusal("The request names no document of the manifest, and no SHA-256 hash in lower-case hex.")
+        raise _not_found()
+
+    async def _admit(self, query: str, id: str | None, trusted: str | None) -> str:
+        """Return the document to execute, once it is known to be the one it is named for, and trusted if required."""
+        if trusted is not None:
+            if trusted != query and self._definitions(trusted) != self._definitions(query):
+                raise refusal("The document is not the one that its id names.")
+            return trusted
+        sha256 = None if id is None else digest(query)
+        if id is not None and id.removeprefix("sha256:") != sha256:
+            raise refusal("The document is not the one that its sha256Hash names.")
+        if self._only_trusted and query not in self._trusted.texts:
+            raise refusal(_NOT_TRUSTED)
+        if sha256 is not None and sha256 not in self._at_hand and self._trusted.get(sha256) is None:
+            await self._learn(sha256, query)
+        return query
+
+    def _definitions(self, text: str) -> list[str] | None:
+        """Return the definitions of the document as they are printed, sorted: Apollo's manifest reorders them."""
+        tree = self._documents.tree(text)
+        return None if tree is None else sorted(print_ast(each) for each in tree.definitions)
 
     async def _learn(self, name: str, text: str) -> None:
         """Keep it, where it can be carried out."""
@@ -131,33 +130,35 @@ class NamedDocuments:
 
 
 def with_document_id(body: dict[str, object]) -> dict[str, object]:
-    """The request with its ``documentId``, as other clients than Apollo's name a document, among its extensions."""
-    if "documentId" not in body:
-        return body
+    """Return the request with the id of its document, where a parameter of its own has that, among its extensions.
+
+    ``id`` and ``doc_id`` name a document only where none is sent: other clients send an id of their own beside one.
+    """
+    names = ("documentId",) if body.get("query") else ID_PARAMETERS
+    id = next((body[name] for name in names if body.get(name) is not None), None)
     extensions = body.get("extensions") or {}
-    if not isinstance(extensions, dict):
+    if id is None or not isinstance(extensions, dict):
         return body
-    return body | {"extensions": {"documentId": body["documentId"]} | extensions}
+    return body | {"extensions": {"documentId": id} | extensions}
 
 
-def _name(extensions: Mapping[str, object] | None) -> str | None:
-    """The hash that the request names its document by. Raises GraphQLError where it is none."""
+def _id(extensions: Mapping[str, object] | None) -> str | None:
+    """Return the id that the request names its document by. Raises GraphQLError where it is none."""
     if not extensions:
         return None
     persisted = extensions.get("persistedQuery")
+    if isinstance(persisted, str):  # as in the documentation of graphql-ws
+        return persisted
     if isinstance(persisted, dict):
         persisted = cast(dict[str, object], persisted)
-        name = persisted.get("sha256Hash")
-        if persisted.get("version", 1) != 1 or not isinstance(name, str) or not _HASH.fullmatch(name):
-            raise refusal("The persistedQuery needs version 1 and a sha256Hash in lower-case hex.")
-        return name
+        id = persisted.get("sha256Hash")
+        if persisted.get("version", 1) != 1 or not isinstance(id, str):
+            raise refusal("The persistedQuery needs version 1 and a sha256Hash.")
+        return id
     given = extensions.get("documentId")
-    if given is None:
-        return None
-    named = _NAMED.fullmatch(given) if isinstance(given, str) else None
-    if named is None:
-        raise refusal("The documentId is not the SHA-256 of a document in lower-case hex.")
-    return named[1]
+    if given is not None and not isinstance(given, str):
+        raise refusal("The id of the document is not text.")
+    return given
 
 
 def _place(name: str) -> str:

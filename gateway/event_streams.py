@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing, closing
 from typing import TypeAlias
 
 from graphql import DocumentNode, GraphQLError, OperationType, get_operation_ast
@@ -15,7 +15,7 @@ from contracts.auth import Session
 from contracts.cancelling import cancelled
 from contracts.errors import DomainError, ServiceUnavailable, SessionEnded
 from gateway.open_streams import OpenStreams, Patience
-from gateway.session_watch import SessionWatch
+from gateway.session_watch import SessionBinding, SessionWatch
 from gateway.sharing import BrokenOff, Told, Written, payload_of
 from gateway.wires import ServerSentEvents, Wire
 from resolvers.context import Context
@@ -38,13 +38,16 @@ class EventStream:
         streams: OpenStreams,
         patience: Patience,
         encode: Encode,
+        session: Session | None,
     ) -> None:
+        """``session``: what the stream was started with; None if nobody has signed in."""
         self._results = results
         self._wire = wire
         self._context = context
         self._streams = streams
         self._patience = patience
         self._encode = encode
+        self._session = session
         self._last_words: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
         self._sent_at = asyncio.get_running_loop().time()
@@ -53,8 +56,7 @@ class EventStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         self._send = send
         try:
-            with self._streams.including(self), ExitStack() as self._stay:
-                self._stay_with_session()
+            with self._streams.including(self), closing(self._binding()):
                 await self._serve(receive)
         finally:
             self._ended.set()
@@ -127,22 +129,14 @@ class EventStream:
         assert isinstance(sessions, SessionWatch)
         return sessions
 
-    def _stay_with_session(self) -> None:
-        self._stay.close()
-        self._stay.enter_context(self._sessions.staying(self._context.token, self._session_over))
+    def _binding(self) -> SessionBinding:
+        binding = SessionBinding(self._sessions, self._context, self._end_with_session, self._streams.start)
+        if self._session is not None and self._context.token is not None:
+            binding.bind(self._context.token, self._session)
+        return binding
 
-    def _session_over(self, ended: Session) -> None:
-        self._streams.start(self._end_with_session(ended))
-
-    async def _end_with_session(self, ended: Session) -> None:
-        token = self._context.token
-        has_waited = await self._context.following.last_word(self._context.session_before)
-        if self._ended.is_set():
-            return
-        if has_waited and token and await self._sessions.is_back(token, ended):
-            self._stay_with_session()
-        else:
-            self._end(self._wire.broken(self._errors(SessionEnded())))
+    async def _end_with_session(self) -> None:
+        self._end(self._wire.broken(self._errors(SessionEnded())))
 
     def _restarting(self) -> str:
         return self._wire.restarting(self._errors(ServiceUnavailable(service="gateway")))

@@ -46,7 +46,7 @@ from gateway.sessions import (
     presented_token,
     reached_at,
 )
-from gateway.sharing import Asked, Sharing
+from gateway.sharing import Asked, Sharing, Told
 from gateway.socket_adapter import SocketAdapter
 from gateway.sockets import RESTARTING, SocketHandler
 from gateway.websocket_limits import TOO_MANY, SocketLimits
@@ -171,10 +171,15 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         await self.requests.check(context)
         context.following.last_event_id = request.headers.get("last-event-id") or None
         question = Asked(asked.query, asked.variables, asked.operation_name)
-        results = self.sharing.told(question, context, self.schema.subscribe)
+        try:
+            session = await context.viewer()
+        except Exception as error:  # noqa: BLE001 - who asks is not known: the stream tells why, and ends
+            session, results = None, _refused(error, context.request_id)
+        else:
+            results = self.sharing.told(question, context, self.schema.subscribe)
         self.metrics.count(self._schema.document(asked.query), asked.operation_name)
         stay.enter_context(self.metrics.subscription(wire.name))
-        return EventStream(results, wire, context, self.streams, self.patience, self.encode_json)
+        return EventStream(results, wire, context, self.streams, self.patience, self.encode_json, session)
 
     def _named(self, connection: HTTPConnection) -> NamedDocuments:
         named: NamedDocuments = connection.app.state.documents
@@ -306,6 +311,10 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     def encode_json(self, data: object) -> str:
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+
+
+async def _refused(error: Exception, request_id: str) -> Told:
+    yield PreExecutionError(data=None, errors=translate([GraphQLError("", original_error=error)], request_id))
 
 
 def _takes_parts(request: Request) -> bool:

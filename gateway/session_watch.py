@@ -1,27 +1,35 @@
-"""Seeing that a session is over while somebody stays with it: one look for all sockets and streams of one session."""
+"""End what was started with a session once that session has ended or grants something else."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-from contracts.auth import Session, hot_session_key
+import structlog
+
+from contracts.auth import MOST_LOOKUPS, Session, access_key, hot_session_key
 from contracts.base import utc_now
 from contracts.errors import DomainError
 from contracts.wakeups import Wakeups, woken
 from gateway.sessions import HotSessions
+from resolvers.context import Context
 from resolvers.tokens import token_hash
+
+log = structlog.get_logger()
 
 
 class SessionWatch:
-    """Finds sessions, and looks at those that somebody stays with: at each wake-up, and every ``check_seconds``.
+    """Finds sessions, and watches those that a socket or a stream was started with.
 
-    The regular look asks the auth service itself, so that a revocation is seen where no wake-up reaches this process.
+    A watched session is read again at each change notification and, with all others in one call, every
+    ``check_seconds`` from the auth service itself: a change is noticed also where no notification arrives. A service
+    that does not answer ends no session; its expiry does.
     """
 
     def __init__(self, sessions: HotSessions, wakeups: Wakeups, *, check_seconds: float) -> None:
@@ -29,40 +37,38 @@ class SessionWatch:
         self._wakeups = wakeups
         self._check_seconds = check_seconds
         self._watched: dict[str, _Watched] = {}
+        self._checking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self._checking = asyncio.create_task(self._check_regularly(), name="check watched sessions")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
         for watched in list(self._watched.values()):
             watched.cancel()
         self._watched.clear()
 
     async def find(self, token: str, *, request_id: str) -> Session | None:
-        """The session that the token opens now; None where it opens none."""
-        session = await self._sessions.find(token, request_id=request_id)
-        watched = self._watched.get(token)
-        if watched is not None and watched.session is None and session is not None:
-            watched.session = session
-            watched.news.set()  # it may have ended since it was read
-        return session
+        """The session that the token opens now; None if it opens none. Raises DomainError if that is not known."""
+        return await self._sessions.find(token, request_id=request_id)
 
     @contextmanager
-    def staying(self, token: str | None, over: Callable[[Session], None]) -> Iterator[None]:
-        """While the block runs ``over`` is called, once, with the session as soon as it is over or is not what it was.
+    def staying(self, token: str, session: Session, over: Callable[[Session], None]) -> Iterator[None]:
+        """While the block runs, call ``over`` once as soon as the session has ended or grants something else.
 
-        A token that opens nothing yet may be that of a login under way: there is nothing to be over until it does.
+        ``session`` is what the token was found to open: a session that ended since then is noticed, too.
         """
-        if token is None:
-            yield
-            return
         watched = self._watched.get(token)
         if watched is None:
-            watched = self._watched[token] = _Watched()
+            watched = self._watched[token] = _Watched(session)
             watched.task = asyncio.create_task(self._watch(token, watched), name="watch a session")
-            watched.task.add_done_callback(lambda _: watched.looked.set())  # who waits for a look waits no longer
+        elif standing(watched.session) != standing(session):  # it was found before it changed, or after
+            watched = _Watched(session)
+            asyncio.get_running_loop().call_soon(watched.tell_over)
         watched.who.add(over)
         try:
             yield
@@ -73,17 +79,9 @@ class SessionWatch:
                 watched.cancel()
 
     def known(self, token: str | None) -> Session | None:
-        """What the token opened when somebody who stays with it last looked."""
+        """The watched session of the token; None if it is not watched, whether or not it exists."""
         watched = self._watched.get(token or "")
         return watched.session if watched is not None else None
-
-    async def seen(self, token: str | None) -> Session | None:
-        """The same, once somebody has looked."""
-        watched = self._watched.get(token or "")
-        if watched is None:
-            return None
-        await watched.looked.wait()
-        return watched.session
 
     async def is_back(self, token: str, ended: Session) -> bool:
         """Whether it is again what it was before it ended, as after a switch that was undone."""
@@ -94,49 +92,120 @@ class SessionWatch:
         return session is not None and standing(session) == standing(ended)
 
     async def _watch(self, token: str, watched: _Watched) -> None:
-        with self._wakeups.hearing(hot_session_key(token_hash(token))) as news:
-            watched.news = news
-            look = self._sessions.find
+        session = watched.session
+        names = hot_session_key(token_hash(token)), access_key(session.user_id, session.tenant_id)
+        with self._wakeups.hearing(*names) as news:
             while True:
                 news.clear()
-                known = watched.session
-                try:
-                    session = await look(token, request_id=uuid4().hex)
-                except DomainError:  # the auth service does not answer: that ends no session before its time
-                    session = known if known is not None and known.expires_at > utc_now() else None
-                if known is not None and (session is None or standing(session) != standing(known)):
-                    break
-                watched.session = session or watched.session
-                watched.looked.set()
-                was_told = await woken(news, self._pause(session))
-                look = self._sessions.find if was_told else self._sessions.look_up
-        del self._watched[token]
-        for over in tuple(watched.who):
-            over(known)
+                with suppress(DomainError):  # not known: the session lasts until its expiry, or a check knows better
+                    self._note(token, watched, await self._sessions.look_up(token, request_id=uuid4().hex))
+                if watched.session.expires_at <= utc_now():
+                    self._note(token, watched, None)
+                if self._watched.get(token) is not watched:
+                    return
+                await woken(news, max(0.0, (watched.session.expires_at - utc_now()).total_seconds()))
 
-    def _pause(self, session: Session | None) -> float:
-        """Seconds to the next look: to its end at most, and not in step with other processes."""
-        seconds = self._check_seconds * random.uniform(0.8, 1)  # noqa: S311 - jitter, not a secret
-        if session is None:
-            return seconds
-        return max(0.0, min(seconds, (session.expires_at - utc_now()).total_seconds()))
+    async def _check_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._check_seconds * random.uniform(0.8, 1))  # noqa: S311 - jitter, not a secret
+            watched = list(self._watched.items())
+            for start in range(0, len(watched), MOST_LOOKUPS):
+                try:
+                    await self._check(watched[start : start + MOST_LOOKUPS])
+                except DomainError as error:
+                    log.warning("sessions could not be read", error=repr(error))
+                except Exception as error:
+                    log.error("sessions could not be checked", exc_info=error)
+
+    async def _check(self, some: list[tuple[str, _Watched]]) -> None:
+        found = await self._sessions.look_up_together([token for token, _ in some], request_id=uuid4().hex)
+        for token, watched in some:
+            self._note(token, watched, found.get(token))
+
+    def _note(self, token: str, watched: _Watched, session: Session | None) -> None:
+        """Take what was read just now as the session; end what was started with it if it is not what it was."""
+        if self._watched.get(token) is not watched:
+            return
+        if session is not None and standing(session) == standing(watched.session):
+            watched.session = session
+            return
+        del self._watched[token]
+        watched.tell_over()
+        watched.cancel()
+
+
+class SessionBinding:
+    """Ends one stream, or one connection, with the session that it was started with.
+
+    If the stream follows the very switch that ended the session, it is told that switch's end first; and it goes on if
+    the switch was undone meanwhile. ``end`` ends the stream, ``start`` starts a task for it.
+    """
+
+    def __init__(
+        self,
+        watch: SessionWatch,
+        context: Context,
+        end: Callable[[], Coroutine[object, object, None]],
+        start: Callable[[Coroutine[object, object, None]], None],
+    ) -> None:
+        self._watch = watch
+        self._context = context
+        self._end = end
+        self._start = start
+        self._stay = ExitStack()
+        self._is_closed = False
+        self.session: Session | None = None
+        """None while it is bound to no session: nobody has signed in, or the session is not known yet."""
+        self.has_ended = False
+
+    def bind(self, token: str, session: Session) -> None:
+        """Bind it to the session that the token opens, in place of the one before."""
+        self._stay.close()
+        if not self._is_closed:
+            self.session, self.has_ended = session, False
+            self._stay.enter_context(self._watch.staying(token, session, partial(self._over, token)))
+
+    def close(self) -> None:
+        """The stream has ended by itself."""
+        self._is_closed = True
+        self._stay.close()
+
+    def _over(self, token: str, ended: Session) -> None:
+        self.has_ended = True
+        self._start(self._end_with_session(token, ended))
+
+    async def _end_with_session(self, token: str, ended: Session) -> None:
+        has_waited = await self._context.following.last_word(self._context.session_before)
+        if self._is_closed:
+            return
+        if has_waited and await self._watch.is_back(token, ended):
+            self.bind(token, ended)
+        else:
+            await self._end()
 
 
 class _Watched:
-    """``session``: what the token opened when somebody last looked, once it has opened something."""
+    """A session as it was when it was last read, and who was started with it."""
 
-    def __init__(self) -> None:
-        self.session: Session | None = None
+    def __init__(self, session: Session) -> None:
+        self.session = session
         self.who: set[Callable[[Session], None]] = set()
-        self.news = asyncio.Event()
-        self.looked = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
+    def tell_over(self) -> None:
+        for over in tuple(self.who):
+            over(self.session)
+
     def cancel(self) -> None:
-        if self.task is not None:
+        if self.task is not None and self.task is not asyncio.current_task():
             self.task.cancel()
 
 
 def standing(session: Session) -> tuple[object, ...]:
-    """Who its holder is, where, and as what."""
-    return session.user_id, session.tenant_id, session.role, session.permissions
+    """What a session grants: whose it is, in which tenant, and in which role."""
+    return session.id, session.user_id, session.tenant_id, session.role, session.permissions
+
+
+def grant(session: Session) -> tuple[object, ...]:
+    """The same without the session itself: another session of the same user in the same tenant grants the same."""
+    return standing(session)[1:]

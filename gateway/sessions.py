@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from contracts.auth import HOT_SESSION_SECONDS, REVOKED, HotSession, Session, hot_session_key
+from contracts.auth import HOT_SESSION_SECONDS, REVOKED, REVOKED_SECONDS, HotSession, Session, hot_session_key
 from contracts.base import utc_now
 from contracts.calls import Caller
 from contracts.errors import SessionEnded
@@ -41,7 +41,9 @@ CACHE_SECONDS = 0.5
 """A request asks the cache more than once, and does without it."""
 _LONGEST_TOKEN = 200
 _MOST_AT_ONCE = 500
-_HOT = timedelta(seconds=HOT_SESSION_SECONDS)
+_SHORTEST_COPY_SECONDS = 0.01
+"""A copy that would expire sooner is not worth writing."""
+_REVOKED_FOR = timedelta(seconds=REVOKED_SECONDS)
 _CLOCKS_DIFFER = timedelta(seconds=2)
 """By no more, in whatever two processes."""
 _CACHE_IS_DOWN = (RedisError, OSError, asyncio.TimeoutError)
@@ -50,8 +52,9 @@ log = structlog.get_logger()
 
 
 class HotSessions:
-    """Finds sessions: in the cache, which is right for up to thirty seconds, or else at the auth service.
+    """Finds sessions: in the cache, which may be ``hot_seconds`` behind, or else at the auth service.
 
+    A cache that only this process sees must not be behind at all (0): no change that another process makes reaches it.
     A cache that was away may come back as it was before: without a revocation, or with one that was taken back. So
     nothing that it holds from before is believed any more. ``is_lost`` is set as often as this process loses it.
     """
@@ -64,6 +67,7 @@ class HotSessions:
         clock: Callable[[], datetime] = utc_now,
         *,
         cache_seconds: float = CACHE_SECONDS,
+        hot_seconds: float = HOT_SESSION_SECONDS,
     ) -> None:
         self._cache = cache
         self._auth = auth
@@ -71,7 +75,8 @@ class HotSessions:
         self._clock = clock
         self._cache_seconds = cache_seconds
         self._copies = Rounds(self._read, most=_MOST_AT_ONCE, at_once=2)
-        self._believed_from = clock() - _HOT - _CLOCKS_DIFFER
+        self._hot = timedelta(seconds=hot_seconds)
+        self._believed_from = clock() - _REVOKED_FOR - _CLOCKS_DIFFER
         self.hits = self.misses = 0
 
     async def find(self, token: str, *, request_id: str) -> Session | None:
@@ -81,12 +86,12 @@ class HotSessions:
         if self._is_lost.is_set():
             self._is_lost.clear()
             self._believed_from = now + _CLOCKS_DIFFER
-        if copy == REVOKED and now > self._believed_from + _HOT:
+        if copy == REVOKED and now > self._believed_from + _REVOKED_FOR:
             return None
         if copy is not None and copy != REVOKED:
             with suppress(ValidationError):  # one that another release wrote
                 hot = HotSession.model_validate_json(copy)
-                if max(self._believed_from, now - _HOT) < hot.read_at:
+                if max(self._believed_from, now - self._hot) < hot.read_at:
                     self.hits += 1
                     return _unless_expired(hot.session, now)
         self.misses += 1
@@ -104,6 +109,15 @@ class HotSessions:
         await self._keep(hot_session_key(hashed), HotSession(session=session, read_at=read_at), instead_of)
         return _unless_expired(session, self._clock())
 
+    async def look_up_together(self, tokens: Sequence[str], *, request_id: str) -> dict[str, Session]:
+        """The sessions that the tokens open by the auth service's own word, without those that open none."""
+        hashes = {token_hash(token): token for token in tokens if 0 < len(token) <= _LONGEST_TOKEN}
+        if not hashes:
+            return {}
+        found = await self._auth.current_sessions(Caller(request_id=request_id), tuple(hashes))
+        now = self._clock()
+        return {hashes[each]: session for each, session in found.items() if session.expires_at > now}
+
     async def _read(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Of all who ask at one moment."""
         try:
@@ -117,11 +131,14 @@ class HotSessions:
 
     async def _keep(self, key: str, hot: HotSession, instead_of: str | None) -> None:
         """Only in place of what was there: a revocation that was posted while we looked the session up must stand."""
+        seconds = (hot.read_at + self._hot - self._clock()).total_seconds()
+        if seconds < _SHORTEST_COPY_SECONDS:
+            return
         with suppress(ValueError, *_CACHE_IS_DOWN):
             if instead_of is None:
-                await self._cache.add(key, hot.model_dump_json(), ttl=HOT_SESSION_SECONDS)
+                await self._cache.add(key, hot.model_dump_json(), ttl=seconds)
             elif instead_of != REVOKED:
-                await self._cache.set(key, hot.model_dump_json(), ttl=HOT_SESSION_SECONDS, _cas_token=instead_of)
+                await self._cache.set(key, hot.model_dump_json(), ttl=seconds, _cas_token=instead_of)
 
 
 class ResponseCookie:

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     temporal_ui_url: str | None = None
     """Where Temporal's UI is, for links to operations in answers that tell what they took."""
     trusted_documents: Path | None = None
-    """A manifest as `make documents` writes it: its documents may be asked for by their hash alone."""
+    """A manifest of graphql-codegen, Apollo, Relay or `make documents`: clients ask for its documents by their ids."""
     only_trusted_documents: bool = False
     """Whether no others are carried out."""
     services_url: str = "http://127.0.0.1:8090"
@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     """How long after a ping a peer may be silent."""
     stall_seconds: float = Field(default=30, gt=0)
     """How long a peer may take nothing of what is sent to it."""
-    session_check_seconds: float = Field(default=25, gt=0, le=28)
+    session_check_seconds: float = Field(default=0.75, gt=0, le=4)
     """Between two looks at the session of who stays, where no wake-up comes: a revocation is seen in half a minute."""
     socket_init_seconds: float = Field(default=SocketLimits.init_seconds, gt=0)
     socket_messages: int = Field(default=SocketLimits.messages, gt=0)

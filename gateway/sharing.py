@@ -16,7 +16,7 @@ from strawberry.types.execution import PreExecutionError
 from contracts.auth import Session
 from contracts.cancelling import cancelled
 from contracts.operations import Operation
-from gateway.session_watch import SessionWatch, standing
+from gateway.session_watch import grant
 from gateway.sessions import NoCookie
 from resolvers.context import Context
 from resolvers.following import Following
@@ -89,19 +89,21 @@ class Sharing:
         from then on what all of them are told. Raises BrokenOff.
         """
         following = context.following
+        viewer: Session | None = None
         with ExitStack() as stack:
             state: Operation | None = None
             async with aclosing(await _start(asked, context, start)) as results:
                 async for result in results:
                     yield result
                     if state is None and (state := following.latest) is not None and not state.is_closed:
-                        question = _question(asked, context)
+                        viewer = await context.viewer()
+                        question = _question(asked, context, viewer)
                         if stack.enter_context(self._asked(question)):
                             break
                 else:
                     return
             assert state is not None
-            group = stack.enter_context(self._group(question, asked, context, start))
+            group = stack.enter_context(self._group(question, asked, SharedContext(context, viewer), start))
             told = stack.enter_context(following.operation(state.id))
             async with aclosing(group.after(state)) as newer:
                 async for written in newer:
@@ -124,11 +126,10 @@ class Sharing:
                 del self._asking[question]
 
     @contextmanager
-    def _group(self, question: Hashable, asked: Asked, context: Context, start: Start) -> Iterator[Group]:
+    def _group(self, question: Hashable, asked: Asked, shared: SharedContext, start: Start) -> Iterator[Group]:
         """Take part in the group that is told the answers while the block runs; its first member has it started."""
         group = self._groups.get(question)
         if group is None or group.has_ended:
-            shared = SharedContext(context, _viewer(context))
             group = self._groups[question] = Group(partial(_start, asked, shared, start), shared.following)
         group.members += 1
         try:
@@ -202,22 +203,15 @@ async def _start(asked: Asked, context: Context, start: Start) -> Results:
     )
 
 
-def _question(asked: Asked, context: Context) -> Hashable | None:
+def _question(asked: Asked, context: Context, viewer: Session | None) -> Hashable | None:
     """What has one answer for all who ask it: the same document and variables, from the same viewer at one address.
 
-    None where who asks is not known, although they say who they are, or may see more of a login than others.
+    None where the token opens nothing (yet), or the client may see more of a login: then nobody else asks the same.
     """
-    viewer = _viewer(context)
     if context.login_tokens or (viewer is None and context.token is not None):
         return None
-    who = viewer and standing(viewer)
+    who = viewer and grant(viewer)
     return asked.query, json.dumps(asked.variables, sort_keys=True), asked.operation_name, context.address, who
-
-
-def _viewer(context: Context) -> Session | None:
-    sessions = context.backend.sessions
-    assert isinstance(sessions, SessionWatch)
-    return sessions.known(context.token)
 
 
 def payload_of(result: ExecutionResult) -> str:

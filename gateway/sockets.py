@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AsyncExitStack, ExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, closing, suppress
+from functools import partial
 from typing import Protocol, TypeAlias, cast
 
+import structlog
 from graphql import DocumentNode, GraphQLError
 from starlette.requests import HTTPConnection
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
@@ -22,12 +24,13 @@ from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
 from contracts.cancelling import cancelled
-from contracts.errors import DomainError, RateLimited
-from gateway.documents import with_document_id
+from contracts.errors import DomainError, RateLimited, SessionEnded
+from gateway.documents import ID_PARAMETERS, with_document_id
+from gateway.event_streams import asks_for_stream
 from gateway.metrics import Metrics
 from gateway.open_streams import OpenStreams, Patience
 from gateway.rate_limits import RateLimiter
-from gateway.session_watch import SessionWatch, standing
+from gateway.session_watch import SessionBinding, SessionWatch, grant
 from gateway.sessions import introduced_token
 from gateway.sharing import Asked, BrokenOff, Sharing, Told, Written, payload_of
 from gateway.socket_adapter import SocketAdapter
@@ -44,6 +47,9 @@ SILENT = 4408
 RESTARTING = 1012
 
 _LONGEST_ID = 128
+_AGAIN_SECONDS = 1.0
+
+log = structlog.get_logger()
 
 SocketOperation: TypeAlias = HandledOperation[Context, None]
 
@@ -69,13 +75,14 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     _pinged_at = 0.0
     _owes_a_pong = False
-    _session_ended = False
     _is_over = False
+    _has_place = False
 
     async def handle(self) -> None:
         self._message_bucket = TokenBucket(self._shared.limits.messages, 60)
-        self._extensions: dict[str, object] = {}
-        with self._shared.streams.including(self), ExitStack() as self._stay:
+        self._asked: dict[str, tuple[Context, object]] = {}
+        self._binding = SessionBinding(self._sessions, self.context, self._end_with_session, self._shared.streams.start)
+        with self._shared.streams.including(self), closing(self._binding):
             async with AsyncExitStack() as self._place:
                 try:
                     await super().handle()
@@ -115,8 +122,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await super().handle_connection_init(message)
         if self.connection_acknowledged and not was_open:
             self._pinged_at = self._socket.heard_at
-            self._stay_with_session()
-            self._shared.streams.start(self._take_place())
+            self._shared.streams.start(self._introduce())
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         """Start it, or tell it alone that there are too many, which says nothing against those under way."""
@@ -126,7 +132,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             payload = cast("dict[str, object]", message["payload"])
             payload.setdefault("query", None)
             await super().handle_subscribe(message)
-            self._extensions[message["id"]] = with_document_id(payload).get("extensions")
+            if is_new:  # with the token of now, whatever the socket's is when it begins
+                self._asked[message["id"]] = self.context.for_execution(), with_document_id(payload).get("extensions")
             return
         reason = RateLimited(f"A websocket carries {most} operations at a time; end some first.", retry_after=1.0)
         errors = translate([_raised(reason)], self.context.request_id)
@@ -144,24 +151,30 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await self.send_message({"type": "pong", "payload": {"authorization": "renewed" if renewed else "refused"}})
 
     async def run_operation(self, operation: SocketOperation) -> None:
-        extensions = self._extensions.pop(operation.id, None)
+        context, extensions = self._asked.pop(operation.id)
         with self._shared.metrics.operation(self._socket.ws.headers, extensions):
-            await self._run(operation, extensions)
+            await self._run(operation, context, extensions)
 
-    async def _run(self, operation: SocketOperation, extensions: object) -> None:
-        context = self.context.for_execution()
+    async def _run(self, operation: SocketOperation, context: Context, extensions: object) -> None:
         context.following = self.context.following.part()
+        end = partial(self._end_operation, operation)
         try:
             await self._shared.requests.check(context)
             query = await self._shared.document(self._socket.ws, operation.query, extensions)
+            document = self._shared.read(query)
             asked = Asked(query, operation.variables, operation.operation_name)
-            results = self._shared.sharing.told(asked, context, self.schema.stream)
-            self._shared.metrics.count(self._shared.read(query), operation.operation_name)
-            async with aclosing(results):
-                with self._shared.metrics.subscription("websocket"):
-                    await self._tell(operation, results)
+            with closing(SessionBinding(self._sessions, context, end, self._shared.streams.start)) as binding:
+                if asks_for_stream(document, operation.operation_name) is not False:
+                    await self._bind(binding, context)
+                results = self._shared.sharing.told(asked, context, self.schema.stream)
+                self._shared.metrics.count(document, operation.operation_name)
+                async with aclosing(results):
+                    with self._shared.metrics.subscription("websocket"):
+                        await self._tell(operation, results)
+            if context.found_viewer is not None and context.token is not None:
+                await self._hold(context.token, context.found_viewer)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
-        except RateLimited as refusal:
+        except (RateLimited, _SessionUnknown) as refusal:
             await operation.send_initial_errors(translate([_raised(refusal)], context.request_id))
         except GraphQLError as error:
             await operation.send_initial_errors(translate([error], context.request_id))
@@ -180,6 +193,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def cleanup_operation(self, operation_id: str) -> None:
         operation = self.operations.pop(operation_id, None)
+        self._asked.pop(operation_id, None)
         if operation is not None and operation.task is not None:
             self._shared.streams.start(cancelled(operation.task))
 
@@ -218,11 +232,47 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self._owes_a_pong = self._owes_a_pong and not is_answer
         return is_answer
 
-    async def _take_place(self) -> None:
-        """Count among the sockets of the user, where one is signed in."""
-        session = await self._sessions.seen(self.context.token)
-        if session is None or self._is_over:
+    async def _bind(self, binding: SessionBinding, context: Context) -> None:
+        """Bind a stream to the session that it starts with. Raises _SessionUnknown: then the stream must not start."""
+        try:
+            session = await context.viewer()
+        except Exception as error:
+            raise _SessionUnknown() from error
+        if session is not None and context.token is not None:
+            binding.bind(context.token, session)
+            await self._hold(context.token, session)
+
+    async def _end_operation(self, operation: SocketOperation) -> None:
+        """End one stream whose session has ended; the socket may go on with another session of the same user."""
+        if operation.task is not None:
+            await cancelled(operation.task)
+        if self.operations.get(operation.id) is operation:
+            errors = translate([_raised(SessionEnded())], self.context.request_id)
+            await operation.send_initial_errors(errors)
+
+    async def _introduce(self) -> None:
+        """Find the session that the socket was opened with. A service that does not answer is asked again."""
+        token = self.context.token
+        while token is not None and not self._is_over and self._binding.session is None:
+            try:
+                session = await self._sessions.find(token, request_id=self.context.request_id)
+            except Exception as error:  # noqa: BLE001 - the socket's operations tell what ails it
+                log.warning("the session of a websocket is not known yet", error=repr(error))
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                if session is not None:
+                    await self._hold(token, session)
+                return
+
+    async def _hold(self, token: str, session: Session) -> None:
+        """End the socket with this session, if it is the socket's own, and count the socket among the user's."""
+        if self._is_over or token != self.context.token:
             return
+        if self._binding.session is None:
+            self._binding.bind(token, session)
+        if self._has_place:
+            return
+        self._has_place = True
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(
@@ -234,40 +284,38 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             if not self._is_over:  # it may have ended meanwhile
                 self._place.push_async_exit(stack.pop_all())
 
-    def _stay_with_session(self) -> None:
-        self._stay.close()
-        if not self._is_over:
-            self._stay.enter_context(self._sessions.staying(self.context.token, self._session_over))
-
-    def _session_over(self, ended: Session) -> None:
-        self._session_ended = True
-        self._shared.streams.start(self._end_with_session(ended))
-
-    async def _end_with_session(self, ended: Session) -> None:
-        """Close, once the switch that ended the session has told its end here, where it is followed here."""
-        has_waited = await self.context.following.last_word(self.context.session_before)
-        if has_waited and self.context.token and await self._sessions.is_back(self.context.token, ended):
-            self._session_ended = False
-            self._stay_with_session()
-        else:
-            await self.websocket.close(SESSION_ENDED, "The session has ended")
+    async def _end_with_session(self) -> None:
+        await self.websocket.close(SESSION_ENDED, "The session has ended")
 
     async def _renew(self, token: str) -> bool:
-        """Take the token in place of the present one, where it opens a session of the same user, tenant and role."""
+        """Take the token in place of the present one, if it opens a session of the same user, tenant and role.
+
+        A socket on which nobody has signed in takes any session. One whose session has ended takes none.
+        """
+        present, request_id = self.context.token, self.context.request_id
         try:
-            new = await self._sessions.find(token, request_id=self.context.request_id)
-        except DomainError:  # the auth service does not answer; the client may ask again
+            new = await self._sessions.find(token, request_id=request_id)
+            old = None if present is None else await self._sessions.find(present, request_id=request_id)
+        except DomainError:  # neither session is known to be the same; the client may ask again
             return False
-        old = self._sessions.known(self.context.token)
-        if new is None or self._session_ended or (old and standing(old) != standing(new)):
+        bound = self._binding.session
+        if new is None or self._is_over or self._binding.has_ended or (bound is not None and old is None):
+            return False
+        if any(each is not None and grant(each) != grant(new) for each in (bound, old)):
             return False
         self.context.token = token
-        self._stay_with_session()
+        self._binding.bind(token, new)
+        await self._hold(token, new)
         return True
 
 
-def _raised(error: DomainError) -> GraphQLError:
-    return GraphQLError("", original_error=error)
+class _SessionUnknown(Exception):
+    """Whether the token opens a session could not be found out; the cause says why."""
+
+
+def _raised(error: DomainError | _SessionUnknown) -> GraphQLError:
+    cause = error.__cause__ if isinstance(error, _SessionUnknown) else error
+    return GraphQLError("", original_error=cause if isinstance(cause, Exception) else error)
 
 
 def _is_well_formed(message: object) -> bool:
@@ -285,7 +333,7 @@ def _is_well_formed(message: object) -> bool:
         isinstance(payload, dict)
         and isinstance(payload.get("query"), str | None)
         and isinstance(payload.get("extensions"), dict | None)
-        and any(payload.get(name) is not None for name in ("query", "extensions", "documentId"))
+        and any(payload.get(name) is not None for name in ("query", "extensions", *ID_PARAMETERS))
         and isinstance(payload.get("variables"), dict | None)
         and isinstance(payload.get("operationName"), str | None)
         and isinstance(payload.get("extensions"), dict | None)

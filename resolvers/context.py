@@ -142,6 +142,11 @@ class Context:
                     learn(user=self._viewer.user_id, tenant=self._viewer.tenant_id)
         return self._viewer
 
+    @property
+    def found_viewer(self) -> Session | None:
+        """The same without asking: None also if nobody has looked it up, so that no decision can depend on it."""
+        return self._viewer
+
     def access(self, session: Session | None) -> OperationAccess:
         """What this client may see of operations with that session."""
         return OperationAccess(session, started_login=self.started_login, session_of_login=self.session_of_login)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import structlog
 
@@ -18,40 +19,45 @@ _DOUBT_SECONDS = 0.7
 """How long a switch may be thought to have ended the session where only its own state tells, and how long the auth
 service may take to tell which one did."""
 
+Switches: TypeAlias = dict[object, tuple[str, Operation | None]]
+"""The switches of tenant that are followed, by who follows them: each one's id and newest state."""
+
 log = structlog.get_logger()
 
 
 class Following:
     """Of one websocket, or of one event stream. ``last_event_id`` is the cursor with which an event stream resumes."""
 
-    def __init__(self, *, last_event_id: str | None = None) -> None:
+    def __init__(self, *, last_event_id: str | None = None, whole: Switches | None = None) -> None:
         self.last_event_id = last_event_id
         self.latest: Operation | None = None
         """The newest state of the operation that was told last; of use where there is one stream."""
-        self._switches: dict[object, tuple[str, Operation | None]] = {}
+        self._switches: Switches = {}
+        self._followed_by = (self._switches,) if whole is None else (self._switches, whole)
 
     def part(self) -> Following:
-        """For one of the socket's streams: it has a newest state of its own."""
-        part = Following()
-        part._switches = self._switches
-        return part
+        """For one of the socket's streams: it has a newest state of its own, and waits for no other stream's switch."""
+        return Following(whole=self._switches)
 
     @contextmanager
     def operation(self, operation_id: str) -> Iterator[Callable[[Operation], None]]:
         """While the block runs it is followed; what the block is given is to be called with each state."""
         is_switch, one = kind_of(operation_id) is OperationKind.TENANT_SWITCH, object()
 
+        def note(state: Operation | None) -> None:
+            for switches in self._followed_by if is_switch else ():
+                switches[one] = operation_id, state
+
         def told(state: Operation) -> None:
             self.latest = state
-            if is_switch:
-                self._switches[one] = operation_id, state
+            note(state)
 
-        if is_switch:
-            self._switches[one] = operation_id, None
+        note(None)
         try:
             yield told
         finally:
-            self._switches.pop(one, None)
+            for switches in self._followed_by:
+                switches.pop(one, None)
 
     async def last_word(self, handed_over: Callable[[], Awaitable[HandedOverSession]]) -> bool:
         """Return, now that the session has ended, once the very switch that ended it has told its own end here.

@@ -11,7 +11,7 @@ import structlog
 from aiocache.base import BaseCache
 from redis.exceptions import RedisError
 
-from contracts.auth import HOT_SESSION_SECONDS, REVOKED, hot_session_key
+from contracts.auth import REVOKED, REVOKED_SECONDS, hot_session_key
 from contracts.wakeups import Wakeups
 
 _UNREACHABLE = (RedisError, OSError, TimeoutError)
@@ -28,8 +28,8 @@ class Revocations(Protocol):
 
 
 class CachedRevocations:
-    """Posts in the cache that the edge reads, in the place of the copy and for as long as one may be trusted, and wakes
-    the edge up, so that whoever stays with the session goes.
+    """Posts in the cache that the edge reads, in the place of the copy, for longer than a copy may be trusted, and
+    wakes the edge up, so that whoever stays with the session goes.
 
     A cache that does not answer is logged and fails nothing: what is posted is committed already, and copies expire by
     themselves. Until then ``post_owed`` posts it again, so that a cache that comes back with a copy is told at once.
@@ -43,7 +43,7 @@ class CachedRevocations:
 
     async def post(self, token_hash: str) -> None:
         if not await self._set(token_hash):
-            self._owed[token_hash] = self._clock() + HOT_SESSION_SECONDS
+            self._owed[token_hash] = self._clock() + REVOKED_SECONDS
         await self._wakeups.tell(hot_session_key(token_hash))
 
     async def withdraw(self, token_hash: str) -> None:
@@ -70,7 +70,7 @@ class CachedRevocations:
 
     async def _set(self, token_hash: str) -> bool:
         try:
-            await self._cache.set(hot_session_key(token_hash), REVOKED, ttl=HOT_SESSION_SECONDS)
+            await self._cache.set(hot_session_key(token_hash), REVOKED, ttl=REVOKED_SECONDS)
         except _UNREACHABLE as error:
             _log.warning("revocation_not_posted", error=repr(error))
             return False

@@ -7,7 +7,7 @@ const config: CodegenConfig = {
   generates: {
     "src/adx/generated/": {
       preset: "client",
-      presetConfig: { fragmentMasking: false },
+      presetConfig: { fragmentMasking: false, persistedDocuments: { hashAlgorithm: "sha256" } },
       config: { useTypeImports: true, strictScalars: true, scalars: { DateTime: "string", JSON: "unknown" } },
     },
   },

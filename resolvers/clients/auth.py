@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pydantic import TypeAdapter
 
 from contracts.auth import (
-    MOST_LOOKUPS,
     Credentials,
     FoundSession,
     HandedOverSession,
@@ -24,6 +23,7 @@ from resolvers.clients.calls import ServiceCalls
 from resolvers.rounds import Rounds
 
 _LOOK_UPS_AT_ONCE = 4
+_MOST_LOOK_UPS = 100
 
 _VERIFIED = TypeAdapter(VerifiedCredentials)
 _SESSION = TypeAdapter(Session)
@@ -36,7 +36,7 @@ _NOTHING = TypeAdapter(None)
 class AuthClient:
     def __init__(self, calls: ServiceCalls) -> None:
         self._calls = calls
-        self._look_ups = Rounds(self._current_sessions, most=MOST_LOOKUPS, at_once=_LOOK_UPS_AT_ONCE)
+        self._look_ups = Rounds(self._current_sessions, most=_MOST_LOOK_UPS, at_once=_LOOK_UPS_AT_ONCE)
         self._request_ids: dict[str, str] = {}
 
     async def verify_credentials(self, caller: Caller, credentials: Credentials) -> VerifiedCredentials:
@@ -54,6 +54,13 @@ class AuthClient:
         if session is None:
             raise SessionEnded()
         return session
+
+    async def current_sessions(self, caller: Caller, token_hashes: Sequence[str]) -> Mapping[str, Session]:
+        """The sessions that the tokens open, by hash, without those that open none; at most ``MOST_LOOKUPS``.
+
+        In a call of its own, so that it delays nobody who waits for one session.
+        """
+        return await self._ask_for(caller, token_hashes)
 
     async def handed_over_session(self, caller: Caller, token_hash: str) -> HandedOverSession:
         """The session that the token opened until a switch of tenant ended it; SessionEnded for any other."""
@@ -74,7 +81,9 @@ class AuthClient:
 
     async def _current_sessions(self, token_hashes: Sequence[str]) -> Mapping[str, Session]:
         request_ids = [self._request_ids.pop(each, "") for each in token_hashes]
-        caller = Caller(request_id=request_ids[0])
+        return await self._ask_for(Caller(request_id=request_ids[0]), token_hashes)
+
+    async def _ask_for(self, caller: Caller, token_hashes: Sequence[str]) -> Mapping[str, Session]:
         if len(token_hashes) == 1:
             body = SessionLookup(token_hash=token_hashes[0]).model_dump_json()
             try:

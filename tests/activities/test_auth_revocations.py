@@ -4,7 +4,7 @@ from aiocache.backends.memory import SimpleMemoryCache
 from structlog.testing import capture_logs
 
 from activities.auth.revocations import CachedRevocations
-from contracts.auth import HOT_SESSION_SECONDS, REVOKED, hot_session_key
+from contracts.auth import REVOKED, REVOKED_SECONDS, hot_session_key
 from contracts.cache import open_cache
 from contracts.wakeups import LocalWakeups, open_wakeups
 from worker.dev.ports import free_port
@@ -89,7 +89,7 @@ async def test_what_was_withdrawn_meanwhile_or_is_long_past_is_not_posted_again(
     await revocations.post("withdrawn")
     await revocations.post("past")
     await revocations.withdraw("withdrawn")
-    now[0] += HOT_SESSION_SECONDS
+    now[0] += REVOKED_SECONDS
 
     cache.is_down = False
     await revocations.post_owed()

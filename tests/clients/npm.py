@@ -45,12 +45,22 @@ def install(project: Path) -> None:
 
 
 @asynccontextmanager
-async def said_by(script: Path, *arguments: str, log: Path) -> AsyncIterator[AsyncIterator[Any]]:
-    """What ``node script`` says, a JSON value a line, until it ends; it ends with the block. Its stderr goes to log."""
+async def said_by(
+    script: Path, *arguments: str, log: Path, folder: Path | None = None
+) -> AsyncIterator[AsyncIterator[Any]]:
+    """What ``node script`` says, a JSON value a line, until it ends; it ends with the block. Its stderr goes to log.
+
+    It runs in ``folder``, or in that of the tests."""
     node = shutil.which("node") or "node"
     with log.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
-            node, str(script), *arguments, stdout=asyncio.subprocess.PIPE, stderr=errors, limit=1024 * 1024
+            node,
+            str(script),
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            cwd=folder,
+            limit=1024 * 1024,
         )
     assert process.stdout is not None
     lines = process.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import urllib.error
@@ -41,13 +42,13 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
-    """The page as it was built, on the product in processes of its own."""
+def running_site(folder: Path, *, built: Path = WEB / "dist", **environment: str) -> Iterator[Site]:
+    """The page as it was built, on the product in processes of its own, with ``environment``."""
     with Network() as network:
         mail = network.enter(running_mail_server())
-        with start_separate_stack(folder, SMTP_URL=mail.url) as stack:
+        with start_separate_stack(folder, SMTP_URL=mail.url, **environment) as stack:
             gateway = f"http://{HOST}:{network.before('gateway', urlsplit(stack.url).port or 0)}"
-            with served("preview", gateway=gateway, log=folder / "vite.log") as url:
+            with served("preview", "--outDir", str(built), gateway=gateway, log=folder / "vite.log") as url:
                 yield Site(url, stack, mail, network)
 
 
@@ -63,10 +64,15 @@ def served(*command: str, gateway: str, log: Path) -> Iterator[str]:
         yield url
 
 
-def npm(*command: str) -> None:
+def npm(*command: str, **environment: str) -> None:
     """AssertionError with what it said where it fails."""
     done = subprocess.run(
-        [shutil.which("npm") or "npm", *command], cwd=WEB, capture_output=True, text=True, timeout=120
+        [shutil.which("npm") or "npm", *command],
+        cwd=WEB,
+        env=dict(os.environ) | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

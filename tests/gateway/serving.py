@@ -73,6 +73,18 @@ class Socket:
             messages.append(message)
         return messages
 
+    async def ask_beside(self, query: str) -> None:
+        """The same to its end, where messages of other operations come, too."""
+        name = await self.subscribe(query)
+        while (await self.next_of(name))["type"] != "complete":
+            pass
+
+    async def next_of(self, name: str | None) -> Any:
+        """The next message of that operation; None: of no operation."""
+        while (message := await self.next()).get("id") != name:
+            pass
+        return message
+
     async def start_switch(self, tenant_id: str) -> dict[str, Any]:
         """The operation that was started, with its id and cursor. Nobody works on it."""
         (answer, _) = await self.ask(SWITCH, input={"tenantId": tenant_id, "waitSeconds": 0})
@@ -111,9 +123,9 @@ async def running_gateway(
     stall_seconds: float = 30,
     tls: Tls | None = None,
 ) -> AsyncIterator[Gateway]:
+    app = create_app(settings, services=services.transport, cache=cache, wakeups=wakeups)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    app = create_app(settings, services=services.transport, cache=cache, wakeups=wakeups)
     stop, ready, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(
         serve(

@@ -17,14 +17,15 @@ from aiocache.serializers import StringSerializer
 from graphql import GraphQLError
 
 from gateway.app import create_app
-from gateway.documents import MOST_AT_HAND, MOST_SHARED, BadManifest, NamedDocuments, read_manifest
+from gateway.documents import MOST_AT_HAND, MOST_SHARED, NamedDocuments
 from gateway.manifest import main
+from gateway.trusted_documents import BadManifest, read_manifest
 from schema.build import build_schema
 from tests.gateway.fakes import Services, settings
 from tests.gateway.serving import running_gateway
 
-QUERY = "query Known { __typename }"
-OTHER = "query Other { viewer { user { id } } }"
+QUERY = "query Known {\n  __typename\n}"
+OTHER = "query Other {\n  viewer {\n    user {\n      id\n    }\n  }\n}"
 ANSWER = {"data": {"__typename": "Query"}}
 
 
@@ -207,32 +208,143 @@ async def test_a_document_that_somebody_puts_into_the_cache_under_another_s_name
         await NamedDocuments(documents, cache).text(None, persisted(QUERY))
 
 
-def test_the_manifest_is_the_same_for_the_same_documents(tmp_path: Path) -> None:
+def test_the_manifest_has_each_operation_with_the_fragments_that_it_uses(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
-    (tmp_path / "b.graphql").write_text(QUERY)
-    (tmp_path / "below" / "a.graphql").write_text(OTHER + "\n")
+    (tmp_path / "b.graphql").write_text(
+        "# two operations\nquery One { viewer { user { ...Person } } }  query Two { __typename }"
+        " fragment Unused on User { id }"
+    )
+    (tmp_path / "below" / "a.gql").write_text("fragment Person on User { ...Name, id } fragment Name on User { name }")
     assert main([str(tmp_path), str(tmp_path / "one.json")]) == 0
     assert main([str(tmp_path), str(tmp_path / "two.json")]) == 0
     written = (tmp_path / "one.json").read_text()
     assert written == (tmp_path / "two.json").read_text()
-    assert json.loads(written) == {name_of(QUERY): QUERY, name_of(OTHER + "\n"): OTHER + "\n"}
+    one = """query One {
+  viewer {
+    user {
+      ...Person
+    }
+  }
+}
+
+fragment Person on User {
+  ...Name
+  id
+}
+
+fragment Name on User {
+  name
+}"""
+    two = "query Two {\n  __typename\n}"
+    assert json.loads(written) == {name_of(one): one, name_of(two): two}
     assert list(json.loads(written)) == sorted(json.loads(written))
 
 
-def test_a_document_that_would_be_refused_is_kept_out_of_the_manifest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{ nope }", "known.graphql: an unnamed query: Cannot query field 'nope'"),
+        ("query A {\n  viewer {", "known.graphql:2: Syntax Error"),
+        ("query A { viewer { user { ...Gone } } }", "A: Unknown fragment 'Gone'"),
+        ("fragment F on User { id }", "There is no operation"),
+        ("type A { b: Int }", "something other than operations and fragments"),
+        (
+            "query A { __typename }\nfragment F on User { id } fragment F on User { name }",
+            "another fragment is named F",
+        ),
+    ],
+)
+def test_documents_that_would_be_refused_are_kept_out_of_the_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], written: str, said: str
 ) -> None:
-    (tmp_path / "bad.graphql").write_text("{ nope }")
+    (tmp_path / "known.graphql").write_text(written)
     assert main([str(tmp_path), str(tmp_path / "one.json")]) == 1
-    assert "bad.graphql: Cannot query field 'nope'" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
     assert not (tmp_path / "one.json").exists()
+
+
+def test_says_in_a_sentence_why_no_manifest_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none"), "x"]) == 1
     assert "There is no folder" in capsys.readouterr().err
+    (tmp_path / "known.graphql").write_text(QUERY)
+    assert main([str(tmp_path), str(tmp_path / "gone" / "one.json")]) == 1
+    assert capsys.readouterr().err.endswith("cannot be written: No such file or directory\n")
+    assert main([]) == 2
 
 
-def test_a_manifest_that_was_changed_is_not_trusted(tmp_path: Path) -> None:
+APOLLO = {"format": "apollo-persisted-query-manifest", "version": 1}
+OPERATION = {"id": name_of(QUERY), "name": "Known", "type": "query", "body": QUERY}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "ids"),
+    [
+        ({name_of(QUERY): QUERY}, ()),
+        ({f"sha256:{name_of(QUERY)}": QUERY}, ()),
+        ({hashlib.sha1(QUERY.encode()).hexdigest(): QUERY}, (hashlib.sha1(QUERY.encode()).hexdigest(),)),
+        ({hashlib.md5(QUERY.encode()).hexdigest(): QUERY}, (hashlib.md5(QUERY.encode()).hexdigest(),)),
+        ({"release-7/Known": QUERY}, ("release-7/Known",)),
+        ({**APOLLO, "operations": [OPERATION]}, ()),
+        ({**APOLLO, "operations": [OPERATION | {"id": "Known", "clientName": "web"}]}, ("Known",)),
+    ],
+)
+async def test_the_manifests_of_clients_are_read(
+    temporal_address: str, services: Services, tmp_path: Path, manifest: Any, ids: tuple[str, ...]
+) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(manifest))
+    told = settings(temporal_address, data_dir=tmp_path, trusted_documents=path, only_trusted_documents=True)
+    async with running_gateway(told, services) as gateway, gateway.open() as socket, httpx.AsyncClient() as http:
+        for n, id in enumerate((*ids, name_of(QUERY), f"sha256:{name_of(QUERY)}")):
+            named: list[dict[str, Any]] = [
+                {"documentId": id},
+                {"doc_id": id},
+                {"id": id},
+                {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": id}}},
+                {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": id}}, "query": QUERY},
+                {"query": QUERY, "id": "7", "doc_id": None},
+            ]
+            for m, body in enumerate(named):
+                assert (await http.post(f"{gateway.http}/graphql", json=body)).json() == ANSWER, body
+                params = {name: json.dumps(part) if isinstance(part, dict) else part for name, part in body.items()}
+                assert (await http.get(f"{gateway.http}/graphql", params=params)).json() == ANSWER, params
+                await socket.say({"id": f"{n}.{m}", "type": "subscribe", "payload": body})
+                assert (await socket.next())["payload"] == ANSWER, body
+                assert (await socket.next())["type"] == "complete"
+        other = {"query": OTHER, "documentId": name_of(QUERY)}
+        assert code((await http.post(f"{gateway.http}/graphql", json=other)).json()) == "BAD_USER_INPUT"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("", "is not JSON"),
+        ('{"a": ', "is not JSON"),
+        ("[]", "it must be a JSON object from ids to documents"),
+        ("{}", "it holds no documents"),
+        (json.dumps({QUERY: name_of(QUERY)}), "is not an id"),
+        (json.dumps({name_of(QUERY): {"text": QUERY}}), "it must be a JSON object from ids to documents"),
+        (json.dumps({name_of(QUERY): OTHER}), "has another SHA256 hash"),
+        (json.dumps({f"sha1:{'0' * 40}": OTHER}), "has another SHA1 hash"),
+        (json.dumps({"0" * 32: OTHER}), "has another MD5 hash"),
+        (json.dumps({"mine": "{ nope }"}), "mine: Cannot query field 'nope'"),
+        (json.dumps({"mine": "hello"}), "mine: Syntax Error"),
+        (json.dumps({str(n): "{ nope }" for n in range(9)}), "... and 4 more."),
+        (json.dumps(APOLLO | {"version": 2, "operations": [OPERATION]}), "version: "),
+        (json.dumps(APOLLO | {"format": "other", "operations": [OPERATION]}), "format: "),
+        (json.dumps(APOLLO), "operations: Field required"),
+        (json.dumps(APOLLO | {"operations": [{"id": "a"}]}), "operations.0.body: Field required"),
+        (json.dumps(APOLLO | {"operations": [OPERATION, OPERATION | {"body": OTHER}]}), "two different documents"),
+    ],
+)
+def test_a_start_with_a_wrong_manifest_says_what_is_wrong_with_it(
+    tmp_path: Path, written: str | None, said: str
+) -> None:
     path = tmp_path / "documents.json"
-    for written in ("", "[]", json.dumps({name_of(QUERY): OTHER})):
+    if written is not None:
         path.write_text(written)
-        with pytest.raises(BadManifest):
-            read_manifest(path)
+    with pytest.raises(BadManifest) as refused:
+        read_manifest(path, build_schema().documents)
+    assert said in str(refused.value)
+    assert str(path) in str(refused.value)

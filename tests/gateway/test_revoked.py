@@ -19,7 +19,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from activities.auth.revocations import CachedRevocations
-from contracts.auth import REVOKED, hot_session_key
+from contracts.auth import REVOKED, HotSession, hot_session_key
+from contracts.base import utc_now
 from contracts.cache import open_cache
 from contracts.errors import SessionEnded
 from contracts.wakeups import open_wakeups
@@ -151,6 +152,8 @@ async def test_a_redis_that_forgot_everything_lets_nobody_in_and_signs_nobody_ou
 
 
 async def test_a_redis_restored_from_before_the_revocation_lets_nobody_in_and_signs_nobody_out(world: World) -> None:
+    copy = HotSession(session=world.find(None, {"token_hash": token_hash(LOST)}), read_at=utc_now())
+    await world.redis.do("SET", hot_session_key(token_hash(LOST)), copy.model_dump_json())
     await world.redis.do("SAVE")
     await world.revoke()
     world.redis.kill()

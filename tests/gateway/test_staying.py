@@ -15,6 +15,8 @@ import pytest
 from aiocache.base import BaseCache
 from redis.asyncio import Redis
 from temporalio.client import Client
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from activities.auth.revocations import CachedRevocations
 from contracts.auth import HandedOverSession, Role, Session
@@ -30,6 +32,7 @@ from tests.gateway.fakes import ADA, GLOBEX, GRACE, TOKEN, Services, session, se
 from tests.gateway.serving import FOLLOW, WHO, Gateway, Socket, introduction, running_gateway
 from tests.resolvers.scripted import scripts
 
+PROTOCOL = Subprotocol("graphql-transport-ws")
 FEED = "subscription { operations { id } }"
 
 
@@ -40,15 +43,21 @@ class Auth:
         self.sessions: dict[str, Session] = {TOKEN: session()}
         self.revocations = revocations
         self.is_away = False
+        self.is_away_for: set[str] = set()
+        self.ends_when_found = False
+        self.delay = 0.0
         self._handed_over: dict[str, HandedOverSession] = {}
         services.handlers["auth/get_current_session"] = self._find
         services.handlers["auth/get_handed_over_session"] = self._find_handed_over
 
-    def _find(self, caller: Caller, body: dict[str, Any]) -> Session:
-        if self.is_away:
+    async def _find(self, caller: Caller, body: dict[str, Any]) -> Session:
+        await asyncio.sleep(self.delay)
+        if self.is_away or body["token_hash"] in map(token_hash, self.is_away_for):
             raise ServiceUnavailable(service="auth")
         for token, found in self.sessions.items():
             if body["token_hash"] == token_hash(token):
+                if self.ends_when_found:
+                    del self.sessions[token]
                 return found
         raise SessionEnded()
 
@@ -245,26 +254,104 @@ async def test_a_socket_stays_whose_session_is_back_once_the_switch_was_undone(
 
 async def renew(sock: Socket, token: str) -> Any:
     await sock.say({"type": "ping", "payload": {"authorization": f"Bearer {token}"}})
-    return await sock.next()
+    return await sock.next_of(None)
 
 
-async def test_a_renewed_token_outlives_the_one_the_socket_was_opened_with(
-    gateway: Gateway, auth: Auth, temporal_client: Client
+@pytest.mark.parametrize("query", [FEED, FOLLOW], ids=["feed", "one operation"])
+async def test_streams_end_with_the_session_they_began_with_also_after_a_renewal(
+    gateway: Gateway, auth: Auth, temporal_client: Client, query: str
 ) -> None:
     auth.sessions["newer"] = session("ses_" + "b" * 32)
     async with scripts(temporal_client) as starter, gateway.open(introduction()) as sock:
         script = await starter.start(user_id=ADA)
-        await sock.subscribe(FOLLOW, id=script.id)
-        await sock.next()
+        begun = await sock.subscribe(query, **({"id": script.id} if query == FOLLOW else {}))
+        if query == FOLLOW:
+            await sock.next()
+        await sock.ask_beside(WHO)
         assert await renew(sock, "newer") == {"type": "pong", "payload": {"authorization": "renewed"}}
+        later = await sock.subscribe(FOLLOW, id=script.id)
+        assert (await sock.next())["id"] == later
+        before = time.monotonic()
         await auth.end(TOKEN)
-        await asyncio.sleep(0.5)
+        error = await sock.next_of(begun)
+        assert (error["type"], error["payload"][0]["extensions"]["code"]) == ("error", "UNAUTHENTICATED")
+        assert time.monotonic() - before < 1
         await script.end()
         assert (await sock.next())["payload"]["data"]["operation"]["status"] == "COMPLETED"
-        assert (await sock.next())["type"] == "complete"
+        assert (await sock.next()) == {"id": later, "type": "complete"}
         assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"] is not None
         await auth.end("newer")
         assert await seconds_to_end(sock) < 1
+
+
+async def test_a_burst_of_introduction_subscription_and_another_users_token_renews_nothing(
+    gateway: Gateway, auth: Auth
+) -> None:
+    auth.sessions["other"] = session("ses_" + "b" * 32, user_id=GRACE)
+    auth.delay = 0.3
+    async with connect(gateway.url, subprotocols=[PROTOCOL]) as connection:
+        sock = Socket(connection)
+        await sock.say({"type": "connection_init", "payload": introduction()})
+        await sock.subscribe(FEED)
+        await sock.say({"type": "ping", "payload": introduction("other")})
+        assert (await sock.next())["type"] == "connection_ack"
+        assert await sock.next_of(None) == {"type": "pong", "payload": {"authorization": "refused"}}
+        auth.delay = 0
+        await auth.end()
+        assert await seconds_to_end(sock) < 1
+
+
+async def test_nothing_is_renewed_while_the_auth_service_does_not_tell_what_is_to_be_replaced(
+    gateway: Gateway, auth: Auth
+) -> None:
+    auth.sessions["newer"] = session("ses_" + "b" * 32)
+    async with gateway.open(introduction()) as sock:
+        auth.is_away = True
+        assert await renew(sock, "newer") == {"type": "pong", "payload": {"authorization": "refused"}}
+        auth.is_away, auth.is_away_for = False, {TOKEN}
+        assert await renew(sock, "newer") == {"type": "pong", "payload": {"authorization": "refused"}}
+        auth.is_away_for = set()
+        assert await renew(sock, "newer") == {"type": "pong", "payload": {"authorization": "renewed"}}
+
+
+async def test_a_session_that_has_ended_is_not_renewed_though_its_end_was_not_noticed_yet(
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+) -> None:
+    """No notification arrives, and the next check is far away."""
+    auth = Auth(services, CachedRevocations(cache, LocalWakeups()))
+    auth.sessions["newer"] = session("ses_" + "b" * 32)
+    known = settings(temporal_address, data_dir=tmp_path, session_check_seconds=4)
+    async with running_gateway(known, services) as gateway, gateway.open(introduction()) as sock:
+        await sock.ask(WHO)
+        await auth.end()
+        assert await renew(sock, "newer") == {"type": "pong", "payload": {"authorization": "refused"}}
+        assert await seconds_to_end(sock) < 5
+
+
+async def test_a_stream_does_not_start_while_nobody_tells_whose_it_is(gateway: Gateway, auth: Auth) -> None:
+    auth.is_away = True
+    async with gateway.open(introduction()) as sock, httpx.AsyncClient() as client:
+        (error,) = await sock.ask(FEED)
+        assert error["payload"][0]["extensions"]["code"] == "UPSTREAM_UNAVAILABLE"
+        async with following(client, gateway, FEED) as events:
+            told = [event async for event in events if event.kind == "next"]
+        assert [event.codes for event in told] == [["UPSTREAM_UNAVAILABLE"]]
+
+
+async def test_a_session_found_late_is_watched_and_counted_all_the_same(
+    temporal_address: str, services: Services, cache: BaseCache, wakeups: Wakeups, auth: Auth, tmp_path: Path
+) -> None:
+    """The service did not answer as the socket was opened."""
+    known = settings(temporal_address, data_dir=tmp_path, sockets_by_user=1)
+    async with running_gateway(known, services, cache=cache, wakeups=wakeups) as gateway:
+        auth.is_away = True
+        async with gateway.open(introduction()) as first, gateway.open() as second:
+            auth.is_away = False
+            await asyncio.sleep(1.5)
+            await second.say({"type": "ping", "payload": introduction()})
+            assert await second.end() == 4429
+            await auth.end()
+            assert await seconds_to_end(first) < 1
 
 
 @pytest.mark.parametrize(
@@ -296,12 +383,35 @@ async def test_a_socket_without_a_session_gets_one_by_renewal(gateway: Gateway, 
         assert await seconds_to_end(sock) < 1
 
 
+async def test_a_session_that_ends_as_a_stream_begins_ends_the_stream(gateway: Gateway, auth: Auth) -> None:
+    """It was found, and was over before anybody watched it; no notification arrives after that."""
+    auth.ends_when_found = True
+    async with gateway.open() as sock:
+        async with httpx.AsyncClient() as client, following(client, gateway, FEED) as events:
+            told = [event async for event in events if event.kind == "next"]
+        assert told[-1].codes == ["UNAUTHENTICATED"]
+        auth.sessions["again"] = session("ses_" + "c" * 32)
+        await sock.say({"type": "ping", "payload": introduction("again")})
+        assert await seconds_to_end(sock) < 1
+
+
 # ------------------------------------------------------------------------------------------------- event streams
 
 
+@pytest.mark.parametrize("query", [FEED, FOLLOW], ids=["feed", "one operation"])
 @pytest.mark.parametrize("accept", ["text/event-stream", "multipart/mixed;subscriptionSpec=1.0,application/json"])
-async def test_an_event_stream_ends_with_its_session(gateway: Gateway, auth: Auth, accept: str) -> None:
-    async with httpx.AsyncClient() as client, following(client, gateway, FEED, accept=accept) as events:
+async def test_an_event_stream_ends_with_its_session(
+    gateway: Gateway, auth: Auth, accept: str, query: str, temporal_client: Client
+) -> None:
+    async with scripts(temporal_client) as starter:
+        script = await starter.start(user_id=ADA)
+        await _ends_with_its_session(gateway, auth, accept, query, script.id)
+        await script.end()
+
+
+async def _ends_with_its_session(gateway: Gateway, auth: Auth, accept: str, query: str, id: str) -> None:
+    which: dict[str, Any] = {"id": id} if query == FOLLOW else {}
+    async with httpx.AsyncClient() as client, following(client, gateway, query, accept=accept, **which) as events:
         await asyncio.sleep(0.5)
         begun = time.monotonic()
         await auth.end()

@@ -1,4 +1,5 @@
 /** The gateway as components see it: urql's hooks, signed in by the cookie, and how the connection is. */
+import { persistedExchange } from "@urql/exchange-persisted";
 import { retryExchange } from "@urql/exchange-retry";
 import { createContext, type ReactNode, useContext, useSyncExternalStore } from "react";
 import { Client, fetchExchange, Provider, subscriptionExchange } from "urql";
@@ -10,6 +11,12 @@ export interface Adx {
   readonly client: Client;
   readonly connection: Connection;
 }
+
+/**
+ * Set when the page is built for a gateway with ONLY_TRUSTED_DOCUMENTS: then each document is sent as the id that
+ * graphql-codegen gave it, which generated/persisted-documents.json, the manifest, has too.
+ */
+const SENDS_IDS = import.meta.env.VITE_TRUSTED_DOCUMENTS === "true";
 
 export function createAdx(path = "/graphql"): Adx {
   const connection = new Connection(new URL(path, location.href.replace(/^http/, "ws")).href);
@@ -26,11 +33,12 @@ export function createAdx(path = "/graphql"): Adx {
         maxDelayMs: 5000,
         retryIf: ({ networkError }, { kind }) => !!networkError && kind !== "subscription",
       }),
+      ...(SENDS_IDS ? [idExchange] : []),
       fetchExchange,
       subscriptionExchange({
-        forwardSubscription: ({ query = "", variables }) => ({
+        forwardSubscription: ({ query = "", variables, extensions }) => ({
           subscribe: (sink) => ({
-            unsubscribe: connection.subscribe(query, variables as Record<string, unknown>, sink as Sink),
+            unsubscribe: connection.subscribe({ query, variables: { ...variables }, extensions }, sink as Sink),
           }),
         }),
       }),
@@ -38,6 +46,14 @@ export function createAdx(path = "/graphql"): Adx {
   });
   return { client, connection };
 }
+
+const idExchange = persistedExchange({
+  enforcePersistedQueries: true,
+  enableForMutation: true,
+  enableForSubscriptions: true,
+  preferGetForPersistedQueries: false,
+  generateHash: async (_, document) => (document as unknown as { __meta__: { hash: string } }).__meta__.hash,
+});
 
 const AdxContext = createContext<Adx | null>(null);
 

@@ -11,7 +11,8 @@ const LONGEST_WAIT_SECONDS = 15;
 const SIGNED_OUT = 4401;
 const UNREACHABLE = ["UPSTREAM_UNAVAILABLE", "TIMEOUT"];
 
-type Payload = { query: string; variables: Record<string, unknown> };
+/** Without a query the extensions name the document. */
+type Payload = { query: string; variables: Record<string, unknown>; extensions?: Record<string, unknown> };
 type Answer = { data?: Record<string, unknown> | null; errors?: readonly object[] };
 export type Sink<T = Answer> = { next(value: T): void; error(reason: unknown): void; complete(): void };
 
@@ -46,8 +47,8 @@ export class Connection {
   }
 
   /** Follows a subscription until it completes, over whatever happens to the network. Returns how to stop it. */
-  subscribe(query: string, variables: Record<string, unknown>, sink: Sink): () => void {
-    const payload: Payload = { query, variables: { ...variables } };
+  subscribe(request: Payload, sink: Sink): () => void {
+    const payload: Payload = { ...request, variables: { ...request.variables } };
     let stop = () => {};
     const begin = () => {
       let brokeOff = false;

@@ -1,0 +1,1 @@
+export default { documents: ["documents.js"], output: "persisted-query-manifest.json" };
