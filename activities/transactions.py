@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from tortoise.transactions import in_transaction
+
+from infrastructure.tasks import finish
 
 Answer = TypeVar("Answer")
 
@@ -17,7 +18,7 @@ async def in_one_transaction(act: Callable[[], Awaitable[Answer]]) -> Answer:
     Tortoise keeps its lock (SQLite) or its pooled connection (PostgreSQL) for ever when it is cancelled while it begins
     a transaction; then every later one would wait for it.
     """
-    return await asyncio.shield(_run(act))
+    return await finish(_run(act), name="a transaction")
 
 
 async def _run(act: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -58,4 +58,13 @@ class _Redis(RedisCache):  # type: ignore[misc] # it has no types
         self, keys: Sequence[str], encoding: str | None = "utf-8", _conn: object = None
     ) -> list[str | bytes | None]:
         values: list[bytes | None] = await self.client.execute_command("MGET", *keys)
-        return [value if value is None or encoding is None else value.decode(encoding) for value in values]
+        return [_text(value, encoding) for value in values]
+
+    async def _get(self, key: str, encoding: str | None = "utf-8", _conn: object = None) -> str | bytes | None:
+        value: bytes | None = await self.client.get(key)
+        return _text(value, encoding)
+
+
+def _text(value: bytes | None, encoding: str | None) -> str | bytes | None:
+    """Bytes that are no text become text that no reader accepts: one bad value must not fail a read of many."""
+    return value if value is None or encoding is None else value.decode(encoding, errors="replace")

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from contracts.environment import what_is_wrong
 from contracts.logs import configure_logs
-from contracts.monitoring import Monitoring, MonitoringPortTaken, monitored, telling_runtime
 from contracts.temporal import leave
 from contracts.tracing import traced
 from gateway.app import create_app
@@ -20,6 +19,7 @@ from gateway.garbage import look_rarely
 from gateway.serve import Tls, serve
 from gateway.settings import Settings
 from gateway.trusted_documents import BadManifest
+from infrastructure.monitoring import Monitoring, MonitoringPortTaken, monitored, telling_runtime
 
 
 async def run(settings: Settings) -> None:

@@ -26,11 +26,9 @@ from temporalio.service import RetryConfig
 from contracts.cache import open_cache
 from contracts.environment import Environment
 from contracts.errors import ErrorCode
-from contracts.monitoring import Monitoring, http_answers, redis_answers, temporal_answers
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes
 from contracts.transfers import UPLOADS_PATH, TransferSigner
-from contracts.wakeups import Wakeups
 from gateway.backend import SERVICES, open_backend
 from gateway.browsers import KnownOrigins, SafeAnswers
 from gateway.codec import CODEC_PATH, codec_routes
@@ -49,7 +47,9 @@ from gateway.security.proxy_headers import ProxyHeadersMiddleware
 from gateway.sessions import CACHE_SECONDS
 from gateway.settings import Settings
 from gateway.trusted_documents import read_manifest
+from infrastructure.change_notifications import Wakeups
 from infrastructure.distributed_quota import create_quota
+from infrastructure.monitoring import Monitoring, http_answers, redis_answers, temporal_answers
 from infrastructure.quota import Quota
 from schema.build import build_schema
 from schema.errors import internal_error

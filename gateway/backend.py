@@ -16,11 +16,11 @@ from contracts.auth import HOT_SESSION_SECONDS
 from contracts.cache import Pool, redis_at
 from contracts.calls import CallSigner
 from contracts.passwords import Passwords
-from contracts.wakeups import LOST, LocalWakeups, SharedWakeups, Wakeups
 from gateway.metrics import Metrics
 from gateway.session_watch import SessionWatch
 from gateway.sessions import HotSessions
 from gateway.settings import Settings
+from infrastructure.change_notifications import LOST, LocalWakeups, SharedWakeups, Wakeups
 from infrastructure.rate_limit import MemoryTokenBuckets, RedisTokenBuckets, TokenBucketStore
 from resolvers.active import ActiveOperations
 from resolvers.breakers import Breaker
@@ -121,8 +121,11 @@ async def open_backend(
                 | {"session_hit": hot_sessions.hits, "session_miss": hot_sessions.misses}
             ),
         )
+        operations = await stack.enter_async_context(
+            Operations(temporal, hub, index, listing, active, wakeups, cursors)
+        )
         yield Backend(
-            operations=Operations(temporal, hub, index, listing, active, wakeups, cursors),
+            operations=operations,
             orders=orders,
             newcomers=Newcomers(orders, passwords, secret),
             cursors=cursors,

@@ -12,12 +12,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from contracts.auth import Session
-from contracts.cancelling import cancelled
 from contracts.errors import DomainError, ServiceUnavailable, SessionEnded
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionBinding, SessionWatch
 from gateway.sharing import BrokenOff, Told, Written, payload_of
 from gateway.wires import ServerSentEvents, Wire
+from infrastructure.tasks import first_of
 from resolvers.context import Context
 from schema.errors import translate
 
@@ -81,15 +81,12 @@ class EventStream:
             (b"x-accel-buffering", b"no"),  # nginx would keep events back until it has a bufferful
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        telling, leaving = asyncio.create_task(self._tell()), asyncio.create_task(_left(receive))
-        try:
-            await asyncio.wait((telling, leaving, self._last_words), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await cancelled(telling, leaving)
-        if leaving.cancelled():
-            if not telling.cancelled():
-                telling.result()
+        has_left = await first_of(_left(receive), self._tell(), self._wait_for_last_words()) == 0
+        if not has_left:
             await self._finish()
+
+    async def _wait_for_last_words(self) -> None:
+        await asyncio.wait((self._last_words,))
 
     async def _finish(self) -> None:
         if self._sending:  # what is half sent cannot be followed by anything

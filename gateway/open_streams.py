@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
 
-from contracts.cancelling import cancelled, meanwhile
 from gateway.garbage import Leftovers
+from infrastructure.tasks import BackgroundTasks, supervised
 
 _TEND_SECONDS = 0.5
 _BATCHES = 20
@@ -42,7 +42,7 @@ class OpenStreams:
 
     def __init__(self) -> None:
         self._open: set[OpenStream] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._leftovers = Leftovers()
         self.stopping = False
 
@@ -63,17 +63,12 @@ class OpenStreams:
 
     def start(self, work: Coroutine[object, object, None]) -> None:
         """Do it on the side."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(work, name="tend an open stream")
 
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
-        try:
-            async with meanwhile(self._tend(), name="tend open streams"):
-                yield
-        finally:
-            await cancelled(*self._tasks)
+        async with self._tasks, supervised(self._tend, name="tend open streams"):
+            yield
 
     async def drain(self, seconds: float) -> None:
         """End all within so many seconds, in batches at random distances: not everybody comes back at one moment."""
@@ -86,7 +81,7 @@ class OpenStreams:
         ending: list[asyncio.Task[None]] = []
         while waiting:
             batch, waiting = waiting[:size], waiting[size:]
-            ending += [asyncio.create_task(stream.restart()) for stream in batch]
+            ending += [self._tasks.start(stream.restart(), name="end an open stream") for stream in batch]
             if waiting:
                 pause = 0.8 * seconds / _BATCHES * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, not a secret
                 await asyncio.sleep(min(pause, max(0.0, end - loop.time())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +17,10 @@ from hypercorn.typing import AppWrapper, LifespanState
 from hypercorn.utils import wrap_app
 from starlette.applications import Starlette
 
-from contracts.cancelling import cancelled
 from gateway.connections import Connection, framed
 from gateway.door import Arrival, Door
 from gateway.open_streams import OpenStreams
+from infrastructure.tasks import BackgroundTasks, SharedTask, first_of
 
 MOST_MESSAGE_BYTES = 64 * 1024
 """Of one message that a websocket's client sends."""
@@ -67,18 +67,15 @@ async def serve(
     framework = wrap_app(framed(app, MOST_MESSAGE_BYTES), config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type]
     streams: OpenStreams = app.state.streams
     context = WorkerContext(None)
-    connections: set[asyncio.Task[None]] = set()
 
-    async with _living(framework, config) as state:
+    async with _living(framework, config) as state, BackgroundTasks() as connections:
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             door.let_in(reader, partial(begin, reader, writer))
 
         def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connection = Connection(framework, config, context, state, reader, writer, stall_seconds=stall_seconds)
-            task = asyncio.create_task(connection.run())
-            connections.add(task)
-            task.add_done_callback(connections.discard)
+            connections.start(connection.run(), name="a connection")
 
         def arriving() -> asyncio.StreamReaderProtocol:
             return asyncio.StreamReaderProtocol(Arrival(door, limit=_READ_AHEAD_BYTES), connected)
@@ -98,7 +95,7 @@ async def serve(
         finally:
             server.close()
             await context.terminated.set()
-            await _ended(connections)
+            await connections.wait(GRACE_SECONDS)  # for the requests under way
 
 
 def _config(tls: Tls | None) -> Config:
@@ -120,21 +117,14 @@ async def _living(framework: AppWrapper, config: Config) -> AsyncIterator[Lifesp
     """While the block runs the application is started."""
     state: LifespanState = {}
     lifespan = Lifespan(framework, config, asyncio.get_running_loop(), state)
-    task = asyncio.create_task(lifespan.handle_lifespan())
-    await lifespan.wait_for_startup()
-    if task.done():
-        task.result()
+    living = SharedTask(lifespan.handle_lifespan(), name="lifespan")
     try:
-        yield state
+        await first_of(living.result(), lifespan.wait_for_startup())
+        if living.is_done:
+            await living.result()
+        try:
+            yield state
+        finally:
+            await lifespan.wait_for_shutdown()
     finally:
-        await lifespan.wait_for_shutdown()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def _ended(connections: set[asyncio.Task[None]]) -> None:
-    """Once every request under way has been answered, or its time is up."""
-    if connections:
-        await asyncio.wait(tuple(connections), timeout=GRACE_SECONDS)
-    await cancelled(*connections)
+        await living.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -16,8 +16,9 @@ import structlog
 from contracts.auth import MOST_LOOKUPS, Session, access_key, hot_session_key
 from contracts.base import utc_now
 from contracts.errors import DomainError
-from contracts.wakeups import Wakeups, woken
 from gateway.sessions import HotSessions
+from infrastructure.change_notifications import Wakeups, woken
+from infrastructure.tasks import BackgroundTasks
 from resolvers.context import Context
 from resolvers.tokens import token_hash
 
@@ -37,19 +38,16 @@ class SessionWatch:
         self._wakeups = wakeups
         self._check_seconds = check_seconds
         self._watched: dict[str, _Watched] = {}
-        self._checking: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks()
 
     async def __aenter__(self) -> Self:
-        self._checking = asyncio.create_task(self._check_regularly(), name="check watched sessions")
+        self._tasks.supervise(self._check_regularly, name="check watched sessions")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._checking is not None:
-            self._checking.cancel()
-        for watched in list(self._watched.values()):
-            watched.cancel()
+        await self._tasks.aclose()
         self._watched.clear()
 
     async def find(self, token: str, *, request_id: str) -> Session | None:
@@ -65,7 +63,7 @@ class SessionWatch:
         watched = self._watched.get(token)
         if watched is None:
             watched = self._watched[token] = _Watched(session)
-            watched.task = asyncio.create_task(self._watch(token, watched), name="watch a session")
+            watched.task = self._tasks.start(self._watch(token, watched), name="watch a session")
         elif standing(watched.session) != standing(session):  # it was found before it changed, or after
             watched = _Watched(session)
             asyncio.get_running_loop().call_soon(watched.tell_over)
@@ -76,7 +74,7 @@ class SessionWatch:
             watched.who.discard(over)
             if not watched.who and self._watched.get(token) is watched:
                 del self._watched[token]
-                watched.cancel()
+                self._end_watch(watched)
 
     def known(self, token: str | None) -> Session | None:
         """The watched session of the token; None if it is not watched, whether or not it exists."""
@@ -97,8 +95,12 @@ class SessionWatch:
         with self._wakeups.hearing(*names) as news:
             while True:
                 news.clear()
-                with suppress(DomainError):  # not known: the session lasts until its expiry, or a check knows better
+                try:
                     self._note(token, watched, await self._sessions.look_up(token, request_id=uuid4().hex))
+                except DomainError:
+                    pass  # not known: the session lasts until its expiry, or a check knows better
+                except Exception as error:
+                    log.error("a session could not be read", exc_info=error)
                 if watched.session.expires_at <= utc_now():
                     self._note(token, watched, None)
                 if self._watched.get(token) is not watched:
@@ -131,7 +133,11 @@ class SessionWatch:
             return
         del self._watched[token]
         watched.tell_over()
-        watched.cancel()
+        self._end_watch(watched)
+
+    def _end_watch(self, watched: _Watched) -> None:
+        if watched.task is not None and watched.task is not asyncio.current_task():
+            self._tasks.cancel(watched.task)
 
 
 class SessionBinding:
@@ -195,10 +201,6 @@ class _Watched:
     def tell_over(self) -> None:
         for over in tuple(self.who):
             over(self.session)
-
-    def cancel(self) -> None:
-        if self.task is not None and self.task is not asyncio.current_task():
-            self.task.cancel()
 
 
 def standing(session: Session) -> tuple[object, ...]:

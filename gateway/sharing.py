@@ -14,10 +14,10 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
-from contracts.cancelling import cancelled
 from contracts.operations import Operation
 from gateway.session_watch import grant
 from gateway.sessions import NoCookie
+from infrastructure.tasks import BackgroundTasks
 from resolvers.context import Context
 from resolvers.following import Following
 
@@ -83,6 +83,7 @@ class Sharing:
     def __init__(self) -> None:
         self._asking: Counter[Hashable] = Counter()
         self._groups: dict[Hashable, Group] = {}
+        self._tasks = BackgroundTasks()
 
     async def told(self, asked: Asked, context: Context, start: Start) -> Told:
         """The results, by a stream of its own until one shows an operation that goes on, and that others ask for, too;
@@ -130,7 +131,7 @@ class Sharing:
         """Take part in the group that is told the answers while the block runs; its first member has it started."""
         group = self._groups.get(question)
         if group is None or group.has_ended:
-            group = self._groups[question] = Group(partial(_start, asked, shared, start), shared.following)
+            group = self._groups[question] = Group(partial(_start, asked, shared, start), shared.following, self._tasks)
         group.members += 1
         try:
             yield group
@@ -145,7 +146,7 @@ class Sharing:
 class Group:
     """The newest result of one stream, written once: the one slot that all members share."""
 
-    def __init__(self, start: Callable[[], Awaitable[Results]], following: Following) -> None:
+    def __init__(self, start: Callable[[], Awaitable[Results]], following: Following, tasks: BackgroundTasks) -> None:
         self.members = 0
         self.has_ended = False
         self._is_complete = False
@@ -153,8 +154,8 @@ class Group:
         self._newest: Written | None = None
         self._number = 0
         self._news = asyncio.Event()
-        self._task = asyncio.create_task(self._run(start), name="tell a group")
-        self._stopping: asyncio.Task[None] | None = None
+        self._tasks = tasks
+        self._task = tasks.start(self._run(start), name="tell a group")
 
     async def after(self, state: Operation) -> AsyncGenerator[Written]:
         """Each newer state than this one, the newest where the taker is slow, to the stream's end. Raises BrokenOff."""
@@ -175,7 +176,7 @@ class Group:
                 await self._news.wait()
 
     def stop(self) -> None:
-        self._stopping = asyncio.create_task(cancelled(self._task))
+        self._tasks.cancel(self._task)
 
     async def _run(self, start: Callable[[], Awaitable[Results]]) -> None:
         try:

@@ -23,7 +23,6 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
-from contracts.cancelling import cancelled
 from contracts.errors import DomainError, RateLimited, SessionEnded
 from gateway.documents import ID_PARAMETERS, with_document_id
 from gateway.event_streams import asks_for_stream
@@ -37,6 +36,7 @@ from gateway.socket_adapter import SocketAdapter
 from gateway.websocket_limits import TOO_MANY, SocketLimits
 from infrastructure.quota import Quota
 from infrastructure.rate_limit import TokenBucket
+from infrastructure.tasks import cancel_and_wait
 from resolvers.context import Context
 from schema.errors import translate
 
@@ -195,7 +195,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         operation = self.operations.pop(operation_id, None)
         self._asked.pop(operation_id, None)
         if operation is not None and operation.task is not None:
-            self._shared.streams.start(cancelled(operation.task))
+            self._shared.streams.start(cancel_and_wait(operation.task))
 
     @property
     def _shared(self) -> Endpoint:
@@ -245,7 +245,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def _end_operation(self, operation: SocketOperation) -> None:
         """End one stream whose session has ended; the socket may go on with another session of the same user."""
         if operation.task is not None:
-            await cancelled(operation.task)
+            await cancel_and_wait(operation.task)
         if self.operations.get(operation.id) is operation:
             errors = translate([_raised(SessionEnded())], self.context.request_id)
             await operation.send_initial_errors(errors)

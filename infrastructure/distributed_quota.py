@@ -20,10 +20,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.cache import redis_at
-from contracts.cancelling import meanwhile
 from contracts.errors import ServiceUnavailable
-from contracts.wakeups import woken
+from infrastructure.change_notifications import woken
 from infrastructure.quota import LocalQuota, Quota, QuotaKey, WhenUnavailable, exhausted
+from infrastructure.tasks import supervised
 
 LEASE_SECONDS = 60.0
 _DEADLINE_SECONDS = 0.75
@@ -41,7 +41,11 @@ local leases = redis.call('HGETALL', KEYS[1])
 for i = 1, #leases, 2 do
     local count, expiry = string.match(leases[i + 1], '^(%d+) (%d+)$')
     if leases[i] ~= ARGV[1] then
-        if tonumber(expiry) < now then redis.call('HDEL', KEYS[1], leases[i]) else others = others + tonumber(count) end
+        if not expiry or tonumber(expiry) < now then
+            redis.call('HDEL', KEYS[1], leases[i])
+        else
+            others = others + tonumber(count)
+        end
     end
 end
 local more = math.max(0, math.min(wanted, limit - others - held))
@@ -111,7 +115,7 @@ class DistributedQuota:
             if self._owns_redis:
                 await stack.enter_async_context(self._redis)
             try:
-                async with meanwhile(self._run(), name="renew quota leases"):
+                async with supervised(self._run, name="renew quota leases"):
                     yield
             finally:
                 for requests in self._requests.values():
@@ -180,9 +184,12 @@ class DistributedQuota:
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("quota_unavailable", mode=self._when_unavailable.value, error=repr(error))
                 self._unavailable_until = loop.time() + _UNAVAILABLE_SECONDS
+            except Exception as error:
+                log.error("quota_unavailable", mode=self._when_unavailable.value, exc_info=error)
+                self._unavailable_until = loop.time() + _UNAVAILABLE_SECONDS
             except BaseException:  # the process stops: no request is left without an answer
-                for name in names:
-                    _grant(requests.get(name, ()), len(requests.get(name, ())))
+                for unanswered in requests.values():
+                    _grant(unanswered, len(unanswered))
                 raise
         for name, granted in zip(names, more, strict=True):
             asked = requests.get(name, ())

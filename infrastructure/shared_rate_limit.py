@@ -20,11 +20,11 @@ from limits import RateLimitItemPerMinute
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import BlockingConnectionPool
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from contracts.cancelling import meanwhile
-from contracts.wakeups import woken
+from infrastructure.change_notifications import woken
 from infrastructure.rate_limit import MAX_KEYS, TokenBucket
+from infrastructure.tasks import concurrently, supervised
 
 _MINUTE_SECONDS = 60.0
 _REPORT_INTERVAL_SECONDS = 0.5
@@ -95,7 +95,7 @@ class SharedRateLimiter:
         self._is_shared = True
         async with (
             _shared_window(redis_url) as window,
-            meanwhile(self._report_regularly(window), name="report admitted requests"),
+            supervised(lambda: self._report_regularly(window), name="report admitted requests"),
         ):
             yield
 
@@ -133,14 +133,25 @@ class SharedRateLimiter:
                 count.is_postponed = False
                 self._due[key] = count
         batch = list(islice(self._due.items(), _BATCH_SIZE))
-        outcomes = await asyncio.gather(
-            *(self._report_one(window, key, count) for key, count in batch), return_exceptions=True
-        )
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
+        errors = await concurrently(*(self._try_to_report(window, key, count) for key, count in batch))
+        for error in errors:
+            if error is not None:
+                raise error
         if self._due:
             self._changed.set()
+
+    async def _try_to_report(
+        self, window: SlidingWindowCounterRateLimiter, key: str, count: _Count
+    ) -> RedisError | OSError | None:
+        """Report one key. Return why Redis did not answer; what it holds under one key is no reason to stop."""
+        try:
+            await self._report_one(window, key, count)
+        except ResponseError as error:
+            log.error("rate_limit_not_reported", key=key, error=repr(error))
+            del self._due[key]
+        except (RedisError, OSError) as error:
+            return error
+        return None
 
     async def _report_one(self, window: SlidingWindowCounterRateLimiter, key: str, count: _Count) -> None:
         self.visits += 1

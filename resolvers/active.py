@@ -11,7 +11,8 @@ from typing import Protocol, Self
 
 from contracts.auth import Session
 from contracts.operations import Operation
-from contracts.wakeups import woken
+from infrastructure.change_notifications import woken
+from infrastructure.tasks import BackgroundTasks
 from resolvers.index import OperationIndex, Row
 from resolvers.progress import ProgressHub
 
@@ -47,6 +48,7 @@ class ActiveOperations:
         self._index = index
         self._hub = hub
         self._followed: dict[str, _Following] = {}
+        self._tasks = BackgroundTasks()
 
     async def __aenter__(self) -> Self:
         return self
@@ -54,10 +56,7 @@ class ActiveOperations:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        tasks = [following.task for following in self._followed.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     async def of(self, viewer: Session) -> list[Operation]:
         """The newest of the viewer's operations in the current tenant that have not closed."""
@@ -81,7 +80,7 @@ class ActiveOperations:
         if following is not None:
             following.go_on()
         elif not operation.is_closed and (len(self._followed) < self._room or (at_once and self._made_room())):
-            following = self._followed[operation.id] = _Following(self._hub, operation.id)
+            following = self._followed[operation.id] = _Following(self._hub, operation.id, self._tasks)
             following.task.add_done_callback(partial(self._forget, operation.id, following))
         if following is not None and at_once:
             following.begin()
@@ -90,7 +89,7 @@ class ActiveOperations:
         """Whether one could be let go that nobody has looked at."""
         for operation_id, following in self._followed.items():
             if not following.has_begun:
-                following.task.cancel()
+                self._tasks.cancel(following.task)
                 del self._followed[operation_id]
                 return True
         return False
@@ -116,12 +115,12 @@ class ActiveOperations:
 class _Following:
     """A subscriber that does nothing but keep the watcher of one operation at work."""
 
-    def __init__(self, hub: ProgressHub, operation_id: str) -> None:
+    def __init__(self, hub: ProgressHub, operation_id: str, tasks: BackgroundTasks) -> None:
         self._loop = asyncio.get_running_loop()
         self._ends_at = 0.0
         self._begun = asyncio.Event()
         self.go_on()
-        self.task = asyncio.create_task(self._follow(hub, operation_id), name=f"keep {operation_id} at hand")
+        self.task = tasks.start(self._follow(hub, operation_id), name=f"keep {operation_id} at hand")
 
     def begin(self) -> None:
         self._begun.set()

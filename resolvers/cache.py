@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 from uuid import uuid4
 
 import structlog
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
 from contracts.base import utc_now
+from infrastructure.tasks import SharedTask, concurrently
 from resolvers.deadlines import deadline
 from resolvers.rounds import Rounds
 from resolvers.sealing import Seal
@@ -71,7 +72,7 @@ class Copies:
         self._cache = cache
         self._seal = seal
         self._answer_seconds = answer_seconds
-        self._fetches: dict[str, asyncio.Task[object]] = {}
+        self._fetches: dict[str, SharedTask[Any]] = {}
         self._reads = Rounds(self._read_all, most=_MOST_AT_ONCE, at_once=2)
         self._away_until = 0.0
         self.hits = self.misses = 0
@@ -82,15 +83,14 @@ class Copies:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        fetches = list(self._fetches.values())
-        for fetch in fetches:
-            fetch.cancel()
-        await asyncio.gather(*fetches, return_exceptions=True)
+        for fetch in list(self._fetches.values()):
+            await fetch.stop()
+        await self._reads.aclose()
 
     async def stamp(self, *scopes: str) -> str:
         """What the keys of copies carry that depend on all of these. Empty while the cache is away."""
         try:
-            stamps = await asyncio.gather(*(self._reads.answer(_stamp_key(scope)) for scope in scopes))
+            stamps = await concurrently(*(self._reads.answer(_stamp_key(scope)) for scope in scopes))
         except _Away:
             return ""
         return ".".join(stamp or _NO_STAMP for stamp in stamps)
@@ -115,9 +115,9 @@ class Copies:
             return copy
         task = self._fetches.get(key)
         if task is None:
-            task = self._fetches[key] = asyncio.create_task(self._fetch(key, kind, fetch), name=f"fetch {key}")
-            task.add_done_callback(lambda done: self._end(key, done))
-        return cast(Copy[Value], await asyncio.shield(task))
+            task = self._fetches[key] = SharedTask(self._fetch(key, kind, fetch), name=f"fetch {key}")
+            task.when_done(lambda: self._fetches.pop(key, None))
+        return cast(Copy[Value], await task.result())
 
     async def _fetch(
         self, key: str, kind: TypeAdapter[Copy[Value]], fetch: Callable[[], Awaitable[Value]]
@@ -189,11 +189,6 @@ class Copies:
             return None if plain is None else kind.validate_json(plain)
         except ValidationError:
             return None
-
-    def _end(self, key: str, task: asyncio.Task[object]) -> None:
-        self._fetches.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # whoever still waited has been told
 
 
 def _stamp_key(scope: str) -> str:

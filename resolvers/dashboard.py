@@ -22,6 +22,7 @@ from contracts.files import File, FilePageRequest
 from contracts.operations import Operation
 from contracts.tenants import Tenant
 from contracts.users import User
+from infrastructure.tasks import SharedTask, concurrently
 from resolvers.active import ActiveOperations
 from resolvers.cache import Copies, Copy
 from resolvers.clients.files import FilesClient
@@ -43,6 +44,7 @@ _FILES = TypeAdapter(Copy[tuple[File, ...]])
 USERS, TENANTS, FILES = "users", "tenants", "files"
 
 Known = TypeVar("Known", User, Tenant)
+Value = TypeVar("Value")
 
 log = structlog.get_logger()
 
@@ -71,7 +73,7 @@ class Dashboard:
         self._session = session
         self._caller = caller
         self._loaders = loaders
-        self._stamping: asyncio.Task[str] | None = None
+        self._stamping: SharedTask[str] | None = None
 
     async def profile(self) -> User:
         async with _in_time(self._sources.seconds, USERS):
@@ -105,12 +107,16 @@ class Dashboard:
 
     async def last_updated(self) -> datetime:
         """When the oldest of what is shown was fetched."""
-        copies = await asyncio.gather(
-            self._sources.copies.at_hand(await self._key(USERS, (self._session.user_id,)), _USERS),
-            self._sources.copies.at_hand(await self._key(TENANTS, (self._session.tenant_id,)), _TENANTS),
-            self._sources.copies.at_hand(await self._key(FILES), _FILES),
+        moments = await concurrently(
+            self._fetched_at(await self._key(USERS, (self._session.user_id,)), _USERS),
+            self._fetched_at(await self._key(TENANTS, (self._session.tenant_id,)), _TENANTS),
+            self._fetched_at(await self._key(FILES), _FILES),
         )
-        return min((copy.fetched_at for copy in copies if copy is not None), default=utc_now())
+        return min((moment for moment in moments if moment is not None), default=utc_now())
+
+    async def _fetched_at(self, key: str, kind: TypeAdapter[Copy[Value]]) -> datetime | None:
+        copy = await self._sources.copies.at_hand(key, kind)
+        return None if copy is None else copy.fetched_at
 
     async def _users(self, ids: Collection[str]) -> tuple[User, ...]:
         key = await self._key(USERS, ids)
@@ -136,15 +142,15 @@ class Dashboard:
         user_id, tenant_id = self._session.user_id, self._session.tenant_id
         if self._stamping is None:
             scopes = user_scope(user_id), tenant_scope(tenant_id)
-            self._stamping = asyncio.create_task(self._sources.copies.stamp(*scopes))
-        stamp = await asyncio.shield(self._stamping)
+            self._stamping = SharedTask(self._sources.copies.stamp(*scopes), name="read the stamps")
+        stamp = await self._stamping.result()
         what = sha256(json.dumps([self._session.permissions, sorted(ids)]).encode()).hexdigest()[:32]
         return f"dashboard:{source}:{user_id}:{tenant_id}:{stamp}:{what}"
 
     async def _acquaint(self, until: float, *, users: set[str], tenants: set[str]) -> None:
         """Have the users and tenants ready, or the word that they are not to be had in time."""
         seconds = max(self._sources.seconds / 4, until - asyncio.get_running_loop().time())
-        await asyncio.gather(
+        await concurrently(
             _introduce(self._loaders.user, users, seconds, USERS, self._users),
             _introduce(self._loaders.tenant, tenants, seconds, TENANTS, self._tenants),
         )

@@ -14,8 +14,8 @@ from aiocache.lock import OptimisticLock, OptimisticLockError
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.base import utc_now
-from contracts.cancelling import meanwhile
 from contracts.operations import Operation, OperationKind, OperationStatus, Step, StepStatus
+from infrastructure.tasks import supervised
 from resolvers.cache import ANSWER_SECONDS, CACHE_IS_AWAY
 from resolvers.deadlines import deadline
 
@@ -80,7 +80,7 @@ class Durations:
         """Exchange them with the other processes, and with those that come after us, while the block runs."""
         await self.exchange(cache)
         try:
-            async with meanwhile(self._exchange_regularly(cache, every_seconds), name="exchange durations"):
+            async with supervised(lambda: self._exchange_regularly(cache, every_seconds), name="exchange durations"):
                 yield
         finally:
             await self.exchange(cache)
@@ -90,7 +90,11 @@ class Durations:
         news = list(self._news)
         try:
             async with deadline(ANSWER_SECONDS), OptimisticLock(cache, CACHE_KEY) as lock:
-                seconds = _read(await cache.get(CACHE_KEY))
+                text = await cache.get(CACHE_KEY)
+                seconds = _read(text)
+                if text is not None and seconds is None:  # nobody could replace what is not read as it was written
+                    await cache.delete(CACHE_KEY)
+                    return
                 if seconds is None:
                     seconds = dict(self._seconds)  # the cache is new or was lost; our news are in them
                 else:

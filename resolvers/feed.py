@@ -12,9 +12,10 @@ import structlog
 from temporalio.service import RPCError
 
 from contracts.auth import Session
-from contracts.errors import DomainError, OperationNotFound
+from contracts.errors import DomainError, OperationNotFound, ServiceUnavailable
 from contracts.operations import Operation
-from contracts.wakeups import Wakeups, woken
+from infrastructure.change_notifications import Wakeups, woken
+from infrastructure.tasks import BackgroundTasks
 from resolvers.listing import Listing
 from resolvers.lookout import Lookout
 
@@ -94,9 +95,9 @@ class Source:
         self._followers: set[Slots] = set()
         self._seen: set[str] = set()
         self._under_way: dict[str, Operation] = {}
-        self._watching: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self.users = 0
-        self._looking = asyncio.create_task(self._look(), name="look for operations")
+        self._tasks.supervise(self._look, name="look for operations")
 
     def join(self) -> Slots:
         slots = Slots()
@@ -109,10 +110,10 @@ class Source:
         self._followers.discard(slots)
 
     async def stop(self) -> None:
-        tasks = [self._looking, *self._watching]
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        """End it; whoever still follows is told that the stream is interrupted."""
+        await self._tasks.aclose()
+        for slots in self._followers:
+            slots.close()
 
     async def _look(self) -> None:
         begun_before = True
@@ -137,9 +138,7 @@ class Source:
     def _watch(self, operation: Operation) -> None:
         self._under_way[operation.id] = operation
         self._tell(operation)
-        task = asyncio.create_task(self._pass_on(operation), name=f"feed {operation.id}")
-        self._watching.add(task)
-        task.add_done_callback(self._watching.discard)
+        self._tasks.start(self._pass_on(operation), name=f"feed {operation.id}")
 
     async def _pass_on(self, operation: Operation) -> None:
         try:
@@ -166,13 +165,21 @@ class Slots:
     def __init__(self) -> None:
         self._states: dict[str, Operation] = {}
         self._news = asyncio.Event()
+        self._is_closed = False
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._news.set()
 
     def put(self, operation: Operation) -> None:
         self._states[operation.id] = operation
         self._news.set()
 
     async def next(self) -> Operation:
+        """Raises ServiceUnavailable once nothing more will come."""
         while not self._states:
+            if self._is_closed:
+                raise ServiceUnavailable(service="gateway")
             self._news.clear()
             await self._news.wait()
         return self._states.pop(next(iter(self._states)))

@@ -193,7 +193,7 @@ class RedisIndex:
                 filled, entries = await pipeline.execute()
         if not filled:
             return None
-        return sorted((Row(score, name.decode()) for name, score in entries), reverse=True)
+        return sorted((Row(score, name.decode(errors="replace")) for name, score in entries), reverse=True)
 
     async def _enter(self, key: str, rows: Iterable[Row]) -> None:
         entries = {row.operation_id: row.started_at for row in rows}

@@ -13,7 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.errors import OperationNotFound
 from contracts.operations import Operation
-from contracts.wakeups import Wakeups, woken
+from infrastructure.change_notifications import Wakeups, woken
 from resolvers.history import operation_of
 from resolvers.pending import never_falling
 from resolvers.progress import ProgressHub

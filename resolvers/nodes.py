@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TypeAlias
 
 from contracts.base import is_id
@@ -12,6 +11,7 @@ from contracts.operations import Operation, OperationKind, kind_of
 from contracts.tenants import Tenant
 from contracts.users import User
 from contracts.workspaces import Workspace
+from infrastructure.tasks import concurrently
 from resolvers.access import OperationAccess
 from resolvers.context import Context
 from resolvers.failures import domain_error
@@ -67,7 +67,7 @@ async def node(context: Context, id: str) -> Thing:
 
 async def nodes(context: Context, ids: tuple[str, ...]) -> list[Thing | DomainError]:
     """In the order asked for; an error stands in the place of what is not to be had."""
-    return list(await asyncio.gather(*(_node_or_error(context, id) for id in ids)))
+    return await concurrently(*(_node_or_error(context, id) for id in ids))
 
 
 async def _node_or_error(context: Context, id: str) -> Thing | DomainError:

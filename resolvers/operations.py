@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 from uuid import uuid4
 
 from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
@@ -15,7 +16,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from contracts.auth import Session
 from contracts.errors import Conflict, DeadlineExceeded, IdempotencyKeyReused, OperationNotFound
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
-from contracts.wakeups import Wakeups
+from infrastructure.change_notifications import Wakeups
+from infrastructure.tasks import BackgroundTasks
 from resolvers.access import OperationAccess
 from resolvers.active import ActiveOperations
 from resolvers.cursors import Cursors
@@ -40,7 +42,7 @@ class Started(NamedTuple):
 
 
 class Operations:
-    """One a process."""
+    """One a process. Closing it ends the feeds."""
 
     def __init__(
         self,
@@ -61,7 +63,17 @@ class Operations:
         self._wakeups = wakeups
         self._cursors = cursors
         self._feeds = Feeds(Lookout(client, hub, wakeups), listing, wakeups)
-        self._telling: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
+
+    async def __aenter__(self) -> Self:
+        await self._feeds.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._feeds.__aexit__(kind, error, traceback)
+        await self._tasks.aclose()
 
     async def start(self, order: Order[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
         """The operation that was ordered, now or before; IdempotencyKeyReused where it was ordered otherwise before.
@@ -203,11 +215,11 @@ class Operations:
         if order.tenant_id is None:
             return await self._starter.start(order)
         row = Row(order.state.started_at.timestamp(), order.id)
-        entering = asyncio.create_task(self._index.add(order.user_id, order.tenant_id, row))
+        entering = self._tasks.start(self._index.add(order.user_id, order.tenant_id, row), name="enter an operation")
         try:
             return await self._starter.start(order)
         finally:
-            await entering
+            await asyncio.wait((entering,))  # its failure is logged, and does not undo the start
 
     async def _settle(self, operation: Operation, seconds: float) -> Operation:
         """The operation once it has closed or waits for its user, or as it stands when the seconds are over."""
@@ -241,9 +253,7 @@ class Operations:
     def _tell_of(self, operation: Operation) -> None:
         """Behind the answer: a wake-up may be lost, and who waits for one looks now and then anyway."""
         self._active.follow(operation)
-        telling = asyncio.create_task(self._wakeups.tell(operation.user_id), name="tell of an operation")
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+        self._tasks.start(self._wakeups.tell(operation.user_id), name="tell of an operation")
 
     async def _look_for_nothing(self) -> None:
         """What it costs to find out that there is no such operation."""

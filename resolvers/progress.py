@@ -11,6 +11,7 @@ from typing import Self
 from temporalio.client import Client
 
 from contracts.operations import Operation, Position
+from infrastructure.tasks import BackgroundTasks
 from resolvers.budget import Budget
 from resolvers.watcher import Delivery, Lag, Watcher, Witness, nobody, unmeasured
 
@@ -38,6 +39,7 @@ class ProgressHub:
         self._budget = budget or Budget()
         self._linger_seconds = linger_seconds
         self._watchers: dict[str, Watcher] = {}
+        self._tasks = BackgroundTasks()
 
     async def __aenter__(self) -> Self:
         return self
@@ -49,6 +51,7 @@ class ProgressHub:
         self._watchers.clear()
         for watcher in watchers:
             await watcher.stop()
+        await self._tasks.aclose()
 
     @property
     def watching(self) -> int:
@@ -138,4 +141,4 @@ class ProgressHub:
         if watcher.subscribers == 0:
             if self._watchers.get(operation_id) is watcher:
                 del self._watchers[operation_id]
-            watcher.cancel()
+            self._tasks.start(watcher.stop(), name=f"stop watching {operation_id}")

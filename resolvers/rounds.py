@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from infrastructure.tasks import BackgroundTasks
+
 Answer = TypeVar("Answer")
 Future = TypeVar("Future", bound=asyncio.Future[Any])
 
@@ -26,7 +28,14 @@ class Rounds(Generic[Answer]):
         self._at_once = at_once
         self._waiting: dict[str, list[asyncio.Future[Answer | None]]] = {}
         self._under_way = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
+
+    async def aclose(self) -> None:
+        """End the rounds under way; whoever waits for an answer is cancelled."""
+        await self._tasks.aclose()
+        for future in _still_waiting(self._waiting.values()):
+            future.cancel()
+        self._waiting.clear()
 
     async def answer(self, key: str) -> Answer | None:
         """The answer of the next round. Raises as ``ask`` does, to all of the round."""
@@ -34,9 +43,7 @@ class Rounds(Generic[Answer]):
         self._waiting.setdefault(key, []).append(future)
         if self._under_way < self._at_once:
             self._under_way += 1
-            task = asyncio.create_task(self._run(), name="a round of questions")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._run(), name="a round of questions")
         return await future
 
     async def _run(self) -> None:
@@ -49,6 +56,10 @@ class Rounds(Generic[Answer]):
     async def _round(self, asking: Mapping[str, Sequence[asyncio.Future[Answer | None]]]) -> None:
         try:
             answers = await self._ask(tuple(asking))
+            for key, futures in asking.items():
+                answer = answers.get(key)
+                for future in _still_waiting((futures,)):
+                    future.set_result(answer)
         except Exception as error:  # noqa: BLE001 - whoever asked is told
             for future in _still_waiting(asking.values()):
                 future.set_exception(error)
@@ -56,11 +67,6 @@ class Rounds(Generic[Answer]):
             for future in _still_waiting(asking.values()):
                 future.cancel()
             raise
-        else:
-            for key, futures in asking.items():
-                answer = answers.get(key)
-                for future in _still_waiting((futures,)):
-                    future.set_result(answer)
 
 
 def _still_waiting(futures: Iterable[Iterable[Future]]) -> Iterator[Future]:

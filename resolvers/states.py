@@ -10,6 +10,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.operations import Operation
+from infrastructure.tasks import concurrently
 from resolvers.history import operation_of
 from resolvers.progress import ProgressHub
 from resolvers.repairs import needs_repair, with_repair
@@ -32,7 +33,7 @@ class States:
 
     async def of(self, operation_ids: Iterable[str]) -> list[Operation | None]:
         """In the order asked for; None in the place of one that Temporal does not have (any more)."""
-        return await asyncio.gather(*(self._state(operation_id) for operation_id in operation_ids))
+        return await concurrently(*(self._state(operation_id) for operation_id in operation_ids))
 
     def unknown(self, operation_ids: Iterable[str]) -> int:
         """How many of them would have to be described."""

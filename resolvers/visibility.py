@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -18,9 +19,11 @@ from temporalio.client import Client
 
 from contracts.errors import OperationNotFound, RateLimited
 from contracts.operations import ATTRIBUTE_TENANTS, ATTRIBUTE_USER, Operation
+from infrastructure.tasks import SharedTask
 from resolvers.cache import ANSWER_SECONDS, CACHE_IS_AWAY
 from resolvers.deadlines import deadline
 from resolvers.history import operation_of
+from resolvers.rounds import Rounds
 
 A_SECOND = 5
 """Requests of all processes together. Two seconds' worth may meet at the turn of a second: ten, which are allowed."""
@@ -74,9 +77,8 @@ class Visibility:
         self._client = client
         self._turns = turns
         self._wait_seconds = wait_seconds
-        self._lists: dict[tuple[str, str], asyncio.Task[list[Operation]]] = {}
-        self._waiting: dict[str, asyncio.Future[list[Operation]]] = {}
-        self._asking: asyncio.Task[None] | None = None
+        self._lists: dict[tuple[str, str], SharedTask[list[Operation]]] = {}
+        self._running = Rounds(self._ask_for_many, most=USERS_AT_ONCE, at_once=1)
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,12 +86,9 @@ class Visibility:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        tasks = [*self._lists.values(), *([self._asking] if self._asking else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for future in self._waiting.values():
-            future.cancel()
+        await self._running.aclose()
+        for task in list(self._lists.values()):
+            await task.stop()
 
     async def operations(self, user_id: str, tenant_id: str) -> list[Operation]:
         """The newest of a user's operations in a tenant. RateLimited where it is not our turn for long."""
@@ -97,42 +96,23 @@ class Visibility:
         task = self._lists.get(key)
         if task is None:  # the ids are our own: there is nothing to quote
             query = f"{ATTRIBUTE_USER} = '{user_id}' AND {ATTRIBUTE_TENANTS} = '{tenant_id}'"
-            task = self._lists[key] = asyncio.create_task(self._ask(query), name="ask for operations")
-            task.add_done_callback(lambda done: self._end(key, done))
+            task = self._lists[key] = SharedTask(self._ask(query), name="ask for operations")
+            task.when_done(lambda: self._lists.pop(key, None))
         try:
             async with deadline(self._wait_seconds):
-                return await asyncio.shield(task)
+                return await task.result()
         except TimeoutError as error:
             raise RateLimited(retry_after=self._wait_seconds) from error
 
     async def running(self, user_id: str) -> list[Operation]:
         """A user's operations that have not closed, in all tenants."""
-        future = self._waiting.get(user_id)
-        if future is None:
-            future = self._waiting[user_id] = asyncio.get_running_loop().create_future()
-            if self._asking is None or self._asking.done():
-                self._asking = asyncio.create_task(self._ask_for_many(), name="ask for running operations")
-        return await asyncio.shield(future)
+        return await self._running.answer(user_id) or []
 
-    async def _ask_for_many(self) -> None:
-        """One question after the other, each for all who have come meanwhile."""
-        while self._waiting:
-            await self._turns.wait()
-            asked = {user_id: self._waiting.pop(user_id) for user_id in list(self._waiting)[:USERS_AT_ONCE]}
-            users = ", ".join(f"'{user_id}'" for user_id in asked)
-            try:
-                found = await self._pages(f"ExecutionStatus = 'Running' AND {ATTRIBUTE_USER} IN ({users})")
-            except asyncio.CancelledError:
-                for future in asked.values():
-                    future.cancel()
-                raise
-            except Exception as error:  # noqa: BLE001 - told to whoever asked
-                for future in asked.values():
-                    future.set_exception(error)
-                    future.exception()  # they may all have gone
-            else:
-                for user_id, future in asked.items():
-                    future.set_result([operation for operation in found if operation.user_id == user_id])
+    async def _ask_for_many(self, user_ids: Sequence[str]) -> Mapping[str, list[Operation]]:
+        """One question for all who came before it."""
+        users = ", ".join(f"'{user_id}'" for user_id in user_ids)
+        found = await self._ask(f"ExecutionStatus = 'Running' AND {ATTRIBUTE_USER} IN ({users})")
+        return {user_id: [operation for operation in found if operation.user_id == user_id] for user_id in user_ids}
 
     async def _ask(self, query: str) -> list[Operation]:
         await self._turns.wait()
@@ -155,8 +135,3 @@ class Visibility:
                 return found
             await self._turns.wait()
             await pages.fetch_next_page()
-
-    def _end(self, key: tuple[str, str], task: asyncio.Task[list[Operation]]) -> None:
-        self._lists.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # whoever still waited has been told

@@ -17,6 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.errors import OperationNotFound, ServiceUnavailable
 from contracts.operations import Operation, OperationStatus, Position
+from infrastructure.tasks import BackgroundTasks
 from resolvers.budget import Budget
 from resolvers.history import History, operation_of
 from resolvers.pending import never_falling, under_way
@@ -88,10 +89,9 @@ class Watcher:
         self._is_looked_in_on = True
         self._in_touch = False
         self.delivery = Delivery(Mode.STREAM, None)
-        self._tasks = (
-            asyncio.create_task(self._run(self._follow), name=f"watch {operation_id}"),
-            asyncio.create_task(self._run(self._look_in), name=f"look in on {operation_id}"),
-        )
+        self._tasks = BackgroundTasks()
+        self._tasks.start(self._run(self._follow), name=f"watch {operation_id}")
+        self._tasks.start(self._run(self._look_in), name=f"look in on {operation_id}")
 
     @property
     def latest(self) -> Operation:
@@ -156,14 +156,9 @@ class Watcher:
         while self._error is None and self.latest.position.as_tuple() <= since.as_tuple():
             await self._news.wait()
 
-    def cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-
     async def stop(self) -> None:
         """End the watcher and, as lost connection rather than as an end, every stream that hangs on it."""
-        self.cancel()
-        await asyncio.wait(self._tasks)
+        await self._tasks.aclose()
         if not self._is_over:
             self._fail(ServiceUnavailable(service="gateway"))
 

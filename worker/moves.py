@@ -14,8 +14,8 @@ from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, Workflo
 from temporalio.worker._command_aware_visitor import CommandInfo
 from temporalio.workflow import Info, _Definition
 
-from contracts.cancelling import meanwhile
-from contracts.wakeups import Wakeups
+from infrastructure.change_notifications import Wakeups
+from infrastructure.tasks import supervised
 
 _TOLD_AFTER_SECONDS = 0.02
 """Temporal has the new state only once the worker's answer has reached it. What moves meanwhile is told with it."""
@@ -52,7 +52,7 @@ class Moves:
     @asynccontextmanager
     async def told(self) -> AsyncIterator[None]:
         """While the block runs they are told."""
-        async with meanwhile(self._tell(), name="tell which operations moved"):
+        async with supervised(self._tell, name="tell which operations moved"):
             yield
 
     def _note(self, operation_id: str) -> None:

@@ -40,7 +40,7 @@ from contracts.passwords import Passwords
 from contracts.storage import FileStorage
 from contracts.temporal import TaskQueue
 from contracts.transfers import TransferSigner
-from contracts.wakeups import Wakeups
+from infrastructure.change_notifications import Wakeups
 from worker.reconciler import PERIOD, Reconciler
 from workflows.log_in import LogIn
 from workflows.onboard_user import OnboardUser

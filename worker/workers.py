@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -14,7 +13,8 @@ from temporalio.worker import Interceptor, Worker, WorkerDeploymentConfig
 from temporalio.workflow import Info
 
 from contracts.errors import DomainError
-from contracts.wakeups import Wakeups
+from infrastructure.change_notifications import Wakeups
+from infrastructure.tasks import concurrently, supervised
 from worker.interceptors import ErrorTranslation
 from worker.journal import Journal, operation_closed
 from worker.metrics import Metrics
@@ -59,27 +59,15 @@ async def running_workers(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(moves.told())
         if any(domain.workflows for domain in domains):
-            counting = asyncio.create_task(metrics.watch_long(client), name="count what runs long")
-            stack.callback(counting.cancel)
-        await stack.enter_async_context(_done(domains))
+            await stack.enter_async_context(supervised(lambda: metrics.watch_long(client), name="count what runs long"))
+        for chore in (chore for domain in domains for chore in domain.chores):
+            await stack.enter_async_context(supervised(chore, name=chore.__qualname__))
         for worker in workers:
             await stack.enter_async_context(worker)
         try:
             yield
         finally:
-            await asyncio.gather(*(worker.shutdown() for worker in workers if worker.is_running))
-
-
-@asynccontextmanager
-async def _done(domains: Sequence[Domain]) -> AsyncIterator[None]:
-    """Each domain's chores, while the block runs."""
-    tasks = [asyncio.create_task(chore()) for domain in domains for chore in domain.chores]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await concurrently(*(worker.shutdown() for worker in workers if worker.is_running))
 
 
 def _worker(

@@ -12,7 +12,7 @@ from aiocache.base import BaseCache
 from redis.exceptions import RedisError
 
 from contracts.auth import REVOKED, REVOKED_SECONDS, hot_session_key
-from contracts.wakeups import Wakeups
+from infrastructure.change_notifications import Wakeups
 
 _UNREACHABLE = (RedisError, OSError, TimeoutError)
 _AGAIN_SECONDS = 0.5

@@ -13,9 +13,11 @@ from contracts.errors import BytesDamaged
 from contracts.files import ImageMetadata, TextMetadata, TextProgress
 from contracts.operations import StepHeartbeat
 from contracts.storage import FileStorage
+from infrastructure.tasks import finish_before_leaving, supervised
 
 PIECE_BYTES = 1024 * 1024
 _MOST_CHUNKS = 256
+_REPORT_SECONDS = 1.0
 _SPACE = b" \t\n\v\f\r"
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "ICO")
 
@@ -84,17 +86,14 @@ async def reporting(work: Coroutine[None, None, None], report: Report, now: Step
 
     Cancelled, it still waits for the work's end: a store may finish a copy that nobody waits for, after its undo.
     """
-    task = asyncio.ensure_future(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait((task,), timeout=1)
+
+    async def report_each_second() -> None:
+        while True:
+            await asyncio.sleep(_REPORT_SECONDS)
             report(now)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
-    task.result()
+
+    async with supervised(report_each_second, name="report that a step goes on"):
+        await finish_before_leaving(work, name="work that a step waits for")
 
 
 async def pieces(storage: FileStorage, key: str, start: int, end: int) -> AsyncIterator[tuple[bytes, int]]:

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from activities.auth.revocations import CachedRevocations
 from contracts.auth import REVOKED, REVOKED_SECONDS, hot_session_key
 from contracts.cache import open_cache
-from contracts.wakeups import LocalWakeups, open_wakeups
+from infrastructure.change_notifications import LocalWakeups, open_wakeups
 from worker.dev.ports import free_port
 
 

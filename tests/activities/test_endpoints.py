@@ -31,7 +31,7 @@ from contracts.calls import Caller, CallSigner
 from contracts.errors import ErrorRecord
 from contracts.passwords import Passwords
 from contracts.users import Preferences
-from contracts.wakeups import LocalWakeups
+from infrastructure.change_notifications import LocalWakeups
 from worker.demo import PASSWORD, fill_with_demo_data
 
 SIGNER = CallSigner(b"a key of thirty-two bytes, or so.")

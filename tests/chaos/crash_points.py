@@ -16,7 +16,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 
 from contracts.errors import PermissionDenied
 from contracts.storage import FileStorage
-from contracts.wakeups import Wakeups
+from infrastructure.change_notifications import Wakeups
 
 Moment = Literal["before", "after", "copied", "removing", "removed", "telling"]
 """Before the activity acts; once it has acted and before that is reported; and within it: behind a copy in the storage,

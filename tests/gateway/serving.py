@@ -20,10 +20,10 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from contracts.wakeups import Wakeups
 from gateway.app import create_app
 from gateway.serve import Tls, serve
 from gateway.settings import Settings
+from infrastructure.change_notifications import Wakeups
 from tests.gateway.fakes import TOKEN, Services
 
 WHO = "{ viewer { user { id } } }"

@@ -23,7 +23,7 @@ from contracts.auth import REVOKED, HotSession, hot_session_key
 from contracts.base import utc_now
 from contracts.cache import open_cache
 from contracts.errors import SessionEnded
-from contracts.wakeups import open_wakeups
+from infrastructure.change_notifications import open_wakeups
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import ADA, Services, session, settings
 from tests.gateway.serving import Gateway, introduction, running_gateway

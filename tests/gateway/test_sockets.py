@@ -16,8 +16,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from contracts.wakeups import LocalWakeups, Wakeups
 from gateway.sessions import COOKIE
+from infrastructure.change_notifications import LocalWakeups, Wakeups
 from tests.gateway.fakes import ADA, GLOBEX, TOKEN, Services, facts, settings
 from tests.gateway.serving import FOLLOW, WHO, Gateway, running_gateway, until
 

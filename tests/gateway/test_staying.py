@@ -24,8 +24,8 @@ from contracts.base import utc_now
 from contracts.cache import open_cache
 from contracts.calls import Caller
 from contracts.errors import ServiceUnavailable, SessionEnded
-from contracts.wakeups import LocalWakeups, Wakeups, open_wakeups
 from gateway.sockets import SESSION_ENDED
+from infrastructure.change_notifications import LocalWakeups, Wakeups, open_wakeups
 from resolvers.tokens import token_hash
 from tests.gateway.event_streams import following
 from tests.gateway.fakes import ADA, GLOBEX, GRACE, TOKEN, Services, session, settings

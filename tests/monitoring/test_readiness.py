@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from contracts.monitoring import Monitoring, monitored
+from infrastructure.monitoring import Monitoring, monitored
 
 
 async def said(monitoring: Monitoring) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from contracts.base import new_id, utc_now
 from contracts.codec import KeyRing
 from contracts.operations import Operation
 from contracts.temporal import connect
-from contracts.wakeups import LocalWakeups, SharedWakeups, Wakeups
+from infrastructure.change_notifications import LocalWakeups, SharedWakeups, Wakeups
 from resolvers.cursors import Cursors
 from resolvers.feed import Feeds
 from resolvers.index import MemoryIndex, RedisIndex, Row

@@ -10,7 +10,7 @@ from temporalio.client import Client
 from contracts.base import utc_now
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
 from contracts.tenants import SwitchTenantCommand
-from contracts.wakeups import LocalWakeups, woken
+from infrastructure.change_notifications import LocalWakeups, woken
 from worker.registry import Domain
 from worker.workers import running_workers
 from workflows.switch_tenant import SwitchTenant

@@ -32,7 +32,7 @@ from contracts.passwords import Passwords
 from contracts.storage import open_storage
 from contracts.temporal import SEARCH_ATTRIBUTES
 from contracts.transfers import TransferSigner
-from contracts.wakeups import LocalWakeups
+from infrastructure.change_notifications import LocalWakeups
 from tests.databases import fresh_sqlite
 from worker.database import database
 from worker.http import services_app

@@ -18,16 +18,17 @@ from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.environment import Environment
-from contracts.monitoring import Monitoring, monitored, telling_runtime
 from contracts.passwords import Passwords
 from contracts.storage import folder_in, open_storage
 from contracts.temporal import connect, ensure_search_attributes
 from contracts.tracing import traced
 from contracts.transfers import TransferSigner
-from contracts.wakeups import LocalWakeups
 from gateway.app import create_app
 from gateway.serve import serve
 from gateway.settings import Settings
+from infrastructure.change_notifications import LocalWakeups
+from infrastructure.monitoring import Monitoring, monitored, telling_runtime
+from infrastructure.tasks import essential
 from worker.database import database, database_answers, migrate
 from worker.demo import fill_with_demo_data
 from worker.dev.data_dir import DevKeys
@@ -112,8 +113,7 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
             spans=spans,
         )
         metrics = await stack.enter_async_context(monitored(monitoring, host=_HERE, port=0))
-        watch = asyncio.create_task(_watch(temporal, stop))
-        stack.callback(watch.cancel)
+        await stack.enter_async_context(essential(lambda: _watch(temporal, stop), name="watch the Temporal server"))
         await serve(
             app,
             host=settings.host,
@@ -123,7 +123,7 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
             announce=lambda: announce(f"{metrics}/metrics"),
             drain_seconds=_DRAIN_SECONDS,
         )
-        if watch.done():
+        if not temporal.is_running:
             raise TemporalEnded(f"The Temporal server ended; its log is {grounds.data_dir / 'temporal.log'}.")
 
 
@@ -145,6 +145,6 @@ def _gateway_settings(grounds: Grounds) -> Settings:
 
 
 async def _watch(temporal: TemporalServer, stop: asyncio.Event) -> None:
-    while temporal.process.poll() is None:  # noqa: ASYNC110 - a child's end is no event of ours
+    while temporal.is_running:  # noqa: ASYNC110 - a child's end is no event of ours
         await asyncio.sleep(0.5)
     stop.set()

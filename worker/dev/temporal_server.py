@@ -33,6 +33,10 @@ class TemporalServer:
     metrics: str
     process: subprocess.Popen[bytes]
 
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
 
 @contextmanager
 def temporal_server(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -21,10 +21,14 @@ from starlette.routing import Route
 from temporalio.client import Client
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
+from infrastructure.tasks import concurrently, supervised
+
 Check = Callable[[], Awaitable[object]]
 """Raises, or answers False, where what it looks at is away."""
 
 _CHECK_SECONDS = 2.0
+_STOP_SECONDS = 3.0
+"""For the requests under way when the process stops: longer than ``graceful_timeout``."""
 _HOST = "127.0.0.1"
 
 
@@ -45,7 +49,7 @@ class Monitoring:
     async def readiness(self, _request: Request) -> Response:
         """Each part by its name. 503 while a vital one is away or not opened yet, and once the process is to stop."""
         names = list(self.checks)
-        there = dict(zip(names, await asyncio.gather(*(_is_there(self.checks[name]) for name in names)), strict=True))
+        there = dict(zip(names, await concurrently(*(_is_there(self.checks[name]) for name in names)), strict=True))
         works = all(there.get(name, False) for name in self.vital) and not self.is_stopping()
         status = (
             "stopping" if self.is_stopping() else "down" if not works else "ok" if all(there.values()) else "degraded"
@@ -88,17 +92,28 @@ async def monitored(monitoring: Monitoring, *, host: str, port: int) -> AsyncIte
         ]
     )
     config = Config()
-    config.bind = [f"fd://{listening.detach()}"]
     config.accesslog = None
     config.loglevel = "WARNING"
     config.graceful_timeout = 1
-    stop = asyncio.Event()
-    task = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait), name="monitoring")  # type: ignore[arg-type]
-    try:
-        yield shown
-    finally:
-        stop.set()
-        await asyncio.wait([task])
+    stop, is_over = asyncio.Event(), asyncio.Event()
+
+    async def serve_until_stopped() -> None:
+        with listening.dup() as taken_over:  # a restart must find the port still open
+            config.bind = [f"fd://{taken_over.detach()}"]
+        await serve(app, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+        if stop.is_set():
+            is_over.set()
+            await asyncio.Event().wait()
+
+    with listening:
+        async with supervised(serve_until_stopped, name="monitoring"):
+            try:
+                yield shown
+            finally:
+                stop.set()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_STOP_SECONDS):
+                        await is_over.wait()
 
 
 def telling_runtime() -> tuple[Runtime, str]:

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.cache import redis_at
-from contracts.cancelling import meanwhile
+from infrastructure.tasks import supervised
 
 LOST = "lost"
 """The name under which a process wakes itself up when it loses those of others, and what Redis may have forgotten."""
@@ -94,7 +94,7 @@ class SharedWakeups:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Hear the other processes while the block runs."""
-        async with meanwhile(self._listen(), name="wake-ups from Redis"):
+        async with supervised(self._listen, name="wake-ups from Redis"):
             yield
 
     async def _listen(self) -> None:
@@ -104,11 +104,19 @@ class SharedWakeups:
                     await subscription.subscribe(_CHANNEL)
                     self._here.tell_all()  # of what was told meanwhile we know nothing
                     async for message in subscription.listen():
-                        await self._here.tell(message["data"].decode())
+                        await self._take_in(message["data"])
             except (RedisError, OSError) as error:
-                await self._here.tell(LOST)
                 log.warning("no wake-ups from Redis for now", error=repr(error))
-                await asyncio.sleep(_RECONNECT_SECONDS)
+            finally:  # whatever ended it: of what is told from now on we know nothing
+                await self._here.tell(LOST)
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _take_in(self, name: bytes) -> None:
+        """Wake whoever waits under the name. Anybody who reaches Redis can publish what is no name."""
+        try:
+            await self._here.tell(name.decode())
+        except UnicodeDecodeError:
+            log.warning("a wake-up that is not UTF-8 was ignored", size=len(name))
 
 
 async def woken(news: asyncio.Event, seconds: float) -> bool:

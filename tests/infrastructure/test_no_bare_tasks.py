@@ -1,0 +1,68 @@
+"""Tasks of the product are created in ``infrastructure.tasks`` only, which says what the end of each leads to."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack import ROOT
+
+PRODUCT = ("contracts", "infrastructure", "gateway", "schema", "resolvers", "workflows", "activities", "worker")
+FORBIDDEN = frozenset(
+    ("create_task", "ensure_future", "shield", "gather", "TaskGroup", "run_coroutine_threadsafe", "wait_for")
+)
+"""Before Python 3.12 ``wait_for`` swallows a cancellation that comes with its result; ``asyncio.timeout`` does not."""
+ALLOWED = {
+    ("infrastructure/tasks.py", "create_task"),
+    ("infrastructure/tasks.py", "shield"),
+    # Of a workflow's own event loop; both are awaited to their end in the same function.
+    ("workflows/operation.py", "ensure_future"),
+    ("workflows/operation.py", "shield"),
+    # The base class of hypercorn, which awaits the applications of a connection.
+    ("gateway/inboxes.py", "TaskGroup"),
+    ("gateway/protocols.py", "TaskGroup"),
+}
+
+
+def uses(source: str) -> Iterator[tuple[str, int]]:
+    """The forbidden names that the source refers to, however it came by them, with their lines."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Attribute(attr=name) | ast.Name(id=name) if name in FORBIDDEN:
+                yield name, node.lineno
+            case ast.ImportFrom(module="asyncio", names=names):
+                yield from ((each.name, node.lineno) for each in names if each.name in FORBIDDEN)
+
+
+@pytest.mark.parametrize("folder", PRODUCT)
+def test_tasks_are_created_in_one_module(folder: str) -> None:
+    found = {
+        (str(path.relative_to(ROOT)), name): line
+        for path in sorted(Path(ROOT, folder).rglob("*.py"))
+        if "node_modules" not in path.parts
+        for name, line in uses(path.read_text())
+    }
+    assert {f"{path}:{line} {name}" for (path, name), line in found.items() if (path, name) not in ALLOWED} == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import asyncio\nasyncio.create_task(work())",
+        "import asyncio as a\na.ensure_future(work())",
+        "from asyncio import shield\nshield(work())",
+        "from asyncio import gather as together",
+        "asyncio.get_running_loop().create_task(work())",
+        "async with asyncio.TaskGroup() as group: group.create_task(work())",
+    ],
+)
+def test_a_bare_task_is_found_however_it_is_written(source: str) -> None:
+    assert list(uses(source.replace("async with", "async def f():\n  async with")))
+
+
+def test_what_is_allowed_is_used() -> None:
+    for path, name in ALLOWED:
+        assert name in {each for each, _ in uses((ROOT / path).read_text())}, f"{path} uses no {name}"
