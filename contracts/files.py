@@ -119,7 +119,7 @@ class FileCursor(Contract):
 class FilePageRequest(Contract):
     """The ``first`` files behind ``after`` (None: from the newest)."""
 
-    first: int = Field(default=20, ge=1, le=100)
+    first: int = Field(default=20, ge=0, le=100)
     after: FileCursor | None = None
 
 

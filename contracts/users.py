@@ -12,10 +12,12 @@ from contracts.base import Contract
 
 
 class User(Contract):
+    """A user as somebody sees them. ``mfa_enabled``: None to whoever may not know it."""
+
     id: str
     email: str
     name: str
-    mfa_enabled: bool
+    mfa_enabled: bool | None
     created_at: datetime
 
 

@@ -304,7 +304,13 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return False
 
     def parse_query_params(self, params: QueryParams) -> dict[str, object]:
-        return with_document_id(super().parse_query_params(params))
+        """A parameter that is empty is one that is left out (GraphQL over HTTP, 6.2.1), and so is JSON's null."""
+        given: dict[str, object] = {name: value for name, value in params.items() if value}
+        for name in ("variables", "extensions"):
+            text = given.get(name)
+            if isinstance(text, str):
+                given[name] = _read_parameter(name, text)
+        return with_document_id(given)
 
     def decode_json(self, data: str | bytes) -> object:
         return read_json(data)
@@ -315,6 +321,16 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
 async def _refused(error: Exception, request_id: str) -> Told:
     yield PreExecutionError(data=None, errors=translate([GraphQLError("", original_error=error)], request_id))
+
+
+def _read_parameter(name: str, text: str) -> dict[str, object] | None:
+    try:
+        value = read_json(text, what=f"parameter {name}")
+    except BadJson as error:
+        raise HTTPException(400, str(error)) from error
+    if value is not None and not isinstance(value, dict):
+        raise HTTPException(400, f"The parameter {name} is not a JSON object.")
+    return value
 
 
 def _takes_parts(request: Request) -> bool:

@@ -16,8 +16,8 @@ class BadJson(ValueError):
     """It is not taken; says why."""
 
 
-def read_json(data: str | bytes) -> object:
-    """Its value. Raises BadJson."""
+def read_json(data: str | bytes, *, what: str = "body") -> object:
+    """Its value. Raises BadJson, which names ``what`` is not JSON."""
     try:
         text = data if isinstance(data, str) else data.decode()
         brackets = text.count("[") + text.count("{")
@@ -27,7 +27,7 @@ def read_json(data: str | bytes) -> object:
     except BadJson:
         raise
     except (ValueError, RecursionError) as error:
-        raise BadJson("The body is not JSON.") from error
+        raise BadJson(f"The {what} is not JSON.") from error
     if brackets > MOST_NESTED and _is_deep(value):
         raise BadJson(f"The JSON is nested too deeply: at most {MOST_NESTED} values may lie within each other.")
     if "\\ud" in text.lower() and not _is_unicode(value):

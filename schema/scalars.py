@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import strawberry
 from strawberry.types.scalar import ScalarDefinition
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+"""RFC 3339, 5.6. Digits beyond microseconds are cut off."""
 
 
 def _written(moment: datetime) -> str:
@@ -15,10 +19,12 @@ def _written(moment: datetime) -> str:
 def _read(text: object) -> datetime:
     if not isinstance(text, str):
         raise ValueError("A DateTime is text, as RFC 3339 writes it.")
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("A DateTime names its offset from UTC.")
-    return moment.astimezone(UTC)
+    if not _RFC_3339.fullmatch(text):
+        raise ValueError('A DateTime is written as in RFC 3339, for example "2026-11-27T10:00:00Z".')
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError("There is no such date and time.") from error
 
 
 SCALARS: dict[object, ScalarDefinition] = {

@@ -15,7 +15,9 @@ from schema.node import Node
 class User(Node):
     email: str
     name: str
-    mfa_enabled: bool
+    mfa_enabled: bool | None = strawberry.field(
+        description="Null unless the user is the viewer or a member of a tenant that the viewer administers."
+    )
     created_at: datetime
 
     @classmethod

@@ -13,7 +13,8 @@ from contracts.users import Preferences, PreferencesPatch, User
 
 def routes(service: UsersService, signer: CallSigner) -> list[Route]:
     async def get_users(caller: Caller, wanted: Ids) -> list[User]:
-        return await service.get_users(user_of(caller), caller.tenant_id, wanted.ids)
+        administers = "users:read" in caller.permissions
+        return await service.get_users(user_of(caller), caller.tenant_id, wanted.ids, administers=administers)
 
     async def get_preferences(caller: Caller, _: Nothing) -> Preferences:
         return await service.get_preferences(user_of(caller))

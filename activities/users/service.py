@@ -48,15 +48,20 @@ class UsersService:
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
 
-    async def get_users(self, viewer_id: str, tenant_id: str | None, ids: Iterable[str]) -> list[User]:
-        """Those of them that the viewer may see, in the order asked for."""
+    async def get_users(
+        self, viewer_id: str, tenant_id: str | None, ids: Iterable[str], *, administers: bool = False
+    ) -> list[User]:
+        """Those of them that the viewer may see, in the order asked for.
+
+        ``administers``: the viewer administers the tenant, and so sees who has a second factor.
+        """
         wanted = [each for each in dict.fromkeys(ids) if is_id(each, "usr")]
         members = models.Affiliation.filter(tenant_id=tenant_id or "", user_id__in=[viewer_id, *wanted])
         colleagues = {row.user_id for row in await members}
         visible = colleagues & set(wanted) if viewer_id in colleagues else set()
         visible |= {viewer_id} & set(wanted)
         rows = {row.id: row for row in await models.User.filter(id__in=visible)}
-        return [_user(rows[each]) for each in wanted if each in rows]
+        return [_user(rows[each], shows_mfa=administers or each == viewer_id) for each in wanted if each in rows]
 
     async def home_tenant(self, user_id: str) -> HomeTenant:
         """Raises UserNotFound."""
@@ -154,8 +159,9 @@ async def _first_to_go(change: _Change) -> _Change:
     return change
 
 
-def _user(row: models.User) -> User:
-    return User(id=row.id, email=row.email, name=row.name, mfa_enabled=row.mfa_enabled, created_at=row.created_at)
+def _user(row: models.User, *, shows_mfa: bool = True) -> User:
+    mfa_enabled = row.mfa_enabled if shows_mfa else None
+    return User(id=row.id, email=row.email, name=row.name, mfa_enabled=mfa_enabled, created_at=row.created_at)
 
 
 def _preferences(row: models.Preferences) -> Preferences:

@@ -42,7 +42,7 @@ async def test_users_see_themselves_and_who_belongs_to_the_tenant_they_work_in(s
         await create(service, "alan", GLOBEX),
     )
 
-    seen = await service.get_users(ada.id, ACME, [alan.id, grace.id, ada.id, grace.id])
+    seen = await service.get_users(ada.id, ACME, [alan.id, grace.id, ada.id, grace.id], administers=True)
 
     assert seen == [grace, ada]
 
@@ -55,8 +55,8 @@ async def test_whoever_belongs_to_two_tenants_sees_the_people_of_the_current_one
     )
     await models.Affiliation.create(user_id=ada.id, tenant_id=GLOBEX)
 
-    assert await service.get_users(ada.id, ACME, [grace.id, alan.id]) == [grace]
-    assert await service.get_users(ada.id, GLOBEX, [grace.id, alan.id]) == [alan]
+    assert await service.get_users(ada.id, ACME, [grace.id, alan.id], administers=True) == [grace]
+    assert await service.get_users(ada.id, GLOBEX, [grace.id, alan.id], administers=True) == [alan]
 
 
 async def test_nobody_is_seen_from_a_tenant_that_one_does_not_belong_to(service: UsersService) -> None:
@@ -64,6 +64,18 @@ async def test_nobody_is_seen_from_a_tenant_that_one_does_not_belong_to(service:
 
     assert await service.get_users(ada.id, GLOBEX, [ada.id, alan.id]) == [ada]
     assert await service.get_users(ada.id, None, [ada.id, alan.id]) == [ada]
+
+
+async def test_who_has_a_second_factor_is_seen_by_themselves_and_by_administrators(service: UsersService) -> None:
+    ada = await service.create_user(new_user("ada").model_copy(update={"mfa_enabled": True}))
+    grace = await service.create_user(new_user("grace").model_copy(update={"mfa_enabled": True}))
+
+    async def seen(*, administers: bool) -> list[bool | None]:
+        users = await service.get_users(grace.id, ACME, [ada.id, grace.id], administers=administers)
+        return [user.mfa_enabled for user in users]
+
+    assert await seen(administers=False) == [None, True]
+    assert await seen(administers=True) == [True, True]
 
 
 async def test_ids_that_name_nobody_are_left_out(service: UsersService) -> None:

@@ -18,12 +18,18 @@ def _version(file: Path) -> tuple[int, ...]:
 LAST = max((Path(__file__).parent / "released").glob("*.graphql"), key=_version).read_text()
 
 
+REPLACED = {
+    "Field User.mfaEnabled changed type from Boolean! to Boolean.",
+}
+"""What the frontend contract itself replaces before 1.0."""
+
+
 def breaks(old: str, new: str) -> list[str]:
     return [change.description for change in find_breaking_changes(build_schema(old), build_schema(new))]
 
 
 def test_nothing_that_the_last_release_served_is_gone_or_changed() -> None:
-    assert breaks(LAST, SNAPSHOT.read_text()) == []
+    assert set(breaks(LAST, SNAPSHOT.read_text())) == REPLACED
 
 
 @pytest.mark.parametrize(
