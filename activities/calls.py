@@ -42,6 +42,8 @@ def endpoint(
                 "request_id": caller.request_id,
                 "user": caller.user_id,
                 "tenant": caller.tenant_id,
+                "client": caller.client or None,
+                "account": caller.account or None,
             }
             with about(**request.state.about):
                 return _json(200, _text(await handle(caller, _parse(body, await _read(request)))))

@@ -17,12 +17,18 @@ _AUDIENCE = "adx-services"
 
 
 class Caller(Contract):
-    """On whose behalf a call is made. ``user_id`` is None where nobody has signed in yet, as in a login."""
+    """On whose behalf a call is made. ``user_id`` is None where nobody has signed in yet, as in a login.
+
+    ``client`` and ``account`` are keyed digests of the client's network and of the account that it asks for, for shares
+    and logs. They grant nothing.
+    """
 
     user_id: str | None = None
     tenant_id: str | None = None
     permissions: tuple[str, ...] = ()
     request_id: str = ""
+    client: str = ""
+    account: str = ""
 
 
 class CallSigner:

@@ -95,7 +95,8 @@ def configure_logs(level: int = logging.INFO) -> None:
 def with_facts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """What is known of what goes on, where the line itself says nothing else; and the kind of its operation."""
     for name, fact in (_about.get() or {}).items():
-        event.setdefault(name, fact)
+        if fact is not None:
+            event.setdefault(name, fact)
     if "workflow_id" in event and "kind" not in event:
         kind = kind_of(str(event["workflow_id"]))
         if kind is not None:

@@ -50,6 +50,7 @@ from gateway.trusted_documents import read_manifest
 from infrastructure.change_notifications import Wakeups
 from infrastructure.distributed_quota import create_quota
 from infrastructure.monitoring import Monitoring, http_answers, redis_answers, temporal_answers
+from infrastructure.pseudonyms import Pseudonyms
 from infrastructure.quota import Quota
 from schema.build import build_schema
 from schema.errors import internal_error
@@ -134,7 +135,7 @@ def create_app(
                 public_url=settings.public_url,
                 warns=settings.environment is Environment.PRODUCTION,
             ),
-            Middleware(RequestIds),
+            Middleware(RequestIds, pseudonyms=Pseudonyms(secret)),
             Middleware(SafeAnswers),
             Middleware(KnownOrigins, allowed=settings.allowed_origins, reads="/graphql", apart=f"{CODEC_PATH}/"),
             Middleware(BodyLimit, most_bytes=MOST_BYTES, seconds=BODY_SECONDS, beyond=f"{UPLOADS_PATH}/"),

@@ -15,12 +15,13 @@ from temporalio.client import Client
 from contracts.auth import HOT_SESSION_SECONDS
 from contracts.cache import Pool, redis_at
 from contracts.calls import CallSigner
-from contracts.passwords import Passwords
 from gateway.metrics import Metrics
 from gateway.session_watch import SessionWatch
 from gateway.sessions import HotSessions
 from gateway.settings import Settings
 from infrastructure.change_notifications import LOST, LocalWakeups, SharedWakeups, Wakeups
+from infrastructure.passwords import Passwords
+from infrastructure.pseudonyms import Pseudonyms
 from infrastructure.rate_limit import MemoryTokenBuckets, RedisTokenBuckets, TokenBucketStore
 from resolvers.active import ActiveOperations
 from resolvers.breakers import Breaker
@@ -139,6 +140,7 @@ async def open_backend(
             dashboards=Sources(copies, active, users, tenants, files),
             sessions=sessions,
             durations=durations,
+            pseudonyms=Pseudonyms(secret),
         )
 
 

@@ -204,7 +204,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             kind: type[Context] = Context
         else:
             cookie, kind = NoCookie(), SocketContext
-        client = Client(neighbourhood(request), presented_device(request, secure=secure))
+        client = Client(neighbourhood(request), presented_device(request, secure=secure), request.state.client_digest)
         return kind(
             backend,
             request_id=request_id,

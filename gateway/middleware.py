@@ -8,10 +8,13 @@ from contextlib import suppress
 from uuid import uuid4
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.logs import about
+from gateway.addresses import neighbourhood
+from infrastructure.pseudonyms import Pseudonyms
 from schema.errors import refusal, translate
 
 _DRAINED = 8
@@ -20,10 +23,14 @@ _ACCEPTABLE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 class RequestIds:
-    """Names each request by the ``x-request-id`` it came with, or a new one; answers and logs carry the name."""
+    """Names each request by the ``x-request-id`` it came with, or a new one; answers and logs carry the name.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Logs also carry the digest of the client's network. It stands in the scope's state as ``client_digest``.
+    """
+
+    def __init__(self, app: ASGIApp, pseudonyms: Pseudonyms) -> None:
         self._app = app
+        self._pseudonyms = pseudonyms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -31,14 +38,15 @@ class RequestIds:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _ACCEPTABLE.fullmatch(given) else uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        client = self._pseudonyms.client(neighbourhood(HTTPConnection(scope)))
+        scope.setdefault("state", {}).update(request_id=request_id, client_digest=client)
 
         async def send_named(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.accept"):
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
-        with about(request_id=request_id):
+        with about(request_id=request_id, client=client):
             await self._app(scope, receive, send_named)
 
 

@@ -1,4 +1,4 @@
-"""Operations are told which request started them, for what is written about their steps elsewhere."""
+"""Operations carry which request, client and account started them, for the log lines of their steps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from temporalio.converter import PayloadConverter
 
 from contracts.logs import HEADER, known_fact
 
+_HANDED_ON = ("request_id", "client", "account")
+"""All of them may be read by whoever reads Temporal: an id, and digests."""
+
 
 class NamedRequests(Interceptor):
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
@@ -17,8 +20,7 @@ class NamedRequests(Interceptor):
 
 class _Starts(OutboundInterceptor):
     async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
-        request_id = known_fact("request_id")
-        if request_id is not None:
-            told = PayloadConverter.default.to_payload({"request_id": request_id})
-            input.headers = {**input.headers, HEADER: told}
+        facts = {name: fact for name in _HANDED_ON if (fact := known_fact(name)) is not None}
+        if facts:
+            input.headers = {**input.headers, HEADER: PayloadConverter.default.to_payload(facts)}
         return await super().start_workflow(input)

@@ -24,6 +24,7 @@ from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
 from contracts.errors import DomainError, RateLimited, SessionEnded
+from contracts.logs import about
 from gateway.documents import ID_PARAMETERS, with_document_id
 from gateway.event_streams import asks_for_stream
 from gateway.metrics import Metrics
@@ -152,7 +153,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def run_operation(self, operation: SocketOperation) -> None:
         context, extensions = self._asked.pop(operation.id)
-        with self._shared.metrics.operation(self._socket.ws.headers, extensions):
+        with about(), self._shared.metrics.operation(self._socket.ws.headers, extensions):
             await self._run(operation, context, extensions)
 
     async def _run(self, operation: SocketOperation, context: Context, extensions: object) -> None:

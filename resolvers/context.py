@@ -8,9 +8,11 @@ from typing import Protocol
 
 from contracts.auth import HandedOverSession, Session
 from contracts.calls import Caller
-from contracts.errors import NotSignedIn, SessionEnded
+from contracts.errors import NotSignedIn, PermissionDenied, SessionEnded
 from contracts.logs import learn
 from contracts.operations import Operation, OperationKind, kind_of
+from infrastructure.fair_queue import Requester
+from infrastructure.pseudonyms import Pseudonyms
 from resolvers.access import OperationAccess
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.files import FilesClient
@@ -69,6 +71,7 @@ class Backend:
     dashboards: Sources
     sessions: Sessions
     durations: Durations
+    pseudonyms: Pseudonyms
 
 
 class Context:
@@ -139,7 +142,8 @@ class Context:
                 self._viewer = await self.backend.sessions.find(self.token, request_id=self.request_id)
                 self._looked_up = True
                 if self._viewer is not None:
-                    learn(user=self._viewer.user_id, tenant=self._viewer.tenant_id)
+                    account = self.backend.pseudonyms.account(self._viewer.user_id)
+                    learn(user=self._viewer.user_id, tenant=self._viewer.tenant_id, account=account)
         return self._viewer
 
     @property
@@ -181,6 +185,16 @@ class Context:
             raise NotSignedIn()
         return session
 
+    async def permitted(self, permission: str) -> Session:
+        """Return the viewer's session; raises NotSignedIn, and PermissionDenied without the permission.
+
+        It comes before all that costs more than a look at the session. The service that owns the data checks again.
+        """
+        session = await self.signed_in()
+        if permission not in session.permissions:
+            raise PermissionDenied()
+        return session
+
     async def session_before(self) -> HandedOverSession:
         """The session that the token opened until a switch of tenant ended it; raises NotSignedIn for any other."""
         if self.token is None:
@@ -195,15 +209,23 @@ class Context:
         self._former_session = before.session
         return self.access(before.session)
 
-    def caller(self, session: Session | None = None) -> Caller:
-        """On whose behalf the services are called; without a session nobody's."""
+    def requester(self, session: Session) -> Requester:
+        """Return whose share of expensive work this is."""
+        return Requester(self.client.digest, session.user_id)
+
+    def caller(self, session: Session | None = None, *, account: str = "") -> Caller:
+        """On whose behalf the services are called; without a session nobody's. ``account`` is the digest of the one
+        that somebody without a session asks for.
+        """
         if session is None:
-            return Caller(request_id=self.request_id)
+            return Caller(request_id=self.request_id, client=self.client.digest, account=account)
         return Caller(
             user_id=session.user_id,
             tenant_id=session.tenant_id,
             permissions=session.permissions,
             request_id=self.request_id,
+            client=self.client.digest,
+            account=self.backend.pseudonyms.account(session.user_id),
         )
 
     def loaders(self, caller: Caller) -> Loaders:

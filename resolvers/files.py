@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 from pydantic import JsonValue
 
 from contracts.auth import Session
-from contracts.errors import FileNotFound, InvalidCursor, InvalidInput, PermissionDenied, TenantNotFound, UserNotFound
+from contracts.errors import FileNotFound, InvalidCursor, InvalidInput, TenantNotFound, UserNotFound
 from contracts.files import (
     File,
     FileCursor,
@@ -31,7 +31,7 @@ from resolvers.start import Order
 from workflows.process_file import ProcessFile
 from workflows.upload_file import UploadFile
 
-PROCESS = "files:process"
+WRITE, PROCESS = "files:write", "files:process"
 
 
 class UploadCreated(NamedTuple):
@@ -39,8 +39,8 @@ class UploadCreated(NamedTuple):
 
 
 async def create_upload(context: Context, input: CreateUploadInput) -> UploadCreated:
-    """InvalidInput names what the files service refuses by its path in the mutation's input."""
-    viewer = await context.signed_in()
+    """InvalidInput names what the files service refuses by its path in the mutation's input. PermissionDenied."""
+    viewer = await context.permitted(WRITE)
     caller = context.caller(viewer)
     tenant = await context.loaders(caller).tenant.load(viewer.tenant_id)
     if tenant is None:
@@ -61,15 +61,15 @@ async def create_upload(context: Context, input: CreateUploadInput) -> UploadCre
 
 
 async def complete_upload(context: Context, input: CompleteUploadInput) -> Started:
-    """UploadNotFound where the viewer has no such upload here: then nothing is started."""
-    viewer = await context.signed_in()
+    """UploadNotFound where the viewer has no such upload here: then nothing is started. PermissionDenied."""
+    viewer = await context.permitted(WRITE)
     order = await upload_order(context, viewer, input.upload_id, Wish(key=input.idempotency_key))
     return Started(await context.start(order, wait_seconds=input.wait_seconds))
 
 
 async def process_file(context: Context, input: ProcessFileInput) -> Started:
     """FileNotFound where the viewer sees no such file here: then nothing is started. PermissionDenied."""
-    viewer = await context.signed_in()
+    viewer = await context.permitted(PROCESS)
     order = await process_order(context, viewer, input.file_id, Wish(key=input.idempotency_key))
     return Started(await context.start(order, wait_seconds=input.wait_seconds))
 
@@ -89,8 +89,6 @@ async def process_order(
 ) -> Order[ProcessFile, ProcessFileCommand, FileProcessed]:
     if await context.loaders(context.caller(viewer)).file.load(file_id) is None:
         raise FileNotFound()
-    if PROCESS not in viewer.permissions:
-        raise PermissionDenied()
     command = ProcessFileCommand(
         file_id=file_id,
         tenant_id=viewer.tenant_id,

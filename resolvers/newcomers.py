@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contracts.auth import Session
 from contracts.operations import OperationKind, UserOnboarded
-from contracts.passwords import Passwords
 from contracts.users import OnboardUserCommand
+from infrastructure.fair_queue import Requester
+from infrastructure.passwords import Passwords
 from resolvers.inputs import OnboardUserInput
 from resolvers.orders import Orders, Wish
 from resolvers.start import Order
@@ -24,7 +25,7 @@ class Newcomers:
         self._hashing: Together[str] = Together()
 
     async def order(
-        self, viewer: Session, input: OnboardUserInput
+        self, viewer: Session, input: OnboardUserInput, requester: Requester
     ) -> Order[OnboardUser, OnboardUserCommand, UserOnboarded]:
         """RateLimited where too many passwords wait to be hashed."""
         wish = Wish(key=input.idempotency_key)
@@ -39,7 +40,7 @@ class Newcomers:
             email=input.email,
             name=input.name,
             role=input.role,
-            password_hash=await self._hashing.do(digest, lambda: self._passwords.hash(password)),
+            password_hash=await self._hashing.do(digest, lambda: self._passwords.hash(password, requester)),
             totp_secret=totp_secret(self._secret, id) if input.mfa_enabled else None,
         )
         asked = wish.asked(email=input.email, name=input.name, role=input.role, mfa=input.mfa_enabled, password=digest)

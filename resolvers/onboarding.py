@@ -6,11 +6,14 @@ from typing import NamedTuple
 
 from pyotp.totp import TOTP
 
+from contracts.auth import roles_granted_by
+from contracts.errors import PermissionDenied
 from contracts.operations import Operation
 from contracts.users import OnboardUserCommand
 from resolvers.context import Context
 from resolvers.inputs import OnboardUserInput
 
+ONBOARD = "users:onboard"
 ISSUER = "ADX"
 """Under which name an authenticator app shows the account."""
 
@@ -23,8 +26,13 @@ class Onboarding(NamedTuple):
 
 
 async def onboard_user(context: Context, input: OnboardUserInput) -> Onboarding:
-    """Whether the viewer may onboard anybody is the operation's first question: it fails with PERMISSION_DENIED."""
-    order = await context.backend.newcomers.order(await context.signed_in(), input)
+    """Onboard somebody. PermissionDenied, before the password is hashed, where the viewer may not, or not with this
+    role; the operation asks again, for the rights that then are.
+    """
+    viewer = await context.permitted(ONBOARD)
+    if input.role not in roles_granted_by(viewer.role):
+        raise PermissionDenied()
+    order = await context.backend.newcomers.order(viewer, input, context.requester(viewer))
     operation = await context.start(order, wait_seconds=input.wait_seconds)
     return Onboarding(operation, _totp_uri(order.command))
 

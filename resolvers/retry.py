@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from contracts.errors import OperationNotRetryable, PermissionDenied
 from contracts.files import ProcessFileCommand, UploadFileCommand
 from contracts.operations import OperationKind, OperationStatus
@@ -10,9 +12,19 @@ from contracts.users import OnboardUserCommand
 from resolvers import files
 from resolvers.context import Context
 from resolvers.inputs import RetryOperationInput
+from resolvers.onboarding import ONBOARD
 from resolvers.orders import Wish
 from resolvers.sign_in import SignIn, signed_in
 from resolvers.start import Command, Order, Result, Workflow
+
+_REQUIRED = MappingProxyType(
+    {
+        OperationKind.FILE_UPLOAD: files.WRITE,
+        OperationKind.FILE_PROCESSING: files.PROCESS,
+        OperationKind.USER_ONBOARDING: ONBOARD,
+    }
+)
+"""Which permission each kind of operation takes, checked before anything is read or started again."""
 
 
 async def retry(context: Context, input: RetryOperationInput) -> SignIn:
@@ -29,6 +41,8 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
         raise PermissionDenied("Only who started an operation can start it again.")
     if failed.kind is not OperationKind.TENANT_SWITCH and viewer.tenant_id not in failed.tenant_ids:
         raise PermissionDenied("Switch to the tenant that the operation belongs to first.")
+    if failed.kind in _REQUIRED:
+        await context.permitted(_REQUIRED[failed.kind])
     wish = Wish(key=input.idempotency_key, again=failed.id)
     operations, seconds = context.backend.operations, input.wait_seconds
     match failed.kind:

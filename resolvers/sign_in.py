@@ -6,7 +6,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from contracts.auth import Credentials
+from contracts.email_addresses import email_key
 from contracts.errors import DomainError, NotSignedIn
+from contracts.logs import learn
 from contracts.operations import Operation, OperationKind, OperationStatus, StepStatus
 from resolvers.access import public_login
 from resolvers.context import Context
@@ -26,8 +28,10 @@ class SignIn(NamedTuple):
 async def log_in(context: Context, input: LoginInput) -> SignIn:
     """InvalidCredentials and RateLimited come before any operation is started."""
     credentials = Credentials(email=input.email, password=input.password)
+    account = context.backend.pseudonyms.account(email_key(input.email))
+    learn(account=account)
     verified = await context.backend.credentials.verify(
-        context.caller(), credentials, context.client, key=input.idempotency_key
+        context.caller(account=account), credentials, context.client, key=input.idempotency_key
     )
     order = context.backend.orders.log_in(verified, input.tenant_id, Wish(key=input.idempotency_key))
     operation = await context.start(order, wait_seconds=input.wait_seconds)

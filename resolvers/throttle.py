@@ -7,7 +7,6 @@ device from which the account's owner has signed in before: nobody can keep an o
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import math
@@ -20,24 +19,28 @@ from typing import NamedTuple
 from contracts.audit import Audit, audit
 from contracts.email_addresses import email_key
 from contracts.errors import DomainError, ErrorCode, InvalidCredentials, RateLimited
+from infrastructure.fair_queue import FairQueue, Requester
 from infrastructure.rate_limit import RateLimitKey, TokenBucketStore
 
 DEVICE_SECONDS = 180 * 24 * 3600
 """How long a device is known without a sign-in."""
-_AT_ONCE = 8
-"""Logins that one process has looked at at a time: less than one account's tries, since each holds one meanwhile."""
-_MOST_WAITING = 200
+_MAX_CONCURRENT = 8
+"""Logins that one process has checked at a time: fewer than one account's tries, since each holds one meanwhile."""
+_SHARE = 4
+"""Of these, for one client network and for one account."""
+_MAX_WAITING = 200
 _QUARTER = 900.0
 _CODE_SECONDS = 4 * 3600.0
 
 
 class Client(NamedTuple):
     """Who sends something, as far as that can be told before anybody has signed in: the network that they are in, and
-    what their device says that it is known by.
+    what their device says that it is known by. ``digest`` stands for the network in logs and in calls of services.
     """
 
     network: str = ""
     device: str | None = None
+    digest: str = ""
 
 
 class SignInLimits(NamedTuple):
@@ -62,8 +65,7 @@ class SignInThrottle:
         self._secret = secret
         self._limits = limits
         self._clock = clock
-        self._places = asyncio.Semaphore(_AT_ONCE)
-        self._waiting = 0
+        self._queue = FairQueue(_MAX_CONCURRENT, share=_SHARE, max_waiting=_MAX_WAITING)
 
     @asynccontextmanager
     async def trying_password(self, email: str, client: Client) -> AsyncIterator[None]:
@@ -82,18 +84,8 @@ class SignInThrottle:
                 RateLimitKey(f"account:{account}", self._limits.account, _QUARTER),
                 RateLimitKey(f"network:{network}", self._limits.network, _QUARTER),
             ]
-        if self._waiting >= _MOST_WAITING:
-            raise RateLimited(retry_after=1)
-        self._waiting += 1
-        try:
-            await self._places.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            async with self._trying(buckets):
-                yield
-        finally:
-            self._places.release()
+        async with self._queue.slot(Requester(network, account)), self._trying(buckets):
+            yield
 
     @asynccontextmanager
     async def trying_code(self, user_id: str) -> AsyncIterator[None]:

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from contracts.passwords import Passwords
+from infrastructure.passwords import Passwords
 from worker.database import database, migrate
 from worker.demo import fill_with_demo_data
 

@@ -20,7 +20,6 @@ from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.environment import Environment, what_is_wrong
 from contracts.logs import configure_logs
-from contracts.passwords import Passwords
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes, leave
 from contracts.tracing import traced
@@ -34,6 +33,7 @@ from infrastructure.monitoring import (
     telling_runtime,
     temporal_answers,
 )
+from infrastructure.passwords import Passwords
 from worker.database import database, database_answers, trace_statements
 from worker.demo import DemoDataInProduction, refuse_demo_data
 from worker.http import serve_services, services_app

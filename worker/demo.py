@@ -9,8 +9,8 @@ from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import new_id, utc_now
 from contracts.email_addresses import email_key
-from contracts.passwords import Passwords
 from contracts.tenants import SubscriptionTier
+from infrastructure.passwords import Passwords
 
 PASSWORD = "adx-demo-password"  # noqa: S105 - it is printed for everybody to use
 TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # noqa: S105 - likewise

@@ -9,7 +9,7 @@ from contextlib import closing
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contracts.passwords import Passwords
+from infrastructure.passwords import Passwords
 from worker.database import database, migrate
 from worker.demo import fill_with_demo_data
 

@@ -36,11 +36,11 @@ from activities.workspaces import endpoints as workspaces_endpoints
 from activities.workspaces.activities import Workspaces
 from activities.workspaces.service import WorkspacesService
 from contracts.calls import CallSigner
-from contracts.passwords import Passwords
 from contracts.storage import FileStorage
 from contracts.temporal import TaskQueue
 from contracts.transfers import TransferSigner
 from infrastructure.change_notifications import Wakeups
+from infrastructure.passwords import Passwords
 from worker.reconciler import PERIOD, Reconciler
 from workflows.log_in import LogIn
 from workflows.onboard_user import OnboardUser

@@ -22,8 +22,8 @@ from contracts.calls import Caller, CallSigner
 
 
 def routes(service: AuthService, signer: CallSigner) -> list[Route]:
-    async def verify_credentials(_: Caller, credentials: Credentials) -> VerifiedCredentials:
-        return await service.verify_credentials(credentials)
+    async def verify_credentials(caller: Caller, credentials: Credentials) -> VerifiedCredentials:
+        return await service.verify_credentials(credentials, client=caller.client)
 
     async def get_current_session(_: Caller, lookup: SessionLookup) -> Session:
         return await service.get_current_session(lookup)

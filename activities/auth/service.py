@@ -48,8 +48,9 @@ from contracts.errors import (
     SessionEnded,
     SessionNotFound,
 )
-from contracts.passwords import Passwords
 from contracts.validation import Email, validate
+from infrastructure.fair_queue import Requester
+from infrastructure.passwords import Passwords
 
 SESSION_LIFETIME = timedelta(hours=24)
 """In all, however much it is used."""
@@ -106,17 +107,21 @@ class AuthService:
 
     # ------------------------------------------------------------------------------------------- who it is
 
-    async def verify_credentials(self, credentials: Credentials) -> VerifiedCredentials:
-        """A one-time reference for whoever gave the right password. Raises InvalidCredentials, whichever is wrong."""
+    async def verify_credentials(self, credentials: Credentials, *, client: str = "") -> VerifiedCredentials:
+        """A one-time reference for whoever gave the right password. ``client``: the digest of where it came from.
+
+        Raises InvalidCredentials, whichever is wrong, and RateLimited where too many passwords wait to be checked.
+        """
         key = email_key(credentials.email)
+        requester = Requester(client, key)
         row = None if "\0" in key else await models.Credential.get_or_none(email_key=key)
         password = credentials.password.get_secret_value()
-        right = await self._passwords.verify(row.password_hash if row else None, password)
+        right = await self._passwords.verify(row.password_hash if row else None, password, requester)
         if row is None or not right:
             raise InvalidCredentials()
         if self._passwords.is_outdated(row.password_hash):
             await models.Credential.filter(user_id=row.user_id, password_hash=row.password_hash).update(
-                password_hash=await self._passwords.hash(password)
+                password_hash=await self._passwords.hash(password, requester)
             )
         now = self._clock()
         reference = secrets.token_urlsafe(32)

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from contracts.passwords import Passwords
+from infrastructure.passwords import Passwords
 from tests.databases import fresh_sqlite
 from tests.servers import Postgres
 from worker.database import database, migrate

@@ -24,7 +24,8 @@ from contracts.auth import (
 )
 from contracts.base import new_id
 from contracts.errors import EffectUndone, EmailTaken, InvalidCredentials, InvalidMfaCode, RateLimited
-from contracts.passwords import Passwords
+from infrastructure.fair_queue import Requester
+from infrastructure.passwords import Passwords
 from tests.activities.conftest import Clock, PostedRevocations
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -151,6 +152,41 @@ async def test_more_logins_than_the_queue_holds_are_told_to_come_later() -> None
     outcomes = await asyncio.gather(*(passwords.verify(None, "guess") for _ in range(10)), return_exceptions=True)
 
     assert sum(isinstance(outcome, RateLimited) for outcome in outcomes) == 7
+    assert not await passwords.verify(None, "guess")
+    passwords.close()
+
+
+async def test_a_flood_of_one_client_delays_another_by_no_more_than_the_hashes_under_way() -> None:
+    passwords = Passwords(threads=2, waiting=240)
+    finished: list[str] = []
+    has_begun = asyncio.Event()
+
+    async def verify(client: str, account: str) -> None:
+        await passwords.verify(None, "guess", Requester(client, account))
+        finished.append(client)
+        if len(finished) == 2:
+            has_begun.set()
+
+    flood = [asyncio.create_task(verify("mallory", "mallory@example.com")) for _ in range(240)]
+    await has_begun.wait()
+    before = len(finished)
+    await verify("ada", "ada@example.com")
+
+    assert finished[before:].count("mallory") <= 3
+    for task in flood:
+        task.cancel()
+    await asyncio.gather(*flood, return_exceptions=True)
+    passwords.close()
+
+
+async def test_a_caller_that_leaves_keeps_its_slot_until_its_hash_is_done() -> None:
+    passwords = Passwords(threads=1, waiting=5)
+    for _ in range(10):
+        leaving = asyncio.create_task(passwords.verify(None, "guess"))
+        await asyncio.sleep(0.005)
+        leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+
     assert not await passwords.verify(None, "guess")
     passwords.close()
 

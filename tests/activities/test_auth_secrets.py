@@ -15,7 +15,7 @@ from activities.auth.service import AuthService
 from contracts.auth import NewAuthentication, Role, SessionLookup, TotpAttempt
 from contracts.base import new_id, utc_now
 from contracts.codec import KeyRing
-from contracts.passwords import Passwords
+from infrastructure.passwords import Passwords
 from tests.activities.conftest import Clock
 from worker.database import configuration, database, migrate
 

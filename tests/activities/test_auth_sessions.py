@@ -20,7 +20,7 @@ from contracts.auth import (
 )
 from contracts.base import new_id
 from contracts.errors import EffectUndone, PermissionDenied, SessionEnded, SessionNotFound
-from contracts.passwords import Passwords
+from infrastructure.passwords import Passwords
 from tests.activities.conftest import Clock, PostedRevocations
 
 ADA, GRACE = new_id("usr"), new_id("usr")

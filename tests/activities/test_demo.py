@@ -4,8 +4,8 @@ from activities.auth.service import AuthService
 from activities.tenants.service import TenantsService
 from activities.users import models as users
 from contracts.auth import Credentials, MfaMethod, Redemption, Role
-from contracts.passwords import Passwords
 from contracts.tenants import SubscriptionTier
+from infrastructure.passwords import Passwords
 from tests.activities.conftest import PostedRevocations
 from worker.demo import fill_with_demo_data
 

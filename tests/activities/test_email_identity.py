@@ -14,7 +14,7 @@ from activities.users.service import UsersService
 from contracts.auth import Credentials, NewAuthentication
 from contracts.base import new_id, utc_now
 from contracts.errors import EmailTaken, InvalidCredentials, InvalidInput
-from contracts.passwords import Passwords
+from infrastructure.passwords import Passwords
 from contracts.users import NewUser
 from tests.activities.conftest import Clock, PostedRevocations
 

@@ -29,9 +29,9 @@ from contracts.auth import (
 from contracts.base import new_id
 from contracts.calls import Caller, CallSigner
 from contracts.errors import ErrorRecord
-from contracts.passwords import Passwords
 from contracts.users import Preferences
 from infrastructure.change_notifications import LocalWakeups
+from infrastructure.passwords import Passwords
 from worker.demo import PASSWORD, fill_with_demo_data
 
 SIGNER = CallSigner(b"a key of thirty-two bytes, or so.")

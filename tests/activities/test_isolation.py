@@ -35,9 +35,9 @@ from activities.workspaces.service import WorkspacesService
 from contracts.auth import PERMISSIONS, Role
 from contracts.calls import Caller, CallSigner
 from contracts.files import AccessLevel
-from contracts.passwords import Passwords
 from contracts.tenants import SubscriptionTier
 from contracts.transfers import TransferSigner
+from infrastructure.passwords import Passwords
 from tests.activities.conftest import PostedRevocations
 from tests.databases import fresh_sqlite
 from worker.database import database

@@ -21,8 +21,8 @@ from temporalio.client import Client as Temporal
 
 from contracts.base import new_id, utc_now
 from contracts.codec import KeyRing
-from contracts.passwords import Passwords
 from contracts.temporal import connect
+from infrastructure.passwords import Passwords
 from tests.chaos.crash_points import Plans
 from tests.chaos.hands import ready
 from tests.chaos.proxy import Network

@@ -8,6 +8,7 @@ import json
 import statistics
 import time
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 
 from contracts.calls import Caller
 from contracts.errors import InvalidCredentials
-from contracts.passwords import Passwords
+from infrastructure.fair_queue import Requester
+from infrastructure.passwords import Passwords
 from tests.gateway.fakes import Services, settings
 from tests.gateway.serving import Gateway, running_gateway
 
@@ -29,21 +31,24 @@ LOGIN = "mutation ($input: LoginInput!) { login(input: $input) { operation { id 
 async def gateway(temporal_address: str, tmp_path: Path) -> AsyncIterator[Gateway]:
     passwords = Passwords()
 
-    async def verify(_: Caller, body: dict[str, Any]) -> Any:
-        await passwords.verify(None, body["password"])
+    async def verify(caller: Caller, body: dict[str, Any]) -> Any:
+        await passwords.verify(None, body["password"], Requester(caller.client, body["email"]))
         raise InvalidCredentials()
 
-    told = settings(temporal_address, data_dir=tmp_path, login_tries_network=1_000)
+    told = settings(
+        temporal_address, data_dir=tmp_path, login_tries_network=1_000, trusted_proxies=[ip_network("127.0.0.0/8")]
+    )
     async with running_gateway(told, Services({"auth/verify_credentials": verify})) as gateway:
         yield gateway
     passwords.close()
 
 
-async def log_in(gateway: Gateway, n: int) -> str:
+async def log_in(gateway: Gateway, n: int, address: str = "198.51.100.7") -> str:
     variables = {"input": {"email": f"nobody-{n}@example.com", "password": "wrong"}}
     body = json.dumps({"query": LOGIN, "variables": variables}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    head = f"POST /graphql HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /graphql HTTP/1.1\r\nHost: g\r\nX-Forwarded-For: {address}\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     answer = (await reader.readuntil(b"\r\n\r\n")) + await reader.read(4096)
     writer.close()
@@ -72,3 +77,23 @@ async def test_fifty_logins_at_once_leave_the_health_check_under_fifty_milliseco
     assert len(waits) > 20
     assert statistics.median(waits) < MOST_SECONDS / 5
     assert max(waits) < MOST_SECONDS, waits
+
+
+async def test_a_flood_of_logins_from_one_network_leaves_a_login_from_another_its_usual_time(gateway: Gateway) -> None:
+    ended: list[str] = []
+    has_begun = asyncio.Event()
+
+    async def flood(n: int) -> None:
+        ended.append(await log_in(gateway, n))
+        if len(ended) == 2:
+            has_begun.set()
+
+    logins = [asyncio.create_task(flood(n)) for n in range(150)]
+    await has_begun.wait()
+    before = len(ended)
+    answer = await log_in(gateway, 1_000, "192.0.2.1")
+    meanwhile = len(ended) - before
+    await asyncio.gather(*logins)
+
+    assert "INVALID_CREDENTIALS" in answer
+    assert meanwhile < 20, "it did not wait for those that came before it"

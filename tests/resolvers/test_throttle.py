@@ -168,6 +168,23 @@ async def test_codes_are_counted_over_all_logins_of_a_user(throttle: SignInThrot
     await try_code("usr_2", None)
 
 
+async def test_240_logins_of_one_account_leave_another_user_s_login_its_usual_way(throttle: SignInThrottle) -> None:
+    may_end = asyncio.Event()
+
+    async def log_in(client: Client) -> None:
+        async with throttle.trying_password(GRACE, client):
+            await may_end.wait()
+
+    known = throttle.new_device(GRACE, AWAY)
+    flood = [asyncio.create_task(log_in(Client(AWAY.network, known))) for _ in range(240)]
+    await asyncio.sleep(0.2)
+    async with asyncio.timeout(5):
+        await sign_in(throttle)
+    may_end.set()
+    outcomes = await asyncio.gather(*flood, return_exceptions=True)
+    assert any(isinstance(outcome, RateLimited) for outcome in outcomes), "the queue has a bound"
+
+
 async def test_of_many_tries_at_once_in_many_processes_no_more_are_let_through(redis: Redis) -> None:
     bucket = [RateLimitKey("one", 10, 900), RateLimitKey("other", 50, 900)]
     processes = [RedisTokenBuckets(redis) for _ in range(4)]

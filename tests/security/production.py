@@ -17,8 +17,8 @@ from activities.tenants import models as tenants
 from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import new_id, utc_now
-from contracts.passwords import Passwords
 from contracts.tenants import SubscriptionTier
+from infrastructure.passwords import Passwords
 from tests.collector import Collector, collecting
 from tests.servers import HOST, running_postgres, running_redis, wait_until
 from tests.stack import Stack, healthy, plain_environment, run_module, start_module

@@ -18,9 +18,9 @@ from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import new_id, utc_now
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
-from contracts.passwords import Passwords
 from contracts.temporal import TaskQueue, connect, ensure_search_attributes
 from contracts.tenants import SubscriptionTier, SwitchTenantCommand
+from infrastructure.passwords import Passwords
 from tests.databases import fresh_sqlite
 from tests.workflows.staging import parts_in, state_of
 from worker.database import database

@@ -19,8 +19,8 @@ from activities.workspaces import models as workspaces
 from contracts.auth import Role
 from contracts.base import new_id
 from contracts.operations import OperationKind, OperationState, OperationStatus, StepStatus, UserOnboarded
-from contracts.passwords import Passwords
 from contracts.users import OnboardUserCommand
+from infrastructure.passwords import Passwords
 from tests.workflows.staging import Script, Stage, open_session, staged
 from workflows.onboard_user import OnboardUser
 

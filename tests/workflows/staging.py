@@ -28,11 +28,11 @@ from contracts.base import Contract, new_id, utc_now
 from contracts.calls import CallSigner
 from contracts.errors import DomainError, PermissionDenied
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
-from contracts.passwords import Passwords
 from contracts.storage import open_storage
 from contracts.temporal import SEARCH_ATTRIBUTES
 from contracts.transfers import TransferSigner
 from infrastructure.change_notifications import LocalWakeups
+from infrastructure.passwords import Passwords
 from tests.databases import fresh_sqlite
 from worker.database import database
 from worker.http import services_app

@@ -18,7 +18,6 @@ from contracts.cache import open_cache
 from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.environment import Environment
-from contracts.passwords import Passwords
 from contracts.storage import folder_in, open_storage
 from contracts.temporal import connect, ensure_search_attributes
 from contracts.tracing import traced
@@ -28,6 +27,7 @@ from gateway.serve import serve
 from gateway.settings import Settings
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.monitoring import Monitoring, monitored, telling_runtime
+from infrastructure.passwords import Passwords
 from infrastructure.tasks import essential
 from worker.database import database, database_answers, migrate
 from worker.demo import fill_with_demo_data

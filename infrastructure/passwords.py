@@ -1,4 +1,4 @@
-"""Hashing passwords beside the event loop, in a few threads and with a bounded queue before them."""
+"""Password hashing in threads beside the event loop, shared fairly between clients and accounts."""
 
 from __future__ import annotations
 
@@ -10,43 +10,47 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from threading import BoundedSemaphore
 from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
-from contracts.errors import RateLimited
 from contracts.validation import normalized_password
+from infrastructure.fair_queue import FairQueue, Requester
 
 Outcome = TypeVar("Outcome")
 
 
-class Passwords:
-    """Argon2id with 19 MiB, two passes and one lane (OWASP's floor). ``waiting``: how many may queue for a thread.
+INTERNAL = Requester(client="", account="")
+"""Work that no client asked for: demo data."""
 
-    Every password is normalized before it is hashed or compared, so that it does not matter how a keyboard writes it.
+
+class Passwords:
+    """Argon2id with 19 MiB, two passes and one lane (OWASP's floor). ``waiting``: how many requests may wait.
+
+    One client and one account have half of the threads at most; the others stay free for everybody else. Every
+    password is normalized before it is hashed or compared, so that it does not matter how a keyboard writes it.
     """
 
     def __init__(self, threads: int = 2, waiting: int = 32) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
         self._decoy = self._hasher.hash(secrets.token_hex())
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="passwords", initializer=_give_way)
-        self._places = BoundedSemaphore(threads + waiting)
+        self._queue = FairQueue(threads, share=max(1, threads // 2), max_waiting=waiting)
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, requester: Requester = INTERNAL) -> str:
         """The hash in its PHC form. Raises RateLimited where too many wait."""
-        return await self._beside(lambda: self._hasher.hash(normalized_password(password)))
+        return await self._in_thread(requester, lambda: self._hasher.hash(normalized_password(password)))
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
+    async def verify(self, password_hash: str | None, password: str, requester: Requester = INTERNAL) -> bool:
         """Is it the password? Without a hash to compare with, False after the same work. Raises RateLimited too.
 
         What is stored in place of a hash, for an account that takes no password, is none.
         """
-        return await self._beside(lambda: self._matches(password_hash, normalized_password(password)))
+        return await self._in_thread(requester, lambda: self._matches(password_hash, normalized_password(password)))
 
     def is_outdated(self, password_hash: str) -> bool:
         """Whether it was made with other parameters than today's."""
@@ -65,13 +69,16 @@ class Passwords:
         except VerifyMismatchError:
             return False
 
-    async def _beside(self, work: Callable[[], Outcome]) -> Outcome:
-        if not self._places.acquire(blocking=False):
-            raise RateLimited(retry_after=1)
-        future = self._threads.submit(work)
-        # When the work ends, not when the caller stops waiting: a thread may still work for a caller who left.
-        future.add_done_callback(lambda _: self._places.release())
-        return await asyncio.wrap_future(future)
+    async def _in_thread(self, requester: Requester, work: Callable[[], Outcome]) -> Outcome:
+        await self._queue.acquire(requester)
+        try:
+            outcome = asyncio.wrap_future(self._threads.submit(work))
+        except BaseException:
+            self._queue.release(requester)
+            raise
+        # When the work ends, not when the caller stops waiting: a thread may still work for a caller that left.
+        outcome.add_done_callback(lambda _: self._queue.release(requester))
+        return await asyncio.shield(outcome)
 
 
 def _give_way() -> None:
