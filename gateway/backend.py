@@ -37,6 +37,7 @@ from resolvers.context import Backend
 from resolvers.credentials import CredentialChecks
 from resolvers.cursors import Cursors
 from resolvers.dashboard import Sources
+from resolvers.describe_limit import DescribeLimit
 from resolvers.durations import Durations
 from resolvers.index import MemoryIndex, OperationIndex, RedisIndex
 from resolvers.known_users import KnownUsers
@@ -92,7 +93,8 @@ async def open_backend(
             ProgressHub(temporal, budget=budget, witness=witness.see, lag=metrics.lag.observe)
         )
         scans = await stack.enter_async_context(Visibility(temporal, Turns(cache)))
-        states = States(temporal, hub, witness.see)
+        describe_limit = DescribeLimit()
+        states = States(temporal, hub, witness.see, describe_limit)
         listing = Listing(states, scans, index, cursors)
         active = await stack.enter_async_context(ActiveOperations(states, scans, index, hub))
         passwords = stack.enter_context(closing(Passwords()))
@@ -123,7 +125,7 @@ async def open_backend(
             ),
         )
         operations = await stack.enter_async_context(
-            Operations(temporal, hub, index, listing, active, wakeups, cursors)
+            Operations(temporal, hub, index, listing, active, wakeups, cursors, describe_limit)
         )
         yield Backend(
             operations=operations,

@@ -31,11 +31,14 @@ class Requester(NamedTuple):
 
 
 class FairQueue:
-    """``slots`` at a time in all, ``share`` of them for one client and for one account, ``max_waiting`` requests."""
+    """``slots`` at a time in all, ``share`` of them for one client, ``account_share`` for one account, by default as
+    many, and ``max_waiting`` requests.
+    """
 
-    def __init__(self, slots: int, *, share: int, max_waiting: int) -> None:
+    def __init__(self, slots: int, *, share: int, max_waiting: int, account_share: int | None = None) -> None:
         self._free = slots
         self._share = share
+        self._account_share = share if account_share is None else account_share
         self._max_waiting = max_waiting
         self._waiting = 0
         self._clients: OrderedDict[str, _Waiters] = OrderedDict()
@@ -94,7 +97,7 @@ class FairQueue:
         return (
             self._free > 0
             and self._held_by_client[requester.client] < self._share
-            and self._held_by_account[requester.account] < self._share
+            and self._held_by_account[requester.account] < self._account_share
         )
 
     def _take(self, requester: Requester) -> None:

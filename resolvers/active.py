@@ -12,6 +12,7 @@ from typing import Protocol, Self
 from contracts.auth import Session
 from contracts.operations import Operation
 from infrastructure.change_notifications import woken
+from infrastructure.fair_queue import Requester
 from infrastructure.tasks import BackgroundTasks
 from resolvers.index import OperationIndex, Row
 from resolvers.progress import ProgressHub
@@ -27,7 +28,7 @@ _HEAD_START_SECONDS = 0.25
 
 
 class KnownStates(Protocol):
-    async def of(self, operation_ids: Iterable[str]) -> list[Operation | None]:
+    async def of(self, operation_ids: Iterable[str], requester: Requester) -> list[Operation | None]:
         """In the order asked for; None in the place of one that is no more."""
 
 
@@ -62,7 +63,9 @@ class ActiveOperations:
         """The newest of the viewer's operations in the current tenant that have not closed."""
         rows = (await self._rows(viewer))[:SHOWN]
         active: list[Operation] = []
-        for row, state in zip(rows, await self._states.of(row.operation_id for row in rows), strict=True):
+        requester = Requester(viewer.user_id, viewer.user_id)
+        states = await self._states.of((row.operation_id for row in rows), requester)
+        for row, state in zip(rows, states, strict=True):
             if state is None:
                 await self._index.drop(viewer.user_id, viewer.tenant_id, row)
             elif state.is_closed:

@@ -24,7 +24,7 @@ from resolvers.dashboard import Sources
 from resolvers.durations import Durations
 from resolvers.following import Following
 from resolvers.known_users import KnownUsers
-from resolvers.loaders import Loaders
+from resolvers.loaders import Loader, Loaders, operation_loader
 from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
 from resolvers.orders import Orders
@@ -108,6 +108,7 @@ class Context:
         self._looked_up = False
         self._looking_up = asyncio.Lock()
         self._loaders: dict[Caller, Loaders] = {}
+        self._operations: Loader[Operation] | None = None
 
     def for_execution(self) -> Context:
         """The same client, with nothing looked up yet: a socket has one context for all of its life."""
@@ -126,6 +127,7 @@ class Context:
     def forget(self) -> None:
         """Load everything anew from now on: the next result of a stream shows what then is."""
         self._loaders = {}
+        self._operations = None
 
     async def start(self, order: Order[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
         """Start the operation, as ``Operations.start``. What was loaded before may be other than it left it."""
@@ -209,9 +211,19 @@ class Context:
         self._former_session = before.session
         return self.access(before.session)
 
-    def requester(self, session: Session) -> Requester:
-        """Return whose share of expensive work this is."""
-        return Requester(self.client.digest, session.user_id)
+    async def requester(self) -> Requester:
+        """Return whose share of expensive work this request has: the user's, or without a session the network's."""
+        session = await self.viewer()
+        return Requester(self.client.digest if session is None else session.user_id, self.request_id)
+
+    async def load_operation(self, operation_id: str) -> Operation:
+        """Load an operation, whoever may see it, once however often it is asked for; raises OperationNotFound."""
+        if self._operations is None:
+            requester = await self.requester()
+            self._operations = self._operations or operation_loader(
+                lambda ids: self.backend.operations.load(ids, requester)
+            )
+        return await self._operations.load(operation_id)
 
     def caller(self, session: Session | None = None, *, account: str = "") -> Caller:
         """On whose behalf the services are called; without a session nobody's. ``account`` is the digest of the one
@@ -236,6 +248,6 @@ class Context:
         if loaders is None:
             backend = self.backend
             loaders = self._loaders[caller] = Loaders(
-                caller, backend.users, backend.tenants, backend.files, backend.workspaces
+                caller, backend.users, backend.tenants, backend.files, backend.workspaces, backend.auth
             )
         return loaders

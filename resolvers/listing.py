@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from contracts.auth import Session
 from contracts.errors import InvalidCursor
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
+from infrastructure.fair_queue import Requester
 from resolvers.cursors import Cursors
 from resolvers.index import OperationIndex, Row
 from resolvers.paging import Page
@@ -24,7 +25,7 @@ class Newest(NamedTuple):
 
 
 class KnownStates(Protocol):
-    async def of(self, operation_ids: Iterable[str]) -> list[Operation | None]:
+    async def of(self, operation_ids: Iterable[str], requester: Requester) -> list[Operation | None]:
         """In the order asked for; None in the place of one that is no more."""
 
     def unknown(self, operation_ids: Iterable[str]) -> int:
@@ -103,7 +104,7 @@ class Listing:
         ids = [row.operation_id for row in rows]
         if self._states.unknown(ids) > _DESCRIBED_AT_MOST:
             await self._scan(viewer)
-        states = await self._states.of(ids)
+        states = await self._states.of(ids, Requester(viewer.user_id, viewer.user_id))
         for row, state in zip(rows, states, strict=True):
             if state is None:
                 await self._index.drop(viewer.user_id, viewer.tenant_id, row)

@@ -25,14 +25,16 @@ Thing: TypeAlias = User | Tenant | Workspace | File | Operation
 
 async def operation(context: Context, id: str) -> Operation:
     """Without a session only logins are open; OperationNotFound where the viewer may not see it."""
-    operation = await context.backend.operations.get(await access(context, id), id)
+    granted = await access(context, id)
+    operation = await granted.shown(await context.load_operation(id))
     await keep_session_of(context, operation)
     return operation
 
 
 async def cancel(context: Context, input: CancelOperationInput) -> Started:
     """Ask an operation to stop and undo what it did. OperationNotFound as above, and for another client's login."""
-    return Started(await context.backend.operations.cancel(await access(context, input.id), input.id))
+    granted, requester = await access(context, input.id), await context.requester()
+    return Started(await context.backend.operations.cancel(granted, input.id, requester))
 
 
 async def access(context: Context, operation_id: str) -> OperationAccess:

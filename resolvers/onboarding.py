@@ -10,6 +10,7 @@ from contracts.auth import roles_granted_by
 from contracts.errors import PermissionDenied
 from contracts.operations import Operation
 from contracts.users import OnboardUserCommand
+from infrastructure.fair_queue import Requester
 from resolvers.context import Context
 from resolvers.inputs import OnboardUserInput
 
@@ -32,7 +33,7 @@ async def onboard_user(context: Context, input: OnboardUserInput) -> Onboarding:
     viewer = await context.permitted(ONBOARD)
     if input.role not in roles_granted_by(viewer.role):
         raise PermissionDenied()
-    order = await context.backend.newcomers.order(viewer, input, context.requester(viewer))
+    order = await context.backend.newcomers.order(viewer, input, Requester(context.client.digest, viewer.user_id))
     operation = await context.start(order, wait_seconds=input.wait_seconds)
     return Onboarding(operation, _totp_uri(order.command))
 

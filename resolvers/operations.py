@@ -17,10 +17,12 @@ from contracts.auth import Session
 from contracts.errors import Conflict, DeadlineExceeded, IdempotencyKeyReused, OperationNotFound
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from infrastructure.change_notifications import Wakeups
+from infrastructure.fair_queue import Requester
 from infrastructure.tasks import BackgroundTasks
 from resolvers.access import OperationAccess
 from resolvers.active import ActiveOperations
 from resolvers.cursors import Cursors
+from resolvers.describe_limit import DescribeLimit
 from resolvers.failures import TEMPORAL, domain_error
 from resolvers.feed import Feeds
 from resolvers.history import operation_of
@@ -53,8 +55,10 @@ class Operations:
         active: ActiveOperations,
         wakeups: Wakeups,
         cursors: Cursors,
+        describe_limit: DescribeLimit,
     ) -> None:
         self._client = client
+        self._describe_limit = describe_limit
         self._hub = hub
         self._index = index
         self._starter = Starter(client)
@@ -92,12 +96,12 @@ class Operations:
             self._tell_of(operation)
         return await self._settle(operation, wait_seconds)
 
-    async def login_awaiting_code(self, access: OperationAccess, login_id: str) -> Operation:
+    async def login_awaiting_code(self, access: OperationAccess, login_id: str, requester: Requester) -> Operation:
         """Conflict where no code is awaited; OperationNotFound where the client did not start it."""
         if kind_of(login_id) is not OperationKind.LOGIN:
             raise OperationNotFound()
         access.check_control(login_id)
-        login = await self._describe(login_id)
+        login = await self._load(login_id, requester)
         if login.is_closed:
             raise _awaits_no_code()
         return login
@@ -127,9 +131,14 @@ class Operations:
         await self._learn_of(login, login.tenant_ids)
         return await self._settle(login, wait_seconds)
 
-    async def get(self, access: OperationAccess, operation_id: str) -> Operation:
+    async def get(self, access: OperationAccess, operation_id: str, requester: Requester) -> Operation:
         """The operation as the client may see it; OperationNotFound where it may not."""
-        return await access.shown(await self._describe(operation_id))
+        return await access.shown(await self._load(operation_id, requester))
+
+    async def load(self, operation_ids: Sequence[str], requester: Requester) -> list[Operation | BaseException]:
+        """In the order asked for, whoever may see them; an error in the place of what is not to be had."""
+        loading = (self._load(operation_id, requester) for operation_id in operation_ids)
+        return await asyncio.gather(*loading, return_exceptions=True)
 
     async def follow(
         self, access: OperationAccess, operation_id: str, *, after: str | None
@@ -180,19 +189,19 @@ class Operations:
         """The viewer's operations in the current tenant, newest first."""
         return await self._listing.page(viewer, first=first, after=after, kinds=kinds, statuses=statuses)
 
-    async def cancel(self, access: OperationAccess, operation_id: str) -> Operation:
+    async def cancel(self, access: OperationAccess, operation_id: str, requester: Requester) -> Operation:
         """Ask it to stop and undo what it did; harmless where it has closed. OperationNotFound for the login of another
         client.
         """
         access.check_control(operation_id)
-        operation = await self.get(access, operation_id)
+        operation = await self.get(access, operation_id, requester)
         if not operation.is_closed:
             try:
                 await self._client.get_workflow_handle(operation_id).cancel(rpc_timeout=RPC_SECONDS)
             except RPCError as error:
                 if error.status != RPCStatusCode.NOT_FOUND:  # it closed meanwhile
                     raise
-            operation = await self.get(access, operation_id)
+            operation = await self.get(access, operation_id, requester)
         return operation
 
     async def command(self, operation_id: str, command: type[Command]) -> Command:
@@ -263,6 +272,13 @@ class Operations:
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
+
+    async def _load(self, operation_id: str, requester: Requester) -> Operation:
+        """Describe it within the share of who asks."""
+        if kind_of(operation_id) is None:
+            raise OperationNotFound()
+        async with self._describe_limit.slot(requester):
+            return await self._describe(operation_id)
 
     async def _describe(self, operation_id: str) -> Operation:
         if kind_of(operation_id) is None:

@@ -34,7 +34,7 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
     somebody else's.
     """
     viewer = await context.signed_in()
-    failed = await context.backend.operations.get(context.access(viewer), input.id)
+    failed = await context.backend.operations.get(context.access(viewer), input.id, await context.requester())
     if failed.kind is OperationKind.LOGIN or not failed.is_closed or failed.state.status is OperationStatus.COMPLETED:
         raise OperationNotRetryable()
     if failed.user_id != viewer.user_id:

@@ -47,7 +47,8 @@ async def log_in(context: Context, input: LoginInput) -> SignIn:
 async def submit_mfa_code(context: Context, input: SubmitMfaCodeInput) -> SignIn:
     """InvalidMfaCode with the tries left, Conflict where no code is awaited, OperationNotFound, RateLimited."""
     operations = context.backend.operations
-    login = await operations.login_awaiting_code(context.access(await context.viewer()), input.operation_id)
+    access, requester = context.access(await context.viewer()), await context.requester()
+    login = await operations.login_awaiting_code(access, input.operation_id, requester)
     async with context.backend.throttle.trying_code(login.user_id):
         await operations.submit_mfa_code(login, input.code)
     operation = await operations.after_code(login, wait_seconds=input.wait_seconds)

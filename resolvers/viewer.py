@@ -62,11 +62,11 @@ class Viewer:
 
     async def sessions(self) -> list[ShownSession]:
         """All open ones, newest first."""
-        sessions = await self._context.backend.auth.sessions(self.caller)
+        sessions = await self._context.loaders(self.caller).sessions()
         return [ShownSession(session, self) for session in sessions]
 
     async def preferences(self) -> Preferences:
-        return await self._context.backend.users.preferences(self.caller)
+        return await self._context.loaders(self.caller).preferences()
 
     async def tenant(self, tenant_id: str) -> Tenant:
         """A tenant of the viewer's; TenantNotFound where they are no member (any more)."""
@@ -76,7 +76,7 @@ class Viewer:
         return tenant
 
     async def tenant_overview(self) -> TenantOverview:
-        available = await self._context.backend.tenants.memberships(self.caller)
+        available = await self._context.loaders(self.caller).memberships()
         current = next((tenant for tenant in available if tenant.id == self._session.tenant_id), None)
         if current is None:
             raise TenantNotFound()
@@ -104,11 +104,13 @@ class Viewer:
         except InvalidInput as error:
             raise in_the_input(error) from error
         await self._context.backend.dashboards.copies.changed(user_scope(self._session.user_id))
+        self._context.forget()
         return PreferencesSaved(saved)
 
     async def revoke_session(self, input: RevokeSessionInput) -> None:
         """End one of the viewer's sessions, this one included; SessionNotFound where they have no such session."""
         await self._context.backend.auth.revoke_session(self.caller, input.session_id)
+        self._context.forget()
         if input.session_id == self._session.id:
             self._context.cookie.drop()
 

@@ -40,6 +40,10 @@ ONCE = frozenset(("login", "submitMfaCode", "switchTenant", "onboardUser"))
 
 _LEAF = 0.25
 """A scalar's part of what an object costs to resolve."""
+_UPSTREAM_CALL = 20
+"""What a call of Temporal or of a service costs, however little of its answer is asked for."""
+_CALLING_TYPES = frozenset(("Viewer", "Dashboard"))
+"""Types each of whose objects has a call made for it, beside the root types."""
 _UNSIZED = 5
 """How many a list is taken to hold that has no ``first``: steps, tenants, feature flags."""
 _DEEPEST = 100
@@ -138,6 +142,7 @@ class Scales:
         self._fragments = {
             each.name.value: each for each in document.definitions if isinstance(each, FragmentDefinitionNode)
         }
+        self._root_types = {root.name for each in OperationType if (root := schema.get_root_type(each)) is not None}
         self._weighed: dict[str, Weight] = {}
         self._entered: set[str] = set()
         self._level = 0
@@ -219,6 +224,8 @@ class Scales:
             return weight
         size = self._size(node, definition)
         cost = 1 + within.own + within.each * (_UNSIZED if size is None else size)
+        if self._calls_upstream(parent, name):
+            cost += _UPSTREAM_CALL
         if definition is None or not is_list_type(get_nullable_type(definition.type)):
             weight.own = cost
         elif size is None:
@@ -226,6 +233,15 @@ class Scales:
         else:
             weight.own = cost * size
         return weight
+
+    def _calls_upstream(self, parent: GraphQLNamedType | None, name: str) -> bool:
+        """Whether the field has Temporal or a service called for each time that it is asked for, and for each item.
+
+        What lies within other objects is loaded in batches, in few calls for all of them.
+        """
+        if parent is None or name == "viewer":  # the session is looked up once a request
+            return False
+        return parent.name in _CALLING_TYPES or parent.name in self._root_types
 
     def _allow_introspection(self, weight: Weight) -> None:
         """At the field that begins it. Within are limits of their own, for an explorer asks for much at once."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 from aiocache.base import BaseCache
 from starlette.applications import Starlette
+from temporalio.client import Interceptor
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed
@@ -122,8 +123,9 @@ async def running_gateway(
     drain_seconds: float = 1,
     stall_seconds: float = 30,
     tls: Tls | None = None,
+    interceptors: Sequence[Interceptor] = (),
 ) -> AsyncIterator[Gateway]:
-    app = create_app(settings, services=services.transport, cache=cache, wakeups=wakeups)
+    app = create_app(settings, services=services.transport, cache=cache, wakeups=wakeups, interceptors=interceptors)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     stop, ready, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()

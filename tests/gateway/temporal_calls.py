@@ -17,12 +17,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 
 class TemporalCalls(Interceptor):
-    """Counts one process's descriptions and visibility requests. ``away``: they fail; ``slow``: seconds they take."""
+    """Counts one process's descriptions and visibility requests. ``away``: they fail; ``slow``: seconds they take;
+    ``most_at_once``: descriptions."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.away = False
         self.slow = 0.0
+        self.under_way = 0
+        self.most_at_once = 0
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
         return _Counting(next, self)
@@ -40,8 +43,13 @@ class _Counting(OutboundInterceptor):
         self._calls = calls
 
     async def describe_workflow(self, input: DescribeWorkflowInput) -> WorkflowExecutionDescription:
-        await self._calls.note("describe")
-        return await super().describe_workflow(input)
+        self._calls.under_way += 1
+        self._calls.most_at_once = max(self._calls.most_at_once, self._calls.under_way)
+        try:
+            await self._calls.note("describe")
+            return await super().describe_workflow(input)
+        finally:
+            self._calls.under_way -= 1
 
     def list_workflows(self, input: ListWorkflowsInput) -> WorkflowExecutionAsyncIterator:
         return _CountingPages(super().list_workflows(input), self._calls)

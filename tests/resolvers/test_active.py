@@ -7,6 +7,7 @@ import asyncio
 from temporalio.client import Client
 
 from contracts.operations import Operation
+from infrastructure.fair_queue import Requester
 from resolvers.active import ActiveOperations
 from resolvers.index import MemoryIndex
 from resolvers.progress import ProgressHub
@@ -29,7 +30,7 @@ async def test_what_somebody_looks_at_comes_before_what_was_only_started(tempora
     ):
         states = States(temporal_client, hub)
         started, seen, beyond = [await starter.start(user_id=ADA) for _ in range(3)]
-        first, second, third = await states.of([started.id, seen.id, beyond.id])
+        first, second, third = await states.of([started.id, seen.id, beyond.id], Requester(ADA, ADA))
         assert first is not None
         assert second is not None
         assert third is not None

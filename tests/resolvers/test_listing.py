@@ -24,6 +24,7 @@ from contracts.operations import (
     kind_of,
     operation_id,
 )
+from infrastructure.fair_queue import Requester
 from resolvers.cursors import Cursors
 from resolvers.index import MemoryIndex, OperationIndex, RedisIndex, Row
 from resolvers.listing import Listing
@@ -40,7 +41,7 @@ statuses = st.none() | st.frozensets(st.sampled_from(OperationStatus), min_size=
 class EveryState:
     """Each operation's state follows from its id; nothing need be asked for."""
 
-    async def of(self, operation_ids: Iterable[str]) -> list[Operation | None]:
+    async def of(self, operation_ids: Iterable[str], requester: Requester) -> list[Operation | None]:
         return [operation_named(id) for id in operation_ids]
 
     def unknown(self, operation_ids: Iterable[str]) -> int:

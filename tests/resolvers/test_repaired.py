@@ -13,6 +13,7 @@ from activities.operations.activities import Operations as RepairActivities
 from contracts.operations import Operation, StepStatus
 from contracts.repairs import EndedOperation, repair_id
 from contracts.temporal import TaskQueue
+from infrastructure.fair_queue import Requester
 from resolvers.history import operation_of
 from resolvers.progress import ProgressHub
 from resolvers.repairs import needs_repair, with_repair
@@ -50,7 +51,7 @@ async def test_says_so_wherever_it_is_read(temporal_client: Client, hub: Progres
         return await with_repair(await operation_of(description, temporal_client), temporal_client)
 
     async def listed() -> Operation:
-        (state,) = await states.of([script.id])
+        (state,) = await states.of([script.id], Requester("a", "a"))
         assert state is not None
         return state
 

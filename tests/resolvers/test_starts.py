@@ -13,6 +13,7 @@ from temporalio.client import Client
 from contracts.auth import Role, Session
 from contracts.base import new_id, utc_now
 from contracts.operations import Operation, OperationKind, StepStatus, operation_id
+from infrastructure.fair_queue import Requester
 from resolvers.cursors import Cursors
 from resolvers.index import STARTING_SECONDS, MemoryIndex, OperationIndex, RedisIndex, Row
 from resolvers.listing import Listing
@@ -25,7 +26,7 @@ from tests.resolvers.scripted import scripts
 class NoStates:
     """Temporal has none of them."""
 
-    async def of(self, operation_ids: Iterable[str]) -> list[Operation | None]:
+    async def of(self, operation_ids: Iterable[str], requester: Requester) -> list[Operation | None]:
         return [None for _ in operation_ids]
 
     def unknown(self, operation_ids: Iterable[str]) -> int:
@@ -111,12 +112,12 @@ async def test_a_close_that_a_description_finds_is_passed_on_before_anybody_is_t
     async with scripts(temporal_client) as starter, ProgressHub(temporal_client) as hub:
         script = await starter.start()
         states = States(temporal_client, hub, see)
-        assert [state and state.is_closed for state in await states.of([script.id])] == [False]
+        assert [state and state.is_closed for state in await states.of([script.id], Requester("a", "a"))] == [False]
         assert seen == []
         await script.end()
         await script.handle.result()
         for _ in range(3):
-            assert [state and state.is_closed for state in await states.of([script.id])] == [True]
+            assert [state and state.is_closed for state in await states.of([script.id], Requester("a", "a"))] == [True]
             assert seen == [script.id]
 
 

@@ -107,6 +107,37 @@ def test_lists_multiply_what_their_items_cost(documents: Documents) -> None:
     assert refused(documents, f"{{ {twenty.replace('100', '20')} }}") is None
 
 
+def test_upstream_calls_cost_more_than_what_is_shown_of_their_answers(documents: Documents) -> None:
+    """100 login ids in each of 15 fields are 1,500 calls of Temporal in 4.5 KB, whatever is shown of each."""
+    one = "nodes(ids: $ids) { id }"
+    ids = [f"login-{n}" for n in range(100)]
+    assert refused(documents, f"query ($ids: [ID!]!) {{ {one} }}", ids=ids) is None
+    many = " ".join(f"a{n}: {one}" for n in range(15))
+    assert "would cost" in str(refused(documents, f"query ($ids: [ID!]!) {{ {many} }}", ids=ids))
+    assert refused(documents, f"query ($ids: [ID!]!) {{ {many} }}", ids=ids[:10]) is None
+    each = " ".join(f'a{n}: operation(id: "login-{n}") {{ id }}' for n in range(15))
+    [cost] = documents.read(f"{{ {each} }}").worst_costs.values()
+    assert cost >= 15 * 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{ node(id: "x") { id } }',
+        '{ operation(id: "x") { id } }',
+        "{ viewer { sessions { id } } }",
+        "{ viewer { preferences { language } } }",
+        "{ viewer { operations { totalCount } } }",
+        "{ viewer { dashboard { recentFiles { id } } } }",
+        'mutation { cancelOperation(input: { id: "x" }) { operation { id } } }',
+        'subscription { operation(id: "x") { id } }',
+    ],
+)
+def test_every_field_that_has_something_called_costs_a_call(documents: Documents, text: str) -> None:
+    [cost] = documents.read(text).worst_costs.values()
+    assert cost >= 20
+
+
 def test_what_is_asked_of_one_type_only_costs_no_object_of_another(documents: Documents) -> None:
     kinds = ("Login", "TenantSwitch", "FileUpload", "FileProcessing", "UserOnboarding")
     each = "progress { steps { name status } } startedBy { id } tenant { id }"
