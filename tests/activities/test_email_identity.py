@@ -14,8 +14,8 @@ from activities.users.service import UsersService
 from contracts.auth import Credentials, NewAuthentication
 from contracts.base import new_id, utc_now
 from contracts.errors import EmailTaken, InvalidCredentials, InvalidInput
-from infrastructure.passwords import Passwords
 from contracts.users import NewUser
+from infrastructure.passwords import Passwords
 from tests.activities.conftest import Clock, PostedRevocations
 
 PASSWORD = "correct horse"
