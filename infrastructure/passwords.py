@@ -17,6 +17,7 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 
 from contracts.validation import normalized_password
 from infrastructure.fair_queue import FairQueue, Requester
+from infrastructure.tasks import finish
 
 Outcome = TypeVar("Outcome")
 
@@ -70,15 +71,15 @@ class Passwords:
             return False
 
     async def _in_thread(self, requester: Requester, work: Callable[[], Outcome]) -> Outcome:
+        async def work_and_release() -> Outcome:
+            try:
+                return await asyncio.wrap_future(self._threads.submit(work))
+            finally:
+                self._queue.release(requester)
+
         await self._queue.acquire(requester)
-        try:
-            outcome = asyncio.wrap_future(self._threads.submit(work))
-        except BaseException:
-            self._queue.release(requester)
-            raise
-        # When the work ends, not when the caller stops waiting: a thread may still work for a caller that left.
-        outcome.add_done_callback(lambda _: self._queue.release(requester))
-        return await asyncio.shield(outcome)
+        # Until the work ends, not until the caller stops waiting: a thread may still work for a caller that left.
+        return await finish(work_and_release(), name="hash a password")
 
 
 def _give_way() -> None:

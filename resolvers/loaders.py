@@ -96,7 +96,7 @@ class Loaders:
 
 
 def operation_loader(
-    load: Callable[[list[str]], Coroutine[object, object, list[Operation | BaseException]]],
+    load: Callable[[list[str]], Coroutine[object, object, list[Operation | Exception]]],
 ) -> Loader[Operation]:
     """Return a loader that asks for each operation once, those of one moment together."""
     return DataLoader(load, max_batch_size=MAX_BATCH_SIZE)

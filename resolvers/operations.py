@@ -18,7 +18,7 @@ from contracts.errors import Conflict, DeadlineExceeded, IdempotencyKeyReused, O
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from infrastructure.change_notifications import Wakeups
 from infrastructure.fair_queue import Requester
-from infrastructure.tasks import BackgroundTasks
+from infrastructure.tasks import BackgroundTasks, concurrently
 from resolvers.access import OperationAccess
 from resolvers.active import ActiveOperations
 from resolvers.cursors import Cursors
@@ -135,10 +135,9 @@ class Operations:
         """The operation as the client may see it; OperationNotFound where it may not."""
         return await access.shown(await self._load(operation_id, requester))
 
-    async def load(self, operation_ids: Sequence[str], requester: Requester) -> list[Operation | BaseException]:
+    async def load(self, operation_ids: Sequence[str], requester: Requester) -> list[Operation | Exception]:
         """In the order asked for, whoever may see them; an error in the place of what is not to be had."""
-        loading = (self._load(operation_id, requester) for operation_id in operation_ids)
-        return await asyncio.gather(*loading, return_exceptions=True)
+        return await concurrently(*(self._load_or_error(operation_id, requester) for operation_id in operation_ids))
 
     async def follow(
         self, access: OperationAccess, operation_id: str, *, after: str | None
@@ -279,6 +278,12 @@ class Operations:
             raise OperationNotFound()
         async with self._describe_limit.slot(requester):
             return await self._describe(operation_id)
+
+    async def _load_or_error(self, operation_id: str, requester: Requester) -> Operation | Exception:
+        try:
+            return await self._load(operation_id, requester)
+        except Exception as error:  # noqa: BLE001 - it is raised to whoever asked for this operation
+            return error
 
     async def _describe(self, operation_id: str) -> Operation:
         if kind_of(operation_id) is None:
