@@ -107,13 +107,17 @@ class LogInCommand(Contract):
 
 
 class NewSession(Contract):
-    """A session to create. It opens nothing until it is activated. ``key`` makes the step idempotent."""
+    """A session to create. It opens nothing until it is activated. ``key`` makes the step idempotent.
+
+    ``replaces``: the session that it takes the place of. It expires no later than that one would have.
+    """
 
     key: str
     user_id: str
     tenant_id: str
     role: Role
     token_hash: str
+    replaces: str | None = None
 
 
 class SessionHandover(Contract):
@@ -146,7 +150,9 @@ class PermissionCheck(Contract):
 
 
 class Session(Contract):
-    """A session as the auth service knows it. ``permissions`` are those of the role, sorted."""
+    """A session as the auth service knows it. ``role`` is the membership's as it is now; ``permissions`` are those of
+    the role, sorted.
+    """
 
     id: str
     user_id: str

@@ -8,11 +8,12 @@ DomainError                      code                    operation code
 ├── InvalidCredentials           INVALID_CREDENTIALS     INVALID_CREDENTIALS
 │   └── InvalidMfaCode
 ├── PermissionDenied             FORBIDDEN               PERMISSION_DENIED
-│   └── TenantAccessDenied
+│   └── TenantAccessDenied  RoleTooHigh
 ├── NotFound                     NOT_FOUND               VALIDATION_FAILED
 │   ├── UserNotFound  TenantNotFound  FileNotFound  UploadNotFound  WorkspaceNotFound
 │   └── SessionNotFound  OperationNotFound
 ├── Conflict                     CONFLICT                VALIDATION_FAILED
+│   ├── WrongTenant  LastOwner  AlreadyMember
 │   ├── IdempotencyKeyReused  EmailTaken  OperationNotRetryable  UploadCompleted
 │   ├── BytesDamaged             CONFLICT                DATA_INCONSISTENCY
 │   └── EffectUndone             (a late try of a step that was undone meanwhile)
@@ -48,6 +49,26 @@ class ErrorCode(StrEnum):
     INTERNAL = "INTERNAL"
 
 
+class ErrorReason(StrEnum):
+    """What clients read in ``extensions.reason`` of CONFLICT and FORBIDDEN."""
+
+    MFA_ENROLLMENT_REQUIRED = "MFA_ENROLLMENT_REQUIRED"
+    WRONG_TENANT = "WRONG_TENANT"
+    WRONG_ACCOUNT = "WRONG_ACCOUNT"
+    NOT_PERMITTED = "NOT_PERMITTED"
+    ROLE_TOO_HIGH = "ROLE_TOO_HIGH"
+    LAST_OWNER = "LAST_OWNER"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    NAME_TAKEN = "NAME_TAKEN"
+    ALREADY_MEMBER = "ALREADY_MEMBER"
+    NOT_EMPTY = "NOT_EMPTY"
+    NOT_RETRYABLE = "NOT_RETRYABLE"
+    NOT_WAITING = "NOT_WAITING"
+    TENANT_FULL = "TENANT_FULL"
+    NO_ROOM = "NO_ROOM"
+    OTHER = "OTHER"
+
+
 class OperationErrorCode(StrEnum):
     """Why an operation did not complete."""
 
@@ -74,10 +95,13 @@ class DomainError(Exception):
     """An answer: final, typed and fit to be shown. Raise a subclass that names the fact.
 
     The facts beside the message are the same few for the whole tree, so that any error crosses any border unchanged:
-    ``fields`` (which input is wrong), ``attempts_left`` (tries), ``retry_after`` (seconds), ``service`` (who).
+    ``fields`` (which input is wrong), ``attempts_left`` (tries), ``retry_after`` (seconds), ``service`` (who),
+    ``current_tenant_id`` (the tenant that the session is in).
     """
 
     code: ClassVar[ErrorCode]
+    reason: ClassVar[ErrorReason | None] = None
+    """Set for CONFLICT and FORBIDDEN."""
     operation_code: ClassVar[OperationErrorCode]
     default_message: ClassVar[str]
     retryable: ClassVar[bool] = False
@@ -95,12 +119,14 @@ class DomainError(Exception):
         attempts_left: int | None = None,
         retry_after: float | None = None,
         service: str | None = None,
+        current_tenant_id: str | None = None,
     ) -> None:
         self.message = message or self.default_message
         self.fields = fields
         self.attempts_left = attempts_left
         self.retry_after = retry_after
         self.service = service
+        self.current_tenant_id = current_tenant_id
         super().__init__(self.message)
 
     @classmethod
@@ -156,6 +182,7 @@ class InvalidMfaCode(InvalidCredentials):
 
 class PermissionDenied(DomainError):
     code = ErrorCode.FORBIDDEN
+    reason = ErrorReason.NOT_PERMITTED
     operation_code = OperationErrorCode.PERMISSION_DENIED
     default_message = "You have no permission for this."
     http_status = 403
@@ -163,6 +190,11 @@ class PermissionDenied(DomainError):
 
 class TenantAccessDenied(PermissionDenied):
     default_message = "You have no access to this tenant."
+
+
+class RoleTooHigh(PermissionDenied):
+    reason = ErrorReason.ROLE_TOO_HIGH
+    default_message = "This role is above your own."
 
 
 class NotFound(DomainError):
@@ -203,13 +235,30 @@ class OperationNotFound(NotFound):
 
 class Conflict(DomainError):
     code = ErrorCode.CONFLICT
+    reason = ErrorReason.OTHER
     operation_code = OperationErrorCode.VALIDATION_FAILED
     default_message = "This contradicts what is there already."
     user_recoverable = True
     http_status = 409
 
 
+class WrongTenant(Conflict):
+    reason = ErrorReason.WRONG_TENANT
+    default_message = "The session is in another tenant than the one that is displayed; reload."
+
+
+class LastOwner(Conflict):
+    reason = ErrorReason.LAST_OWNER
+    default_message = "A tenant needs an owner: make another member an owner first."
+
+
+class AlreadyMember(Conflict):
+    reason = ErrorReason.ALREADY_MEMBER
+    default_message = "This user is a member already."
+
+
 class IdempotencyKeyReused(Conflict):
+    reason = ErrorReason.IDEMPOTENCY_KEY_REUSED
     default_message = "This idempotency key was used with other input."
 
 
@@ -218,6 +267,7 @@ class EmailTaken(Conflict):
 
 
 class OperationNotRetryable(Conflict):
+    reason = ErrorReason.NOT_RETRYABLE
     default_message = "Only a failed operation can be started again, and a login only by signing in."
 
 
@@ -268,6 +318,7 @@ class ErrorRecord(Contract):
     attempts_left: int | None = None
     retry_after: float | None = None
     service: str | None = None
+    current_tenant_id: str | None = None
 
 
 def every_error(root: type[DomainError] = DomainError) -> Iterator[type[DomainError]]:
@@ -285,6 +336,7 @@ def to_record(error: DomainError) -> ErrorRecord:
         attempts_left=error.attempts_left,
         retry_after=error.retry_after,
         service=error.service,
+        current_tenant_id=error.current_tenant_id,
     )
 
 
@@ -297,6 +349,7 @@ def from_record(record: ErrorRecord) -> DomainError:
         attempts_left=record.attempts_left,
         retry_after=record.retry_after,
         service=record.service,
+        current_tenant_id=record.current_tenant_id,
     )
 
 

@@ -54,6 +54,23 @@ class Assignment(Contract):
     assigned_by: str
 
 
+class RoleChange(Contract):
+    """Give a member another role, which ``changed_by`` may give there."""
+
+    user_id: str
+    tenant_id: str
+    role: Role
+    changed_by: str
+
+
+class MemberRemoval(Contract):
+    """End a membership, which ``removed_by`` may do there; everybody may end their own."""
+
+    user_id: str
+    tenant_id: str
+    removed_by: str
+
+
 class SwitchTenantCommand(Contract):
     """Input of the workflow SwitchTenant. ``token_hash``: lower-case hex SHA-256 of the new session's token."""
 

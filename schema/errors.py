@@ -103,6 +103,10 @@ def _facts(error: DomainError) -> dict[str, JsonValue]:
     facts: dict[str, JsonValue] = {"code": error.code.value}
     if error.code is ErrorCode.BAD_USER_INPUT:
         facts["fields"] = _shown(error.fields)
+    if error.reason is not None:
+        facts["reason"] = error.reason.value
+    if error.current_tenant_id is not None:
+        facts["currentTenantId"] = error.current_tenant_id
     if error.attempts_left is not None:
         facts["attemptsLeft"] = error.attempts_left
     if error.retry_after is not None:

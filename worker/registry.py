@@ -87,7 +87,13 @@ class Domain:
 
 def auth(parts: Parts) -> Domain:
     revocations = CachedRevocations(parts.cache, parts.wakeups)
-    service = AuthService(parts.passwords, revocations, seal=parts.seal, idle=parts.session_idle)
+    service = AuthService(
+        parts.passwords,
+        revocations,
+        memberships=TenantsService(parts.wakeups),
+        seal=parts.seal,
+        idle=parts.session_idle,
+    )
     return Domain(
         TaskQueue.AUTH,
         activities=activities_of(Auth(service)),
@@ -106,7 +112,7 @@ def users(parts: Parts) -> Domain:
 
 
 def tenants(parts: Parts) -> Domain:
-    service = TenantsService()
+    service = TenantsService(parts.wakeups)
     return Domain(
         TaskQueue.TENANTS,
         activities=activities_of(Tenants(service)),

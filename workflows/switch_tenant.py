@@ -43,6 +43,7 @@ class SwitchTenant:
                         tenant_id=tenant_id,
                         role=membership.role,
                         token_hash=command.token_hash,
+                        replaces=old.id,
                     ),
                 )
 

@@ -39,7 +39,7 @@ class Session(Model):
     id = fields.CharField(max_length=40, primary_key=True)
     user_id = fields.CharField(max_length=40, db_index=True)
     tenant_id = fields.CharField(max_length=40)
-    role = fields.CharEnumField(Role, max_length=16)
+    role = fields.CharEnumField(Role, max_length=16)  # as it began; what it may do is the membership's role's to say
     token_hash = fields.CharField(max_length=64, unique=True)
     active = fields.BooleanField(default=False)  # it opens things while it is active, not ended and not expired
     created_at = fields.DatetimeField()

@@ -14,6 +14,7 @@ from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from activities.auth import models
+from activities.auth.memberships import Memberships
 from activities.auth.revocations import Revocations
 from activities.auth.sealing import UNSEALED, SecretSeal
 from activities.effects import once, undo
@@ -30,6 +31,7 @@ from contracts.auth import (
     NewSession,
     PermissionCheck,
     Redemption,
+    Role,
     Session,
     SessionHandover,
     SessionLookup,
@@ -88,7 +90,10 @@ class _HandedOver(Contract):
 
 
 class AuthService:
-    """Sessions and credentials. After a commit that ends a session, the edge is told by ``revocations``."""
+    """Sessions and credentials. After a commit that ends a session, the edge is told by ``revocations``.
+
+    A session opens something only while its user is a member of its tenant, in the role that ``memberships`` say then.
+    """
 
     def __init__(
         self,
@@ -96,11 +101,13 @@ class AuthService:
         revocations: Revocations,
         clock: Callable[[], datetime] = utc_now,
         *,
+        memberships: Memberships,
         seal: SecretSeal = UNSEALED,
         idle: timedelta = SESSION_IDLE,
     ) -> None:
         self._passwords = passwords
         self._revocations = revocations
+        self._memberships = memberships
         self._clock = clock
         self._seal = seal
         self._idle = idle
@@ -205,6 +212,10 @@ class AuthService:
 
         async def create() -> JsonValue:
             now = self._clock()
+            replaced = await models.Session.get_or_none(id=new.replaces) if new.replaces is not None else None
+            if new.replaces is not None and replaced is None:
+                raise SessionEnded()
+            expires_at = now + SESSION_LIFETIME
             row = await models.Session.create(
                 id=new_id("ses"),
                 user_id=new.user_id,
@@ -212,9 +223,9 @@ class AuthService:
                 role=new.role,
                 token_hash=new.token_hash,
                 created_at=now,
-                expires_at=now + SESSION_LIFETIME,
+                expires_at=expires_at if replaced is None else min(expires_at, replaced.expires_at),
             )
-            return {**_session(row).model_dump(mode="json"), "token_hash": row.token_hash}
+            return {**_session(row, new.role).model_dump(mode="json"), "token_hash": row.token_hash}
 
         return Session.model_validate(await once(models.AuthEffect, new.key, create))
 
@@ -283,33 +294,34 @@ class AuthService:
 
     async def get_session(self, session_id: str) -> Session:
         """Raises SessionEnded unless it opens something now."""
-        return _session(await self._find(id=session_id if is_id(session_id, "ses") else ""))
+        return await self._view(await self._find(id=session_id if is_id(session_id, "ses") else ""))
 
     async def get_current_session(self, lookup: SessionLookup) -> Session:
         """Raises SessionEnded unless the token opens something now. It counts as the session's use."""
         known = _is_token_hash(lookup.token_hash)
         row = await self._find(token_hash=lookup.token_hash if known else "")
+        session = await self._view(row)
         await self._note_use([row])
-        return _session(row)
+        return session
 
     async def get_current_sessions(self, lookups: SessionLookups) -> list[FoundSession]:
         """Those that the tokens open now, in no order; one that opens nothing is left out. It counts as their use."""
         hashes = [each for each in lookups.token_hashes if _is_token_hash(each)]
-        rows = await self._live().filter(token_hash__in=hashes)
-        await self._note_use(rows)
-        return [FoundSession(token_hash=row.token_hash, session=_session(row)) for row in rows]
+        views = await self._views(await self._live().filter(token_hash__in=hashes))
+        await self._note_use([row for row, _ in views])
+        return [FoundSession(token_hash=row.token_hash, session=session) for row, session in views]
 
     async def get_handed_over_session(self, lookup: SessionLookup) -> HandedOverSession:
         """The session that the token opened until a handover ended it. Raises SessionEnded for any other."""
         row = await models.Session.get_or_none(token_hash=lookup.token_hash, expires_at__gt=self._clock())
         if row is None or row.ended_by is None:
             raise SessionEnded()
-        return HandedOverSession(session=_session(row), ended_by=row.ended_by)
+        return HandedOverSession(session=await self._view(row), ended_by=row.ended_by)
 
     async def list_sessions(self, user_id: str) -> list[Session]:
         """All that open something now, in whatever tenant, newest first."""
         rows = await self._live().filter(user_id=user_id).order_by("-created_at", "id").limit(MOST_SESSIONS)
-        return [_session(row) for row in rows]
+        return [session for _, session in await self._views(rows)]
 
     async def end_session(self, user_id: str, session_id: str, *, by: Audit = Audit.SIGN_OUT) -> None:
         """Log out, or revoke; harmless where it has ended. Raises SessionNotFound, for a foreign one too."""
@@ -339,6 +351,20 @@ class AuthService:
         if not set(check.permissions) <= set(session.permissions):
             raise PermissionDenied()
         return session
+
+    async def _view(self, row: models.Session) -> Session:
+        """Raises SessionEnded if its user is not a member of its tenant any more."""
+        for _, session in await self._views([row]):
+            return session
+        raise SessionEnded()
+
+    async def _views(self, rows: Sequence[models.Session]) -> list[tuple[models.Session, Session]]:
+        """Those whose users are members, with the roles of now."""
+        if not rows:
+            return []
+        roles = await self._memberships.roles({(row.user_id, row.tenant_id) for row in rows})
+        members = ((row, roles.get((row.user_id, row.tenant_id))) for row in rows)
+        return [(row, _session(row, role)) for row, role in members if role is not None]
 
     def _live(self) -> QuerySet[models.Session]:
         now = self._clock()
@@ -373,13 +399,13 @@ def _is_token_hash(text: str) -> bool:
     return len(text) == 64 and text.isalnum()
 
 
-def _session(row: models.Session) -> Session:
+def _session(row: models.Session, role: Role) -> Session:
     return Session(
         id=row.id,
         user_id=row.user_id,
         tenant_id=row.tenant_id,
-        role=row.role,
-        permissions=tuple(sorted(PERMISSIONS[row.role])),
+        role=role,
+        permissions=tuple(sorted(PERMISSIONS[role])),
         created_at=row.created_at,
         expires_at=row.expires_at,
     )

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from pydantic import JsonValue
 
 from activities.effects import once, undo
 from activities.tenants import models
-from contracts.auth import PERMISSIONS, Role, roles_granted_by
+from activities.transactions import in_one_transaction
+from contracts.auth import PERMISSIONS, Role, access_key, roles_granted_by
 from contracts.base import is_id
-from contracts.errors import Conflict, PermissionDenied, TenantAccessDenied
-from contracts.tenants import AccessRequest, Assignment, FeatureFlag, Membership, Tenant
+from contracts.errors import AlreadyMember, LastOwner, PermissionDenied, RoleTooHigh, TenantAccessDenied
+from contracts.tenants import (
+    AccessRequest,
+    Assignment,
+    FeatureFlag,
+    MemberRemoval,
+    Membership,
+    RoleChange,
+    Tenant,
+)
+from infrastructure.change_notifications import Wakeups
 
 MOST_TENANTS = 500
 """How many tenants one listing shows."""
 
 
 class TenantsService:
-    """A tenant is there for its members only: to anybody else, a foreign one and none at all are the same."""
+    """A tenant is there for its members only: to anybody else, a foreign one and none at all are the same.
+
+    After a commit that changes a role or a membership, ``wakeups`` tell it under ``access_key``. A lost notification
+    delays nothing for long: sessions are read again by themselves.
+    """
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
+
+    async def roles(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Role]:
+        """Return the current roles by user id and tenant id, without those that are no members."""
+        users, tenants = {user_id for user_id, _ in members}, {tenant_id for _, tenant_id in members}
+        rows = await models.Membership.filter(user_id__in=list(users), tenant_id__in=list(tenants))
+        found = {(row.user_id, row.tenant_id): row.role for row in rows}
+        return {member: found[member] for member in members if member in found}
 
     async def check_access(self, request: AccessRequest) -> Membership:
         """Raises TenantAccessDenied."""
@@ -52,13 +76,66 @@ class TenantsService:
         async def assign() -> JsonValue:
             await self._may_assign(assignment)
             if await models.Membership.exists(user_id=assignment.user_id, tenant_id=assignment.tenant_id):
-                raise Conflict("This user is a member already.")
+                raise AlreadyMember()
             row = await models.Membership.create(
                 user_id=assignment.user_id, tenant_id=assignment.tenant_id, role=assignment.role
             )
             return _membership(row).model_dump(mode="json")
 
-        return Membership.model_validate(await once(models.TenantsEffect, assignment.key, assign))
+        made = Membership.model_validate(await once(models.TenantsEffect, assignment.key, assign))
+        await self._tell_of(made)
+        return made
+
+    async def change_role(self, change: RoleChange) -> Membership:
+        """Takes effect at once, also on open connections.
+
+        Raises:
+            TenantAccessDenied: one of the two is not a member.
+            PermissionDenied: ``changed_by`` may not do that.
+            RoleTooHigh: the role, or the member's present one, is above that of ``changed_by``.
+            LastOwner: nobody else owns the tenant.
+        """
+
+        async def change_it() -> Membership:
+            row = await self._may_change(change.user_id, change.tenant_id, change.changed_by, change.role)
+            if row.role is Role.OWNER and change.role is not Role.OWNER:
+                await _another_owner(row)
+            await models.Membership.filter(id=row.id).update(role=change.role)
+            return Membership(user_id=row.user_id, tenant_id=row.tenant_id, role=change.role)
+
+        changed = await in_one_transaction(change_it)
+        await self._tell_of(changed)
+        return changed
+
+    async def remove_member(self, removal: MemberRemoval) -> None:
+        """Takes effect at once: the user's sessions in the tenant open nothing any more. Raises as ``change_role``."""
+
+        async def remove_it() -> Membership:
+            row = await self._may_change(removal.user_id, removal.tenant_id, removal.removed_by)
+            if row.role is Role.OWNER:
+                await _another_owner(row)
+            await models.Membership.filter(id=row.id).delete()
+            return _membership(row)
+
+        await self._tell_of(await in_one_transaction(remove_it))
+
+    async def _may_change(self, user_id: str, tenant_id: str, by: str, role: Role | None = None) -> models.Membership:
+        """The membership, locked until the transaction ends, as are those of all others of the tenant."""
+        tenant = tenant_id if is_id(tenant_id, "ten") else ""
+        rows = await models.Membership.filter(tenant_id=tenant).order_by("id").select_for_update()
+        members = {row.user_id: row for row in rows}
+        if user_id not in members or by not in members:
+            raise TenantAccessDenied()
+        row, granted = members[user_id], roles_granted_by(members[by].role)
+        is_own_leave = user_id == by and role is None
+        if not is_own_leave and "users:onboard" not in PERMISSIONS[members[by].role]:
+            raise PermissionDenied()
+        if row.role not in granted or (role is not None and role not in granted):
+            raise RoleTooHigh()
+        return row
+
+    async def _tell_of(self, membership: Membership) -> None:
+        await self._wakeups.tell(access_key(membership.user_id, membership.tenant_id))
 
     async def _may_assign(self, assignment: Assignment) -> None:
         giver = await self.check_access(AccessRequest(user_id=assignment.assigned_by, tenant_id=assignment.tenant_id))
@@ -70,7 +147,15 @@ class TenantsService:
             made = Membership.model_validate(answer)
             await models.Membership.filter(user_id=made.user_id, tenant_id=made.tenant_id).delete()
 
-        await undo(models.TenantsEffect, key, remove)
+        answer = await undo(models.TenantsEffect, key, remove)
+        if answer is not None:
+            await self._tell_of(Membership.model_validate(answer))
+
+
+async def _another_owner(row: models.Membership) -> None:
+    """Raise LastOwner if nobody else owns the tenant."""
+    if not await models.Membership.filter(tenant_id=row.tenant_id, role=Role.OWNER).exclude(id=row.id).exists():
+        raise LastOwner()
 
 
 def _membership(row: models.Membership) -> Membership:

@@ -10,6 +10,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from activities.tenants.models import Membership
+from contracts.auth import Role
 from infrastructure.passwords import Passwords
 from tests.databases import fresh_sqlite
 from tests.servers import Postgres
@@ -27,6 +29,11 @@ class Clock:
 
     def pass_by(self, time: timedelta) -> None:
         self.now += time
+
+
+async def join(user_id: str, tenant_id: str, role: Role) -> None:
+    """Make the user a member in this role, or give the member this role."""
+    await Membership.update_or_create({"role": role}, user_id=user_id, tenant_id=tenant_id)
 
 
 class PostedRevocations:

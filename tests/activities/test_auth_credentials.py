@@ -11,6 +11,7 @@ from pyotp.totp import TOTP
 
 from activities.auth import models
 from activities.auth.service import AuthService
+from activities.tenants.service import TenantsService
 from contracts.auth import (
     Credentials,
     Identity,
@@ -24,6 +25,7 @@ from contracts.auth import (
 )
 from contracts.base import new_id
 from contracts.errors import EffectUndone, EmailTaken, InvalidCredentials, InvalidMfaCode, RateLimited
+from infrastructure.change_notifications import LocalWakeups
 from infrastructure.fair_queue import Requester
 from infrastructure.passwords import Passwords
 from tests.activities.conftest import Clock, PostedRevocations
@@ -33,7 +35,7 @@ SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
 @pytest.fixture
 def service(opened: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock) -> AuthService:
-    return AuthService(passwords, revocations, clock)
+    return AuthService(passwords, revocations, clock, memberships=TenantsService(LocalWakeups()))
 
 
 def credentials(email: str = "ada@example.com", password: str = "correct horse") -> Credentials:
@@ -232,7 +234,7 @@ async def test_a_reference_lasts_five_minutes_but_a_lost_answer_is_still_given(
 async def test_only_one_of_many_logins_redeems_a_reference(
     on_postgres: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock
 ) -> None:
-    service = AuthService(passwords, revocations, clock)
+    service = AuthService(passwords, revocations, clock, memberships=TenantsService(LocalWakeups()))
     await enrol(service, passwords)
     reference = (await service.verify_credentials(credentials())).reference
 
@@ -305,7 +307,7 @@ async def test_a_code_is_accepted_once_but_its_lost_answer_is_given_again(
 async def test_of_many_who_give_one_code_at_once_one_is_let_in(
     on_postgres: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock
 ) -> None:
-    service = AuthService(passwords, revocations, clock)
+    service = AuthService(passwords, revocations, clock, memberships=TenantsService(LocalWakeups()))
     user_id = await enrol(service, passwords, totp_secret=SECRET)
     code = TOTP(SECRET).at(clock.now)
 

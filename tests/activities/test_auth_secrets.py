@@ -12,11 +12,13 @@ from activities.auth import models
 from activities.auth.revocations import Revocations
 from activities.auth.sealing import SealBroken, Sealing, SecretSeal
 from activities.auth.service import AuthService
+from activities.tenants.service import TenantsService
 from contracts.auth import NewAuthentication, Role, SessionLookup, TotpAttempt
 from contracts.base import new_id, utc_now
 from contracts.codec import KeyRing
+from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
-from tests.activities.conftest import Clock
+from tests.activities.conftest import Clock, join
 from worker.database import configuration, database, migrate
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -24,7 +26,7 @@ OLD, NEW = os.urandom(32), os.urandom(32)
 
 
 def service_with(seal: SecretSeal, passwords: Passwords, revocations: Revocations, clock: Clock) -> AuthService:
-    return AuthService(passwords, revocations, clock, seal=seal)
+    return AuthService(passwords, revocations, clock, memberships=TenantsService(LocalWakeups()), seal=seal)
 
 
 async def enrol(service: AuthService) -> str:
@@ -117,6 +119,7 @@ async def test_a_filled_database_of_the_first_release_is_brought_up_to_date_and_
 
     seal = SecretSeal(KeyRing({"a": OLD}))
     async with database(url):
+        await join("usr_1", "ten_1", Role.ADMIN)
         assert await Sealing(seal).seal_all() == 1
-        service = AuthService(passwords, revocations, seal=seal)
+        service = AuthService(passwords, revocations, memberships=TenantsService(LocalWakeups()), seal=seal)
         assert (await service.get_current_session(SessionLookup(token_hash="a" * 64))).id == "ses_1"

@@ -8,6 +8,8 @@ import pytest
 
 from activities.auth import models
 from activities.auth.service import SEEN_EVERY, SESSION_IDLE, AuthService
+from activities.tenants.models import Membership
+from activities.tenants.service import TenantsService
 from contracts.auth import (
     PERMISSIONS,
     NewSession,
@@ -16,12 +18,14 @@ from contracts.auth import (
     Session,
     SessionHandover,
     SessionLookup,
+    SessionLookups,
     SignIn,
 )
 from contracts.base import new_id
 from contracts.errors import EffectUndone, PermissionDenied, SessionEnded, SessionNotFound
+from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
-from tests.activities.conftest import Clock, PostedRevocations
+from tests.activities.conftest import Clock, PostedRevocations, join
 
 ADA, GRACE = new_id("usr"), new_id("usr")
 ACME, GLOBEX = new_id("ten"), new_id("ten")
@@ -29,7 +33,7 @@ ACME, GLOBEX = new_id("ten"), new_id("ten")
 
 @pytest.fixture
 def service(opened: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock) -> AuthService:
-    return AuthService(passwords, revocations, clock)
+    return AuthService(passwords, revocations, clock, memberships=TenantsService(LocalWakeups()))
 
 
 def hash_of(token: str) -> str:
@@ -43,6 +47,7 @@ def new_session(token: str, *, user_id: str = ADA, tenant_id: str = ACME, role: 
 
 
 async def sign_in(service: AuthService, token: str, *, user_id: str = ADA, role: Role = Role.ADMIN) -> Session:
+    await join(user_id, ACME, role)
     session = await service.create_session(new_session(token, user_id=user_id, role=role))
     await service.record_sign_in(SignIn(key=f"{token}:record_sign_in", session_id=session.id))
     return session
@@ -97,7 +102,7 @@ async def test_creating_and_signing_in_again_give_the_first_answer(service: Auth
 async def test_one_session_comes_of_many_tries_at_once(
     on_postgres: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock
 ) -> None:
-    service = AuthService(passwords, revocations, clock)
+    service = AuthService(passwords, revocations, clock, memberships=TenantsService(LocalWakeups()))
 
     sessions = await asyncio.gather(*(sign_in(service, "token") for _ in range(20)))
 
@@ -140,7 +145,8 @@ async def test_the_edge_is_told_when_a_sign_in_is_forgotten(
 
 async def switch(service: AuthService, old: Session) -> Session:
     """As the workflow does it: from ``old`` to a session with the token "new"."""
-    new = await service.create_session(new_session("new", tenant_id=GLOBEX))
+    await join(ADA, GLOBEX, Role.ADMIN)
+    new = await service.create_session(new_session("new", tenant_id=GLOBEX).model_copy(update={"replaces": old.id}))
     await service.hand_over_session(SessionHandover(key="switch:end", session_id=new.id, old_session_id=old.id))
     return new
 
@@ -156,6 +162,72 @@ async def test_a_handover_activates_the_new_session_and_ends_the_old_one(
     assert not await opens(service, "old")
     assert [session.id for session in await service.list_sessions(ADA)] == [new.id]
     assert revocations.posted == {hash_of("old")}
+
+
+async def test_a_chain_of_switches_ends_when_the_first_session_would_have_ended(
+    service: AuthService, clock: Clock
+) -> None:
+    first = last = await sign_in(service, "0")
+    await join(ADA, GLOBEX, Role.ADMIN)
+    for number in range(1, 4):
+        clock.pass_by(timedelta(hours=1))
+        tenant = GLOBEX if number % 2 else ACME
+        new = new_session(str(number), tenant_id=tenant).model_copy(update={"replaces": last.id})
+        session = await service.create_session(new)
+        assert session.expires_at == first.expires_at
+        await service.hand_over_session(
+            SessionHandover(key=f"{number}:end", session_id=session.id, old_session_id=last.id)
+        )
+        last = session
+    clock.pass_by(timedelta(hours=1, minutes=50))
+    assert await opens(service, "3")
+    clock.pass_by(timedelta(hours=20))
+    assert not await opens(service, "3")
+
+
+async def test_a_session_cannot_replace_one_that_is_not_there(service: AuthService) -> None:
+    with pytest.raises(SessionEnded):
+        await service.create_session(new_session("new").model_copy(update={"replaces": new_id("ses")}))
+
+
+async def test_the_role_and_membership_of_now_decide_what_a_session_opens(service: AuthService) -> None:
+    session = await sign_in(service, "token", role=Role.ADMIN)
+    check = PermissionCheck(session_id=session.id, permissions=("users:onboard",))
+    lookup = SessionLookup(token_hash=hash_of("token"))
+    await service.check_permissions(check)
+
+    await join(ADA, ACME, Role.GUEST)
+    for found in (
+        await service.get_current_session(lookup),
+        await service.get_session(session.id),
+        *(await service.list_sessions(ADA)),
+        *(
+            each.session
+            for each in await service.get_current_sessions(SessionLookups(token_hashes=(hash_of("token"),)))
+        ),
+    ):
+        assert (found.role, found.permissions) == (Role.GUEST, tuple(sorted(PERMISSIONS[Role.GUEST])))
+    with pytest.raises(PermissionDenied):
+        await service.check_permissions(check)
+
+    await Membership.filter(user_id=ADA).delete()
+    assert not await opens(service, "token")
+    assert await service.get_current_sessions(SessionLookups(token_hashes=(hash_of("token"),))) == []
+    assert await service.list_sessions(ADA) == []
+    with pytest.raises(SessionEnded):
+        await service.get_session(session.id)
+    with pytest.raises(SessionEnded):
+        await service.check_permissions(check)
+
+
+async def test_a_session_that_was_handed_over_shows_its_switch_to_members_only(service: AuthService) -> None:
+    old = await sign_in(service, "old")
+    await switch(service, old)
+    lookup = SessionLookup(token_hash=hash_of("old"))
+    assert (await service.get_handed_over_session(lookup)).session == old
+    await Membership.filter(user_id=ADA, tenant_id=ACME).delete()
+    with pytest.raises(SessionEnded):
+        await service.get_handed_over_session(lookup)
 
 
 async def test_a_handover_that_is_tried_again_tells_the_edge_again(
@@ -236,7 +308,7 @@ async def test_undoing_a_handover_to_a_session_that_was_revoked_revives_nothing(
 async def test_of_a_handover_and_a_revocation_at_once_the_revocation_is_never_lost(
     on_postgres: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock
 ) -> None:
-    service = AuthService(passwords, revocations, clock)
+    service = AuthService(passwords, revocations, clock, memberships=TenantsService(LocalWakeups()))
     for n in range(10):
         old = await sign_in(service, f"old-{n}")
         new = await service.create_session(new_session(f"new-{n}"))
@@ -252,6 +324,7 @@ async def test_of_a_handover_and_a_revocation_at_once_the_revocation_is_never_lo
 
 
 async def test_a_session_can_be_handed_over_without_an_old_one(service: AuthService) -> None:
+    await join(ADA, ACME, Role.ADMIN)
     session = await service.create_session(new_session("token"))
 
     await service.hand_over_session(SessionHandover(key="login:activate", session_id=session.id))

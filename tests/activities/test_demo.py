@@ -5,6 +5,7 @@ from activities.tenants.service import TenantsService
 from activities.users import models as users
 from contracts.auth import Credentials, MfaMethod, Redemption, Role
 from contracts.tenants import SubscriptionTier
+from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
 from tests.activities.conftest import PostedRevocations
 from worker.demo import fill_with_demo_data
@@ -25,7 +26,7 @@ async def test_ada_administers_both_tenants_and_starts_in_acme(opened: None, pas
     await fill_with_demo_data(passwords)
     ada = await users.User.get(email="ada@example.com")
 
-    acme, globex = await TenantsService().list_tenants_of(ada.id)
+    acme, globex = await TenantsService(LocalWakeups()).list_tenants_of(ada.id)
 
     assert (acme.slug, acme.subscription_tier, acme.role) == ("acme", SubscriptionTier.PROFESSIONAL, Role.ADMIN)
     assert (globex.slug, globex.subscription_tier, globex.role) == ("globex", SubscriptionTier.ENTERPRISE, Role.ADMIN)
@@ -36,7 +37,7 @@ async def test_alan_signs_in_with_a_second_factor(
     opened: None, passwords: Passwords, revocations: PostedRevocations
 ) -> None:
     await fill_with_demo_data(passwords)
-    service = AuthService(passwords, revocations)
+    service = AuthService(passwords, revocations, memberships=TenantsService(LocalWakeups()))
 
     verified = await service.verify_credentials(
         Credentials.model_validate({"email": "alan@example.com", "password": "adx-demo-password"})

@@ -9,12 +9,14 @@ from tortoise.exceptions import IntegrityError
 
 from activities.auth import models as auth
 from activities.auth.service import AuthService
+from activities.tenants.service import TenantsService
 from activities.users import models as users
 from activities.users.service import UsersService
 from contracts.auth import Credentials, NewAuthentication
 from contracts.base import new_id, utc_now
 from contracts.errors import EmailTaken, InvalidCredentials, InvalidInput
 from contracts.users import NewUser
+from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
 from tests.activities.conftest import Clock, PostedRevocations
 
@@ -64,7 +66,7 @@ def people(opened: None, clock: Clock) -> UsersService:
 
 @pytest.fixture
 def sign_in(opened: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock) -> AuthService:
-    return AuthService(passwords, revocations, clock)
+    return AuthService(passwords, revocations, clock, memberships=TenantsService(LocalWakeups()))
 
 
 def a_user(email: str) -> NewUser:

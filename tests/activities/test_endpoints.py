@@ -68,12 +68,12 @@ class Services:
 @pytest.fixture
 async def services(opened: None, passwords: Passwords) -> AsyncIterator[Services]:
     cache = SimpleMemoryCache()
-    auth = AuthService(passwords, CachedRevocations(cache, LocalWakeups()))
+    auth = AuthService(passwords, CachedRevocations(cache, LocalWakeups()), memberships=TenantsService(LocalWakeups()))
     app = Starlette(
         routes=[
             *auth_endpoints.routes(auth, SIGNER),
             *users_endpoints.routes(UsersService(), SIGNER),
-            *tenants_endpoints.routes(TenantsService(), SIGNER),
+            *tenants_endpoints.routes(TenantsService(LocalWakeups()), SIGNER),
         ]
     )
     await fill_with_demo_data(passwords)

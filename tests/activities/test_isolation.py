@@ -37,6 +37,7 @@ from contracts.calls import Caller, CallSigner
 from contracts.files import AccessLevel
 from contracts.tenants import SubscriptionTier
 from contracts.transfers import TransferSigner
+from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
 from tests.activities.conftest import PostedRevocations
 from tests.databases import fresh_sqlite
@@ -217,9 +218,11 @@ def open_services(stack: AsyncExitStack, folder: Path, passwords: Passwords) -> 
 
     app = Starlette(
         routes=[
-            *auth_endpoints.routes(AuthService(passwords, PostedRevocations(), clock), SIGNER),
+            *auth_endpoints.routes(
+                AuthService(passwords, PostedRevocations(), clock, memberships=TenantsService(LocalWakeups())), SIGNER
+            ),
             *users_endpoints.routes(UsersService(clock), SIGNER),
-            *tenants_endpoints.routes(TenantsService(), SIGNER),
+            *tenants_endpoints.routes(TenantsService(LocalWakeups()), SIGNER),
             *files_endpoints.routes(FilesService(TransferSigner(b"k" * 32), clock), SIGNER),
             *workspaces_endpoints.routes(WorkspacesService(clock=clock), SIGNER),
         ]
@@ -345,7 +348,12 @@ async def check_what_is_asked_for_alone(services: Services, world: World) -> Non
                 response = await services.call(caller, "/files/get_upload", {"upload_id": upload_id})
                 assert response.json()["tenant_id"] == caller.tenant_id
         listed = (await services.call(caller, "/auth/list_sessions", {})).json()
-        assert {session["id"] for session in listed} == own_sessions
+        open_sessions = {
+            each.id
+            for each in world.sessions
+            if each.user_id == caller.user_id and (each.user_id, each.tenant_id) in world.roles
+        }
+        assert {session["id"] for session in listed} == open_sessions
     assert await auth.Session.filter(ended_at=None).count() == len(world.sessions), "a foreign session was ended"
 
 

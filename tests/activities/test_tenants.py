@@ -1,13 +1,27 @@
 """Tenants: there for their members only."""
 
+import asyncio
+from collections.abc import Awaitable
+
 import pytest
 
 from activities.tenants import models
 from activities.tenants.service import TenantsService
-from contracts.auth import Role
+from contracts.auth import Role, access_key
 from contracts.base import new_id
-from contracts.errors import Conflict, EffectUndone, PermissionDenied, TenantAccessDenied
-from contracts.tenants import AccessRequest, Assignment, FeatureFlag, Membership, SubscriptionTier, Tenant
+from contracts.errors import Conflict, EffectUndone, LastOwner, PermissionDenied, RoleTooHigh, TenantAccessDenied
+from contracts.tenants import (
+    AccessRequest,
+    Assignment,
+    FeatureFlag,
+    MemberRemoval,
+    Membership,
+    RoleChange,
+    SubscriptionTier,
+    Tenant,
+)
+from infrastructure.change_notifications import LocalWakeups
+from tests.activities.conftest import join
 
 ADA, GRACE = new_id("usr"), new_id("usr")
 
@@ -34,14 +48,14 @@ def assignment_of(
 
 
 async def test_a_member_has_access_in_their_role(acme: str) -> None:
-    membership = await TenantsService().check_access(AccessRequest(user_id=ADA, tenant_id=acme))
+    membership = await TenantsService(LocalWakeups()).check_access(AccessRequest(user_id=ADA, tenant_id=acme))
 
     assert membership == Membership(user_id=ADA, tenant_id=acme, role=Role.ADMIN)
 
 
 @pytest.mark.parametrize("absent", ["ten_" + "f" * 32, "", "\0", "acme", "x" * 5000])
 async def test_a_foreign_tenant_and_none_at_all_are_the_same(acme: str, absent: str) -> None:
-    service, refusals = TenantsService(), []
+    service, refusals = TenantsService(LocalWakeups()), []
 
     for tenant_id in (acme, absent):
         for ask in (service.check_access, service.load_tenant_data):
@@ -54,7 +68,7 @@ async def test_a_foreign_tenant_and_none_at_all_are_the_same(acme: str, absent: 
 
 
 async def test_a_member_sees_the_tenant_with_its_flags_and_their_role(acme: str) -> None:
-    tenant = await TenantsService().load_tenant_data(AccessRequest(user_id=ADA, tenant_id=acme))
+    tenant = await TenantsService(LocalWakeups()).load_tenant_data(AccessRequest(user_id=ADA, tenant_id=acme))
 
     assert tenant == Tenant(
         id=acme,
@@ -67,7 +81,7 @@ async def test_a_member_sees_the_tenant_with_its_flags_and_their_role(acme: str)
 
 
 async def test_tenants_come_in_the_order_asked_for_and_all_of_them_by_name(acme: str) -> None:
-    service, globex, foreign = TenantsService(), await add_tenant("Globex"), await add_tenant("Initech")
+    service, globex, foreign = TenantsService(LocalWakeups()), await add_tenant("Globex"), await add_tenant("Initech")
     await models.Membership.create(user_id=ADA, tenant_id=globex, role=Role.GUEST)
     await models.Membership.create(user_id=GRACE, tenant_id=foreign, role=Role.OWNER)
 
@@ -79,7 +93,7 @@ async def test_tenants_come_in_the_order_asked_for_and_all_of_them_by_name(acme:
 
 
 async def test_assigning_a_user_can_be_tried_again_and_undone(acme: str) -> None:
-    service = TenantsService()
+    service = TenantsService(LocalWakeups())
     assignment = assignment_of(GRACE, acme, key="onboarding-1:assign_to_tenant")
 
     first = await service.assign_user_to_tenant(assignment)
@@ -95,13 +109,13 @@ async def test_assigning_a_user_can_be_tried_again_and_undone(acme: str) -> None
 
 
 async def test_an_undo_of_an_assignment_that_never_was_leaves_the_others_alone(acme: str) -> None:
-    await TenantsService().remove_user_from_tenant("onboarding-1:assign_to_tenant")
+    await TenantsService(LocalWakeups()).remove_user_from_tenant("onboarding-1:assign_to_tenant")
 
     assert await models.Membership.all().count() == 1
 
 
 async def test_a_member_is_not_assigned_again_and_nobody_to_no_tenant(acme: str) -> None:
-    service = TenantsService()
+    service = TenantsService(LocalWakeups())
 
     with pytest.raises(Conflict):
         await service.assign_user_to_tenant(assignment_of(ADA, acme))
@@ -122,7 +136,7 @@ async def test_a_member_is_not_assigned_again_and_nobody_to_no_tenant(acme: str)
 async def test_a_role_is_given_by_those_who_may_onboard_and_have_one_as_high(
     acme: str, giver: Role, given: list[Role]
 ) -> None:
-    service, linus = TenantsService(), new_id("usr")
+    service, linus = TenantsService(LocalWakeups()), new_id("usr")
     await models.Membership.create(user_id=linus, tenant_id=acme, role=giver)
     let: list[Role] = []
 
@@ -142,6 +156,88 @@ async def test_who_assigns_belongs_to_the_tenant(acme: str) -> None:
     await models.Membership.create(user_id=GRACE, tenant_id=globex, role=Role.OWNER)
 
     with pytest.raises(TenantAccessDenied):
-        await TenantsService().assign_user_to_tenant(assignment_of(new_id("usr"), acme, Role.GUEST, by=GRACE))
+        await TenantsService(LocalWakeups()).assign_user_to_tenant(
+            assignment_of(new_id("usr"), acme, Role.GUEST, by=GRACE)
+        )
 
     assert await models.Membership.all().count() == 2
+
+
+# ------------------------------------------------------------------------------------------------- changes of access
+
+
+@pytest.fixture
+async def owned(acme: str) -> str:
+    """Ada owns Acme, Grace administers it."""
+    await join(ADA, acme, Role.OWNER)
+    await join(GRACE, acme, Role.ADMIN)
+    return acme
+
+
+async def told_of(wakeups: LocalWakeups, user_id: str, tenant_id: str, act: Awaitable[object]) -> bool:
+    with wakeups.hearing(access_key(user_id, tenant_id)) as news:
+        await act
+        return news.is_set()
+
+
+async def test_a_changed_role_and_a_removal_take_effect_and_are_told(owned: str) -> None:
+    wakeups = LocalWakeups()
+    service = TenantsService(wakeups)
+    change = RoleChange(user_id=GRACE, tenant_id=owned, role=Role.GUEST, changed_by=ADA)
+    assert await told_of(wakeups, GRACE, owned, service.change_role(change))
+    assert await service.roles({(GRACE, owned), (ADA, owned)}) == {(GRACE, owned): Role.GUEST, (ADA, owned): Role.OWNER}
+
+    removal = MemberRemoval(user_id=GRACE, tenant_id=owned, removed_by=ADA)
+    assert await told_of(wakeups, GRACE, owned, service.remove_member(removal))
+    assert await service.roles({(GRACE, owned)}) == {}
+
+
+async def test_an_undone_assignment_is_told(owned: str) -> None:
+    wakeups, linus = LocalWakeups(), new_id("usr")
+    service = TenantsService(wakeups)
+    await service.assign_user_to_tenant(assignment_of(linus, owned, key="onboarding-1:assign"))
+    assert await told_of(wakeups, linus, owned, service.remove_user_from_tenant("onboarding-1:assign"))
+
+
+@pytest.mark.parametrize(
+    ("who", "role", "by", "refused"),
+    [
+        (GRACE, Role.OWNER, GRACE, RoleTooHigh),
+        (ADA, Role.MEMBER, GRACE, RoleTooHigh),
+        (ADA, Role.ADMIN, ADA, LastOwner),
+        (GRACE, Role.ADMIN, new_id("usr"), TenantAccessDenied),
+        (new_id("usr"), Role.ADMIN, ADA, TenantAccessDenied),
+    ],
+)
+async def test_a_role_is_changed_by_nobody_who_may_not(
+    owned: str, who: str, role: Role, by: str, refused: type[Exception]
+) -> None:
+    service = TenantsService(LocalWakeups())
+    with pytest.raises(refused):
+        await service.change_role(RoleChange(user_id=who, tenant_id=owned, role=role, changed_by=by))
+    assert await service.roles({(ADA, owned), (GRACE, owned)}) == {(ADA, owned): Role.OWNER, (GRACE, owned): Role.ADMIN}
+
+
+async def test_a_member_may_leave_but_removes_nobody_else_and_the_last_owner_stays(owned: str) -> None:
+    service = TenantsService(LocalWakeups())
+    await join(GRACE, owned, Role.MEMBER)
+    with pytest.raises(PermissionDenied):
+        await service.remove_member(MemberRemoval(user_id=ADA, tenant_id=owned, removed_by=GRACE))
+    with pytest.raises(LastOwner):
+        await service.remove_member(MemberRemoval(user_id=ADA, tenant_id=owned, removed_by=ADA))
+    await service.remove_member(MemberRemoval(user_id=GRACE, tenant_id=owned, removed_by=GRACE))
+    assert set(await service.roles({(ADA, owned), (GRACE, owned)})) == {(ADA, owned)}
+
+
+async def test_of_two_owners_who_demote_each_other_at_once_one_stays(on_postgres: None) -> None:
+    service = TenantsService(LocalWakeups())
+    for _ in range(10):
+        acme = await add_tenant(new_id("key"))
+        await join(ADA, acme, Role.OWNER)
+        await join(GRACE, acme, Role.OWNER)
+        changes = [
+            RoleChange(user_id=who, tenant_id=acme, role=Role.MEMBER, changed_by=by)
+            for who, by in ((ADA, GRACE), (GRACE, ADA))
+        ]
+        await asyncio.gather(*map(service.change_role, changes), return_exceptions=True)
+        assert Role.OWNER in (await service.roles({(ADA, acme), (GRACE, acme)})).values()

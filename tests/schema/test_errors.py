@@ -11,7 +11,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.errors import DomainError, ErrorCode, FieldError, every_error, to_record
+from contracts.errors import DomainError, ErrorCode, FieldError, WrongTenant, every_error, to_record
 from resolvers.failures import domain_error
 from schema.errors import translate
 
@@ -49,6 +49,12 @@ def test_every_domain_error_is_told_with_its_code_message_and_facts(kind: type[D
         "service": "auth",
         "requestId": "req-1",
     }
+    if kind.code in (ErrorCode.CONFLICT, ErrorCode.FORBIDDEN):
+        assert kind.reason is not None
+        facts["reason"] = kind.reason.value
+    if kind is WrongTenant:
+        error.current_tenant_id = facts["currentTenantId"] = "ten_1"
+        translated = told(error)
     if kind.code is ErrorCode.BAD_USER_INPUT:
         facts["fields"] = [{"path": ["input", "email"], "message": "No."}]
     assert translated.extensions == facts

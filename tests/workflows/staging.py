@@ -22,6 +22,7 @@ from activities.auth import models as auth
 from activities.auth.revocations import CachedRevocations
 from activities.auth.service import AuthService
 from activities.notifications.mail import Mail, MailFolder
+from activities.tenants.service import TenantsService
 from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import Contract, new_id, utc_now
@@ -202,5 +203,9 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
                     workflow_failure_exception_types=[DomainError],
                 )
             )
-        signing_in = AuthService(passwords, CachedRevocations(parts.cache, parts.wakeups))
+        signing_in = AuthService(
+            passwords,
+            CachedRevocations(parts.cache, parts.wakeups),
+            memberships=TenantsService(parts.wakeups),
+        )
         yield Stage(client, script, signing_in, services_app(routes_of(domains)))

@@ -1,0 +1,194 @@
+"""The role and membership of now decide, also if they are changed in the database itself and nobody is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from redis import Redis
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from tests.end_to_end.client import PASSWORD, Client
+from tests.end_to_end.files import keep
+from tests.end_to_end.test_contract_onboarding import onboard, somebody
+from tests.security.world import Execute, database_of
+from tests.stack import Stack
+
+ACCESS = "{ viewer { tenantOverview { permissions } } }"
+FEED = "subscription { operations { id } }"
+ADMINISTER = "operations:administer"
+EVENTS, PARTS = "text/event-stream", 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json'
+
+
+class Member(NamedTuple):
+    """An administrator of Acme, who sees another user's operation; ``execute`` works on the database itself."""
+
+    client: Client
+    user_id: str
+    tenant_id: str
+    operation_id: str
+    execute: Execute
+    stack: Stack
+    is_redis_up: bool
+
+    async def demote(self) -> None:
+        await self.execute(
+            "UPDATE tenants_membership SET role = ? WHERE user_id = ? AND tenant_id = ?",
+            *("guest", self.user_id, self.tenant_id),
+        )
+
+    async def remove(self) -> None:
+        await self.execute(
+            "DELETE FROM tenants_membership WHERE user_id = ? AND tenant_id = ?", self.user_id, self.tenant_id
+        )
+
+    async def permissions(self) -> list[str] | None:
+        viewer = (await self.client.hear(ACCESS))["data"]["viewer"]  # the tenants service knows of a removal at once
+        return None if viewer is None else list(viewer["tenantOverview"]["permissions"])
+
+    async def sees_the_operation(self) -> bool:
+        answer = await self.client.hear("query ($id: ID!) { operation(id: $id) { id } }", id=self.operation_id)
+        return bool(answer.get("data") and answer["data"]["operation"])
+
+
+@contextmanager
+def paused_redis(stack: Stack) -> Iterator[None]:
+    """It answers nobody while the block runs."""
+    with Redis.from_url(stack.environment["REDIS_URL"]) as redis:
+        process = int(redis.info("server")["process_id"])
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+@pytest.fixture(params=["without Redis", "with Redis", "with Redis paused"])
+def shape(request: pytest.FixtureRequest) -> tuple[str, Stack]:
+    is_dev = request.param == "without Redis"
+    return request.param, request.getfixturevalue("dev_stack" if is_dev else "separate_stack")
+
+
+@pytest.fixture
+async def member(shape: tuple[str, Stack]) -> AsyncIterator[Member]:
+    kind, stack = shape
+    ada = Client(stack)
+    await ada.log_in("ada@example.com")
+    await ada.work_in("Acme")
+    person = somebody(role="admin", password=PASSWORD)
+    onboarded = (await onboard(ada, person))["operation"]
+    user_id = onboarded["result"]["user"]["id"]
+    client = Client(stack)
+    await client.log_in(person["email"])
+    tenant_id = await ada.tenant("Acme")
+    found = Member(client, user_id, tenant_id, onboarded["id"], database_of(stack), stack, kind == "with Redis")
+    if kind != "with Redis paused":
+        yield found
+        return
+    with paused_redis(stack):
+        yield found
+
+
+async def until_changed(member: Member, before: list[str] | None) -> float:
+    """After which the permissions are others; it is the next request that tells where no Redis is asked."""
+    begun = time.monotonic()
+    while await member.permissions() == before:
+        assert member.is_redis_up, "the next request still had the former role"
+        assert time.monotonic() - begun < 1
+        await asyncio.sleep(0.02)
+    return time.monotonic() - begun
+
+
+async def test_a_changed_role_and_a_removal_decide_the_next_requests(member: Member) -> None:
+    before = await member.permissions()
+    assert before is not None
+    assert ADMINISTER in before
+    assert await member.sees_the_operation()
+    await member.demote()
+    await until_changed(member, before)
+    now = await member.permissions()
+    assert now is not None
+    assert ADMINISTER not in now
+    assert not await member.sees_the_operation()
+
+    await member.remove()
+    await until_changed(member, now)
+    assert await member.permissions() is None
+
+
+async def test_a_removed_member_reads_no_file_of_later(member: Member) -> None:
+    if member.stack.environment.get("REDIS_URL") and not member.is_redis_up:
+        pytest.skip("nobody can sign in to keep a file while Redis is paused")
+    await member.permissions()
+    await member.remove()
+    ada = Client(member.stack)
+    await ada.log_in("ada@example.com")
+    await ada.work_in("Acme")
+    file = await keep(ada, b"for members only\n", accessLevel="TENANT")
+    await asyncio.sleep(1)
+    answer = await member.client.hear("query ($id: ID!) { node(id: $id) { id } }", id=file["id"])
+    assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("change", ["demote", "remove"])
+@pytest.mark.parametrize("way", ["websocket", EVENTS, PARTS], ids=["websocket", "event stream", "multipart"])
+async def test_an_open_stream_ends_when_its_role_or_membership_does(member: Member, change: str, way: str) -> None:
+    opened = over_socket(member) if way == "websocket" else over_http(member, way)
+    async with asyncio.timeout(30), opened as ended:
+        begun = time.monotonic()
+        await getattr(member, change)()
+        assert not ended.done()
+        await ended
+        assert time.monotonic() - begun < (1 if member.is_redis_up else 5)
+
+
+@asynccontextmanager
+async def over_socket(member: Member) -> AsyncIterator[asyncio.Task[None]]:
+    protocol = Subprotocol("graphql-transport-ws")
+    async with connect(member.stack.websocket, subprotocols=[protocol], proxy=None) as socket:
+        hello = {"authorization": f"Bearer {member.client.token}"}
+        for message in (
+            {"type": "connection_init", "payload": hello},
+            {"type": "subscribe", "id": "1", "payload": {"query": FEED}},
+            {"type": "subscribe", "id": "2", "payload": {"query": ACCESS}},
+        ):
+            await socket.send(json.dumps(message))
+        while json.loads(await socket.recv()) != {"type": "complete", "id": "2"}:
+            pass
+
+        async def end() -> None:
+            with suppress(ConnectionClosed):
+                async for _ in socket:
+                    pass
+            assert socket.close_code == 4401
+
+        yield asyncio.ensure_future(end())
+
+
+@asynccontextmanager
+async def over_http(member: Member, accept: str) -> AsyncIterator[asyncio.Task[None]]:
+    headers = {"accept": accept, "authorization": f"Bearer {member.client.token}"}
+    body: dict[str, Any] = {"query": FEED}
+    async with (
+        httpx.AsyncClient(timeout=30, trust_env=False) as http,
+        http.stream("POST", member.stack.graphql, json=body, headers=headers) as answer,
+    ):
+        assert answer.status_code == 200
+
+        async def end() -> None:
+            told = "".join([text async for text in answer.aiter_text()])
+            assert "UNAUTHENTICATED" in told
+
+        reading = asyncio.ensure_future(end())
+        await asyncio.sleep(1)
+        yield reading
