@@ -14,7 +14,7 @@ DomainError                      code                    operation code
 │   └── SessionNotFound  OperationNotFound
 ├── Conflict                     CONFLICT                VALIDATION_FAILED
 │   ├── WrongTenant  LastOwner  AlreadyMember
-│   ├── IdempotencyKeyReused  EmailTaken  OperationNotRetryable  UploadCompleted
+│   ├── IdempotencyKeyReused  EmailTaken  OperationNotRetryable  UploadCompleted  UploadInProgress
 │   ├── BytesDamaged             CONFLICT                DATA_INCONSISTENCY
 │   └── EffectUndone             (a late try of a step that was undone meanwhile)
 ├── RateLimited                  RATE_LIMITED            EXTERNAL_SERVICE_UNAVAILABLE
@@ -273,6 +273,11 @@ class OperationNotRetryable(Conflict):
 
 class UploadCompleted(Conflict):
     default_message = "A file is being made, or was made, of this upload already."
+
+
+class UploadInProgress(Conflict):
+    default_message = "The bytes of this upload are being sent already."
+    retryable = True
 
 
 class BytesDamaged(Conflict):

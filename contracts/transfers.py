@@ -26,14 +26,17 @@ class UploadGrant(Contract):
 
     upload_id: str
     tenant_id: str
+    user_id: str
     content_type: str
     size: int
     checksum: str | None = None
 
 
 class DownloadGrant(Contract):
-    """Leave to read one file's bytes."""
+    """Leave to read one file's bytes, given to this user, whose share of the transfers it counts for."""
 
+    tenant_id: str
+    user_id: str
     storage_key: str
     name: str
     content_type: str

@@ -52,6 +52,8 @@ from infrastructure.distributed_quota import create_quota
 from infrastructure.monitoring import Monitoring, http_answers, redis_answers, temporal_answers
 from infrastructure.pseudonyms import Pseudonyms
 from infrastructure.quota import Quota
+from resolvers.clients.files import FilesClient
+from resolvers.context import Backend
 from schema.build import build_schema
 from schema.errors import internal_error
 
@@ -118,7 +120,7 @@ def create_app(
     routes = [
         *(explorer_routes(DIST) if settings.shows_graphiql() else ()),
         *codec_routes(settings.keys(), settings.codec_readers, settings.codec_origins),
-        *transfer_routes(storage, transfers),
+        *transfer_routes(storage, transfers, _reservations, quota),
         Route("/graphql", endpoint, methods=["GET", "POST"]),
         WebSocketRoute("/graphql", endpoint),
         *([Route("/graphql/schema", show_schema)] if settings.shows_schema() else ()),
@@ -224,6 +226,11 @@ def _lifespan(
             yield
 
     return lifespan
+
+
+def _reservations(request: Request) -> FilesClient:
+    backend: Backend = request.app.state.backend
+    return backend.files
 
 
 def _service_key(settings: Settings) -> bytes:

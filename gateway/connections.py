@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from functools import partial
 
@@ -22,6 +23,7 @@ from gateway.protocols import Protocols, SocketFrames, SocketHandshake
 SAY = "adx.say"
 """In a websocket's scope: sends a text past the layers around the application, which leave messages as they are."""
 
+_UNSENT_BYTES = 32 * 1024
 _LINGER_SECONDS = 5.0
 """How long a closed connection waits for its peer to take the rest."""
 
@@ -43,6 +45,7 @@ class Connection(TCPServer):
         super().__init__(app, asyncio.get_running_loop(), config, context, state, reader, writer)
         self._stall_seconds = stall_seconds
         _, self._most_bytes = writer.transport.get_write_buffer_limits()
+        _limit_unsent(writer.get_extra_info("socket"))
 
     async def run(self) -> None:
         """As hypercorn's own, with protocols that refuse more."""
@@ -104,6 +107,15 @@ class Connection(TCPServer):
             await super()._close()
         finally:
             leaving.cancel()
+
+
+def _limit_unsent(network: socket.socket) -> None:
+    """Have the kernel take little more than it can send: otherwise it takes some MiB at once, and the rate at which a
+    client reads could not be seen for minutes.
+    """
+    if option := getattr(socket, "TCP_NOTSENT_LOWAT", None):
+        with suppress(OSError):  # a socket that is no TCP
+            network.setsockopt(socket.IPPROTO_TCP, option, _UNSENT_BYTES)
 
 
 def framed(app: ASGIApp, most_bytes: int) -> ASGIApp:

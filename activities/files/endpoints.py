@@ -18,6 +18,12 @@ def routes(service: FilesService, signer: CallSigner) -> list[Route]:
     async def get_upload(caller: Caller, wanted: UploadRef) -> Upload:
         return await service.get_upload(caller, wanted.upload_id)
 
+    async def reserve_upload(caller: Caller, wanted: UploadRef) -> None:
+        await service.reserve_upload(caller, wanted.upload_id)
+
+    async def confirm_upload(caller: Caller, wanted: UploadRef) -> None:
+        await service.confirm_upload(caller, wanted.upload_id)
+
     async def get_files(caller: Caller, wanted: Ids) -> list[File]:
         return await service.get_files(caller, wanted.ids)
 
@@ -27,6 +33,8 @@ def routes(service: FilesService, signer: CallSigner) -> list[Route]:
     return [
         endpoint("/files/create_upload", signer, NewUpload, create_upload),
         endpoint("/files/get_upload", signer, UploadRef, get_upload),
+        endpoint("/files/reserve_upload", signer, UploadRef, reserve_upload),
+        endpoint("/files/confirm_upload", signer, UploadRef, confirm_upload),
         endpoint("/files/get_files", signer, Ids, get_files),
         endpoint("/files/list_files", signer, FilePageRequest, list_files),
     ]

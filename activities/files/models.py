@@ -11,7 +11,10 @@ from activities.effects import Effect
 
 
 class Upload(Model):
-    """Bytes that a client may send. ``file_id`` is set while an operation makes a file of them, and once one has."""
+    """Bytes that a client may send. ``file_id`` is set while an operation makes a file of them, and once one has.
+
+    The tenant keeps room for them until ``reserved_until``, and longer once they have arrived (``received_at``).
+    """
 
     id = fields.CharField(max_length=40, primary_key=True)
     tenant_id = fields.CharField(max_length=40)
@@ -24,6 +27,8 @@ class Upload(Model):
     tier = fields.CharField(max_length=16)
     file_id = fields.CharField(max_length=40, null=True, unique=True)
     expires_at = fields.DatetimeField(db_index=True)
+    reserved_until = fields.DatetimeField(null=True)
+    received_at = fields.DatetimeField(null=True)
 
     class Meta:
         table = "files_upload"

@@ -46,5 +46,11 @@ def no_room() -> InvalidInput:
     return InvalidInput(message, fields=(_wrong("size", message),))
 
 
+def share_used_up() -> InvalidInput:
+    """The user's open uploads take as much of the tenant's free room as one user may."""
+    message = "Your open uploads take their share of the tenant's free room; complete some of them first."
+    return InvalidInput(message, fields=(_wrong("size", message),))
+
+
 def _wrong(name: str, message: str) -> FieldError:
     return FieldError(path=(name,), message=message)

@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from tortoise.expressions import Q
-from tortoise.functions import Sum
 
 from activities.files import models
-from activities.files.limits import LIMITS
-from activities.files.rules import checked, no_room
+from activities.files.reservations import RESERVATION_LIFETIME, check_room
+from activities.files.rules import checked
 from activities.files.views import file_view, find_upload, seen_by, upload_view
 from activities.transactions import in_one_transaction
 from contracts.base import is_id, new_id, utc_now
 from contracts.calls import Caller
-from contracts.errors import NotSignedIn, PermissionDenied
+from contracts.errors import NotSignedIn, PermissionDenied, UploadCompleted
 from contracts.files import File, FilePage, FilePageRequest, HttpHeader, NewUpload, Upload, UploadTarget
 from contracts.media_types import essence_of
+from contracts.tenants import SubscriptionTier
 from contracts.transfers import TransferSigner, UploadGrant
 
 UPLOAD_LIFETIME = timedelta(hours=1)
@@ -42,9 +42,7 @@ class FilesService:
         expires_at = now + UPLOAD_LIFETIME
 
         async def create() -> None:
-            await models.Usage.bulk_create([models.Usage(tenant_id=tenant_id)], ignore_conflicts=True)
-            if await _bytes_spoken_for(tenant_id, now) + new.size > LIMITS[new.tier].tenant:
-                raise no_room()
+            await check_room(tenant_id, user_id, new.tier, new.size, now)
             await models.Upload.create(
                 id=upload_id,
                 tenant_id=tenant_id,
@@ -56,11 +54,13 @@ class FilesService:
                 access_level=new.access_level.value,
                 tier=new.tier.value,
                 expires_at=expires_at,
+                reserved_until=now + RESERVATION_LIFETIME,
             )
 
         grant = UploadGrant(
             upload_id=upload_id,
             tenant_id=tenant_id,
+            user_id=user_id,
             content_type=essence_of(new.content_type),
             size=new.size,
             checksum=new.checksum,
@@ -75,13 +75,39 @@ class FilesService:
         user_id, tenant_id = _member(caller, "files:write")
         return upload_view(await find_upload(upload_id, tenant_id, user_id))
 
+    async def reserve_upload(self, caller: Caller, upload_id: str) -> None:
+        """Keep room for an upload whose bytes are arriving, for ``RESERVATION_LIFETIME`` from now.
+
+        Raises:
+            UploadNotFound: the caller has no such upload.
+            UploadCompleted: a file is made of it already.
+            InvalidInput: the reservation had lapsed, and there is no room any more.
+        """
+        user_id, tenant_id = _member(caller, "files:write")
+        now = self._clock()
+
+        async def reserve() -> None:
+            row = await find_upload(upload_id, tenant_id, user_id)
+            if row.file_id is not None:
+                raise UploadCompleted()
+            await check_room(tenant_id, user_id, SubscriptionTier(row.tier), row.size, now, except_id=row.id)
+            await models.Upload.filter(id=row.id).update(reserved_until=now + RESERVATION_LIFETIME)
+
+        await in_one_transaction(reserve)
+
+    async def confirm_upload(self, caller: Caller, upload_id: str) -> None:
+        """Keep the room of an upload whose bytes have arrived. Raises UploadNotFound."""
+        user_id, tenant_id = _member(caller, "files:write")
+        row = await find_upload(upload_id, tenant_id, user_id)
+        await models.Upload.filter(id=row.id).update(received_at=self._clock())
+
     async def get_files(self, caller: Caller, ids: Iterable[str]) -> list[File]:
         """Those of them that the caller may see, in the order asked for."""
         user_id, tenant_id = _member(caller, "files:read")
         wanted = [each for each in dict.fromkeys(ids) if is_id(each, "fil")]
         seen = models.File.filter(seen_by(user_id, tenant_id, administers=_administers(caller)))
         rows = {row.id: row for row in await seen.filter(id__in=wanted)}
-        return [file_view(rows[each], self._signer, self._clock()) for each in wanted if each in rows]
+        return [file_view(rows[each], user_id, self._signer, self._clock()) for each in wanted if each in rows]
 
     async def list_files(self, caller: Caller, page: FilePageRequest) -> FilePage:
         """The newest first; a file that is added meanwhile shifts nothing."""
@@ -92,7 +118,7 @@ class FilesService:
             moment = page.after.uploaded_at
             behind = seen.filter(Q(uploaded_at__lt=moment) | Q(uploaded_at=moment, id__lt=page.after.id))
         rows = await behind.order_by("-uploaded_at", "-id").limit(page.first + 1)
-        views = tuple(file_view(row, self._signer, self._clock()) for row in rows[: page.first])
+        views = tuple(file_view(row, user_id, self._signer, self._clock()) for row in rows[: page.first])
         return FilePage(files=views, has_next_page=len(rows) > page.first, total_count=await seen.count())
 
 
@@ -107,11 +133,3 @@ def _member(caller: Caller, right: str) -> tuple[str, str]:
 
 def _administers(caller: Caller) -> bool:
     return "operations:administer" in caller.permissions
-
-
-async def _bytes_spoken_for(tenant_id: str, now: datetime) -> int:
-    """Of files, and of uploads that still may become files."""
-    usage = await models.Usage.get(tenant_id=tenant_id)
-    open_uploads = models.Upload.filter(tenant_id=tenant_id, file_id=None, expires_at__gt=now)
-    [[announced]] = await open_uploads.annotate(total=Sum("size")).values_list("total")
-    return int(usage.bytes + (announced or 0))

@@ -72,6 +72,7 @@ class UploadingService:
             checksum = await self._check(row, key, size, report, reached)
         except InvalidInput:
             await self._storage.remove(key)
+            await models.Upload.filter(id=row.id).update(received_at=None)  # nothing is left to keep room for
             raise
         return CheckedUpload(
             name=row.name,

@@ -26,11 +26,16 @@ def seen_by(user_id: str, tenant_id: str, *, administers: bool) -> Q:
     return published & (Q(owner_id=user_id) | Q(access_level=AccessLevel.TENANT.value))
 
 
-def file_view(row: models.File, signer: TransferSigner, now: datetime) -> File:
-    """``row`` is published (``seen_by``). Two views of it within a minute are equal, their links included."""
+def file_view(row: models.File, user_id: str, signer: TransferSigner, now: datetime) -> File:
+    """Return a published file (``seen_by``) as this user sees it. Two views within a minute have the same link."""
     assert row.uploaded_at is not None
     grant = DownloadGrant(
-        storage_key=storage_key(row.tenant_id, row.id), name=row.name, content_type=row.content_type, size=row.size
+        tenant_id=row.tenant_id,
+        user_id=user_id,
+        storage_key=storage_key(row.tenant_id, row.id),
+        name=row.name,
+        content_type=row.content_type,
+        size=row.size,
     )
     expires_at = now.replace(second=0, microsecond=0) + _LINK_LIFETIME
     return File(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from contracts.base import Contract
 
+_CARRIED_PART = 0.25
+"""Of a window's bytes: how many of those beyond it count for the next one, because buffers pass bytes on in bursts."""
+
 
 class MinimumRate(Contract):
     """``bytes_per_second``, averaged over ``window_seconds`` of waiting for the client.
@@ -26,7 +29,7 @@ class TransferRate:
     def __init__(self, minimum: MinimumRate) -> None:
         self._minimum = minimum
         self._waited_seconds = 0.0
-        self._bytes = 0
+        self._bytes = 0.0
 
     def timeout(self) -> float:
         """Seconds for which to wait for the client's next bytes at most: until the end of this window, or of the next
@@ -45,6 +48,7 @@ class TransferRate:
         if self._waited_seconds >= self._minimum.window_seconds:
             if self._bytes + size < self._minimum.window_bytes:
                 raise TimeoutError
+            surplus = max(0.0, self._bytes - self._minimum.window_bytes)
             self._waited_seconds %= self._minimum.window_seconds
-            self._bytes = 0
+            self._bytes = min(surplus, _CARRIED_PART * self._minimum.window_bytes)
         self._bytes += size

@@ -14,6 +14,7 @@ from resolvers.clients.calls import ServiceCalls
 _TARGET = TypeAdapter(UploadTarget)
 _UPLOAD = TypeAdapter(Upload)
 _FILES = TypeAdapter(tuple[File, ...])
+_NOTHING: TypeAdapter[None] = TypeAdapter(None)
 _PAGE = TypeAdapter(FilePage)
 
 
@@ -28,6 +29,16 @@ class FilesClient:
     async def upload(self, caller: Caller, upload_id: str) -> Upload:
         """One of the caller's own; UploadNotFound, PermissionDenied."""
         return await self._calls.call("get_upload", caller, UploadRef(upload_id=upload_id).model_dump_json(), _UPLOAD)
+
+    async def reserve_upload(self, caller: Caller, upload_id: str) -> None:
+        """Keep room for an upload while its bytes arrive; UploadNotFound, UploadCompleted, InvalidInput (no room)."""
+        body = UploadRef(upload_id=upload_id).model_dump_json()
+        return await self._calls.call("reserve_upload", caller, body, _NOTHING)
+
+    async def confirm_upload(self, caller: Caller, upload_id: str) -> None:
+        """Say that the bytes of an upload have arrived; UploadNotFound."""
+        body = UploadRef(upload_id=upload_id).model_dump_json()
+        return await self._calls.call("confirm_upload", caller, body, _NOTHING)
 
     async def files(self, caller: Caller, ids: Sequence[str]) -> tuple[File, ...]:
         """Those of them that the caller may see; at most 500 ids."""

@@ -28,10 +28,13 @@ from contracts.files import NewUpload
 from contracts.storage import FileStorage, open_storage, staging_key
 from contracts.tenants import SubscriptionTier
 from contracts.transfers import DownloadGrant, TransferSigner, UploadGrant
+from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfer_rate import MinimumRate
-from gateway.http.transfers import TransferLimits, transfer_routes
+from gateway.http.transfers import transfer_routes
+from infrastructure.quota import LocalQuota
+from tests.databases import fresh_sqlite
+from tests.gateway.http.reserved import SIGNER, files_client, register
 
-SIGNER = TransferSigner(b"k" * 32)
 TEXT = b"The quick brown fox.\n" * 50
 PAGE = b"<!doctype html><script>alert(1)</script>"
 ELF = b"\x7fELF\x02\x01\x01" + bytes(200)
@@ -72,16 +75,22 @@ def storage(folder: Path) -> FileStorage:
 
 
 @pytest.fixture
-async def client(storage: FileStorage) -> AsyncIterator[httpx.AsyncClient]:
+async def client(storage: FileStorage, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     limits = TransferLimits(minimum_rate=MinimumRate(window_seconds=0.2), total_seconds=1.0)
-    app = Starlette(routes=transfer_routes(storage, SIGNER, limits))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
-        yield client
+    async with files_client(await fresh_sqlite(tmp_path)) as files:
+        app = Starlette(routes=transfer_routes(storage, SIGNER, lambda _: files, LocalQuota(), limits))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+            yield client
 
 
 def grant(size: int = len(TEXT), content_type: str = "text/plain", checksum: str | None = None) -> UploadGrant:
     return UploadGrant(
-        upload_id=new_id("upl"), tenant_id=new_id("ten"), content_type=content_type, size=size, checksum=checksum
+        upload_id=new_id("upl"),
+        tenant_id=new_id("ten"),
+        user_id=new_id("usr"),
+        content_type=content_type,
+        size=size,
+        checksum=checksum,
     )
 
 
@@ -147,6 +156,7 @@ async def test_bytes_that_are_not_what_was_announced_are_refused_and_not_kept(
     headers: dict[str, str],
     status: int,
 ) -> None:
+    await register(leave)
     answer = await client.put(path(leave), content=body(), headers=headers)
     assert answer.status_code == status, answer.text
     assert left_in(folder) == []
@@ -159,7 +169,15 @@ ADDRESSES: list[tuple[str, str, int]] = [
     (
         "one of a download",
         SIGNER.download_path(
-            DownloadGrant(storage_key="t/k", name="n", content_type="text/plain", size=5), utc_now() + timedelta(60)
+            DownloadGrant(
+                tenant_id=new_id("ten"),
+                user_id=new_id("usr"),
+                storage_key="t/k",
+                name="n",
+                content_type="text/plain",
+                size=5,
+            ),
+            utc_now() + timedelta(60),
         ).replace("downloads", "uploads"),
         403,
     ),
@@ -193,13 +211,16 @@ async def test_an_address_to_put_at_is_for_nothing_else(client: httpx.AsyncClien
     assert left_in(folder) == []
 
 
-async def test_an_address_used_by_two_at_once_keeps_what_one_of_them_sent(
+async def test_a_url_used_by_several_at_once_takes_the_bytes_of_the_first_and_refuses_the_others(
     client: httpx.AsyncClient, storage: FileStorage
 ) -> None:
     leave = grant()
     other = TEXT.upper()
+    await register(leave)
     answers = await asyncio.gather(*(client.put(path(leave), content=each) for each in (TEXT, other) * 5))
-    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.status_code for answer in answers} == {200, 409}
+    refused = next(answer for answer in answers if answer.status_code == 409)
+    assert refused.json()["errors"][0]["extensions"]["code"] == "CONFLICT"
     kept = await storage.read(staging_key(leave.tenant_id, leave.upload_id), 0, len(TEXT))
     assert kept in (TEXT, other)
 
@@ -277,7 +298,9 @@ async def test_a_file_of_a_hostile_name_is_given_out_under_a_harmless_one(
     client: httpx.AsyncClient, storage: FileStorage, name: str
 ) -> None:
     await storage.save("t/k", pieces(b"hello"))
-    leave = DownloadGrant(storage_key="t/k", name=name, content_type="text/plain", size=5)
+    leave = DownloadGrant(
+        tenant_id=new_id("ten"), user_id=new_id("usr"), storage_key="t/k", name=name, content_type="text/plain", size=5
+    )
     answer = await client.get(SIGNER.download_path(leave, utc_now() + timedelta(minutes=1)))
     told = answer.headers["content-disposition"]
     assert answer.content == b"hello"

@@ -233,7 +233,13 @@ async def test_trouble_outside_of_graphql_shows_no_more(temporal_address: str, t
 
 
 async def test_an_address_that_opens_something_is_not_written_down(temporal_address: str, tmp_path: Path) -> None:
-    grant = UploadGrant(upload_id="upl_" + "a" * 32, tenant_id="ten_" + "a" * 32, size=1, content_type="text/plain")
+    grant = UploadGrant(
+        upload_id="upl_" + "a" * 32,
+        tenant_id="ten_" + "a" * 32,
+        user_id="usr_" + "a" * 32,
+        size=1,
+        content_type="text/plain",
+    )
     path = TransferSigner(KEY.encode()).upload_path(grant, utc_now() + timedelta(minutes=5))
     settled = settings(temporal_address, data_dir=tmp_path, storage_url=f"file://{tmp_path}/files")
     async with running_gateway(settled, Services()) as gateway, httpx.AsyncClient(trust_env=False) as http:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from contracts.storage import FileStorage
+from resolvers.clients.files import FilesClient
+from tests.databases import fresh_sqlite
+from tests.gateway.http.reserved import files_client
 from tests.gateway.http.stores import KINDS, Bucket, Folder, Store, opened
 from tests.s3 import running_s3
+from tests.servers import HOST, wait_until
+from worker.dev.children import child
+from worker.dev.ports import free_port
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +38,32 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 @pytest.fixture
 def storage(store: Store) -> FileStorage:
     return opened(store)
+
+
+@pytest.fixture
+async def files(tmp_path: Path) -> AsyncIterator[FilesClient]:
+    """The real files service on an empty database."""
+    async with files_client(await fresh_sqlite(tmp_path)) as files:
+        yield files
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Store]]:
+    """A server's URL and its store."""
+    folder, port = tmp_path_factory.mktemp("served"), free_port(HOST)
+    store: Store = Folder(folder / "objects")
+    if request.param == "s3":
+        store = Bucket(request.getfixturevalue("s3_endpoint"))
+    log = folder / "log"
+    command = [sys.executable, "-m", "tests.gateway.http.transfers_server", store.url, str(folder), str(port)]
+    with child(command, log=log) as process:
+        url = f"http://{HOST}:{port}"
+        wait_until(lambda: _answers(port), process, log)
+        yield url, store
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://{HOST}:{port}/peak", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False

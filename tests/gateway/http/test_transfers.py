@@ -5,66 +5,42 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 
 from contracts.base import new_id, utc_now
-from contracts.storage import FileStorage, open_storage, staging_key
-from contracts.transfers import DownloadGrant, TransferSigner, UploadGrant
+from contracts.storage import FileStorage, open_storage
+from contracts.transfers import TransferSigner, UploadGrant
+from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfer_rate import MinimumRate
-from gateway.http.transfers import TransferLimits, UploadReceipt, transfer_routes
-from tests.gateway.http.stores import KINDS, Bucket, Folder, Store
-from tests.gateway.http.transfers_server import KEY
-from tests.servers import HOST, wait_until
-from worker.dev.children import child
-from worker.dev.ports import free_port
+from gateway.http.uploads import UploadReceipt
+from resolvers.clients.files import FilesClient
+from tests.gateway.http.stores import Folder, Store
+from tests.gateway.http.transferring import (
+    MIB,
+    TEXT,
+    address,
+    announced,
+    announced_to,
+    chunked,
+    gateway,
+    grant,
+    key_of,
+    link,
+)
+from tests.servers import HOST
 
-MIB = 1024 * 1024
-TEXT = b"The quick brown fox.\n" * 1000
-SIGNER = TransferSigner(KEY)
 LIMITS = TransferLimits(minimum_rate=MinimumRate(window_seconds=0.2))
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 
 
-def grant(content: bytes = TEXT, content_type: str = "text/plain", *, checksum: bool = True) -> UploadGrant:
-    return UploadGrant(
-        upload_id=new_id("upl"),
-        tenant_id=new_id("ten"),
-        content_type=content_type,
-        size=len(content),
-        checksum=hashlib.sha256(content).hexdigest() if checksum else None,
-    )
-
-
-def address(leave: UploadGrant, lifetime: timedelta = timedelta(minutes=1)) -> str:
-    return SIGNER.upload_path(leave, utc_now() + lifetime)
-
-
-def link(storage_key: str, size: int, name: str = "n.txt", content_type: str = "text/plain") -> str:
-    leave = DownloadGrant(storage_key=storage_key, name=name, content_type=content_type, size=size)
-    return SIGNER.download_path(leave, utc_now() + timedelta(minutes=1))
-
-
-def key_of(leave: UploadGrant) -> str:
-    return staging_key(leave.tenant_id, leave.upload_id)
-
-
-async def chunked(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
-    """Sent without a Content-Length."""
-    for start in range(0, len(content), size):
-        yield content[start : start + size]
-
-
 @pytest.fixture
-async def client(storage: FileStorage) -> AsyncIterator[httpx.AsyncClient]:
-    app = Starlette(routes=transfer_routes(storage, SIGNER, LIMITS))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+async def client(storage: FileStorage, files: FilesClient) -> AsyncIterator[httpx.AsyncClient]:
+    async with gateway(storage, files, LIMITS) as client:
         yield client
 
 
@@ -72,7 +48,7 @@ async def test_stages_what_was_announced_however_it_is_cut(client: httpx.AsyncCl
     for content in (TEXT, b"tiny", b""):
         for body in (content, chunked(content)):
             leave = grant(content)
-            answer = await client.put(address(leave), content=body)
+            answer = await client.put(await announced(leave), content=body)
             assert answer.status_code == 200, answer.text
             receipt = UploadReceipt.model_validate_json(answer.content)
             assert receipt == UploadReceipt(size=len(content), checksum=leave.checksum or "")
@@ -84,7 +60,7 @@ async def test_sending_again_under_the_same_address_changes_nothing(
 ) -> None:
     leave = grant(checksum=False)
     for _ in range(2):
-        assert (await client.put(address(leave), content=TEXT)).status_code == 200
+        assert (await client.put(await announced(leave), content=TEXT)).status_code == 200
     assert await storage.read(key_of(leave), 0, MIB) == TEXT
 
 
@@ -109,7 +85,7 @@ async def test_refuses_what_was_not_announced_and_keeps_nothing_of_it(
     length_is_told: bool,
 ) -> None:
     leave = grant(content_type=content_type)
-    answer = await client.put(address(leave), content=content if length_is_told else chunked(content))
+    answer = await client.put(await announced(leave), content=content if length_is_told else chunked(content))
     assert answer.status_code == status
     (error,) = answer.json()["errors"]
     assert error["extensions"]["code"] == "BAD_USER_INPUT"
@@ -119,8 +95,8 @@ async def test_refuses_what_was_not_announced_and_keeps_nothing_of_it(
 
 async def test_a_refused_sending_leaves_the_good_one_before_it(client: httpx.AsyncClient, storage: FileStorage) -> None:
     leave = grant()
-    assert (await client.put(address(leave), content=TEXT)).status_code == 200
-    assert (await client.put(address(leave), content=TEXT.upper())).status_code == 422
+    assert (await client.put(await announced(leave), content=TEXT)).status_code == 200
+    assert (await client.put(await announced(leave), content=TEXT.upper())).status_code == 422
     assert await storage.read(key_of(leave), 0, MIB) == TEXT
 
 
@@ -144,29 +120,9 @@ async def test_a_client_that_falls_silent_is_told_so_and_leaves_nothing(
         await asyncio.sleep(5)
         yield TEXT[10000:]
 
-    answer = await client.put(address(grant()), content=halting())
+    answer = await client.put(await announced(grant()), content=halting())
     assert answer.status_code == 504
     assert store.content() == set()
-
-
-async def test_more_transfers_than_there_is_room_for_are_asked_to_come_again(storage: FileStorage) -> None:
-    app = Starlette(routes=transfer_routes(storage, SIGNER, TransferLimits(concurrent=1)))
-    going_on, may_end = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> AsyncIterator[bytes]:
-        yield TEXT[:10000]
-        going_on.set()
-        await may_end.wait()
-        yield TEXT[10000:]
-
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
-        first = asyncio.create_task(client.put(address(grant()), content=slow()))
-        await going_on.wait()
-        second = await client.put(address(grant()), content=TEXT)
-        assert (second.status_code, second.headers["retry-after"]) == (429, "1")
-        may_end.set()
-        assert (await first).status_code == 200
-        assert (await client.put(address(grant()), content=TEXT)).status_code == 200
 
 
 async def test_gives_a_file_out_as_an_attachment_that_no_browser_opens(
@@ -193,28 +149,6 @@ async def test_a_link_to_what_is_gone_is_not_found(client: httpx.AsyncClient) ->
     assert (await client.get(link("t/k", 5))).status_code == 404
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Store]]:
-    """A server's URL and its store."""
-    folder, port = tmp_path_factory.mktemp("served"), free_port(HOST)
-    store: Store = Folder(folder / "objects")
-    if request.param == "s3":
-        store = Bucket(request.getfixturevalue("s3_endpoint"))
-    log = folder / "log"
-    command = [sys.executable, "-m", "tests.gateway.http.transfers_server", store.url, f"{HOST}:{port}"]
-    with child(command, log=log) as process:
-        url = f"http://{HOST}:{port}"
-        wait_until(lambda: _answers(port), process, log)
-        yield url, store
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://{HOST}:{port}/peak", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 async def test_memory_stays_bounded_while_a_large_file_goes_in_and_out(served: tuple[str, Store]) -> None:
     url, store = served
     block, blocks = b"0123456789abcdef" * 65536, 300 if isinstance(store, Folder) else 120  # moto is slow
@@ -227,16 +161,17 @@ async def test_memory_stays_bounded_while_a_large_file_goes_in_and_out(served: t
             yield block
 
     async with httpx.AsyncClient(base_url=url, timeout=120) as client:
-        await client.put(address(grant()), content=TEXT)  # so that all is loaded that will be
+        await client.put(await announced_to(client, grant()), content=TEXT)  # so that all is loaded that will be
         before = int((await client.get("/peak")).text)
         leave = UploadGrant(
             upload_id=new_id("upl"),
             tenant_id=new_id("ten"),
+            user_id=new_id("usr"),
             content_type="text/plain",
             size=blocks * MIB,
             checksum=digest.hexdigest(),
         )
-        answer = await client.put(address(leave), content=body())
+        answer = await client.put(await announced_to(client, leave), content=body())
         assert answer.status_code == 200, answer.text
         after_in = int((await client.get("/peak")).text)
         back = hashlib.sha256()
@@ -255,11 +190,12 @@ async def test_over_the_network_too_a_body_that_is_too_long_is_refused_before_it
     url, store = served
     before = store.content()
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-        answer = await client.put(address(grant()), content=TEXT + b"!")
+        unfinished = await announced_to(client, grant())
+        answer = await client.put(await announced_to(client, grant()), content=TEXT + b"!")
         assert answer.status_code == 413
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    head = f"PUT {address(grant())} HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = f"PUT {unfinished} HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n"
     writer.write(head.encode())
     for _ in range(2):
         writer.write(b"%x\r\n%s\r\n" % (len(TEXT), TEXT))
@@ -275,13 +211,15 @@ async def test_a_client_that_vanishes_in_the_middle_leaves_nothing(served: tuple
     before = store.content()
     host, port = url.removeprefix("http://").split(":")
     leave = grant(TEXT * 1000)
+    async with httpx.AsyncClient(base_url=url) as client:
+        path = await announced_to(client, leave)
     with socket.create_connection((host, int(port))) as connection:
-        head = f"PUT {address(leave)} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {leave.size}\r\n\r\n"
+        head = f"PUT {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {leave.size}\r\n\r\n"
         connection.sendall(head.encode() + TEXT * 500)
         await until(lambda: store.content() != before)
     await until(lambda: store.content() == before)
     async with httpx.AsyncClient(base_url=url) as client:
-        assert (await client.put(address(leave), content=TEXT * 1000)).status_code == 200
+        assert (await client.put(path, content=TEXT * 1000)).status_code == 200
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -297,16 +235,12 @@ def hanging_s3(s3_endpoint: str) -> Iterator[FileStorage]:
         yield open_storage(f"s3://bucket?endpoint=http://{HOST}:{server.getsockname()[1]}&region=eu-central-1")
 
 
-async def test_answers_503_soon_while_the_storage_hangs(hanging_s3: FileStorage) -> None:
-    app = Starlette(routes=transfer_routes(hanging_s3, SIGNER, TransferLimits(storage_seconds=0.2)))
-    async with (
-        asyncio.timeout(5),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
-    ):
+async def test_answers_503_soon_while_the_storage_hangs(hanging_s3: FileStorage, files: FilesClient) -> None:
+    async with asyncio.timeout(5), gateway(hanging_s3, files, TransferLimits(storage_seconds=0.2)) as client:
         content = TEXT * 1000
         answers = [
-            await client.put(address(grant(TEXT)), content=TEXT),
-            await client.put(address(grant(content)), content=chunked(content, MIB)),
+            await client.put(await announced(grant(TEXT)), content=TEXT),
+            await client.put(await announced(grant(content)), content=chunked(content, MIB)),
             await client.get(link("t/k", 5)),
         ]
     assert {(answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) for answer in answers} == {
@@ -314,13 +248,12 @@ async def test_answers_503_soon_while_the_storage_hangs(hanging_s3: FileStorage)
     }
 
 
-async def test_answers_503_while_the_folder_cannot_be_written(tmp_path: Path) -> None:
+async def test_answers_503_while_the_folder_cannot_be_written(tmp_path: Path, files: FilesClient) -> None:
     storage = open_storage(str(tmp_path / "objects"))
     (tmp_path / "objects").rmdir()
     (tmp_path / "objects").write_text("a file where the folder was")
-    app = Starlette(routes=transfer_routes(storage, SIGNER))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
-        answers = [await client.put(address(grant(TEXT)), content=TEXT), await client.get(link("t/k", 5))]
+    async with gateway(storage, files) as client:
+        answers = [await client.put(await announced(grant(TEXT)), content=TEXT), await client.get(link("t/k", 5))]
     assert [answer.status_code for answer in answers] == [503, 503]
 
 

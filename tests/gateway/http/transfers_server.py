@@ -1,30 +1,42 @@
-"""Serves the streaming of uploads and downloads alone, over a storage, as a process whose memory can be looked at."""
+"""Serves transfers alone, over a storage, as a process whose memory can be looked at."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from contracts.storage import open_storage
-from contracts.transfers import TransferSigner
+from contracts.transfers import UploadGrant
+from gateway.http.transfer_limits import TransferLimits
+from gateway.http.transfer_quota import DOWNLOADS
 from gateway.http.transfer_rate import MinimumRate
-from gateway.http.transfers import TransferLimits, transfer_routes
+from gateway.http.transfers import transfer_routes
+from gateway.open_streams import OpenStreams
+from gateway.serve import serve
+from infrastructure.quota import LocalQuota
+from resolvers.clients.files import FilesClient
+from tests.databases import fresh_sqlite
+from tests.gateway.http.reserved import SIGNER, files_client, register
 
-KEY = b"k" * 32
 
-
-async def peak(_: Request) -> PlainTextResponse:
+async def peak(_: Request) -> Response:
     """The most memory this process ever had, in bytes."""
     return PlainTextResponse(str(_peak_bytes()))
+
+
+async def announce(request: Request) -> Response:
+    """Record the upload of a grant."""
+    await register(UploadGrant.model_validate_json(await request.body()))
+    return Response()
 
 
 def _peak_bytes() -> int:
@@ -35,13 +47,29 @@ def _peak_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def main(storage: str, address: str) -> None:
-    limits = TransferLimits(minimum_rate=MinimumRate(window_seconds=2.0))
-    app = Starlette(routes=[*transfer_routes(open_storage(storage), TransferSigner(KEY), limits), Route("/peak", peak)])
-    config = Config()
-    config.bind = [address]
-    asyncio.run(serve(app, config))  # type: ignore[arg-type]
+def reservations(request: Request) -> FilesClient:
+    files: FilesClient = request.app.state.files
+    return files
+
+
+async def main(storage_url: str, folder: str, port: str) -> None:
+    database_url = await fresh_sqlite(Path(folder))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with files_client(database_url) as app.state.files:
+            yield
+
+    limits = TransferLimits(
+        minimum_rate=MinimumRate(window_seconds=4.0), downloads=DOWNLOADS.model_copy(update={"url": 2})
+    )
+    transfers = transfer_routes(open_storage(storage_url), SIGNER, reservations, LocalQuota(), limits)
+    app = Starlette(
+        routes=[*transfers, Route("/peak", peak), Route("/announce", announce, methods=["POST"])], lifespan=lifespan
+    )
+    app.state.streams = OpenStreams()
+    await serve(app, host="127.0.0.1", port=int(port), stop=asyncio.Event())
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""Take the bytes of an upload, check them against its grant while they arrive, and stage them in the storage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Protocol
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from contracts.base import Contract
+from contracts.calls import Caller
+from contracts.errors import DeadlineExceeded, DomainError, ServiceUnavailable
+from contracts.storage import FileStorage, StorageError, staging_key
+from contracts.transfers import TransferSigner, UploadGrant
+from gateway.addresses import neighbourhood
+from gateway.http.incoming_bytes import IncomingBytes
+from gateway.http.transfer_limits import TransferLimits
+from gateway.http.transfer_quota import TransferHolder, TransferQuota
+from gateway.http.transfer_rate import TransferRate
+from gateway.http.transfer_responses import SAFE_HEADERS, refusal, request_id_of
+
+_COMPLETED_BYTES_PER_SECOND = 32 * 1024 * 1024
+"""At least as fast, S3 makes one object of the parts of a multipart upload."""
+
+log = structlog.get_logger(__name__)
+
+
+class UploadReservations(Protocol):
+    """The room that the files service keeps for uploads."""
+
+    async def reserve_upload(self, caller: Caller, upload_id: str) -> None:
+        """Keep the room for some minutes. Raises UploadNotFound, UploadCompleted, InvalidInput (no room)."""
+
+    async def confirm_upload(self, caller: Caller, upload_id: str) -> None:
+        """Keep the room of bytes that have arrived. Raises UploadNotFound."""
+
+
+class UploadReceipt(Contract):
+    """What arrived. ``checksum``: lower-case hex SHA-256."""
+
+    size: int
+    checksum: str
+
+
+class Uploads:
+    """The endpoint of uploads."""
+
+    def __init__(
+        self,
+        storage: FileStorage,
+        signer: TransferSigner,
+        reservations: Callable[[Request], UploadReservations],
+        quota: TransferQuota,
+        limits: TransferLimits,
+    ) -> None:
+        self._storage = storage
+        self._signer = signer
+        self._reservations = reservations
+        self._quota = quota
+        self._limits = limits
+
+    async def respond(self, request: Request) -> Response:
+        try:
+            grant = self._signer.read(request.path_params["token"], UploadGrant)
+            incoming = IncomingBytes(grant)
+            incoming.check_content_length(request.headers.get("content-length"))
+            holder = TransferHolder(grant.upload_id, grant.user_id, grant.tenant_id, neighbourhood(request))
+            async with self._quota.acquire(holder):
+                reservation = _Reservation(self._reservations(request), grant, request, self._limits.reserve_seconds)
+                await reservation.begin()
+                await self._store(grant, incoming, request, reservation)
+                await reservation.confirm()
+        except DomainError as error:
+            return refusal(error, request)
+        except ClientDisconnect:
+            return Response(status_code=499)  # the client has gone; the storage has discarded what came
+        receipt = UploadReceipt(size=incoming.size, checksum=incoming.checksum)
+        return Response(receipt.model_dump_json(), media_type="application/json", headers=SAFE_HEADERS)
+
+    async def _store(
+        self, grant: UploadGrant, incoming: IncomingBytes, request: Request, reservation: _Reservation
+    ) -> None:
+        """Save the body. An error that its iterator raises makes the storage discard what it has taken."""
+        loop = asyncio.get_running_loop()
+        received = _received(request.stream(), self._limits)
+        try:
+            async with asyncio.timeout(self._limits.storage_seconds) as storage_timeout:
+
+                async def passed_on() -> AsyncIterator[bytes]:
+                    storage_timeout.reschedule(None)  # the wait for the client has limits of its own
+                    async for chunk in incoming.checked(received):
+                        await reservation.renew()
+                        storage_timeout.reschedule(loop.time() + self._limits.storage_seconds)
+                        yield chunk
+                        storage_timeout.reschedule(None)
+                    completion_seconds = self._limits.storage_seconds + incoming.size / _COMPLETED_BYTES_PER_SECOND
+                    storage_timeout.reschedule(loop.time() + completion_seconds)
+
+                await self._storage.save(staging_key(grant.tenant_id, grant.upload_id), passed_on())
+        except (StorageError, TimeoutError) as error:
+            log.warning("storage_unavailable", error=repr(error))
+            raise ServiceUnavailable(service="storage") from error
+
+
+class _Reservation:
+    """The room of one upload while its bytes arrive."""
+
+    def __init__(
+        self, reservations: UploadReservations, grant: UploadGrant, request: Request, interval_seconds: float
+    ) -> None:
+        self._reservations = reservations
+        self._upload_id = grant.upload_id
+        self._caller = Caller(
+            user_id=grant.user_id,
+            tenant_id=grant.tenant_id,
+            permissions=("files:write",),  # the files service has checked it when it gave out the grant
+            request_id=request_id_of(request),
+        )
+        self._interval_seconds = interval_seconds
+        self._renew_at = 0.0
+
+    async def begin(self) -> None:
+        """Reserve the room. Raises UploadNotFound, UploadCompleted, InvalidInput, ServiceUnavailable."""
+        await self._reservations.reserve_upload(self._caller, self._upload_id)
+        self._renew_at = asyncio.get_running_loop().time() + self._interval_seconds
+
+    async def renew(self) -> None:
+        """Reserve the room anew if it is time. A service that is away does not end an upload that has begun."""
+        if asyncio.get_running_loop().time() < self._renew_at:
+            return
+        try:
+            await self.begin()
+        except (ServiceUnavailable, DeadlineExceeded) as error:
+            log.warning("reservation_not_renewed", error=repr(error))
+
+    async def confirm(self) -> None:
+        """Keep the room of the bytes that have arrived. If the service is away, the reservation only lapses earlier."""
+        try:
+            await self._reservations.confirm_upload(self._caller, self._upload_id)
+        except (ServiceUnavailable, DeadlineExceeded) as error:
+            log.warning("upload_not_confirmed", error=repr(error))
+
+
+async def _received(chunks: AsyncGenerator[bytes, None], limits: TransferLimits) -> AsyncGenerator[bytes]:
+    """Yield the chunks that are not empty.
+
+    Raises:
+        DeadlineExceeded: the client sends too slowly.
+    """
+    loop, rate = asyncio.get_running_loop(), TransferRate(limits.minimum_rate)
+    end = loop.time() + limits.total_seconds
+    try:
+        while True:
+            began = loop.time()
+            async with asyncio.timeout_at(min(end, began + rate.timeout())):
+                chunk = await anext(chunks)
+            rate.add(loop.time() - began, len(chunk))
+            if chunk:
+                yield chunk
+    except StopAsyncIteration:
+        return
+    except TimeoutError as error:
+        raise DeadlineExceeded("The bytes came too slowly; try again.") from error

@@ -1,0 +1,113 @@
+"""What one user reserves leaves the others of the tenant room, and lapses soon without bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from activities.files import models
+from activities.files.limits import GIB, LIMITS, MIB
+from activities.files.reservations import MAX_OPEN_UPLOADS, RESERVATION_LIFETIME, USER_SHARE
+from contracts.base import new_id
+from contracts.calls import Caller
+from contracts.errors import InvalidInput, RateLimited, UploadCompleted, UploadNotFound
+from contracts.files import NewUpload
+from contracts.tenants import SubscriptionTier
+from tests.activities.conftest import Clock
+from tests.activities.files.desk import Desk, caller, unheard
+
+pytestmark = pytest.mark.usefixtures("opened")
+
+
+def upload(size: int, tier: SubscriptionTier = SubscriptionTier.FREE) -> NewUpload:
+    return NewUpload(name="a.txt", content_type="text/plain", size=size, tier=tier)
+
+
+async def reserve_until_refused(desk: Desk, sender: Caller, size: int, tier: SubscriptionTier) -> int:
+    """How many uploads without bytes one user is granted."""
+    granted = 0
+    try:
+        while granted < 200:
+            await desk.files.create_upload(sender, upload(size, tier))
+            granted += 1
+    except (InvalidInput, RateLimited):
+        pass
+    return granted
+
+
+async def test_one_user_reserves_a_quarter_of_the_free_room_and_leaves_the_rest(desk: Desk) -> None:
+    tenant, tier = new_id("ten"), SubscriptionTier.PROFESSIONAL
+    assert await reserve_until_refused(desk, caller(tenant), GIB, tier) == 25
+    assert await reserve_until_refused(desk, caller(tenant), GIB, tier) == 25
+    assert await desk.files.create_upload(caller(tenant), upload(GIB, tier))
+
+
+async def test_the_first_upload_of_a_user_may_take_all_room_that_is_left(desk: Desk) -> None:
+    sender = caller()
+    await models.Usage.create(tenant_id=sender.tenant_id, bytes=LIMITS[SubscriptionTier.FREE].tenant - 5 * MIB)
+    assert await desk.files.create_upload(sender, upload(5 * MIB))
+    with pytest.raises(InvalidInput):
+        await desk.files.create_upload(sender, upload(1))
+
+
+async def test_a_user_has_a_hundred_open_uploads_however_small(desk: Desk) -> None:
+    tenant = new_id("ten")
+    assert await reserve_until_refused(desk, caller(tenant), 0, SubscriptionTier.FREE) == 100
+    assert await desk.files.create_upload(caller(tenant), upload(0))
+
+
+async def test_a_reservation_lapses_without_bytes_and_is_renewed_while_they_arrive(desk: Desk, clock: Clock) -> None:
+    tenant = new_id("ten")
+    sender, other = caller(tenant), caller(tenant)
+    target = await desk.files.create_upload(sender, upload(10 * MIB))
+    await models.Usage.filter(tenant_id=tenant).update(bytes=LIMITS[SubscriptionTier.FREE].tenant - 15 * MIB)
+    for _ in range(3):
+        clock.pass_by(RESERVATION_LIFETIME - timedelta(seconds=1))
+        await desk.files.reserve_upload(sender, target.id)
+        with pytest.raises(InvalidInput):
+            await desk.files.create_upload(other, upload(6 * MIB))
+    clock.pass_by(RESERVATION_LIFETIME)
+    assert await desk.files.create_upload(other, upload(6 * MIB))
+    with pytest.raises(InvalidInput):
+        await desk.files.reserve_upload(sender, target.id)
+
+
+async def test_bytes_that_have_arrived_keep_their_room_until_they_are_refused(desk: Desk, clock: Clock) -> None:
+    tenant = new_id("ten")
+    sender, other = caller(tenant), caller(tenant)
+    command = await desk.announce(sender, bytes(4 * MIB), tier=SubscriptionTier.FREE)  # no text: it will be refused
+    await models.Usage.filter(tenant_id=tenant).update(bytes=LIMITS[SubscriptionTier.FREE].tenant - 5 * MIB)
+    await desk.stage(command, bytes(4 * MIB))
+    await desk.files.confirm_upload(sender, command.upload_id)
+    clock.pass_by(timedelta(hours=3))
+    with pytest.raises(InvalidInput):
+        await desk.files.create_upload(other, upload(2 * MIB))
+    with pytest.raises(InvalidInput):
+        await desk.uploading.validate_file_upload(command, unheard)
+    assert await desk.files.create_upload(other, upload(2 * MIB))
+
+
+async def test_users_who_reserve_at_the_same_moment_never_get_more_than_there_is(desk: Desk) -> None:
+    tenant = new_id("ten")
+    asked = (desk.files.create_upload(caller(tenant), upload(10 * MIB)) for _ in range(20))
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(not isinstance(result, BaseException) for result in results) == 10
+    assert all(isinstance(result, InvalidInput) for result in results if isinstance(result, BaseException))
+
+
+async def test_only_the_one_who_created_an_upload_reserves_it_and_only_until_it_is_a_file(desk: Desk) -> None:
+    sender = caller()
+    command = await desk.send(sender, b"some text")
+    for stranger in (caller(sender.tenant_id), caller(user_id=sender.user_id)):
+        for call in (desk.files.reserve_upload, desk.files.confirm_upload):
+            with pytest.raises(UploadNotFound):
+                await call(stranger, command.upload_id)
+    await desk.record(command, "op:record")
+    with pytest.raises(UploadCompleted):
+        await desk.files.reserve_upload(sender, command.upload_id)
+
+
+def test_the_shares_that_are_shipped() -> None:
+    assert (timedelta(minutes=10), 100, 0.25) == (RESERVATION_LIFETIME, MAX_OPEN_UPLOADS, USER_SHARE)
