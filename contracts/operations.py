@@ -204,17 +204,20 @@ class OperationState(Contract):
 class Position(Contract):
     """Where a state stands in an operation's life; later states have greater positions, compared field by field.
 
-    The workflow's own revision comes first. Within one revision only Temporal itself moves: tries of the step under
+    The run comes first: after a reset another run goes on with the workflow id, from an earlier revision. ``run`` is 0
+    for the first run, and for a later one the time at which Temporal started it, in microseconds since 1970. Then comes
+    the workflow's own revision. Within one revision only Temporal itself moves: tries of the step under
     way, the part done of it in thousandths, and at last the close.
     """
 
+    run: int = 0
     revision: int
     closed: bool = False
     attempt: int = 0
     permille: int = 0
 
-    def as_tuple(self) -> tuple[int, bool, int, int]:
-        return (self.revision, self.closed, self.attempt, self.permille)
+    def as_tuple(self) -> tuple[int, int, bool, int, int]:
+        return (self.run, self.revision, self.closed, self.attempt, self.permille)
 
 
 class Operation(Contract):
@@ -229,6 +232,8 @@ class Operation(Contract):
     state: OperationState
     closed_at: datetime | None = None
     position: Position
+    run_id: str = ""
+    """The run of the workflow that this state is of; empty where it has only just been started."""
 
     @property
     def is_closed(self) -> bool:

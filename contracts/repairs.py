@@ -27,6 +27,6 @@ class Effects(Contract):
     effects: tuple[Effect, ...]
 
 
-def repair_id(operation_id: str) -> str:
-    """Of the workflow that repairs this operation: an operation is repaired once."""
-    return f"repair-{operation_id}"
+def repair_id(operation_id: str, run_id: str) -> str:
+    """The id of the workflow that repairs this run of an operation: each run is repaired once."""
+    return f"repair-{operation_id}-{run_id}"

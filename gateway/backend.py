@@ -94,7 +94,7 @@ async def open_backend(
         )
         scans = await stack.enter_async_context(Visibility(temporal, Turns(cache)))
         describe_limit = DescribeLimit()
-        states = States(temporal, hub, witness.see, describe_limit)
+        states = States(temporal, hub, witness.see, wakeups, witness.reopen, describe_limit)
         listing = Listing(states, scans, index, cursors)
         active = await stack.enter_async_context(ActiveOperations(states, scans, index, hub))
         passwords = stack.enter_context(closing(Passwords()))

@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 
 from contracts.auth import Session
 from contracts.errors import DomainError, OperationNotFound, ServiceUnavailable
-from contracts.operations import Operation
+from contracts.operations import Operation, Position
 from infrastructure.change_notifications import Wakeups, woken
 from infrastructure.tasks import BackgroundTasks
 from resolvers.listing import Listing
@@ -94,6 +94,7 @@ class Source:
         self._look_seconds = look_seconds
         self._followers: set[Slots] = set()
         self._seen: set[str] = set()
+        self._told: dict[str, Position] = {}
         self._under_way: dict[str, Operation] = {}
         self._tasks = BackgroundTasks()
         self.users = 0
@@ -128,12 +129,19 @@ class Source:
                     log.error("a feed could not look for operations", exc_info=error)
                 else:
                     for operation in newest.states:
-                        if not (begun_before and operation.is_closed):
+                        if self._is_news(operation) and not (begun_before and operation.is_closed):
                             self._watch(operation)
+                        self._told[operation.id] = operation.position
                     self._seen |= {operation.id for operation in newest.states}
                     self._seen &= newest.ids | self._under_way.keys()
+                    self._told = {id: position for id, position in self._told.items() if id in self._seen}
                     begun_before = False
                 await woken(news, self._look_seconds)
+
+    def _is_news(self, operation: Operation) -> bool:
+        """Whether it was not seen before, or has moved since it closed, as after a reset."""
+        told = self._told.get(operation.id)
+        return operation.id not in self._seen or told is None or operation.position.as_tuple() > told.as_tuple()
 
     def _watch(self, operation: Operation) -> None:
         self._under_way[operation.id] = operation
@@ -155,6 +163,7 @@ class Source:
             del self._under_way[operation.id]
 
     def _tell(self, operation: Operation) -> None:
+        self._told[operation.id] = operation.position
         for slots in self._followers:
             slots.put(operation)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.common.v1 import Memo, Payload, SearchAttributes
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
@@ -62,10 +62,18 @@ async def operation_of(execution: WorkflowExecution, client: Client) -> Operatio
         _Place().updated(execution.raw_info.search_attributes),
         closed_as=status,
         closed_at=execution.close_time if status else None,
+        run=run_of(execution),
+        run_id=execution.run_id,
     )
     if not isinstance(execution, WorkflowExecutionDescription):
         return operation
     return await with_pending(operation, execution.raw_description.pending_activities, client.data_converter)
+
+
+def run_of(execution: WorkflowExecution) -> int:
+    """The run's place in ``Position``. Rows of lists do not tell the first run, and count as it."""
+    first = execution.raw_info.first_run_id
+    return 0 if first in ("", execution.run_id) else execution.raw_info.start_time.ToMicroseconds()
 
 
 class _Place(NamedTuple):
@@ -86,7 +94,8 @@ class _Place(NamedTuple):
 class History:
     """Folds the events of one operation, in order, into the operation as it stands after the last of them."""
 
-    def __init__(self, operation_id: str, converter: DataConverter) -> None:
+    def __init__(self, operation_id: str, converter: DataConverter, run_of: Callable[[str], Awaitable[int]]) -> None:
+        """``run_of`` tells a run's place in ``Position`` by its id; it is asked only of runs that a reset began."""
         if kind_of(operation_id) is None:
             raise OperationNotFound()
         self._id = operation_id
@@ -94,14 +103,20 @@ class History:
         self._state: OperationState | None = None
         self._place = _Place()
         self._closed: tuple[OperationStatus, datetime] | None = None
+        self._run = 0
+        self._run_of = run_of
+        self._reset_run_id: str | None = None
+        self.run_id = ""
+        """The run that the events are of."""
         self.next_run_id: str | None = None
-        """The run that goes on with it, where this one continued as new."""
+        """The run that goes on with it, where this one continued as new or is tried again."""
 
     async def fold(self, events: Iterable[HistoryEvent]) -> list[Operation]:
         """Each state that the events bring, oldest first. The workflow's last word is held back until it has closed."""
         states: list[Operation] = []
         for event in events:
             if await self._apply(event) and self._state is not None:
+                await self._find_run()
                 operation = self._operation(self._state)
                 if operation.is_closed or not self._state.status.is_closed:
                     states.append(operation)
@@ -110,6 +125,9 @@ class History:
     async def _apply(self, event: HistoryEvent) -> bool:
         """Take the event in; True where it changes what clients see."""
         if closed_as := _CLOSING_EVENTS.get(event.event_type):
+            if next_run_id := _next_run_id(event):
+                self.next_run_id = next_run_id
+                return False
             self._closed = (closed_as, _moment(event.event_time))
             return True
         match event.WhichOneof("attributes"):
@@ -117,8 +135,14 @@ class History:
                 return await self._read(event.workflow_properties_modified_event_attributes.upserted_memo)
             case "workflow_execution_started_event_attributes":
                 started = event.workflow_execution_started_event_attributes
+                self.run_id = started.original_execution_run_id
+                self._run = event.event_time.ToMicroseconds() if started.continued_execution_run_id else 0
                 self._place = self._place.updated(started.search_attributes)
                 return await self._read(started.memo)
+            case "workflow_task_failed_event_attributes":
+                failed = event.workflow_task_failed_event_attributes
+                if failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW:
+                    self.run_id = self._reset_run_id = failed.new_run_id
             case "upsert_workflow_search_attributes_event_attributes":
                 upserted = event.upsert_workflow_search_attributes_event_attributes
                 self._place = self._place.updated(upserted.search_attributes)
@@ -132,9 +156,23 @@ class History:
         self._state = await _state_in(memo, self._converter)
         return True
 
+    async def _find_run(self) -> None:
+        """Learn when the reset began this run: what came before in its history was copied from another one."""
+        if self._reset_run_id is not None:
+            self._run = await self._run_of(self._reset_run_id)
+            self._reset_run_id = None
+
     def _operation(self, state: OperationState) -> Operation:
         closed_as, closed_at = self._closed or (None, None)
-        return _join(self._id, state, self._place, closed_as=closed_as, closed_at=closed_at)
+        return _join(
+            self._id,
+            state,
+            self._place,
+            closed_as=closed_as,
+            closed_at=closed_at,
+            run=self._run,
+            run_id=self.run_id,
+        )
 
 
 def _join(
@@ -144,6 +182,8 @@ def _join(
     *,
     closed_as: OperationStatus | None,
     closed_at: datetime | None,
+    run: int,
+    run_id: str,
 ) -> Operation:
     kind = kind_of(operation_id)
     assert kind is not None
@@ -156,7 +196,8 @@ def _join(
         tenant_ids=place.tenant_ids,
         state=state,
         closed_at=closed_at,
-        position=Position(revision=state.revision, closed=closed_as is not None),
+        position=Position(run=run, revision=state.revision, closed=closed_as is not None),
+        run_id=run_id,
     )
 
 
@@ -177,6 +218,18 @@ async def _state_in(memo: Memo, converter: DataConverter) -> OperationState:
     if converter.payload_codec is not None:
         (payload,) = await converter.payload_codec.decode((payload,))
     return OperationState.model_validate_json(payload.data)
+
+
+def _next_run_id(event: HistoryEvent) -> str:
+    """The run by which a closed one is followed, as its retry policy says; empty where there is none."""
+    match event.WhichOneof("attributes"):
+        case "workflow_execution_completed_event_attributes":
+            return event.workflow_execution_completed_event_attributes.new_execution_run_id
+        case "workflow_execution_failed_event_attributes":
+            return event.workflow_execution_failed_event_attributes.new_execution_run_id
+        case "workflow_execution_timed_out_event_attributes":
+            return event.workflow_execution_timed_out_event_attributes.new_execution_run_id
+    return ""
 
 
 def _words(payload: Payload) -> tuple[str, ...]:

@@ -31,8 +31,11 @@ class KnownStates(Protocol):
     def unknown(self, operation_ids: Iterable[str]) -> int:
         """How many of them would have to be asked for."""
 
+    def has_moved(self, operation_id: str) -> bool:
+        """Whether word has come that an operation moved which was kept as closed."""
+
     def keep(self, operation: Operation) -> None:
-        """Keep it, if it has closed: it stands for good."""
+        """Keep it, if it has closed."""
 
 
 class Scans(Protocol):
@@ -76,9 +79,9 @@ class Listing:
         )
 
     async def newest(self, viewer: Session, count: int, known: Container[str] = ()) -> Newest:
-        """The viewer's newest operations in the current tenant."""
+        """The viewer's newest operations in the current tenant; a known one again where it was reset."""
         rows = (await self._rows(viewer))[:count]
-        unknown = [row for row in rows if row.operation_id not in known]
+        unknown = [row for row in rows if row.operation_id not in known or self._states.has_moved(row.operation_id)]
         return Newest(
             ids=frozenset(row.operation_id for row in rows),
             states=tuple(operation for _, operation in await self._paired(viewer, unknown)),

@@ -33,6 +33,7 @@ async def with_pending(
         update={
             "state": operation.state.model_copy(update={"steps": steps}),
             "position": Position(
+                run=operation.position.run,
                 revision=operation.position.revision,
                 attempt=max(0, activity.attempt - 1),
                 permille=round((tried.fraction or 0.0) * 1000),
@@ -49,7 +50,7 @@ def under_way(operation: Operation) -> Step | None:
 def never_falling(operation: Operation, before: Operation) -> Operation:
     """A step that is tried again begins at its last heartbeat or anew; what was told as done is not taken back."""
     told = {step.name: step.fraction for step in before.state.steps if step.fraction is not None}
-    if not told:
+    if not told or operation.position.run != before.position.run:  # another run begins its steps anew
         return operation
     steps = tuple(
         step.model_copy(update={"fraction": max(step.fraction or 0.0, told[step.name])})

@@ -125,7 +125,7 @@ class ProgressHub:
 
     def _join(self, operation_id: str, *, quietly: bool) -> Watcher:
         watcher = self._watchers.get(operation_id)
-        if watcher is None or watcher.failed:
+        if watcher is None or watcher.failed or watcher.is_stale:
             watcher = self._watchers[operation_id] = Watcher(
                 self._client, operation_id, self._budget, self._saw, self._lag
             )

@@ -37,7 +37,7 @@ async def with_repair(operation: Operation, client: Client) -> Operation:
     A closed workflow's memo cannot be written any more, so the repair, a workflow of its own, is asked for.
     """
     failure = operation.state.failure
-    if failure is None or not needs_repair(operation) or not await _is_repaired(operation.id, client):
+    if failure is None or not needs_repair(operation) or not await _is_repaired(operation, client):
         return operation
     steps = tuple(
         step.model_copy(update={"status": _AFTERWARDS.get(step.status, step.status)}) for step in operation.state.steps
@@ -48,11 +48,12 @@ async def with_repair(operation: Operation, client: Client) -> Operation:
     return operation.model_copy(update={"state": state})
 
 
-async def _is_repaired(operation_id: str, client: Client) -> bool:
+async def _is_repaired(operation: Operation, client: Client) -> bool:
+    repairing = client.get_workflow_handle(repair_id(operation.id, operation.run_id))
     try:
-        repair = await client.get_workflow_handle(repair_id(operation_id)).describe(rpc_timeout=_RPC_SECONDS)
+        repair = await repairing.describe(rpc_timeout=_RPC_SECONDS)
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:  # who asks is told as much as is known
-            log.warning("a repair could not be looked at", operation_id=operation_id, error=repr(error))
+            log.warning("a repair could not be looked at", operation_id=operation.id, error=repr(error))
         return False
     return repair.status is WorkflowExecutionStatus.COMPLETED

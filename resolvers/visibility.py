@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -121,17 +121,21 @@ class Visibility:
     async def _pages(self, query: str) -> list[Operation]:
         """What the question finds. The turn for the first page has been taken."""
         pages = self._client.list_workflows(query, limit=MOST, rpc_timeout=RPC_SECONDS)
-        found: list[Operation] = []
+        found: dict[str, tuple[datetime, Operation]] = {}
         await pages.fetch_next_page()
         while True:
             for execution in pages.current_page or ():
                 try:
-                    found.append(await operation_of(execution, self._client))
+                    operation = await operation_of(execution, self._client)
                 except OperationNotFound:  # somebody else's workflow
                     pass
                 except Exception as error:  # noqa: BLE001 - its key is gone, say: that keeps nobody from the others
                     log.error("an operation cannot be read", workflow_id=execution.id, error=repr(error))
+                else:  # of an operation that was reset each run is a row of its own, and the newest counts
+                    begun_before, _ = found.get(operation.id, (execution.start_time, None))
+                    if execution.start_time >= begun_before:
+                        found[operation.id] = execution.start_time, operation
             if pages.next_page_token is None or len(found) >= MOST:
-                return found
+                return [operation for _, operation in found.values()]
             await self._turns.wait()
             await pages.fetch_next_page()

@@ -19,7 +19,7 @@ from contracts.errors import OperationNotFound, ServiceUnavailable
 from contracts.operations import Operation, OperationStatus, Position
 from infrastructure.tasks import BackgroundTasks
 from resolvers.budget import Budget
-from resolvers.history import History, operation_of
+from resolvers.history import History, operation_of, run_of
 from resolvers.pending import never_falling, under_way
 
 LOOK_IN_SECONDS = (0.5, 8.0)
@@ -29,6 +29,8 @@ _LONG_POLL = timedelta(seconds=60)
 _ASKED_SECONDS = 60.0
 """How long one that was asked for is looked in on as if somebody subscribed."""
 _BACKOFF_SECONDS = (0.2, 10.0)
+_END_SECONDS = 1.0
+"""How long an end is believed without asking whether another run goes on since."""
 _PATIENCE = 5
 """How often an operation that was there is looked for again before it counts as gone."""
 
@@ -76,11 +78,12 @@ class Watcher:
         self._id = operation_id
         self._budget = budget
         self._witness = witness
-        self._history = History(operation_id, client.data_converter)
+        self._history = History(operation_id, client.data_converter, self._run_of)
         self._run_id: str | None = None
         self._token: bytes | None = None
         self._latest: Operation | None = None
         self._error: BaseException | None = None
+        self._over_since: float | None = None
         self._news = asyncio.Event()
         self.subscribers = 0
         self._onlookers = 0
@@ -106,6 +109,11 @@ class Watcher:
         return self._latest is not None and self._latest.is_closed
 
     @property
+    def is_stale(self) -> bool:
+        """Whether the end was seen a while ago: a reset may have begun another run since."""
+        return self._over_since is not None and asyncio.get_running_loop().time() - self._over_since > _END_SECONDS
+
+    @property
     def failed(self) -> bool:
         return self._error is not None
 
@@ -117,7 +125,7 @@ class Watcher:
         sees_all = self._is_looked_in_on or self._latest is None or under_way(self._latest) is None
         self._asked_until = asyncio.get_running_loop().time() + _ASKED_SECONDS
         self._wanted.set()
-        return self._latest if sees_all and self._in_touch and not self.failed else None
+        return self._latest if sees_all and self._in_touch and not (self.failed or self.is_stale) else None
 
     def join(self, *, quietly: bool) -> None:
         """Take part; ``quietly``: without wanting to hear more than history tells."""
@@ -138,7 +146,7 @@ class Watcher:
     @property
     def streamed(self) -> Operation | None:
         """The newest state, as long as each comes the moment it is written."""
-        is_quick = self._in_touch and not self.failed and self.delivery.mode is Mode.STREAM
+        is_quick = self._in_touch and not (self.failed or self.is_stale) and self.delivery.mode is Mode.STREAM
         return self._latest if is_quick else None
 
     async def first(self, seconds: float) -> Operation:
@@ -190,6 +198,7 @@ class Watcher:
         while not self._is_over:
             try:
                 await poll.fetch_next_page()
+                goes_on_elsewhere = await self._take_in(poll)
             except RPCError as error:
                 if error.status == RPCStatusCode.RESOURCE_EXHAUSTED:
                     self._budget.refused()
@@ -200,24 +209,57 @@ class Watcher:
                 poll = self._poll()
                 continue
             failures = 0
-            self._in_touch = True
-            if await self._take_in(poll):
+            if goes_on_elsewhere:
                 poll = self._poll()
 
     async def _take_in(self, poll: WorkflowHistoryEventAsyncIterator) -> bool:
         """Tell of what has come. Whether it goes on elsewhere: in another run, or not at all."""
-        self._token = poll.next_page_token
         events = poll.current_page or ()
-        states = await self._history.fold(events)
         is_first = self._latest is None
+        lag = time.time() - events[-1].event_time.ToMilliseconds() / 1000 if events else 0.0
+        try:
+            states = await self._history.fold(events)
+            goes_on = bool(states) and await self._another_run_goes_on(states[-1], is_late=lag > _END_SECONDS)
+        except RPCError:
+            self._begin_anew()
+            raise
+        if goes_on:
+            self._begin_anew()
+            return True
+        self._token, self._in_touch = poll.next_page_token, True
         for operation in states[-1:] if is_first else states:
             await self._publish(operation)
             await asyncio.sleep(0)  # who is waiting takes this state before the next one replaces it
         if states and not is_first:
-            self._lag(time.time() - events[-1].event_time.ToMilliseconds() / 1000)
+            self._lag(lag)
         if self._history.next_run_id is not None:
             self._run_id, self._token, self._history.next_run_id = self._history.next_run_id, None, None
         return self._token is None
+
+    def _begin_anew(self) -> None:
+        """Read the history of the current run from its beginning."""
+        self._history = History(self._id, self._client.data_converter, self._run_of)
+        self._run_id = self._token = None
+
+    async def _another_run_goes_on(self, latest: Operation, *, is_late: bool) -> bool:
+        """Whether the end is that of a run only, as after a reset. A completion that is told at once is the end.
+
+        The first poll is of the run that was the current one just then.
+        """
+        is_certain = latest.state.status is OperationStatus.COMPLETED and not is_late
+        if not latest.is_closed or is_certain or (self._token is None and self._run_id is None):
+            return False
+        try:
+            current = await self._client.get_workflow_handle(self._id).describe(rpc_timeout=RPC_SECONDS)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:  # retention took it
+                return False
+            raise
+        return current.run_id != latest.run_id
+
+    async def _run_of(self, run_id: str) -> int:
+        run = self._client.get_workflow_handle(self._id, run_id=run_id)
+        return run_of(await run.describe(rpc_timeout=RPC_SECONDS))
 
     async def _describe_for_now(self) -> None:
         """Look at the operation at the shared interval, until a long-poll may be free."""
@@ -292,10 +334,18 @@ class Watcher:
             await self._witness(operation)
         if self._is_news(operation):  # still
             self._latest = operation if self._latest is None else never_falling(operation, self._latest)
+            if self._latest.is_closed and self._over_since is None:
+                self._over_since = asyncio.get_running_loop().time()
             self._tell()
 
     def _is_news(self, operation: Operation) -> bool:
-        return self._latest is None or operation.position.as_tuple() > self._latest.position.as_tuple()
+        latest = self._latest
+        if latest is None:
+            return True
+        is_same = operation.state == latest.state and operation.is_closed == latest.is_closed
+        if is_same and operation.position.run != latest.position.run:  # a run that continues where another one ended
+            return False
+        return operation.position.as_tuple() > latest.position.as_tuple()
 
     def _fail(self, error: BaseException) -> None:
         self._error = error

@@ -11,7 +11,7 @@ from contracts.base import utc_now
 from contracts.operations import Operation, OperationKind
 from resolvers.cache import FRESH_SECONDS, Copies
 from resolvers.durations import Durations
-from resolvers.index import OperationIndex
+from resolvers.index import OperationIndex, Row
 
 PATIENCE_SECONDS = 1.0
 """A cache that is slower holds up nobody's operation."""
@@ -49,6 +49,11 @@ class OperationWitness:
                 await self._closed(operation)
         except Exception as error:  # noqa: BLE001 - copies expire by themselves; the operation must go on
             log.warning("a close was not passed on", workflow_id=operation.id, error=repr(error))
+
+    async def reopen(self, operation: Operation) -> None:
+        """Enter an operation again that had closed and that a reset has begun anew."""
+        for tenant_id in operation.tenant_ids:
+            await self._index.add(operation.user_id, tenant_id, Row(operation.started_at.timestamp(), operation.id))
 
     async def _closed(self, operation: Operation) -> None:
         scopes = [user_scope(operation.user_id)]

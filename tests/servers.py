@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from worker.dev.binaries import postgres_folder, redis_server
+from worker.dev.binaries import postgres_folder, redis_server, temporal_cli
 from worker.dev.children import child
 from worker.dev.ports import free_port
 from worker.dev.temporal_server import TemporalServer, TemporalSilent, temporal_server
@@ -37,6 +38,16 @@ def running_temporal(dynamic: Mapping[str, str] | None = None) -> Iterator[Tempo
             else:
                 break
         yield server
+
+
+async def reset_workflow(address: str, workflow_id: str, *, to: str = "FirstWorkflowTask") -> None:
+    """Begin another run of a workflow, as an operator does at a terminal."""
+    command = (str(temporal_cli()), "workflow", "reset", "--address", address, "--workflow-id", workflow_id)
+    process = await asyncio.create_subprocess_exec(
+        *command, "--type", to, "--reason", "a test", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    told, _ = await process.communicate()
+    assert process.returncode == 0, told.decode()
 
 
 @contextmanager

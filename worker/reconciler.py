@@ -11,6 +11,7 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from activities.operations.activities import is_current
 from contracts.base import utc_now
 from contracts.operations import ATTRIBUTE_KIND, MEMO_STATE, OperationKind, OperationState
 from contracts.repairs import EndedOperation, repair_id
@@ -32,7 +33,10 @@ log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Any number may look at once: an operation has one repair, whoever finds it."""
+    """Any number may look at once: a run of an operation has one repair, whoever finds it.
+
+    A run that another one has followed, as after a reset, is not the end of its operation and needs none.
+    """
 
     def __init__(self, client: Client, within: timedelta = PERIOD) -> None:
         self._client = client
@@ -53,7 +57,11 @@ class Reconciler:
 
     async def reconcile(self, since: datetime) -> list[str]:
         """Begin the repair of all that closed since then and need it; those whose repair is new or begins again."""
-        return [ended.operation_id async for ended in self._unclean(since) if await self._begin(ended)]
+        return [
+            ended.operation_id
+            async for ended in self._unclean(since)
+            if await is_current(self._client, ended) and await self._begin(ended)
+        ]
 
     async def _unclean(self, since: datetime) -> AsyncIterator[EndedOperation]:
         kinds = ", ".join(f'"{kind}"' for kind in OperationKind)
@@ -68,7 +76,7 @@ class Reconciler:
             await self._client.start_workflow(
                 RepairOperation.run,
                 ended,
-                id=repair_id(ended.operation_id),
+                id=repair_id(ended.operation_id, ended.run_id),
                 task_queue=TaskQueue.OPERATIONS,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
                 rpc_timeout=_RPC,

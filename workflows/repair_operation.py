@@ -39,21 +39,40 @@ BY_KEY: dict[str, Callable[..., Awaitable[None]]] = {
 
 @workflow.defn
 class RepairOperation:
-    """Newest first, as the operation itself would have done. The ledger makes it harmless to undo what is undone."""
+    """Newest first, as the operation itself would have done. The ledger makes it harmless to undo what is undone.
+
+    It stops where a reset has begun another run of the operation: that run's work is not to be undone.
+    """
 
     @workflow.run
     async def run(self, ended: EndedOperation) -> None:
         done = await call(Operations.effects_of, ended, UNDO)
         failed: list[str] = []
+        is_begun = False
         for undo, effect in ((undo_of(effect), effect) for effect in reversed(done.effects)):
+            if undo is None:
+                continue
+            if await self._is_superseded(ended, is_begun=is_begun):
+                return
+            is_begun = True
             try:
-                if undo is not None:
-                    await undo()
+                await undo()
             except ActivityError as error:
                 workflow.logger.error("An undo failed", exc_info=error)
                 failed.append(effect.activity)
+        if is_begun and await self._is_superseded(ended, is_begun=True):
+            return
         if failed:
             raise ApplicationError(f"Not undone: {', '.join(failed)}", non_retryable=True)
+
+    async def _is_superseded(self, ended: EndedOperation, *, is_begun: bool) -> bool:
+        """Whether a reset has begun another run. What is undone by then is missing to it, so it is cancelled."""
+        if not await call(Operations.is_superseded, ended, UNDO):
+            return False
+        workflow.logger.warning("Another run goes on with the operation", extra={"is_begun": is_begun})
+        if is_begun:
+            await call(Operations.cancel_current_run, ended, UNDO)
+        return True
 
 
 def undo_of(effect: Effect) -> Undo | None:

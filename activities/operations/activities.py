@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 from pydantic import ValidationError
 from temporalio import activity
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 from temporalio.converter import DataConverter
+from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.repairs import Effect, Effects, EndedOperation
+
+_RPC_TIMEOUT = timedelta(seconds=10)
 
 
 class Operations:
@@ -22,6 +26,27 @@ class Operations:
         """By its history: what it had called, whether or not the answer came."""
         handle = self._client.get_workflow_handle(ended.operation_id, run_id=ended.run_id)
         return await effects_in(handle.fetch_history_events(), self._client.data_converter)
+
+    @activity.defn
+    async def is_superseded(self, ended: EndedOperation) -> bool:
+        """Whether another run goes on with the operation, as after a reset: its work must not be undone."""
+        return not await is_current(self._client, ended)
+
+    @activity.defn
+    async def cancel_current_run(self, ended: EndedOperation) -> None:
+        """Have the run that goes on undo all of it: a repair had undone a part before that run began."""
+        try:
+            await self._client.get_workflow_handle(ended.operation_id).cancel()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:  # it has closed
+                raise
+            activity.logger.error("A run ended that had begun while an earlier one was being undone")
+
+
+async def is_current(client: Client, ended: EndedOperation) -> bool:
+    """Whether no run has followed the one that ended."""
+    current = await client.get_workflow_handle(ended.operation_id).describe(rpc_timeout=_RPC_TIMEOUT)
+    return current.run_id == ended.run_id
 
 
 async def effects_in(events: AsyncIterator[HistoryEvent], converter: DataConverter) -> Effects:

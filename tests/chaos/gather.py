@@ -94,8 +94,9 @@ async def unclean(ground: Ground, operations: Iterable[str]) -> list[str]:
 async def repair_seconds(ground: Ground, operation_id: str) -> float:
     """From the end of the operation to the end of its repair, by Temporal's own clock."""
     temporal = await ground.temporal()
-    names = (operation_id, repair_id(operation_id))
-    ended, undone = [(await temporal.get_workflow_handle(name).describe()).close_time for name in names]
+    operation = await temporal.get_workflow_handle(operation_id).describe()
+    repair = await temporal.get_workflow_handle(repair_id(operation_id, operation.run_id)).describe()
+    ended, undone = operation.close_time, repair.close_time
     assert ended is not None
     assert undone is not None
     return (undone - ended).total_seconds()
@@ -104,7 +105,8 @@ async def repair_seconds(ground: Ground, operation_id: str) -> float:
 async def _repaired(temporal: Client, operation_id: str) -> None:
     while True:
         try:
-            await temporal.get_workflow_handle(repair_id(operation_id)).result()
+            operation = await temporal.get_workflow_handle(operation_id).describe()
+            await temporal.get_workflow_handle(repair_id(operation_id, operation.run_id)).result()
         except RPCError:
             await asyncio.sleep(0.3)
         else:

@@ -152,7 +152,7 @@ async def record_repairs() -> None:
             await end_of(switch)
             ended = EndedOperation(operation_id=switch.id, run_id=switch.result_run_id or "")
             repair = await server.client.start_workflow(
-                RepairOperation.run, ended, id=repair_id(switch.id), task_queue=TaskQueue.OPERATIONS
+                RepairOperation.run, ended, id=repair_id(switch.id, ended.run_id), task_queue=TaskQueue.OPERATIONS
             )
             with suppress(WorkflowFailureError):
                 await repair.result()

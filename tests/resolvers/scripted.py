@@ -11,12 +11,13 @@ from uuid import uuid4
 
 from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import RetryPolicy, SearchAttributePair, TypedSearchAttributes
+from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from contracts.base import utc_now
 from contracts.operations import (
+    ATTRIBUTE_KIND,
     MEMO_STATE,
     OperationKind,
     OperationState,
@@ -29,6 +30,7 @@ from resolvers.history import TENANTS, USER
 
 OWNER = "usr_owner"
 TENANT = "ten_home"
+_KIND = SearchAttributeKey.for_keyword(ATTRIBUTE_KIND)
 
 
 @workflow.defn
@@ -55,6 +57,8 @@ class Scripted:
                 workflow.continue_as_new(memo={MEMO_STATE: state.to_memo()})
             if order == "end":
                 return
+            if order == "fail":
+                raise ApplicationError("It failed.")
 
     @workflow.signal
     def order(self, word: str) -> None:
@@ -106,6 +110,9 @@ class Script:
     async def go_on_as_new(self) -> None:
         await self.handle.signal(Scripted.order, "anew")
 
+    async def fail(self) -> None:
+        await self.handle.signal(Scripted.order, "fail")
+
     async def end(self) -> None:
         await self.handle.signal(Scripted.order, "end")
 
@@ -130,22 +137,38 @@ class ScriptStarter:
         self._queue = queue
 
     async def start(
-        self, kind: OperationKind = OperationKind.TENANT_SWITCH, *, user_id: str = OWNER, tenant_id: str = TENANT
+        self,
+        kind: OperationKind = OperationKind.TENANT_SWITCH,
+        *,
+        user_id: str = OWNER,
+        tenant_id: str = TENANT,
+        tries: int = 1,
+        with_kind: bool = False,
     ) -> Script:
-        return Script(await self._start("Scripted", kind, user_id, tenant_id))
+        """``tries`` of the workflow, by its retry policy; ``with_kind``: the reconciler finds it."""
+        return Script(await self._start("Scripted", kind, user_id, tenant_id, tries=tries, with_kind=with_kind))
 
     async def start_labour(self) -> str:
         return (await self._start("Laborious", OperationKind.FILE_PROCESSING, OWNER)).id
 
     async def _start(
-        self, workflow: str, kind: OperationKind, user_id: str, tenant_id: str = TENANT
+        self,
+        workflow: str,
+        kind: OperationKind,
+        user_id: str,
+        tenant_id: str = TENANT,
+        *,
+        tries: int = 1,
+        with_kind: bool = False,
     ) -> WorkflowHandle[Any, Any]:
+        kinds = [SearchAttributePair(_KIND, kind.value)] if with_kind else []
         return await self._client.start_workflow(
             workflow,
             id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
             task_queue=self._queue,
             memo={MEMO_STATE: OperationState.first(kind, utc_now(), started_by=user_id).to_memo()},
             search_attributes=TypedSearchAttributes(
-                [SearchAttributePair(USER, user_id), SearchAttributePair(TENANTS, [tenant_id])]
+                [*kinds, SearchAttributePair(USER, user_id), SearchAttributePair(TENANTS, [tenant_id])]
             ),
+            retry_policy=RetryPolicy(initial_interval=timedelta(seconds=0.1), maximum_attempts=tries),
         )

@@ -47,6 +47,9 @@ class EveryState:
     def unknown(self, operation_ids: Iterable[str]) -> int:
         return 0
 
+    def has_moved(self, operation_id: str) -> bool:
+        return False
+
     def keep(self, operation: Operation) -> None:
         pass
 

@@ -20,6 +20,7 @@ from resolvers.repairs import needs_repair, with_repair
 from resolvers.states import States
 from tests.resolvers.scripted import Script, scripts
 from tests.resolvers.test_starts import counted
+from worker.registry import activities_of
 from worker.sandbox import workflow_runner
 from workflows.repair_operation import RepairOperation
 
@@ -37,11 +38,11 @@ async def repair(client: Client, script: Script) -> None:
         client,
         task_queue=TaskQueue.OPERATIONS,
         workflows=[RepairOperation],
-        activities=[RepairActivities(client).effects_of],
+        activities=activities_of(RepairActivities(client)),
         workflow_runner=workflow_runner(),
     ):
         await client.execute_workflow(
-            RepairOperation.run, ended, id=repair_id(script.id), task_queue=TaskQueue.OPERATIONS
+            RepairOperation.run, ended, id=repair_id(script.id, ended.run_id), task_queue=TaskQueue.OPERATIONS
         )
 
 

@@ -24,6 +24,9 @@ from tests.resolvers.scripted import scripts
 
 
 class NoStates:
+    def has_moved(self, operation_id: str) -> bool:
+        return False
+
     """Temporal has none of them."""
 
     async def of(self, operation_ids: Iterable[str], requester: Requester) -> list[Operation | None]:

@@ -1,0 +1,277 @@
+"""The end of a run is not the end of the operation: after a reset another run goes on under the same workflow id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from aiocache import SimpleMemoryCache
+from temporalio.client import Client
+
+from activities.operations.activities import Operations
+from contracts.operations import Operation, OperationKind, OperationStatus
+from contracts.repairs import EndedOperation
+from infrastructure.change_notifications import LocalWakeups
+from infrastructure.fair_queue import Requester
+from resolvers.budget import Budget
+from resolvers.cursors import Cursors
+from resolvers.history import operation_of
+from resolvers.lookout import Lookout
+from resolvers.progress import ProgressHub
+from resolvers.states import States
+from resolvers.visibility import Turns, Visibility
+from tests.resolvers.scripted import TENANT, Script, ScriptStarter, scripts
+from tests.servers import reset_workflow
+from worker.reconciler import Reconciler
+
+CURSORS = Cursors(b"secret")
+REQUESTER = Requester("a", "a")
+
+
+@pytest.fixture
+async def starter(temporal_client: Client) -> AsyncIterator[ScriptStarter]:
+    async with scripts(temporal_client) as starter:
+        yield starter
+
+
+async def current(client: Client, script: Script) -> Operation:
+    return await operation_of(await client.get_workflow_handle(script.id).describe(), client)
+
+
+async def reached(client: Client, script: Script, revision: int) -> Operation:
+    while True:
+        operation = await current(client, script)
+        if operation.position.revision >= revision:
+            return operation
+        await asyncio.sleep(0.02)
+
+
+async def moved(client: Client, script: Script, times: int) -> Operation:
+    for _ in range(times):
+        await script.move()
+    return await reached(client, script, times)
+
+
+async def next_of(states: AsyncGenerator[Operation]) -> Operation:
+    async with asyncio.timeout(15):
+        return await anext(states)
+
+
+async def to_the_end(states: AsyncGenerator[Operation]) -> list[Operation]:
+    async with asyncio.timeout(20), aclosing(states):
+        return [state async for state in states]
+
+
+def assert_in_order(states: list[Operation]) -> None:
+    for before, after in pairwise(states):
+        assert before.position.as_tuple() < after.position.as_tuple()
+        assert not before.is_closed
+
+
+@pytest.mark.parametrize("kind", OperationKind)
+@pytest.mark.parametrize("long_polls", [10, 0], ids=["long-poll", "described"])
+async def test_followers_of_a_reset_operation_see_the_new_run_to_its_end(
+    temporal_client: Client, temporal_address: str, starter: ScriptStarter, kind: OperationKind, long_polls: int
+) -> None:
+    script = await starter.start(kind)
+    async with ProgressHub(temporal_client, budget=Budget(long_polls=long_polls)) as hub:
+        before = await moved(temporal_client, script, 3)
+        states = hub.watch(script.id)
+        first = await next_of(states)
+        assert first.position.revision == 3
+        late = asyncio.create_task(to_the_end(hub.watch(script.id, after=before.position)))
+
+        await reset_workflow(temporal_address, script.id)
+        await script.move()
+        await script.end()
+        told = [first, *await to_the_end(states)]
+        later = await late
+
+    for heard in (told, later):
+        assert_in_order(heard)
+        assert heard[-1].state.status is OperationStatus.COMPLETED
+        assert {state.state.status for state in heard[:-1]} <= {OperationStatus.RUNNING}
+        assert heard[-1].run_id != before.run_id
+    assert told[-1] == later[-1]
+
+
+async def test_a_cursor_of_the_run_before_leads_to_the_states_of_the_new_run(
+    temporal_client: Client, temporal_address: str, starter: ScriptStarter
+) -> None:
+    script = await starter.start()
+    before = await moved(temporal_client, script, 5)
+    after = CURSORS.read(script.id, CURSORS.write(script.id, before.position))
+    await reset_workflow(temporal_address, script.id)
+    async with ProgressHub(temporal_client) as hub:
+        states = hub.watch(script.id, after=after)
+        assert (await next_of(states)).position.as_tuple() > after.as_tuple()
+        await script.end()
+        told = await to_the_end(states)
+    assert told[-1].state.status is OperationStatus.COMPLETED
+    again = CURSORS.read(script.id, CURSORS.write(script.id, told[-1].position))
+    assert again == told[-1].position
+
+
+@pytest.mark.parametrize("ends", ["completed", "terminated", "cancelled"])
+async def test_an_operation_that_is_reset_after_its_end_is_followed_and_listed_as_running(
+    temporal_client: Client, temporal_address: str, starter: ScriptStarter, ends: str
+) -> None:
+    script, wakeups = await starter.start(), LocalWakeups()
+    await moved(temporal_client, script, 2)
+    if ends == "completed":
+        await script.end()
+    elif ends == "terminated":
+        await script.handle.terminate()
+    else:
+        await script.handle.cancel()
+    async with ProgressHub(temporal_client) as hub:
+        states = States(temporal_client, hub, wakeups=wakeups)
+        ended = (await to_the_end(hub.watch(script.id)))[-1]
+        (listed,) = await states.of([script.id], REQUESTER)
+        assert listed is not None
+        assert listed.is_closed
+
+        await reset_workflow(temporal_address, script.id)
+        await asyncio.sleep(1.2)  # an end that has just been seen is believed
+        await wakeups.tell(script.id)  # as the worker does when the new run moves
+        if ends == "completed":  # its signals are applied again, the last of which ends it
+            again = (await to_the_end(hub.watch(script.id, after=ended.position)))[-1]
+            assert again.state.status is OperationStatus.COMPLETED
+        else:
+            following = hub.watch(script.id, after=ended.position)
+            again = await next_of(following)
+            assert not again.is_closed
+            (listed,) = await states.of([script.id], REQUESTER)
+            assert listed is not None
+            assert listed.state.status is OperationStatus.RUNNING
+            await script.end()
+            assert (await to_the_end(following))[-1].state.status is OperationStatus.COMPLETED
+        assert again.position.as_tuple() > ended.position.as_tuple()
+
+
+async def test_a_closed_operation_that_is_begun_again_is_shown_as_such(
+    temporal_client: Client, temporal_address: str, starter: ScriptStarter
+) -> None:
+    script, wakeups = await starter.start(), LocalWakeups()
+    reopened: list[Operation] = []
+
+    async def note(operation: Operation) -> None:
+        reopened.append(operation)
+
+    await script.handle.terminate()
+    async with ProgressHub(temporal_client) as hub:
+        states = States(temporal_client, hub, wakeups=wakeups, reopened=note)
+        await states.of([script.id], REQUESTER)
+        await reset_workflow(temporal_address, script.id)
+        await wakeups.tell(script.id)
+        assert states.has_moved(script.id)
+        await states.of([script.id], REQUESTER)
+    assert [operation.id for operation in reopened] == [script.id]
+
+
+async def test_a_list_shows_the_newest_run_of_a_reset_operation_once(
+    temporal_client: Client, temporal_address: str, starter: ScriptStarter
+) -> None:
+    script = await starter.start(user_id="usr_reset")
+    await moved(temporal_client, script, 2)
+    await reset_workflow(temporal_address, script.id)
+    current_run = (await current(temporal_client, script)).run_id
+    async with Visibility(temporal_client, Turns(SimpleMemoryCache())) as visibility:
+        for _ in range(50):
+            found = await visibility.operations("usr_reset", TENANT)
+            if [each.run_id for each in found] == [current_run]:
+                break
+            assert len(found) == 1
+            await asyncio.sleep(0.2)
+    assert [(each.id, each.run_id, each.is_closed) for each in found] == [(script.id, current_run, False)]
+
+
+async def test_a_feed_follows_the_new_run_of_a_reset_operation(
+    temporal_client: Client, temporal_address: str, starter: ScriptStarter
+) -> None:
+    script = await starter.start()
+    before = await moved(temporal_client, script, 3)
+    async with ProgressHub(temporal_client) as hub:
+        newer = Lookout(temporal_client, hub, LocalWakeups(), check_seconds=0.1).newer(before)
+        await reset_workflow(temporal_address, script.id)
+        await script.end()
+        told = await to_the_end(newer)
+    assert_in_order([before, *told])
+    assert told[-1].state.status is OperationStatus.COMPLETED
+
+
+async def test_positions_of_history_and_of_descriptions_are_the_same(
+    temporal_client: Client, temporal_address: str, starter: ScriptStarter
+) -> None:
+    script = await starter.start()
+    await moved(temporal_client, script, 3)
+    for _ in range(2):  # a run that is reset again has the marks of both resets in its history
+        await reset_workflow(temporal_address, script.id)
+        described = await reached(temporal_client, script, 1)
+        async with ProgressHub(temporal_client) as hub:
+            states = hub.watch(script.id)
+            told = await next_of(states)
+            await states.aclose()
+        assert (told.position, told.run_id) == (described.position, described.run_id)
+        assert told.position.run > 0
+
+
+async def test_a_run_that_is_tried_again_by_its_retry_policy_is_no_end(
+    temporal_client: Client, starter: ScriptStarter
+) -> None:
+    script = await starter.start(tries=2)
+    async with ProgressHub(temporal_client) as hub:
+        states = hub.watch(script.id)
+        first = await next_of(states)
+        await script.fail()
+        async with asyncio.timeout(15):
+            while (await current(temporal_client, script)).run_id == first.run_id:  # noqa: ASYNC110 - it is elsewhere
+                await asyncio.sleep(0.05)
+        await script.end()
+        told = [first, *await to_the_end(states)]
+    assert_in_order(told)
+    assert told[-1].state.status is OperationStatus.COMPLETED
+
+
+async def test_only_the_run_that_ended_last_is_repaired(
+    temporal_client: Client, temporal_address: str, starter: ScriptStarter
+) -> None:
+    script = await starter.start(OperationKind.USER_ONBOARDING, with_kind=True)
+    await moved(temporal_client, script, 2)
+    await reset_workflow(temporal_address, script.id)
+    reconciler = Reconciler(temporal_client)
+    described = await temporal_client.get_workflow_handle(script.id).describe()
+    since = described.start_time - timedelta(minutes=1)
+    await _listed(temporal_client, script.id, runs=2)
+    assert script.id not in await reconciler.reconcile(since)
+
+    await temporal_client.get_workflow_handle(script.id).terminate()
+    async with asyncio.timeout(15):
+        while script.id not in await reconciler.reconcile(since):  # noqa: ASYNC110 - lists lag behind
+            await asyncio.sleep(0.2)
+    repair = temporal_client.get_workflow_handle(f"repair-{script.id}-{described.run_id}")
+    assert (await repair.describe()).close_time is None
+    await repair.terminate()
+
+
+async def test_nothing_is_repaired_of_a_run_that_was_reset_before_its_repair(
+    temporal_client: Client, temporal_address: str, starter: ScriptStarter
+) -> None:
+    script = await starter.start()
+    ended = EndedOperation(operation_id=script.id, run_id=script.handle.first_execution_run_id or "")
+    activities = Operations(temporal_client)
+    assert await activities.is_superseded(ended) is False
+    await script.handle.terminate()
+    assert await activities.is_superseded(ended) is False
+    await reset_workflow(temporal_address, script.id)
+    assert await activities.is_superseded(ended) is True
+
+
+async def _listed(client: Client, operation_id: str, *, runs: int) -> None:
+    async with asyncio.timeout(15):
+        while (await client.count_workflows(f"WorkflowId = '{operation_id}'")).count < runs:  # noqa: ASYNC110 - lists lag
+            await asyncio.sleep(0.1)
