@@ -18,7 +18,15 @@ DELIBERATE_HEADERS = ("apollo-require-preflight", "graphql-require-preflight", "
 """No form and no image sends one of these: a page's script must mean it, and another origin's must be allowed to."""
 
 _HARMLESS_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
-_TAKEN_HEADERS = ("authorization", "content-type", "last-event-id", "traceparent", "tracestate", "x-request-id")
+_TAKEN_HEADERS = (
+    "authorization",
+    "content-type",
+    "last-event-id",
+    "traceparent",
+    "tracestate",
+    "x-request-id",
+    "x-tenant-id",
+)
 _TOLD_HEADERS = ("retry-after", "x-request-id")
 _YEAR = 365 * 24 * 3600
 _HEADERS = {

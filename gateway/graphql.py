@@ -43,10 +43,11 @@ from gateway.sessions import (
     is_secure,
     presented_device,
     presented_logins,
+    presented_tenant,
     presented_token,
     reached_at,
 )
-from gateway.sharing import Asked, Sharing, Told
+from gateway.sharing import Asked, Sharing, Told, tell_current_tenant
 from gateway.socket_adapter import SocketAdapter
 from gateway.sockets import RESTARTING, SocketHandler
 from gateway.websocket_limits import TOO_MANY, SocketLimits
@@ -212,6 +213,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             cookie=cookie,
             token=token,
             login_tokens=logins,
+            expected_tenant=presented_tenant(request),
             client=client,
         )
 
@@ -220,6 +222,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         if not is_introduction(context.connection_params):
             raise ConnectionRejectionError
         context.token = introduced_token(context.connection_params) or context.token
+        tenant = (context.connection_params or {}).get("tenantId")
+        context.expected_tenant = tenant if isinstance(tenant, str) else context.expected_tenant
         no_payload: UnsetType = UNSET
         return no_payload
 
@@ -245,7 +249,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         if self._schema.asks_for_parts(query, request_data.variables) and not _takes_parts(request):
             raise HTTPException(406, whole_only("Accept without multipart/mixed").message)
         try:
-            return await self.schema.execute(
+            result = await self.schema.execute(
                 query,
                 root_value=root_value,
                 variable_values=request_data.variables,
@@ -253,6 +257,9 @@ class GraphQLEndpoint(GraphQL[Context, None]):
                 operation_name=request_data.operation_name,
                 allowed_operation_types=_BY_METHOD[request.method],
             )
+            if isinstance(result, ExecutionResult):
+                await tell_current_tenant(result, context)
+            return result
         except MissingQueryError as error:
             raise HTTPException(400, "The request has no query.") from error
         except CannotGetOperationTypeError as error:

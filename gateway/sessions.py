@@ -225,9 +225,20 @@ def introduced_token(payload: Mapping[str, object] | None) -> str | None:
 
 
 def is_introduction(payload: Mapping[str, object] | None) -> bool:
-    """Whether its ``authorization``, where there is one, could be a token at all."""
+    """Whether its ``authorization`` and ``tenantId``, where there are any, could be a token and an id at all."""
+    tenant = (payload or {}).get("tenantId")
+    if not (tenant is None or (isinstance(tenant, str) and len(tenant) <= _LONGEST_TOKEN)):
+        return False
     given = [value for name, value in (payload or {}).items() if name.lower() == "authorization"]
     return all(value is None or (isinstance(value, str) and len(value) <= _LONGEST_TOKEN) for value in given)
+
+
+def presented_tenant(connection: HTTPConnection) -> str | None:
+    """The tenant that the client displays, by the header X-Tenant-Id. Several that differ are like none of them."""
+    given = [value.strip() for value in connection.headers.getlist("x-tenant-id")]
+    if not given:
+        return None
+    return given[0] if len(set(given)) == 1 else ", ".join(given)
 
 
 def is_secure(connection: HTTPConnection) -> bool:

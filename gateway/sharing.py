@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator
-from contextlib import ExitStack, aclosing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -66,7 +66,12 @@ class SharedContext(Context):
 
     def __init__(self, one: Context, viewer: Session | None) -> None:
         super().__init__(
-            one.backend, request_id=one.request_id, address=one.address, cookie=NoCookie(), token=one.token
+            one.backend,
+            request_id=one.request_id,
+            address=one.address,
+            cookie=NoCookie(),
+            token=one.token,
+            expected_tenant=one.expected_tenant,
         )
         self._shared_viewer = viewer
 
@@ -196,12 +201,30 @@ class Group:
 
 
 async def _start(asked: Asked, context: Context, start: Start) -> Results:
-    return await start(
+    results = await start(
         asked.query,
         variable_values=asked.variables,
         context_value=context,
         operation_name=asked.operation_name,
     )
+    return results if context.expected_tenant is None else _with_current_tenant(results, context)
+
+
+async def _with_current_tenant(results: Results, context: Context) -> Results:
+    """Tell a client that displays another tenant than its session is in so, with each result."""
+    async with aclosing(results):
+        async for result in results:
+            if type(result) is ExecutionResult:
+                await tell_current_tenant(result, context)
+            yield result
+
+
+async def tell_current_tenant(result: ExecutionResult, context: Context) -> None:
+    """Add ``extensions.currentTenantId`` if the session is in another tenant than the client expects."""
+    with suppress(Exception):  # whose session it is cannot be told: the result has an error if that matters to it
+        current = await context.other_tenant()
+        if current is not None:
+            result.extensions = {**(result.extensions or {}), "currentTenantId": current}
 
 
 def _question(asked: Asked, context: Context, viewer: Session | None) -> Hashable | None:
@@ -212,7 +235,8 @@ def _question(asked: Asked, context: Context, viewer: Session | None) -> Hashabl
     if context.login_tokens or (viewer is None and context.token is not None):
         return None
     who = viewer and grant(viewer)
-    return asked.query, json.dumps(asked.variables, sort_keys=True), asked.operation_name, context.address, who
+    variables, expected = json.dumps(asked.variables, sort_keys=True), context.expected_tenant
+    return asked.query, variables, asked.operation_name, context.address, expected, who
 
 
 def payload_of(result: ExecutionResult) -> str:

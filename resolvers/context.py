@@ -78,6 +78,7 @@ class Context:
     """For one execution. ``token`` is what the client presented, unverified; a socket sets it as it connects.
 
     ``login_tokens`` are those of logins that a browser started, by its login cookie: they prove that and open nothing.
+    ``expected_tenant`` is the id of the tenant that the client displays, if it says so: any text, unverified.
     ``address`` is where this client reaches the gateway, for links that are paths on it. ``delivery`` is how the states
     of what is followed come, once there is one. ``following`` is shared by all executions of one socket.
     """
@@ -91,6 +92,7 @@ class Context:
         cookie: SessionCookie,
         token: str | None,
         login_tokens: tuple[str, ...] = (),
+        expected_tenant: str | None = None,
         client: Client = Client(),  # noqa: B008 - it is immutable
     ) -> None:
         self.backend = backend
@@ -99,6 +101,7 @@ class Context:
         self.cookie = cookie
         self.token = token
         self.login_tokens = login_tokens
+        self.expected_tenant = expected_tenant
         self.client = client
         self.delivery: Delivery | None = None
         self.following = Following()
@@ -119,6 +122,7 @@ class Context:
             cookie=self.cookie,
             token=self.token,
             login_tokens=self.login_tokens,
+            expected_tenant=self.expected_tenant,
             client=self.client,
         )
         context.following = self.following
@@ -169,6 +173,13 @@ class Context:
         """The session that a login has made, if it is open."""
         token = self.backend.orders.session_token(login_id)
         return await self.backend.sessions.find(token, request_id=self.request_id)
+
+    async def other_tenant(self) -> str | None:
+        """The id of the tenant that the session is in, if the client expects another one."""
+        if self.expected_tenant is None:
+            return None
+        viewer = await self.viewer()
+        return None if viewer is None or viewer.tenant_id == self.expected_tenant else viewer.tenant_id
 
     def has_signed_in(self, session: Session) -> None:
         """A mutation made this session. What it is answered with is looked at by whose session that is."""

@@ -23,6 +23,7 @@ from contracts.operations import FileProcessed, FileUploaded, OperationKind
 from contracts.users import User
 from resolvers.access import ADMINISTER
 from resolvers.context import Context
+from resolvers.expected_tenant import check_expected_tenant, repeated
 from resolvers.inputs import CompleteUploadInput, CreateUploadInput, PageInput, ProcessFileInput, in_the_input
 from resolvers.operations import Started
 from resolvers.orders import Wish
@@ -40,6 +41,7 @@ class UploadCreated(NamedTuple):
 
 async def create_upload(context: Context, input: CreateUploadInput) -> UploadCreated:
     """InvalidInput names what the files service refuses by its path in the mutation's input. PermissionDenied."""
+    await check_expected_tenant(context)
     viewer = await context.permitted(WRITE)
     caller = context.caller(viewer)
     tenant = await context.loaders(caller).tenant.load(viewer.tenant_id)
@@ -62,15 +64,25 @@ async def create_upload(context: Context, input: CreateUploadInput) -> UploadCre
 
 async def complete_upload(context: Context, input: CompleteUploadInput) -> Started:
     """UploadNotFound where the viewer has no such upload here: then nothing is started. PermissionDenied."""
+    wish, kind = Wish(key=input.idempotency_key), OperationKind.FILE_UPLOAD
+    asked = wish.asked(upload=input.upload_id)
+    before = await repeated(context, kind, wish, lambda _: asked, wait_seconds=input.wait_seconds)
+    if before is not None:
+        return Started(before)
     viewer = await context.permitted(WRITE)
-    order = await upload_order(context, viewer, input.upload_id, Wish(key=input.idempotency_key))
+    order = await upload_order(context, viewer, input.upload_id, wish)
     return Started(await context.start(order, wait_seconds=input.wait_seconds))
 
 
 async def process_file(context: Context, input: ProcessFileInput) -> Started:
     """FileNotFound where the viewer sees no such file here: then nothing is started. PermissionDenied."""
+    wish, kind = Wish(key=input.idempotency_key), OperationKind.FILE_PROCESSING
+    asked = wish.asked(file=input.file_id)
+    before = await repeated(context, kind, wish, lambda _: asked, wait_seconds=input.wait_seconds)
+    if before is not None:
+        return Started(before)
     viewer = await context.permitted(PROCESS)
-    order = await process_order(context, viewer, input.file_id, Wish(key=input.idempotency_key))
+    order = await process_order(context, viewer, input.file_id, wish)
     return Started(await context.start(order, wait_seconds=input.wait_seconds))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import JsonValue
+
 from contracts.auth import Session
 from contracts.operations import OperationKind, UserOnboarded
 from contracts.users import OnboardUserCommand
@@ -43,8 +45,12 @@ class Newcomers:
             password_hash=await self._hashing.do(digest, lambda: self._passwords.hash(password, requester)),
             totp_secret=totp_secret(self._secret, id) if input.mfa_enabled else None,
         )
-        asked = wish.asked(email=input.email, name=input.name, role=input.role, mfa=input.mfa_enabled, password=digest)
-        return self._orders.of_viewer(viewer, id, OnboardUser.run, command, asked)
+        return self._orders.of_viewer(viewer, id, OnboardUser.run, command, self.asked(id, input))
+
+    def asked(self, id: str, input: OnboardUserInput) -> JsonValue:
+        """What is compared where the same key comes again, for the operation of this id."""
+        digest = password_digest(self._secret, id, input.password.get_secret_value())
+        return Wish().asked(email=input.email, name=input.name, role=input.role, mfa=input.mfa_enabled, password=digest)
 
     def order_again(
         self, viewer: Session, before: OnboardUserCommand, wish: Wish

@@ -14,6 +14,7 @@ from contracts.workspaces import Workspace
 from infrastructure.tasks import concurrently
 from resolvers.access import OperationAccess
 from resolvers.context import Context
+from resolvers.expected_tenant import check_expected_tenant
 from resolvers.failures import domain_error
 from resolvers.inputs import CancelOperationInput
 from resolvers.operations import Started
@@ -34,6 +35,8 @@ async def operation(context: Context, id: str) -> Operation:
 async def cancel(context: Context, input: CancelOperationInput) -> Started:
     """Ask an operation to stop and undo what it did. OperationNotFound as above, and for another client's login."""
     granted, requester = await access(context, input.id), await context.requester()
+    if kind_of(input.id) not in (OperationKind.LOGIN, OperationKind.TENANT_SWITCH):
+        await check_expected_tenant(context)
     return Started(await context.backend.operations.cancel(granted, input.id, requester))
 
 

@@ -8,11 +8,13 @@ from pyotp.totp import TOTP
 
 from contracts.auth import roles_granted_by
 from contracts.errors import PermissionDenied
-from contracts.operations import Operation
+from contracts.operations import Operation, OperationKind
 from contracts.users import OnboardUserCommand
 from infrastructure.fair_queue import Requester
 from resolvers.context import Context
+from resolvers.expected_tenant import repeated
 from resolvers.inputs import OnboardUserInput
+from resolvers.orders import Wish
 
 ONBOARD = "users:onboard"
 ISSUER = "ADX"
@@ -30,10 +32,14 @@ async def onboard_user(context: Context, input: OnboardUserInput) -> Onboarding:
     """Onboard somebody. PermissionDenied, before the password is hashed, where the viewer may not, or not with this
     role; the operation asks again, for the rights that then are.
     """
+    newcomers, wish, kind = context.backend.newcomers, Wish(key=input.idempotency_key), OperationKind.USER_ONBOARDING
+    before = await repeated(context, kind, wish, lambda id: newcomers.asked(id, input), wait_seconds=input.wait_seconds)
+    if before is not None:
+        return Onboarding(before, None)
     viewer = await context.permitted(ONBOARD)
     if input.role not in roles_granted_by(viewer.role):
         raise PermissionDenied()
-    order = await context.backend.newcomers.order(viewer, input, Requester(context.client.digest, viewer.user_id))
+    order = await newcomers.order(viewer, input, Requester(context.client.digest, viewer.user_id))
     operation = await context.start(order, wait_seconds=input.wait_seconds)
     return Onboarding(operation, _totp_uri(order.command))
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 from uuid import uuid4
 
+from pydantic import JsonValue
 from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
@@ -95,6 +96,11 @@ class Operations:
         if operation.tenant_ids:
             self._tell_of(operation)
         return await self._settle(operation, wait_seconds)
+
+    async def started_before(self, id: str, asked: JsonValue, *, wait_seconds: float) -> Operation | None:
+        """The operation that this id has started before, as ``start``; None if it has started none."""
+        operation = await self._starter.started_before(id, asked)
+        return None if operation is None else await self._settle(operation, wait_seconds)
 
     async def login_awaiting_code(self, access: OperationAccess, login_id: str, requester: Requester) -> Operation:
         """Conflict where no code is awaited; OperationNotFound where the client did not start it."""

@@ -11,6 +11,7 @@ from contracts.tenants import SwitchTenantCommand
 from contracts.users import OnboardUserCommand
 from resolvers import files
 from resolvers.context import Context
+from resolvers.expected_tenant import repeated
 from resolvers.inputs import RetryOperationInput
 from resolvers.onboarding import ONBOARD
 from resolvers.orders import Wish
@@ -39,11 +40,15 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
         raise OperationNotRetryable()
     if failed.user_id != viewer.user_id:
         raise PermissionDenied("Only who started an operation can start it again.")
+    wish = Wish(key=input.idempotency_key, again=failed.id)
+    if failed.kind is not OperationKind.TENANT_SWITCH:
+        before = await repeated(context, failed.kind, wish, lambda _: wish.asked(), wait_seconds=input.wait_seconds)
+        if before is not None:
+            return SignIn(before, None, None)
     if failed.kind is not OperationKind.TENANT_SWITCH and viewer.tenant_id not in failed.tenant_ids:
         raise PermissionDenied("Switch to the tenant that the operation belongs to first.")
     if failed.kind in _REQUIRED:
         await context.permitted(_REQUIRED[failed.kind])
-    wish = Wish(key=input.idempotency_key, again=failed.id)
     operations, seconds = context.backend.operations, input.wait_seconds
     match failed.kind:
         case OperationKind.TENANT_SWITCH:

@@ -16,6 +16,9 @@ from resolvers.inputs import LoginInput, SubmitMfaCodeInput, SwitchTenantInput
 from resolvers.orders import Wish
 from resolvers.viewer import Viewer
 
+_HERE_SECONDS = 5.0
+"""A switch to the current tenant changes nothing and completes at once: whoever does not wait is shown that, too."""
+
 
 class SignIn(NamedTuple):
     """An operation that makes a session. ``viewer`` is that session's, once the operation has completed."""
@@ -72,7 +75,9 @@ async def switch_tenant(context: Context, input: SwitchTenantInput) -> SignIn:
         order = context.backend.orders.switch_tenant(before.session, input.tenant_id, wish)
         if not before.was_ended_by(order.id):
             raise NotSignedIn()
-    operation = await context.start(order, wait_seconds=input.wait_seconds)
+    is_here = order.command.from_tenant_id == order.command.to_tenant_id
+    wait_seconds = max(input.wait_seconds, _HERE_SECONDS) if is_here else input.wait_seconds
+    operation = await context.start(order, wait_seconds=wait_seconds)
     return await signed_in(context, operation, order.token)
 
 
@@ -84,8 +89,15 @@ async def log_out(context: Context) -> None:
 
 
 async def signed_in(context: Context, operation: Operation, token: str | None) -> SignIn:
-    """The operation beside the session that it makes, if it makes one; a browser is given its token once it opens."""
-    viewer = None
+    """The operation beside the session that it makes, if it makes one; a browser is given its token once it opens.
+
+    A switch to the current tenant makes none: the viewer's session stays, and so do its token and cookie.
+    """
+    switch, viewer = operation.state.switch, None
+    if switch is not None and switch.from_tenant_id == switch.to_tenant_id:
+        session = await context.viewer()
+        is_completed = operation.state.status is OperationStatus.COMPLETED
+        return SignIn(operation, None, Viewer(context, session) if session is not None and is_completed else None)
     if token is not None and operation.kind is OperationKind.LOGIN and not operation.is_closed:
         context.cookie.keep_login(token)
     if token is not None and operation.state.status is OperationStatus.COMPLETED:

@@ -19,6 +19,7 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.base import Contract
 from contracts.errors import IdempotencyKeyReused
@@ -63,7 +64,7 @@ class Starter:
         """
         kind = kind_of(order.id)
         assert kind is not None
-        digest = hashlib.sha256(json.dumps(order.asked, sort_keys=True).encode()).hexdigest()
+        digest = _digest(order.asked)
         tenants = [] if order.tenant_id is None else [SearchAttributePair(TENANTS, [order.tenant_id])]
         try:
             await self._client.start_workflow(
@@ -90,8 +91,21 @@ class Starter:
             position=Position(revision=order.state.revision),
         )
 
+    async def started_before(self, operation_id: str, asked: JsonValue) -> Operation | None:
+        """The operation that this id has started; None if it has started none. Raises IdempotencyKeyReused."""
+        try:
+            return await self._started_before(operation_id, _digest(asked))
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return None
+
     async def _started_before(self, operation_id: str, digest: str) -> Operation:
         description = await self._client.get_workflow_handle(operation_id).describe(rpc_timeout=RPC_SECONDS)
         if await description.memo_value(MEMO_INPUT, type_hint=str) != digest:
             raise IdempotencyKeyReused()
         return await operation_of(description, self._client)
+
+
+def _digest(asked: JsonValue) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

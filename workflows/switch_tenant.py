@@ -27,6 +27,13 @@ class SwitchTenant:
             async with operation.step("note_session"):
                 old = await operation.call(Auth.get_session, command.session_id)
 
+            if old.tenant_id == tenant_id:  # a switch to the current tenant changes nothing
+                for name in ("set_tenant", "create_session", "load_tenant", "end_old_session"):
+                    operation.skip(name)
+                return operation.complete(
+                    TenantSwitched(tenant_id=tenant_id, user_id=user_id, permissions=old.permissions)
+                )
+
             async with operation.step("set_tenant"):
                 operation.undo(Users.restore_user_tenant, operation.key)
                 await operation.call(

@@ -109,6 +109,20 @@ async def test_somebody_switches_once_though_the_first_answer_ends_the_others_se
     assert await workflows(stack, answer["operation"]["id"]) == 1
 
 
+async def test_a_switch_to_the_current_tenant_keeps_the_session_and_its_token(stack: Stack, ada: Client) -> None:
+    here = await ada.tenant(await ada.current_tenant())
+    session = "{ viewer { session { id expiresAt } } }"
+    before = await ada.ask(session)
+    for key in (uuid4().hex, None):
+        wanted = {"tenantId": here, "idempotencyKey": key, "waitSeconds": 0}
+        for _ in range(2):
+            answer = (await ada.ask(SWITCH, input=wanted))["switchTenant"]
+            assert answer["operation"]["status"] == "COMPLETED"
+            assert answer["sessionToken"] is None
+            assert answer["viewer"]["tenantOverview"]["currentTenant"]["name"] == await ada.current_tenant()
+    assert await ada.ask(session) == before
+
+
 async def test_a_lost_answer_to_a_switch_is_had_again_by_its_key_and_by_no_other(stack: Stack, ada: Client) -> None:
     globex, key = await ada.tenant("Globex"), uuid4().hex
     wanted = {"tenantId": globex, "idempotencyKey": key, "waitSeconds": 30}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from temporalio.testing import WorkflowEnvironment
 from activities.auth import models as auth
 from activities.tenants import models as tenants
 from activities.users import models as users
-from contracts.base import new_id
+from contracts.base import new_id, utc_now
 from contracts.errors import OperationErrorCode
 from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
 from contracts.tenants import SwitchTenantCommand
@@ -106,6 +107,30 @@ async def test_ends_the_old_session_and_opens_one_in_the_new_tenant(
         new = await auth.Session.get(token_hash=TOKEN_HASH)
         assert new.active
         assert new.tenant_id == command.to_tenant_id
+
+
+async def test_a_switch_to_the_current_tenant_changes_nothing(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    async with scene(time_skipping, tmp_path, Script(), to="acme") as (stage, command):
+        assert command.from_tenant_id == command.to_tenant_id
+        before = await things()
+        state = await stage.play(SwitchTenant.run, command, KIND)
+        assert await things() == before
+
+    assert state.status is OperationStatus.COMPLETED
+    assert [step.status for step in state.steps] == [StepStatus.COMPLETED] * 2 + [StepStatus.SKIPPED] * 4
+    assert stage.script.ran == ["check_access", "get_session"]
+
+
+async def test_the_new_session_ends_when_the_old_one_would_have(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    async with scene(time_skipping, tmp_path, Script()) as (stage, command):
+        soon = utc_now() + timedelta(seconds=60)
+        await auth.Session.filter(id=command.session_id).update(expires_at=soon)
+        await stage.play(SwitchTenant.run, command, KIND)
+        assert (await auth.Session.get(token_hash=TOKEN_HASH)).expires_at == soon
 
 
 async def test_a_tenant_of_others_and_one_that_is_not_there_are_refused_alike(
