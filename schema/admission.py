@@ -17,6 +17,7 @@ from strawberry.utils.operation import get_operation_type
 from resolvers.context import Context
 from schema.documents import Documents
 from schema.errors import translate
+from schema.parts import may_ask_for_parts, wrong_initial_counts
 
 NO_REQUEST = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
 
@@ -64,6 +65,8 @@ class Admission:
             raise InvalidOperationTypeError(self.operation_type)
         if document.errors:
             return PreExecutionError(data=None, errors=self.translated(document.errors))
+        if may_ask_for_parts(self._query) and (wrong := wrong_initial_counts(document.tree, self.variables)):
+            return PreExecutionError(data=None, errors=self.translated(wrong))
         return None
 
     def answered(self, result: GraphQLExecutionResult) -> ExecutionResult:

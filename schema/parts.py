@@ -9,6 +9,8 @@ from graphql import (
     DirectiveNode,
     DocumentNode,
     GraphQLError,
+    IntValueNode,
+    NullValueNode,
     ValueNode,
     VariableNode,
     Visitor,
@@ -32,6 +34,13 @@ def may_ask_for_parts(query: str | None) -> bool:
     return query is not None and any(f"@{name}" in query for name in _DIRECTIVES)
 
 
+def wrong_initial_counts(document: DocumentNode, variables: Mapping[str, object] | None = None) -> list[GraphQLError]:
+    """An error for each ``@stream`` whose initialCount is null or negative: validation does not find these."""
+    search = _InitialCounts(variables or {})
+    visit(document, search)
+    return search.errors
+
+
 def whole_only(where: str) -> GraphQLError:
     return refusal(f"{where} brings an answer whole: leave @defer and @stream out.")
 
@@ -51,3 +60,34 @@ class _Search(Visitor):
         if isinstance(condition, VariableNode):
             return self._variables.get(condition.name.value) is False
         return isinstance(condition, BooleanValueNode) and not condition.value
+
+
+class _InitialCounts(Visitor):
+    def __init__(self, variables: Mapping[str, object]) -> None:
+        super().__init__()
+        self._variables = variables
+        self._defaults: dict[str, ValueNode | None] = {}
+        self.errors: list[GraphQLError] = []
+
+    def enter_document(self, document: DocumentNode, *_: object) -> None:
+        for definition in document.definitions:
+            for variable in getattr(definition, "variable_definitions", None) or ():
+                self._defaults[variable.variable.name.value] = variable.default_value
+
+    def enter_directive(self, node: DirectiveNode, *_: object) -> None:
+        if node.name.value != "stream":
+            return
+        for argument in node.arguments or ():
+            if argument.name.value == "initialCount" and self._is_wrong(argument.value):
+                error = refusal("The initialCount of @stream must be 0 or more.")
+                self.errors.append(GraphQLError(error.message, nodes=argument, extensions=error.extensions))
+
+    def _is_wrong(self, value: ValueNode | None) -> bool:
+        if isinstance(value, VariableNode):
+            name = value.name.value
+            if name not in self._variables:
+                default = self._defaults.get(name)
+                return default is not None and self._is_wrong(default)
+            given = self._variables[name]
+            return given is None or (isinstance(given, int | float) and given < 0)
+        return isinstance(value, NullValueNode) or (isinstance(value, IntValueNode) and value.value.startswith("-"))

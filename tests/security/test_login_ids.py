@@ -307,3 +307,24 @@ async def test_a_password_and_an_idempotency_key_do_not_stand_in_for_the_second_
 async def test_another_user_cannot_retry_a_login(dev_stack: Stack, ada: Client, person: Person) -> None:
     login = (await person.log_in(Client(dev_stack)))["operation"]["id"]
     assert (await ada.refused(RETRY, id=login))["code"] in ("CONFLICT", "NOT_FOUND")
+
+
+async def test_the_former_session_of_a_switch_sees_its_users_and_tenants(dev_stack: Stack, ada: Client) -> None:
+    here = await ada.current_tenant()
+    former = Client(dev_stack, ada.token)
+    switch, ada.token = await ada.switched(await ada.tenant("Globex" if here == "Acme" else "Acme"))
+    query = """
+    query ($id: ID!) { operation(id: $id) {
+      status startedBy { email } tenant { name }
+      ... on TenantSwitch { fromTenant { name } toTenant { name } result { tenant { name } user { email } } }
+    } }
+    """
+    mine = await ada.ask(query, id=switch)
+    assert mine["operation"]["startedBy"] == {"email": "ada@example.com"}
+    assert await former.ask(query, id=switch) == mine
+    async with socket(dev_stack, former.token) as opened:
+        (followed,) = await ask_over(opened, query.replace("query", "subscription", 1), id=switch)
+        assert followed["data"] == mine
+    other, _ = await ada.start_switch("ten_" + "f" * 32)
+    assert (await former.refused(query, id=other))["code"] == "UNAUTHENTICATED"
+    assert (await former.ask("{ viewer { user { email } } }"))["viewer"] is None
