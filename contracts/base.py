@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
@@ -44,3 +45,8 @@ class Ids(Contract):
 def utc_now() -> datetime:
     """The present moment, in UTC. Never call it in a workflow: there it is ``workflow.now()``."""
     return datetime.now(UTC)
+
+
+def derived_id(prefix: str, *parts: str) -> str:
+    """Return the id of what is identified by other ids together: the same parts give the same id (SHA-256)."""
+    return f"{prefix}_{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}"

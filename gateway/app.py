@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from temporalio.client import Interceptor
 from temporalio.runtime import Runtime
@@ -56,6 +56,7 @@ from resolvers.clients.files import FilesClient
 from resolvers.context import Backend
 from schema.build import build_schema
 from schema.errors import internal_error
+from schema.possible_types import possible_types
 
 if TYPE_CHECKING:
     from contracts.spans import Spans
@@ -96,7 +97,7 @@ def create_app(
         link_of=settings.link_of if settings.traces_answers() else None,
     )
     metrics = Metrics(monitoring.registry, schema.documents.schema, spans)
-    sdl = schema.as_str() + "\n"
+    sdl, possible = schema.as_str() + "\n", possible_types(schema.documents.schema)
     streams = OpenStreams()
     secret = settings.secret_key.get_secret_value().encode()
     requests, quota = RateLimiter(settings.rates(), secret), create_quota(settings.redis_url, secret)
@@ -117,13 +118,18 @@ def create_app(
     async def show_schema(_request: Request) -> Response:
         return PlainTextResponse(sdl)
 
+    async def show_possible_types(_request: Request) -> Response:
+        return JSONResponse(possible)
+
+    about_schema = (Route("/graphql/schema", show_schema), Route("/graphql/possible-types", show_possible_types))
+
     routes = [
         *(explorer_routes(DIST) if settings.shows_graphiql() else ()),
         *codec_routes(settings.keys(), settings.codec_readers, settings.codec_origins),
         *transfer_routes(storage, transfers, _reservations, quota),
         Route("/graphql", endpoint, methods=["GET", "POST"]),
         WebSocketRoute("/graphql", endpoint),
-        *([Route("/graphql/schema", show_schema)] if settings.shows_schema() else ()),
+        *(about_schema if settings.shows_schema() else ()),
         Route("/healthz", alive),
         Route("/readyz", ready),
     ]

@@ -174,13 +174,22 @@ class Operations:
         kinds: frozenset[OperationKind] | None = None,
         statuses: frozenset[OperationStatus] | None = None,
     ) -> AsyncGenerator[Operation]:
-        """Each operation of the viewer in the current tenant, as it starts, moves and closes; without an end."""
+        """Each operation of the viewer in the current tenant, as it starts, moves and closes; without an end.
+
+        With a filter, the states that match it, and of an operation that stops matching the state in which it does.
+        """
+        shown: set[str] = set()
         async with aclosing(self._feeds.follow(viewer)) as states:
             async for operation in states:
-                if (kinds is None or operation.kind in kinds) and (
+                matches = (kinds is None or operation.kind in kinds) and (
                     statuses is None or operation.state.status in statuses
-                ):
+                )
+                if matches or operation.id in shown:
                     yield operation
+                if matches and not operation.is_closed:
+                    shown.add(operation.id)
+                else:
+                    shown.discard(operation.id)
 
     async def page(
         self,

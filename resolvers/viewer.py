@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from contracts.auth import Session
+from contracts.base import derived_id
 from contracts.errors import InvalidInput, TenantNotFound, UserNotFound
 from contracts.files import File
 from contracts.operations import Operation
@@ -38,8 +39,18 @@ class TenantOverview(NamedTuple):
     permissions: tuple[str, ...]
 
 
+class ViewerPreferences(Preferences):
+    """The preferences of a user, with an id for caches."""
+
+    id: str
+
+    @classmethod
+    def of(cls, user_id: str, preferences: Preferences) -> ViewerPreferences:
+        return cls(id=derived_id("prf", user_id), **preferences.model_dump())
+
+
 class PreferencesSaved(NamedTuple):
-    preferences: Preferences
+    preferences: ViewerPreferences
 
 
 class Viewer:
@@ -50,6 +61,7 @@ class Viewer:
         self._session = session
         self.caller = context.caller(session)
         self.session_id = session.id
+        self.id = derived_id("vwr", session.user_id, session.tenant_id)
 
     async def user(self) -> User:
         user = await self._context.loaders(self.caller).user.load(self._session.user_id)
@@ -65,8 +77,9 @@ class Viewer:
         sessions = await self._context.loaders(self.caller).sessions()
         return [ShownSession(session, self) for session in sessions]
 
-    async def preferences(self) -> Preferences:
-        return await self._context.loaders(self.caller).preferences()
+    async def preferences(self) -> ViewerPreferences:
+        found = await self._context.loaders(self.caller).preferences()
+        return ViewerPreferences.of(self._session.user_id, found)
 
     async def tenant(self, tenant_id: str) -> Tenant:
         """A tenant of the viewer's; TenantNotFound where they are no member (any more)."""
@@ -105,7 +118,7 @@ class Viewer:
             raise in_the_input(error) from error
         await self._context.backend.dashboards.copies.changed(user_scope(self._session.user_id))
         self._context.forget()
-        return PreferencesSaved(saved)
+        return PreferencesSaved(ViewerPreferences.of(self._session.user_id, saved))
 
     async def revoke_session(self, input: RevokeSessionInput) -> None:
         """End one of the viewer's sessions, this one included; SessionNotFound where they have no such session."""

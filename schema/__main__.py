@@ -1,23 +1,30 @@
-"""``python -m schema`` writes schema.graphql; with ``--check`` it fails where the file is not what would be written."""
+"""``python -m schema`` writes schema.graphql and possible-types.json; ``--check`` fails if either is outdated."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 from schema.build import build_schema
+from schema.possible_types import possible_types
 
 SNAPSHOT = Path(__file__).parent.parent / "schema.graphql"
+POSSIBLE_TYPES = SNAPSHOT.with_name("possible-types.json")
 
 
 def main(arguments: list[str]) -> int:
-    written = build_schema().as_str() + "\n"
-    if arguments == ["--check"]:
-        if not SNAPSHOT.exists() or SNAPSHOT.read_text() != written:
-            print("schema.graphql is not what the code serves; run: python -m schema", file=sys.stderr)
+    schema = build_schema()
+    files = {
+        SNAPSHOT: schema.as_str() + "\n",
+        POSSIBLE_TYPES: json.dumps(possible_types(schema.documents.schema), indent=2) + "\n",
+    }
+    for file, written in files.items():
+        if arguments != ["--check"]:
+            file.write_text(written)
+        elif not file.exists() or file.read_text() != written:
+            print(f"{file.name} is not what the code serves; run: python -m schema", file=sys.stderr)
             return 1
-        return 0
-    SNAPSHOT.write_text(written)
     return 0
 
 

@@ -21,7 +21,8 @@ switch that ends their session is told its final state before their socket close
 """.strip()
 
 _OPERATIONS = """
-Every operation of the viewer in the current tenant, as it starts, moves and closes, whoever's client started it.
+Emits the viewer's active operations in the current tenant, then every change of any of the viewer's operations,
+whichever client started it. An operation that stops matching the filter is emitted once more in its new state.
 """.strip()
 
 

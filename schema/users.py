@@ -27,6 +27,9 @@ class User(Node):
 
 @strawberry.type
 class UserPreferences:
+    id: strawberry.ID = strawberry.field(
+        description="Identifies the preferences of one user, so that normalized caches merge several queries."
+    )
     language: str
     timezone: str
     theme: Theme

@@ -52,6 +52,11 @@ class Session:
 
 @strawberry.type
 class Viewer:
+    id: ID = strawberry.field(
+        description="Identifies the user in the current tenant, so that normalized caches merge several queries and do "
+        "not mix tenants.\nNever equal to a User id."
+    )
+
     @field(User)
     @staticmethod
     async def user(viewer: Asking) -> users.User:

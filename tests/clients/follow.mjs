@@ -5,7 +5,7 @@ import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
 import { getMainDefinition } from "@apollo/client/utilities";
 import { Client as UrqlClient, fetchExchange, subscriptionExchange } from "@urql/core";
 import { cacheExchange } from "@urql/exchange-graphcache";
-import { buildSchema, introspectionFromSchema, isObjectType } from "graphql";
+import { buildSchema, introspectionFromSchema } from "graphql";
 import { tap } from "rxjs";
 
 import { FOLLOW, READ, resuming, say, socketClient } from "./documents.mjs";
@@ -114,12 +114,7 @@ async function schema() {
 }
 
 async function possibleTypes() {
-  const types = Object.values((await schema()).getTypeMap()).filter(isObjectType);
-  const possible = {};
-  for (const type of types) {
-    for (const shared of type.getInterfaces()) (possible[shared.name] ??= []).push(type.name);
-  }
-  return possible;
+  return (await fetch(`${config.graphql}/possible-types`)).json();
 }
 
 function fail(error) {

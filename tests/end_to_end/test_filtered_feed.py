@@ -1,0 +1,79 @@
+"""A filtered feed says when an operation stops matching, so that a list of active operations gets rid of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+from tests.end_to_end.client import PASSWORD, Client
+from tests.end_to_end.test_contract_onboarding import ONBOARD, somebody
+from tests.stack import Stack
+
+FEED = "subscription ($filter: OperationFilter) { operations(filter: $filter) { id status } }"
+
+
+@asynccontextmanager
+async def following(stack: Stack, client: Client, **filter: object) -> AsyncIterator[list[tuple[str, str]]]:
+    """What the feed has emitted so far: id and status."""
+    emitted: list[tuple[str, str]] = []
+    async with connect(stack.websocket, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None) as socket:
+        await socket.send(
+            json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {client.token}"}})
+        )
+        payload = {"query": FEED, "variables": {"filter": filter}}
+        await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+
+        async def listen() -> None:
+            async for frame in socket:
+                message: Any = json.loads(frame)
+                if message["type"] == "next":
+                    state = message["payload"]["data"]["operations"]
+                    emitted.append((state["id"], state["status"]))
+
+        listening = asyncio.create_task(listen())
+        await asyncio.sleep(0.5)
+        try:
+            yield emitted
+        finally:
+            listening.cancel()
+
+
+@pytest.fixture
+async def owner(dev_stack: Stack) -> Client:
+    """An administrator of their own, so that no other test starts operations in this feed."""
+    ada, person = Client(dev_stack), somebody(role="admin", password=PASSWORD)
+    await ada.log_in("ada@example.com")
+    assert (await ada.ask(ONBOARD, input=person | {"waitSeconds": 30}))["onboardUser"]["operation"]
+    client = Client(dev_stack)
+    await client.log_in(person["email"])
+    return client
+
+
+async def onboarded(owner: Client) -> str:
+    answer = await owner.ask(ONBOARD, input=somebody() | {"waitSeconds": 30})
+    operation = answer["onboardUser"]["operation"]
+    assert operation["status"] == "COMPLETED"
+    id: str = operation["id"]
+    return id
+
+
+async def test_an_operation_that_stops_matching_is_emitted_once_more(dev_stack: Stack, owner: Client) -> None:
+    async with (
+        following(dev_stack, owner, statuses=["RUNNING", "WAITING"]) as active,
+        following(dev_stack, owner, statuses=["RUNNING"], kinds=["TENANT_SWITCH"]) as switches,
+        following(dev_stack, owner, statuses=["FAILED"]) as failed,
+    ):
+        first, second = await onboarded(owner), await onboarded(owner)
+        await asyncio.sleep(1)
+        for id in (first, second):
+            states = [status for one, status in active if one == id]
+            assert states[-1] == "COMPLETED"
+            assert set(states[:-1]) == {"RUNNING"}
+        assert (switches, failed) == ([], [])
