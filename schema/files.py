@@ -18,6 +18,7 @@ from schema.enums import AccessLevel
 from schema.fields import Info, field
 from schema.node import Node
 from schema.operations import Operation, Shown
+from schema.scalars import ByteCount
 from schema.users import User
 
 Seen: TypeAlias = Parent[files.File]
@@ -27,7 +28,7 @@ Seen: TypeAlias = Parent[files.File]
 class File(Node):
     name: str
     content_type: str
-    size: int
+    size: ByteCount
     checksum: str = strawberry.field(description="Lower-case hex SHA-256 of the stored bytes.")
     access_level: AccessLevel
 

@@ -9,6 +9,7 @@ from strawberry import ID, UNSET
 
 from resolvers import inputs
 from schema.enums import AccessLevel, OperationKind, OperationStatus, Theme
+from schema.scalars import ByteCount
 
 
 @strawberry.input
@@ -60,7 +61,7 @@ class OnboardUserInput:
 class CreateUploadInput:
     name: str
     content_type: str
-    size: int
+    size: ByteCount
     checksum: str | None = UNSET
     access_level: AccessLevel = AccessLevel.PRIVATE
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import NewType
 
 import strawberry
+from graphql import GraphQLError, IntValueNode, ValueNode
 from strawberry.types.scalar import ScalarDefinition
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -27,6 +29,31 @@ def _read(text: object) -> datetime:
         raise ValueError("There is no such date and time.") from error
 
 
+ByteCount = NewType("ByteCount", int)
+MAX_BYTE_COUNT = 2**53 - 1
+"""The largest integer that JSON numbers carry exactly everywhere (RFC 8259, 6)."""
+_NOT_A_COUNT = "A ByteCount is a whole number from 0 to 9007199254740991."
+
+
+def _byte_count(value: object) -> int:
+    """Return a count from a variable. JSON does not tell 1.0 from 1, so that both are the same count."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_BYTE_COUNT:
+        raise GraphQLError(_NOT_A_COUNT)  # other errors are quoted with the value
+    return value
+
+
+def _byte_count_of_literal(node: ValueNode, _variables: dict[str, object] | None = None) -> int:
+    """Return a count from a document, where only integers are counts, as for Int."""
+    if not isinstance(node, IntValueNode) or len(node.value) > len(str(MAX_BYTE_COUNT)):
+        raise GraphQLError(_NOT_A_COUNT, node)
+    try:
+        return _byte_count(int(node.value))
+    except GraphQLError as error:
+        raise GraphQLError(error.message, node) from error
+
+
 SCALARS: dict[object, ScalarDefinition] = {
     datetime: strawberry.scalar(
         name="DateTime",
@@ -34,5 +61,12 @@ SCALARS: dict[object, ScalarDefinition] = {
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
         serialize=_written,
         parse_value=_read,
+    ),
+    ByteCount: strawberry.scalar(
+        name="ByteCount",
+        description="Whole bytes as a JSON number, 0 to 2^53 - 1",
+        serialize=_byte_count,
+        parse_value=_byte_count,
+        parse_literal=_byte_count_of_literal,
     ),
 }

@@ -8,7 +8,7 @@ const config: CodegenConfig = {
     "src/adx/generated/": {
       preset: "client",
       presetConfig: { fragmentMasking: false, persistedDocuments: { hashAlgorithm: "sha256" } },
-      config: { useTypeImports: true, strictScalars: true, scalars: { DateTime: "string", JSON: "unknown" } },
+      config: { useTypeImports: true, strictScalars: true, scalars: { ByteCount: "number", DateTime: "string", JSON: "unknown" } },
     },
   },
 };

@@ -163,7 +163,7 @@ async def test_the_same_key_is_the_same_operation_and_with_other_input_a_conflic
     assert first == again
     document = "mutation ($input: CompleteUploadInput!) { completeUpload(input: $input) { operation { id } } }"
     refused = await ada.refused(document, input={"uploadId": other["id"], "idempotencyKey": key})
-    assert refused == {"code": "CONFLICT"}
+    assert refused == {"code": "CONFLICT", "reason": "IDEMPOTENCY_KEY_REUSED"}
     without = await complete(ada, target["id"])
     assert (without["status"], without["error"]["code"]) == ("FAILED", "VALIDATION_FAILED")
 

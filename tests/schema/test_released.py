@@ -19,6 +19,8 @@ LAST = max((Path(__file__).parent / "released").glob("*.graphql"), key=_version)
 
 
 REPLACED = {
+    "Field File.size changed type from Int! to ByteCount!.",
+    "Field CreateUploadInput.size changed type from Int! to ByteCount!.",
     "Field User.mfaEnabled changed type from Boolean! to Boolean.",
 }
 """What the frontend contract itself replaces before 1.0."""

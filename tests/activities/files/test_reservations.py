@@ -13,8 +13,9 @@ from activities.files.reservations import MAX_OPEN_UPLOADS, RESERVATION_LIFETIME
 from contracts.base import new_id
 from contracts.calls import Caller
 from contracts.errors import InvalidInput, RateLimited, UploadCompleted, UploadNotFound
-from contracts.files import NewUpload
+from contracts.files import NewFile, NewUpload
 from contracts.tenants import SubscriptionTier
+from contracts.transfers import UploadGrant
 from tests.activities.conftest import Clock
 from tests.activities.files.desk import Desk, caller, unheard
 
@@ -111,3 +112,25 @@ async def test_only_the_one_who_created_an_upload_reserves_it_and_only_until_it_
 
 def test_the_shares_that_are_shipped() -> None:
     assert (timedelta(minutes=10), 100, 0.25) == (RESERVATION_LIFETIME, MAX_OPEN_UPLOADS, USER_SHARE)
+
+
+async def test_sizes_above_two_gib_are_announced_recorded_and_counted_exactly(desk: Desk) -> None:
+    """The bytes themselves are left out: the steps up to the record need their announced size only."""
+    sender, tier = caller(), SubscriptionTier.ENTERPRISE
+    size = 5 * GIB
+    target = await desk.files.create_upload(sender, upload(size, tier))
+    grant = desk.signer.read(target.url.rpartition("/")[2], UploadGrant)
+    assert grant.size == (await models.Upload.get(id=target.id)).size == size
+    assert (await desk.files.get_upload(sender, target.id)).size == size
+    new = NewFile(
+        key="op:record",
+        upload_id=target.id,
+        tenant_id=sender.tenant_id or "",
+        user_id=sender.user_id or "",
+        checksum="0" * 64,
+    )
+    file_id = (await desk.uploading.create_file_record(new)).file_id
+    assert (await models.File.get(id=file_id)).size == size
+    assert (await models.Usage.get(tenant_id=sender.tenant_id)).bytes == size
+    with pytest.raises(InvalidInput):
+        await desk.files.create_upload(sender, upload(size + 1, tier))
