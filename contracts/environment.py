@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import ModelWrapValidatorHandler, SecretStr, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -27,6 +28,23 @@ def a_key_ring(keys: SecretStr) -> SecretStr:
     """The same, if a KeyRing can be read from it; ValueError."""
     KeyRing.parse(keys.get_secret_value())
     return keys
+
+
+DEVELOPMENT_APP_URL = "http://127.0.0.1:5173"
+"""Where ``make web`` serves the example page."""
+
+
+def an_app_url(url: str) -> str:
+    """The same, if links can begin with it; ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an absolute address such as https://app.example.com")
+    return url
+
+
+def where_the_product_is(app_url: str | None, environment: Environment) -> str:
+    """What links to the product begin with; without an address in production they are paths on the frontend's own."""
+    return app_url or (DEVELOPMENT_APP_URL if environment is Environment.DEVELOPMENT else "")
 
 
 def without_encryption(told: Mapping[str, object]) -> Iterable[str]:

@@ -8,7 +8,7 @@ from contracts.base import Contract
 class WelcomeEmail(Contract):
     """Tell a new user that there is an account for them. ``key`` makes the step idempotent.
 
-    ``workspace_url``: as in Workspace; the e-mail shows an absolute one only.
+    ``workspace_url``: a path in the product.
     """
 
     key: str

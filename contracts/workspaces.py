@@ -6,11 +6,8 @@ from contracts.base import Contract
 
 
 class Workspace(Contract):
-    """``url``: absolute where the worker knows the product's address, else a path from the gateway's."""
-
     id: str
     name: str
-    url: str
     tenant_id: str
     user_id: str
 
@@ -22,3 +19,13 @@ class NewWorkspace(Contract):
     tenant_id: str
     user_id: str
     name: str
+
+
+def workspace_path(tenant_slug: str, workspace_id: str) -> str:
+    """Where people open the workspace, below the address of the product."""
+    return f"/{tenant_slug}/workspaces/{workspace_id}"
+
+
+def in_product(app_url: str, path: str) -> str:
+    """The address of a page of the product; a path where the address of the product is unknown."""
+    return f"{app_url.rstrip('/')}{path}"

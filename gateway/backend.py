@@ -143,6 +143,7 @@ async def open_backend(
             sessions=sessions,
             durations=durations,
             pseudonyms=Pseudonyms(secret),
+            app_url=settings.product_url(),
         )
 
 

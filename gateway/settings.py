@@ -20,7 +20,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.base import is_id
 from contracts.codec import KeyRing
-from contracts.environment import Environment, a_key_ring, is_production, with_every_fault, without_encryption
+from contracts.environment import (
+    Environment,
+    a_key_ring,
+    an_app_url,
+    is_production,
+    where_the_product_is,
+    with_every_fault,
+    without_encryption,
+)
 from contracts.storage import folder_in, known_storage
 from contracts.tenants import SubscriptionTier
 from gateway.browsers import origin_of
@@ -103,6 +111,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".data")
     storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
     public_url: str | None = None
+    app_url: Annotated[str, AfterValidator(an_app_url)] | None = None
+    """Where people open the product, for links to workspaces; None: the example page, in development."""
     allowed_origins: tuple[Annotated[str, AfterValidator(origin_of)], ...] = ()
     """Other origins whose pages may ask here and open websockets, with the viewer's cookie."""
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
@@ -179,6 +189,10 @@ class Settings(BaseSettings):
             account=self.login_tries_account,
             network=self.login_tries_network,
         )
+
+    def product_url(self) -> str:
+        """What links to workspaces begin with, by the same rule as the worker's."""
+        return where_the_product_is(self.app_url, self.environment)
 
     def storage(self) -> str:
         """Where files lie, by the same rule as the worker's."""

@@ -72,6 +72,7 @@ class Backend:
     sessions: Sessions
     durations: Durations
     pseudonyms: Pseudonyms
+    app_url: str
 
 
 class Context:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import urljoin
 
 from contracts.calls import Caller
+from contracts.errors import TenantNotFound
 from contracts.files import File
 from contracts.operations import (
     FileProcessed,
@@ -19,7 +19,7 @@ from contracts.operations import (
 )
 from contracts.tenants import Tenant
 from contracts.users import User
-from contracts.workspaces import Workspace
+from contracts.workspaces import Workspace, in_product, workspace_path
 from resolvers.context import Context
 
 
@@ -104,8 +104,13 @@ async def onboarding_outcome(context: Context, operation: Operation) -> Onboardi
     return OnboardingOutcome(user, workspace, result.welcome_email_sent) if user and workspace else None
 
 
-def workspace_url(context: Context, workspace: Workspace) -> str:
-    return urljoin(context.address, workspace.url)
+async def workspace_link(context: Context, workspace: Workspace) -> str:
+    """Where people open it. TenantNotFound where whoever looks has left its tenant."""
+    caller = context.caller(await context.onlooker())
+    tenant = await context.loaders(caller).tenant.load(workspace.tenant_id)
+    if tenant is None:
+        raise TenantNotFound()
+    return in_product(context.backend.app_url, workspace_path(tenant.slug, workspace.id))
 
 
 async def _user(context: Context, operation: Operation, user_id: str) -> User | None:

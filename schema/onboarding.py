@@ -22,10 +22,10 @@ Seen: TypeAlias = Parent[workspaces.Workspace]
 class Workspace(Node):
     name: str
 
-    @field(str)
+    @field(str, "Contains the tenant's slug.")
     @staticmethod
-    def url(workspace: Seen, info: Info) -> str:
-        return details.workspace_url(info.context, workspace)
+    async def url(workspace: Seen, info: Info) -> str:
+        return await details.workspace_link(info.context, workspace)
 
     @classmethod
     def is_type_of(cls, thing: object, _info: object) -> bool:

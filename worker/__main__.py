@@ -81,7 +81,7 @@ async def opened_parts(
             transfers=TransferSigner(service_key),
             mail=open_mail(smtp_url, settings.data_dir / "mail"),
             mail_from=settings.mail_from,
-            app_url=settings.app_url,
+            app_url=settings.product_url(),
             seal=SecretSeal(keys),
             session_idle=timedelta(seconds=settings.session_idle_seconds),
             repair_within=timedelta(seconds=settings.repair_seconds),

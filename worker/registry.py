@@ -36,6 +36,7 @@ from activities.workspaces import endpoints as workspaces_endpoints
 from activities.workspaces.activities import Workspaces
 from activities.workspaces.service import WorkspacesService
 from contracts.calls import CallSigner
+from contracts.environment import DEVELOPMENT_APP_URL
 from contracts.storage import FileStorage
 from contracts.temporal import TaskQueue
 from contracts.transfers import TransferSigner
@@ -66,8 +67,8 @@ class Parts:
     transfers: TransferSigner
     mail: Mail
     mail_from: str = DEFAULT_SENDER
-    app_url: str = ""
-    """Where the product is opened; without it, addresses are paths."""
+    app_url: str = DEVELOPMENT_APP_URL
+    """Where people open the product, for links."""
     repair_within: timedelta = PERIOD
     seal: SecretSeal = UNSEALED
     session_idle: timedelta = SESSION_IDLE
@@ -131,7 +132,7 @@ def files(parts: Parts) -> Domain:
 
 
 def workspaces(parts: Parts) -> Domain:
-    service = WorkspacesService(parts.app_url)
+    service = WorkspacesService()
     return Domain(
         TaskQueue.WORKSPACES,
         activities=activities_of(Workspaces(service)),
@@ -140,7 +141,7 @@ def workspaces(parts: Parts) -> Domain:
 
 
 def notifications(parts: Parts) -> Domain:
-    service = NotificationsService(parts.mail, parts.mail_from)
+    service = NotificationsService(parts.mail, parts.mail_from, parts.app_url)
     return Domain(TaskQueue.NOTIFICATIONS, activities=activities_of(Notifications(service)))
 
 

@@ -11,7 +11,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from temporalio.common import WorkerDeploymentVersion
 
 from activities.notifications.mail import DEFAULT_SENDER, SmtpServer
-from contracts.environment import Environment, a_key_ring, with_every_fault, without_encryption
+from contracts.environment import (
+    Environment,
+    a_key_ring,
+    an_app_url,
+    where_the_product_is,
+    with_every_fault,
+    without_encryption,
+)
 from contracts.storage import folder_in, known_storage
 
 
@@ -54,7 +61,7 @@ class WorkerSettings(VersionSettings):
     """``SERVICE_KEY``: 32 characters or more, shared with the gateway. ``CODEC_KEYS``: ``id:base64[,id:base64...]``.
 
     ``SMTP_URL``: without it, e-mail goes into the folder ``mail`` of ``DATA_DIR``. ``APP_URL``: where people open the
-    product, for links to workspaces.
+    product, for links to workspaces; by default, in development, the example page.
     """
 
     environment: Environment = Environment.DEVELOPMENT
@@ -64,7 +71,7 @@ class WorkerSettings(VersionSettings):
     redis_url: SecretStr | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_names_a_mail_server)] | None = None
     mail_from: str = DEFAULT_SENDER
-    app_url: str = ""
+    app_url: Annotated[str, AfterValidator(an_app_url)] | None = None
     data_dir: Path = Path(".data")
     storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
     session_idle_seconds: float = Field(default=7_200, gt=0)
@@ -80,6 +87,10 @@ class WorkerSettings(VersionSettings):
     @classmethod
     def _check(cls, told: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
         return with_every_fault(told, read, [*without_encryption(told), *half_a_version(told)])
+
+    def product_url(self) -> str:
+        """What links to workspaces begin with, by the same rule as the gateway's."""
+        return where_the_product_is(self.app_url, self.environment)
 
     def storage(self) -> str:
         """Where files lie, by the same rule as the gateway's."""

@@ -14,7 +14,7 @@ from contracts.notifications import WelcomeEmail
 from contracts.operations import OperationKind, UserOnboarded
 from contracts.tenants import AccessRequest, Assignment
 from contracts.users import NewUser, OnboardUserCommand
-from contracts.workspaces import NewWorkspace
+from contracts.workspaces import NewWorkspace, workspace_path
 from workflows.operation import OperationRun
 from workflows.options import MAIL
 
@@ -58,7 +58,7 @@ class OnboardUser:
                         email=user.email,
                         name=user.name,
                         tenant_name=tenant.name,
-                        workspace_url=workspace.url,
+                        workspace_url=workspace_path(tenant.slug, workspace.id),
                     ),
                     MAIL,
                 )

@@ -22,15 +22,18 @@ class Letterhead:
     date: datetime
 
 
-def welcome_letter(welcome: WelcomeEmail, head: Letterhead) -> EmailMessage:
-    """To a new user: that there is an account for them, and where. AddressRefused where the address is none."""
+def welcome_letter(welcome: WelcomeEmail, head: Letterhead, link: str) -> EmailMessage:
+    """To a new user: that there is an account for them, and a link to their workspace.
+
+    Raises:
+        AddressRefused: the address is none.
+    """
     lines = [
         f"Hello {welcome.name},",
         f"welcome to {welcome.tenant_name}! There is an account for you now.",
         f"Sign in as {welcome.email}, with the password that you were told by whoever invited you.",
     ]
-    link = welcome.workspace_url if "://" in welcome.workspace_url else None
-    if link:
+    if "://" in link:
         lines.append(f"Your workspace is here: {link}")
     lines.append("If you did not expect this, you need do nothing.")
     letter = _letter(welcome.name, welcome.email, head, subject=f"Welcome to {welcome.tenant_name}")
@@ -58,9 +61,8 @@ def _recipient(name: str, address: str) -> Address:
     return Address(name, username=parts.local_part, domain=parts.domain)
 
 
-def _page(lines: list[str], link: str | None) -> str:
+def _page(lines: list[str], link: str) -> str:
     paragraphs = "\n".join(f"<p>{escape(line)}</p>" for line in lines)
-    if link:
-        paragraphs = paragraphs.replace(escape(link), f'<a href="{escape(link)}">{escape(link)}</a>')
+    paragraphs = paragraphs.replace(escape(link), f'<a href="{escape(link)}">{escape(link)}</a>')
     style = "font: 16px/1.5 system-ui, sans-serif; max-width: 36em; margin: 2em auto; color: #222"
     return f'<!doctype html>\n<html lang="en"><body><div style="{style}">\n{paragraphs}\n</div></body></html>\n'

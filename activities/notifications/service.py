@@ -12,14 +12,19 @@ from activities.notifications.mail import Mail
 from activities.transactions import in_one_transaction
 from contracts.base import utc_now
 from contracts.notifications import WelcomeEmail
+from contracts.workspaces import in_product
 
 
 class NotificationsService:
-    """``sender``: the address that letters come from, ``Name <name@example.com>`` or without a name."""
+    """``sender``: the address that letters come from, ``Name <name@example.com>`` or without a name.
 
-    def __init__(self, mail: Mail, sender: str, clock: Callable[[], datetime] = utc_now) -> None:
+    ``app_url``: where people open the product, for links.
+    """
+
+    def __init__(self, mail: Mail, sender: str, app_url: str, clock: Callable[[], datetime] = utc_now) -> None:
         self._mail = mail
         self._sender = sender
+        self._app_url = app_url
         self._clock = clock
 
     async def send_welcome_email(self, welcome: WelcomeEmail) -> None:
@@ -31,7 +36,8 @@ class NotificationsService:
         if await models.Delivery.exists(key=welcome.key):
             return
         head = Letterhead(sender=self._sender, message_id=self._message_id(welcome.key), date=self._clock())
-        await self._mail.send(welcome_letter(welcome, head))
+        link = in_product(self._app_url, welcome.workspace_url)
+        await self._mail.send(welcome_letter(welcome, head, link))
 
         async def note() -> None:
             await models.Delivery.get_or_create(

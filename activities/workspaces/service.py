@@ -1,4 +1,4 @@
-"""The rules of workspaces: whose each is, who may see it, and where it is opened."""
+"""The rules of workspaces: whose each is, and who may see it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,9 @@ _LONGEST_NAME = 250
 
 
 class WorkspacesService:
-    """A workspace is seen in its tenant only, by its user and by whoever administers the tenant.
+    """A workspace is seen in its tenant only, by its user and by whoever administers the tenant."""
 
-    ``app_url``: where the product is opened; without one, addresses are paths.
-    """
-
-    def __init__(self, app_url: str = "", clock: Callable[[], datetime] = utc_now) -> None:
-        self._app_url = app_url.rstrip("/")
+    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
 
     async def create_user_workspace(self, new: NewWorkspace) -> Workspace:
@@ -36,7 +32,7 @@ class WorkspacesService:
                 name=new.name[:_LONGEST_NAME],
                 created_at=self._clock(),
             )
-            return self._workspace(row).model_dump()
+            return _workspace(row).model_dump()
 
         return Workspace.model_validate(await once(models.WorkspacesEffect, new.key, create))
 
@@ -55,8 +51,8 @@ class WorkspacesService:
         if "operations:administer" not in caller.permissions:
             seen = seen.filter(user_id=caller.user_id)
         rows = {row.id: row for row in await seen}
-        return [self._workspace(rows[each]) for each in wanted if each in rows]
+        return [_workspace(rows[each]) for each in wanted if each in rows]
 
-    def _workspace(self, row: models.Workspace) -> Workspace:
-        url = f"{self._app_url}/workspaces/{row.id}"
-        return Workspace(id=row.id, name=row.name, url=url, tenant_id=row.tenant_id, user_id=row.user_id)
+
+def _workspace(row: models.Workspace) -> Workspace:
+    return Workspace(id=row.id, name=row.name, tenant_id=row.tenant_id, user_id=row.user_id)

@@ -34,12 +34,15 @@ WELCOME = WelcomeEmail(
     email="grace@example.com",
     name="Grace Hopper",
     tenant_name="Acme",
-    workspace_url="https://adx.example/workspaces/wsp_1?a=1&b=2",
+    workspace_url="/acme/workspaces/wsp_1",
 )
 
 
-def service_at(url: str, clock: Clock) -> NotificationsService:
-    return NotificationsService(SmtpMail(SmtpServer.parse(url)), SENDER, clock)
+APP_URL = "https://adx.example/app/"
+
+
+def service_at(url: str, clock: Clock, app_url: str = APP_URL) -> NotificationsService:
+    return NotificationsService(SmtpMail(SmtpServer.parse(url)), SENDER, app_url, clock)
 
 
 def texts(letter: EmailMessage) -> tuple[str, str]:
@@ -68,14 +71,13 @@ async def test_a_new_user_is_told_where_they_have_an_account(opened: None, clock
     for text in texts(letter):
         assert "Hello Grace Hopper," in text
         assert "grace@example.com" in text
-        assert "https://adx.example/workspaces/wsp_1?a=1&" in text
-    assert '<a href="https://adx.example/workspaces/wsp_1?a=1&amp;b=2">' in texts(letter)[1]
+        assert "https://adx.example/app/acme/workspaces/wsp_1" in text
+    assert '<a href="https://adx.example/app/acme/workspaces/wsp_1">' in texts(letter)[1]
 
 
 async def test_a_letter_without_an_absolute_address_shows_none(opened: None, clock: Clock) -> None:
     async with running_mail_server() as server:
-        welcome = WELCOME.model_copy(update={"workspace_url": "/workspaces/wsp_1"})
-        await service_at(server.url, clock).send_welcome_email(welcome)
+        await service_at(server.url, clock, app_url="").send_welcome_email(WELCOME)
 
     assert not any("wsp_1" in text for text in texts(server.letters[0]))
 
@@ -293,7 +295,7 @@ async def test_without_a_server_letters_are_files_that_only_we_may_read(
     opened: None, clock: Clock, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data" / "mail"
-    service = NotificationsService(open_mail(None, folder), SENDER, clock)
+    service = NotificationsService(open_mail(None, folder), SENDER, APP_URL, clock)
     await service.send_welcome_email(WELCOME)
     await service.send_welcome_email(WELCOME)
 

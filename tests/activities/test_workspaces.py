@@ -11,7 +11,7 @@ from contracts.auth import PERMISSIONS, Role
 from contracts.base import new_id
 from contracts.calls import Caller, CallSigner
 from contracts.errors import EffectUndone, NotSignedIn
-from contracts.workspaces import NewWorkspace, Workspace
+from contracts.workspaces import NewWorkspace, Workspace, in_product, workspace_path
 
 ACME, GLOBEX = new_id("ten"), new_id("ten")
 ADA, GRACE, LINUS = new_id("usr"), new_id("usr"), new_id("usr")
@@ -26,16 +26,23 @@ async def create(
     user_id: str = GRACE, *, tenant_id: str = ACME, key: str = "onboarding-1:create_workspace"
 ) -> Workspace:
     new = NewWorkspace(key=key, tenant_id=tenant_id, user_id=user_id, name="Grace Hopper's workspace")
-    return await WorkspacesService("https://adx.example/app/").create_user_workspace(new)
+    return await WorkspacesService().create_user_workspace(new)
 
 
-async def test_a_workspace_has_an_address_in_the_product(opened: None) -> None:
+async def test_a_workspace_is_seen_by_its_user(opened: None) -> None:
     workspace = await create()
 
-    assert workspace.url == f"https://adx.example/app/workspaces/{workspace.id}"
     assert workspace.name == "Grace Hopper's workspace"
-    (seen,) = await WorkspacesService().get_workspaces(caller(GRACE), [workspace.id])
-    assert seen.url == f"/workspaces/{workspace.id}"
+    assert await WorkspacesService().get_workspaces(caller(GRACE), [workspace.id]) == [workspace]
+
+
+@pytest.mark.parametrize("app_url", ["https://adx.example/app", "https://adx.example/app/"])
+def test_a_workspaces_address_lies_in_the_product_under_its_tenants_slug(app_url: str) -> None:
+    assert in_product(app_url, workspace_path("acme", "wsp_1")) == "https://adx.example/app/acme/workspaces/wsp_1"
+
+
+def test_a_workspaces_address_is_a_path_where_the_products_is_unknown() -> None:
+    assert in_product("", workspace_path("acme", "wsp_1")) == "/acme/workspaces/wsp_1"
 
 
 async def test_creating_can_be_tried_again_and_undone(opened: None) -> None:

@@ -83,7 +83,7 @@ async def test_a_newcomer_gets_a_letter_and_a_workspace_and_signs_in(stack: Stac
     assert [step["status"] for step in operation["progress"]["steps"]] == ["COMPLETED"] * 5
     user, workspace = operation["result"]["user"], operation["result"]["workspace"]
     assert (user["email"], user["name"], user["mfaEnabled"]) == (email, "Emmy Noether", False)
-    assert workspace["url"] == f"{stack.url}/workspaces/{workspace['id']}"
+    assert workspace["url"] == f"http://127.0.0.1:5173/acme/workspaces/{workspace['id']}"
     assert operation["result"]["welcomeEmailSent"] is True
     (letter,) = letters_to(stack, email)
     assert PASSWORD not in letter.as_string()

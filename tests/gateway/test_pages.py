@@ -74,7 +74,7 @@ def services(me: str) -> Services:
 
 
 def workspace(id: str) -> Workspace:
-    return Workspace(id=id, tenant_id=ACME, user_id=new_id("usr"), name="Home", url="/workspaces/home")
+    return Workspace(id=id, tenant_id=ACME, user_id=new_id("usr"), name="Home")
 
 
 async def ended_or_running(client: Client, me: str, kind: OperationKind, *, ended: bool) -> None:
