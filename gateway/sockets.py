@@ -49,6 +49,8 @@ RESTARTING = 1012
 
 _LONGEST_ID = 128
 _AGAIN_SECONDS = 1.0
+_CLOSING_SECONDS = 0.05
+"""Between two looks whether a socket whose session has ended is closed, or goes on as the switch was undone."""
 
 log = structlog.get_logger()
 
@@ -158,7 +160,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _run(self, operation: SocketOperation, context: Context, extensions: object) -> None:
         context.following = self.context.following.part()
-        end = partial(self._end_operation, operation)
+        end = partial(self._end_operation, operation, context)
         try:
             await self._shared.requests.check(context)
             query = await self._shared.document(self._socket.ws, operation.query, extensions)
@@ -243,10 +245,18 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             binding.bind(context.token, session)
             await self._hold(context.token, session)
 
-    async def _end_operation(self, operation: SocketOperation) -> None:
-        """End one stream whose session has ended; the socket may go on with another session of the same user."""
+    async def _end_operation(self, operation: SocketOperation, context: Context) -> None:
+        """End one stream whose session has ended; the socket may go on with another session of the same user.
+
+        If it is the socket's own session, the close of the socket tells that: a client that follows nothing any more
+        takes no notice of a close.
+        """
         if operation.task is not None:
             await cancel_and_wait(operation.task)
+        while context.token == self.context.token and self._binding.has_ended:
+            if self._is_over or self._socket.is_closed:
+                return
+            await asyncio.sleep(_CLOSING_SECONDS)
         if self.operations.get(operation.id) is operation:
             errors = translate([_raised(SessionEnded())], self.context.request_id)
             await operation.send_initial_errors(errors)

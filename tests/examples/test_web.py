@@ -233,6 +233,21 @@ async def test_notices_a_network_that_swallows_everything_and_one_that_the_devic
     await expect(visit.state).to_have_text("Live")
 
 
+async def test_tells_of_a_switch_in_another_tab_and_changes_nothing_in_the_new_tenant(visit: Visit) -> None:
+    await visit.arrive("ada@example.com", "Ada")
+    (cookie,) = [each for each in await visit.page.context.cookies() if each["name"] == "adx_session"]
+    there = Client(visit.site.stack, cookie["value"])
+    _, token = await there.switched(await there.tenant("Globex"))
+    await visit.page.context.add_cookies([{"name": "adx_session", "value": token, "url": visit.site.url}])
+    await expect(visit.page.get_by_text("You have switched to Globex in another tab.")).to_be_visible()
+    await expect(visit.page.get_by_text("Your session has ended.")).not_to_be_visible()
+    await visit.page.get_by_role("button", name="Show Globex").click()
+    await expect(visit.page.get_by_label("Tenant: Globex")).to_be_visible()
+    await expect(visit.state).to_have_text("Live")
+    there.token = token
+    await there.switched(await there.tenant("Acme"))  # where others expect her
+
+
 async def test_says_that_the_session_has_ended(visit: Visit) -> None:
     await visit.arrive("grace@example.com", "Grace")
     (cookie,) = [each for each in await visit.page.context.cookies() if each["name"] == "adx_session"]

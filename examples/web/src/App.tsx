@@ -20,23 +20,33 @@ export function App() {
 
   return (
     <AdxProvider adx={adx} key={session}>
-      <Session onChange={renew} />
+      <Session onChange={renew} display={adx.display} />
     </AdxProvider>
   );
 }
 
-function Session({ onChange }: { onChange: () => void }) {
+type SessionProps = { onChange: () => void; display: (tenantId: string) => void };
+
+function Session({ onChange, display }: SessionProps) {
   const [{ data, error }, ask] = useQuery({ query: DashboardDocument });
   const [viewer, setViewer] = useState<Viewer>();
-  if (data?.viewer && data.viewer !== viewer) setViewer(data.viewer);
+  const answered = data?.viewer ?? undefined;
+  // Another tab may switch the tenant of the session, which all tabs share: this one goes on showing its own.
+  const movedTo = viewer && answered && tenantOf(answered).id !== tenantOf(viewer).id ? tenantOf(answered).name : undefined;
+  if (answered && answered !== viewer && !movedTo) {
+    display(tenantOf(answered).id);
+    setViewer(answered);
+  }
 
   // Once somebody is signed in, a later answer without them (the session ended, a service is away) takes nothing off
   // the page: the connection says what is the matter.
-  if (viewer) return <Workspace viewer={viewer} reload={ask} onSessionChange={onChange} />;
+  if (viewer) return <Workspace viewer={viewer} movedTo={movedTo} reload={ask} onSessionChange={onChange} />;
   // A viewer who is null beside an error is not signed out: their tenants could not be read just now.
   if (error) return <Unreachable onRetry={ask} />;
   return data ? <SignIn onSignedIn={onChange} /> : <main className="blank" aria-busy="true" aria-label="Loading" />;
 }
+
+const tenantOf = (viewer: Viewer) => viewer.tenantOverview.currentTenant;
 
 function Unreachable({ onRetry }: { onRetry: () => void }) {
   return (

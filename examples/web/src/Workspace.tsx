@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { useEffect, useEffectEvent, useState } from "react";
 import { useMutation } from "urql";
 
 import { useConnection } from "./adx/client";
@@ -13,9 +13,10 @@ import { Logo, Menu } from "./parts";
 import { TenantSwitcher } from "./TenantSwitcher";
 import { sentence } from "./words";
 
-type Props = { viewer: Viewer; reload: () => void; onSessionChange: () => void };
+/** `movedTo`: the tenant that the session is in, where another tab has switched it. */
+type Props = { viewer: Viewer; movedTo?: string; reload: () => void; onSessionChange: () => void };
 
-export function Workspace({ viewer, reload, onSessionChange }: Props) {
+export function Workspace({ viewer, movedTo, reload, onSessionChange }: Props) {
   const [started, setStarted] = useState<readonly Operation[]>([]);
   useNews(reload);
 
@@ -27,7 +28,7 @@ export function Workspace({ viewer, reload, onSessionChange }: Props) {
   return (
     <>
       <Header viewer={viewer} onSessionChange={onSessionChange} />
-      <ConnectionBanner onContinue={onSessionChange} />
+      <ConnectionBanner movedTo={movedTo} reload={reload} onContinue={onSessionChange} />
       <main className="workspace">
         <section className="welcome">
           <h1>Hello, {viewer.user.name.split(" ")[0]}</h1>
@@ -87,8 +88,25 @@ function ConnectionPill() {
   );
 }
 
-function ConnectionBanner({ onContinue }: { onContinue: () => void }) {
+type BannerProps = { movedTo?: string; reload: () => void; onContinue: () => void };
+
+function ConnectionBanner({ movedTo, reload, onContinue }: BannerProps) {
   const state = useConnection();
+  const ask = useEffectEvent(reload);
+  // A switch in another tab ends this tab's connection, too, shortly before the other tab has the new session's cookie.
+  useEffect(() => {
+    if (state !== "signed-out") return;
+    const timers = [0, 1000, 3000].map((delay) => setTimeout(() => ask(), delay));
+    return () => timers.forEach(clearTimeout);
+  }, [state]);
+  if (movedTo) {
+    return (
+      <p className="banner" role="alert" data-state="moved">
+        You have switched to {movedTo} in another tab. Nothing is changed from here any more.
+        <button onClick={onContinue}>Show {movedTo}</button>
+      </p>
+    );
+  }
   if (state === "reconnecting") {
     return (
       <p className="banner" data-state={state}>

@@ -10,6 +10,8 @@ import { Connection, type ConnectionState, type Sink } from "./connection";
 export interface Adx {
   readonly client: Client;
   readonly connection: Connection;
+  /** Says which tenant the page displays: the gateway then changes nothing in another one. */
+  readonly display: (tenantId: string) => void;
 }
 
 /**
@@ -19,10 +21,12 @@ export interface Adx {
 const SENDS_IDS = import.meta.env.VITE_TRUSTED_DOCUMENTS === "true";
 
 export function createAdx(path = "/graphql"): Adx {
-  const connection = new Connection(new URL(path, location.href.replace(/^http/, "ws")).href);
+  let tenant: string | undefined;
+  const connection = new Connection(new URL(path, location.href.replace(/^http/, "ws")).href, () => tenant);
   const client = new Client({
     url: path,
     preferGetMethod: false,
+    fetchOptions: () => (tenant ? { headers: { "X-Tenant-Id": tenant } } : {}),
     // There is no cache here, so each answer is the gateway's own. Where pages share data, put Graphcache before these.
     exchanges: [
       // A mutation with an idempotencyKey may be sent as often as it takes: it is the same operation each time.
@@ -44,7 +48,7 @@ export function createAdx(path = "/graphql"): Adx {
       }),
     ],
   });
-  return { client, connection };
+  return { client, connection, display: (tenantId) => (tenant = tenantId) };
 }
 
 const idExchange = persistedExchange({

@@ -22,10 +22,12 @@ export class Connection {
   readonly #disposal = new AbortController();
   readonly #socket: Client;
 
-  constructor(url: string) {
+  /** `tenantId`: of the tenant that the page displays, once it is known. */
+  constructor(url: string, tenantId: () => string | undefined = () => undefined) {
     let silence: ReturnType<typeof setTimeout>;
     this.#socket = createClient({
       url,
+      connectionParams: () => ({ tenantId: tenantId() }),
       keepAlive: PING_SECONDS * 1000,
       retryAttempts: Infinity,
       shouldRetry: () => true, // a handshake that fails is no reason to give up, either
