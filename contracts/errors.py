@@ -14,7 +14,7 @@ DomainError                      code                    operation code
 │   └── SessionNotFound  OperationNotFound
 ├── Conflict                     CONFLICT                VALIDATION_FAILED
 │   ├── WrongTenant  LastOwner  AlreadyMember
-│   ├── IdempotencyKeyReused  EmailTaken  OperationNotRetryable  UploadCompleted  UploadInProgress
+│   ├── IdempotencyKeyReused  EmailTaken  OperationNotRetryable  LoginNotWaiting  UploadCompleted  UploadInProgress
 │   ├── BytesDamaged             CONFLICT                DATA_INCONSISTENCY
 │   └── EffectUndone             (a late try of a step that was undone meanwhile)
 ├── RateLimited                  RATE_LIMITED            EXTERNAL_SERVICE_UNAVAILABLE
@@ -264,6 +264,11 @@ class IdempotencyKeyReused(Conflict):
 
 class EmailTaken(Conflict):
     default_message = "This e-mail address is in use."
+
+
+class LoginNotWaiting(Conflict):
+    reason = ErrorReason.NOT_WAITING
+    default_message = "This login does not wait for a code."
 
 
 class OperationNotRetryable(Conflict):

@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.auth import Session
-from contracts.errors import Conflict, DeadlineExceeded, IdempotencyKeyReused, OperationNotFound
+from contracts.errors import DeadlineExceeded, IdempotencyKeyReused, LoginNotWaiting, OperationNotFound
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from infrastructure.change_notifications import Wakeups
 from infrastructure.fair_queue import Requester
@@ -109,7 +109,7 @@ class Operations:
         access.check_control(login_id)
         login = await self._load(login_id, requester)
         if login.is_closed:
-            raise _awaits_no_code()
+            raise LoginNotWaiting()
         return login
 
     async def submit_mfa_code(self, login: Operation, code: str) -> None:
@@ -124,11 +124,11 @@ class Operations:
             raise DeadlineExceeded(service=TEMPORAL) from error
         except WorkflowUpdateFailedError as error:
             if domain_error(error) is None and isinstance(error.cause, ApplicationError):
-                raise _awaits_no_code() from error  # it closed while the code was looked at
+                raise LoginNotWaiting() from error  # it closed while the code was looked at
             raise
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:  # it closed meanwhile
-                raise _awaits_no_code() from error
+                raise LoginNotWaiting() from error
             raise
 
     async def after_code(self, login: Operation, *, wait_seconds: float) -> Operation:
@@ -310,10 +310,6 @@ class Operations:
                 raise OperationNotFound() from error
             raise
         return await with_repair(await operation_of(description, self._client), self._client)
-
-
-def _awaits_no_code() -> Conflict:
-    return Conflict("This login does not wait for a code.")
 
 
 def _settled(operation: Operation) -> bool:

@@ -10,7 +10,7 @@ from temporalio.exceptions import ActivityError
 
 from activities.auth.activities import Auth
 from contracts.auth import Identity, MfaChallenge, MfaMethod, TotpAttempt
-from contracts.errors import Conflict, DeadlineExceeded, InvalidCredentials, InvalidMfaCode
+from contracts.errors import DeadlineExceeded, InvalidCredentials, InvalidMfaCode, LoginNotWaiting
 from workflows.failure import is_answer
 from workflows.operation import OperationRun
 
@@ -46,7 +46,7 @@ class MfaCheck:
         """Check a code. A wrong one raises InvalidMfaCode with the tries left; where no code is awaited, Conflict."""
         async with self._one_at_a_time:
             if self._open is None or self._accepted or self._tries_left == 0:
-                raise Conflict("This login does not wait for a code.")
+                raise LoginNotWaiting()
             operation, identity = self._open
             tried = TotpAttempt(key=f"{operation.key}:{TRIES - self._tries_left}", user_id=identity.user_id, code=code)
             try:

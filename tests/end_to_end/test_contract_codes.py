@@ -44,6 +44,7 @@ query ($id: ID!) {
   }
 }
 """
+CONFLICT = {"code": "CONFLICT", "reason": "NOT_WAITING"}
 ONBOARD = """
 mutation ($email: String!) {
   onboardUser(input: {email: $email, name: "Kurt", password: "adx-demo-password", mfaEnabled: true, waitSeconds: 30}) {
@@ -158,7 +159,7 @@ async def test_what_is_no_login_is_not_found_and_one_that_waits_for_nothing_a_co
     completed = await log_in(stack, "grace@example.com")
     assert completed["operation"]["status"] == "COMPLETED"
     grace = Client(stack, completed["sessionToken"])
-    assert await grace.refused(SUBMIT, id=completed["operation"]["id"], code="123456") == {"code": "CONFLICT"}
+    assert await grace.refused(SUBMIT, id=completed["operation"]["id"], code="123456") == CONFLICT
 
 
 async def test_a_login_that_waits_is_the_same_again_for_its_key(stack: Stack, kurt: tuple[str, TOTP]) -> None:
@@ -172,7 +173,7 @@ async def test_whoever_started_a_login_that_waits_may_cancel_it(stack: Stack, ku
     login, client = payload["operation"]["id"], Client(stack, payload["sessionToken"])
     await client.ask("mutation ($id: ID!) { cancelOperation(input: {id: $id}) { operation { id } } }", id=login)
     assert (await Client(stack).to_its_end(login))["status"] == "CANCELLED"
-    assert await client.refused(SUBMIT, id=login, code=kurt[1].now()) == {"code": "CONFLICT"}
+    assert await client.refused(SUBMIT, id=login, code=kurt[1].now()) == CONFLICT
     assert (await client.ask("{ viewer { user { id } } }"))["viewer"] is None
 
 
@@ -185,4 +186,4 @@ async def test_a_login_is_not_started_again_for_nobody_keeps_its_password(stack:
     await Client(stack, payload["sessionToken"]).ask(cancel, id=login)
     assert (await ada.to_its_end(login))["status"] == "CANCELLED"
     retry = "mutation ($id: ID!) { retryOperation(input: {id: $id}) { operation { id } } }"
-    assert await ada.refused(retry, id=login) == {"code": "CONFLICT"}
+    assert await ada.refused(retry, id=login) == {"code": "CONFLICT", "reason": "NOT_RETRYABLE"}

@@ -70,7 +70,7 @@ async def test_the_same_key_gives_the_same_login_and_token_again(ask: Ask) -> No
     assert again["operation"]["id"] == first["operation"]["id"]
     assert again["sessionToken"] == first["sessionToken"]
     (error,) = (await ask(LOGIN, token=None, input=right(idempotencyKey=key, tenantId=GLOBEX)))["errors"]
-    assert facts(error) == {"code": "CONFLICT"}
+    assert facts(error) == {"code": "CONFLICT", "reason": "IDEMPOTENCY_KEY_REUSED"}
 
 
 async def test_kind_and_status_of_a_login_can_be_read_by_its_id(ask: Ask) -> None:
