@@ -117,7 +117,7 @@ def session(session_id: str = "ses_" + "a" * 32, *, user_id: str = ADA, hours: f
         user_id=user_id,
         tenant_id=ACME,
         role=Role.ADMIN,
-        permissions=("files:write", "operations:administer", "tenant:read"),
+        permissions=("files:write", "operations:administer", "tenant:read", "users:onboard"),
         created_at=now,
         expires_at=now + timedelta(hours=hours),
     )
