@@ -11,9 +11,12 @@ from pydantic import ValidationError
 
 from contracts.base import Contract
 from contracts.errors import NotSignedIn
+from contracts.secret_keys import SecretKeys
 
-LIFETIME_SECONDS = 60
-_AUDIENCE = "adx-services"
+LIFETIME_SECONDS = 30
+MAX_LIFETIME_SECONDS = 60
+"""Of a token that a service accepts, whoever signed it."""
+_CLOCK_SKEW_SECONDS = 5
 
 
 class Caller(Contract):
@@ -32,27 +35,48 @@ class Caller(Contract):
 
 
 class CallSigner:
-    """Signs and reads tokens (JWT, HS256, RFC 7519) with the key that gateway and services share (32 bytes or more)."""
+    """Signs and verifies the tokens of calls to one service (JWT, HS256, RFC 7519).
 
-    def __init__(self, key: bytes) -> None:
-        self._key = OctKey.import_key(key)
+    The ``service`` is the token's audience: the other services refuse it. ``keys`` are those that the gateway and this
+    service share.
+    """
+
+    def __init__(self, service: str, keys: SecretKeys) -> None:
+        self._audience = f"adx-{service}"
+        self._keys = [OctKey.import_key(key) for key in keys.all]
         self._rules = jwt.JWTClaimsRegistry(
-            aud={"essential": True, "value": _AUDIENCE}, exp={"essential": True}, leeway=5
+            aud={"essential": True, "value": self._audience},
+            iat={"essential": True},
+            exp={"essential": True},
+            leeway=_CLOCK_SKEW_SECONDS,
         )
 
     def sign(self, caller: Caller) -> str:
+        now = int(time.time())
         claims = {
-            "aud": _AUDIENCE,
-            "exp": int(time.time()) + LIFETIME_SECONDS,
+            "aud": self._audience,
+            "iat": now,
+            "exp": now + LIFETIME_SECONDS,
             "caller": caller.model_dump(mode="json"),
         }
-        return jwt.encode({"alg": "HS256"}, claims, self._key)
+        return jwt.encode({"alg": "HS256"}, claims, self._keys[0])
 
     def read(self, token: str) -> Caller:
-        """The caller; NotSignedIn where the token is missing, forged or stale."""
-        try:
-            claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
-            self._rules.validate(claims)
-            return Caller.model_validate(claims["caller"])
-        except (JoseError, ValidationError, ValueError, KeyError) as error:
-            raise NotSignedIn("This call carries no valid token of a caller.") from error
+        """Return the caller.
+
+        Raises:
+            NotSignedIn: the token is missing, forged, expired, for another service, or lives too long.
+        """
+        for key in self._keys:
+            try:
+                return self._caller(token, key)
+            except (JoseError, ValidationError, ValueError, KeyError, TypeError) as error:
+                refusal = error
+        raise NotSignedIn("This call carries no valid token of a caller.") from refusal
+
+    def _caller(self, token: str, key: OctKey) -> Caller:
+        claims = jwt.decode(token, key, algorithms=["HS256"]).claims
+        self._rules.validate(claims)
+        if claims["exp"] - claims["iat"] > MAX_LIFETIME_SECONDS:
+            raise ValueError("The token lives too long.")
+        return Caller.model_validate(claims["caller"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -47,11 +47,18 @@ Grant = TypeVar("Grant", UploadGrant, DownloadGrant)
 
 
 class TransferSigner:
-    """Signs and reads grants (JWT, HS256, RFC 7519), under a key derived from the services' key (32 bytes or more)."""
+    """Signs and reads grants (JWT, HS256, RFC 7519), under a key derived from that of the files service.
 
-    def __init__(self, service_key: bytes, clock: Callable[[], datetime] = utc_now) -> None:
+    Grants that were signed with one of the ``former`` keys are still read.
+    """
+
+    def __init__(
+        self, service_key: bytes, clock: Callable[[], datetime] = utc_now, former: Sequence[bytes] = ()
+    ) -> None:
         self._clock = clock
-        self._key = OctKey.import_key(hmac.new(service_key, b"transfers", hashlib.sha256).digest())
+        self._keys = [
+            OctKey.import_key(hmac.new(key, b"transfers", hashlib.sha256).digest()) for key in (service_key, *former)
+        ]
 
     def upload_path(self, grant: UploadGrant, expires_at: datetime) -> str:
         return f"{UPLOADS_PATH}/{self._sign(grant, expires_at)}"
@@ -63,12 +70,14 @@ class TransferSigner:
         """The grant; PermissionDenied where the token is forged, stale or of the other kind."""
         now = int(self._clock().timestamp())
         rules = jwt.JWTClaimsRegistry(now, aud={"essential": True, "value": kind.__name__}, exp={"essential": True})
-        try:
-            claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
-            rules.validate(claims)
-            return kind.model_validate(claims["grant"])
-        except (JoseError, ValidationError, ValueError, KeyError) as error:
-            raise PermissionDenied("This address has expired or is not one of ours.") from error
+        for key in self._keys:
+            try:
+                claims = jwt.decode(token, key, algorithms=["HS256"]).claims
+                rules.validate(claims)
+                return kind.model_validate(claims["grant"])
+            except (JoseError, ValidationError, ValueError, KeyError) as error:
+                refusal = error
+        raise PermissionDenied("This address has expired or is not one of ours.") from refusal
 
     def _sign(self, grant: Contract, expires_at: datetime) -> str:
         claims = {
@@ -76,4 +85,4 @@ class TransferSigner:
             "exp": int(expires_at.timestamp()),
             "grant": grant.model_dump(mode="json", exclude_none=True),
         }
-        return jwt.encode({"alg": "HS256"}, claims, self._key)
+        return jwt.encode({"alg": "HS256"}, claims, self._keys[0])

@@ -9,11 +9,12 @@ fi
 umask 077
 fresh() { head -c "$1" /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 cat >.env <<KEYS
-SECRET_KEY=$(fresh 32)
-SERVICE_KEY=$(fresh 32)
 CODEC_KEYS=first:$(head -c 32 /dev/urandom | base64 | tr -d '\n')
+$(for name in SECRET AUTH USERS TENANTS FILES OPERATIONS; do echo "${name}_KEY=$(fresh 32)"; done)
 POSTGRES_PASSWORD=$(fresh 16)
-STORAGE_PASSWORD=$(fresh 16)
+$(for name in MIGRATE AUTH USERS TENANTS FILES OPERATIONS TEMPORAL; do echo "${name}_DB_PASSWORD=$(fresh 16)"; done)
+$(for name in GATEWAY AUTH TENANTS OPERATIONS; do echo "${name}_REDIS_PASSWORD=$(fresh 16)"; done)
+$(for name in STORAGE_ROOT GATEWAY_STORAGE FILES_STORAGE; do echo "${name}_PASSWORD=$(fresh 16)"; done)
 GRAFANA_PASSWORD=$(fresh 16)
 KEYS
 echo "docker/.env is written: keep it, and keep it secret."

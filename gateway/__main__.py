@@ -42,6 +42,7 @@ async def run(settings: Settings) -> None:
             announce=look_rarely,
             drain_seconds=settings.drain_seconds,
             stall_seconds=settings.stall_seconds,
+            keep_alive_seconds=settings.keep_alive_seconds,
             tls=tls,
         )
 

@@ -29,7 +29,7 @@ from contracts.errors import ErrorCode
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes
 from contracts.transfers import UPLOADS_PATH, TransferSigner
-from gateway.backend import SERVICES, open_backend
+from gateway.backend import open_backend
 from gateway.browsers import KnownOrigins, SafeAnswers
 from gateway.codec import CODEC_PATH, codec_routes
 from gateway.counting import CountedCopies, CountedRedis, CountedServices, CountedTemporal
@@ -43,9 +43,10 @@ from gateway.middleware import BodyLimit, RequestIds
 from gateway.on_behalf import NamedRequests
 from gateway.open_streams import OpenStreams, Patience
 from gateway.rate_limits import RateLimiter
+from gateway.security.hosts import LoopbackHostMiddleware
 from gateway.security.proxy_headers import ProxyHeadersMiddleware
 from gateway.sessions import CACHE_SECONDS
-from gateway.settings import Settings
+from gateway.settings import SERVICES, Settings
 from gateway.trusted_documents import read_manifest
 from infrastructure.change_notifications import Wakeups
 from infrastructure.distributed_quota import create_quota
@@ -99,7 +100,7 @@ def create_app(
     metrics = Metrics(monitoring.registry, schema.documents.schema, spans)
     sdl, possible = schema.as_str() + "\n", possible_types(schema.documents.schema)
     streams = OpenStreams()
-    secret = settings.secret_key.get_secret_value().encode()
+    secret = settings.secret_keys().current
     requests, quota = RateLimiter(settings.rates(), secret), create_quota(settings.redis_url, secret)
     endpoint = GraphQLEndpoint(
         schema,
@@ -113,7 +114,8 @@ def create_app(
         public_url=settings.public_url,
     )
     trusted = read_manifest(settings.trusted_documents, schema.documents) if settings.trusted_documents else None
-    storage, transfers = open_storage(settings.storage()), TransferSigner(_service_key(settings))
+    keys = settings.service_keys("files")
+    storage, transfers = open_storage(settings.storage()), TransferSigner(keys.current, former=keys.former)
 
     async def show_schema(_request: Request) -> Response:
         return PlainTextResponse(sdl)
@@ -145,6 +147,7 @@ def create_app(
             ),
             Middleware(RequestIds, pseudonyms=Pseudonyms(secret)),
             Middleware(SafeAnswers),
+            *([] if settings.public_url else [Middleware(LoopbackHostMiddleware)]),
             Middleware(KnownOrigins, allowed=settings.allowed_origins, reads="/graphql", apart=f"{CODEC_PATH}/"),
             Middleware(BodyLimit, most_bytes=MOST_BYTES, seconds=BODY_SECONDS, beyond=f"{UPLOADS_PATH}/"),
         ],
@@ -237,10 +240,6 @@ def _lifespan(
 def _reservations(request: Request) -> FilesClient:
     backend: Backend = request.app.state.backend
     return backend.files
-
-
-def _service_key(settings: Settings) -> bytes:
-    return settings.service_key.get_secret_value().encode()
 
 
 async def _told_nothing(request: Request, error: Exception) -> Response:

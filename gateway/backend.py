@@ -18,7 +18,7 @@ from contracts.calls import CallSigner
 from gateway.metrics import Metrics
 from gateway.session_watch import SessionWatch
 from gateway.sessions import HotSessions
-from gateway.settings import Settings
+from gateway.settings import SERVICES, Settings
 from infrastructure.change_notifications import LOST, LocalWakeups, SharedWakeups, Wakeups
 from infrastructure.passwords import Passwords
 from infrastructure.pseudonyms import Pseudonyms
@@ -52,8 +52,6 @@ from resolvers.throttle import SignInThrottle
 from resolvers.visibility import Turns, Visibility
 from resolvers.witness import OperationWitness
 
-SERVICES = ("auth", "users", "tenants", "files", "workspaces")
-
 _SECONDS = 0.75
 """A Redis that is slower than this is done without."""
 
@@ -71,22 +69,22 @@ async def open_backend(
     """Open while the block runs. ``http`` carries the calls of the services; ``told_here`` are the wake-ups of those in
     this same process. ``pool`` is of what kind connections to Redis are.
     """
-    secret = settings.secret_key.get_secret_value().encode()
-    signer = CallSigner(settings.service_key.get_secret_value().encode())
+    keys = settings.secret_keys()
 
     breakers = {service: Breaker(service) for service in SERVICES}
 
     def calls(service: str) -> ServiceCalls:
+        signer = CallSigner(service, settings.service_keys(service))
         return ServiceCalls(service, settings.service(service), http, signer, breakers[service])
 
     auth, users, tenants = AuthClient(calls("auth")), UsersClient(calls("users")), TenantsClient(calls("tenants"))
     files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
-    cursors, orders, durations = Cursors(secret), Orders(secret), Durations()
+    cursors, orders, durations = Cursors(keys), Orders(keys), Durations()
     async with AsyncExitStack() as stack:
         index, wakeups, token_buckets = await stack.enter_async_context(_shared(settings.redis_url, told_here, pool))
-        throttle = SignInThrottle(token_buckets, secret, settings.sign_in_limits())
+        throttle = SignInThrottle(token_buckets, keys, settings.sign_in_limits())
         await stack.enter_async_context(durations.shared(cache))
-        copies = await stack.enter_async_context(Copies(cache, seal=Seal(secret, "copies")))
+        copies = await stack.enter_async_context(Copies(cache, seal=Seal(keys, "copies")))
         witness = OperationWitness(copies, index, durations)
         budget = Budget(long_polls=settings.long_polls)
         hub = await stack.enter_async_context(
@@ -130,9 +128,9 @@ async def open_backend(
         yield Backend(
             operations=operations,
             orders=orders,
-            newcomers=Newcomers(orders, passwords, secret),
+            newcomers=Newcomers(orders, passwords, keys),
             cursors=cursors,
-            credentials=CredentialChecks(auth, throttle, secret),
+            credentials=CredentialChecks(auth, throttle, keys.current),
             throttle=throttle,
             auth=auth,
             users=KnownUsers(users, copies),
@@ -142,7 +140,7 @@ async def open_backend(
             dashboards=Sources(copies, active, users, tenants, files),
             sessions=sessions,
             durations=durations,
-            pseudonyms=Pseudonyms(secret),
+            pseudonyms=Pseudonyms(keys.current),
             app_url=settings.product_url(),
         )
 

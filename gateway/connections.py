@@ -10,7 +10,7 @@ from functools import partial
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Data
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
@@ -24,12 +24,16 @@ SAY = "adx.say"
 """In a websocket's scope: sends a text past the layers around the application, which leave messages as they are."""
 
 _UNSENT_BYTES = 32 * 1024
+_HEAD_SECONDS = 5.0
+"""How long a request's head may take from its first byte to its last."""
 _LINGER_SECONDS = 5.0
 """How long a closed connection waits for its peer to take the rest."""
 
 
 class Connection(TCPServer):
     """A peer that takes nothing for ``stall_seconds`` is cut off, which its client sees as a lost connection (1006)."""
+
+    protocol: Protocols
 
     def __init__(
         self,
@@ -44,6 +48,8 @@ class Connection(TCPServer):
     ) -> None:
         super().__init__(app, asyncio.get_running_loop(), config, context, state, reader, writer)
         self._stall_seconds = stall_seconds
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._has_ended = False
         _, self._most_bytes = writer.transport.get_write_buffer_limits()
         _limit_unsent(writer.get_extra_info("socket"))
 
@@ -65,10 +71,14 @@ class Connection(TCPServer):
                     server,
                     self.protocol_send,
                     tls.selected_alpn_protocol() if tls else "http/1.1",
+                    self._limit_head,
                 )
                 await self.protocol.initiate()
                 await self.idle_task.restart(self._task_group, self._idle_timeout)
                 await self._read_data()
+                # hypercorn would wait here until the connection had been idle for long enough, though the peer is gone.
+                self._has_ended = True
+                await self.idle_task.stop()
         except OSError:
             pass  # the peer is gone
         finally:
@@ -76,8 +86,11 @@ class Connection(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         """Hand it to the network, waiting only where too much waits there already: memory stays bounded."""
+        if isinstance(event, Updated) and self._has_ended:
+            return
         if not isinstance(event, RawData):
             await super().protocol_send(event)
+            self._limit_head()
             return
         transport = self.writer.transport
         async with self.send_lock:
@@ -101,7 +114,23 @@ class Connection(TCPServer):
                 if transport.get_write_buffer_size() >= before:
                     transport.abort()
 
+    def _limit_head(self) -> None:
+        """Close the connection where the head of a request has begun and does not end in time.
+
+        hypercorn's only timer is that of idle connections, which may wait much longer for a request to begin.
+        """
+        if not self.protocol.has_partial_head:
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.writer.close)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
     async def _close(self) -> None:
+        self._stop_head_timer()
         leaving = self.loop.call_later(_LINGER_SECONDS, self.writer.transport.abort)
         try:
             await super()._close()

@@ -42,8 +42,9 @@ class Http2(H2Protocol):
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
-        self.connection.incoming_buffer = _Http2Frames(server=True)
+        self._frames = self.connection.incoming_buffer = _Http2Frames(server=True)
         self.connection.decoder.max_header_list_size = MOST_HEAD_BYTES
+        self._is_greeted = False
         self._idle_frames = TokenBucket(_IDLE_FRAMES_A_MINUTE, 60)
 
     async def handle(self, event: Event) -> None:
@@ -57,6 +58,14 @@ class Http2(H2Protocol):
                 await asyncio.sleep(0)
             if not self.closed:
                 await super().handle(RawData(event.data[begin : begin + _TURN_BYTES]))
+
+    @property
+    def has_partial_head(self) -> bool:
+        """Whether a frame has begun and is not complete, or the settings are missing that a client begins with.
+
+        While requests are under way, their bodies' frames may well come in parts.
+        """
+        return not self.streams and (self._frames.is_partial or not self._is_greeted)
 
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, StreamClosed) and event.stream_id in self.streams:
@@ -81,6 +90,7 @@ class Http2(H2Protocol):
             elif not isinstance(event, PriorityUpdated):
                 await super()._handle_events([event])
             if isinstance(event, RemoteSettingsChanged):
+                self._is_greeted = True
                 encoder = self.connection.encoder
                 encoder.header_table_size = min(encoder.header_table_size, _COMPRESSION_BYTES)
             elif isinstance(event, StreamReset):
@@ -98,6 +108,11 @@ class Http2(H2Protocol):
 
 class _Http2Frames(FrameBuffer):
     """Refuses a frame that is too long when it begins, and not once all of it was kept."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a frame, or the header block that frames make up, has begun and is not complete."""
+        return bool(self._data) or bool(self._headers_buffer)
 
     def __next__(self) -> Frame:
         if len(self._data) >= _FRAME_LENGTH_BYTES:

@@ -52,10 +52,17 @@ class Protocols(ProtocolWrapper):
         server: tuple[str, int] | None,
         send: Callable[[Event], Awaitable[None]],
         alpn_protocol: str | None = None,
+        after_data: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(app, config, context, task_group, state, ssl, client, server, send, alpn_protocol)
+        self._after_data = after_data
         kind = Http2 if alpn_protocol == "h2" else _Http1
-        self.protocol = kind(app, config, context, task_group, state, ssl, client, server, send)
+        self.protocol: _Http1 | Http2 = kind(app, config, context, task_group, state, ssl, client, server, send)
+
+    @property
+    def has_partial_head(self) -> bool:
+        """Whether the head of a request has begun and is not complete."""
+        return self.protocol.has_partial_head
 
     async def handle(self, event: Event) -> None:
         try:
@@ -75,6 +82,8 @@ class Protocols(ProtocolWrapper):
             await self.protocol.initiate()
             await self.send(Updated(idle=True))  # the preface looked like a request, and none may follow
             await self.protocol.handle(RawData(assumed.data))
+        if isinstance(event, RawData):
+            self._after_data()
 
 
 class SocketHandshake(Handshake):
@@ -99,6 +108,11 @@ class _Http1(H11Protocol):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.connection = _Requests(h11.SERVER, max_incomplete_event_size=MOST_HEAD_BYTES)
+
+    @property
+    def has_partial_head(self) -> bool:
+        is_http = isinstance(self.connection, h11.Connection)
+        return is_http and self.connection.their_state is h11.IDLE and bool(self.connection.trailing_data[0])
 
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, Data):

@@ -51,19 +51,21 @@ async def serve(
     announce: Callable[[], None] = lambda: None,
     drain_seconds: float = 10.0,
     stall_seconds: float = 30.0,
+    keep_alive_seconds: float = 75.0,
     tls: Tls | None = None,
 ) -> None:
     """Serve HTTP/1.1, HTTP/2 (in clear to who knows that it is spoken) and websockets until ``stop`` is set.
 
     Then it ends websockets and event streams within ``drain_seconds``, finishes the requests under way, and returns.
     ``listening`` is a socket that has the port already and is taken over; ``announce`` is called once requests are
-    answered. Raises OSError where the port is taken, LifespanFailureError where the application does not start.
+    answered. A connection without a request is closed after ``keep_alive_seconds``. Raises OSError where the port is
+    taken, LifespanFailureError where the application does not start.
     """
     if listening is None:  # before the application opens anything, so that a taken port is known at once
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family)
     taken_over = socket.socket(fileno=listening.detach())
-    config = _config(tls)
+    config = _config(tls, keep_alive_seconds)
     framework = wrap_app(framed(app, MOST_MESSAGE_BYTES), config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type]
     streams: OpenStreams = app.state.streams
     context = WorkerContext(None)
@@ -98,8 +100,9 @@ async def serve(
             await connections.wait(GRACE_SECONDS)  # for the requests under way
 
 
-def _config(tls: Tls | None) -> Config:
+def _config(tls: Tls | None, keep_alive_seconds: float) -> Config:
     config = Config()
+    config.keep_alive_timeout = keep_alive_seconds
     config.websocket_max_message_size = MOST_MESSAGE_BYTES + 1  # beyond the bound that tells the peer so
     config.h2_max_concurrent_streams = MOST_STREAMS
     config.keep_alive_max_requests = 1_000_000  # at which HTTP/2 would cut off the streams under way

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,7 @@ from contracts.environment import (
     with_every_fault,
     without_encryption,
 )
+from contracts.secret_keys import SecretKeys, checked_secret_keys
 from contracts.storage import folder_in, known_storage
 from contracts.tenants import SubscriptionTier
 from gateway.browsers import origin_of
@@ -36,8 +37,6 @@ from gateway.rate_limits import RateLimits
 from gateway.websocket_limits import SocketLimits
 from resolvers.budget import LONG_POLLS
 from resolvers.throttle import SignInLimits
-
-SHORTEST_KEY = 32
 
 _USER_RATES = {
     SubscriptionTier.FREE: 600,
@@ -61,6 +60,11 @@ class Shown(StrEnum):
     EVEN_IN_PRODUCTION = "even-in-production"
 
 
+KeyList: TypeAlias = Annotated[SecretStr, AfterValidator(checked_secret_keys)]
+
+SERVICES = ("auth", "users", "tenants", "files", "workspaces")
+
+
 def _is_a_user(id: str) -> str:
     if not is_id(id, "usr"):
         raise ValueError("is no id of a user")
@@ -68,7 +72,8 @@ def _is_a_user(id: str) -> str:
 
 
 class Settings(BaseSettings):
-    """``secret_key`` makes session tokens, operation ids and cursors; ``service_key`` signs calls of the services.
+    """``secret_key`` makes session tokens, operation ids and cursors; ``service_key`` signs calls of each service that
+    has no key of its own. Each may be a list: the first key signs, and all verify.
 
     ``codec_keys`` is the written KeyRing that encrypts what Temporal stores. A service without an address of its own is
     at ``services_url``. What is None of Temporal's comes from its SDK's standard variables. ``storage_url`` is that of
@@ -85,8 +90,13 @@ class Settings(BaseSettings):
     temporal_address: str | None = None
     temporal_namespace: str | None = None
     redis_url: str | None = None
-    secret_key: SecretStr = Field(min_length=SHORTEST_KEY)
-    service_key: SecretStr = Field(min_length=SHORTEST_KEY)
+    secret_key: KeyList
+    service_key: KeyList | None = None
+    auth_key: KeyList | None = None
+    users_key: KeyList | None = None
+    tenants_key: KeyList | None = None
+    files_key: KeyList | None = None
+    workspaces_key: KeyList | None = None
     codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None
     codec_readers: tuple[Annotated[str, AfterValidator(_is_a_user)], ...] = ()
     """Ids of the users who may have what Temporal stores decrypted, whatever tenant it is of; nobody: no endpoint."""
@@ -151,6 +161,10 @@ class Settings(BaseSettings):
     """The same from one network, for whatever accounts."""
     long_polls: int = Field(default=LONG_POLLS, ge=0, le=100_000)
     """Operations that are followed by a long-poll of their own; those beyond are described at an interval."""
+    keep_alive_seconds: float = Field(default=75, gt=0, le=3_600)
+    """How long a connection may be idle. Load balancers keep idle ones for 60 s as a rule and must close them first:
+    otherwise they send a request on a connection that is being closed.
+    """
     drain_seconds: float = Field(default=10, ge=0)
     """Within which websockets and event streams end when the process stops."""
 
@@ -212,6 +226,15 @@ class Settings(BaseSettings):
         own: str | None = getattr(self, f"{name}_url")
         return own or self.services_url
 
+    def secret_keys(self) -> SecretKeys:
+        return SecretKeys.parse(self.secret_key.get_secret_value())
+
+    def service_keys(self, name: str) -> SecretKeys:
+        """The keys of a service by its domain's name."""
+        own: SecretStr | None = getattr(self, f"{name}_key") or self.service_key
+        assert own is not None, "checked at the start"
+        return SecretKeys.parse(own.get_secret_value())
+
     def _shows(self, shown: Shown | None) -> bool:
         return self.environment is Environment.DEVELOPMENT if shown is None else shown is not Shown.OFF
 
@@ -221,11 +244,16 @@ def _faults(told: Mapping[str, object]) -> Iterator[str]:
         yield "TLS_CERT and TLS_KEY belong together: set both or neither"
     if str(told.get("only_trusted_documents", "")).lower() in _YES and not told.get("trusted_documents"):
         yield "ONLY_TRUSTED_DOCUMENTS needs a manifest: name it by TRUSTED_DOCUMENTS"
+    keyless = [name for name in SERVICES if not told.get(f"{name}_key")]
+    if keyless and not told.get("service_key"):
+        yield f"SERVICE_KEY is missing, or a key for each of {', '.join(f'{name.upper()}_KEY' for name in keyless)}"
     if not is_production(told):
         return
     yield from without_encryption(told)
-    if "secret_key" in told and _clear(told["secret_key"]) == _clear(told.get("service_key")):
-        yield "SECRET_KEY and SERVICE_KEY must differ in production: who has the one would have the other"
+    secret = _keys(told.get("secret_key"))
+    for name in ("service_key", *(f"{service}_key" for service in SERVICES)):
+        if secret & _keys(told.get(name)):
+            yield f"SECRET_KEY and {name.upper()} must differ in production: who has the one would have the other"
     for name in ("graphiql", "introspection", "trace_answers"):
         if told.get(name) == Shown.ON:
             yield f"{name.upper()} is on in production: say {Shown.EVEN_IN_PRODUCTION} if that is meant"
@@ -234,5 +262,6 @@ def _faults(told: Mapping[str, object]) -> Iterator[str]:
 _YES = frozenset(("true", "1", "yes", "on", "y", "t"))
 
 
-def _clear(value: object) -> object:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+def _keys(value: object) -> set[str]:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
+    return {key.strip() for key in text.split(",")} - {""}

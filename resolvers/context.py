@@ -164,16 +164,23 @@ class Context:
 
     def started_login(self, login_id: str) -> bool:
         """Whether the client presented the session token of this login."""
+        return self.token_of_login(login_id) is not None
+
+    def token_of_login(self, login_id: str) -> str | None:
+        """The session token of this login if the client presented it: proof that the client started the login."""
         if kind_of(login_id) is not OperationKind.LOGIN:
-            return False
-        expected = self.backend.orders.session_token(login_id)
+            return None
         given = (*self.login_tokens, self.token or "")
-        return any([is_same_token(expected, token) for token in given])  # noqa: C419 - compares all, at no one's pace
+        found = None
+        for expected in self.backend.orders.session_tokens(login_id):
+            if any([is_same_token(expected, token) for token in given]):  # noqa: C419 - compares all, at no one's pace
+                found = expected
+        return found
 
     async def session_of_login(self, login_id: str) -> Session | None:
-        """The session that a login has made, if it is open."""
-        token = self.backend.orders.session_token(login_id)
-        return await self.backend.sessions.find(token, request_id=self.request_id)
+        """The session that a login has made, if it is open, to a client that presented the token of this login."""
+        token = self.token_of_login(login_id)
+        return None if token is None else await self.backend.sessions.find(token, request_id=self.request_id)
 
     async def other_tenant(self) -> str | None:
         """The id of the tenant that the session is in, if the client expects another one."""

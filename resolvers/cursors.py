@@ -8,6 +8,7 @@ import hmac
 
 from contracts.errors import FieldError, InvalidCursor
 from contracts.operations import Position
+from contracts.secret_keys import SecretKeys
 
 _SIGNATURE_BYTES = 12
 
@@ -15,8 +16,8 @@ _SIGNATURE_BYTES = 12
 class Cursors:
     """Writes and reads cursors under the edge's key, so that any replica reads what another wrote."""
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+    def __init__(self, keys: SecretKeys) -> None:
+        self._keys = keys
 
     def write(self, operation_id: str, position: Position) -> str:
         text = f"{position.run}.{position.revision}.{int(position.closed)}.{position.attempt}.{position.permille}"
@@ -33,7 +34,11 @@ class Cursors:
 
     def seal(self, scope: str, text: str) -> str:
         """``text`` with its signature, as URL-safe text. ``scope`` (what it belongs to) is signed too but not told."""
-        return base64.urlsafe_b64encode(self._sign(scope, text.encode()) + text.encode()).decode().rstrip("=")
+        return (
+            base64.urlsafe_b64encode(self._sign(self._keys.current, scope, text.encode()) + text.encode())
+            .decode()
+            .rstrip("=")
+        )
 
     def open(self, scope: str, cursor: str) -> str:
         """The text again; InvalidCursor where the cursor was not sealed by us for this scope."""
@@ -42,12 +47,13 @@ class Cursors:
         except (binascii.Error, ValueError) as error:
             raise _invalid() from error
         signature, text = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
-        if not hmac.compare_digest(signature, self._sign(scope, text)):
+        if not any(hmac.compare_digest(signature, self._sign(key, scope, text)) for key in self._keys.all):
             raise _invalid()
         return text.decode()
 
-    def _sign(self, scope: str, text: bytes) -> bytes:
-        return hmac.digest(self._secret, b"cursor\0" + scope.encode() + b"\0" + text, "sha256")[:_SIGNATURE_BYTES]
+    @staticmethod
+    def _sign(key: bytes, scope: str, text: bytes) -> bytes:
+        return hmac.digest(key, b"cursor\0" + scope.encode() + b"\0" + text, "sha256")[:_SIGNATURE_BYTES]
 
 
 def _invalid() -> InvalidCursor:

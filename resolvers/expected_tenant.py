@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pydantic import JsonValue
 
@@ -10,7 +10,7 @@ from contracts.base import is_id
 from contracts.errors import WrongTenant
 from contracts.operations import Operation, OperationKind
 from resolvers.context import Context
-from resolvers.orders import Wish
+from resolvers.orders import OperationIds, Wish
 
 
 async def check_expected_tenant(context: Context) -> None:
@@ -23,12 +23,17 @@ async def check_expected_tenant(context: Context) -> None:
 
 
 async def repeated(
-    context: Context, kind: OperationKind, wish: Wish, asked: Callable[[str], JsonValue], *, wait_seconds: float
+    context: Context,
+    kind: OperationKind,
+    wish: Wish,
+    asked: Callable[[OperationIds], Sequence[JsonValue]],
+    *,
+    wait_seconds: float,
 ) -> Operation | None:
     """Return the operation that the same request has started before, if the session has left its tenant since.
 
-    ``asked`` gives what is asked for, by the operation's id. None if the session is in the expected tenant: then the
-    request is to be executed. Raises WrongTenant, NotSignedIn, and IdempotencyKeyReused for another request.
+    ``asked`` gives what is asked for, for each id that the operation may have. None if the session is in the expected
+    tenant: then the request is to be executed. Raises WrongTenant, NotSignedIn, and IdempotencyKeyReused for another request.
     """
     try:
         await check_expected_tenant(context)
@@ -36,9 +41,10 @@ async def repeated(
         viewer, backend = await context.signed_in(), context.backend
         for tenant_id in (context.expected_tenant or "", viewer.tenant_id) if wish.key is not None else ():
             if is_id(tenant_id, "ten"):
-                id = backend.orders.id(kind, viewer.model_copy(update={"tenant_id": tenant_id}), wish)
-                before = await backend.operations.started_before(id, asked(id), wait_seconds=wait_seconds)
-                if before is not None:
-                    return before
+                ids = backend.orders.id(kind, viewer.model_copy(update={"tenant_id": tenant_id}), wish)
+                for id, each in zip(ids.all, asked(ids), strict=True):
+                    before = await backend.operations.started_before(id, each, wait_seconds=wait_seconds)
+                    if before is not None:
+                        return before
         raise
     return None

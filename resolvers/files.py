@@ -66,7 +66,7 @@ async def complete_upload(context: Context, input: CompleteUploadInput) -> Start
     """UploadNotFound where the viewer has no such upload here: then nothing is started. PermissionDenied."""
     wish, kind = Wish(key=input.idempotency_key), OperationKind.FILE_UPLOAD
     asked = wish.asked(upload=input.upload_id)
-    before = await repeated(context, kind, wish, lambda _: asked, wait_seconds=input.wait_seconds)
+    before = await repeated(context, kind, wish, lambda ids: [asked] * len(ids.all), wait_seconds=input.wait_seconds)
     if before is not None:
         return Started(before)
     viewer = await context.permitted(WRITE)
@@ -78,7 +78,7 @@ async def process_file(context: Context, input: ProcessFileInput) -> Started:
     """FileNotFound where the viewer sees no such file here: then nothing is started. PermissionDenied."""
     wish, kind = Wish(key=input.idempotency_key), OperationKind.FILE_PROCESSING
     asked = wish.asked(file=input.file_id)
-    before = await repeated(context, kind, wish, lambda _: asked, wait_seconds=input.wait_seconds)
+    before = await repeated(context, kind, wish, lambda ids: [asked] * len(ids.all), wait_seconds=input.wait_seconds)
     if before is not None:
         return Started(before)
     viewer = await context.permitted(PROCESS)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from contracts.auth import Session
-from contracts.operations import OperationKind, UserOnboarded
+from contracts.operations import Operation, OperationKind, UserOnboarded
+from contracts.secret_keys import SecretKeys
 from contracts.users import OnboardUserCommand
 from infrastructure.fair_queue import Requester
 from infrastructure.passwords import Passwords
 from resolvers.inputs import OnboardUserInput
-from resolvers.orders import Orders, Wish
+from resolvers.orders import OperationIds, Orders, Wish
 from resolvers.start import Order
 from resolvers.together import Together
 from resolvers.tokens import new_user_id, password_digest, totp_secret
@@ -18,12 +19,12 @@ from workflows.onboard_user import OnboardUser
 
 
 class Newcomers:
-    """One a process. ``secret`` is the edge's key."""
+    """One a process. ``keys`` are the edge's."""
 
-    def __init__(self, orders: Orders, passwords: Passwords, secret: bytes) -> None:
+    def __init__(self, orders: Orders, passwords: Passwords, keys: SecretKeys) -> None:
         self._orders = orders
         self._passwords = passwords
-        self._secret = secret
+        self._keys = keys
         self._hashing: Together[str] = Together()
 
     async def order(
@@ -31,32 +32,52 @@ class Newcomers:
     ) -> Order[OnboardUser, OnboardUserCommand, UserOnboarded]:
         """RateLimited where too many passwords wait to be hashed."""
         wish = Wish(key=input.idempotency_key)
-        id = self._orders.id(OperationKind.USER_ONBOARDING, viewer, wish)
+        ids = self._orders.id(OperationKind.USER_ONBOARDING, viewer, wish)
+        secret, id = self._keys.current, ids.current
         password = input.password.get_secret_value()
-        digest = password_digest(self._secret, id, password)
+        digest = password_digest(secret, id, password)
+        asked, *formerly_asked = self.asked(ids, input)
         command = OnboardUserCommand(
             user_id=viewer.user_id,
             session_id=viewer.id,
             tenant_id=viewer.tenant_id,
-            new_user_id=new_user_id(self._secret, id),
+            new_user_id=new_user_id(secret, id),
             email=input.email,
             name=input.name,
             role=input.role,
             password_hash=await self._hashing.do(digest, lambda: self._passwords.hash(password, requester)),
-            totp_secret=totp_secret(self._secret, id) if input.mfa_enabled else None,
+            totp_secret=totp_secret(secret, id) if input.mfa_enabled else None,
         )
-        return self._orders.of_viewer(viewer, id, OnboardUser.run, command, self.asked(id, input))
+        return self._orders.of_viewer(viewer, ids, OnboardUser.run, command, asked, formerly_asked=formerly_asked)
 
-    def asked(self, id: str, input: OnboardUserInput) -> JsonValue:
-        """What is compared where the same key comes again, for the operation of this id."""
-        digest = password_digest(self._secret, id, input.password.get_secret_value())
-        return Wish().asked(email=input.email, name=input.name, role=input.role, mfa=input.mfa_enabled, password=digest)
+    def asked(self, ids: OperationIds, input: OnboardUserInput) -> list[JsonValue]:
+        """What is compared where the same key comes again, for the operation of each of the ids."""
+        password = input.password.get_secret_value()
+        facts: dict[str, JsonValue] = {
+            "email": input.email,
+            "name": input.name,
+            "role": input.role,
+            "mfa": input.mfa_enabled,
+        }
+        return [
+            Wish().asked(**facts, password=password_digest(key, id, password))
+            for key, id in zip(self._keys.all, ids.all, strict=False)  # one alone without an idempotency key
+        ]
+
+    def totp_secret(
+        self, order: Order[OnboardUser, OnboardUserCommand, UserOnboarded], operation: Operation
+    ) -> str | None:
+        """The secret of the second factor that the operation sets up, which has one of the order's ids."""
+        if order.command.totp_secret is None:
+            return None
+        keys = dict(zip(order.ids, self._keys.all, strict=False))
+        return totp_secret(keys[operation.id], operation.id)
 
     def order_again(
         self, viewer: Session, before: OnboardUserCommand, wish: Wish
     ) -> Order[OnboardUser, OnboardUserCommand, UserOnboarded]:
         """The newcomer's password and second factor stay: whoever was told of them need not be told again."""
-        id = self._orders.id(OperationKind.USER_ONBOARDING, viewer, wish)
+        ids = self._orders.id(OperationKind.USER_ONBOARDING, viewer, wish)
         mine = {"user_id": viewer.user_id, "session_id": viewer.id, "tenant_id": viewer.tenant_id}
-        command = before.model_copy(update=mine | {"new_user_id": new_user_id(self._secret, id)})
-        return self._orders.of_viewer(viewer, id, OnboardUser.run, command, wish.asked())
+        command = before.model_copy(update=mine | {"new_user_id": new_user_id(self._keys.current, ids.current)})
+        return self._orders.of_viewer(viewer, ids, OnboardUser.run, command, wish.asked())

@@ -33,18 +33,20 @@ async def onboard_user(context: Context, input: OnboardUserInput) -> Onboarding:
     role; the operation asks again, for the rights that then are.
     """
     newcomers, wish, kind = context.backend.newcomers, Wish(key=input.idempotency_key), OperationKind.USER_ONBOARDING
-    before = await repeated(context, kind, wish, lambda id: newcomers.asked(id, input), wait_seconds=input.wait_seconds)
+    before = await repeated(
+        context, kind, wish, lambda ids: newcomers.asked(ids, input), wait_seconds=input.wait_seconds
+    )
     if before is not None:
         return Onboarding(before, None)
     viewer = await context.permitted(ONBOARD)
     if input.role not in roles_granted_by(viewer.role):
         raise PermissionDenied()
     order = await newcomers.order(viewer, input, Requester(context.client.digest, viewer.user_id))
-    operation = await context.start(order, wait_seconds=input.wait_seconds)
-    return Onboarding(operation, _totp_uri(order.command))
+    operation = await context.start(order, wait_seconds=seconds)
+    return Onboarding(operation, _totp_uri(order.command, newcomers.totp_secret(order, operation)))
 
 
-def _totp_uri(command: OnboardUserCommand) -> str | None:
-    if command.totp_secret is None:
+def _totp_uri(command: OnboardUserCommand, secret: str | None) -> str | None:
+    if secret is None:
         return None
-    return TOTP(command.totp_secret).provisioning_uri(name=command.email, issuer_name=ISSUER)
+    return TOTP(secret).provisioning_uri(name=command.email, issuer_name=ISSUER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 from uuid import uuid4
@@ -86,10 +86,11 @@ class Operations:
         Once it has closed or waits for its user, or as it stands when the seconds are over.
         """
         try:
-            operation = await self._entered(order)
+            operation = await self._starter.started_under_former_keys(order) or await self._entered(order)
         except IdempotencyKeyReused:
-            before = await self._describe(order.id)
-            await self._enter(before, before.tenant_ids)  # at its own time
+            with suppress(OperationNotFound):  # it was started under a former key, and entered then
+                before = await self._describe(order.id)
+                await self._enter(before, before.tenant_ids)  # at its own time
             raise
         if operation.started_at != order.state.started_at:  # ordered before
             await self._enter(operation, operation.tenant_ids)

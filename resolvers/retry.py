@@ -42,7 +42,9 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
         raise PermissionDenied("Only who started an operation can start it again.")
     wish = Wish(key=input.idempotency_key, again=failed.id)
     if failed.kind is not OperationKind.TENANT_SWITCH:
-        before = await repeated(context, failed.kind, wish, lambda _: wish.asked(), wait_seconds=input.wait_seconds)
+        before = await repeated(
+            context, failed.kind, wish, lambda ids: [wish.asked()] * len(ids.all), wait_seconds=input.wait_seconds
+        )
         if before is not None:
             return SignIn(before, None, None)
     if failed.kind is not OperationKind.TENANT_SWITCH and viewer.tenant_id not in failed.tenant_ids:
@@ -69,4 +71,4 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
 
 async def _start(context: Context, order: Order[Workflow, Command, Result], seconds: float) -> SignIn:
     operation = await context.start(order, wait_seconds=seconds)
-    return await signed_in(context, operation, order.token)
+    return await signed_in(context, operation, order.token_of(operation))

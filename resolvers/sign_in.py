@@ -41,7 +41,7 @@ async def log_in(context: Context, input: LoginInput) -> SignIn:
     if _passed_second_factor(operation) and not context.started_login(operation.id):
         # Who passed it holds the token already; a password and an idempotency key do not stand in for the factor.
         return SignIn(public_login(operation), None, None)
-    signed = await signed_in(context, operation, order.token)
+    signed = await signed_in(context, operation, order.token_of(operation))
     if signed.viewer is not None:
         _know_device(context, input.email)
     return signed
@@ -55,7 +55,7 @@ async def submit_mfa_code(context: Context, input: SubmitMfaCodeInput) -> SignIn
     async with context.backend.throttle.trying_code(login.user_id):
         await operations.submit_mfa_code(login, input.code)
     operation = await operations.after_code(login, wait_seconds=input.wait_seconds)
-    signed = await signed_in(context, operation, context.backend.orders.session_token(operation.id))
+    signed = await signed_in(context, operation, context.token_of_login(operation.id))
     session = await context.onlooker()
     if signed.viewer is not None and session is not None:
         with suppress(DomainError):  # it is known another time
@@ -73,12 +73,12 @@ async def switch_tenant(context: Context, input: SwitchTenantInput) -> SignIn:
     else:
         before = await context.session_before()
         order = context.backend.orders.switch_tenant(before.session, input.tenant_id, wish)
-        if not before.was_ended_by(order.id):
+        if not any(before.was_ended_by(id) for id in order.ids):
             raise NotSignedIn()
     is_here = order.command.from_tenant_id == order.command.to_tenant_id
     wait_seconds = max(input.wait_seconds, _HERE_SECONDS) if is_here else input.wait_seconds
     operation = await context.start(order, wait_seconds=wait_seconds)
-    return await signed_in(context, operation, order.token)
+    return await signed_in(context, operation, order.token_of(operation))
 
 
 async def log_out(context: Context) -> None:
@@ -112,10 +112,11 @@ async def signed_in(context: Context, operation: Operation, token: str | None) -
 async def keep_session_of(context: Context, operation: Operation) -> None:
     """Give the browser that started a login its session with the first answer that shows the login as completed."""
     is_completed_login = operation.kind is OperationKind.LOGIN and operation.state.status is OperationStatus.COMPLETED
-    if is_completed_login and context.started_login(operation.id) and await context.viewer() is None:
+    token = context.token_of_login(operation.id) if is_completed_login else None
+    if token is not None and await context.viewer() is None:
         session = await context.session_of_login(operation.id)
         if session is not None:
-            context.cookie.keep(context.backend.orders.session_token(operation.id), session)
+            context.cookie.keep(token, session)
 
 
 def _passed_second_factor(login: Operation) -> bool:

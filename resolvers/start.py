@@ -37,11 +37,21 @@ Result = TypeVar("Result", bound=Contract)
 
 
 @dataclass(frozen=True)
+class FormerOrder:
+    """The same order as it was given if one of the former keys was the current one: see ``Order``."""
+
+    id: str
+    asked: JsonValue
+    token: str | None = None
+
+
+@dataclass(frozen=True)
 class Order(Generic[Workflow, Command, Result]):
     """What one operation is started with.
 
     ``asked`` is what the client asked for: the same id with something else is a conflict. ``token`` is that of the
-    session that the operation makes, where it makes one.
+    session that the operation makes, where it makes one. ``former``: the same order under the former secret keys, for
+    an idempotency key whose operation was started before the keys were rotated.
     """
 
     id: str
@@ -52,6 +62,17 @@ class Order(Generic[Workflow, Command, Result]):
     tenant_id: str | None
     asked: JsonValue
     token: str | None = None
+    former: tuple[FormerOrder, ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Each id that the operation may have."""
+        return (self.id, *(each.id for each in self.former))
+
+    def token_of(self, operation: Operation) -> str | None:
+        """The token of the session that this operation makes, which has one of the ``ids``."""
+        tokens = {each.id: each.token for each in self.former} | {self.id: self.token}
+        return tokens[operation.id]
 
 
 class Starter:
@@ -99,6 +120,17 @@ class Starter:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
             return None
+
+    async def started_under_former_keys(self, order: Order[Workflow, Command, Result]) -> Operation | None:
+        """Return the operation that the same order has started before the keys were rotated.
+
+        Raises:
+            IdempotencyKeyReused: something else was asked for then.
+        """
+        for former in order.former:
+            if (operation := await self.started_before(former.id, former.asked)) is not None:
+                return operation
+        return None
 
     async def _started_before(self, operation_id: str, digest: str) -> Operation:
         description = await self._client.get_workflow_handle(operation_id).describe(rpc_timeout=RPC_SECONDS)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from contracts.audit import Audit, audit
 from contracts.email_addresses import email_key
 from contracts.errors import DomainError, ErrorCode, InvalidCredentials, RateLimited
+from contracts.secret_keys import SecretKeys
 from infrastructure.fair_queue import FairQueue, Requester
 from infrastructure.rate_limit import RateLimitKey, TokenBucketStore
 
@@ -56,13 +57,17 @@ class SignInLimits(NamedTuple):
 
 
 class SignInThrottle:
-    """One a process. ``secret`` is the edge's key: neither addresses nor accounts can be told from what is counted."""
+    """One a process. ``keys`` are the edge's: neither addresses nor accounts can be told from what is counted.
+
+    Tries are counted under the current key, so the counts begin anew when it is rotated. A device stays known under a
+    former key and is named anew at its next sign-in.
+    """
 
     def __init__(
-        self, store: TokenBucketStore, secret: bytes, limits: SignInLimits, clock: Callable[[], float] = time.time
+        self, store: TokenBucketStore, keys: SecretKeys, limits: SignInLimits, clock: Callable[[], float] = time.time
     ) -> None:
         self._store = store
-        self._secret = secret
+        self._keys = keys
         self._limits = limits
         self._clock = clock
         self._queue = FairQueue(_MAX_CONCURRENT, share=_SHARE, max_waiting=_MAX_WAITING)
@@ -75,7 +80,7 @@ class SignInThrottle:
         nobody can count.
         """
         account, network = self._digest("account", email_key(email)), self._digest("network", client.network)
-        device = self._device(client.device, account)
+        device = self._device(client.device, email_key(email), self._keys.all)
         if device is not None:
             buckets = [RateLimitKey(f"device:{device}", self._limits.device, _QUARTER)]
         else:
@@ -100,16 +105,17 @@ class SignInThrottle:
         known. It opens nothing.
         """
         account = self._digest("account", email_key(email))
-        if self._device(client.device, account) is not None:
+        if self._device(client.device, email_key(email), (self._keys.current,)) is not None:
             return None
         name = f"{secrets.token_urlsafe(12)}.{int(self._clock()) + DEVICE_SECONDS}"
         return f"{name}.{self._digest('device', account, name)}"
 
-    def _device(self, told: str | None, account: str) -> str | None:
-        """The name of the device, where it is known for this account."""
+    def _device(self, told: str | None, email: str, keys: Sequence[bytes]) -> str | None:
+        """The name of the device, where it is known for this account under one of the keys."""
         name, _, mark = (told or "").rpartition(".")
         _, _, until = name.partition(".")
-        if not hmac.compare_digest(mark.encode(), self._digest("device", account, name).encode()):
+        marks = (_digest(key, "device", _digest(key, "account", email), name) for key in keys)
+        if not any(hmac.compare_digest(mark.encode(), each.encode()) for each in marks):
             return None
         return name if int(until) > self._clock() else None
 
@@ -129,5 +135,9 @@ class SignInThrottle:
         await self._store.refund(buckets)
 
     def _digest(self, purpose: str, *parts: str) -> str:
-        message = "\0".join(("throttle", purpose, *parts)).encode()
-        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()[:32]
+        return _digest(self._keys.current, purpose, *parts)
+
+
+def _digest(key: bytes, purpose: str, *parts: str) -> str:
+    message = "\0".join(("throttle", purpose, *parts)).encode()
+    return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]

@@ -99,6 +99,13 @@ def deployed_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
+def kubernetes_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The same as docker/kubernetes starts them."""
+    with start_deployed_stack(tmp_path_factory.mktemp("kubernetes"), on_kubernetes=True) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
 def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For all copies of the tree that are type checked."""
     return tmp_path_factory.mktemp("mypy") / "cache"

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -51,8 +51,8 @@ async def reset_workflow(address: str, workflow_id: str, *, to: str = "FirstWork
 
 
 @contextmanager
-def running_redis() -> Iterator[str]:
-    """Its URL."""
+def running_redis(arguments: Sequence[str] = ()) -> Iterator[str]:
+    """Its URL. ``arguments``: more of the server's own."""
     port = free_port(HOST)
     with _folder("redis") as folder:
         command = [
@@ -67,6 +67,7 @@ def running_redis() -> Iterator[str]:
             "",
             "--appendonly",
             "no",
+            *arguments,
         ]
         with child(command, log=folder / "log") as process:
             wait_until(lambda: _listens(port), process, folder / "log")
@@ -86,8 +87,16 @@ class Postgres:
         return f"postgres://postgres@{HOST}:{self.port}/{name}"
 
     def execute(self, statement: str) -> None:
-        command = [str(self._psql), "-h", HOST, "-p", str(self.port), "-U", "postgres", "-q", "-c", statement]
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+        self._run("-c", statement)
+
+    def run_file(self, file: Path, environment: Mapping[str, str]) -> None:
+        """Run what is meant for ``psql``, which reads variables of the environment."""
+        self._run("-f", str(file), environment=environment)
+
+    def _run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        command = [str(self._psql), "-h", HOST, "-p", str(self.port), "-U", "postgres", "-q", *arguments]
+        told = None if environment is None else {**os.environ, **environment}
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, env=told)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from temporalio.runtime import Runtime
 from activities.auth.sealing import SecretSeal
 from activities.notifications.mail import open_mail
 from contracts.cache import open_cache
-from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.environment import Environment, what_is_wrong
 from contracts.logs import configure_logs
@@ -53,11 +52,11 @@ log = structlog.get_logger(__name__)
 async def opened_parts(
     settings: WorkerSettings, runtime: Runtime | None = None, spans: Spans | None = None
 ) -> AsyncIterator[Parts]:
-    """All that a worker process is made of, as its settings say. Raises DemoDataInProduction."""
+    """All that a worker process is made of, as its settings say."""
     keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     smtp_url = settings.smtp_url.get_secret_value() if settings.smtp_url else None
-    service_key = settings.service_key.get_secret_value().encode()
+    service_keys = settings.service_keys()
     client = await connect(
         address=settings.temporal_address,
         namespace=settings.temporal_namespace,
@@ -69,16 +68,14 @@ async def opened_parts(
     async with AsyncExitStack() as stack:
         passwords = stack.enter_context(closing(Passwords()))
         await stack.enter_async_context(database(settings.database_url.get_secret_value()))
-        if settings.environment is Environment.PRODUCTION:
-            await refuse_demo_data()
         yield Parts(
             temporal=client,
             passwords=passwords,
             cache=await stack.enter_async_context(open_cache(redis_url)),
             wakeups=await stack.enter_async_context(open_wakeups(redis_url)),
-            signer=CallSigner(service_key),
+            service_keys=service_keys,
             storage=open_storage(settings.storage()),
-            transfers=TransferSigner(service_key),
+            transfers=TransferSigner(service_keys.current, former=service_keys.former),
             mail=open_mail(smtp_url, settings.data_dir / "mail"),
             mail_from=settings.mail_from,
             app_url=settings.product_url(),
@@ -100,6 +97,8 @@ async def run(process: str, settings: WorkerSettings) -> None:
         if settings.metrics_port is not None:
             await stack.enter_async_context(monitored(monitoring, host=settings.host, port=settings.metrics_port))
         parts = await stack.enter_async_context(opened_parts(settings, runtime, spans))
+        if settings.environment is Environment.PRODUCTION and process in ("auth", "all"):  # others may not look there
+            await refuse_demo_data()
         monitoring.checks["temporal"] = temporal_answers(parts.temporal)
         monitoring.checks["database"] = database_answers(settings.database_url.get_secret_value())
         if settings.redis_url:

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from infrastructure.passwords import Passwords
 from worker.database import database, migrate
 from worker.demo import fill_with_demo_data
+from worker.roles import grant_tables
 
 
 class MigrateSettings(BaseSettings):
@@ -23,6 +24,7 @@ class MigrateSettings(BaseSettings):
 
 async def run(url: str, *, demo: bool) -> None:
     await migrate(url)
+    await grant_tables(url)
     if demo:
         with closing(Passwords()) as passwords:
             async with database(url):

@@ -37,6 +37,7 @@ from activities.workspaces.activities import Workspaces
 from activities.workspaces.service import WorkspacesService
 from contracts.calls import CallSigner
 from contracts.environment import DEVELOPMENT_APP_URL
+from contracts.secret_keys import SecretKeys
 from contracts.storage import FileStorage
 from contracts.temporal import TaskQueue
 from contracts.transfers import TransferSigner
@@ -62,7 +63,7 @@ class Parts:
     passwords: Passwords
     cache: BaseCache
     wakeups: Wakeups
-    signer: CallSigner
+    service_keys: SecretKeys
     storage: FileStorage
     transfers: TransferSigner
     mail: Mail
@@ -72,6 +73,10 @@ class Parts:
     repair_within: timedelta = PERIOD
     seal: SecretSeal = UNSEALED
     session_idle: timedelta = SESSION_IDLE
+
+    def signer(self, service: str) -> CallSigner:
+        """Verifies the calls to one service."""
+        return CallSigner(service, self.service_keys)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def auth(parts: Parts) -> Domain:
     return Domain(
         TaskQueue.AUTH,
         activities=activities_of(Auth(service)),
-        routes=tuple(auth_endpoints.routes(service, parts.signer)),
+        routes=tuple(auth_endpoints.routes(service, parts.signer("auth"))),
         chores=(Sealing(parts.seal).seal_regularly, revocations.post_regularly),
     )
 
@@ -108,7 +113,7 @@ def users(parts: Parts) -> Domain:
     return Domain(
         TaskQueue.USERS,
         activities=activities_of(Users(service)),
-        routes=tuple(users_endpoints.routes(service, parts.signer)),
+        routes=tuple(users_endpoints.routes(service, parts.signer("users"))),
     )
 
 
@@ -117,7 +122,7 @@ def tenants(parts: Parts) -> Domain:
     return Domain(
         TaskQueue.TENANTS,
         activities=activities_of(Tenants(service)),
-        routes=tuple(tenants_endpoints.routes(service, parts.signer)),
+        routes=tuple(tenants_endpoints.routes(service, parts.signer("tenants"))),
     )
 
 
@@ -126,7 +131,7 @@ def files(parts: Parts) -> Domain:
     return Domain(
         TaskQueue.FILES,
         activities=activities_of(Files(UploadingService(parts.storage), ProcessingService(parts.storage))),
-        routes=tuple(files_endpoints.routes(service, parts.signer)),
+        routes=tuple(files_endpoints.routes(service, parts.signer("files"))),
         chores=(Sweeper(parts.storage).sweep_regularly,),
     )
 
@@ -136,7 +141,7 @@ def workspaces(parts: Parts) -> Domain:
     return Domain(
         TaskQueue.WORKSPACES,
         activities=activities_of(Workspaces(service)),
-        routes=tuple(workspaces_endpoints.routes(service, parts.signer)),
+        routes=tuple(workspaces_endpoints.routes(service, parts.signer("workspaces"))),
     )
 
 

@@ -19,6 +19,7 @@ from contracts.environment import (
     with_every_fault,
     without_encryption,
 )
+from contracts.secret_keys import SecretKeys, checked_secret_keys
 from contracts.storage import folder_in, known_storage
 
 
@@ -58,7 +59,9 @@ class VersionSettings(BaseSettings):
 
 
 class WorkerSettings(VersionSettings):
-    """``SERVICE_KEY``: 32 characters or more, shared with the gateway. ``CODEC_KEYS``: ``id:base64[,id:base64...]``.
+    """``SERVICE_KEY``: 32 characters or more, shared with the gateway; a list while it is being replaced.
+
+    ``CODEC_KEYS``: ``id:base64[,id:base64...]``.
 
     ``SMTP_URL``: without it, e-mail goes into the folder ``mail`` of ``DATA_DIR``. ``APP_URL``: where people open the
     product, for links to workspaces; by default, in development, the example page.
@@ -66,7 +69,7 @@ class WorkerSettings(VersionSettings):
 
     environment: Environment = Environment.DEVELOPMENT
     database_url: SecretStr
-    service_key: SecretStr = Field(min_length=32)
+    service_key: Annotated[SecretStr, AfterValidator(checked_secret_keys)]
     codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None
     redis_url: SecretStr | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_names_a_mail_server)] | None = None
@@ -91,6 +94,9 @@ class WorkerSettings(VersionSettings):
     def product_url(self) -> str:
         """What links to workspaces begin with, by the same rule as the gateway's."""
         return where_the_product_is(self.app_url, self.environment)
+
+    def service_keys(self) -> SecretKeys:
+        return SecretKeys.parse(self.service_key.get_secret_value())
 
     def storage(self) -> str:
         """Where files lie, by the same rule as the gateway's."""

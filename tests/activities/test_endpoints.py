@@ -29,12 +29,14 @@ from contracts.auth import (
 from contracts.base import new_id
 from contracts.calls import Caller, CallSigner
 from contracts.errors import ErrorRecord
+from contracts.secret_keys import SecretKeys
 from contracts.users import Preferences
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
 from worker.demo import PASSWORD, fill_with_demo_data
 
-SIGNER = CallSigner(b"a key of thirty-two bytes, or so.")
+KEYS = SecretKeys(b"a key of thirty-two bytes, or so.")
+SIGNERS = {service: CallSigner(service, KEYS) for service in ("auth", "users", "tenants")}
 PATHS = [
     "/auth/verify_credentials",
     "/auth/get_current_session",
@@ -52,6 +54,10 @@ PATHS = [
 NEEDING_NOBODY = PATHS[:3]
 
 
+def service_of(path: str) -> str:
+    return path.split("/")[1]
+
+
 class Services:
     """All endpoints of one process, the demo data behind them, and somebody who calls."""
 
@@ -61,7 +67,7 @@ class Services:
         self.passwords, self.http, self.auth, self.cache = passwords, http, auth, cache
 
     async def call(self, path: str, body: JsonValue, caller: Caller) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {SIGNER.sign(caller)}"}
+        headers = {"Authorization": f"Bearer {SIGNERS[service_of(path)].sign(caller)}"}
         return await self.http.post(path, json=body, headers=headers)
 
 
@@ -71,9 +77,9 @@ async def services(opened: None, passwords: Passwords) -> AsyncIterator[Services
     auth = AuthService(passwords, CachedRevocations(cache, LocalWakeups()), memberships=TenantsService(LocalWakeups()))
     app = Starlette(
         routes=[
-            *auth_endpoints.routes(auth, SIGNER),
-            *users_endpoints.routes(UsersService(), SIGNER),
-            *tenants_endpoints.routes(TenantsService(LocalWakeups()), SIGNER),
+            *auth_endpoints.routes(auth, SIGNERS["auth"]),
+            *users_endpoints.routes(UsersService(), SIGNERS["users"]),
+            *tenants_endpoints.routes(TenantsService(LocalWakeups()), SIGNERS["tenants"]),
         ]
     )
     await fill_with_demo_data(passwords)
@@ -108,8 +114,17 @@ async def test_a_call_without_a_callers_token_is_refused(services: Services) -> 
             assert refusal(response).name == "NotSignedIn"
 
 
+async def test_a_token_for_one_service_is_refused_by_the_others(services: Services) -> None:
+    ada = await caller_named("ada")
+    for path in PATHS:
+        for service, signer in SIGNERS.items():
+            headers = {"Authorization": f"Bearer {signer.sign(ada)}"}
+            response = await services.http.post(path, json={}, headers=headers)
+            assert (response.status_code == 401) == (service != service_of(path)), (path, service)
+
+
 async def test_a_token_signed_with_another_key_is_refused(services: Services) -> None:
-    forged = CallSigner(b"another key of thirty-two bytes!!").sign(await caller_named("ada"))
+    forged = CallSigner("tenants", SecretKeys(b"another key of thirty-two bytes!!")).sign(await caller_named("ada"))
 
     response = await services.http.post("/tenants/list_tenants", json={}, headers={"Authorization": f"Bearer {forged}"})
 
@@ -228,7 +243,7 @@ async def test_input_that_makes_no_sense_is_refused_with_the_path_of_each_field(
 
 
 async def test_a_body_that_is_no_contract_is_refused_without_quoting_it(services: Services) -> None:
-    headers = {"Authorization": f"Bearer {SIGNER.sign(Caller())}"}
+    headers = {"Authorization": f"Bearer {SIGNERS['auth'].sign(Caller())}"}
     incomplete, surrogate = b'{"password": "s3cret"}', b'{"email": "\\ud800", "password": "s3cret"}'
 
     for content in (b"", b"{", b"[]", b"null", incomplete, surrogate, b"\xff" * 70_000):

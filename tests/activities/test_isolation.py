@@ -35,6 +35,7 @@ from activities.workspaces.service import WorkspacesService
 from contracts.auth import PERMISSIONS, Role
 from contracts.calls import Caller, CallSigner
 from contracts.files import AccessLevel
+from contracts.secret_keys import SecretKeys
 from contracts.tenants import SubscriptionTier
 from contracts.transfers import TransferSigner
 from infrastructure.change_notifications import LocalWakeups
@@ -43,7 +44,10 @@ from tests.activities.conftest import PostedRevocations
 from tests.databases import fresh_sqlite
 from worker.database import database
 
-SIGNER = CallSigner(b"k" * 32)
+SIGNERS = {
+    service: CallSigner(service, SecretKeys(b"k" * 32))
+    for service in ("auth", "users", "tenants", "files", "workspaces")
+}
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TABLES = (
     users.User,
@@ -138,7 +142,7 @@ class Services:
         self._http = http
 
     async def call(self, caller: Caller, path: str, body: dict[str, Any]) -> httpx.Response:
-        headers = {"authorization": f"Bearer {SIGNER.sign(caller)}"}
+        headers = {"authorization": f"Bearer {SIGNERS[path.split('/')[1]].sign(caller)}"}
         return await self._http.post(path, json=body, headers=headers)
 
     async def found(self, caller: Caller, path: str, ids: Iterable[str]) -> list[str]:
@@ -219,12 +223,13 @@ def open_services(stack: AsyncExitStack, folder: Path, passwords: Passwords) -> 
     app = Starlette(
         routes=[
             *auth_endpoints.routes(
-                AuthService(passwords, PostedRevocations(), clock, memberships=TenantsService(LocalWakeups())), SIGNER
+                AuthService(passwords, PostedRevocations(), clock, memberships=TenantsService(LocalWakeups())),
+                SIGNERS["auth"],
             ),
-            *users_endpoints.routes(UsersService(clock), SIGNER),
-            *tenants_endpoints.routes(TenantsService(LocalWakeups()), SIGNER),
-            *files_endpoints.routes(FilesService(TransferSigner(b"k" * 32), clock), SIGNER),
-            *workspaces_endpoints.routes(WorkspacesService(clock=clock), SIGNER),
+            *users_endpoints.routes(UsersService(clock), SIGNERS["users"]),
+            *tenants_endpoints.routes(TenantsService(LocalWakeups()), SIGNERS["tenants"]),
+            *files_endpoints.routes(FilesService(TransferSigner(b"k" * 32), clock), SIGNERS["files"]),
+            *workspaces_endpoints.routes(WorkspacesService(clock=clock), SIGNERS["workspaces"]),
         ]
     )
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://services")

@@ -11,11 +11,12 @@ from contracts.auth import PERMISSIONS, Role
 from contracts.base import new_id
 from contracts.calls import Caller, CallSigner
 from contracts.errors import EffectUndone, NotSignedIn
+from contracts.secret_keys import SecretKeys
 from contracts.workspaces import NewWorkspace, Workspace, in_product, workspace_path
 
 ACME, GLOBEX = new_id("ten"), new_id("ten")
 ADA, GRACE, LINUS = new_id("usr"), new_id("usr"), new_id("usr")
-SIGNER = CallSigner(b"a key of thirty-two bytes, or so.")
+SIGNER = CallSigner("workspaces", SecretKeys(b"a key of thirty-two bytes, or so."))
 
 
 def caller(user_id: str, role: Role = Role.MEMBER, *, tenant_id: str = ACME) -> Caller:

@@ -17,6 +17,7 @@ from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
 from contracts.operations import OperationKind, operation_id
+from contracts.secret_keys import SecretKeys
 from resolvers.cursors import Cursors
 from resolvers.tokens import token_hash
 from tests.chaos.evidence import Acknowledged, Following, History, Seen, Token, Told
@@ -197,7 +198,7 @@ class Actor:
         following = Following(operation)
         self.history.followed.append(following)
         token = self.token
-        cursors = Cursors(self._secret)
+        cursors = Cursors(SecretKeys(self._secret))
         async with _saying(f"{operation} was not followed to its end", seconds):
             while not following.complete:
                 with suppress(OSError, WebSocketException, TimeoutError, ConnectionError):

@@ -17,6 +17,7 @@ from temporalio.client import Client as Temporal
 
 from contracts.codec import KeyRing
 from contracts.operations import Position
+from contracts.secret_keys import SecretKeys
 from contracts.temporal import connect
 from resolvers.cursors import Cursors
 from tests.servers import HOST, running_postgres, running_redis, wait_until
@@ -62,7 +63,7 @@ class Cluster:
 
     def position(self, operation_id: str, cursor: str) -> Position:
         """What the gateways wrote into the cursor."""
-        return Cursors(self.environment["SECRET_KEY"].encode()).read(operation_id, cursor)
+        return Cursors(SecretKeys(self.environment["SECRET_KEY"].encode())).read(operation_id, cursor)
 
     def start_temporal(self) -> None:
         stack = ExitStack()

@@ -17,6 +17,7 @@ from gql import GraphQLRequest
 from gql.transport.exceptions import TransportConnectionFailed
 from gql.transport.websockets import WebsocketsTransport
 
+from contracts.secret_keys import SecretKeys
 from resolvers.cursors import Cursors
 from tests.clients.balancer import Balancer
 from tests.clients.npm import said_by
@@ -58,7 +59,7 @@ async def balancer(separate_stack: Stack) -> AsyncIterator[Balancer]:
 
 
 def strictly_newer(stack: Stack, states: list[Json]) -> None:
-    cursors = Cursors(stack.environment["SECRET_KEY"].encode())
+    cursors = Cursors(SecretKeys(stack.environment["SECRET_KEY"].encode()))
     seen = [cursors.read(state["id"], state["cursor"]).as_tuple() for state in states]
     assert seen == sorted(set(seen)), [state["progress"] for state in states]
 

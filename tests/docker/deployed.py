@@ -1,9 +1,8 @@
-"""What docker/compose.yaml runs of ours, as processes: its commands, its environment, real servers from packages."""
+"""What docker/ runs of ours, as processes: its commands, its environment and accounts, real servers from packages."""
 
 from __future__ import annotations
 
-import base64
-import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,36 +10,77 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.collector import collecting
-from tests.docker.compose import Service, services
-from tests.servers import HOST, running_postgres, running_redis, running_temporal, wait_until
+from tests.docker import kubernetes
+from tests.docker.compose import services
+from tests.docker.processes import Process
+from tests.servers import HOST, Postgres, running_postgres, running_redis, running_temporal, wait_until
 from tests.stack import Stack, healthy, plain_environment
 from worker.dev.children import child
 from worker.dev.ports import free_port
 
+DOCKER = Path(__file__).parent.parent.parent / "docker"
 GATEWAYS = 2
 WORKERS = {"auth": "8081", "users": "8082", "tenants": "8083", "files": "8084", "operations": "8085"}
 """The service of each domain and the port of its endpoints."""
-
 PROXY = HOST
 """The address that the proxy has here. Who connects from another address of this machine comes past it."""
 
-_LEFT_OUT = {"STORAGE_URL", "SMTP_URL", "APP_URL"}
+_LEFT_OUT = {"STORAGE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "SMTP_URL", "APP_URL"}
 """Parts that no package brings: files and e-mail lie in folders then, as the settings say."""
 
 
-@contextmanager
-def start_deployed_stack(folder: Path) -> Iterator[Stack]:
-    """Two gateways and a worker a domain, with the demo data; ``Stack.urls`` has both gateways."""
-    variables = {
-        "ENVIRONMENT": "development",
-        "SECRET_KEY": secrets.token_hex(32),
-        "SERVICE_KEY": secrets.token_hex(32),
-        "CODEC_KEYS": f"test:{base64.b64encode(secrets.token_bytes(32)).decode()}",
-    } | {f"{part}_PASSWORD": secrets.token_hex(8) for part in ("POSTGRES", "STORAGE", "GRAFANA")}
+def fresh_variables(folder: Path) -> dict[str, str]:
+    """What docker/new-env.sh writes."""
+    script = folder / "new-env.sh"
+    shutil.copy(DOCKER / "new-env.sh", script)
+    subprocess.run(["sh", script], check=True, capture_output=True)
+    return dict(line.split("=", 1) for line in (folder / ".env").read_text().splitlines())
+
+
+def compose_processes(variables: Mapping[str, str]) -> dict[str, Process]:
     ours = {name: service for name, service in services(variables).items() if service.is_ours}
+    return {name: Process(service.command, service.environment) for name, service in ours.items()}
+
+
+def kubernetes_processes(variables: Mapping[str, str]) -> dict[str, Process]:
+    """With Secrets that hold what compose's processes are given under the same names."""
+    composed = compose_processes(variables)
+    named = {name: composed[name].environment for name in kubernetes.pods()}
+    found = kubernetes.processes(
+        {(f"adx-{name}", key): value for name, told in named.items() for key, value in told.items()}
+    )
+    migrate = found["migrate"]
+    demo = Process((*migrate.command, "--demo"), migrate.environment)
+    development = {"ENVIRONMENT": "development"}
+    return {
+        name: Process(each.command, each.environment | development) for name, each in (found | {"demo": demo}).items()
+    }
+
+
+def redis_arguments(variables: Mapping[str, str]) -> list[str]:
+    """Redis's own, as compose has them."""
+    program, *arguments = services(variables)["redis"].command
+    assert program == "redis-server"
+    return arguments
+
+
+def make_roles(postgres: Postgres, variables: Mapping[str, str]) -> str:
+    """Run docker/postgres/roles.sql; the part of a database's URL that is here what ``postgres/adx`` is in compose."""
+    postgres.run_file(DOCKER / "postgres" / "roles.sql", services(variables)["postgres"].environment)
+    return f"{HOST}:{postgres.port}/adx"
+
+
+@contextmanager
+def start_deployed_stack(folder: Path, *, on_kubernetes: bool = False) -> Iterator[Stack]:
+    """Two gateways and a worker a domain, with the demo data; ``Stack.urls`` has both gateways.
+
+    Each process has the environment that compose, or Kubernetes, gives it, with the accounts of its own.
+    """
+    variables = fresh_variables(folder) | {"ENVIRONMENT": "development"}
+    ours = (kubernetes_processes if on_kubernetes else compose_processes)(variables)
     with (
         running_temporal() as temporal,
-        running_redis() as redis_url,
+        running_redis(redis_arguments(variables)) as redis_url,
         running_postgres() as postgres,
         collecting() as collector,
         ExitStack() as stack,
@@ -48,11 +88,14 @@ def start_deployed_stack(folder: Path) -> Iterator[Stack]:
         ports = {name: free_port(HOST) for name in WORKERS}
         gateways = [free_port(HOST) for _ in range(GATEWAYS)]
         here = {
-            "redis://redis:6379/0": redis_url,
+            "@redis:6379/0": f"@{redis_url.removeprefix('redis://')}",
+            "temporal-frontend.temporal:7233": temporal.address,
             "temporal:7233": temporal.address,
-            f"postgres://adx:{variables['POSTGRES_PASSWORD']}@postgres/adx": postgres.new_database(),
+            "@postgres/adx": f"@{make_roles(postgres, variables)}",
+            "http://collector.monitoring:4318": collector.url,
             "http://collector:4318": collector.url,
             "https://localhost": f"http://{HOST}:{gateways[0]}",
+            "https://adx.example.com": f"http://{HOST}:{gateways[0]}",
             ours["gateway"].environment["TRUSTED_PROXIES"]: f'["{PROXY}/32"]',
         } | {f"http://{name}:{port}": f"http://{HOST}:{ports[name]}" for name, port in WORKERS.items()}
         for job in ("migrate", "demo"):
@@ -90,14 +133,20 @@ def start_deployed_stack(folder: Path) -> Iterator[Stack]:
 
 
 def _start(
-    stack: ExitStack, service: Service, here: Mapping[str, str], log: Path, **others: str
+    stack: ExitStack, process: Process, here: Mapping[str, str], log: Path, **others: str
 ) -> subprocess.Popen[bytes]:
-    """One process of the service, with the addresses of the parts that run here."""
-    told = {name: here.get(value, value) for name, value in service.environment.items() if name not in _LEFT_OUT}
+    """One process, with the addresses of the parts that run here."""
+    told = {name: _here(value, here) for name, value in process.environment.items() if name not in _LEFT_OUT}
     own = {"HOST": HOST, "DATA_DIR": str(log.parent), "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    assert service.command[0] == "python"
-    command = [sys.executable, *service.command[1:]]
+    assert process.command[0] == "python"
+    command = [sys.executable, *process.command[1:]]
     log.write_bytes(b"")
     return stack.enter_context(
         child(command, log=log, environment=plain_environment() | told | own | others, grace_seconds=30)
     )
+
+
+def _here(value: str, here: Mapping[str, str]) -> str:
+    for address, local in here.items():
+        value = value.replace(address, local)
+    return value

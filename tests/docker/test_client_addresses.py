@@ -29,6 +29,12 @@ PASSWORD = "adx-demo-password"
 _numbers = count()
 
 
+@pytest.fixture(params=["deployed_stack", "kubernetes_stack"])
+def shipped_stack(request: pytest.FixtureRequest) -> Stack:
+    found: Stack = request.getfixturevalue(request.param)
+    return found
+
+
 async def log_in(http: httpx.AsyncClient, stack: Stack, client: str, email: str, password: str) -> str | None:
     """The code of the refusal, None after a login; ``client`` is the address that the proxy reports."""
     url = stack.urls[next(_numbers) % len(stack.urls)]
@@ -77,25 +83,25 @@ async def open_socket(stack: AsyncExitStack, url: str, client: str, source: str 
     return None
 
 
-async def test_wrong_passwords_of_one_client_do_not_lock_out_another(deployed_stack: Stack) -> None:
+async def test_wrong_passwords_of_one_client_do_not_lock_out_another(shipped_stack: Stack) -> None:
     async with connecting_from(PROXY) as http:
-        await try_wrong_passwords(http, deployed_stack, lambda _: ATTACKER)
-        assert await log_in(http, deployed_stack, ATTACKER, "grace@example.com", PASSWORD) == "RATE_LIMITED"
+        await try_wrong_passwords(http, shipped_stack, lambda _: ATTACKER)
+        assert await log_in(http, shipped_stack, ATTACKER, "grace@example.com", PASSWORD) == "RATE_LIMITED"
         spoofed = f"{VICTIM}, {ATTACKER}"
-        assert await log_in(http, deployed_stack, spoofed, "grace@example.com", PASSWORD) == "RATE_LIMITED"
+        assert await log_in(http, shipped_stack, spoofed, "grace@example.com", PASSWORD) == "RATE_LIMITED"
 
-        assert await log_in(http, deployed_stack, VICTIM, "grace@example.com", PASSWORD) is None
+        assert await log_in(http, shipped_stack, VICTIM, "grace@example.com", PASSWORD) is None
 
 
-async def test_a_client_past_the_proxy_counts_by_its_own_address(deployed_stack: Stack) -> None:
+async def test_a_client_past_the_proxy_counts_by_its_own_address(shipped_stack: Stack) -> None:
     async with connecting_from(PAST_THE_PROXY) as http:
-        await try_wrong_passwords(http, deployed_stack, lambda number: f"192.0.2.{number % 256}")
-        assert await log_in(http, deployed_stack, VICTIM, "grace@example.com", PASSWORD) == "RATE_LIMITED"
+        await try_wrong_passwords(http, shipped_stack, lambda number: f"192.0.2.{number % 256}")
+        assert await log_in(http, shipped_stack, VICTIM, "grace@example.com", PASSWORD) == "RATE_LIMITED"
 
 
 @pytest.mark.timeout(300)
-async def test_anonymous_sockets_of_one_client_leave_another_its_own(deployed_stack: Stack) -> None:
-    urls = [f"ws{url.removeprefix('http')}/graphql" for url in deployed_stack.urls]
+async def test_anonymous_sockets_of_one_client_leave_another_its_own(shipped_stack: Stack) -> None:
+    urls = [f"ws{url.removeprefix('http')}/graphql" for url in shipped_stack.urls]
     async with AsyncExitStack() as stack:
         opened = 0
         while opened < MAX_SOCKETS:

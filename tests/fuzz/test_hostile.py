@@ -84,7 +84,10 @@ async def _client(temporal_address: str, folder: Path) -> AsyncIterator[httpx.As
     cache = SimpleMemoryCache(serializer=StringSerializer())
     app = create_app(settings(temporal_address, data_dir=folder), services=Services().transport, cache=cache)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://g") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
         yield client
 
 

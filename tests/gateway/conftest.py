@@ -36,7 +36,7 @@ async def client(
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://gateway.test") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://gateway.localhost") as client,
     ):
         yield client
 

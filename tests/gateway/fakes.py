@@ -18,6 +18,7 @@ from contracts.base import utc_now
 from contracts.calls import Caller, CallSigner
 from contracts.errors import DomainError, InvalidCredentials, SessionEnded, SessionNotFound, to_record
 from contracts.files import AccessLevel, File, FilePage
+from contracts.secret_keys import SecretKeys
 from contracts.tenants import SubscriptionTier, Tenant
 from contracts.users import Preferences, User
 from gateway.settings import Settings, Shown
@@ -41,7 +42,7 @@ class Services:
     calls: list[tuple[str, Caller, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._signer = CallSigner(KEY.encode())
+        self._keys = SecretKeys(KEY.encode())
         self.handlers = usual_answers() | {"auth/get_current_sessions": self._find_together} | self.handlers
 
     @property
@@ -63,8 +64,9 @@ class Services:
         return found
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
-        caller = self._signer.read(request.headers["authorization"].removeprefix("Bearer "))
         verb, body = request.url.path.strip("/"), json.loads(request.content)
+        signer = CallSigner(verb.partition("/")[0], self._keys)
+        caller = signer.read(request.headers["authorization"].removeprefix("Bearer "))
         self.calls.append((verb, caller, body))
         try:
             answer = self.handlers[verb](caller, body)

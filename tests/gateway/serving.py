@@ -122,6 +122,7 @@ async def running_gateway(
     wakeups: Wakeups | None = None,
     drain_seconds: float = 1,
     stall_seconds: float = 30,
+    keep_alive_seconds: float = 75,
     tls: Tls | None = None,
     interceptors: Sequence[Interceptor] = (),
 ) -> AsyncIterator[Gateway]:
@@ -139,6 +140,7 @@ async def running_gateway(
             announce=ready.set,
             drain_seconds=drain_seconds,
             stall_seconds=stall_seconds,
+            keep_alive_seconds=keep_alive_seconds,
             tls=tls,
         )
     )

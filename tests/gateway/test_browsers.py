@@ -37,13 +37,13 @@ async def gateway(temporal_address: str, services: Services, folder: Path, url: 
 
 @pytest.fixture
 async def client(temporal_address: str, services: Services, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with gateway(temporal_address, services, tmp_path, "http://gateway.test") as client:
+    async with gateway(temporal_address, services, tmp_path, "http://gateway.localhost") as client:
         yield client
 
 
 @pytest.fixture
 async def over_tls(temporal_address: str, services: Services, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with gateway(temporal_address, services, tmp_path, "https://gateway.test") as client:
+    async with gateway(temporal_address, services, tmp_path, "https://gateway.localhost") as client:
         yield client
 
 
@@ -60,21 +60,21 @@ async def who(client: httpx.AsyncClient, **headers: str) -> Any:
     ("headers", "expected"),
     [
         ({}, ADA),
-        ({"origin": "http://gateway.test"}, ADA),
-        ({"origin": "http://gateway.test:80"}, ADA),
-        ({"origin": "https://gateway.test"}, ADA),
-        ({"origin": "http://gateway.test", "x-forwarded-proto": "https"}, 403),
-        ({"origin": "https://gateway.test", "host": "gateway.test:443"}, ADA),
+        ({"origin": "http://gateway.localhost"}, ADA),
+        ({"origin": "http://gateway.localhost:80"}, ADA),
+        ({"origin": "https://gateway.localhost"}, ADA),
+        ({"origin": "http://gateway.localhost", "x-forwarded-proto": "https"}, 403),
+        ({"origin": "https://gateway.localhost", "host": "gateway.localhost:443"}, ADA),
         ({"origin": "https://elsewhere.test", "sec-fetch-site": "same-origin"}, ADA),
         ({"origin": FRIEND}, ADA),
         ({"origin": STRANGER}, 403),
         ({"origin": "null"}, 403),
         ({"origin": ""}, 403),
         ({"origin": "https://["}, 403),
-        ({"origin": "http://gateway.test.evil.example"}, 403),
+        ({"origin": "http://gateway.localhost.evil.example"}, 403),
         ({"origin": f"{FRIEND}.evil.example"}, 403),
         ({"origin": f"{FRIEND}:444"}, 403),
-        ({"origin": "http://gateway.test:8080"}, 403),
+        ({"origin": "http://gateway.localhost:8080"}, 403),
         ({"sec-fetch-site": "cross-site"}, 403),
         ({"sec-fetch-site": "same-site"}, 403),
         ({"sec-fetch-site": "none"}, ADA),

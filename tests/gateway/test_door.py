@@ -12,8 +12,8 @@ import pytest
 from gateway.door import Arrival, Door
 from tests.servers import HOST
 
-UPGRADE = b"GET /graphql HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-QUESTION = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+UPGRADE = b"GET /graphql HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+QUESTION = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Host:

@@ -23,7 +23,7 @@ from tests.gateway.serving import Gateway, running_gateway
 
 LOGINS = 50
 MOST_SECONDS = 0.05
-HEALTH = b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LOGIN = "mutation ($input: LoginInput!) { login(input: $input) { operation { id } } }"
 
 
@@ -47,7 +47,9 @@ async def log_in(gateway: Gateway, n: int, address: str = "198.51.100.7") -> str
     variables = {"input": {"email": f"nobody-{n}@example.com", "password": "wrong"}}
     body = json.dumps({"query": LOGIN, "variables": variables}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    head = f"POST /graphql HTTP/1.1\r\nHost: g\r\nX-Forwarded-For: {address}\r\nContent-Type: application/json\r\n"
+    head = (
+        f"POST /graphql HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {address}\r\nContent-Type: application/json\r\n"
+    )
     head += f"Content-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     answer = (await reader.readuntil(b"\r\n\r\n")) + await reader.read(4096)

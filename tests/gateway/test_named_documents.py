@@ -136,7 +136,10 @@ async def trusting(
     )
     app = create_app(told, services=services.transport, cache=SimpleMemoryCache(serializer=StringSerializer()))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://g") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
         yield client
 
 

@@ -30,7 +30,7 @@ async def gateway(told: Settings, services: Services, cache: BaseCache) -> Async
     app = create_app(told, services=services.transport, cache=cache)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.test") as http,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.localhost") as http,
     ):
 
         async def ask(query: str, **variables: object) -> Any:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from contracts.calls import Caller, CallSigner
 from contracts.errors import DeadlineExceeded, DomainError, InvalidInput, ServiceUnavailable, to_record
+from contracts.secret_keys import SecretKeys
 from resolvers.breakers import FAILURES, Breaker
 from resolvers.clients.calls import ServiceCalls
 
@@ -29,7 +30,9 @@ class Service:
         self.called = 0
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._handle))
         breaker = Breaker("files", rest_seconds=SOON)
-        self._calls = ServiceCalls("files", "http://files.test", http, CallSigner(b"k" * 32), breaker, seconds=seconds)
+        self._calls = ServiceCalls(
+            "files", "http://files.test", http, CallSigner("files", SecretKeys(b"k" * 32)), breaker, seconds=seconds
+        )
 
     async def ask(self) -> int:
         return await self._calls.call("count", Caller(), b"{}", NUMBER)

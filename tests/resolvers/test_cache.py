@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from contracts.cache import open_cache
 from contracts.errors import ServiceUnavailable
+from contracts.secret_keys import SecretKeys
 from resolvers.cache import AWAY_SECONDS, CLAIMED, FRESH_SECONDS, Copies, Copy
 from resolvers.sealing import Seal
 
@@ -180,7 +181,7 @@ async def test_a_cache_that_hangs_is_not_waited_for_each_time() -> None:
 
 
 async def test_with_a_seal_whoever_reads_the_cache_reads_no_copy(redis_url: str) -> None:
-    key, seal = f"copy-{uuid4().hex}", Seal(b"a secret", "copies")
+    key, seal = f"copy-{uuid4().hex}", Seal(SecretKeys(b"a secret"), "copies")
 
     async def fetch() -> str:
         return "a name"
@@ -194,5 +195,5 @@ async def test_with_a_seal_whoever_reads_the_cache_reads_no_copy(redis_url: str)
         assert shared.value == "a name"
         await cache.set(f"{key}-elsewhere", kept)
         assert await another.at_hand(f"{key}-elsewhere", TEXT) is None, "a copy was taken for another"
-    async with open_cache(redis_url) as cache, Copies(cache, seal=Seal(b"other", "copies")) as stranger:
+    async with open_cache(redis_url) as cache, Copies(cache, seal=Seal(SecretKeys(b"other"), "copies")) as stranger:
         assert await stranger.at_hand(key, TEXT) is None

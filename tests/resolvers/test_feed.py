@@ -17,6 +17,7 @@ from contracts.auth import Role, Session
 from contracts.base import new_id, utc_now
 from contracts.codec import KeyRing
 from contracts.operations import Operation
+from contracts.secret_keys import SecretKeys
 from contracts.temporal import connect
 from infrastructure.change_notifications import LocalWakeups, SharedWakeups, Wakeups
 from resolvers.cursors import Cursors
@@ -54,7 +55,7 @@ class Replica:
         self.index = MemoryIndex() if redis is None else RedisIndex(redis)
         self.wakeups = LocalWakeups() if redis is None else SharedWakeups(redis)
         scans = Visibility(client, Turns(SimpleMemoryCache()))
-        listing = Listing(States(client, self.hub), scans, self.index, Cursors(b""))
+        listing = Listing(States(client, self.hub), scans, self.index, Cursors(SecretKeys(b"")))
         self.listing = listing
         self.lookout = Lookout(client, self.hub, self.wakeups, check_seconds=check_seconds)
         self.feeds = Feeds(self.lookout, listing, self.wakeups, look_seconds=look_seconds)

@@ -9,6 +9,7 @@ import pytest
 
 from contracts.cache import open_cache
 from contracts.calls import Caller, CallSigner
+from contracts.secret_keys import SecretKeys
 from resolvers.breakers import Breaker
 from resolvers.cache import FRESH_SECONDS, Copies
 from resolvers.clients.calls import ServiceCalls
@@ -35,7 +36,11 @@ def services() -> Services:
 @pytest.fixture
 def client(services: Services) -> UsersClient:
     http = httpx.AsyncClient(transport=services.transport)
-    return UsersClient(ServiceCalls("users", "http://users.test", http, CallSigner(KEY.encode()), Breaker("users")))
+    return UsersClient(
+        ServiceCalls(
+            "users", "http://users.test", http, CallSigner("users", SecretKeys(KEY.encode())), Breaker("users")
+        )
+    )
 
 
 @pytest.fixture

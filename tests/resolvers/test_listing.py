@@ -24,6 +24,7 @@ from contracts.operations import (
     kind_of,
     operation_id,
 )
+from contracts.secret_keys import SecretKeys
 from infrastructure.fair_queue import Requester
 from resolvers.cursors import Cursors
 from resolvers.index import MemoryIndex, OperationIndex, RedisIndex, Row
@@ -98,7 +99,7 @@ def somebody() -> Session:
 
 
 def listing_of(index: OperationIndex) -> Listing:
-    return Listing(EveryState(), NoScans(), index, Cursors(b"key"))
+    return Listing(EveryState(), NoScans(), index, Cursors(SecretKeys(b"key")))
 
 
 async def walk(

@@ -15,6 +15,7 @@ from temporalio.client import Client
 from activities.operations.activities import Operations
 from contracts.operations import Operation, OperationKind, OperationStatus
 from contracts.repairs import EndedOperation
+from contracts.secret_keys import SecretKeys
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.fair_queue import Requester
 from resolvers.budget import Budget
@@ -28,7 +29,7 @@ from tests.resolvers.scripted import TENANT, Script, ScriptStarter, scripts
 from tests.servers import reset_workflow
 from worker.reconciler import Reconciler
 
-CURSORS = Cursors(b"secret")
+CURSORS = Cursors(SecretKeys(b"secret"))
 REQUESTER = Requester("a", "a")
 
 

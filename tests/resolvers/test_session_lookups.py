@@ -11,6 +11,7 @@ import pytest
 from contracts.auth import FoundSession, Session
 from contracts.calls import Caller, CallSigner
 from contracts.errors import DeadlineExceeded, SessionEnded
+from contracts.secret_keys import SecretKeys
 from resolvers.breakers import Breaker
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.calls import ServiceCalls
@@ -58,7 +59,9 @@ def service() -> Auth:
 @pytest.fixture
 def client(service: Auth) -> AuthClient:
     http = httpx.AsyncClient(transport=service.services.transport)
-    return AuthClient(ServiceCalls("auth", "http://auth.test", http, CallSigner(KEY.encode()), Breaker("auth")))
+    return AuthClient(
+        ServiceCalls("auth", "http://auth.test", http, CallSigner("auth", SecretKeys(KEY.encode())), Breaker("auth"))
+    )
 
 
 async def test_many_at_one_moment_are_few_calls_and_few_at_once(service: Auth, client: AuthClient) -> None:
@@ -100,7 +103,7 @@ async def test_who_asks_after_a_session_ended_is_not_answered_by_a_call_that_beg
 async def test_waiting_for_a_turn_does_not_count_as_the_services_time(service: Auth) -> None:
     """Each call may take 1.5 seconds, and the last of them begins after more than that."""
     http = httpx.AsyncClient(transport=service.services.transport)
-    signer, breaker = CallSigner(KEY.encode()), Breaker("auth")
+    signer, breaker = CallSigner("auth", SecretKeys(KEY.encode())), Breaker("auth")
     client = AuthClient(ServiceCalls("auth", "http://auth.test", http, signer, breaker, seconds=1.5))
     service.go.clear()
 

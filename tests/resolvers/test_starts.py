@@ -13,6 +13,7 @@ from temporalio.client import Client
 from contracts.auth import Role, Session
 from contracts.base import new_id, utc_now
 from contracts.operations import Operation, OperationKind, StepStatus, operation_id
+from contracts.secret_keys import SecretKeys
 from infrastructure.fair_queue import Requester
 from resolvers.cursors import Cursors
 from resolvers.index import STARTING_SECONDS, MemoryIndex, OperationIndex, RedisIndex, Row
@@ -68,7 +69,7 @@ async def listed_and_left(index: OperationIndex, started_at: float) -> list[Row]
     me, id = somebody(), operation_id(b"", OperationKind.LOGIN, tenant_id="", user_id="", key=None)
     await index.fill(me.user_id, me.tenant_id, [])
     await index.add(me.user_id, me.tenant_id, Row(started_at, id))
-    listing = Listing(NoStates(), NoScans(), index, Cursors(b"secret"))
+    listing = Listing(NoStates(), NoScans(), index, Cursors(SecretKeys(b"secret")))
     assert (await listing.newest(me, 10)).states == ()
     return await index.rows(me.user_id, me.tenant_id)
 

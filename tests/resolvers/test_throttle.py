@@ -9,11 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 from contracts.errors import DomainError, InvalidCredentials, InvalidMfaCode, RateLimited, ServiceUnavailable
+from contracts.secret_keys import SecretKeys
 from infrastructure.rate_limit import MemoryTokenBuckets, RateLimitKey, RedisTokenBuckets, TokenBucketStore
 from resolvers.throttle import DEVICE_SECONDS, Client, SignInLimits, SignInThrottle
 from worker.dev.ports import free_port
 
-SECRET = b"s" * 32
+SECRET = SecretKeys(b"s" * 32)
 ADA, GRACE = "ada@example.com", "grace@example.com"
 HOME, AWAY = Client("192.0.2.1"), Client("198.51.100.7")
 
@@ -225,3 +226,20 @@ async def test_nobody_signs_in_where_tries_cannot_be_counted() -> None:
         with pytest.raises(ServiceUnavailable):
             async with throttle.trying_code("usr_1"):
                 looked()
+
+
+async def test_a_device_stays_known_under_a_former_key_and_is_named_anew() -> None:
+    old, new = SECRET.current, b"n" * 32
+    tries = MemoryTokenBuckets()
+    device = SignInThrottle(tries, SECRET, SignInLimits()).new_device(ADA, HOME)
+    during = SignInThrottle(tries, SecretKeys(new, (old,)), SignInLimits())
+    known = HOME._replace(device=device)
+    for n in range(60):
+        await guess(during, client=Client(f"192.0.2.{n}"))
+    await sign_in(during, client=known)
+
+    renamed = during.new_device(ADA, known)
+    assert renamed is not None
+    after = SignInThrottle(tries, SecretKeys(new), SignInLimits())
+    assert after.new_device(ADA, HOME._replace(device=renamed)) is None
+    assert after.new_device(ADA, known) is not None, "without its key it is not known"

@@ -44,7 +44,7 @@ async def gateway(settings: Settings, services: Services | None = None) -> Async
     app = create_app(settings, services=(services or Services()).transport)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.test") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.localhost") as client,
     ):
         yield client
 

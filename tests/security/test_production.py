@@ -145,7 +145,7 @@ async def gateway(temporal_address: str, folder: Path, **told: object) -> AsyncI
     )
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://gateway.test") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://gateway.localhost") as client,
     ):
         yield client
 

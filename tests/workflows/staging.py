@@ -26,9 +26,9 @@ from activities.tenants.service import TenantsService
 from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import Contract, new_id, utc_now
-from contracts.calls import CallSigner
 from contracts.errors import DomainError, PermissionDenied
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
+from contracts.secret_keys import SecretKeys
 from contracts.storage import open_storage
 from contracts.temporal import SEARCH_ATTRIBUTES
 from contracts.transfers import TransferSigner
@@ -171,7 +171,7 @@ def parts_in(folder: Path, client: Client, passwords: Passwords, mail: Mail | No
         passwords=passwords,
         cache=SimpleMemoryCache(),
         wakeups=LocalWakeups(),
-        signer=CallSigner(b"s" * 32),
+        service_keys=SecretKeys(b"s" * 32),
         storage=open_storage(str(folder / "files")),
         transfers=TransferSigner(b"s" * 32),
         mail=mail or MailFolder(folder / "mail"),

@@ -50,7 +50,9 @@ def _run(settings: DevSettings) -> None:
         ui_port = chosen_port(_TEMPORAL, settings.temporal_ui_port, "TEMPORAL_UI_PORT")
         stack.enter_context(held_data_dir(data_dir))
         keys = keys_in(data_dir)
-        url = f"http://{settings.host}:{listening.getsockname()[1]}"
+        # All addresses of the machine include this one, and the gateway answers to loopback names only.
+        host = _TEMPORAL if settings.host == "0.0.0.0" else settings.host  # noqa: S104
+        url = f"http://{host}:{listening.getsockname()[1]}"
         temporal = stack.enter_context(
             temporal_server(
                 port=port, ui_port=ui_port, log=data_dir / "temporal.log", database=data_dir / "temporal.db"

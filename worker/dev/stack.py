@@ -15,9 +15,9 @@ from pydantic import SecretStr
 from activities.auth.sealing import SecretSeal
 from activities.notifications.mail import open_mail
 from contracts.cache import open_cache
-from contracts.calls import CallSigner
 from contracts.codec import KeyRing
 from contracts.environment import Environment
+from contracts.secret_keys import SecretKeys
 from contracts.storage import folder_in, open_storage
 from contracts.temporal import connect, ensure_search_attributes
 from contracts.tracing import traced
@@ -90,7 +90,7 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
             passwords=passwords,
             cache=cache,
             wakeups=wakeups,
-            signer=CallSigner(service_key),
+            service_keys=SecretKeys(service_key),
             storage=open_storage(folder_in(grounds.data_dir)),
             transfers=TransferSigner(service_key),
             mail=open_mail(None, grounds.data_dir / "mail"),

@@ -107,6 +107,6 @@ async def running_gateway(
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://gateway.test") as http,
+        httpx.AsyncClient(transport=transport, base_url="http://gateway.localhost") as http,
     ):
         yield Gateway(http, temporal)

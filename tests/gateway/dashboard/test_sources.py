@@ -28,7 +28,7 @@ async def test_shows_who_one_is_and_where_and_what_goes_on_there(gateway: Gatewa
     me = shown["profile"]["id"]
     assert shown["tenant"] == {"id": ACME}
     assert shown["recentFiles"] == [
-        {"id": FILE, "downloadUrl": "http://gateway.test/downloads/token", "owner": {"id": GRACE}}
+        {"id": FILE, "downloadUrl": "http://gateway.localhost/downloads/token", "owner": {"id": GRACE}}
     ]
     assert shown["activeOperations"] == [
         {"id": switch, "status": "RUNNING", "startedBy": {"id": me}, "tenant": {"id": ACME}, "toTenant": {"id": GLOBEX}}

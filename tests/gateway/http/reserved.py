@@ -14,6 +14,7 @@ from activities.files.endpoints import routes
 from activities.files.service import FilesService
 from contracts.base import utc_now
 from contracts.calls import CallSigner
+from contracts.secret_keys import SecretKeys
 from contracts.tenants import SubscriptionTier
 from contracts.transfers import TransferSigner, UploadGrant
 from resolvers.breakers import Breaker
@@ -28,7 +29,7 @@ SIGNER = TransferSigner(KEY)
 @asynccontextmanager
 async def files_client(database_url: str) -> AsyncIterator[FilesClient]:
     """The service on a migrated database, in this process."""
-    signer = CallSigner(KEY)
+    signer = CallSigner("files", SecretKeys(KEY))
     transport = httpx.ASGITransport(Starlette(routes=routes(FilesService(SIGNER), signer)))
     async with database(database_url), httpx.AsyncClient(transport=transport) as http:
         yield FilesClient(ServiceCalls("files", "http://files", http, signer, Breaker("files")))

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Run by MinIO's client, each time: makes the bucket, and the accounts of gateways and of the files worker.
+set -eu
+mc alias set storage http://storage:9000 root "$STORAGE_ROOT_PASSWORD"
+mc mb --ignore-existing storage/adx
+for name in gateway files; do
+    case $name in
+    gateway) password=$GATEWAY_STORAGE_PASSWORD ;;
+    files) password=$FILES_STORAGE_PASSWORD ;;
+    esac
+    mc admin policy create storage "adx-$name" "/storage/$name.json"
+    mc admin user add storage "adx-$name" "$password"
+    # It fails where the policy is attached already.
+    mc admin policy attach storage "adx-$name" --user "adx-$name" || mc admin user info storage "adx-$name" | grep -q "adx-$name"
+done

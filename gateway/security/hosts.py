@@ -1,0 +1,47 @@
+"""The host names by which the gateway may be addressed while nobody has named its public address."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from contracts.errors import ErrorCode
+from gateway.security.proxy_headers import parse_address
+
+MISDIRECTED_REQUEST = 421
+
+
+class LoopbackHostMiddleware:
+    """Refuses requests and handshakes whose ``Host`` is not a loopback name (421, RFC 9110, 15.5.20).
+
+    By DNS rebinding a page of any site can have its own name resolve to 127.0.0.1. Its requests are then of the same
+    origin for the browser, and only the ``Host`` header shows where the page came from. A request without a ``Host``
+    does not come from a browser.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            hosts = Headers(scope=scope).getlist("host")
+            if not all(is_loopback_host(host) for host in hosts):
+                await _refusal(scope)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether the value of a ``Host`` header names this machine: localhost, a name below it, or a loopback address."""
+    address = parse_address(host)
+    if address is not None:
+        return address.is_loopback
+    name = host.partition(":")[0].lower().removesuffix(".")
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _refusal(scope: Scope) -> JSONResponse:
+    facts = {"code": ErrorCode.FORBIDDEN.value, "requestId": scope["state"]["request_id"]}
+    reason = "This gateway answers to loopback names only; PUBLIC_URL makes it answer to others."
+    return JSONResponse({"errors": [{"message": reason, "extensions": facts}]}, status_code=MISDIRECTED_REQUEST)

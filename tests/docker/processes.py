@@ -1,0 +1,11 @@
+"""A process as a deployment starts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Process:
+    command: tuple[str, ...]
+    environment: dict[str, str]
