@@ -33,7 +33,8 @@ async def repeated(
     """Return the operation that the same request has started before, if the session has left its tenant since.
 
     ``asked`` gives what is asked for, for each id that the operation may have. None if the session is in the expected
-    tenant: then the request is to be executed. Raises WrongTenant, NotSignedIn, and IdempotencyKeyReused for another request.
+    tenant: then the request is to be executed. Raises WrongTenant, NotSignedIn, and IdempotencyKeyReused for another
+    request.
     """
     try:
         await check_expected_tenant(context)

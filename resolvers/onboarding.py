@@ -42,7 +42,7 @@ async def onboard_user(context: Context, input: OnboardUserInput) -> Onboarding:
     if input.role not in roles_granted_by(viewer.role):
         raise PermissionDenied()
     order = await newcomers.order(viewer, input, Requester(context.client.digest, viewer.user_id))
-    operation = await context.start(order, wait_seconds=seconds)
+    operation = await context.start(order, wait_seconds=input.wait_seconds)
     return Onboarding(operation, _totp_uri(order.command, newcomers.totp_secret(order, operation)))
 
 
