@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
@@ -17,6 +18,10 @@ from contracts.files import StoredFile
 from contracts.repairs import Effect, EndedOperation
 from workflows.call import call
 from workflows.options import UNDO
+
+_LOOK_INTERVAL = timedelta(seconds=1)
+_LOOKS = 300
+"""At a run that is cancelled, until it has closed: its undos are tried again for minutes while a service is away."""
 
 Undo = Callable[[], Awaitable[None]]
 
@@ -41,38 +46,36 @@ BY_KEY: dict[str, Callable[..., Awaitable[None]]] = {
 class RepairOperation:
     """Newest first, as the operation itself would have done. The ledger makes it harmless to undo what is undone.
 
-    It stops where a reset has begun another run of the operation: that run's work is not to be undone.
+    If a reset has begun another run of the operation, it leaves that run alone. If it has undone a part by then, it
+    cancels that run and goes on.
     """
 
     @workflow.run
     async def run(self, ended: EndedOperation) -> None:
         done = await call(Operations.effects_of, ended, UNDO)
         failed: list[str] = []
-        is_begun = False
-        for undo, effect in ((undo_of(effect), effect) for effect in reversed(done.effects)):
-            if undo is None:
-                continue
-            if await self._is_superseded(ended, is_begun=is_begun):
-                return
-            is_begun = True
+        undos = [(undo, effect) for effect in reversed(done.effects) if (undo := undo_of(effect)) is not None]
+        if not undos or await call(Operations.is_superseded, ended, UNDO):
+            return
+        for undo, effect in undos:
             try:
                 await undo()
             except ActivityError as error:
                 workflow.logger.error("An undo failed", exc_info=error)
                 failed.append(effect.activity)
-        if is_begun and await self._is_superseded(ended, is_begun=True):
-            return
+            await self._end_other_run(ended)
         if failed:
             raise ApplicationError(f"Not undone: {', '.join(failed)}", non_retryable=True)
 
-    async def _is_superseded(self, ended: EndedOperation, *, is_begun: bool) -> bool:
-        """Whether a reset has begun another run. What is undone by then is missing to it, so it is cancelled."""
+    async def _end_other_run(self, ended: EndedOperation) -> None:
+        """Cancel a run that a reset has begun since, for a part of what it builds on is undone; wait for its end."""
         if not await call(Operations.is_superseded, ended, UNDO):
-            return False
-        workflow.logger.warning("Another run goes on with the operation", extra={"is_begun": is_begun})
-        if is_begun:
-            await call(Operations.cancel_current_run, ended, UNDO)
-        return True
+            return
+        for _ in range(_LOOKS):
+            if await call(Operations.cancel_current_run, ended, UNDO):
+                return
+            await workflow.sleep(_LOOK_INTERVAL)
+        workflow.logger.error("A run goes on of which a part has been undone")
 
 
 def undo_of(effect: Effect) -> Undo | None:

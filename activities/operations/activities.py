@@ -33,14 +33,15 @@ class Operations:
         return not await is_current(self._client, ended)
 
     @activity.defn
-    async def cancel_current_run(self, ended: EndedOperation) -> None:
-        """Have the run that goes on undo all of it: a repair had undone a part before that run began."""
+    async def cancel_current_run(self, ended: EndedOperation) -> bool:
+        """Ask the run that goes on to undo all of it. Whether it has closed."""
+        handle = self._client.get_workflow_handle(ended.operation_id)
         try:
-            await self._client.get_workflow_handle(ended.operation_id).cancel()
+            await handle.cancel(rpc_timeout=_RPC_TIMEOUT)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:  # it has closed
                 raise
-            activity.logger.error("A run ended that had begun while an earlier one was being undone")
+        return (await handle.describe(rpc_timeout=_RPC_TIMEOUT)).close_time is not None
 
 
 async def is_current(client: Client, ended: EndedOperation) -> bool:

@@ -143,6 +143,31 @@ async def test_it_is_over_at_once_for_requests_and_sockets_of_every_process(worl
     assert await world.who(KEPT) == [SHE, SHE]
 
 
+@pytest.mark.parametrize("garbage", ["\\xff\\xfe", "\\x00", "\\xc3("])
+async def test_it_is_over_at_once_although_somebody_published_what_is_no_text(world: World, garbage: str) -> None:
+    """On the channel by which gateways are told of a revocation."""
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(each.open(introduction(LOST))) for each in world.gateways]
+        for socket in sockets:
+            await socket.ask(WHO)
+        await world.redis.do("EVAL", f"return redis.call('PUBLISH', 'wakeups', '{garbage}')", "0")
+        before = time.monotonic()
+        await world.revoke()
+        assert [await socket.end() for socket in sockets] == [4401, 4401]
+        assert time.monotonic() - before < 5, "usually a few hundredths of a second"
+
+
+async def test_a_copy_that_is_no_text_keeps_nobody_else_from_being_found(world: World) -> None:
+    """Copies of sessions are read many at once."""
+    await world.redis.do("EVAL", "return redis.call('SET', KEYS[1], '\\xff\\xfe')", "1", _copy_key(LOST))
+    found = await asyncio.gather(*(world.who(token) for token in (LOST, KEPT) * 5))
+    assert found == [[SHE, SHE]] * 10
+
+
+def _copy_key(token: str) -> str:
+    return hot_session_key(token_hash(token))
+
+
 async def test_a_redis_that_forgot_everything_lets_nobody_in_and_signs_nobody_out(world: World) -> None:
     await world.revoke()
     await world.redis.do("FLUSHALL")

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from contracts.cache import redis_at
 from contracts.errors import RateLimited, ServiceUnavailable
@@ -162,3 +163,56 @@ async def test_a_key_that_another_process_exhausts_leaves_none_of_the_others_hel
                     await asyncio.sleep(0.02)
                 else:
                     return
+
+
+@pytest.mark.parametrize("garbage", [b"garbage", b"\xff\xfe", b"3 never", b""])
+async def test_a_lease_that_is_none_is_removed_and_the_quota_goes_on(redis: Redis, who: str, garbage: bytes) -> None:
+    async with a_process(redis, 2) as one, one.acquire(who):
+        (key,) = [key async for key in redis.scan_iter("quota:user:*") if await redis.hlen(key)][-1:]
+        await redis.hset(key, "another process", garbage)
+        async with a_process(redis, 2) as other:
+            assert len(await got(other, who, 3)) == 1
+        assert b"another process" not in await redis.hgetall(key)
+
+
+async def test_a_key_of_another_type_is_counted_by_each_process_alone(redis: Redis, who: str) -> None:
+    async with a_process(redis, 2) as one:
+        async with one.acquire(who):
+            (key,) = [key async for key in redis.scan_iter("quota:user:*") if await redis.hlen(key)][-1:]
+            await redis.set(key, "no hash")
+        async with asyncio.timeout(5):
+            assert len(await got(one, who, 3)) == 2
+        await redis.delete(key)
+
+
+async def test_an_unexpected_error_is_logged_and_no_later_request_hangs(
+    redis: Redis, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_process(redis, 2) as one:
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr("infrastructure.distributed_quota.DistributedQuota._exchange", _raise)
+            async with asyncio.timeout(5):
+                assert len(await got(one, who, 3)) == 2
+        assert [log["log_level"] for log in logs] == ["error"]
+        async with asyncio.timeout(5):
+            assert await got(one, who, 1) == []
+
+
+async def test_the_task_that_renews_leases_is_restarted(
+    redis: Redis, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_process(redis, 1) as one:
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr("infrastructure.distributed_quota.DistributedQuota._answer", _raise)
+            asking = asyncio.create_task(got(one, who, 1))
+            await asyncio.sleep(0.3)
+            asking.cancel()
+            await asyncio.wait((asking,))
+        assert "background_task_failed" in [log["event"] for log in logs]
+        async with asyncio.timeout(10):
+            async with one.acquire(f"{who} later"):
+                pass
+
+
+async def _raise(*_: object) -> None:
+    raise ArithmeticError("unexpected")

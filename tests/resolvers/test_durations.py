@@ -10,7 +10,7 @@ import pytest
 from aiocache.base import BaseCache
 
 from contracts.base import utc_now
-from contracts.cache import open_cache
+from contracts.cache import open_cache, redis_at
 from contracts.operations import (
     Operation,
     OperationKind,
@@ -20,7 +20,7 @@ from contracts.operations import (
     Step,
     StepStatus,
 )
-from resolvers.durations import Durations
+from resolvers.durations import CACHE_KEY, Durations
 from resolvers.timeline import progress
 
 
@@ -154,3 +154,16 @@ def test_steps_behind_and_the_part_done_of_the_one_under_way_make_the_fraction()
         operation(1, OperationStatus.RUNNING, ran("a", 1), skipped, under_way, Step(name="d")), Durations()
     )
     assert (shown.current_step, shown.completed_steps, shown.total_steps, shown.fraction) == ("c", 2, 4, 0.625)
+
+
+async def test_bytes_that_are_no_text_are_replaced_by_what_a_process_knows(redis_url: str) -> None:
+    async with open_cache(redis_url) as cache, redis_at(redis_url) as redis:
+        await redis.set(CACHE_KEY, b"\xff\xfe")
+        durations, others = Durations(), Durations()
+        durations.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
+        async with durations.shared(cache, every_seconds=0.02):
+            async with asyncio.timeout(5):
+                while others.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) != 2:
+                    await others.exchange(cache)
+                    await asyncio.sleep(0.02)
+        await redis.delete(CACHE_KEY)

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 
+import pytest
 from aiocache import SimpleMemoryCache
 from redis.asyncio import Redis
 from temporalio.client import Client
@@ -16,6 +17,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner
 from contracts.auth import Role, Session
 from contracts.base import new_id, utc_now
 from contracts.codec import KeyRing
+from contracts.errors import ServiceUnavailable
 from contracts.operations import Operation
 from contracts.secret_keys import SecretKeys
 from contracts.temporal import connect
@@ -297,3 +299,22 @@ async def test_an_operation_that_cannot_be_read_keeps_nobody_from_the_others(tem
         assert [operation.id for operation in found] == [second.id]
         for script in (first, second):
             await script.end()
+
+
+async def test_whoever_follows_is_told_that_the_stream_is_interrupted_when_feeds_are_closed(
+    temporal_client: Client,
+) -> None:
+    me, replica = viewer(), Replica(temporal_client)
+    before = asyncio.all_tasks()
+    async with working(temporal_client, replica.wakeups) as starter, replica.hub:
+        async with replica.feeds, aclosing(replica.feeds.follow(me)) as states:
+            started = await replica.start(starter, me)
+            assert (await heard(states, 1))[0].id == started
+            waiting = asyncio.create_task(heard(states, 1))
+            await asyncio.sleep(0.05)
+            await replica.feeds.__aexit__(None, None, None)
+            with pytest.raises(ServiceUnavailable):
+                await waiting
+        names = {task.get_name() for task in asyncio.all_tasks() - before}
+        assert not {name for name in names if name.startswith(("look for", "feed "))}
+        await end(temporal_client, started)

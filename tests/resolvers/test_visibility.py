@@ -105,3 +105,17 @@ async def test_turns_are_taken_alone_while_the_cache_is_away() -> None:
         began = time.monotonic()
         await asyncio.gather(*(turns.wait() for _ in range(7)))
         assert time.monotonic() - began > 1
+
+
+async def test_after_an_unexpected_error_the_same_user_is_asked_about_anew(temporal_client: Client) -> None:
+    class Failing(Turns):
+        async def wait(self) -> None:
+            if failing:
+                raise ArithmeticError("unexpected")
+
+    failing = True
+    async with Visibility(temporal_client, Failing(SimpleMemoryCache())) as visibility, asyncio.timeout(10):
+        with pytest.raises(ArithmeticError):
+            await visibility.running("usr_me")
+        failing = False
+        assert await visibility.running("usr_me") == []

@@ -1,0 +1,183 @@
+"""An operator's `temporal workflow reset`: the new run goes on, its followers see its end, and no repair undoes it.
+
+Each test is also the command that replays the attack: `python -m pytest tests/end_to_end/test_resets.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import cast
+
+import pytest
+from temporalio.client import Client as Temporal
+from temporalio.client import WorkflowExecutionStatus
+
+from tests.end_to_end.client import Client, Json
+from tests.end_to_end.files import keep, process
+from tests.end_to_end.test_contract_onboarding import LOGIN, PASSWORD, somebody
+from tests.servers import reset_workflow
+from tests.stack import Stack, start_separate_stack
+
+REPAIR_SECONDS = 3
+TWO_LOOKS_SECONDS = 3.0
+"""The reconciler looks three times in each period."""
+START = "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { operation { id } } }"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One whose mail server is away: a letter of welcome is tried again for seconds, and then done without."""
+    folder = tmp_path_factory.mktemp("resets")
+    with start_separate_stack(folder, REPAIR_SECONDS=str(REPAIR_SECONDS), SMTP_URL="smtp://127.0.0.1:1") as stack:
+        yield stack
+
+
+@pytest.fixture
+async def temporal(stack: Stack) -> Temporal:
+    return await Temporal.connect(stack.temporal_address)
+
+
+@pytest.fixture
+async def ada(stack: Stack) -> Client:
+    client = Client(stack)
+    await client.log_in("ada@example.com")
+    await client.work_in("Acme")
+    return client
+
+
+async def start_onboarding(client: Client, person: Json) -> str:
+    return cast("str", (await client.ask(START, input=person | {"waitSeconds": 0}))["onboardUser"]["operation"]["id"])
+
+
+async def until_step(states: AsyncIterator[Json], name: str) -> Json:
+    async with asyncio.timeout(60):
+        async for state in states:
+            if state["progress"]["currentStep"] == name:
+                return state
+    raise AssertionError(f"It ended before {name}.")
+
+
+async def can_log_in(stack: Stack, person: Json) -> bool:
+    answer = await Client(stack).ask(LOGIN, email=person["email"], password=PASSWORD)
+    return bool(answer["login"]["operation"]["status"] == "COMPLETED")
+
+
+async def until(asked: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while not await asked():  # noqa: ASYNC110 - what is waited for is elsewhere
+            await asyncio.sleep(0.2)
+
+
+async def repairs(temporal: Temporal, operation_id: str) -> list[WorkflowExecutionStatus | None]:
+    rows = temporal.list_workflows("WorkflowType = 'RepairOperation'")
+    return [row.status async for row in rows if operation_id in row.id]
+
+
+async def closed_after(temporal: Temporal, operation_id: str, run_id: str) -> WorkflowExecutionStatus | None:
+    """How the run ended that follows this one."""
+    async with asyncio.timeout(60):
+        while True:
+            described = await temporal.get_workflow_handle(operation_id).describe()
+            if described.run_id != run_id and described.close_time is not None:
+                return described.status
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize("to", ["FirstWorkflowTask", "LastWorkflowTask"])
+async def test_a_user_whose_onboarding_was_reset_stays(stack: Stack, ada: Client, temporal: Temporal, to: str) -> None:
+    person = somebody()
+    operation_id = await start_onboarding(ada, person)
+    async with ada.follow(operation_id) as states:
+        await until_step(states, "send_welcome_email")
+        await reset_workflow(stack.temporal_address, operation_id, to=to)
+        told = [state["status"] async for state in states]
+    assert told[-1] == "COMPLETED"
+    assert set(told[:-1]) <= {"RUNNING"}
+
+    assert await can_log_in(stack, person)
+    await asyncio.sleep(TWO_LOOKS_SECONDS)
+    assert await can_log_in(stack, person)
+    assert await repairs(temporal, operation_id) == []
+
+
+async def test_a_login_that_was_reset_is_followed_and_completed_with_its_code(stack: Stack, temporal: Temporal) -> None:
+    alan = Client(stack)
+    answer = await alan.ask(
+        """mutation { login(input: {email: "alan@example.com", password: "adx-demo-password", waitSeconds: 20}) {
+          operation { id status } } }"""
+    )
+    login = answer["login"]["operation"]
+    assert login["status"] == "WAITING"
+    async with alan.follow(login["id"]) as states:
+        await anext(states)
+        await reset_workflow(stack.temporal_address, login["id"])
+        async with asyncio.timeout(30):
+            while (state := await anext(states))["status"] != "WAITING":
+                assert state["status"] == "RUNNING"
+        await temporal.get_workflow_handle(login["id"]).cancel()
+        told = [state["status"] async for state in states]
+    assert told[-1] == "CANCELLED"
+
+
+async def test_what_completed_and_is_reset_to_its_beginning_is_not_undone(
+    stack: Stack, ada: Client, temporal: Temporal
+) -> None:
+    file = await keep(ada, b"some text\n")
+    processing = (await process(ada, file["id"]))["id"]
+    (upload,) = [
+        operation["id"]
+        for operation in (await ada.ask("{ viewer { operations(first: 5) { nodes { id kind } } } }"))["viewer"][
+            "operations"
+        ]["nodes"]
+        if operation["kind"] == "FILE_UPLOAD"
+    ][:1]
+    switch, token = await ada.switched(await ada.tenant("Globex"))
+    outcomes = []
+    for operation_id in (processing, upload, switch):
+        run_id = (await temporal.get_workflow_handle(operation_id).describe()).run_id
+        await reset_workflow(stack.temporal_address, operation_id)
+        outcomes.append(await closed_after(temporal, operation_id, run_id))
+    # An upload is completed once and a switch leaves a session once: their first step says so and does nothing.
+    assert outcomes == [
+        WorkflowExecutionStatus.COMPLETED,
+        WorkflowExecutionStatus.FAILED,
+        WorkflowExecutionStatus.FAILED,
+    ]
+    await asyncio.sleep(TWO_LOOKS_SECONDS)
+    ada.token = token
+    assert await ada.current_tenant() == "Globex"
+    await ada.work_in("Acme")
+    shown = await ada.ask("query ($id: ID!) { node(id: $id) { ... on File { id size } } }", id=file["id"])
+    assert shown["node"]["id"] == file["id"]
+    assert [await repairs(temporal, each) for each in (processing, upload, switch)] == [[], [], []]
+
+
+async def test_what_was_terminated_and_repaired_stays_undone_when_it_is_reset(
+    stack: Stack, ada: Client, temporal: Temporal
+) -> None:
+    person = somebody()
+    operation_id = await start_onboarding(ada, person)
+    async with ada.follow(operation_id) as states:
+        await until_step(states, "send_welcome_email")
+        await temporal.get_workflow_handle(operation_id).terminate()
+        told = [state["status"] async for state in states]
+    assert told[-1] == "FAILED"
+
+    async def is_repaired() -> bool:
+        return await repairs(temporal, operation_id) == [WorkflowExecutionStatus.COMPLETED]
+
+    await until(is_repaired)
+    assert not await can_log_in_at_all(stack, person)
+
+    await reset_workflow(stack.temporal_address, operation_id)
+    last = await ada.to_its_end(operation_id)
+    assert last["status"] == "FAILED"
+    assert last["error"]["compensated"] is True
+    await asyncio.sleep(TWO_LOOKS_SECONDS)
+    assert not await can_log_in_at_all(stack, person)
+
+
+async def can_log_in_at_all(stack: Stack, person: Json) -> bool:
+    answer = await Client(stack).hear(LOGIN, email=person["email"], password=PASSWORD)
+    return "errors" not in answer
