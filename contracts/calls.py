@@ -13,6 +13,8 @@ from contracts.base import Contract
 from contracts.errors import NotSignedIn
 from contracts.secret_keys import SecretKeys
 
+KEEP_ALIVE_SECONDS = 15.0
+"""How long the gateway keeps an idle connection to a service; the service keeps it several times as long."""
 LIFETIME_SECONDS = 30
 MAX_LIFETIME_SECONDS = 60
 """Of a token that a service accepts, whoever signed it."""

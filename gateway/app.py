@@ -24,6 +24,7 @@ from temporalio.runtime import Runtime
 from temporalio.service import RetryConfig
 
 from contracts.cache import open_cache
+from contracts.calls import KEEP_ALIVE_SECONDS
 from contracts.environment import Environment
 from contracts.errors import ErrorCode
 from contracts.storage import open_storage
@@ -66,7 +67,7 @@ MOST_BYTES = 256 * 1024
 BODY_SECONDS = 10.0
 """Of a request's body: how much, and how long it may take to come. Uploads have bounds of their own."""
 
-_POOL = httpx.Limits(max_connections=200, max_keepalive_connections=100)
+_POOL = httpx.Limits(max_connections=200, max_keepalive_connections=100, keepalive_expiry=KEEP_ALIVE_SECONDS)
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0, pool=2.0)
 _IMPATIENT = RetryConfig(max_interval_millis=500, max_elapsed_time_millis=3_000)
 """A client that waits is told within ten seconds that Temporal does not answer, and can try again by itself."""

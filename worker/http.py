@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from contracts.calls import KEEP_ALIVE_SECONDS
 from contracts.errors import to_record
 from worker.trouble import class_of
 
@@ -38,6 +39,8 @@ async def serve_services(app: Starlette, *, host: str, port: int, stop: asyncio.
     config = Config()
     config.bind = [f"{host}:{port}"]
     config.graceful_timeout = 5
+    # Longer than the gateway keeps an idle connection: it must not send a request on one that is being closed here.
+    config.keep_alive_timeout = 4 * KEEP_ALIVE_SECONDS
     config.accesslog = None
     config.loglevel = "WARNING"
     await serve(app, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
