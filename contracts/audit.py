@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 
 import structlog
+
+from contracts.errors import (
+    DomainError,
+    ErrorCode,
+    InvalidMfaCode,
+    QuotaExhausted,
+    StorageQuotaExceeded,
+    TooManyAttempts,
+    UploadTooLarge,
+)
 
 log = structlog.get_logger("audit")
 
@@ -18,8 +31,74 @@ class Audit(StrEnum):
     COMPENSATED = "audit.compensated"
 
 
-def audit(event: Audit, **ids: str | None) -> None:
+class Refusal(StrEnum):
+    """What was refused: ``refusal`` of the line, and ``kind`` of the metric."""
+
+    WRONG_PASSWORD = "wrong_password"  # noqa: S105 - it is no password
+    WRONG_CODE = "wrong_code"
+    SIGN_IN_THROTTLE = "sign_in_throttle"
+    RATE_LIMIT = "rate_limit"
+    QUOTA = "quota"
+    """Too many at a time: sockets, streams, transfers."""
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    """It does not exist, or exists where its requester may not see it."""
+    ORIGIN = "origin"
+    BODY = "body"
+    """Of a request or an upload: too large, too slow, or one that a form could send."""
+    STORAGE_QUOTA = "storage_quota"
+    DOCUMENT = "document"
+    """It is too large, too deep, too expensive, or not one of the trusted documents."""
+
+
+_BY_CLASS: tuple[tuple[type[DomainError], Refusal], ...] = (
+    (InvalidMfaCode, Refusal.WRONG_CODE),
+    (TooManyAttempts, Refusal.SIGN_IN_THROTTLE),
+    (QuotaExhausted, Refusal.QUOTA),
+    (StorageQuotaExceeded, Refusal.STORAGE_QUOTA),
+    (UploadTooLarge, Refusal.BODY),
+)
+_BY_CODE = {
+    ErrorCode.INVALID_CREDENTIALS: Refusal.WRONG_PASSWORD,
+    ErrorCode.RATE_LIMITED: Refusal.RATE_LIMIT,
+    ErrorCode.UNAUTHENTICATED: Refusal.UNAUTHENTICATED,
+    ErrorCode.FORBIDDEN: Refusal.FORBIDDEN,
+    ErrorCode.NOT_FOUND: Refusal.NOT_FOUND,
+}
+
+_observer: ContextVar[Callable[[str, int], None] | None] = ContextVar("refusal observer", default=None)
+
+
+def audit(event: Audit, **ids: str | int | None) -> None:
     """Of whom and on whose behalf, ``contracts.logs.about`` adds. Of a step that is tried again it may be written
     twice, since it is written once the step has taken effect.
     """
     log.info(event.value, **{name: id for name, id in ids.items() if id is not None})
+
+
+def refusal_of(error: DomainError) -> Refusal | None:
+    """Return what the error refuses; None for one that is no refusal."""
+    named = next((kind for type_, kind in _BY_CLASS if isinstance(error, type_)), None)
+    return named or _BY_CODE.get(error.code)
+
+
+def refused(kind: Refusal, *, count: int = 1, **ids: str | None) -> None:
+    """Write a refusal and count it, ``count`` of them at once.
+
+    ``contracts.logs.about`` adds the digests of the client and the account. Metrics have the kind alone.
+    """
+    audit(Audit.REFUSED, refusal=kind.value, count=count if count > 1 else None, **ids)
+    observer = _observer.get()
+    if observer is not None:
+        observer(kind.value, count)
+
+
+@contextmanager
+def observing_refusals(observer: Callable[[str, int], None]) -> Iterator[None]:
+    """Have the observer told the kind and the number of all that is refused while the block runs."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)

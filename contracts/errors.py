@@ -2,7 +2,7 @@
 
 DomainError                      code                    operation code
 ├── InvalidInput                 BAD_USER_INPUT          VALIDATION_FAILED
-│   └── InvalidCursor  UploadTooLarge  AddressRefused
+│   └── InvalidCursor  UploadTooLarge  AddressRefused  StorageQuotaExceeded
 ├── NotSignedIn                  UNAUTHENTICATED         PERMISSION_DENIED
 │   └── SessionEnded
 ├── InvalidCredentials           INVALID_CREDENTIALS     INVALID_CREDENTIALS
@@ -18,6 +18,7 @@ DomainError                      code                    operation code
 │   ├── BytesDamaged             CONFLICT                DATA_INCONSISTENCY
 │   └── EffectUndone             (a late try of a step that was undone meanwhile)
 ├── RateLimited                  RATE_LIMITED            EXTERNAL_SERVICE_UNAVAILABLE
+│   └── TooManyAttempts  QuotaExhausted
 ├── ServiceUnavailable           UPSTREAM_UNAVAILABLE    EXTERNAL_SERVICE_UNAVAILABLE
 └── DeadlineExceeded             TIMEOUT                 TIMEOUT_EXCEEDED
 
@@ -154,6 +155,10 @@ class UploadTooLarge(InvalidInput):
 
 class AddressRefused(InvalidInput):
     default_message = "The mail server does not take e-mail for this address."
+
+
+class StorageQuotaExceeded(InvalidInput):
+    default_message = "There is no room for this file: the tenant stores as much as it may."
 
 
 class NotSignedIn(DomainError):
@@ -301,6 +306,14 @@ class RateLimited(DomainError):
     default_message = "Too many requests; try again later."
     retryable = True
     http_status = 429
+
+
+class TooManyAttempts(RateLimited):
+    default_message = "Too many attempts to sign in; try again later."
+
+
+class QuotaExhausted(RateLimited):
+    default_message = "Too many open at once; close some first."
 
 
 class ServiceUnavailable(DomainError):

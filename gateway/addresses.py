@@ -15,11 +15,12 @@ _ONE_HOUSEHOLD = 64
 
 def neighbourhood(connection: HTTPConnection) -> str:
     """What to count a client by: its IPv4 address, or the network that its IPv6 address is in."""
-    return _neighbourhood(connection.client.host if connection.client else "")
+    return network_of(connection.client.host if connection.client else "")
 
 
 @lru_cache(maxsize=10_000)
-def _neighbourhood(host: str) -> str:
+def network_of(host: str) -> str:
+    """The same of a client's address."""
     address = parse_address(host)
     if isinstance(address, IPv6Address):
         return str(IPv6Network((int(address), _ONE_HOUSEHOLD), strict=False))

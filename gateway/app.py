@@ -146,7 +146,7 @@ def create_app(
                 public_url=settings.public_url,
                 warns=settings.environment is Environment.PRODUCTION,
             ),
-            Middleware(RequestIds, pseudonyms=Pseudonyms(secret)),
+            Middleware(RequestIds, pseudonyms=Pseudonyms(secret), count_refusals=metrics.count_refusals),
             Middleware(SafeAnswers),
             *([] if settings.public_url else [Middleware(LoopbackHostMiddleware)]),
             Middleware(KnownOrigins, allowed=settings.allowed_origins, reads="/graphql", apart=f"{CODEC_PATH}/"),

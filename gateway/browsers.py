@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contracts.audit import Refusal, refused
 from contracts.errors import ErrorCode
 from gateway.sessions import is_secure
 
@@ -100,8 +101,10 @@ class KnownOrigins:
         headers, method = Headers(scope=scope), scope.get("method", "")
         is_guarded = method not in _HARMLESS_METHODS or scope["path"] == self._reads
         if is_guarded and self._is_strange(headers, is_secure(HTTPConnection(scope))):
+            refused(Refusal.ORIGIN)
             await _refusal("Pages of this origin may not do that.", scope)(scope, receive, send)
         elif method == "POST" and "cookie" in headers and _could_be_a_form(headers):
+            refused(Refusal.BODY)
             await _refusal("Send JSON, with its Content-Type.", scope)(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from temporalio.api.common.v1 import Payloads
 
+from contracts.audit import Refusal, refused
 from contracts.auth import Session
 from contracts.calls import Caller
 from contracts.codec import EncryptionCodec, KeyRing, Undecryptable
@@ -50,6 +51,9 @@ def codec_routes(keys: KeyRing | None, readers: Sequence[str], origins: Sequence
     )
     decode = Decode(keys, frozenset(readers), frozenset(origins))
     return [Route(f"{CODEC_PATH}/decode", decode.answer, methods=["POST", "OPTIONS"], middleware=[cors])]
+
+
+_REFUSALS = {401: Refusal.UNAUTHENTICATED, 403: Refusal.FORBIDDEN, 413: Refusal.BODY}
 
 
 class Decode:
@@ -120,4 +124,7 @@ def _plain(text: bytes) -> str:
 
 
 def _refused(status: int, message: str) -> Response:
+    kind = _REFUSALS.get(status)
+    if kind is not None:
+        refused(kind)
     return JSONResponse({"message": message}, status_code=status, headers=_HEADERS)

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from gateway.trusted_documents import TrustedDocuments, digest
 from schema.documents import Documents
-from schema.errors import refusal
+from schema.errors import refusal, refused_document
 
 KEPT_SECONDS = 24 * 3600
 MOST_SHARED = 4_096
@@ -64,7 +64,7 @@ class NamedDocuments:
             return await self._admit(query, id, trusted)
         if id is None:
             if self._only_trusted:
-                raise refusal(_NOT_TRUSTED)
+                raise refused_document(_NOT_TRUSTED)
             return query
         sha256 = _SHA256.fullmatch(id)
         known = trusted
@@ -86,7 +86,7 @@ class NamedDocuments:
         if id is not None and id.removeprefix("sha256:") != sha256:
             raise refusal("The document is not the one that its sha256Hash names.")
         if self._only_trusted and query not in self._trusted.texts:
-            raise refusal(_NOT_TRUSTED)
+            raise refused_document(_NOT_TRUSTED)
         if sha256 is not None and sha256 not in self._at_hand and self._trusted.get(sha256) is None:
             await self._learn(sha256, query)
         return query

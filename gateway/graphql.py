@@ -26,6 +26,7 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
+from contracts.audit import Refusal, refused
 from contracts.errors import RateLimited
 from gateway.addresses import neighbourhood
 from gateway.answers import in_its_kind, status_of, was_refused
@@ -121,8 +122,8 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             try:
                 response = await self._answer(request, stay)
             except HTTPException as error:
-                refused = error_response(refusal(error.reason), error.status_code, request_id_of(request))
-                response = in_its_kind(refused, request.headers.get("accept", ""), error.status_code)
+                answer = error_response(refusal(error.reason), error.status_code, request_id_of(request))
+                response = in_its_kind(answer, request.headers.get("accept", ""), error.status_code)
             except RateLimited as error:
                 response = _put_off(error, request_id_of(request))
             await response(scope, receive, send)
@@ -138,6 +139,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
                 await stack.enter_async_context(self.quota.acquire(self.limits.of_address(neighbourhood(socket))))
             except RateLimited as error:
                 await socket.accept(await self.pick_websocket_subprotocol(socket))
+                refused(Refusal.QUOTA)
                 await socket.close(TOO_MANY, str(error))
             else:
                 await self.run(socket)

@@ -50,6 +50,9 @@ class Metrics:
         self.subscriptions = Gauge(
             "gateway_subscriptions_open", "Subscriptions under way.", ("transport",), registry=registry
         )
+        self.refusals = Counter(
+            "gateway_refusals", "What clients were refused, by the kind of refusal.", ("kind",), registry=registry
+        )
         self.lag = Histogram(
             "gateway_delivery_lag_seconds",
             "From an event's time in Temporal's history to its state being handed to subscribers here.",
@@ -63,6 +66,10 @@ class Metrics:
             buckets=_QUICK,
             registry=registry,
         )
+
+    def count_refusals(self, kind: str, count: int) -> None:
+        """Of whom stands in the log alone: clients never become labels."""
+        self.refusals.labels(kind).inc(count)
 
     def gauge(self, name: str, about: str, label: str, reading: Reading) -> None:
         """A gauge whose values are read when somebody asks."""

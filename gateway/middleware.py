@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contracts.audit import Refusal, observing_refusals, refused
 from contracts.logs import about
 from gateway.addresses import neighbourhood
 from infrastructure.pseudonyms import Pseudonyms
@@ -28,9 +30,10 @@ class RequestIds:
     Logs also carry the digest of the client's network. It stands in the scope's state as ``client_digest``.
     """
 
-    def __init__(self, app: ASGIApp, pseudonyms: Pseudonyms) -> None:
+    def __init__(self, app: ASGIApp, pseudonyms: Pseudonyms, count_refusals: Callable[[str, int], None]) -> None:
         self._app = app
         self._pseudonyms = pseudonyms
+        self._count_refusals = count_refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -46,7 +49,7 @@ class RequestIds:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
-        with about(request_id=request_id, client=client):
+        with about(request_id=request_id, client=client), observing_refusals(self._count_refusals):
             await self._app(scope, receive, send_named)
 
 
@@ -93,6 +96,7 @@ class BodyLimit:
         except BodyRefused as error:
             if has_begun:
                 raise
+            refused(Refusal.BODY)
             told = translate([refusal(str(error))], scope["state"]["request_id"])
             answer = JSONResponse({"errors": [each.formatted for each in told]}, status_code=error.status)
             await answer(scope, receive, send)

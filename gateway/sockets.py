@@ -22,8 +22,9 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
 from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
+from contracts.audit import Refusal, refused
 from contracts.auth import Session
-from contracts.errors import DomainError, RateLimited, SessionEnded
+from contracts.errors import DomainError, QuotaExhausted, RateLimited, SessionEnded
 from contracts.logs import about
 from gateway.documents import ID_PARAMETERS, with_document_id
 from gateway.event_streams import asks_for_stream
@@ -116,6 +117,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         elif self._is_awaited(message) or self._message_bucket.consume(self._socket.heard_at):
             await super().handle_message(message)
         else:
+            refused(Refusal.RATE_LIMIT)
             await self.websocket.close(TOO_MANY, "Too many messages")
 
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
@@ -138,7 +140,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             if is_new:  # with the token of now, whatever the socket's is when it begins
                 self._asked[message["id"]] = self.context.for_execution(), with_document_id(payload).get("extensions")
             return
-        reason = RateLimited(f"A websocket carries {most} operations at a time; end some first.", retry_after=1.0)
+        reason = QuotaExhausted(f"A websocket carries {most} operations at a time; end some first.", retry_after=1.0)
         errors = translate([_raised(reason)], self.context.request_id)
         await self.send_message(
             {"id": message["id"], "type": "error", "payload": [error.formatted for error in errors]}
@@ -151,6 +153,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await super().handle_ping(message)
             return
         renewed = self.connection_acknowledged and await self._renew(token)
+        if not renewed:
+            refused(Refusal.UNAUTHENTICATED)
         await self.send_message({"type": "pong", "payload": {"authorization": "renewed" if renewed else "refused"}})
 
     async def run_operation(self, operation: SocketOperation) -> None:
@@ -290,6 +294,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                     self._shared.quota.acquire(self._shared.limits.of_user(session.user_id))
                 )
             except RateLimited as error:
+                account = self.context.backend.pseudonyms.account(session.user_id)
+                refused(Refusal.QUOTA, user=session.user_id, account=account)
                 await self.websocket.close(TOO_MANY, str(error))
                 return
             if not self._is_over:  # it may have ended meanwhile

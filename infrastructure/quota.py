@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from contracts.errors import RateLimited
+from contracts.errors import QuotaExhausted
 
 _RETRY_SECONDS = 10.0
 
@@ -43,7 +43,7 @@ class Quota(Protocol):
         """Hold one of each key while the block runs, or none of any where one key is exhausted.
 
         Raises:
-            RateLimited: a key is exhausted.
+            QuotaExhausted: a key is exhausted.
             ServiceUnavailable: Redis does not answer, and the quota refuses then.
         """
 
@@ -68,7 +68,7 @@ class LocalQuota:
 
     @contextmanager
     def hold(self, keys: Sequence[QuotaKey]) -> Iterator[None]:
-        """Hold one of each key while the block runs. Raises RateLimited before it holds any."""
+        """Hold one of each key while the block runs. Raises QuotaExhausted before it holds any."""
         wanted = Counter((key.kind, key.owner) for key in keys)
         if any(self._held[key.kind, key.owner] + wanted[key.kind, key.owner] > key.limit for key in keys):
             raise exhausted()
@@ -82,6 +82,6 @@ class LocalQuota:
                     del self._held[name]
 
 
-def exhausted() -> RateLimited:
+def exhausted() -> QuotaExhausted:
     """Return the error for a key that has no more."""
-    return RateLimited("Too many open at once; close some first.", retry_after=_RETRY_SECONDS)
+    return QuotaExhausted(retry_after=_RETRY_SECONDS)

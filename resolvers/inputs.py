@@ -142,4 +142,4 @@ class FollowInput(Input):
 def in_the_input(error: InvalidInput) -> InvalidInput:
     """What a service refuses, by the paths in the input of the mutation that it was given in."""
     fields = tuple(field.model_copy(update={"path": ("input", *field.path)}) for field in error.fields)
-    return InvalidInput(fields[0].message if len(fields) == 1 else error.message, fields=fields)
+    return type(error)(fields[0].message if len(fields) == 1 else error.message, fields=fields)

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from contracts.audit import Audit, audit
 from contracts.email_addresses import email_key
+from contracts.secret_keys import SecretKeys
 from contracts.errors import DomainError, ErrorCode, InvalidCredentials, RateLimited
 from contracts.secret_keys import SecretKeys
 from infrastructure.fair_queue import FairQueue, Requester
@@ -76,7 +76,7 @@ class SignInThrottle:
     async def trying_password(self, email: str, client: Client) -> AsyncIterator[None]:
         """While the block runs, somebody tries; the try is lost where it raises InvalidCredentials.
 
-        Raises RateLimited, alike for accounts that there are and that there are not, and ServiceUnavailable where
+        Raises TooManyAttempts, alike for accounts that there are and that there are not, and ServiceUnavailable where
         nobody can count.
         """
         account, network = self._digest("account", email_key(email)), self._digest("network", client.network)
@@ -123,8 +123,7 @@ class SignInThrottle:
     async def _trying(self, buckets: Sequence[RateLimitKey]) -> AsyncIterator[None]:
         wait = await self._store.consume(buckets)
         if wait > 0:
-            audit(Audit.REFUSED, code=ErrorCode.RATE_LIMITED.value)
-            raise RateLimited(retry_after=math.ceil(wait))
+            raise TooManyAttempts(retry_after=math.ceil(wait))
         try:
             yield
         except InvalidCredentials:

@@ -24,7 +24,7 @@ from graphql.validation.validate import ValidationAbortedError
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
-from schema.errors import refusal
+from schema.errors import refused_document
 from schema.limits import Limits, Scales, excess
 
 MOST_DOCUMENTS = 1_000
@@ -105,14 +105,14 @@ class Documents:
             cost = self._cost(document.tree, name, values)
         if cost > self._limits.cost:
             told = f"{cost:,.0f}" if cost < 1e9 else "more than can be told"
-            raise refusal(
+            raise refused_document(
                 f"The operation would cost {told}, and at most {self._limits.cost:,.0f}: ask for less at a time."
             )
         return document
 
     def _new(self, text: str) -> Document:
         if len(text) > self._limits.bytes or len(text.encode(errors="surrogatepass")) > self._limits.bytes:
-            raise refusal(f"The document is longer than {self._limits.bytes:,} bytes.")
+            raise refused_document(f"The document is longer than {self._limits.bytes:,} bytes.")
         tokens = self._count(text)
         try:
             tree = parse(text)
@@ -120,10 +120,10 @@ class Documents:
             scales = Scales(self.schema, tree, self._limits, introspection=self._introspection)
             weights = [scales.operation(each) for each in operations]
             if wrong := next(excess(weights, self._limits), None):
-                raise refusal(wrong)
+                raise refused_document(wrong)
             errors = self._check(tree)
         except RecursionError as error:
-            raise refusal("The document is nested too deeply.") from error
+            raise refused_document("The document is nested too deeply.") from error
         costs = {
             each.name.value if each.name else None: weight.own for each, weight in zip(operations, weights, strict=True)
         }
@@ -135,7 +135,7 @@ class Documents:
         while lexer.advance().kind is not TokenKind.EOF:
             tokens += 1
             if tokens > self._limits.tokens:
-                raise refusal(f"The document has more than {self._limits.tokens:,} tokens.")
+                raise refused_document(f"The document has more than {self._limits.tokens:,} tokens.")
         return tokens
 
     def _check(self, tree: DocumentNode) -> list[GraphQLError]:
@@ -179,8 +179,8 @@ def _in_words(error: GraphQLError) -> GraphQLError:
         stumbled = error.original_error is not None and not isinstance(error.original_error, GraphQLError)
         return GraphQLError("A value in the document is too long.", nodes=error.nodes) if stumbled else error
     if error.message.startswith("Too many"):
-        return refusal(f"The document has more than {MOST_MISTAKES} mistakes; they are not all told.")
-    return refusal("The document asks for the same fields too many times.")
+        return refused_document(f"The document has more than {MOST_MISTAKES} mistakes; they are not all told.")
+    return refused_document("The document asks for the same fields too many times.")
 
 
 def _admit_values(variables: Mapping[str, object]) -> None:
@@ -190,11 +190,13 @@ def _admit_values(variables: Mapping[str, object]) -> None:
     for _ in range(MOST_NESTED):
         count += len(level)
         if count > MOST_VALUES:
-            raise refusal(f"The variables hold more than {MOST_VALUES:,} values.")
+            raise refused_document(f"The variables hold more than {MOST_VALUES:,} values.")
         level = [part for value in level for part in _parts(value)]
         if not level:
             return
-    raise refusal(f"The variables are nested too deeply: at most {MOST_NESTED} values may lie within each other.")
+    raise refused_document(
+        f"The variables are nested too deeply: at most {MOST_NESTED} values may lie within each other."
+    )
 
 
 def _parts(value: object) -> list[object]:

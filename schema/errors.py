@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
@@ -11,14 +12,15 @@ from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext
 
-from contracts.audit import Audit, audit
+from contracts.audit import Refusal, refusal_of, refused
 from contracts.errors import DomainError, ErrorCode, FieldError
 from resolvers.failures import domain_error
 from schema.mistakes import misplaced, mistaken_variables
 
 log = structlog.get_logger()
 
-_AUDITED = frozenset((ErrorCode.INVALID_CREDENTIALS, ErrorCode.FORBIDDEN))
+_MAX_FIELD_LENGTH = 64
+"""A field is named as the client calls it in the answer."""
 _OF_THE_REQUEST = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError, RecursionError)
 
 
@@ -38,8 +40,19 @@ def translate(
         translated.append(_input_error(variables[0], fields, message))
     else:
         variables = []
-    translated.extend(_translate(error, request_id, execution) for error in errors if error not in variables)
+    rest = [error for error in errors if error not in variables]
+    _note_refusals(rest, request_id)
+    translated.extend(_translate(error, request_id, execution) for error in rest)
     return [_named(error, request_id) for error in translated]
+
+
+class RefusedDocument(GraphQLError):
+    """The document asks for too much, or is not one of those that are carried out here."""
+
+
+def refused_document(message: str) -> GraphQLError:
+    """For a document that is refused whatever its fields are."""
+    return RefusedDocument(message, extensions=refusal("").extensions)
 
 
 def internal_error(request_id: str) -> GraphQLError:
@@ -51,6 +64,22 @@ def internal_error(request_id: str) -> GraphQLError:
 def refusal(message: str) -> GraphQLError:
     """For a request that is none."""
     return GraphQLError(message, extensions={"code": ErrorCode.BAD_USER_INPUT.value, "fields": []})
+
+
+def _note_refusals(errors: Sequence[GraphQLError], request_id: str) -> None:
+    """Write what the errors refuse: one line for each kind of refusal at each field, with the number of its errors."""
+    found: Counter[tuple[Refusal, str | None, str | None]] = Counter()
+    for error in errors:
+        field = str(error.path[0])[:_MAX_FIELD_LENGTH] if error.path else None
+        if isinstance(error, RefusedDocument):
+            found[Refusal.DOCUMENT, None, field] += 1
+        elif not (error.extensions and "code" in error.extensions):
+            answer = domain_error(_cause(error))
+            kind = refusal_of(answer) if answer is not None else None
+            if answer is not None and kind is not None:
+                found[kind, answer.code.value, field] += 1
+    for (kind, code, field), count in found.items():
+        refused(kind, count=count, code=code, field=field, request_id=request_id or None)
 
 
 def _named(error: GraphQLError, request_id: str) -> GraphQLError:
@@ -65,8 +94,6 @@ def _translate(error: GraphQLError, request_id: str, execution: ExecutionContext
         return error
     cause = _cause(error)
     if answer := domain_error(cause):
-        if answer.code in _AUDITED and error.path:
-            audit(Audit.REFUSED, request_id=request_id, code=answer.code.value, field=str(error.path[0]))
         return _located(error, answer.message, _facts(answer))
     if isinstance(cause, RecursionError):
         return _located(error, "The document is nested too deeply.", refusal("").extensions)

@@ -33,7 +33,7 @@ from graphql import (
     is_list_type,
 )
 
-from schema.errors import refusal
+from schema.errors import refused_document
 
 ONCE = frozenset(("login", "submitMfaCode", "switchTenant", "onboardUser"))
 """Mutations that a document may hold once: many of them in one request would be many guesses, or many accounts."""
@@ -166,7 +166,7 @@ class Scales:
             return weight
         self._level += 1
         if self._level > _DEEPEST:
-            raise refusal("The document is nested too deeply.")
+            raise refused_document("The document is nested too deeply.")
         for selection in selections.selections:
             weight.add(self._selection(selection, parent))
         self._level -= 1
@@ -246,9 +246,9 @@ class Scales:
     def _allow_introspection(self, weight: Weight) -> None:
         """At the field that begins it. Within are limits of their own, for an explorer asks for much at once."""
         if not self._introspection:
-            raise refusal("Introspection is off here.")
+            raise refused_document("Introspection is off here.")
         if weight.listings > 1 or weight.introspection_depth > self._limits.introspection_depth:
-            raise refusal("The introspection is nested too deeply.")
+            raise refused_document("The introspection is nested too deeply.")
         weight.introspection_depth, weight.listings = 0, 0
 
     def _size(self, node: FieldNode, definition: GraphQLField | None) -> int | None:

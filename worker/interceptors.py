@@ -18,8 +18,8 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from contracts.audit import Audit, audit
-from contracts.errors import DomainError, ErrorCode, to_record
+from contracts.audit import refusal_of, refused
+from contracts.errors import DomainError, to_record
 from worker.trouble import class_of
 from workflows.options import EXTERNAL
 
@@ -48,8 +48,9 @@ class _Activities(ActivityInboundInterceptor):
         except FailureError:
             raise  # Temporal's own words already
         except DomainError as error:
-            if error.code is ErrorCode.FORBIDDEN:
-                audit(Audit.REFUSED, code=error.code.value)
+            kind = refusal_of(error)
+            if kind is not None:
+                refused(kind, code=error.code.value)
             raise as_answer(error) from error
         except Exception as error:
             raise _as_trouble(error) from error

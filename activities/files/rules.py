@@ -8,7 +8,7 @@ from pydantic import Field
 
 from activities.files.limits import LIMITS, MIB
 from contracts.base import Contract
-from contracts.errors import FieldError, InvalidInput
+from contracts.errors import FieldError, InvalidInput, StorageQuotaExceeded
 from contracts.files import NewUpload
 from contracts.validation import Checksum, FileName, MediaType, validate
 
@@ -40,10 +40,9 @@ def checked(new: NewUpload) -> NewUpload:
     return new.model_copy(update=values.model_dump())
 
 
-def no_room() -> InvalidInput:
+def no_room() -> StorageQuotaExceeded:
     """The tenant may not store so much."""
-    message = "There is no room for this file: the tenant stores as much as it may."
-    return InvalidInput(message, fields=(_wrong("size", message),))
+    return StorageQuotaExceeded.at("size")
 
 
 def share_used_up() -> InvalidInput:

@@ -25,6 +25,7 @@ from gateway.app import create_app
 from gateway.serve import Tls, serve
 from gateway.settings import Settings
 from infrastructure.change_notifications import Wakeups
+from infrastructure.monitoring import Monitoring
 from tests.gateway.fakes import TOKEN, Services
 
 WHO = "{ viewer { user { id } } }"
@@ -125,8 +126,16 @@ async def running_gateway(
     keep_alive_seconds: float = 75,
     tls: Tls | None = None,
     interceptors: Sequence[Interceptor] = (),
+    monitoring: Monitoring | None = None,
 ) -> AsyncIterator[Gateway]:
-    app = create_app(settings, services=services.transport, cache=cache, wakeups=wakeups, interceptors=interceptors)
+    app = create_app(
+        settings,
+        services=services.transport,
+        cache=cache,
+        wakeups=wakeups,
+        interceptors=interceptors,
+        monitoring=monitoring,
+    )
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     stop, ready, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()

@@ -80,6 +80,9 @@ async def test_a_refused_password_is_written_down_without_the_words_that_were_tr
         deployed_stack, lambda line: line["event"] == "audit.refused" and line.get("request_id") == request_id
     )
     assert (line["code"], line["field"]) == ("INVALID_CREDENTIALS", "login")
+    assert line["refusal"] == "wrong_password"
+    assert line["client"]
+    assert line["account"]
     assert "not-hers" not in json.dumps(line)
     assert "@" not in json.dumps(line)
 
@@ -142,6 +145,45 @@ async def test_a_step_that_is_forbidden_is_written_down(ada: Client, deployed_st
         deployed_stack, lambda line: line["event"] == "audit.refused" and line.get("workflow_id") == operation_id
     )
     assert (line["code"], line["activity"]) == ("FORBIDDEN", "check_access")
+    assert line["refusal"] == "forbidden"
+    assert (await ada.refused(f'{{ node(id: "{new_id("usr")}") {{ id }} }}'))["code"] == "NOT_FOUND"
+    at_the_edge = await written(
+        deployed_stack,
+        lambda each: (
+            each.get("refusal") == "not_found" and each.get("field") == "node" and each.get("user") is not None
+        ),
+    )
+    assert (line["user"], line["client"], line["account"]) == (
+        at_the_edge["user"],
+        at_the_edge["client"],
+        at_the_edge["account"],
+    )
+
+
+async def test_a_wrong_code_is_written_down_by_gateway_and_worker(deployed_stack: Stack) -> None:
+    alan = Client(deployed_stack)
+    answer = await alan.ask(
+        "mutation ($email: String!, $password: String!) {"
+        " login(input: {email: $email, password: $password, waitSeconds: 20}) { operation { id } sessionToken } }",
+        email="alan@example.com",
+        password=PASSWORD,
+    )
+    login, alan.token = answer["login"]["operation"]["id"], answer["login"]["sessionToken"]
+    refused = await alan.refused(
+        'mutation ($id: ID!) { submitMfaCode(input: {operationId: $id, code: "000000"}) { sessionToken } }', id=login
+    )
+    assert refused["code"] == "INVALID_CREDENTIALS"
+
+    def is_this(line: Line) -> bool:
+        return line["event"] == "audit.refused" and line.get("refusal") == "wrong_code"
+
+    at_the_edge = await written(deployed_stack, lambda line: is_this(line) and "field" in line)
+    in_the_worker = await written(
+        deployed_stack, lambda line: is_this(line) and line.get("activity") == "check_totp" and line["attempt"] == 1
+    )
+    assert at_the_edge["client"] == in_the_worker["client"]
+    assert in_the_worker["account"]
+    assert "000000" not in json.dumps([at_the_edge, in_the_worker])
 
 
 def test_every_line_of_a_step_tells_how_long_it_took_and_on_whose_behalf(deployed_stack: Stack) -> None:

@@ -1,0 +1,53 @@
+"""``python -m gateway.pseudonyms ada@example.com usr_... 203.0.113.7``: the digests by which logs know them.
+
+An e-mail address or the id of a user is an account; anything else is the address of a client. The key is that of the
+gateways, SECRET_KEY: with another one the digests are others.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from contracts.base import is_id
+from contracts.email_addresses import email_key
+from gateway.addresses import network_of
+from infrastructure.pseudonyms import Pseudonyms
+
+
+def digest_of(pseudonyms: Pseudonyms, text: str) -> tuple[str, str]:
+    """Return the name of the field in the log, and its value.
+
+    Raises:
+        ValueError: the text is no e-mail address, no id of a user and no address of a client.
+    """
+    if is_id(text, "usr"):
+        return "account", pseudonyms.account(text)
+    if "@" in text:
+        return "account", pseudonyms.account(email_key(text))
+    ip_address(text)
+    return "client", pseudonyms.client(network_of(text))
+
+
+def main(arguments: Sequence[str]) -> int:
+    secret = os.environ.get("SECRET_KEY", "")
+    if not secret or not arguments:
+        sys.stdout.write(
+            "Set SECRET_KEY to that of the gateways, and name e-mail addresses, ids of users or addresses of clients.\n"
+        )
+        return 2
+    pseudonyms = Pseudonyms(secret.encode())
+    for text in arguments:
+        try:
+            field, digest = digest_of(pseudonyms, text)
+        except ValueError:
+            sys.stdout.write(f"{text}: this is no e-mail address, no id of a user and no address of a client.\n")
+            return 2
+        sys.stdout.write(f"{field}={digest}  {text}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
