@@ -16,6 +16,7 @@ from contracts.errors import (
     QuotaExhausted,
     StorageQuotaExceeded,
     TooManyAttempts,
+    UploadInProgress,
     UploadTooLarge,
 )
 
@@ -56,6 +57,7 @@ _BY_CLASS: tuple[tuple[type[DomainError], Refusal], ...] = (
     (InvalidMfaCode, Refusal.WRONG_CODE),
     (TooManyAttempts, Refusal.SIGN_IN_THROTTLE),
     (QuotaExhausted, Refusal.QUOTA),
+    (UploadInProgress, Refusal.QUOTA),
     (StorageQuotaExceeded, Refusal.STORAGE_QUOTA),
     (UploadTooLarge, Refusal.BODY),
 )

@@ -11,7 +11,7 @@ from tortoise.queryset import QuerySet
 from activities.files import models
 from activities.files.limits import LIMITS
 from activities.files.rules import no_room, share_used_up
-from contracts.errors import RateLimited
+from contracts.errors import QuotaExhausted
 from contracts.tenants import SubscriptionTier
 
 RESERVATION_LIFETIME = timedelta(minutes=10)
@@ -39,7 +39,7 @@ async def check_room(
 
     Raises:
         InvalidInput: the tenant has no room, or the user's reservations have taken their share of it.
-        RateLimited: the user has too many open uploads.
+        QuotaExhausted: the user has too many open uploads.
     """
     await models.Usage.bulk_create([models.Usage(tenant_id=tenant_id)], ignore_conflicts=True)
     usage = await models.Usage.select_for_update().get(tenant_id=tenant_id)
@@ -50,7 +50,7 @@ async def check_room(
     if reserved + size > free:
         raise no_room()
     if own_count >= MAX_OPEN_UPLOADS:
-        raise RateLimited("Too many uploads are open; complete some of them first.", retry_after=_RETRY_SECONDS)
+        raise QuotaExhausted("Too many uploads are open; complete some of them first.", retry_after=_RETRY_SECONDS)
     if own_count and own + size > free * USER_SHARE:
         raise share_used_up()
 

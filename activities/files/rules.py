@@ -45,10 +45,10 @@ def no_room() -> StorageQuotaExceeded:
     return StorageQuotaExceeded.at("size")
 
 
-def share_used_up() -> InvalidInput:
+def share_used_up() -> StorageQuotaExceeded:
     """The user's open uploads take as much of the tenant's free room as one user may."""
     message = "Your open uploads take their share of the tenant's free room; complete some of them first."
-    return InvalidInput(message, fields=(_wrong("size", message),))
+    return StorageQuotaExceeded(message, fields=(_wrong("size", message),))
 
 
 def _wrong(name: str, message: str) -> FieldError:

@@ -10,6 +10,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from contracts.audit import Refusal, refused
 from contracts.base import Contract
 from contracts.calls import Caller
 from contracts.errors import DeadlineExceeded, DomainError, ServiceUnavailable
@@ -163,4 +164,5 @@ async def _received(chunks: AsyncGenerator[bytes, None], limits: TransferLimits)
     except StopAsyncIteration:
         return
     except TimeoutError as error:
+        refused(Refusal.BODY)
         raise DeadlineExceeded("The bytes came too slowly; try again.") from error
