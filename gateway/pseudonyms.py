@@ -1,7 +1,7 @@
 """``python -m gateway.pseudonyms ada@example.com usr_... 203.0.113.7``: the digests by which logs know them.
 
-An e-mail address or the id of a user is an account; anything else is the address of a client. The key is that of the
-gateways, SECRET_KEY: with another one the digests are others.
+An e-mail address or the id of a user is an account; anything else is the address of a client. The digests are made
+with SECRET_KEY, the gateways' own; of several keys, each makes one, the current key's first.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from ipaddress import ip_address
 
 from contracts.base import is_id
 from contracts.email_addresses import email_key
+from contracts.secret_keys import SecretKeys
 from gateway.addresses import network_of
 from infrastructure.pseudonyms import Pseudonyms
 
@@ -38,14 +39,14 @@ def main(arguments: Sequence[str]) -> int:
             "Set SECRET_KEY to that of the gateways, and name e-mail addresses, ids of users or addresses of clients.\n"
         )
         return 2
-    pseudonyms = Pseudonyms(secret.encode())
     for text in arguments:
-        try:
-            field, digest = digest_of(pseudonyms, text)
-        except ValueError:
-            sys.stdout.write(f"{text}: this is no e-mail address, no id of a user and no address of a client.\n")
-            return 2
-        sys.stdout.write(f"{field}={digest}  {text}\n")
+        for key in SecretKeys.parse(secret).all:
+            try:
+                field, digest = digest_of(Pseudonyms(key), text)
+            except ValueError:
+                sys.stdout.write(f"{text}: this is no e-mail address, no id of a user and no address of a client.\n")
+                return 2
+            sys.stdout.write(f"{field}={digest}  {text}\n")
     return 0
 
 

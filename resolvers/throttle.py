@@ -17,8 +17,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from contracts.email_addresses import email_key
-from contracts.secret_keys import SecretKeys
-from contracts.errors import DomainError, ErrorCode, InvalidCredentials, RateLimited
+from contracts.errors import DomainError, InvalidCredentials, TooManyAttempts
 from contracts.secret_keys import SecretKeys
 from infrastructure.fair_queue import FairQueue, Requester
 from infrastructure.rate_limit import RateLimitKey, TokenBucketStore
