@@ -46,6 +46,10 @@ GROUNDS = {
 FIRST = ("tests/end_to_end/", "tests/clients/", "tests/chaos/", "tests/browser/", "tests/security/", "tests/workflows/")
 """What takes longest, so that nobody is left with it at the end."""
 
+LONG = ("tests/docs/", "tests/new_operation/", "tests/upgrades/", "tests/chaos/", "tests/clients/", "tests/examples/")
+"""What checks whole copies of the tree or starts clusters, which takes minutes on a slow machine."""
+LONG_TIMEOUT_SECONDS = 480
+
 
 class ByGround(LoadGroupScheduling):
     """A file is run by one process, and so is what shares a ground."""
@@ -75,6 +79,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(LONG) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_SECONDS))
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=_turn)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.side_by_side import FIRST, GROUNDS
+from tests.side_by_side import FIRST, GROUNDS, LONG, LONG_TIMEOUT_SECONDS
 from tests.stack import ROOT
 
 MEASURED = """
@@ -80,7 +80,8 @@ def test_a_test_that_hangs_fails_with_its_name_and_the_next_one_runs(tmp_path: P
 
 
 def test_every_test_has_a_timeout(pytestconfig: pytest.Config) -> None:
-    assert 0 < float(pytestconfig.getini("timeout")) < float(pytestconfig.getini("faulthandler_timeout"))
+    timeout, last_resort = (float(pytestconfig.getini(name)) for name in ("timeout", "faulthandler_timeout"))
+    assert 0 < timeout < LONG_TIMEOUT_SECONDS < last_resort
     assert pytestconfig.getini("faulthandler_exit_on_timeout") is True
 
 
@@ -95,6 +96,6 @@ def test_a_logged_error_is_printed_without_variables(capsys: pytest.CaptureFixtu
     assert "a value a value" not in printed
 
 
-@pytest.mark.parametrize("start", [*FIRST, *itertools.chain(*GROUNDS.values())])
+@pytest.mark.parametrize("start", [*FIRST, *LONG, *itertools.chain(*GROUNDS.values())])
 def test_what_is_named_is_there(start: str) -> None:
     assert list(ROOT.glob(f"{start}*"))
