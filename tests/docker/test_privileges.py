@@ -17,12 +17,15 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from tests.docker import kubernetes
 from tests.docker.compose import services
 from tests.docker.deployed import DOCKER, WORKERS, compose_processes, fresh_variables, make_roles, redis_arguments
+from tests.end_to_end.client import Client
 from tests.servers import running_postgres, running_redis
 from tests.stack import Stack, plain_environment, run_module
 from worker.database import DOMAINS
 from worker.registry import PROCESSES
 from worker.roles import role_of
 
+DASHBOARD = """{ viewer { user { name email } operations(first: 5) { totalCount nodes { id } }
+  tenantOverview { availableTenants { id name } } } }"""
 STORAGE = ("STORAGE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 SECRETS = {
     "gateway": {
@@ -248,6 +251,20 @@ def test_every_image_is_pinned_to_a_version_in_one_place(variables: dict[str, st
     assert {kubernetes.container(name)["image"] for name in kubernetes.pods()} == {"adx-gateway"}
 
 
-async def test_processes_run_with_exactly_what_kubernetes_gives_them(kubernetes_stack: Stack) -> None:
-    assert set(kubernetes_stack.processes) == {*WORKERS, "gateway-0", "gateway-1"}
-    assert all(process.poll() is None for process in kubernetes_stack.processes.values())
+@pytest.fixture(params=["deployed_stack", "kubernetes_stack"])
+def stack(request: pytest.FixtureRequest) -> Stack:
+    found: Stack = request.getfixturevalue(request.param)
+    return found
+
+
+async def test_processes_work_with_exactly_what_they_are_given(stack: Stack) -> None:
+    assert set(stack.processes) == {*WORKERS, "gateway-0", "gateway-1"}
+    ada = Client(stack)
+    await ada.log_in("ada@example.com")
+    for tenant in ("Globex", "Acme"):
+        await ada.work_in(tenant)
+    await ada.ask(DASHBOARD)
+    logs = {log.name: log.read_text() for log in stack.data_dir.glob("*.log")}
+    assert {f"{process}.log" for process in stack.processes} <= set(logs)
+    for log, text in logs.items():
+        assert not re.search("permission denied|NOPERM|NOAUTH|WRONGPASS|NoPermission|InsufficientPrivilege", text), log
