@@ -24,7 +24,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from gql import Client, gql
+from gql import Client, GraphQLRequest
 from gql.transport.exceptions import TransportError, TransportQueryError
 from gql.transport.httpx import HTTPXAsyncTransport
 from gql.transport.websockets import WebsocketsTransport
@@ -93,7 +93,7 @@ class Gateway:
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
         transport = HTTPXAsyncTransport(url=self._url, headers=headers, timeout=60)
         async with Client(transport=transport) as session:
-            answer: Json = await session.execute(gql(document), variable_values=variables)
+            answer: Json = await session.execute(GraphQLRequest(document, variable_values=variables))
             return answer
 
     async def follow(self, operation_id: str) -> AsyncIterator[Json]:
@@ -105,7 +105,7 @@ class Gateway:
             try:
                 async with Client(transport=socket) as session:
                     variables = {"id": operation_id, "after": cursor}
-                    async for answer in session.subscribe(gql(FOLLOW), variable_values=variables):
+                    async for answer in session.subscribe(GraphQLRequest(FOLLOW, variable_values=variables)):
                         state: Json = answer["operation"]
                         cursor = state["cursor"]
                         yield state

@@ -78,7 +78,7 @@ def test_whoever_follows_it_has_an_operation_that_runs_and_is_tested(tmp_path: P
         reader = Reader(tree, tmp_path, opened.enter_context)
         for block in blocks((ROOT / "docs" / "tutorial.md").read_text()):
             reader.do(*block)
-    _, _, renamed, followed, refused, tested = reader.said
+    _, _, renamed, followed, refused, tested, generated = reader.said
 
     done = answers(renamed)[1]["data"]["renameTenant"]["operation"]
     assert [step["status"] for step in done["progress"]["steps"]] == ["COMPLETED", "COMPLETED"]
@@ -99,6 +99,7 @@ def test_whoever_follows_it_has_an_operation_that_runs_and_is_tested(tmp_path: P
 
     assert " passed" in tested
     assert "skipped" not in tested
+    assert "archive_tenant" in generated
 
 
 @pytest.mark.parametrize("text", ["one\n", "one\ntwo\none\ntwo\n"])

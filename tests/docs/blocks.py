@@ -1,0 +1,112 @@
+"""The code blocks of the documentation, and which test runs each."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.stack import ROOT
+
+_FIRST_CHARACTERS = 60
+_FENCE = re.compile(r"^( *)(```+|~~~+) *(\w*)[^\n]*$")
+
+
+@dataclass(frozen=True)
+class Block:
+    """``line``: where it begins. ``language`` is empty for a block without one. ``heading``: the section's."""
+
+    page: str
+    line: int
+    heading: str
+    language: str
+    text: str
+
+    @property
+    def first(self) -> str:
+        return self.text.partition("\n")[0].strip()[:_FIRST_CHARACTERS]
+
+
+RUN_ELSEWHERE = {
+    ("README.md", "Walk-through"): "tests/end_to_end/test_readme.py",
+    ("README.md", "Running it in parts"): "tests/end_to_end/test_separate_processes.py",
+    ("docs/tutorial.md", ""): "tests/docs/test_tutorial.py",
+    ("docs/upgrades.md", "Versions of the workflows' workers"): "tests/upgrades/test_commands.py",
+    ("docs/upgrades.md", "Changing a workflow"): "tests/upgrades/changed.py",
+}
+"""All blocks of the section, or of the page, by the test that runs them."""
+
+NOT_RUN = {
+    ("README.md", "make test     # all tests, on real servers that they start t"): (
+        "make test would run this test again; tests/test_makefile.py runs make help, and the continuous integration all"
+    ),
+    ("README.md", "gateway -> schema -> resolvers -> workflows -> activities ->"): (
+        "a diagram of the import rules, which make check enforces"
+    ),
+    ("CONTRIBUTING.md", "make dev      # everything, running, in this terminal"): (
+        "make test would run this test again; the fixture dev_stack is what make dev runs"
+    ),
+    ("docs/deploy.md", "sh docker/new-env.sh"): (
+        "needs a container runtime; tests/docker/test_compose.py runs new-env.sh and what compose.yaml starts"
+    ),
+    ("docs/frontend.md", "make dev      # in one terminal"): (
+        "runs until Ctrl-C; tests/examples/test_web.py starts the same two servers"
+    ),
+    (
+        "docs/security.md",
+        "temporal workflow show --workflow-id ID --codec-endpoint htt",
+    ): ("needs a gateway with TLS; tests/security/test_codec.py calls the endpoint as the command does"),
+    ("docs/upgrades.md", "class Forget(ops.RemoveField):"): (
+        "a part of a migration that an author fills in; tests/activities/test_released_tables.py runs the real ones"
+    ),
+}
+"""Why a block is not run, by its page and the beginning of its first line."""
+
+NO_PROGRAMS = {"mermaid": "a diagram: mkdocs renders it, and no program reads it here"}
+"""Languages of which nothing can be run."""
+
+STARTS_THE_STACK = "make dev"
+"""A block of this command alone: the fixture dev_stack is what it starts."""
+
+
+def pages() -> list[str]:
+    """Every Markdown file of the repository that people read as documentation."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [page for page in listed.stdout.split() if not page.startswith("tests/")]
+
+
+def blocks() -> list[Block]:
+    return [block for page in pages() for block in read(page, (ROOT / page).read_text(encoding="utf-8"))]
+
+
+def read(page: str, text: str) -> Iterator[Block]:
+    """Yield the fenced blocks, and the indented ones with the language ``indented``."""
+    heading, lines = "", text.split("\n")
+    n = 0
+    while n < len(lines):
+        if fence := _FENCE.match(lines[n]):
+            indent, mark, language = fence.groups()
+            end = n + 1
+            while lines[end].strip() != mark:
+                end += 1
+            body = "\n".join(line.removeprefix(indent) for line in lines[n + 1 : end]) + "\n"
+            yield Block(page, n + 1, heading, language, body)
+            n = end
+        elif lines[n].startswith("#"):
+            heading = lines[n].lstrip("# ")
+        elif lines[n].startswith("    ") and lines[n].strip() and not lines[n - 1].strip() and not _in_list(lines, n):
+            yield Block(page, n + 1, heading, "indented", lines[n][4:])
+            while n + 1 < len(lines) and (lines[n + 1].startswith("    ") or not lines[n + 1].strip()):
+                n += 1
+        n += 1
+
+
+def is_run_elsewhere(block: Block) -> bool:
+    return any(key in RUN_ELSEWHERE for key in ((block.page, block.heading), (block.page, "")))
+
+
+def _in_list(lines: list[str], n: int) -> bool:
+    """Whether the line continues an item of a list."""
+    before = next((line for line in reversed(lines[:n]) if line.strip() and not line.startswith("    ")), "")
+    return bool(re.match(r" {0,3}([-*+]|\d+\.) ", before))
