@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -72,8 +71,9 @@ STARTS_THE_STACK = "make dev"
 
 def pages() -> list[str]:
     """Every Markdown file of the repository that people read as documentation."""
-    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [page for page in listed.stdout.split() if not page.startswith("tests/")]
+    folders = (ROOT.glob("*.md"), *((ROOT / folder).rglob("*.md") for folder in ("docs", "docker", "examples")))
+    found = [path.relative_to(ROOT) for folder in folders for path in folder]
+    return sorted(str(path) for path in found if "node_modules" not in path.parts)
 
 
 def blocks() -> list[Block]:
