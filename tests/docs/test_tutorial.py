@@ -72,6 +72,7 @@ def answers(said: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in said.splitlines() if line]
 
 
+@pytest.mark.timeout(900)
 def test_whoever_follows_it_has_an_operation_that_runs_and_is_tested(tmp_path: Path, mypy_cache: Path) -> None:
     tree = copied_tree(tmp_path / "tree", mypy_cache=mypy_cache)
     with ExitStack() as opened:

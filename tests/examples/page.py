@@ -30,7 +30,7 @@ _VITE = WEB / "node_modules" / "vite" / "bin" / "vite.js"
 
 @dataclass(frozen=True)
 class Site:
-    """``url``: of the page; between it and the gateway is a network."""
+    """``url``: of the page; a network is between the browser and the page's server, and one behind that server."""
 
     url: str
     stack: Stack
@@ -39,6 +39,10 @@ class Site:
 
     def turn(self, weather: Weather) -> None:
         self.network.turn("gateway", weather)
+
+    def turn_in_front(self, weather: Weather) -> None:
+        """Change the network between the browser and the page's server."""
+        self.network.turn("page", weather)
 
 
 @contextmanager
@@ -49,7 +53,8 @@ def running_site(folder: Path, *, built: Path = WEB / "dist", **environment: str
         with start_separate_stack(folder, SMTP_URL=mail.url, **environment) as stack:
             gateway = f"http://{HOST}:{network.before('gateway', urlsplit(stack.url).port or 0)}"
             with served("preview", "--outDir", str(built), gateway=gateway, log=folder / "vite.log") as url:
-                yield Site(url, stack, mail, network)
+                front = network.before("page", urlsplit(url).port or 0)
+                yield Site(f"http://{HOST}:{front}", stack, mail, network)
 
 
 @contextmanager

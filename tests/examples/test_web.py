@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, FilePayload, Page, ViewportSize, WebSocketRoute, expect
+from playwright.async_api import Browser, FilePayload, Page, Route, ViewportSize, WebSocketRoute, expect
 from pyotp.totp import TOTP
 
-from tests.chaos.proxy import DOWN, FAIR, SILENT
+from activities.files.limits import LIMITS
+from contracts.tenants import SubscriptionTier
+from tests.chaos.proxy import DOWN, FAIR, SILENT, Weather
 from tests.clients.npm import installed
 from tests.end_to_end.client import Client
 from tests.examples.page import WEB, Site, Visit, npm, running_site, served
@@ -47,6 +51,7 @@ def site(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 @pytest_asyncio.fixture(loop_scope="module")
 async def visit(one_browser: Browser, site: Site) -> AsyncIterator[Visit]:
     site.turn(FAIR)
+    site.turn_in_front(FAIR)
     site.mail.rcpt_says.clear()
     async with await one_browser.new_context(viewport=DESKTOP) as context:
         visit = Visit(await context.new_page(), site)
@@ -125,6 +130,174 @@ async def test_uploads_a_file_with_its_bar_for_the_bytes_and_then_for_the_operat
     assert (await (await coming.value).path()).read_bytes() == file.read_bytes()
 
 
+async def upload(visit: Visit, content: bytes | Path) -> str:
+    """Choose a file for upload, with these bytes; its name."""
+    name = content.name if isinstance(content, Path) else f"{uuid4().hex[:8]}.txt"
+    file = content if isinstance(content, Path) else FilePayload(name=name, mimeType="text/plain", buffer=content)
+    await visit.page.get_by_label("Upload a file").set_input_files(file)
+    return name
+
+
+async def expect_upload_to_have_failed(visit: Visit, reason: str | re.Pattern[str], *, seconds: float = 15) -> None:
+    """It says why, is not busy any more, and the next upload completes."""
+    form = visit.page.locator(".upload")
+    await expect(form.get_by_role("alert")).to_have_text(reason, timeout=seconds * SECONDS)
+    await expect(form).not_to_contain_text("Sending")
+    await expect(form.locator("label")).to_have_attribute("data-busy", "false")
+    await visit.page.unroute_all()
+    name = await upload(visit, b"words")
+    await expect(form.get_by_role("status")).to_contain_text(name)
+    await expect(form.get_by_role("status")).to_contain_text("100 %")
+    await expect(form.get_by_role("alert")).to_have_count(0)
+    await expect(form.locator("label")).to_have_attribute("data-busy", "false")
+
+
+async def test_says_why_the_gateway_refused_the_bytes_of_a_file(visit: Visit) -> None:
+    async def send_other_bytes(route: Route) -> None:
+        await route.continue_(post_data=b"more bytes than were announced")
+
+    await visit.arrive("ada@example.com", "Ada")
+    await visit.page.route("**/uploads/**", send_other_bytes)
+    async with visit.page.expect_response("**/uploads/**") as coming:
+        await upload(visit, b"few")
+    answer = await coming.value
+    assert answer.status == 413
+    message = (await answer.json())["errors"][0]["message"]
+    await expect_upload_to_have_failed(visit, message)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "<h1>Bad gateway</h1>", '{"message": "obsolete"}', '{"errors": []}', '{"errors": [{"message": ""}]}', "null"],
+)
+async def test_says_that_a_file_was_refused_whatever_shape_the_refusal_has(visit: Visit, body: str) -> None:
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=502, body=body)
+
+    await visit.arrive("ada@example.com", "Ada")
+    await visit.page.route("**/uploads/**", refuse)
+    await upload(visit, b"words")
+    await expect_upload_to_have_failed(visit, "The file was refused (502).")
+
+
+async def test_says_that_the_connection_was_lost_while_a_file_was_sent(visit: Visit, tmp_path: Path) -> None:
+    file = tmp_path / f"{uuid4().hex[:8]}.txt"
+    file.write_text("two words\n" * 800_000)
+    await visit.arrive("ada@example.com", "Ada")
+    devtools = await visit.page.context.new_cdp_session(visit.page)
+    await devtools.send("Network.emulateNetworkConditions", SLOW_UPLOADS | {"uploadThroughput": 400_000})
+    await upload(visit, file)
+    await expect(visit.page.get_by_text(re.compile("Sending · [1-9]"))).to_be_visible()
+    visit.site.turn_in_front(DOWN)
+    await expect(visit.page.locator(".upload").get_by_role("alert")).to_contain_text("The connection was lost")
+    visit.site.turn_in_front(FAIR)
+    await devtools.detach()
+    await expect(visit.state).to_have_text("Live", timeout=20 * SECONDS)
+    await expect_upload_to_have_failed(visit, re.compile("The connection was lost"))
+
+
+@pytest.mark.parametrize("weather", [SILENT, DOWN], ids=["silent", "down"])
+async def test_gives_up_on_bytes_that_the_network_behind_the_proxy_does_not_take(
+    visit: Visit, weather: Weather
+) -> None:
+    await visit.page.clock.install()
+    await visit.arrive("ada@example.com", "Ada")
+
+    async def fall_silent(route: Route) -> None:
+        visit.site.turn(weather)
+        await route.continue_()
+
+    await visit.page.route("**/uploads/**", fall_silent)
+    async with visit.page.expect_request("**/uploads/**"):
+        await upload(visit, b"words")
+    for _ in range(7):
+        await visit.page.clock.fast_forward(10_000)
+    ended = re.compile(r"has not answered for a minute|The file was refused \(50\d\)|The connection was lost")
+    await expect(visit.page.locator(".upload").get_by_role("alert")).to_have_text(ended)
+    visit.site.turn(FAIR)
+    await visit.page.clock.fast_forward(30_000)
+    await visit.page.clock.resume()
+    await expect_upload_to_have_failed(visit, ended)
+
+
+async def test_says_that_a_file_is_larger_than_what_is_left_of_the_quota(visit: Visit) -> None:
+    await visit.arrive("ada@example.com", "Ada")
+    await upload(visit, b"words")
+    await expect(visit.operation("File upload")).to_contain_text("Completed")
+    database = await asyncpg.connect(visit.site.stack.environment["DATABASE_URL"])
+    try:
+        used = LIMITS[SubscriptionTier.PROFESSIONAL].tenant - 1000
+        await database.execute("UPDATE files_usage SET bytes = bytes + $1", used)
+        await upload(visit, b"w" * 2000)
+        form = visit.page.locator(".upload")
+        await expect(form.get_by_role("alert")).to_be_visible()
+        reason = await form.get_by_role("alert").text_content() or ""
+        await expect(form).not_to_contain_text("Sending")
+        await database.execute("UPDATE files_usage SET bytes = bytes - $1", used)
+    finally:
+        await database.close()
+    assert "no room" in reason
+    await expect_upload_to_have_failed(visit, reason)
+
+
+async def test_says_that_an_operation_cannot_be_followed_any_more(visit: Visit) -> None:
+    def refuse(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+
+        def pass_on(message: str | bytes) -> None:
+            if "FollowOperation" not in str(message):
+                server.send(message)
+                return
+            trouble = {"message": "It is gone.", "extensions": {"code": "NOT_FOUND"}}
+            socket.send(json.dumps({"id": json.loads(message)["id"], "type": "error", "payload": [trouble]}))
+
+        socket.on_message(pass_on)
+
+    await visit.page.route_web_socket("**/graphql", refuse)
+    await visit.arrive("ada@example.com", "Ada")
+    visit.site.mail.rcpt_says[:] = ["450 Later"] * 3
+    await visit.onboard("Ruth Teitelbaum", f"{uuid4().hex[:12]}@example.com")
+    lost = "This operation cannot be followed any more: It is gone."
+    await expect(visit.operation("User onboarding").get_by_role("alert")).to_have_text(lost)
+    await expect(visit.page.locator("section.onboard").get_by_role("alert")).to_have_text(lost)
+
+
+async def test_ends_a_sign_in_that_is_never_answered(visit: Visit) -> None:
+    async def never_answer(route: Route) -> None:
+        """The request stays open."""
+
+    await visit.page.clock.install()
+    await visit.page.goto(visit.site.url)
+    await visit.page.get_by_label("E-mail").fill("ada@example.com")
+    await visit.page.get_by_label("Password").fill("adx-demo-password")
+    await visit.page.route("**/graphql", never_answer)
+    await visit.page.get_by_role("button", name="Sign in").click()
+    await expect(visit.page.get_by_role("button", name="Signing in")).to_be_disabled()
+    await visit.page.clock.fast_forward(46_000)
+    await expect(visit.page.get_by_role("alert")).to_contain_text("The gateway does not answer.")
+    await expect(visit.page.get_by_role("button", name="Sign in")).to_be_enabled()
+
+
+async def test_shows_kinds_and_statuses_that_it_does_not_know(visit: Visit) -> None:
+    async def tell_of_the_future(route: Route) -> None:
+        answer = await route.fetch()
+        told = await answer.json()
+        viewer = (told.get("data") or {}).get("viewer")
+        for operation in viewer["operations"]["nodes"] if viewer else ():
+            operation |= {"kind": "TENANT_ARCHIVING", "status": "HAS_PAUSED"}
+            for step in operation["progress"]["steps"]:
+                step["status"] = "PUT_OFF"
+        await route.fulfill(response=answer, json=told)
+
+    await visit.page.route("**/graphql", tell_of_the_future)
+    await visit.arrive("ada@example.com", "Ada")
+    shown = visit.page.locator("details.operation").first
+    await expect(shown).to_contain_text("Tenant archiving")
+    await expect(shown).to_contain_text("Has paused")
+    await expect(shown.get_by_role("listitem").first).to_contain_text("put off")
+    await visit.page.unroute_all(behavior="ignoreErrors")
+
+
 async def test_says_at_the_field_what_is_wrong_with_somebody_to_onboard(visit: Visit) -> None:
     await visit.arrive("ada@example.com", "Ada")
     await visit.onboard("Grace again", "grace@example.com")
@@ -166,14 +339,30 @@ async def test_onboards_somebody_over_a_network_that_is_cut_in_the_middle(visit:
     await expect(visit.page.get_by_role("heading", name="Hello, Kay")).to_be_visible()
 
 
-async def test_shows_what_was_undone_where_a_step_failed(visit: Visit) -> None:
+async def test_shows_what_was_undone_where_an_operation_was_cancelled(visit: Visit) -> None:
     await visit.arrive("ada@example.com", "Ada")
-    await visit.page.get_by_label("Role").select_option("owner")  # which an administrator cannot make anybody
-    await visit.onboard("Jean Jennings", f"{uuid4().hex[:12]}@example.com")
-    await expect(visit.step("User onboarding", "Assign to tenant")).to_contain_text("failed")
-    for undone in ("Create user", "Set up authentication"):
+    database = await asyncpg.connect(visit.site.stack.environment["DATABASE_URL"])
+    try:
+        async with database.transaction():  # while it is open, the workspace cannot be made
+            await database.execute("LOCK TABLE workspaces_workspace IN EXCLUSIVE MODE")
+            await visit.onboard("Jean Jennings", f"{uuid4().hex[:12]}@example.com")
+            await expect(visit.step("User onboarding", "Create workspace")).to_contain_text("running")
+            async with visit.page.expect_response(lambda answer: "CancelOperation" in (answer.request.post_data or "")):
+                await visit.operation("User onboarding").get_by_role("button", name="Cancel").click()
+    finally:
+        await database.close()
+    await expect(visit.operation("User onboarding")).to_contain_text("Cancelled", timeout=20 * SECONDS)
+    for undone in ("Create user", "Set up authentication", "Assign to tenant"):
         await expect(visit.step("User onboarding", undone)).to_contain_text("undone")
     await expect(visit.operation("User onboarding")).to_contain_text("Everything was undone.")
+
+
+async def test_says_that_an_administrator_cannot_make_an_owner(visit: Visit) -> None:
+    await visit.arrive("ada@example.com", "Ada")
+    await visit.page.get_by_label("Role").select_option("owner")
+    await visit.onboard("Jean Jennings", f"{uuid4().hex[:12]}@example.com")
+    await expect(visit.page.locator("section.onboard").get_by_role("alert")).to_be_visible()
+    await expect(visit.page.get_by_role("button", name="Onboard")).to_be_enabled()
 
 
 async def test_shows_in_one_tab_what_was_started_in_another_and_cancels_it_there(visit: Visit) -> None:

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.clients.npm import installed
 from tests.new_operation.names import LONGEST, Refused, names_of
 from tests.stack import ROOT
 from tests.trees import content, copied_tree, run_in
 
 CHECKS = (["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"], ["schema", "--check"])
 
+
+SWEEPS = (
+    "tests/docs/test_site.py",
+    "tests/docs/test_code_blocks.py::test_every_block_is_run_or_says_why_not",
+    "tests/docs/test_code_blocks.py::test_each_entry_is_of_a_block_that_exists_and_each_test_named_exists",
+    "tests/chaos/test_deaths.py",
+    "tests/chaos/test_invariants.py",
+    "tests/contracts",
+    "tests/schema",
+    "tests/gateway/test_pages.py",
+    "tests/gateway/test_named_documents.py",
+    "tests/security/test_tenants.py",
+    "tests/security/test_errors.py",
+    "tests/end_to_end/test_contract_nodes.py",
+    "tests/end_to_end/test_contract_codes.py",
+    "tests/new_operation/test_new_operation.py::test_what_cannot_be_had_is_refused_in_a_sentence",
+)
+"""Tests that go through every kind of operation, every type, field, argument and id of the schema, or every page."""
 
 RECORDED = "archive_tenant or is_recorded or is_gone"
 """The tests of its histories, and of there being all of them."""
@@ -114,3 +134,21 @@ def test_two_operations_of_different_domains_pass_every_check_and_their_own_test
     said += run_in(tree, *pytest_in, "tests/histories", "tests/workflows/test_repair_operation.py", "-k", RECORDED)
     assert said.count(" passed") == 2
     assert "skipped" not in said
+
+
+@pytest.mark.timeout(900)
+def test_a_new_operation_breaks_no_test_that_goes_through_all_operations_and_types(tree: Path) -> None:
+    done = make(tree, "archive_tenant", "tenants")
+    assert done.returncode == 0, done.stderr
+    said = run_in(tree, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SWEEPS)
+    assert " passed" in said
+
+
+@pytest.mark.timeout(600)
+def test_a_new_operation_leaves_the_example_page_as_it_is_and_building(tree: Path) -> None:
+    done = make(tree, "archive_tenant", "tenants")
+    assert done.returncode == 0, done.stderr
+    web = tree / "examples" / "web"
+    (web / "node_modules").symlink_to(installed(ROOT / "examples" / "web") / "node_modules")
+    assert "TENANT_ARCHIVE" in (tree / "schema.graphql").read_text()
+    run_in(web, str(shutil.which("npm")), "run", "build")

@@ -46,8 +46,9 @@ function Upload({ onStarted }: { onStarted: (operation: Operation) => void }) {
   const [trouble, setTrouble] = useState("");
   const [, create] = useMutation(CreateUploadDocument);
   const [, complete] = useMutation(CompleteUploadDocument);
-  const operation = useOperation(told);
-  const isBusy = name !== "" && !trouble && !(operation && isClosed(operation));
+  const { operation, trouble: lost } = useOperation(told);
+  const failure = trouble || lost || operation?.error?.message;
+  const isBusy = name !== "" && !failure && !(operation && isClosed(operation));
 
   async function upload(file: File) {
     setName(file.name);
@@ -66,7 +67,7 @@ function Upload({ onStarted }: { onStarted: (operation: Operation) => void }) {
       setTold(operation);
       onStarted(operation);
     } catch (error) {
-      setTrouble((error as Error).message);
+      setTrouble((error as Error).message || "The file could not be uploaded.");
     }
   }
 
@@ -97,16 +98,18 @@ function Upload({ onStarted }: { onStarted: (operation: Operation) => void }) {
         <div className="sending" role="status">
           <span>{name}</span>
           <small>
-            {operation
-              ? `${isClosed(operation) ? "" : "Making the file · "}${percent(operation.progress.fraction)}`
-              : `Sending · ${percent(sent)}`}
+            {trouble && !operation
+              ? "Not uploaded"
+              : operation
+                ? `${isClosed(operation) ? "" : "Making the file · "}${percent(operation.progress.fraction)}`
+                : `Sending · ${percent(sent)}`}
           </small>
           <Bar
             label={operation ? "Upload: file made" : "Upload: bytes sent"}
             value={operation?.progress.fraction ?? sent}
-            tone={trouble ? "FAILED" : (operation?.status ?? "SENDING")}
+            tone={trouble || lost ? "FAILED" : (operation?.status ?? "SENDING")}
           />
-          {(trouble || operation?.error) && <p role="alert">{trouble || operation?.error?.message}</p>}
+          {failure && <p role="alert">{failure}</p>}
         </div>
       )}
     </div>

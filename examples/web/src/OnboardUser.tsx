@@ -5,7 +5,7 @@ import { byField, messageOf, wrongFields } from "./adx/errors";
 import { OnboardUserDocument, type OnboardUserInput } from "./adx/generated/graphql";
 import { type Operation, useOperation } from "./adx/useOperation";
 import { Bar, Field } from "./parts";
-import { STATUSES } from "./words";
+import { statusOf } from "./words";
 
 const NOBODY: OnboardUserInput = { name: "", email: "", password: "", role: "member", mfaEnabled: false };
 
@@ -13,7 +13,7 @@ export function OnboardUser({ onStarted }: { onStarted: (operation: Operation) =
   const [input, setInput] = useState(NOBODY);
   const [told, setTold] = useState<Operation>();
   const [{ data, error, fetching }, start] = useMutation(OnboardUserDocument);
-  const operation = useOperation(told);
+  const { operation, trouble } = useOperation(told);
   // Some of it is seen at once, and some only by a step: that an address is in use, for instance.
   const wrong = byField([...wrongFields(error), ...(operation?.error?.fields ?? [])]);
   const set = (change: Partial<OnboardUserInput>) => setInput({ ...input, ...change });
@@ -75,6 +75,7 @@ export function OnboardUser({ onStarted }: { onStarted: (operation: Operation) =
           Onboard
         </button>
         {error && Object.keys(wrong).length === 0 && <p role="alert">{messageOf(error)}</p>}
+        {trouble && <p role="alert">{trouble}</p>}
         {operation && <Outcome operation={operation} totpUri={data?.onboardUser.totpUri} />}
       </form>
     </section>
@@ -86,7 +87,7 @@ function Outcome({ operation, totpUri }: { operation: Operation; totpUri: string
   const secret = totpUri && new URL(totpUri).searchParams.get("secret");
   return (
     <div className="outcome" role="status">
-      <span>{operation.status === "COMPLETED" ? "They can sign in now." : STATUSES[operation.status]}</span>
+      <span>{operation.status === "COMPLETED" ? "They can sign in now." : statusOf(operation)}</span>
       <a href={`#${operation.id}`}>Each step</a>
       <Bar label="Onboarding: part done" value={operation.progress.fraction} tone={operation.status} />
       {secret && operation.status === "COMPLETED" && (

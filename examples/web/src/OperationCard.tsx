@@ -6,14 +6,14 @@ import { CancelOperationDocument, RetryOperationDocument } from "./adx/generated
 import { isClosed, type Operation, useOperation } from "./adx/useOperation";
 import { Bar } from "./parts";
 import { Steps } from "./Steps";
-import { ago, duration, KINDS, STATUSES } from "./words";
+import { ago, duration, kindOf, statusOf } from "./words";
 
 /** One operation, followed to its end. It is open from the start where it is still going on when it is first shown. */
 export function OperationCard({ told, onStarted }: { told: Operation; onStarted: (operation: Operation) => void }) {
-  const operation = useOperation(told);
+  const { operation, trouble } = useOperation(told);
   const [isOpen, setOpen] = useState(!isClosed(told));
   const { progress, error, status } = operation;
-  const name = KINDS[operation.kind];
+  const name = kindOf(operation);
 
   return (
     <details
@@ -25,7 +25,7 @@ export function OperationCard({ told, onStarted }: { told: Operation; onStarted:
     >
       <summary>
         <strong>{name}</strong>
-        <span className="badge">{STATUSES[status]}</span>
+        <span className="badge">{statusOf(operation)}</span>
         <small>
           {ago(operation.startedAt)}
           {operation.closedAt && `, took ${duration(operation.startedAt, operation.closedAt)}`}
@@ -41,6 +41,7 @@ export function OperationCard({ told, onStarted }: { told: Operation; onStarted:
           {error.compensated && progress.steps.some((step) => step.status === "COMPENSATED") && " Everything was undone."}
         </p>
       )}
+      {trouble && <p role="alert">{trouble}</p>}
       <Steps operation={operation} />
       <Actions operation={operation} onStarted={onStarted} />
     </details>

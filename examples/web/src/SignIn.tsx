@@ -15,6 +15,8 @@ const DEMO = [
 const DEMO_PASSWORD = "adx-demo-password";
 const DEMO_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
 
+const MOST_TRIES = 6; // of ten seconds each
+
 export function SignIn({ onSignedIn }: { onSignedIn: () => void }) {
   const [input, setInput] = useState<LoginInput>({ email: "", password: "" });
   const [login, setLogin] = useState<Operation>();
@@ -24,14 +26,14 @@ export function SignIn({ onSignedIn }: { onSignedIn: () => void }) {
   async function signIn(asked: LoginInput) {
     setTrouble("");
     // Sent again with the same key, a login is the same login: if its answer is lost, or it takes longer than a request.
-    let operation: Operation | undefined;
-    do {
+    for (let tries = 0; tries < MOST_TRIES; tries += 1) {
       const { data, error } = await start({ input: asked });
       if (error) return setTrouble(messageOf(error));
-      operation = data!.login.operation;
-    } while (operation.status === "RUNNING");
-    if (operation.status === "COMPLETED") return onSignedIn(); // the answer that says so brought the cookie
-    setLogin(operation);
+      const { operation } = data!.login;
+      if (operation.status === "COMPLETED") return onSignedIn(); // the answer that says so brought the cookie
+      if (operation.status !== "RUNNING") return setLogin(operation);
+    }
+    setTrouble("Signing in takes longer than usual. Try again in a moment.");
   }
 
   function submit(event: FormEvent) {
@@ -99,7 +101,7 @@ export function SignIn({ onSignedIn }: { onSignedIn: () => void }) {
 
 /** The login waits for a code. It is followed meanwhile, without a session: it may time out, or run out of tries. */
 function SecondFactor(props: { login: Operation; onDone: () => void; onBack: () => void }) {
-  const login = useOperation(props.login);
+  const { operation: login, trouble } = useOperation(props.login);
   const [code, setCode] = useState("");
   const [{ fetching, error }, send] = useMutation(SubmitMfaCodeDocument);
   const challenge = "challenge" in login ? login.challenge : null;
@@ -131,6 +133,7 @@ function SecondFactor(props: { login: Operation; onDone: () => void; onBack: () 
               onChange={(event) => setCode(event.target.value)}
             />
           </Field>
+          {trouble && <p role="alert">{trouble}</p>}
           {challenge && <p className="muted">{challenge.attemptsLeft} tries left</p>}
           <button className="primary" disabled={fetching}>
             {fetching ? "Checking…" : "Continue"}

@@ -1,8 +1,8 @@
 import type { StepStatus } from "./adx/generated/graphql";
 import { isClosed, type Operation } from "./adx/useOperation";
-import { sentence, STEP_STATUSES } from "./words";
+import { sentence, stepStatusOf } from "./words";
 
-const MARKS: Record<StepStatus, string> = {
+const MARKS: Partial<Record<StepStatus, string>> = {
   PENDING: "M8 8h.01",
   RUNNING: "M8 2.5a5.5 5.5 0 1 1-5.5 5.5",
   RETRYING: "M12.8 5.5A5.3 5.3 0 1 0 13.3 8M13 2.5v3.2h-3.2",
@@ -20,11 +20,11 @@ export function Steps({ operation }: { operation: Operation }) {
       {operation.progress.steps.map((step) => (
         <li key={step.name} data-status={step.status}>
           <svg viewBox="0 0 16 16" aria-hidden="true">
-            <path d={MARKS[step.status]} />
+            <path d={MARKS[step.status] ?? MARKS.PENDING} />
           </svg>
           <span>{sentence(step.name)}</span>
           <small>
-            {step.status === "PENDING" && isClosed(operation) ? "not begun" : STEP_STATUSES[step.status]}
+            {step.status === "PENDING" && isClosed(operation) ? "not begun" : stepStatusOf(step)}
             {step.attempt > 1 && ` · try ${step.attempt}`}
             {step.fraction !== null && step.status === "RUNNING" && ` · ${Math.round(step.fraction * 100)} %`}
           </small>

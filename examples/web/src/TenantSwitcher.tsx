@@ -11,29 +11,37 @@ import { sentence } from "./words";
 
 type Props = { overview: Viewer["tenantOverview"]; onSwitched: () => void };
 
+const MOST_TRIES = 7;
+const LATE = "The switch takes longer than usual, and goes on. You can work here until it is done.";
+
 export function TenantSwitcher({ overview, onSwitched }: Props) {
   const { currentTenant, availableTenants } = overview;
   const dialog = useRef<HTMLDialogElement>(null);
   const [target, setTarget] = useState("");
   const [told, setTold] = useState<Operation>();
   const [{ error }, ask] = useMutation(SwitchTenantDocument);
-  const operation = useOperation(told);
-  const isOver = error || (operation && isClosed(operation) && operation.status !== "COMPLETED");
+  const [isLate, setLate] = useState(false);
+  // An operation that cannot be followed is no reason to stop: the request below waits for its end, too.
+  const { operation } = useOperation(told);
+  const isOver = isLate || error || (operation && isClosed(operation) && operation.status !== "COMPLETED");
 
   async function switchTo(tenant: { id: string; name: string }) {
     setTarget(tenant.name);
     setTold(undefined);
+    setLate(false);
     dialog.current?.showModal();
     // Asked at once for its id, to show its steps; then again, with the same key, for its end: that answer brings the
     // new session's cookie, and it does so even where the old session has ended by then.
     const input = { tenantId: tenant.id, idempotencyKey: crypto.randomUUID() };
-    for (let waitSeconds = 0; ; waitSeconds = 10) {
+    for (let tries = 0; tries < MOST_TRIES; tries += 1) {
+      const waitSeconds = tries ? 10 : 0;
       const { data } = await ask({ input: { ...input, waitSeconds } });
       if (!data) return;
       setTold(data.switchTenant.operation);
       if (waitSeconds && data.switchTenant.operation.status === "COMPLETED") return onSwitched();
       if (waitSeconds && isClosed(data.switchTenant.operation)) return;
     }
+    setLate(true);
   }
 
   return (
@@ -56,7 +64,7 @@ export function TenantSwitcher({ overview, onSwitched }: Props) {
         {operation && <Steps operation={operation} />}
         {isOver && (
           <>
-            <p role="alert">{error ? messageOf(error) : operation?.error?.message}</p>
+            <p role="alert">{error ? messageOf(error) : (operation?.error?.message ?? LATE)}</p>
             <button onClick={() => dialog.current?.close()}>Stay at {currentTenant.name}</button>
           </>
         )}

@@ -2,6 +2,7 @@ import { useEffect, useEffectEvent, useState } from "react";
 import { useMutation } from "urql";
 
 import { useConnection } from "./adx/client";
+import { messageOf } from "./adx/errors";
 import { LogoutDocument } from "./adx/generated/graphql";
 import { useNews } from "./adx/useNews";
 import type { Operation } from "./adx/useOperation";
@@ -60,7 +61,7 @@ export function Workspace({ viewer, movedTo, reload, onSessionChange }: Props) {
 }
 
 function Header({ viewer, onSessionChange }: { viewer: Viewer; onSessionChange: () => void }) {
-  const [, logOut] = useMutation(LogoutDocument);
+  const [{ error, fetching }, logOut] = useMutation(LogoutDocument);
   const initials = viewer.user.name.split(" ").map((word) => word[0]);
   return (
     <header className="top">
@@ -72,7 +73,10 @@ function Header({ viewer, onSessionChange }: { viewer: Viewer; onSessionChange: 
           <strong>{viewer.user.name}</strong>
           <small>{viewer.user.email}</small>
         </p>
-        <button onClick={() => logOut({}).then(onSessionChange)}>Sign out</button>
+        {error && <p role="alert">{messageOf(error)}</p>}
+        <button disabled={fetching} onClick={() => logOut({}).then((answer) => answer.error || onSessionChange())}>
+          Sign out
+        </button>
       </Menu>
     </header>
   );

@@ -1,7 +1,7 @@
-/** How things are said on the page. */
+/** How things are said on the page. A value that it does not know, of a newer gateway, is said by its own name. */
 import type { OperationKind, OperationStatus, StepStatus } from "./adx/generated/graphql";
 
-export const KINDS: Record<OperationKind, string> = {
+const KINDS: Partial<Record<OperationKind, string>> = {
   LOGIN: "Sign-in",
   TENANT_SWITCH: "Tenant switch",
   FILE_UPLOAD: "File upload",
@@ -9,7 +9,7 @@ export const KINDS: Record<OperationKind, string> = {
   USER_ONBOARDING: "User onboarding",
 };
 
-export const STATUSES: Record<OperationStatus, string> = {
+const STATUSES: Partial<Record<OperationStatus, string>> = {
   RUNNING: "Running",
   WAITING: "Waiting for you",
   COMPENSATING: "Undoing",
@@ -19,7 +19,7 @@ export const STATUSES: Record<OperationStatus, string> = {
   TIMED_OUT: "Timed out",
 };
 
-export const STEP_STATUSES: Record<StepStatus, string> = {
+const STEP_STATUSES: Partial<Record<StepStatus, string>> = {
   PENDING: "to come",
   RUNNING: "running",
   RETRYING: "trying again",
@@ -29,6 +29,18 @@ export const STEP_STATUSES: Record<StepStatus, string> = {
   COMPENSATED: "undone",
   COMPENSATION_FAILED: "could not be undone",
 };
+
+export function kindOf(operation: { kind: OperationKind }): string {
+  return KINDS[operation.kind] ?? sentence(operation.kind);
+}
+
+export function statusOf(operation: { status: OperationStatus }): string {
+  return STATUSES[operation.status] ?? sentence(operation.status);
+}
+
+export function stepStatusOf(step: { status: StepStatus }): string {
+  return STEP_STATUSES[step.status] ?? sentence(step.status).toLowerCase();
+}
 
 /** "store_file" as "Store file"; "admin" as "Admin". */
 export function sentence(name: string): string {

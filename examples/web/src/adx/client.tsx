@@ -14,6 +14,8 @@ export interface Adx {
   readonly display: (tenantId: string) => void;
 }
 
+const ANSWER_SECONDS = 45;
+
 /**
  * Set when the page is built for a gateway with ONLY_TRUSTED_DOCUMENTS: then each document is sent as the id that
  * graphql-codegen gave it, which generated/persisted-documents.json, the manifest, has too.
@@ -27,6 +29,7 @@ export function createAdx(path = "/graphql"): Adx {
     url: path,
     preferGetMethod: false,
     fetchOptions: () => (tenant ? { headers: { "X-Tenant-Id": tenant } } : {}),
+    fetch: fetchInTime,
     // There is no cache here, so each answer is the gateway's own. Where pages share data, put Graphcache before these.
     exchanges: [
       // A mutation with an idempotencyKey may be sent as often as it takes: it is the same operation each time.
@@ -35,7 +38,8 @@ export function createAdx(path = "/graphql"): Adx {
         maxNumberAttempts: 8,
         initialDelayMs: 500,
         maxDelayMs: 5000,
-        retryIf: ({ networkError }, { kind }) => !!networkError && kind !== "subscription",
+        retryIf: ({ networkError }, { kind }) =>
+          !!networkError && networkError.name !== "TimeoutError" && kind !== "subscription",
       }),
       ...(SENDS_IDS ? [idExchange] : []),
       fetchExchange,
@@ -50,6 +54,13 @@ export function createAdx(path = "/graphql"): Adx {
   });
   return { client, connection, display: (tenantId) => (tenant = tenantId) };
 }
+
+/** No request is waited for without end. The gateway itself answers within forty seconds. */
+const fetchInTime: typeof fetch = (input, init) => {
+  const late = new AbortController();
+  setTimeout(() => late.abort(new DOMException("No answer in time", "TimeoutError")), ANSWER_SECONDS * 1000);
+  return fetch(input, { ...init, signal: AbortSignal.any([late.signal, ...(init?.signal ? [init.signal] : [])]) });
+};
 
 const idExchange = persistedExchange({
   enforcePersistedQueries: true,

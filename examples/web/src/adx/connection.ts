@@ -9,7 +9,7 @@ const PING_SECONDS = 10;
 const PONG_SECONDS = 5;
 const LONGEST_WAIT_SECONDS = 15;
 const SIGNED_OUT = 4401;
-const UNREACHABLE = ["UPSTREAM_UNAVAILABLE", "TIMEOUT"];
+const PASSING = ["UPSTREAM_UNAVAILABLE", "TIMEOUT", "RATE_LIMITED"];
 
 /** Without a query the extensions name the document. */
 type Payload = { query: string; variables: Record<string, unknown>; extensions?: Record<string, unknown> };
@@ -109,9 +109,9 @@ function wait(tries: number): Promise<void> {
   });
 }
 
-/** Errors of a part that is away for a while: the subscription itself is in order. */
+/** Errors of a part that is away for a while, or of too many requests: the subscription itself is in order. */
 function isPassing(errors: unknown): boolean {
-  return Array.isArray(errors) && errors.some((each) => UNREACHABLE.includes(each?.extensions?.code));
+  return Array.isArray(errors) && errors.some((each) => PASSING.includes(each?.extensions?.code));
 }
 
 function isSignedOut(reason: unknown): boolean {
