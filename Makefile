@@ -9,12 +9,16 @@ RUN := $(VENV)/bin/python
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+.DEFAULT:
+	@echo "There is no target $@: make help lists all of them." >&2; exit 2
+
 dev: environment ## Starts everything in this terminal, on embedded parts, until Ctrl-C.
 	@$(RUN) -m gateway.explorer.build || true
 	@exec $(RUN) -m worker.dev
 
 web: ## Starts the example page for `make dev`, with Node.js 20.19 or newer, at http://127.0.0.1:5173, until Ctrl-C.
-	@cd examples/web && { test node_modules -nt package-lock.json || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; } && exec npm run --silent dev
+	@sh examples/web/check.sh
+	@cd examples/web && { test node_modules -nt package-lock.json || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { echo "The packages of examples/web could not be installed: npm says why above." >&2; exit 1; }; } && exec npm run --silent dev
 
 operation: environment ## Writes a new operation with its tests, or says why not: NAME=archive_tenant DOMAIN=tenants.
 	@$(RUN) -m tests.new_operation "$(NAME)" "$(DOMAIN)"
@@ -39,6 +43,7 @@ check: environment ## Checks format, lint, types, imports and that schema.graphq
 
 docs: environment ## Builds the documentation into .site, with its pages made of the code.
 	@$(RUN) -m mkdocs build --quiet
+	@echo "The documentation is built: open file://$(CURDIR)/.site/index.html"
 
 format: environment ## Formats the code and mends what the linter can mend.
 	@$(RUN) -m ruff format .

@@ -29,6 +29,7 @@ if [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null && cmp -s "
 fi
 [ -s "$lock" ] || refuse "$lock is missing or empty: restore it with 'git checkout $lock'."
 
+[ -w . ] || refuse "The folder $(pwd) cannot be written to: the environment $venv is made in it."
 python=$(find_python)
 [ -n "$python" ] || refuse "There is no Python 3.11 or newer with its venv module: install it, or name it by PYTHON."
 

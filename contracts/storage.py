@@ -15,6 +15,8 @@ import obstore
 from obstore.exceptions import BaseError as StorageError
 from obstore.store import LocalStore, S3Store
 
+from contracts.startup import usable_folder
+
 if TYPE_CHECKING:  # these are types only: obstore does not have them when it runs
     from _typeshed import WriteableBuffer as Buffer
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -175,7 +177,7 @@ def known_storage(url: str) -> str:
 
 
 def open_storage(url: str) -> FileStorage:
-    """The storage that ``STORAGE_URL`` names. ValueError where it names none.
+    """The storage that ``STORAGE_URL`` names. ValueError where it names none; FolderUnusable.
 
     - ``file:///path`` or a plain path: a folder, made where it is missing.
     - ``s3://bucket[/prefix][?endpoint=URL][&region=NAME]``: S3, its credentials from the AWS variables. ``endpoint``
@@ -183,7 +185,7 @@ def open_storage(url: str) -> FileStorage:
     """
     parts = urlsplit(known_storage(url))
     if parts.scheme in ("", "file"):
-        return FileStorage(LocalStore(Path(parts.path).resolve(), mkdir=True))
+        return FileStorage(LocalStore(usable_folder(Path(parts.path).resolve(), "STORAGE_URL or DATA_DIR")))
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     store = _s3(parts.netloc, parts.path.strip("/"), options.get("endpoint"), options.get("region"))
     return FileStorage(store)

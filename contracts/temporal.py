@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -23,6 +24,7 @@ from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from contracts.codec import EncryptionCodec, KeyRing
 from contracts.operations import ATTRIBUTE_KIND, ATTRIBUTE_TENANTS, ATTRIBUTE_USER
+from contracts.startup import TemporalUnreachable, reason_of
 
 SEARCH_ATTRIBUTES = {
     ATTRIBUTE_KIND: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
@@ -61,6 +63,9 @@ def data_converter(keys: KeyRing | None) -> DataConverter:
     )
 
 
+_DEFAULT_ADDRESS = "localhost:7233"
+
+
 async def connect(
     *,
     address: str | None,
@@ -76,21 +81,32 @@ async def connect(
     ``retry``: how long a call is tried while nobody answers; None: ten seconds, as the SDK does. ``runtime``: a
     runtime of the SDK other than everybody's.
 
-    Raises RuntimeError where Temporal does not answer.
+    Raises:
+        TemporalUnreachable: Temporal does not answer.
     """
     config = ClientConfig.load_client_connect_config()
+    config.setdefault("target_host", _DEFAULT_ADDRESS)
     if address is not None:
         config["target_host"] = address
     if namespace is not None:
         config["namespace"] = namespace
-    return await Client.connect(
-        **config,
-        data_converter=data_converter(keys),
-        header_codec_behavior=HeaderCodecBehavior.CODEC,
-        interceptors=interceptors,
-        retry_config=retry,
-        runtime=runtime,
-    )
+    try:
+        return await Client.connect(
+            **config,
+            data_converter=data_converter(keys),
+            header_codec_behavior=HeaderCodecBehavior.CODEC,
+            interceptors=interceptors,
+            retry_config=retry,
+            runtime=runtime,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise TemporalUnreachable(str(config["target_host"]), _why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    """Return what the SDK found, without the Rust structures around it."""
+    found = re.search(r'message: "([^"]+)"', str(error))
+    return found[1] if found else reason_of(error)
 
 
 async def ensure_search_attributes(client: Client, *, deadline_seconds: float = 30) -> None:

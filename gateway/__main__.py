@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from contracts.environment import what_is_wrong
 from contracts.logs import configure_logs
+from contracts.startup import StartFailure, reason_of
 from contracts.temporal import leave
 from contracts.tracing import traced
 from gateway.app import create_app
@@ -59,15 +61,23 @@ def main() -> int:
     except (BadManifest, MonitoringPortTaken) as error:
         print(error, file=sys.stderr)
         return 2
+    except StartFailure as error:
+        print(error, file=sys.stderr)
+        return 1
     except OSError as error:
         print(
-            f"The gateway cannot listen on {settings.host}:{settings.gateway_port}: {error.strerror}", file=sys.stderr
+            f"The gateway cannot listen on {settings.host}:{settings.gateway_port}: {reason_of(error)}", file=sys.stderr
         )
         return 1
     except LifespanFailureError as error:  # its message is the whole traceback, the reason its last line
-        print(f"The gateway could not start: {str(error).strip().splitlines()[-2]}", file=sys.stderr)
+        print(f"The gateway could not start: {_last_line(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _last_line(error: LifespanFailureError) -> str:
+    """Return the sentence that ends the traceback, without the class of one of our own errors."""
+    return re.sub(r"^contracts\.startup\.\w+: ", "", str(error).strip().splitlines()[-2])
 
 
 if __name__ == "__main__":

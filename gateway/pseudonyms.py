@@ -39,8 +39,13 @@ def main(arguments: Sequence[str]) -> int:
             "Set SECRET_KEY to that of the gateways, and name e-mail addresses, ids of users or addresses of clients.\n"
         )
         return 2
+    try:
+        keys = SecretKeys.parse(secret)
+    except ValueError as error:
+        sys.stdout.write(f"SECRET_KEY {error}.\n")
+        return 2
     for text in arguments:
-        for key in SecretKeys.parse(secret).all:
+        for key in keys.all:
             try:
                 field, digest = digest_of(Pseudonyms(key), text)
             except ValueError:

@@ -10,6 +10,7 @@ from typing import Annotated, Self, TypeAlias
 from pydantic import (
     AfterValidator,
     Field,
+    FilePath,
     IPvAnyNetwork,
     ModelWrapValidatorHandler,
     NonNegativeInt,
@@ -30,6 +31,7 @@ from contracts.environment import (
     without_encryption,
 )
 from contracts.secret_keys import SecretKeys, checked_secret_keys
+from contracts.startup import RedisUrl
 from contracts.storage import folder_in, known_storage
 from contracts.tenants import SubscriptionTier
 from gateway.browsers import origin_of
@@ -89,7 +91,7 @@ class Settings(BaseSettings):
     environment: Environment = Environment.DEVELOPMENT
     temporal_address: str | None = None
     temporal_namespace: str | None = None
-    redis_url: str | None = None
+    redis_url: RedisUrl | None = None
     secret_key: KeyList
     service_key: KeyList | None = None
     auth_key: KeyList | None = None
@@ -127,8 +129,8 @@ class Settings(BaseSettings):
     """Other origins whose pages may ask here and open websockets, with the viewer's cookie."""
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
     """Networks of the proxies whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are believed."""
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
+    tls_cert: FilePath | None = None
+    tls_key: FilePath | None = None
     ping_seconds: float = Field(default=20, gt=0)
     """Between two pings of a websocket, and between two signs of life on an event stream."""
     silence_seconds: float = Field(default=10, gt=0)

@@ -14,16 +14,24 @@ POSSIBLE_TYPES = SNAPSHOT.with_name("possible-types.json")
 
 
 def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["--check"]):
+        print("usage: python -m schema [--check]", file=sys.stderr)
+        return 2
     schema = build_schema()
     files = {
         SNAPSHOT: schema.as_str() + "\n",
         POSSIBLE_TYPES: json.dumps(possible_types(schema.documents.schema), indent=2) + "\n",
     }
     for file, written in files.items():
-        if arguments != ["--check"]:
+        if arguments == ["--check"]:
+            if not file.exists() or file.read_text() != written:
+                print(f"{file.name} is not what the code serves; run: python -m schema", file=sys.stderr)
+                return 1
+            continue
+        try:
             file.write_text(written)
-        elif not file.exists() or file.read_text() != written:
-            print(f"{file.name} is not what the code serves; run: python -m schema", file=sys.stderr)
+        except OSError as error:
+            print(f"{file} cannot be written: {error.strerror}.", file=sys.stderr)
             return 1
     return 0
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +20,7 @@ from contracts.cache import open_cache
 from contracts.codec import KeyRing
 from contracts.environment import Environment, what_is_wrong
 from contracts.logs import configure_logs
+from contracts.startup import StartFailure, reason_of, usable_folder
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes, leave
 from contracts.tracing import traced
@@ -76,13 +78,18 @@ async def opened_parts(
             service_keys=service_keys,
             storage=open_storage(settings.storage()),
             transfers=TransferSigner(service_keys.current, former=service_keys.former),
-            mail=open_mail(smtp_url, settings.data_dir / "mail"),
+            mail=open_mail(smtp_url, _mail_folder(settings)),
             mail_from=settings.mail_from,
             app_url=settings.product_url(),
             seal=SecretSeal(keys),
             session_idle=timedelta(seconds=settings.session_idle_seconds),
             repair_within=timedelta(seconds=settings.repair_seconds),
         )
+
+
+def _mail_folder(settings: WorkerSettings) -> Path:
+    folder = settings.data_dir / "mail"
+    return folder if settings.smtp_url else usable_folder(folder, "DATA_DIR")
 
 
 async def run(process: str, settings: WorkerSettings) -> None:
@@ -129,6 +136,12 @@ def main(arguments: list[str]) -> int:
     except (DemoDataInProduction, MonitoringPortTaken) as error:
         print(error, file=sys.stderr)
         return 2
+    except StartFailure as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"The worker cannot listen on {settings.host}:{settings.port}: {reason_of(error)}.", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from asyncpg import PostgresError
 from tortoise import Tortoise
 from tortoise.config import AppConfig, DBUrlConfig, TortoiseConfig
 from tortoise.context import TortoiseContext
+from tortoise.exceptions import DBConnectionError
 from tortoise.migrations import api
+
+from contracts.startup import DatabaseUnusable, reason_of
 
 if TYPE_CHECKING:
     from contracts.spans import Spans
@@ -42,8 +48,12 @@ async def database(url: str) -> AsyncIterator[None]:
     Tortoise finds it by its global fallback, since requests and activities do not inherit the context of whoever
     started them. So a process has one at a time.
     """
+    _check(url)
     context = TortoiseContext()
-    with context:  # while it is set up; whoever opened the database needs no context of their own afterwards
+    with (
+        _explained(url),
+        context,
+    ):  # while it is set up; whoever opened the database needs no context of their own afterwards
         await context.init(configuration(url), _enable_global_fallback=True)
     try:
         yield
@@ -53,8 +63,35 @@ async def database(url: str) -> AsyncIterator[None]:
 
 async def migrate(url: str) -> None:
     """Bring every domain's tables to the newest state; harmless where they are."""
-    async with TortoiseContext():
-        await api.migrate(config=configuration(url))
+    _check(url)
+    with _explained(url):
+        async with TortoiseContext():
+            await api.migrate(config=configuration(url))
+
+
+def _check(url: str) -> None:
+    """Raise DatabaseUnusable where SQLite could not open its file, for its driver would then wait without end."""
+    name, _, path = url.partition("://")
+    if name != "sqlite" or path.startswith(":memory:"):
+        return
+    file = Path(path.partition("?")[0])
+    try:
+        with file.open("ab"):
+            pass
+    except OSError as error:
+        raise DatabaseUnusable(str(file), reason_of(error)) from error
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Raise DatabaseUnusable where the server cannot be reached or does not take the user."""
+    try:
+        yield
+    except (DBConnectionError, OSError, PostgresError) as error:
+        parts = urlsplit(url)
+        raise DatabaseUnusable(
+            f"{parts.path.strip('/')} at {parts.hostname}:{parts.port or 5432}", reason_of(error)
+        ) from error
 
 
 def trace_statements(spans: Spans) -> None:

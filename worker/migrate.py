@@ -6,9 +6,10 @@ import asyncio
 import sys
 from contextlib import closing
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.startup import SecretDatabaseUrl, StartFailure
 from infrastructure.passwords import Passwords
 from worker.database import database, migrate
 from worker.demo import fill_with_demo_data
@@ -18,7 +19,7 @@ from worker.roles import grant_tables
 class MigrateSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
-    database_url: SecretStr
+    database_url: SecretDatabaseUrl
     environment: str = "development"
 
 
@@ -32,16 +33,23 @@ async def run(url: str, *, demo: bool) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["--demo"]):
+        print("usage: python -m worker.migrate [--demo]", file=sys.stderr)
+        return 2
     try:
         settings = MigrateSettings()
     except ValidationError:
-        print("DATABASE_URL names no database: sqlite://FILE or postgres://USER@HOST/NAME.", file=sys.stderr)
+        print("DATABASE_URL names no database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME.", file=sys.stderr)
         return 2
     demo = "--demo" in arguments
     if demo and settings.environment == "production":
         print("Demo data is not for production.", file=sys.stderr)
         return 2
-    asyncio.run(run(settings.database_url.get_secret_value(), demo=demo))
+    try:
+        asyncio.run(run(settings.database_url.get_secret_value(), demo=demo))
+    except StartFailure as error:
+        print(error, file=sys.stderr)
+        return 1
     print("The database is up to date.")
     return 0
 

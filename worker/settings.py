@@ -20,6 +20,7 @@ from contracts.environment import (
     without_encryption,
 )
 from contracts.secret_keys import SecretKeys, checked_secret_keys
+from contracts.startup import SecretDatabaseUrl, SecretRedisUrl
 from contracts.storage import folder_in, known_storage
 
 
@@ -68,10 +69,10 @@ class WorkerSettings(VersionSettings):
     """
 
     environment: Environment = Environment.DEVELOPMENT
-    database_url: SecretStr
+    database_url: SecretDatabaseUrl
     service_key: Annotated[SecretStr, AfterValidator(checked_secret_keys)]
     codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None
-    redis_url: SecretStr | None = None
+    redis_url: SecretRedisUrl | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_names_a_mail_server)] | None = None
     mail_from: str = DEFAULT_SENDER
     app_url: Annotated[str, AfterValidator(an_app_url)] | None = None

@@ -21,6 +21,7 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.environment import what_is_wrong
+from contracts.startup import StartFailure
 from contracts.temporal import connect, leave
 from worker.settings import VersionSettings
 
@@ -111,7 +112,11 @@ def main(arguments: list[str]) -> int:
     except ValidationError as error:
         print(what_is_wrong(error), file=sys.stderr)
         return 2
-    return asyncio.run(run(arguments, settings))
+    try:
+        return asyncio.run(run(arguments, settings))
+    except StartFailure as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

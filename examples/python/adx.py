@@ -21,6 +21,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -213,20 +214,35 @@ async def onboard(gateway: Gateway, email: str, name: str) -> None:
 
 async def main() -> None:
     arguments = _arguments()
-    gateway = Gateway(arguments.url)
+    if urlsplit(arguments.url).scheme not in ("http", "https"):
+        sys.exit(f"{arguments.url} is not the address of a gateway: http://HOST:PORT or https://HOST")
     try:
-        await log_in(gateway, arguments.email, os.environ.get("ADX_PASSWORD") or getpass.getpass("Password: "))
-        match arguments.command:
-            case "dashboard":
-                await dashboard(gateway)
-            case "switch":
-                await switch(gateway, arguments.tenant)
-            case "upload":
-                await upload(gateway, arguments.path.name, arguments.path.read_bytes())
-            case "onboard":
-                await onboard(gateway, arguments.newcomer, arguments.name)
+        await _carry_out(arguments)
     except TransportQueryError as error:
         sys.exit("; ".join(each["message"] for each in error.errors or ()))
+    except (TransportError, httpx.HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.filename:
+            sys.exit(f"{error.filename} cannot be read: {error.strerror}")
+        sys.exit(f"No gateway answers at {arguments.url}; in development `make dev` starts one.")
+    except EOFError:
+        sys.exit(
+            "There is no terminal to ask for the password or code: set ADX_PASSWORD, ADX_NEW_PASSWORD or ADX_CODE."
+        )
+
+
+async def _carry_out(arguments: argparse.Namespace) -> None:
+    gateway = Gateway(arguments.url)
+    content = arguments.path.read_bytes() if arguments.command == "upload" else b""
+    await log_in(gateway, arguments.email, os.environ.get("ADX_PASSWORD") or getpass.getpass("Password: "))
+    match arguments.command:
+        case "dashboard":
+            await dashboard(gateway)
+        case "switch":
+            await switch(gateway, arguments.tenant)
+        case "upload":
+            await upload(gateway, arguments.path.name, content)
+        case "onboard":
+            await onboard(gateway, arguments.newcomer, arguments.name)
 
 
 def _arguments() -> argparse.Namespace:
@@ -244,4 +260,7 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        sys.exit("Stopped. What was started goes on.")

@@ -31,6 +31,7 @@ RUN_ELSEWHERE = {
     ("README.md", "Walk-through"): "tests/end_to_end/test_readme.py",
     ("README.md", "Running it in parts"): "tests/end_to_end/test_separate_processes.py",
     ("docs/tutorial.md", ""): "tests/docs/test_tutorial.py",
+    ("docs/frontend.md", "Normalized caches"): "tests/clients/test_normalized_cache.py",
     ("docs/upgrades.md", "Versions of the workflows' workers"): "tests/upgrades/test_commands.py",
     ("docs/upgrades.md", "Changing a workflow"): "tests/upgrades/changed.py",
 }
@@ -38,7 +39,7 @@ RUN_ELSEWHERE = {
 
 NOT_RUN = {
     ("README.md", "make test     # all tests, on real servers that they start t"): (
-        "make test would run this test again; tests/test_makefile.py runs make help, and the continuous integration all"
+        "make test would run this test again; tests/test_commands.py runs make help, and the continuous integration all"
     ),
     ("README.md", "gateway -> schema -> resolvers -> workflows -> activities ->"): (
         "a diagram of the import rules, which make check enforces"

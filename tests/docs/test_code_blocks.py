@@ -65,6 +65,7 @@ RUN_HERE: dict[tuple[str, str], str] = {
     ("docs/subscriptions.md", "json"): "test_the_message_that_renews_a_token_is_answered_as_described",
     ("docs/subscriptions.md", "sh"): "test_an_event_stream_looks_as_described",
     ("docs/subscriptions.md", "text"): "test_an_event_stream_looks_as_described",
+    ("docs/operating.md", "sh"): "test_the_digests_of_an_address_and_an_account_are_told",
     ("docs/frontend.md", "tsx"): "test_the_component_of_the_frontend_page_compiles",
 }
 """By page and language: the test below that runs such blocks."""
@@ -221,6 +222,14 @@ async def test_an_event_stream_looks_as_described(dev_stack: Stack) -> None:
 def shape(events: str) -> str:
     """The stream with its cursors and states left out, so that two can be compared."""
     return re.sub(r'(?<=id: )\S+|(?<="status":")\w+', "...", events).strip()
+
+
+def test_the_digests_of_an_address_and_an_account_are_told() -> None:
+    command = the("docs/operating.md", "sh").replace(".venv/bin/python", sys.executable)
+    script = f"cd {ROOT} && {command.replace('SECRET_KEY=...', 'SECRET_KEY=' + 'k' * 32)}"
+    said = run("sh", "-euc", script).splitlines()
+    assert len(said) >= 3
+    assert any("203.0.113.7" in line for line in said)
 
 
 def test_the_component_of_the_frontend_page_compiles(tmp_path: Path) -> None:

@@ -76,3 +76,37 @@ async def test_says_in_a_line_what_was_wrong(dev_stack: Stack) -> None:
     refused = await run(dev_stack, "ada@example.com", "dashboard", expected=1, ADX_PASSWORD="not it")
     assert "Traceback" not in refused
     assert len(refused.splitlines()) == 1
+
+
+async def said_without_a_gateway(*arguments: str, **environment: str) -> str:
+    """The one line with which the example ends where nothing listens at its address."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(EXAMPLE),
+        "--email",
+        "ada@example.com",
+        *arguments,
+        env=dict(os.environ) | {"ADX_URL": "http://127.0.0.1:9", "ADX_PASSWORD": PASSWORD} | environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,  # without a terminal
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    (line,) = output.decode().splitlines()[-1:]
+    assert "Traceback" not in output.decode()
+    return line
+
+
+async def test_says_in_a_sentence_that_no_gateway_answers_or_a_file_is_missing(tmp_path: Path) -> None:
+    assert await said_without_a_gateway("dashboard") == (
+        "No gateway answers at http://127.0.0.1:9; in development `make dev` starts one."
+    )
+    assert "is not the address of a gateway" in await said_without_a_gateway("dashboard", ADX_URL="nonsense")
+    missing = tmp_path / "gone.txt"
+    assert (
+        await said_without_a_gateway("upload", str(missing)) == f"{missing} cannot be read: No such file or directory"
+    )
+    assert "cannot be read: Is a directory" in await said_without_a_gateway("upload", str(tmp_path))
+    assert "set ADX_PASSWORD" in await said_without_a_gateway("dashboard", ADX_PASSWORD="")

@@ -61,7 +61,7 @@ def test_a_temporal_that_does_not_answer_ends_it_with_one_sentence(tmp_path: Pat
     }
     done = subprocess.run([sys.executable, "-m", "gateway"], capture_output=True, text=True, env=os.environ | told)
     assert done.returncode == 1
-    assert done.stderr.startswith("The gateway could not start: RuntimeError: Failed client connect")
+    assert done.stderr.startswith("The gateway could not start: Temporal does not answer at ")
     assert done.stderr.count("\n") == 1
 
 

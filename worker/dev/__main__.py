@@ -24,8 +24,10 @@ from worker.dev.temporal_server import TemporalSilent, temporal_server
 _TEMPORAL = "127.0.0.1"
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """The exit status: 0 where somebody asked it to stop, 1 where it could not go on."""
+    if arguments:
+        return _refuse("usage: python -m worker.dev, without arguments; its settings come from the environment.")
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
     configure_logs(logging.WARNING)
@@ -97,4 +99,4 @@ def _refuse(sentence: str) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main(sys.argv[1:]))

@@ -1,0 +1,160 @@
+"""What a person does wrong at a command of this project is said in a sentence, and never by a traceback."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.stack import ROOT, plain_environment
+
+KEY = "k" * 32
+UNREACHABLE = "127.0.0.1:9"
+UNWRITABLE = "/proc/adx"
+"""A folder that nobody can make, root included."""
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port at which something listens already."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield int(listening.getsockname()[1])
+
+
+def said(*command: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """The status and all that it said; AssertionError where that holds a traceback or more than a few lines."""
+    told = {name: value for name, value in plain_environment().items() if not re.match(r"MAKE|MFLAGS", name)}
+    done = subprocess.run(
+        command, cwd=cwd, env=told | dict(environment or {}), capture_output=True, text=True, timeout=90
+    )
+    text = done.stdout + done.stderr
+    assert "Traceback" not in text, text
+    assert len(text.splitlines()) <= 3, text
+    return done.returncode, text
+
+
+GATEWAY = {"SECRET_KEY": KEY, "SERVICE_KEY": KEY, "GATEWAY_PORT": "0"}
+WORKER = {"SERVICE_KEY": KEY, "DATABASE_URL": "sqlite://:memory:", "TEMPORAL_ADDRESS": UNREACHABLE}
+ANY_PORT = {"GATEWAY_PORT": "0", "TEMPORAL_PORT": "0", "TEMPORAL_UI_PORT": "0"}
+
+
+@pytest.mark.parametrize(
+    ("module", "environment", "sentence"),
+    [
+        ("gateway", {}, "SECRET_KEY"),
+        ("gateway", GATEWAY | {"GATEWAY_PORT": "x"}, "GATEWAY_PORT"),
+        ("gateway", GATEWAY | {"DATA_DIR": UNWRITABLE}, f"The folder {UNWRITABLE}/files (STORAGE_URL or DATA_DIR)"),
+        ("gateway", GATEWAY | {"TEMPORAL_ADDRESS": UNREACHABLE}, f"Temporal does not answer at {UNREACHABLE}"),
+        ("gateway", GATEWAY | {"REDIS_URL": "nonsense"}, "names no Redis"),
+        ("gateway", GATEWAY | {"TRUSTED_DOCUMENTS": "/gone"}, "/gone cannot be read: No such file or directory"),
+        ("gateway", GATEWAY | {"TLS_CERT": "/gone", "TLS_KEY": "/gone"}, "TLS_CERT Path does not point to a file"),
+        ("worker", {}, "usage: python -m worker "),
+        ("worker nonsense", {}, "usage: python -m worker "),
+        ("worker users", {}, "SERVICE_KEY"),
+        ("worker users", WORKER, f"Temporal does not answer at {UNREACHABLE}"),
+        ("worker users", WORKER | {"DATABASE_URL": "nonsense"}, "names no database"),
+        ("worker users", WORKER | {"REDIS_URL": "http://x"}, "names no Redis"),
+        ("worker.migrate", {}, "DATABASE_URL names no database"),
+        ("worker.migrate --nonsense", {}, "usage: python -m worker.migrate"),
+        ("worker.migrate", {"DATABASE_URL": f"postgres://a:secret@{UNREACHABLE}/x"}, "The database x at 127.0.0.1:9"),
+        ("worker.migrate", {"DATABASE_URL": f"sqlite://{UNWRITABLE}/x"}, f"The database {UNWRITABLE}/x"),
+        ("worker.versions", {}, "usage: python -m worker.versions"),
+        (
+            "worker.versions current",
+            {"TEMPORAL_ADDRESS": UNREACHABLE, "WORKER_DEPLOYMENT": "a", "WORKER_BUILD_ID": "1"},
+            f"Temporal does not answer at {UNREACHABLE}",
+        ),
+        ("worker.dev", ANY_PORT | {"DATA_DIR": UNWRITABLE}, f"{UNWRITABLE} cannot be written"),
+        ("worker.dev", {"GATEWAY_PORT": "x"}, "GATEWAY_PORT"),
+        ("worker.dev extra", {}, "usage: python -m worker.dev"),
+        ("schema --nonsense", {}, "usage: python -m schema"),
+        ("gateway.manifest", {}, "FOLDER FILE"),
+        ("gateway.manifest /gone x", {}, "There is no folder /gone"),
+        ("gateway.pseudonyms", {}, "Set SECRET_KEY"),
+        ("gateway.pseudonyms x", {"SECRET_KEY": "short"}, "SECRET_KEY has a key of less than 32 characters"),
+        ("tests.new_operation", {}, "make operation NAME="),
+    ],
+)
+def test_says_in_a_sentence_why_it_does_not_start(module: str, environment: Mapping[str, str], sentence: str) -> None:
+    status, text = said(sys.executable, "-m", *module.split(), environment=environment)
+    assert status in {1, 2}
+    assert sentence in text
+    assert ":secret@" not in text
+
+
+def test_says_that_a_port_is_taken(taken: int, temporal_address: str, tmp_path: Path) -> None:
+    told = {"TEMPORAL_ADDRESS": temporal_address, "DATA_DIR": str(tmp_path)}
+    status, text = said(sys.executable, "-m", "gateway", environment=GATEWAY | told | {"GATEWAY_PORT": str(taken)})
+    assert (status, f"The gateway cannot listen on 127.0.0.1:{taken}: " in text) == (1, True)
+    dev = ANY_PORT | {"GATEWAY_PORT": str(taken), "DATA_DIR": str(tmp_path / "dev")}
+    status, text = said(sys.executable, "-m", "worker.dev", environment=dev)
+    assert (status, f"Port {taken}" in text) == (1, True)
+
+
+@pytest.mark.parametrize("target", ["nonsense", "lint", "serve"])
+def test_a_make_target_that_there_is_not_leads_to_make_help(target: str) -> None:
+    status, text = said("make", target)
+    assert status == 2
+    assert text.startswith(f"There is no target {target}: make help lists all of them.")
+
+
+def test_make_help_names_every_target_in_a_sentence() -> None:
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {line.split()[1] for line in done.stdout.splitlines()} == set(phony.split())
+
+
+@pytest.mark.parametrize(("there", "sentence"), [((), "make web needs Node.js"), (("node",), "make web needs npm")])
+def test_make_web_says_what_is_missing(tmp_path: Path, there: tuple[str, ...], sentence: str) -> None:
+    """On a machine that has only the named programs of Node.js."""
+    for name in ("sh", "make", "dirname", "env", "test", *there):
+        found = shutil.which(name)
+        if found:
+            (tmp_path / name).symlink_to(found)
+        elif there:
+            pytest.skip(f"{name} is not on PATH.")
+    status, text = said("make", "web", environment={"PATH": str(tmp_path)})
+    assert status == 2
+    assert text.startswith(sentence)
+
+
+def test_make_web_refuses_an_old_node(tmp_path: Path) -> None:
+    for name in ("sh", "make", "dirname"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    for name, script in (("node", '[ "$1" = --version ] && echo v18.0.0 && exit; exit 1'), ("npm", "exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    status, text = said("make", "web", environment={"PATH": str(tmp_path)})
+    assert status == 2
+    assert text.startswith("make web needs a newer Node.js than v18.0.0")
+
+
+def test_make_docs_says_where_the_documentation_is(tmp_path: Path) -> None:
+    recipe = subprocess.run(
+        ["make", "--dry-run", "-o", "environment", "docs"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert f"open file://{ROOT}/.site/index.html" in recipe.stdout
+
+
+def test_an_environment_in_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write everywhere, and setpriv is not there to drop that.")
+    else:
+        drop = []
+    for name in ("environment.sh", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    for folder in (tmp_path, *tmp_path.parents):
+        if "pytest" in folder.name:
+            folder.chmod(0o755)
+    tmp_path.chmod(0o555)
+    status, text = said(*drop, "sh", "environment.sh", ".venv", cwd=tmp_path)
+    assert (status, "cannot be written to" in text) == (1, True)
