@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pyotp.totp import TOTP
 
 from contracts.auth import roles_granted_by
-from contracts.errors import PermissionDenied
+from contracts.errors import RoleTooHigh
 from contracts.operations import Operation, OperationKind
 from contracts.users import OnboardUserCommand
 from infrastructure.fair_queue import Requester
@@ -29,18 +29,18 @@ class Onboarding(NamedTuple):
 
 
 async def onboard_user(context: Context, input: OnboardUserInput) -> Onboarding:
-    """Onboard somebody. PermissionDenied, before the password is hashed, where the viewer may not, or not with this
-    role; the operation asks again, for the rights that then are.
+    """Onboard somebody. PermissionDenied or RoleTooHigh, before anything is hashed or looked up, where the viewer may
+    not; the operation asks again, for the rights that then are.
     """
+    viewer = await context.permitted(ONBOARD)
+    if input.role not in roles_granted_by(viewer.role):
+        raise RoleTooHigh()
     newcomers, wish, kind = context.backend.newcomers, Wish(key=input.idempotency_key), OperationKind.USER_ONBOARDING
     before = await repeated(
         context, kind, wish, lambda ids: newcomers.asked(ids, input), wait_seconds=input.wait_seconds
     )
     if before is not None:
         return Onboarding(before, None)
-    viewer = await context.permitted(ONBOARD)
-    if input.role not in roles_granted_by(viewer.role):
-        raise PermissionDenied()
     order = await newcomers.order(viewer, input, Requester(context.client.digest, viewer.user_id))
     operation = await context.start(order, wait_seconds=input.wait_seconds)
     return Onboarding(operation, _totp_uri(order.command, newcomers.totp_secret(order, operation)))

@@ -125,7 +125,10 @@ async def test_a_second_factor_is_told_again_for_its_key_only_and_opens_the_acco
 async def test_the_same_key_with_anything_else_is_a_conflict(ada: Client, other: Json) -> None:
     person = somebody(idempotencyKey=uuid4().hex)
     await onboard(ada, person)
-    assert await ada.refused(ONBOARD, input=person | other) == {"code": "CONFLICT"}
+    assert await ada.refused(ONBOARD, input=person | other) == {
+        "code": "CONFLICT",
+        "reason": "IDEMPOTENCY_KEY_REUSED",
+    }
 
 
 @pytest.mark.parametrize(
@@ -162,7 +165,7 @@ async def test_an_address_that_is_taken_fails_the_operation_and_names_the_field(
 
 async def test_a_member_onboards_nobody(stack: Stack, grace: Client) -> None:
     person = somebody()
-    assert await grace.refused(ONBOARD, input=person) == {"code": "FORBIDDEN"}
+    assert await grace.refused(ONBOARD, input=person) == {"code": "FORBIDDEN", "reason": "NOT_PERMITTED"}
     assert await Client(stack).refused(LOGIN, email=person["email"], password=PASSWORD) == {
         "code": "INVALID_CREDENTIALS"
     }
@@ -170,7 +173,7 @@ async def test_a_member_onboards_nobody(stack: Stack, grace: Client) -> None:
 
 
 async def test_an_admin_makes_no_owner(ada: Client) -> None:
-    assert await ada.refused(ONBOARD, input=somebody(role="owner")) == {"code": "FORBIDDEN"}
+    assert await ada.refused(ONBOARD, input=somebody(role="owner")) == {"code": "FORBIDDEN", "reason": "ROLE_TOO_HIGH"}
 
 
 async def test_a_cancelled_one_is_started_again_with_the_same_password_and_second_factor(
