@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 from temporalio import workflow
@@ -22,32 +23,36 @@ class MfaCheck:
     """One login's challenge: opened by ``passed``, answered by ``submit``."""
 
     def __init__(self) -> None:
-        self._open: tuple[OperationRun, Identity] | None = None
+        self._login: tuple[OperationRun, Identity] | None = None
+        self._is_open = False
         self._tries_left = TRIES
         self._accepted = False
         self._one_at_a_time = asyncio.Lock()
 
     async def passed(self, operation: OperationRun, identity: Identity) -> None:
-        """Wait for a code that is accepted; InvalidCredentials after the last wrong one, DeadlineExceeded without."""
+        """Wait for a code that is accepted; InvalidCredentials after the last wrong one, DeadlineExceeded without.
+
+        A code that is being checked when time is up came in time: its answer decides.
+        """
         self._expires_at = workflow.now() + PATIENCE
-        self._open = operation, identity
+        self._login, self._is_open = (operation, identity), True
         self._challenge()
-        try:
+        with suppress(TimeoutError):
             await workflow.wait_condition(lambda: self._accepted or self._tries_left == 0, timeout=PATIENCE)
-        except TimeoutError as error:
-            raise DeadlineExceeded("The code did not come in time; sign in again.") from error
-        finally:
-            self._open = None
+        self._is_open = False
         await workflow.wait_condition(workflow.all_handlers_finished)
-        if not self._accepted:
+        if self._accepted:
+            return
+        if self._tries_left == 0:
             raise InvalidCredentials("Too many wrong codes; sign in again.")
+        raise DeadlineExceeded("The code did not come in time; sign in again.")
 
     async def submit(self, code: str) -> None:
         """Check a code. A wrong one raises InvalidMfaCode with the tries left; where no code is awaited, Conflict."""
         async with self._one_at_a_time:
-            if self._open is None or self._accepted or self._tries_left == 0:
+            if self._login is None or not self._is_open or self._accepted or self._tries_left == 0:
                 raise LoginNotWaiting()
-            operation, identity = self._open
+            operation, identity = self._login
             tried = TotpAttempt(key=f"{operation.key}:{TRIES - self._tries_left}", user_id=identity.user_id, code=code)
             try:
                 await operation.call(Auth.check_totp, tried)
@@ -60,6 +65,6 @@ class MfaCheck:
             self._accepted = True
 
     def _challenge(self) -> None:
-        assert self._open is not None
-        operation, _ = self._open
+        assert self._login is not None
+        operation, _ = self._login
         operation.wait(MfaChallenge(method=MfaMethod.TOTP, attempts_left=self._tries_left, expires_at=self._expires_at))

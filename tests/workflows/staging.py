@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -26,8 +26,15 @@ from activities.tenants.service import TenantsService
 from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import Contract, new_id, utc_now
-from contracts.errors import DomainError, PermissionDenied
-from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
+from contracts.errors import DomainError, OperationErrorCode, PermissionDenied
+from contracts.operations import (
+    MEMO_STATE,
+    OperationKind,
+    OperationState,
+    OperationStatus,
+    StepStatus,
+    operation_id,
+)
 from contracts.secret_keys import SecretKeys
 from contracts.storage import open_storage
 from contracts.temporal import SEARCH_ATTRIBUTES
@@ -64,6 +71,10 @@ class Script(Interceptor):
     """Where the operation is cancelled, while that activity runs."""
     ran: list[str] = field(default_factory=list)
     """Activities in the order of their tries, undos included."""
+    started: list[tuple[str, datetime]] = field(default_factory=list)
+    """When Temporal started each of these tries, by its own clock."""
+    watch: Callable[[str], Awaitable[None]] | None = None
+    """Is told of each try, before it begins."""
     cancel: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
@@ -93,6 +104,9 @@ class _Scripted(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         script, name = self._script, activity.info().activity_type
         script.ran.append(name)
+        script.started.append((name, activity.info().started_time))
+        if script.watch is not None:
+            await script.watch(name)
         if script.cancel_before == name:
             await self._cancel()
         if error := script.due(name, script.before):
@@ -162,6 +176,15 @@ async def open_session(account: str, role: Role = Role.ADMIN) -> auth.Session:
 async def state_of(handle: WorkflowHandle[Any, Any]) -> OperationState:
     memo = await (await handle.describe()).memo()
     return OperationState.model_validate(memo[MEMO_STATE])
+
+
+def assert_undone_in_spite_of_a_cancellation(script: Script, state: OperationState, undos: list[str]) -> None:
+    """It failed, was cancelled during one of the undos, and each of them ran once, to its end."""
+    assert [name for name in script.ran if name in undos] == undos
+    assert (state.status, state.challenge) == (OperationStatus.FAILED, None)
+    assert state.failure is not None
+    assert (state.failure.code, state.failure.compensated) == (OperationErrorCode.PERMISSION_DENIED, True)
+    assert not {step.status for step in state.steps} & {StepStatus.COMPLETED, StepStatus.COMPENSATION_FAILED}
 
 
 def parts_in(folder: Path, client: Client, passwords: Passwords, mail: Mail | None = None) -> Parts:

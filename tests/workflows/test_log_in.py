@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from aiosmtplib import SMTPServerDisconnected
 from pydantic import SecretStr
 from pyotp.totp import TOTP
 from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
@@ -23,7 +24,15 @@ from activities.users import models as users
 from contracts.auth import Credentials, LogInCommand
 from contracts.errors import ErrorRecord, OperationErrorCode
 from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
-from tests.workflows.staging import Script, Stage, When, staged, state_of
+from tests.workflows.staging import (
+    ANSWER,
+    Script,
+    Stage,
+    When,
+    assert_undone_in_spite_of_a_cancellation,
+    staged,
+    state_of,
+)
 from worker.demo import PASSWORD, TOTP_SECRET
 from workflows.log_in import LogIn
 
@@ -210,16 +219,115 @@ async def test_the_last_wrong_code_fails_the_login(time_skipping: WorkflowEnviro
     assert state.failure.code is OperationErrorCode.INVALID_CREDENTIALS
 
 
-async def test_without_a_code_in_five_minutes_it_times_out(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
+async def test_of_nine_wrong_codes_at_once_five_are_checked_and_the_login_fails(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    script = Script()
+    async with scene(time_skipping, tmp_path, script, account="alan") as playing:
         handle = await playing.start()
         await waiting(handle)
-        await time_skipping.sleep(timedelta(minutes=5, seconds=1))
+        answers = await asyncio.gather(*(submit(handle, wrong_code()) for _ in range(9)))
+        state = await playing.stage.end_of(handle)
+        assert await things() == [[], []]
+
+    assert script.ran.count("check_totp") == 5
+    wrong = [answer.attempts_left for answer in answers if answer and answer.name == "InvalidMfaCode"]
+    assert sorted(wrong, key=lambda left: left or 0) == [0, 1, 2, 3, 4]
+    assert [answer.name for answer in answers if answer and answer.name != "InvalidMfaCode"] == ["LoginNotWaiting"] * 4
+    assert state.status is OperationStatus.FAILED
+    assert state.failure is not None
+    assert state.failure.code is OperationErrorCode.INVALID_CREDENTIALS
+
+
+async def test_of_two_right_codes_at_once_one_is_checked(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    script = Script()
+    async with scene(time_skipping, tmp_path, script, account="alan") as playing:
+        handle = await playing.start()
+        await waiting(handle)
+        code = right_code()
+        answers = await asyncio.gather(submit(handle, code), submit(handle, code))
         state = await playing.stage.end_of(handle)
 
+    assert sorted(answer.name if answer else "accepted" for answer in answers) == ["LoginNotWaiting", "accepted"]
+    assert script.ran.count("check_totp") == 1
+    assert state.status is OperationStatus.COMPLETED
+
+
+async def test_the_tries_left_are_shown_while_it_waits(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
+        handle = await playing.start()
+        challenges = [(await waiting(handle)).challenge]
+        for _ in range(2):
+            await submit(handle, wrong_code())
+            challenges.append((await waiting(handle)).challenge)
+        await handle.cancel()
+
+    assert [challenge.attempts_left for challenge in challenges if challenge] == [5, 4, 3]
+    assert len({challenge.expires_at for challenge in challenges if challenge}) == 1
+
+
+async def test_a_check_that_runs_into_trouble_costs_no_try(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    script = Script(before={"check_totp": ConnectionError()}, times={"check_totp": 3})
+    async with scene(time_skipping, tmp_path, script, account="alan") as playing:
+        handle = await playing.start()
+        await waiting(handle)
+        with pytest.raises(WorkflowUpdateFailedError):
+            await handle.execute_update(LogIn.submit_mfa_code, right_code())
+        assert script.ran.count("check_totp") == 3
+        wrong = await submit(handle, wrong_code())
+        await handle.cancel()
+
+    assert wrong is not None
+    assert wrong.attempts_left == 4
+
+
+async def test_without_a_code_it_times_out_after_five_minutes_and_not_before(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
+        handle = await playing.start()
+        challenged = await waiting(handle)
+        await time_skipping.sleep(timedelta(minutes=4, seconds=50))
+        assert (await state_of(handle)).status is OperationStatus.WAITING
+        await time_skipping.sleep(timedelta(seconds=11))
+        state = await playing.stage.end_of(handle)
+        described = await handle.describe()
+
+    assert challenged.challenge is not None
+    assert challenged.challenge.expires_at == challenged.steps[1].started_at + timedelta(minutes=5)  # type: ignore[operator]
+    assert described.close_time is not None
+    assert timedelta(minutes=5) <= described.close_time - described.start_time < timedelta(minutes=5, seconds=30)
     assert state.status is OperationStatus.TIMED_OUT
     assert state.failure is not None
     assert state.failure.code is OperationErrorCode.TIMEOUT_EXCEEDED
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+async def test_a_code_that_is_being_checked_when_time_is_up_gets_its_answer(
+    time_skipping: WorkflowEnvironment, tmp_path: Path, is_right: bool
+) -> None:
+    """Each check fails four times, so the fifth begins half a minute after the code came."""
+    script = Script(before={"check_totp": SMTPServerDisconnected("")}, times={"check_totp": 4})
+    async with scene(time_skipping, tmp_path, script, account="alan") as playing:
+        handle = await playing.start()
+        await waiting(handle)
+        await time_skipping.sleep(timedelta(minutes=4, seconds=50))
+        submitted = asyncio.create_task(submit(handle, right_code() if is_right else wrong_code()))
+        while script.ran.count("check_totp") == 0:  # noqa: ASYNC110 - it is elsewhere
+            await asyncio.sleep(0.05)
+        late = [asyncio.create_task(submit(handle, right_code())) for _ in range(2)]
+        state = await playing.stage.end_of(handle)
+        answer, *others = await asyncio.gather(submitted, *late)
+
+    assert script.ran.count("check_totp") == 5
+    assert [other.name for other in others if other] == ["LoginNotWaiting"] * 2
+    if is_right:
+        assert answer is None
+        assert state.status is OperationStatus.COMPLETED
+    else:
+        assert answer is not None
+        assert (answer.name, answer.attempts_left) == ("InvalidMfaCode", 4)
+        assert state.status is OperationStatus.TIMED_OUT
 
 
 async def test_a_cancellation_while_it_waits_ends_it(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
@@ -230,3 +338,15 @@ async def test_a_cancellation_while_it_waits_ends_it(time_skipping: WorkflowEnvi
         state = await playing.stage.end_of(handle)
 
     assert state.status is OperationStatus.CANCELLED
+
+
+@pytest.mark.parametrize("undo", list(UNDO_OF.values()))
+async def test_a_cancellation_while_a_failed_login_is_undone_stops_no_undo(
+    time_skipping: WorkflowEnvironment, tmp_path: Path, undo: str
+) -> None:
+    script = Script(after={"record_sign_in": ANSWER}, cancel_before=undo)
+    async with scene(time_skipping, tmp_path, script) as playing:
+        state = await playing.play()
+        assert await things() == [[], []]
+
+    assert_undone_in_spite_of_a_cancellation(script, state, ["forget_sign_in", "rollback_session_creation"])

@@ -38,7 +38,7 @@ from tests.workflows.onboarding import (
     things,
     undos_in,
 )
-from tests.workflows.staging import ANSWER, Script, When
+from tests.workflows.staging import ANSWER, Script, When, assert_undone_in_spite_of_a_cancellation
 from workflows.onboard_user import OnboardUser
 
 
@@ -129,6 +129,19 @@ async def test_a_cancellation_at_any_step_before_the_letter_leaves_everything_as
     assert undos_in(script.ran) == expected_undos(step)
     assert StepStatus.COMPLETED not in {each.status for each in state.steps}
     assert mail.letters == []
+
+
+@pytest.mark.parametrize("undo", expected_undos(UNDOABLE[-1]))
+async def test_a_cancellation_while_a_failed_onboarding_is_undone_stops_no_undo(
+    time_skipping: WorkflowEnvironment, tmp_path: Path, undo: str
+) -> None:
+    script = Script(after={ACTIVITY_OF[UNDOABLE[-1]]: ANSWER}, cancel_before=undo)
+    async with scene(time_skipping, tmp_path, script) as playing:
+        before = await things()
+        state = await playing.play()
+        assert await things() == before
+
+    assert_undone_in_spite_of_a_cancellation(script, state, expected_undos(UNDOABLE[-1]))
 
 
 @pytest.mark.parametrize("step", UNDOABLE)

@@ -40,7 +40,7 @@ from tests.workflows.files_stage import (
     opened,
     operations_worker,
 )
-from tests.workflows.staging import ANSWER, Script
+from tests.workflows.staging import ANSWER, Script, assert_undone_in_spite_of_a_cancellation
 from worker.dev.children import child
 from workflows.process_file import ProcessFile
 
@@ -103,6 +103,18 @@ async def test_a_failure_or_cancellation_at_any_step_leaves_everything_as_it_was
     assert state.failure is not None
     assert state.failure.compensated
     assert script.ran.count("withdraw_metadata") == (step == "publish_metadata")
+
+
+async def test_a_cancellation_while_a_failed_processing_is_undone_stops_no_undo(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    script = Script(after={"publish_metadata": ANSWER}, cancel_before="withdraw_metadata")
+    async with scene(time_skipping, tmp_path, script) as playing:
+        before = await playing.things()
+        state = await playing.play()
+        assert await playing.things() == before
+
+    assert_undone_in_spite_of_a_cancellation(script, state, ["withdraw_metadata"])
 
 
 async def test_bytes_that_changed_in_the_store_are_an_inconsistency_of_data(

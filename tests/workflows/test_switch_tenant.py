@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from temporalio.client import WorkflowHandle
+from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from activities.auth import models as auth
@@ -19,7 +19,15 @@ from contracts.base import new_id, utc_now
 from contracts.errors import OperationErrorCode
 from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
 from contracts.tenants import SwitchTenantCommand
-from tests.workflows.staging import ANSWER, Script, Stage, When, open_session, staged
+from tests.workflows.staging import (
+    ANSWER,
+    Script,
+    Stage,
+    When,
+    assert_undone_in_spite_of_a_cancellation,
+    open_session,
+    staged,
+)
 from workflows.switch_tenant import SwitchTenant
 
 KIND = OperationKind.TENANT_SWITCH
@@ -195,17 +203,29 @@ async def test_a_cancellation_at_any_step_leaves_everything_as_it_was(
     assert StepStatus.COMPLETED not in {each.status for each in state.steps}
 
 
-async def test_trouble_is_tried_again_and_told_while_it_lasts(
+@pytest.mark.parametrize("undo", list(UNDO_OF.values()))
+async def test_a_cancellation_while_a_failed_switch_is_undone_stops_no_undo(
+    time_skipping: WorkflowEnvironment, tmp_path: Path, undo: str
+) -> None:
+    script = Script(after={"hand_over_session": ANSWER}, cancel_before=undo)
+    async with scene(time_skipping, tmp_path, script) as (stage, command):
+        before = await things()
+        handle = await stage.start(SwitchTenant.run, command, KIND)
+        state = await stage.end_of(handle)
+        described = await handle.describe()
+        assert await things() == before
+
+    assert_undone_in_spite_of_a_cancellation(script, state, expected_undos("end_old_session"))
+    assert described.status is WorkflowExecutionStatus.FAILED
+
+
+async def test_a_switch_that_is_cancelled_is_closed_as_cancelled(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    script = Script(before={"load_tenant_data": ConnectionError("10.0.0.7 refused")}, times={"load_tenant_data": 2})
-    async with scene(time_skipping, tmp_path, script) as (stage, command):
-        state = await stage.play(SwitchTenant.run, command, KIND)
-
-    assert state.status is OperationStatus.COMPLETED
-    loaded = state.steps[4]
-    assert (loaded.status, loaded.attempt) == (StepStatus.COMPLETED, 3)
-    assert loaded.last_error == "A service does not answer."
+    async with scene(time_skipping, tmp_path, Script.cancelling("before", "load_tenant_data")) as (stage, command):
+        handle = await stage.start(SwitchTenant.run, command, KIND)
+        await stage.end_of(handle)
+        assert (await handle.describe()).status is WorkflowExecutionStatus.CANCELED
 
 
 async def test_trouble_that_lasts_fails_the_switch_once_its_tries_are_used_up(
