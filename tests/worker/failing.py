@@ -15,7 +15,10 @@ class FailInAnActivity:
     @workflow.run
     async def run(self, how: str, tries: int) -> None:
         await workflow.execute_activity(
-            "fail", how, start_to_close_timeout=timedelta(seconds=10), retry_policy=RetryPolicy(maximum_attempts=tries)
+            "fail",
+            how,
+            start_to_close_timeout=timedelta(seconds=10),
+            retry_policy=RetryPolicy(initial_interval=timedelta(seconds=0.1), maximum_attempts=tries),
         )
 
 

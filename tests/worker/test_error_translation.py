@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
 
+import aiosmtplib
+import asyncpg
 import httpx
 import pytest
+import redis.exceptions
+from obstore.exceptions import GenericError
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, RetryState
 from temporalio.worker import Worker
 
 from contracts.errors import DomainError, ErrorRecord, FieldError, every_error, from_record, to_record
@@ -26,11 +32,17 @@ TROUBLES = {
     "refused": ConnectionRefusedError(SECRET),
     "slow": TimeoutError(SECRET),
     "unknown": ValueError(SECRET),
+    "external": GenericError(SECRET),
 }
+
+
+tries: Counter[str] = Counter()
+"""Of each workflow."""
 
 
 @activity.defn
 async def fail(how: str) -> None:
+    tries[activity.info().workflow_id or ""] += 1
     if how in TROUBLES:
         raise TROUBLES[how]
     raise from_record(ErrorRecord.model_validate_json(how))
@@ -104,11 +116,43 @@ async def test_trouble_tells_its_class_and_nothing_of_what_went_on_inside(
     assert "secret" not in str(failure.details)
 
 
+@pytest.mark.parametrize(("how", "tried"), [("refused", 3), ("slow", 2), ("unknown", 3)])
 async def test_trouble_that_temporal_tries_again_is_final_after_the_tries_of_its_class(
-    temporal_client: Client, queue: str
+    temporal_client: Client, queue: str, how: str, tried: int
 ) -> None:
-    failure = await failure_of(temporal_client, queue, "refused", tries=EXTERNAL.tries)
-    assert failure.non_retryable
+    handle = await temporal_client.start_workflow(
+        "FailInAnActivity", args=[how, 5], id=f"fail-{uuid4().hex}", task_queue=queue
+    )
+    with pytest.raises(WorkflowFailureError) as raised:
+        await handle.result()
+
+    assert tries[handle.id] == tried
+    assert isinstance(raised.value.cause, ActivityError)
+    assert isinstance(raised.value.cause.cause, ApplicationError)
+    assert raised.value.cause.cause.non_retryable
+    assert raised.value.cause.retry_state is RetryState.NON_RETRYABLE_FAILURE
+
+
+@pytest.mark.parametrize(
+    ("how", "tries", "intervals"),
+    [("refused", 5, [1, 2]), ("slow", 5, [5]), ("external", 5, [2, 4]), ("refused", 6, [0.1, 0.2])],
+)
+async def test_temporal_waits_between_tries_as_their_class_says_and_else_as_its_own_policy_says(
+    temporal_client: Client, queue: str, how: str, tries: int, intervals: list[float]
+) -> None:
+    handle = await temporal_client.start_workflow(
+        "FailInAnActivity", args=[how, tries], id=f"fail-{uuid4().hex}", task_queue=queue
+    )
+    shown: dict[int, float] = {}
+    async with asyncio.timeout(20):
+        while len(shown) < len(intervals):
+            for pending in (await handle.describe()).raw_description.pending_activities:
+                if pending.HasField("next_attempt_schedule_time"):
+                    shown[pending.attempt] = pending.current_retry_interval.ToTimedelta().total_seconds()
+            await asyncio.sleep(0.02)
+    await handle.terminate()
+
+    assert [shown[attempt] for attempt in sorted(shown)] == pytest.approx(intervals, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +163,12 @@ async def test_trouble_that_temporal_tries_again_is_final_after_the_tries_of_its
         (httpx.ConnectError(""), NETWORK),
         (TimeoutError(), TIMEOUT),
         (httpx.ReadTimeout(""), TIMEOUT),
+        (redis.exceptions.TimeoutError(), TIMEOUT),
+        (redis.exceptions.ConnectionError(), NETWORK),
+        (redis.exceptions.ResponseError(), EXTERNAL),
+        (aiosmtplib.SMTPConnectTimeoutError(""), EXTERNAL),
+        (asyncpg.ConnectionDoesNotExistError(), NETWORK),
+        (GenericError(), EXTERNAL),
         (httpx.HTTPStatusError("", request=httpx.Request("GET", "http://x"), response=httpx.Response(500)), EXTERNAL),
         (KeyError(), NETWORK),
     ],

@@ -1,0 +1,191 @@
+"""How often each class of trouble is tried, what is waited between the tries, and how long each try may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtplib import SMTPServerDisconnected
+from obstore.exceptions import GenericError
+from temporalio.client import WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+
+from contracts.operations import OperationState, OperationStatus, StepStatus
+from tests.workflows import onboarding, test_process_file, test_switch_tenant
+from tests.workflows.staging import ANSWER, Script, state_of
+from workflows.process_file import ProcessFile
+from workflows.switch_tenant import SwitchTenant
+
+CLASSES = [
+    pytest.param(ConnectionError(), [1, 2], id="network"),
+    pytest.param(ValueError(), [1, 2], id="unknown"),
+    pytest.param(TimeoutError(), [5], id="timeout"),
+    pytest.param(GenericError(), [2, 4, 8, 16], id="external"),
+    pytest.param(SMTPServerDisconnected(""), [2, 4, 8, 16], id="mail"),
+    pytest.param(ANSWER, [], id="answer"),
+]
+"""An error of each class, and the seconds between its tries."""
+
+
+async def calls_and_timers(handle: WorkflowHandle[Any, Any]) -> list[str | float]:
+    """Names of the activities that the workflow scheduled and seconds of its timers that fired, in order."""
+    told: list[str | float] = []
+    seconds: dict[str, float] = {}
+    async for event in handle.fetch_history_events():
+        if event.HasField("activity_task_scheduled_event_attributes"):
+            told.append(event.activity_task_scheduled_event_attributes.activity_type.name)
+        elif event.HasField("timer_started_event_attributes"):
+            timer = event.timer_started_event_attributes
+            seconds[timer.timer_id] = timer.start_to_fire_timeout.ToTimedelta().total_seconds()
+        elif event.HasField("timer_fired_event_attributes"):
+            told.append(seconds[event.timer_fired_event_attributes.timer_id])
+    return told
+
+
+def tries_of(activity: str, delays: Iterable[float]) -> list[str | float]:
+    return [activity, *(each for delay in delays for each in (delay, activity))]
+
+
+def waited(script: Script, activity: str) -> list[timedelta]:
+    """Between the tries of the activity."""
+    started = [moment for name, moment in script.started if name == activity]
+    return [after - before for before, after in pairwise(started)]
+
+
+def assert_waited(script: Script, activity: str, delays: list[float]) -> None:
+    """A try itself takes a while, too, but less than the delay."""
+    gaps = waited(script, activity)
+    assert len(gaps) == len(delays)
+    for gap, delay in zip(gaps, delays, strict=True):
+        assert timedelta(seconds=delay) <= gap < timedelta(seconds=2 * delay), gaps
+
+
+@pytest.mark.parametrize(("error", "delays"), CLASSES)
+async def test_a_step_is_tried_as_often_as_its_class_of_trouble_says(
+    time_skipping: WorkflowEnvironment, tmp_path: Path, error: Exception, delays: list[float]
+) -> None:
+    script = Script(before={"load_tenant_data": error})
+    async with test_switch_tenant.scene(time_skipping, tmp_path, script) as playing:
+        handle = await playing.start()
+        state = await playing.stage.end_of(handle)
+        called = await calls_and_timers(handle)
+
+    begun = called.index("load_tenant_data")
+    tried = tries_of("load_tenant_data", delays)
+    assert called[begun : begun + len(tried)] == tried
+    assert called[begun + len(tried) :] == ["rollback_session_creation", "restore_user_tenant"]
+    assert script.ran.count("load_tenant_data") == len(delays) + 1
+    assert state.status in (OperationStatus.FAILED, OperationStatus.TIMED_OUT)
+    assert state.steps[4].attempt == len(delays) + 1
+
+
+async def test_an_undo_is_tried_ten_times_with_ten_seconds_between_them_at_most(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    script = Script(before={"load_tenant_data": ANSWER, "restore_user_tenant": ConnectionError()})
+    async with test_switch_tenant.scene(time_skipping, tmp_path, script) as playing:
+        state = await playing.play()
+
+    assert script.ran.count("restore_user_tenant") == 10
+    assert_waited(script, "restore_user_tenant", [1, 2, 4, 8, 10, 10, 10, 10, 10])
+    assert state.failure is not None
+    assert not state.failure.compensated
+
+
+async def test_an_undo_whose_last_try_succeeds_has_undone(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    script = Script(
+        before={"load_tenant_data": ANSWER, "restore_user_tenant": ConnectionError()}, times={"restore_user_tenant": 9}
+    )
+    async with test_switch_tenant.scene(time_skipping, tmp_path, script) as playing:
+        before = await test_switch_tenant.things()
+        state = await playing.play()
+        assert await test_switch_tenant.things() == before
+
+    assert state.failure is not None
+    assert state.failure.compensated
+
+
+@pytest.mark.parametrize(("error", "delays"), CLASSES)
+async def test_each_try_and_its_reason_are_shown_before_the_next_one(
+    time_skipping: WorkflowEnvironment, tmp_path: Path, error: Exception, delays: list[float]
+) -> None:
+    seen: list[OperationState] = []
+    script = Script(before={"load_tenant_data": error})
+    async with test_switch_tenant.scene(time_skipping, tmp_path, script) as (stage, command):
+        handle = await stage.start(SwitchTenant.run, command, test_switch_tenant.KIND)
+
+        async def look(name: str) -> None:
+            if name == "load_tenant_data":
+                seen.append(await state_of(handle))
+
+        script.watch = look
+        await stage.end_of(handle)
+
+    tried: list[datetime] = [moment for name, moment in script.started if name == "load_tenant_data"]
+    first, *others = [state.steps[4] for state in seen]
+    assert (first.status, first.attempt, first.last_error) == (StepStatus.RUNNING, 1, None)
+    assert [step.attempt for step in others] == list(range(2, len(delays) + 2))
+    for step, delay, before, after in zip(others, delays, tried, tried[1:], strict=False):
+        assert step.status is StepStatus.RETRYING
+        assert step.last_error
+        assert step.next_attempt_at is not None
+        assert before + timedelta(seconds=delay) <= step.next_attempt_at <= after
+    assert {state.status for state in seen} == {OperationStatus.RUNNING}
+
+
+async def test_a_cancellation_during_a_try_that_fails_is_followed_by_no_other(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    script = Script(before={"load_tenant_data": ConnectionError()}, cancel_before="load_tenant_data")
+    async with test_switch_tenant.scene(time_skipping, tmp_path, script) as playing:
+        state = await playing.play()
+
+    assert script.ran.count("load_tenant_data") == 1
+    assert state.status is OperationStatus.CANCELLED
+
+
+async def deadlines(handle: WorkflowHandle[Any, Any]) -> dict[str, tuple[float, float, int]]:
+    """By activity: seconds for one try, seconds that a try may be silent (0: any), tries by Temporal."""
+    found = {}
+    async for event in handle.fetch_history_events():
+        call = event.activity_task_scheduled_event_attributes
+        if call.activity_type.name:
+            found[call.activity_type.name] = (
+                call.start_to_close_timeout.ToTimedelta().total_seconds(),
+                call.heartbeat_timeout.ToTimedelta().total_seconds(),
+                call.retry_policy.maximum_attempts,
+            )
+    return found
+
+
+async def test_every_call_has_its_deadline(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    (switching := tmp_path / "switch").mkdir()
+    script = Script(before={"hand_over_session": ANSWER})
+    async with test_switch_tenant.scene(time_skipping, switching, script) as switch:
+        handle = await switch.start()
+        await switch.stage.end_of(handle)
+        of_a_switch = await deadlines(handle)
+    (processing := tmp_path / "process").mkdir()
+    async with test_process_file.scene(time_skipping, processing, Script()) as process:
+        handle = await process.stage.start(ProcessFile.run, process.command, test_process_file.KIND)
+        await handle.result()
+        of_a_file = await deadlines(handle)
+    (welcoming := tmp_path / "onboard").mkdir()
+    async with onboarding.scene(time_skipping, welcoming, Script()) as onboard:
+        handle = await onboard.start()
+        await handle.result()
+        of_a_letter = await deadlines(handle)
+
+    undos = set(test_switch_tenant.UNDO_OF.values())
+    assert {of_a_switch[name] for name in undos} == {(10, 0, 10)}
+    assert {of_a_switch[name] for name in of_a_switch.keys() - undos} == {(10, 0, 1)}
+    assert of_a_file == {
+        "verify_checksum": (3600, 5, 5),
+        "extract_metadata": (3600, 5, 5),
+        "publish_metadata": (10, 0, 1),
+    }
+    assert of_a_letter["send_welcome_email"] == (30, 0, 1)
