@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -16,11 +17,13 @@ from h2.events import (
     UnknownFrameReceived,
 )
 from h2.events import Event as Http2Event
+from h2.exceptions import ProtocolError
 from h2.frame_buffer import FrameBuffer
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import StreamClosed
-from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
+from hypercorn.protocol.ws_stream import WSStream
 from hyperframe.frame import Frame
 
 from infrastructure.rate_limit import TokenBucket
@@ -68,9 +71,28 @@ class Http2(H2Protocol):
         return not self.streams and (self._frames.is_partial or not self._is_greeted)
 
     async def stream_send(self, event: StreamEvent) -> None:
-        if isinstance(event, StreamClosed) and event.stream_id in self.streams:
-            self._idle_frames.refund()
+        if not isinstance(event, StreamClosed) or event.stream_id not in self.streams:
+            await super().stream_send(event)
+            return
+        is_websocket = isinstance(self.streams[event.stream_id], WSStream)
+        self._idle_frames.refund()
         await super().stream_send(event)
+        buffer = self.stream_buffers.get(event.stream_id)
+        if buffer is not None and not buffer.complete:
+            await self._end_early(event.stream_id, buffer, is_websocket=is_websocket)
+
+    async def _end_early(self, stream_id: int, buffer: StreamBuffer, *, is_websocket: bool) -> None:
+        """End a stream that the application has left without its last message: its client would wait for that.
+
+        A response is incomplete, so its stream is reset. What a websocket has been sent is all of it.
+        """
+        if is_websocket:
+            buffer.set_complete()
+        else:
+            with suppress(ProtocolError):  # the peer has ended the connection
+                self.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
+        await self._flush()
+        await self._window_updated(stream_id)  # wakes the sending task, which completes or forgets the stream
 
     async def _handle_events(self, events: list[Http2Event]) -> None:
         """One at a time, for each may close the stream that the next one is for."""

@@ -94,7 +94,7 @@ async def labour() -> None:
             await asyncio.sleep(1)
         raise ApplicationError("A service does not answer.", type="EXTERNAL")
     activity.heartbeat(StepHeartbeat(fraction=0.1))
-    await asyncio.sleep(1)
+    await asyncio.sleep(2)
 
 
 class Script:

@@ -22,6 +22,7 @@ from contracts.operations import (
 from resolvers.access import OperationAccess, public_login
 
 USER, TENANT = "usr_" + "a" * 32, "ten_" + "b" * 32
+OTHER = "usr_" + "f" * 32
 LOGIN = "login-" + "c" * 32
 CLOSED_AT = utc_now()
 
@@ -111,6 +112,35 @@ async def test_proof_shows_a_completed_login_only_while_its_session_is_open() ->
     assert await access(has_proof=True, made=session("usr_" + "e" * 32)).shown(completed) == public_login(completed)
     failed = login(OperationStatus.FAILED)
     assert await access(has_proof=True).shown(failed) == failed
+
+
+def switch(*tenant_ids: str) -> Operation:
+    """A tenant switch of another user than ``session()``, from the first tenant to the last one."""
+    return Operation(
+        id="tenant-switch-" + "c" * 32,
+        kind=OperationKind.TENANT_SWITCH,
+        user_id=OTHER,
+        tenant_ids=tenant_ids,
+        state=OperationState.first(OperationKind.TENANT_SWITCH, CLOSED_AT, started_by=OTHER),
+        position=Position(revision=0),
+    )
+
+
+async def test_an_administrator_sees_what_belongs_to_their_tenant_and_not_what_only_leads_to_it() -> None:
+    ours, elsewhere = TENANT, "ten_" + "e" * 32
+    for shown in (switch(ours), switch(ours, elsewhere)):
+        assert await access(session()).shown(shown) == shown
+    for foreign in (switch(elsewhere, ours), switch(elsewhere), switch()):
+        with pytest.raises(OperationNotFound):
+            await access(session()).shown(foreign)
+
+
+async def test_another_member_of_the_tenant_does_not_see_an_operation_and_its_user_does_in_any_tenant() -> None:
+    member = session().model_copy(update={"permissions": ("tenant:read",)})
+    with pytest.raises(OperationNotFound):
+        await access(member).shown(switch(TENANT))
+    for theirs in (switch("ten_" + "e" * 32), switch()):
+        assert await access(session(OTHER)).shown(theirs) == theirs
 
 
 def test_only_proof_gives_control_of_a_login() -> None:

@@ -13,13 +13,14 @@ from pydantic import TypeAdapter
 from contracts.calls import Caller, CallSigner
 from contracts.errors import DeadlineExceeded, DomainError, InvalidInput, ServiceUnavailable, to_record
 from contracts.secret_keys import SecretKeys
-from resolvers.breakers import FAILURES, Breaker
+from resolvers.breakers import Breaker
 from resolvers.clients.calls import ServiceCalls
 
 Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 NUMBER = TypeAdapter(int)
 SOON = 0.05
+FAILURES = 5
 
 
 class Service:
@@ -164,3 +165,18 @@ async def test_one_dead_service_leaves_the_others_alone() -> None:
     service, other = Service(dead), Service(well)
     await service.fail(FAILURES + 1)
     assert await other.ask() == 1
+
+
+async def test_as_shipped_a_service_rests_for_two_seconds() -> None:
+    breaker = Breaker("files")
+    for _ in range(FAILURES):
+        assert not breaker.is_open
+        with pytest.raises(ConnectionError):
+            async with breaker.watched():
+                raise ConnectionError
+    assert breaker.is_open
+    with pytest.raises(ServiceUnavailable) as refused:
+        async with breaker.watched():
+            raise AssertionError
+    assert refused.value.retry_after is not None
+    assert 1 < refused.value.retry_after <= 2.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import NoReturn
 from uuid import uuid4
 
 import pytest
@@ -14,7 +15,7 @@ from redis.asyncio import Redis
 from contracts.cache import open_cache
 from contracts.errors import ServiceUnavailable
 from contracts.secret_keys import SecretKeys
-from resolvers.cache import AWAY_SECONDS, CLAIMED, FRESH_SECONDS, Copies, Copy
+from resolvers.cache import CLAIMED, Copies, Copy
 from resolvers.sealing import Seal
 
 TEXT = TypeAdapter(Copy[str])
@@ -125,9 +126,36 @@ async def test_where_one_process_fails_the_next_tries(processes: list[Copies]) -
     failing = asyncio.create_task(get(processes[0], fail))
     await asyncio.sleep(0.05)
     if len(processes) > 1:
-        assert await get(processes[1], Source()) == "word"
+        async with asyncio.timeout(4):  # its claim would expire after six seconds
+            assert await get(processes[1], Source()) == "word"
     with pytest.raises(ServiceUnavailable):
         await failing
+
+
+async def test_a_fetch_that_failed_or_ended_with_its_process_leaves_no_claim(redis_url: str) -> None:
+    begun = asyncio.Event()
+
+    async def fetch() -> str:
+        begun.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def fail() -> str:
+        raise ServiceUnavailable(service="files")
+
+    async with open_cache(redis_url) as cache, Redis.from_url(redis_url) as redis:
+        await cache.clear()
+        async with Copies(cache, answer_seconds=PATIENCE) as copies:
+            key = await key_of(copies)
+            with pytest.raises(ServiceUnavailable):
+                await get(copies, fail)
+            assert await redis.exists(key) == 0
+            waiting = asyncio.create_task(get(copies, fetch))
+            await begun.wait()
+            assert 0 < await redis.ttl(key) <= 6, "what a process that dies leaves behind expires"
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await redis.exists(key) == 0
 
 
 async def test_a_process_that_died_holds_up_the_others_only_until_its_claim_expires(redis_url: str) -> None:
@@ -137,11 +165,17 @@ async def test_a_process_that_died_holds_up_the_others_only_until_its_claim_expi
         assert await asyncio.wait_for(get(copies, Source()), 3) == "word"
 
 
-async def test_a_copy_expires(redis_url: str) -> None:
-    async with open_cache(redis_url) as cache, Copies(cache) as copies, Redis.from_url(redis_url) as redis:
+async def test_a_copy_expires_after_30_seconds_and_what_outdates_it_later(redis_url: str) -> None:
+    async with (
+        open_cache(redis_url) as cache,
+        Copies(cache, answer_seconds=PATIENCE) as copies,
+        Redis.from_url(redis_url) as redis,
+    ):
         await cache.clear()
+        await copies.changed("user:me")
         await get(copies, Source())
-        assert 0 < await redis.ttl(await key_of(copies)) <= FRESH_SECONDS
+        assert 20 < await redis.ttl(await key_of(copies)) <= 30
+        assert 80 < await redis.ttl("changed:user:me") <= 90, "longer than a fetch and its copy together"
 
 
 async def test_what_another_release_wrote_is_replaced(processes: list[Copies]) -> None:
@@ -177,7 +211,53 @@ async def test_a_cache_that_hangs_is_not_waited_for_each_time() -> None:
                 before = loop.time()
                 assert await get(copies, Source()) == "word"
                 waited += loop.time() - before > 0.1
-            assert waited <= 1 + (loop.time() - began) / AWAY_SECONDS
+            assert waited <= 1 + (loop.time() - began) / 1.0
+
+
+async def test_a_cache_that_hangs_is_given_up_after_half_a_second_and_asked_again_a_second_later() -> None:
+    connections = 0
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.read()
+        writer.close()
+
+    loop = asyncio.get_running_loop()
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with open_cache(f"redis://127.0.0.1:{port}/0") as cache, Copies(cache) as copies:
+            began = loop.time()
+            assert await get(copies, Source()) == "word"
+            assert 0.4 < loop.time() - began < 5
+            asked = connections
+            assert await get(copies, Source()) == "word"
+            assert connections == asked
+            await asyncio.sleep(1.1)
+            assert await get(copies, Source()) == "word"
+            assert connections > asked
+
+
+async def test_a_change_is_passed_on_as_soon_as_a_cache_that_was_away_is_back(redis_url: str) -> None:
+    """The process that makes the change has just found the cache away, and would leave it alone for a second."""
+    async with AsyncExitStack() as stack:
+        cache = await stack.enter_async_context(open_cache(redis_url))
+        await cache.clear()
+        here = await stack.enter_async_context(Copies(cache, answer_seconds=PATIENCE))
+        other = await stack.enter_async_context(open_cache(redis_url))
+        elsewhere = await stack.enter_async_context(Copies(other, answer_seconds=PATIENCE))
+        source = Source("before")
+        assert await get(elsewhere, source) == "before"
+        usual, cache.multi_get = cache.multi_get, _away
+        assert await get(here, source) == "before"
+        cache.multi_get = usual
+        source.word = "after"
+        await here.changed("user:me")
+        assert await get(elsewhere, source) == "after"
+
+
+async def _away(*_: object, **__: object) -> NoReturn:
+    raise ConnectionError
 
 
 async def test_with_a_seal_whoever_reads_the_cache_reads_no_copy(redis_url: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 from aiocache.base import BaseCache
+from redis.asyncio import Redis
 
 from contracts.base import utc_now
 from contracts.cache import open_cache, redis_at
@@ -89,11 +91,15 @@ def test_a_step_that_was_skipped_takes_no_time() -> None:
     assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) == 0
 
 
-def test_what_ended_long_ago_does_not_count_again_for_being_looked_at() -> None:
-    durations, then = Durations(), utc_now() - timedelta(minutes=5)
-    step = Step(name="a", status=StepStatus.COMPLETED, started_at=then, completed_at=then + timedelta(seconds=2))
-    durations.learn(operation(1, OperationStatus.COMPLETED, step))
-    assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) is None
+def test_what_ended_more_than_a_minute_ago_does_not_count_again_for_being_looked_at() -> None:
+    durations = Durations()
+    waiting = operation(9, OperationStatus.RUNNING, Step(name="a"))
+    for number, ago in enumerate((61, 50)):
+        assert durations.remaining(waiting) is None
+        then = utc_now() - timedelta(seconds=ago)
+        step = Step(name="a", status=StepStatus.COMPLETED, started_at=then - timedelta(seconds=2), completed_at=then)
+        durations.learn(operation(number, OperationStatus.COMPLETED, step))
+    assert durations.remaining(waiting) == pytest.approx(2)
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -126,6 +132,60 @@ async def test_what_two_processes_learn_meets_in_one_average(cache: BaseCache) -
         await each.exchange(cache)
     waiting = operation(9, OperationStatus.RUNNING, Step(name="a"))
     assert one.remaining(waiting) == other.remaining(waiting) == pytest.approx(4)
+
+
+async def test_of_processes_that_share_at_one_moment_none_loses_what_it_learned(redis_url: str) -> None:
+    """All but one of them find that another was quicker."""
+    async with open_cache(redis_url) as cache:
+        await cache.clear()
+        await Durations().exchange(cache)
+        processes = [Durations() for _ in range(8)]
+        steps = [Step(name=f"step-{number}") for number in range(len(processes))]
+        for number, (each, step) in enumerate(zip(processes, steps, strict=True)):
+            each.learn(operation(number, OperationStatus.COMPLETED, ran(step.name, 2)))
+        await asyncio.gather(*(each.exchange(cache) for each in processes))
+        for each in processes:
+            await each.exchange(cache)
+        later = Durations()
+        await later.exchange(cache)
+        assert later.remaining(operation(99, OperationStatus.RUNNING, *steps)) == 2 * len(steps)
+
+
+async def test_what_is_learned_during_an_exchange_is_shared_by_the_next(redis_url: str) -> None:
+    async with open_cache(redis_url) as cache:
+        await cache.clear()
+        one, later = Durations(), Durations()
+        one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
+        exchanging = asyncio.create_task(one.exchange(cache))
+        await asyncio.sleep(0)
+        one.learn(operation(2, OperationStatus.COMPLETED, ran("b", 3)))
+        await exchanging
+        assert one.remaining(operation(8, OperationStatus.RUNNING, Step(name="b"))) == 3
+        await one.exchange(cache)
+        await later.exchange(cache)
+        assert later.remaining(operation(9, OperationStatus.RUNNING, Step(name="a"), Step(name="b"))) == 5
+
+
+async def test_what_was_learned_is_kept_for_30_days(redis_url: str) -> None:
+    async with open_cache(redis_url) as cache, Redis.from_url(redis_url) as redis:
+        await cache.clear()
+        one = Durations()
+        one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
+        await one.exchange(cache)
+        assert 30 * 24 * 3600 - 60 < await redis.ttl("durations") <= 30 * 24 * 3600
+
+
+async def test_memory_stays_bounded_however_much_is_learned_while_nothing_is_shared() -> None:
+    durations = Durations()
+    tracemalloc.start()
+    try:
+        for number in range(30_000):
+            durations.learn(operation(number, OperationStatus.COMPLETED, ran("a", 2)))
+            if number == 12_000:
+                held = tracemalloc.get_traced_memory()[0]
+        assert tracemalloc.get_traced_memory()[0] < 1.2 * held
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_cache_that_was_lost_is_filled_again_from_what_a_process_knows(cache: BaseCache) -> None:

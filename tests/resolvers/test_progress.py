@@ -8,13 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
-from temporalio.client import (
-    Client,
-    FetchWorkflowHistoryEventsInput,
-    Interceptor,
-    OutboundInterceptor,
-    WorkflowHistoryEventAsyncIterator,
-)
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.errors import OperationErrorCode, OperationNotFound, PermissionDenied
@@ -22,47 +16,8 @@ from contracts.operations import Operation, OperationKind, OperationStatus, Posi
 from resolvers.budget import Budget
 from resolvers.progress import ProgressHub
 from resolvers.watcher import Mode
+from tests.resolvers.polls import with_polls
 from tests.resolvers.scripted import scripts
-
-
-class Polls(Interceptor):
-    """Counts the operations that are being polled, and fails the next polls where a test wants that."""
-
-    def __init__(self) -> None:
-        self.started = 0
-        self.failing: list[RPCError] = []
-
-    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
-        return _CountingPolls(next, self)
-
-
-class _CountingPolls(OutboundInterceptor):
-    def __init__(self, next: OutboundInterceptor, polls: Polls) -> None:
-        super().__init__(next)
-        self._polls = polls
-
-    def fetch_workflow_history_events(
-        self, input: FetchWorkflowHistoryEventsInput
-    ) -> WorkflowHistoryEventAsyncIterator:
-        self._polls.started += 1
-        if self._polls.failing:
-            return _Failing(self._polls.failing.pop(0))
-        return super().fetch_workflow_history_events(input)
-
-
-class _Failing(WorkflowHistoryEventAsyncIterator):
-    def __init__(self, error: RPCError) -> None:
-        self._error = error
-
-    async def fetch_next_page(self, *, page_size: int | None = None) -> None:
-        raise self._error
-
-
-def with_polls(client: Client) -> tuple[Client, Polls]:
-    polls = Polls()
-    config = client.config()
-    config["interceptors"] = [*config["interceptors"], polls]
-    return Client(**config), polls
 
 
 async def following(states: AsyncGenerator[Operation]) -> list[Operation]:

@@ -96,3 +96,14 @@ async def test_whoever_asks_on_as_soon_as_they_are_answered_is_answered_again() 
 
     async with asyncio.timeout(5):
         await asyncio.gather(*(ask_on() for _ in range(3)))
+
+
+async def test_whoever_waits_as_the_rounds_are_closed_is_cancelled() -> None:
+    asked = Asked()
+    rounds = Rounds(asked, most=1, at_once=1)
+    waiting = [asyncio.create_task(rounds.answer(key)) for key in ("under way", "still waiting")]
+    await asyncio.sleep(0.01)
+    await rounds.aclose()
+    async with asyncio.timeout(5):
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 2

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from contracts.errors import DomainError, InvalidCredentials, InvalidMfaCode, RateLimited, ServiceUnavailable
 from contracts.secret_keys import SecretKeys
 from infrastructure.rate_limit import MemoryTokenBuckets, RateLimitKey, RedisTokenBuckets, TokenBucketStore
-from resolvers.throttle import DEVICE_SECONDS, Client, SignInLimits, SignInThrottle
+from resolvers.throttle import Client, SignInLimits, SignInThrottle
 from worker.dev.ports import free_port
 
 SECRET = SecretKeys(b"s" * 32)
@@ -128,7 +128,9 @@ async def test_a_device_is_known_for_its_account_only_and_for_half_a_year() -> N
     assert throttle.new_device(GRACE, HOME._replace(device=device)) is not None
     for made_up in ("", "x", "..", f"{device}0", device.replace(".", ".9", 1), "é.1.2"):
         assert throttle.new_device(ADA, HOME._replace(device=made_up)) is not None
-    now += DEVICE_SECONDS
+    now += 180 * 24 * 3600 - 1
+    assert throttle.new_device(ADA, HOME._replace(device=device)) is None
+    now += 1
     assert throttle.new_device(ADA, HOME._replace(device=device)) is not None
 
 
@@ -183,7 +185,39 @@ async def test_240_logins_of_one_account_leave_another_user_s_login_its_usual_wa
         await sign_in(throttle)
     may_end.set()
     outcomes = await asyncio.gather(*flood, return_exceptions=True)
-    assert any(isinstance(outcome, RateLimited) for outcome in outcomes), "the queue has a bound"
+    refused = [outcome for outcome in outcomes if isinstance(outcome, RateLimited)]
+    assert len(refused) == 240 - 4 - 200, "four are looked at, and 200 may wait"
+
+
+async def test_eight_logins_are_looked_at_at_a_time_and_four_of_one_account_or_network(
+    throttle: SignInThrottle,
+) -> None:
+    may_end, under_way = asyncio.Event(), 0
+
+    async def log_in(email: str, network: str) -> None:
+        nonlocal under_way
+        async with throttle.trying_password(email, Client(network)):
+            under_way += 1
+            await may_end.wait()
+
+    async def assert_at_a_time(most: int, emails: list[str], networks: list[str]) -> None:
+        nonlocal under_way
+        under_way = 0
+        may_end.clear()
+        asking = [asyncio.create_task(log_in(*pair)) for pair in zip(emails, networks, strict=True)]
+        async with asyncio.timeout(10):
+            while under_way < most:  # noqa: ASYNC110 - it is looked at from outside
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert under_way == most
+        may_end.set()
+        await asyncio.gather(*asking)
+
+    emails, networks = [f"user-{n}@example.com" for n in range(12)], [f"192.0.2.{n}" for n in range(12)]
+    await assert_at_a_time(8, emails, networks)
+    await assert_at_a_time(4, [ADA] * 12, networks)
+    await assert_at_a_time(4, emails, [HOME.network] * 12)
+    await assert_at_a_time(8, emails, networks)
 
 
 async def test_of_many_tries_at_once_in_many_processes_no_more_are_let_through(redis: Redis) -> None:

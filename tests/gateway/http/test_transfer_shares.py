@@ -218,6 +218,30 @@ async def test_slow_readers_of_one_url_end_and_leave_all_others_theirs(
         await asyncio.gather(*slow, return_exceptions=True)
 
 
+async def read_all(chunks: AsyncIterator[bytes]) -> int:
+    return sum([len(chunk) async for chunk in chunks])
+
+
+@pytest.mark.parametrize("is_http_2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
+async def test_a_download_that_is_cut_off_ends_with_an_error_at_its_client(
+    served: tuple[str, Store], big: tuple[str, int], is_http_2: bool
+) -> None:
+    """The server gives a client up that takes nothing for four seconds. Its connection is of use for other requests."""
+    async with httpx.AsyncClient(base_url=served[0], http1=not is_http_2, http2=is_http_2, timeout=20) as client:
+        async with client.stream("GET", url_of(*big)) as download:
+            assert download.http_version == ("HTTP/2" if is_http_2 else "HTTP/1.1")
+            chunks = download.aiter_raw()
+            await anext(chunks)
+            await asyncio.sleep(9)
+            with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+                await asyncio.wait_for(read_all(chunks), 5)
+        if is_http_2:
+            connection = download.extensions["network_stream"]
+            again = await client.get(url_of(*big))
+            assert len(again.content) == big[1]
+            assert again.extensions["network_stream"] is connection
+
+
 async def test_a_reader_above_the_minimum_rate_gets_all_of_it(served: tuple[str, Store], big: tuple[str, int]) -> None:
     host, port = served[0].removeprefix("http://").split(":")
     with socket.socket() as connection:
