@@ -192,6 +192,8 @@ async def concurrently(*work: Coroutine[Any, Any, Result]) -> list[Result]:
         return [task.result() for task in tasks]
     finally:
         await cancel_and_wait(*tasks)
+        for task in tasks:
+            _failure_of(task)  # of several that failed one is raised; asyncio would log the others
 
 
 async def first_of(*work: Coroutine[Any, Any, Any]) -> int:

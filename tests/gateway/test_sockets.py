@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from gateway.sessions import COOKIE
+from gateway.websocket_limits import SocketLimits
 from infrastructure.change_notifications import LocalWakeups, Wakeups
 from tests.gateway.fakes import ADA, GLOBEX, TOKEN, Services, facts, settings
 from tests.gateway.serving import FOLLOW, WHO, Gateway, running_gateway, until
@@ -197,8 +198,30 @@ async def test_one_address_and_one_user_have_so_many_sockets_and_get_them_back(
             assert closed.value.rcvd.code == 4429
         await stack.aclose()
         await until(lambda: len(gateway.app.state.streams) == 0)
-        async with gateway.open({"authorization": TOKEN}) as again:
-            assert (await again.ask(WHO))[0]["type"] == "next"
+        again = [await stack.enter_async_context(gateway.open({"authorization": TOKEN})) for _ in range(2)]
+        async with gateway.open({"authorization": TOKEN}) as third_of_ada:
+            assert await third_of_ada.end() == 4429
+        for sock in again:
+            assert (await sock.ask(WHO))[0]["type"] == "next"
+        for _ in range(2):
+            nobody = await stack.enter_async_context(gateway.open())
+            assert (await nobody.ask(WHO))[0]["type"] == "next"
+
+
+async def test_a_socket_takes_one_place_of_its_user_however_much_it_asks(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    async with (
+        limited(temporal_address, services, tmp_path, sockets_by_user=2) as gateway,
+        gateway.open({"authorization": TOKEN}) as one,
+        gateway.open({"authorization": TOKEN}) as other,
+    ):
+        for _ in range(3):
+            assert (await one.ask(WHO))[0]["type"] == "next"
+        for sock in (other, one):
+            await sock.say({"type": "ping", "payload": {"authorization": TOKEN}})
+            assert (await sock.next()) == {"type": "pong", "payload": {"authorization": "renewed"}}
+            assert (await sock.ask(WHO))[0]["type"] == "next"
 
 
 async def test_an_event_stream_takes_a_place_of_its_address(
@@ -215,3 +238,29 @@ async def test_an_event_stream_takes_a_place_of_its_address(
         assert answer.status_code == 429
         assert answer.json()["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
         assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_an_event_stream_gives_its_place_back_as_it_completes_and_as_its_client_leaves(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    headers = {"accept": "text/event-stream", "authorization": f"Bearer {TOKEN}"}
+    feed = {"query": "subscription { operations { id } }"}
+    gone = {"query": FOLLOW, "variables": {"id": "tenant-switch-" + "f" * 32}}
+    async with (
+        limited(temporal_address, services, tmp_path, sockets_by_address=1) as gateway,
+        httpx.AsyncClient(headers=headers, timeout=15) as client,
+    ):
+        url = f"{gateway.http}/graphql"
+        for _ in range(2):
+            answer = await client.post(url, json=gone)
+            assert (answer.status_code, "NOT_FOUND" in answer.text) == (200, True)
+            async with client.stream("POST", url, json=feed) as stream:
+                assert stream.status_code == 200
+                assert (await client.post(url, json=gone)).status_code == 429
+            await until(lambda: len(gateway.app.state.streams) == 0)
+
+
+async def test_so_much_is_allowed_as_shipped() -> None:
+    limits = SocketLimits()
+    assert (limits.init_seconds, limits.messages, limits.operations) == (10, 100, 50)
+    assert (limits.by_user, limits.by_address) == (100, 1_000)

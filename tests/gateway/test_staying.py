@@ -29,7 +29,7 @@ from infrastructure.change_notifications import LocalWakeups, Wakeups, open_wake
 from resolvers.tokens import token_hash
 from tests.gateway.event_streams import following
 from tests.gateway.fakes import ADA, GLOBEX, GRACE, TOKEN, Services, session, settings
-from tests.gateway.serving import FOLLOW, WHO, Gateway, Socket, introduction, running_gateway
+from tests.gateway.serving import FOLLOW, WHO, Gateway, Socket, introduction, running_gateway, until
 from tests.resolvers.scripted import scripts
 
 PROTOCOL = Subprotocol("graphql-transport-ws")
@@ -198,9 +198,10 @@ async def test_one_look_serves_all_sockets_of_a_session(
     async with running_gateway(known, services) as gateway, AsyncExitStack() as stack:
         for _ in range(20):
             await stack.enter_async_context(gateway.open(introduction()))
-        before = len(services.asked("auth/get_current_session"))
+        before, began = len(services.asked("auth/get_current_session")), time.monotonic()
         await asyncio.sleep(3)
-        assert 2 <= len(services.asked("auth/get_current_session")) - before <= 4
+        looks, seconds = len(services.asked("auth/get_current_session")) - before, time.monotonic() - began
+        assert 2 <= looks <= seconds / 0.8 + 1
 
 
 async def test_who_follows_the_switch_that_ends_their_session_is_told_its_end_first(
@@ -247,6 +248,62 @@ async def test_a_socket_stays_whose_session_is_back_once_the_switch_was_undone(
         assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"] is not None
         await auth.end()
         assert await seconds_to_end(sock) < 1
+
+
+async def test_a_socket_ends_whose_session_is_back_with_a_lower_role_once_the_switch_was_undone(
+    gateway: Gateway, auth: Auth, temporal_client: Client
+) -> None:
+    async with scripts(temporal_client) as starter, gateway.open(introduction()) as sock:
+        script = await starter.start(user_id=ADA)
+        await sock.subscribe(FOLLOW, id=script.id)
+        await sock.next()
+        before = auth.sessions[TOKEN]
+        await auth.end(by=script.id)
+        await auth.restore(TOKEN, before.model_copy(update={"role": Role.GUEST}))
+        await script.end()
+        assert await seconds_to_end(sock) < 5
+
+
+async def test_no_task_is_left_of_sockets_and_streams_that_have_ended(
+    gateway: Gateway, auth: Auth, temporal_client: Client
+) -> None:
+    async with scripts(temporal_client) as starter:
+        script = await starter.start(user_id=ADA)
+        async with gateway.open(introduction()) as sock, httpx.AsyncClient() as client:
+            await sock.subscribe(FOLLOW, id=script.id)
+            await sock.next()
+            async with following(client, gateway, FEED):
+                await until(lambda: len(watches()) == 1)
+            done = await sock.subscribe(WHO)
+            await sock.next_of(done)
+            assert len(watches()) == 1
+        await until(lambda: watches() == [])
+        async with httpx.AsyncClient() as client, following(client, gateway, FOLLOW, id=script.id) as events:
+            await until(lambda: len(watches()) == 1)
+            await script.end()
+            assert [event.kind async for event in events if event.kind != "heartbeat"][-1] == "complete"
+        await until(lambda: watches() == [])
+
+
+async def test_a_stream_that_has_completed_watches_no_session_any_more(
+    gateway: Gateway, auth: Auth, temporal_client: Client
+) -> None:
+    """The socket itself goes on, with another session."""
+    auth.sessions["newer"] = session("ses_" + "b" * 32)
+    async with scripts(temporal_client) as starter, gateway.open(introduction()) as sock:
+        script = await starter.start(user_id=ADA)
+        name = await sock.subscribe(FOLLOW, id=script.id)
+        await sock.next_of(name)
+        assert (await renew(sock, "newer"))["payload"] == {"authorization": "renewed"}
+        await until(lambda: len(watches()) == 2)
+        await script.end()
+        while (await sock.next_of(name))["type"] != "complete":
+            pass
+        await until(lambda: len(watches()) == 1)
+
+
+def watches() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "watch a session"]
 
 
 # ------------------------------------------------------------------------------------------------- renewal
@@ -326,6 +383,29 @@ async def test_a_session_that_has_ended_is_not_renewed_though_its_end_was_not_no
         await auth.end()
         assert await renew(sock, "newer") == {"type": "pong", "payload": {"authorization": "refused"}}
         assert await seconds_to_end(sock) < 5
+
+
+async def test_a_socket_whose_session_has_ended_takes_no_renewal_until_the_session_is_back(
+    gateway: Gateway, auth: Auth, temporal_client: Client
+) -> None:
+    """It is open only to be told the end of the switch that ended its session."""
+    auth.sessions["newer"] = session("ses_" + "b" * 32)
+    async with scripts(temporal_client) as starter, gateway.open(introduction()) as sock:
+        script = await starter.start(user_id=ADA)
+        await sock.subscribe(FOLLOW, id=script.id)
+        await sock.next()
+        before = auth.sessions[TOKEN]
+        await auth.end(by=script.id)
+        await asyncio.sleep(0.3)
+        assert (await renew(sock, "newer"))["payload"] == {"authorization": "refused"}
+        await auth.restore(TOKEN, before)
+        assert (await renew(sock, "newer"))["payload"] == {"authorization": "refused"}
+        await script.end()
+        while (await sock.next())["type"] != "complete":
+            pass
+        async with asyncio.timeout(5):
+            while (await renew(sock, "newer"))["payload"] != {"authorization": "renewed"}:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
 
 
 async def test_a_stream_does_not_start_while_nobody_tells_whose_it_is(gateway: Gateway, auth: Auth) -> None:

@@ -316,3 +316,20 @@ async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
     async with asyncio.timeout(5):
         await cancel_and_wait(task)
     assert task.cancelled()
+
+
+async def test_of_several_failures_at_one_moment_one_is_raised_and_none_is_an_error_of_the_event_loop() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def fail_together() -> None:
+        with suppress(ValueError):
+            await concurrently(*(fail() for _ in range(3)))
+
+    await fail_together()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []

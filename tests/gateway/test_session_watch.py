@@ -1,0 +1,184 @@
+"""The watch of sessions itself: whom it tells of an end, what it holds, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+from aiocache import SimpleMemoryCache
+from aiocache.serializers import StringSerializer
+
+from contracts.auth import Role, Session, access_key, hot_session_key
+from contracts.calls import Caller, CallSigner
+from contracts.errors import ServiceUnavailable, SessionEnded
+from contracts.secret_keys import SecretKeys
+from gateway.session_watch import SessionWatch
+from gateway.sessions import HotSessions
+from infrastructure.change_notifications import LocalWakeups
+from resolvers.breakers import Breaker
+from resolvers.clients.auth import AuthClient
+from resolvers.clients.calls import ServiceCalls
+from resolvers.tokens import token_hash
+from tests.gateway.fakes import GLOBEX, GRACE, KEY, TOKEN, Services, session
+from tests.gateway.serving import until
+
+
+class World:
+    """A watch before an auth service whose sessions, by token, a test changes. ``over``: those that were told of."""
+
+    def __init__(self, check_seconds: float) -> None:
+        self.sessions = {TOKEN: session()}
+        self.is_away = False
+        self.over: list[str] = []
+        self.wakeups = LocalWakeups()
+        services = Services({"auth/get_current_session": self._find})
+        http = httpx.AsyncClient(transport=services.transport)
+        signer = CallSigner("auth", SecretKeys(KEY.encode()))
+        auth = AuthClient(ServiceCalls("auth", "http://auth.test", http, signer, Breaker("auth", failures=1000)))
+        cache = SimpleMemoryCache(serializer=StringSerializer())
+        self.watch = SessionWatch(HotSessions(cache, auth, hot_seconds=0), self.wakeups, check_seconds=check_seconds)
+
+    def _find(self, _caller: Caller, body: dict[str, Any]) -> Session:
+        if self.is_away:
+            raise ServiceUnavailable(service="auth")
+        for token, found in self.sessions.items():
+            if body["token_hash"] == token_hash(token):
+                return found
+        raise SessionEnded()
+
+    def note(self, ended: Session) -> None:
+        self.over.append(ended.id)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """No check is due, so that only notifications tell."""
+    world = World(check_seconds=1000)
+    async with world.watch:
+        yield world
+
+
+def tasks() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "watch a session"]
+
+
+async def test_the_task_of_a_session_ends_with_the_last_that_stays_and_not_before(world: World) -> None:
+    with world.watch.staying(TOKEN, session(), world.note):
+        with world.watch.staying(TOKEN, session(), lambda _: None):
+            await until(lambda: len(tasks()) == 1)
+            assert world.watch.known(TOKEN) is not None
+        await asyncio.sleep(0.1)
+        assert len(tasks()) == 1
+    await until(lambda: tasks() == [])
+    assert world.watch.known(TOKEN) is None
+    assert world.wakeups._waiting == {}  # noqa: SLF001 - it would grow by two for each session
+    assert world.over == []
+
+
+async def test_the_task_of_a_session_that_has_ended_ends(world: World) -> None:
+    with world.watch.staying(TOKEN, session(), world.note):
+        await until(lambda: len(tasks()) == 1)
+        found = world.sessions.pop(TOKEN)
+        await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+        await until(lambda: world.over == [found.id])
+        await until(lambda: tasks() == [])
+        assert world.watch.known(TOKEN) is None
+
+
+async def test_the_task_of_a_session_whose_end_a_check_finds_ends() -> None:
+    world = World(check_seconds=0.05)
+    async with world.watch:
+        with world.watch.staying(TOKEN, session(), world.note):
+            await until(lambda: len(tasks()) == 1)
+            await asyncio.sleep(0.2)
+            assert world.over == []
+            world.sessions.clear()
+            await until(lambda: world.over == [session().id])
+            await until(lambda: tasks() == [])
+
+
+async def test_who_has_left_is_told_nothing_and_who_stays_is_told_once(world: World) -> None:
+    left: list[Session] = []
+    with world.watch.staying(TOKEN, session(), world.note):
+        with world.watch.staying(TOKEN, session(), left.append):
+            pass
+        world.sessions.clear()
+        for _ in range(3):
+            await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+            await asyncio.sleep(0.05)
+    assert world.over == [session().id]
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"role": Role.GUEST},
+        {"permissions": ("tenant:read",)},
+        {"tenant_id": GLOBEX},
+        {"user_id": GRACE},
+        {"id": "ses_" + "b" * 32},
+    ],
+    ids=lambda each: next(iter(each)),
+)
+async def test_a_session_is_back_only_as_what_it_was(world: World, change: dict[str, Any]) -> None:
+    before = session()
+    assert await world.watch.is_back(TOKEN, before)
+    world.sessions[TOKEN] = before.model_copy(update=change)
+    assert not await world.watch.is_back(TOKEN, before)
+    world.sessions[TOKEN] = before
+    assert await world.watch.is_back(TOKEN, before)
+    world.is_away = True
+    assert not await world.watch.is_back(TOKEN, before)
+    world.is_away = False
+    world.sessions.clear()
+    assert not await world.watch.is_back(TOKEN, before)
+
+
+async def test_who_found_the_session_as_it_is_no_more_is_told_so_and_nobody_else(world: World) -> None:
+    """It was found by two requests, before and after its role was changed."""
+    changed = session().model_copy(update={"role": Role.GUEST})
+    stale: list[Session] = []
+    world.sessions[TOKEN] = changed
+    with world.watch.staying(TOKEN, changed, world.note), world.watch.staying(TOKEN, session(), stale.append):
+        await until(lambda: len(stale) == 1)
+        await asyncio.sleep(0.1)
+        assert world.over == []
+        await world.wakeups.tell(access_key(changed.user_id, changed.tenant_id))
+        await asyncio.sleep(0.1)
+        assert world.over == []
+
+
+async def test_a_change_of_membership_has_the_session_read_at_once(world: World) -> None:
+    with world.watch.staying(TOKEN, session(), world.note):
+        await until(lambda: len(tasks()) == 1)
+        await asyncio.sleep(0.1)
+        world.sessions[TOKEN] = session().model_copy(update={"role": Role.MEMBER})
+        await world.wakeups.tell(access_key(session().user_id, session().tenant_id))
+        await until(lambda: world.over == [session().id], 2)
+
+
+async def test_of_more_sessions_than_one_call_takes_each_is_checked() -> None:
+    world = World(check_seconds=0.1)
+    tokens = [f"token-{number}" for number in range(501)]
+    world.sessions = {token: session(f"ses_{number:032x}") for number, token in enumerate(tokens)}
+    async with world.watch, AsyncExitStack() as stack:
+        for token in tokens:
+            stack.enter_context(world.watch.staying(token, world.sessions[token], world.note))
+        await asyncio.sleep(1)
+        ended = [world.sessions.pop(token).id for token in (tokens[0], tokens[-1])]
+        await until(lambda: sorted(world.over) == sorted(ended))
+
+
+async def test_closing_the_watch_ends_every_task() -> None:
+    world = World(check_seconds=1000)
+    async with world.watch, AsyncExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(world.watch.staying(TOKEN, session(), world.note))
+        await until(lambda: len(tasks()) == 1)
+        await world.watch.__aexit__(None, None, None)
+        assert tasks() == []
