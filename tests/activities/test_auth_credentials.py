@@ -223,12 +223,44 @@ async def test_a_reference_lasts_five_minutes_but_a_lost_answer_is_still_given(
     unused = (await service.verify_credentials(credentials())).reference
     await service.redeem_reference(Redemption(key="login-1", reference=redeemed))
 
-    clock.pass_by(timedelta(minutes=5))
+    clock.pass_by(timedelta(minutes=4, seconds=59))
+    late = (await service.verify_credentials(credentials())).reference
+    clock.pass_by(timedelta(minutes=4, seconds=59))
+    await service.redeem_reference(Redemption(key="login-3", reference=late))
 
     await service.redeem_reference(Redemption(key="login-1", reference=redeemed))
     for reference in (unused, "made up"):
         with pytest.raises(InvalidCredentials):
             await service.redeem_reference(Redemption(key="login-2", reference=reference))
+
+
+async def test_an_unused_reference_is_over_after_exactly_five_minutes(
+    service: AuthService, passwords: Passwords, clock: Clock
+) -> None:
+    await enrol(service, passwords)
+    reference = (await service.verify_credentials(credentials())).reference
+
+    clock.pass_by(timedelta(minutes=5))
+
+    with pytest.raises(InvalidCredentials):
+        await service.redeem_reference(Redemption(key="login", reference=reference))
+
+
+async def test_a_lost_answer_is_given_for_an_hour_although_others_sign_in(
+    service: AuthService, passwords: Passwords, clock: Clock
+) -> None:
+    await enrol(service, passwords)
+    redemption = Redemption(key="login-1", reference=(await service.verify_credentials(credentials())).reference)
+    await service.redeem_reference(redemption)
+
+    clock.pass_by(timedelta(hours=1, minutes=5))
+    await service.verify_credentials(credentials())
+    await service.redeem_reference(redemption)
+
+    clock.pass_by(timedelta(seconds=1))
+    await service.verify_credentials(credentials())
+    with pytest.raises(InvalidCredentials):
+        await service.redeem_reference(redemption)
 
 
 async def test_only_one_of_many_logins_redeems_a_reference(

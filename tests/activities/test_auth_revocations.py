@@ -1,12 +1,15 @@
 """The edge's copies of sessions: replaced at a revocation, and no reason to fail when the cache is away."""
 
+import asyncio
+
 from aiocache.backends.memory import SimpleMemoryCache
 from structlog.testing import capture_logs
 
 from activities.auth.revocations import CachedRevocations
-from contracts.auth import REVOKED, REVOKED_SECONDS, hot_session_key
-from contracts.cache import open_cache
+from contracts.auth import REVOKED, hot_session_key
+from contracts.cache import open_cache, redis_at
 from infrastructure.change_notifications import LocalWakeups, open_wakeups
+from infrastructure.tasks import BackgroundTasks
 from worker.dev.ports import free_port
 
 
@@ -89,11 +92,47 @@ async def test_what_was_withdrawn_meanwhile_or_is_long_past_is_not_posted_again(
     await revocations.post("withdrawn")
     await revocations.post("past")
     await revocations.withdraw("withdrawn")
-    now[0] += REVOKED_SECONDS
+    now[0] += 30
 
     cache.is_down = False
     await revocations.post_owed()
 
     assert await cache.get(hot_session_key("withdrawn")) is None
     assert await cache.get(hot_session_key("past")) is None
+    await cache.clear()
+
+
+async def test_a_revocation_stays_posted_for_30_seconds(redis_url: str) -> None:
+    async with open_cache(redis_url) as cache, redis_at(redis_url) as redis:
+        await CachedRevocations(cache, LocalWakeups()).post("for 30 s")
+        assert 29_000 < await redis.pttl(hot_session_key("for 30 s")) <= 30_000
+
+
+async def test_what_is_owed_is_posted_for_30_seconds_and_once() -> None:
+    cache, now = Flaky(), [0.0]
+    revocations = CachedRevocations(cache, LocalWakeups(), clock=lambda: now[0])
+    cache.is_down = True
+    await revocations.post("owed")
+    cache.is_down = False
+    now[0] = 29.9
+    await revocations.post_owed()
+    assert await cache.get(hot_session_key("owed")) == REVOKED
+
+    await cache.set(hot_session_key("owed"), "the copy of a session that was restored")
+    await revocations.post_owed()
+    assert await cache.get(hot_session_key("owed")) == "the copy of a session that was restored"
+    await cache.clear()
+
+
+async def test_what_is_owed_is_posted_within_seconds_of_the_caches_return() -> None:
+    cache = Flaky()
+    revocations = CachedRevocations(cache, LocalWakeups())
+    cache.is_down = True
+    await revocations.post("owed")
+    async with BackgroundTasks() as tasks, asyncio.timeout(3):
+        tasks.start(revocations.post_regularly(), name="post")
+        await asyncio.sleep(0.7)
+        cache.is_down = False
+        while await cache.get(hot_session_key("owed")) != REVOKED:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.02)
     await cache.clear()

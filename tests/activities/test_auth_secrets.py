@@ -1,10 +1,12 @@
 """Second factors' secrets lie encrypted, each for its owner; those of earlier releases are sealed where they lie."""
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 from pyotp.totp import TOTP
+from structlog.testing import capture_logs
 from tortoise.context import TortoiseContext
 from tortoise.migrations import api
 
@@ -18,7 +20,9 @@ from contracts.base import new_id, utc_now
 from contracts.codec import KeyRing
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
+from infrastructure.tasks import BackgroundTasks
 from tests.activities.conftest import Clock, join
+from tests.activities.locks import held_row
 from worker.database import configuration, database, migrate
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -73,6 +77,43 @@ async def test_a_sealed_secret_opens_for_nobody_else_and_not_without_its_key() -
     ):
         with pytest.raises(SealBroken):
             other.open(sealed, owner=owner)
+
+
+def test_the_same_secret_is_never_sealed_the_same_way_twice() -> None:
+    seal = SecretSeal(KeyRing({"a": OLD}))
+
+    assert len({seal.close(SECRET, owner="usr_1")[: len("sealed:a:") + 16] for _ in range(100)}) == 100
+
+
+async def test_what_another_process_changed_while_it_was_sealed_stays(
+    on_postgres: None, shared_postgres_url: str, passwords: Passwords, revocations: Revocations, clock: Clock
+) -> None:
+    user_id = await enrol(service_with(SecretSeal(None), passwords, revocations, clock))
+    async with held_row(shared_postgres_url, "auth_credential", "user_id", user_id) as row:
+        sealing = await row.queue(Sealing(SecretSeal(KeyRing({"a": OLD}))).seal_all())
+        await row.execute("UPDATE auth_credential SET totp_secret = 'another' WHERE user_id = $1", user_id)
+
+    assert await sealing == 0
+    assert (await models.Credential.get(user_id=user_id)).totp_secret == "another"
+
+
+async def test_secrets_are_looked_at_again_and_again_whatever_one_look_runs_into(
+    opened: None, passwords: Passwords, revocations: Revocations, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.auth.sealing._LOOK_SECONDS", 0.02)
+    gone, seal = SecretSeal(KeyRing({"gone": NEW})), SecretSeal(KeyRing({"a": OLD}))
+    lost = await enrol(service_with(gone, passwords, revocations, clock))
+    async with BackgroundTasks() as tasks, asyncio.timeout(10):
+        with capture_logs() as logs:
+            looking = tasks.start(Sealing(seal).seal_regularly(), name="seal")
+            while not logs:  # noqa: ASYNC110 - a log tells nobody
+                await asyncio.sleep(0.01)
+        assert logs[0]["event"] == "secrets_not_sealed"
+        await models.Credential.filter(user_id=lost).delete()
+        user_id = await enrol(service_with(SecretSeal(None), passwords, revocations, clock))
+        while not seal.is_current((await models.Credential.get(user_id=user_id)).totp_secret or ""):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert not looking.done()
 
 
 async def test_secrets_of_earlier_releases_and_earlier_keys_are_sealed_anew_and_go_on_working(

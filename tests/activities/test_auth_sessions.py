@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from activities.auth import models
-from activities.auth.service import SEEN_EVERY, SESSION_IDLE, AuthService
+from activities.auth.service import AuthService
 from activities.tenants.models import Membership
 from activities.tenants.service import TenantsService
 from contracts.auth import (
@@ -27,6 +27,7 @@ from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
 from tests.activities.conftest import Clock, PostedRevocations, join
 
+IDLE, SEEN_EVERY = timedelta(hours=2), timedelta(minutes=5)
 ADA, GRACE = new_id("usr"), new_id("usr")
 ACME, GLOBEX = new_id("ten"), new_id("ten")
 
@@ -183,6 +184,87 @@ async def test_a_chain_of_switches_ends_when_the_first_session_would_have_ended(
     assert await opens(service, "3")
     clock.pass_by(timedelta(hours=20))
     assert not await opens(service, "3")
+
+
+async def test_a_session_that_was_handed_over_shows_its_switch_until_it_would_have_expired(
+    service: AuthService, clock: Clock
+) -> None:
+    await switch(service, await sign_in(service, "old"))
+    lookup = SessionLookup(token_hash=hash_of("old"))
+
+    clock.pass_by(timedelta(hours=24) - timedelta(seconds=1))
+    await service.get_handed_over_session(lookup)
+    clock.pass_by(timedelta(seconds=1))
+    with pytest.raises(SessionEnded):
+        await service.get_handed_over_session(lookup)
+
+
+async def test_a_session_that_lay_idle_is_handed_over_to_none(service: AuthService, clock: Clock) -> None:
+    old = await sign_in(service, "old")
+    clock.pass_by(IDLE + SEEN_EVERY)
+
+    with pytest.raises(SessionEnded):
+        await switch(service, old)
+
+    assert not await opens(service, "new")
+    assert await service.list_sessions(ADA) == []
+
+
+async def test_a_session_that_expired_before_its_sign_in_is_never_activated(service: AuthService, clock: Clock) -> None:
+    session = await service.create_session(new_session("token"))
+    clock.pass_by(timedelta(hours=24))
+
+    with pytest.raises(SessionEnded):
+        await service.record_sign_in(SignIn(key="sign-in", session_id=session.id))
+    with pytest.raises(SessionEnded):
+        await service.hand_over_session(SessionHandover(key="switch", session_id=session.id))
+    assert not (await models.Session.get(id=session.id)).active
+
+
+async def test_a_session_is_activated_by_one_step_only(service: AuthService) -> None:
+    session = await sign_in(service, "token")
+
+    with pytest.raises(SessionEnded):
+        await service.record_sign_in(SignIn(key="another sign-in", session_id=session.id))
+    with pytest.raises(SessionEnded):
+        await service.hand_over_session(SessionHandover(key="switch", session_id=session.id))
+    assert await opens(service, "token")
+
+
+async def test_the_edge_is_told_when_a_session_is_rolled_back(
+    service: AuthService, revocations: PostedRevocations
+) -> None:
+    await sign_in(service, "token")
+
+    await service.rollback_session_creation("token:create_session")
+
+    assert revocations.posted == {hash_of("token")}
+    assert not await opens(service, "token")
+
+
+async def test_a_listing_of_sessions_shows_the_newest_100(service: AuthService, clock: Clock) -> None:
+    oldest = await sign_in(service, "oldest")
+    clock.pass_by(timedelta(minutes=1))
+    await models.Session.bulk_create(
+        [
+            models.Session(
+                id=new_id("ses"),
+                user_id=ADA,
+                tenant_id=ACME,
+                role=Role.ADMIN,
+                token_hash=hash_of(str(number)),
+                active=True,
+                created_at=clock.now,
+                expires_at=clock.now + timedelta(hours=24),
+            )
+            for number in range(100)
+        ]
+    )
+
+    listed = await service.list_sessions(ADA)
+
+    assert len(listed) == 100
+    assert oldest.id not in {session.id for session in listed}
 
 
 async def test_a_session_cannot_replace_one_that_is_not_there(service: AuthService) -> None:
@@ -433,10 +515,10 @@ async def test_a_session_is_over_after_two_hours_without_use_however_long_it_cou
 ) -> None:
     await sign_in(service, "token")
     for _ in range(5):
-        clock.pass_by(SESSION_IDLE)
+        clock.pass_by(IDLE)
         assert await opens(service, "token")
 
-    clock.pass_by(SESSION_IDLE + SEEN_EVERY)
+    clock.pass_by(IDLE + SEEN_EVERY)
 
     assert not await opens(service, "token")
     assert await service.list_sessions(ADA) == []

@@ -11,6 +11,7 @@ from activities.effects import once, undo
 from activities.transactions import in_one_transaction
 from activities.users import models
 from contracts.errors import EffectUndone, InvalidInput
+from tests.activities.locks import held_row
 
 KEY = "tenant-switch-1:set_tenant"
 
@@ -143,3 +144,65 @@ async def test_a_cancellation_at_any_moment_leaves_the_database_usable(opened: N
     async with asyncio.timeout(5):
         await undo(models.UsersEffect, KEY, remove)
         assert await in_one_transaction(effects) == 0
+
+
+class Work:
+    """A step that acts when the test lets it, and counts how often it began to act and was taken back."""
+
+    def __init__(self) -> None:
+        self.begun = self.taken_back = 0
+        self.has_begun, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def act(self) -> JsonValue:
+        self.begun += 1
+        self.has_begun.set()
+        answer = await add("ten_1")()
+        await self.may_end.wait()
+        return answer
+
+    async def take_back(self, answer: JsonValue) -> None:
+        self.taken_back += 1
+        await models.Affiliation.filter(tenant_id=answer).delete()
+
+
+async def has_ended(task: asyncio.Task[JsonValue]) -> bool:
+    """Within a moment in which it would have, did nothing hold it up."""
+    return bool((await asyncio.wait((task,), timeout=0.3))[0])
+
+
+async def test_a_second_try_acts_only_after_the_first_one_has_ended_and_not_if_that_acted(on_postgres: None) -> None:
+    work = Work()
+    first = asyncio.create_task(once(models.UsersEffect, KEY, work.act))
+    await work.has_begun.wait()
+    second = asyncio.create_task(once(models.UsersEffect, KEY, work.act))
+    assert not await has_ended(second)
+    assert work.begun == 1
+    work.may_end.set()
+
+    assert [await each for each in (first, second)] == ["ten_1", "ten_1"]
+    assert work.begun == 1
+    assert await effects() == 1
+
+
+async def test_an_undo_that_overtakes_its_step_waits_for_it_and_takes_it_back(on_postgres: None) -> None:
+    work = Work()
+    step = asyncio.create_task(once(models.UsersEffect, KEY, work.act))
+    await work.has_begun.wait()
+    undoing = asyncio.create_task(undo(models.UsersEffect, KEY, work.take_back))
+    assert not await has_ended(undoing)
+    work.may_end.set()
+
+    assert [await each for each in (step, undoing)] == ["ten_1", "ten_1"]
+    assert (work.begun, work.taken_back) == (1, 1)
+    assert await effects() == 0
+
+
+async def test_undos_at_the_same_time_take_back_once(on_postgres: None, shared_postgres_url: str) -> None:
+    work = Work()
+    work.may_end.set()
+    await once(models.UsersEffect, KEY, work.act)
+    async with held_row(shared_postgres_url, "users_effect", "key", KEY) as row:
+        undoing = [await row.queue(undo(models.UsersEffect, KEY, work.take_back)) for _ in range(3)]
+
+    assert await asyncio.gather(*undoing) == ["ten_1"] * 3
+    assert work.taken_back == 1

@@ -22,6 +22,7 @@ from contracts.tenants import (
 )
 from infrastructure.change_notifications import LocalWakeups
 from tests.activities.conftest import join
+from tests.activities.locks import held_row
 
 ADA, GRACE = new_id("usr"), new_id("usr")
 
@@ -241,3 +242,37 @@ async def test_of_two_owners_who_demote_each_other_at_once_one_stays(on_postgres
         ]
         await asyncio.gather(*map(service.change_role, changes), return_exceptions=True)
         assert Role.OWNER in (await service.roles({(ADA, acme), (GRACE, acme)})).values()
+
+
+async def test_of_two_owners_of_whom_each_waits_to_demote_the_other_one_stays(
+    on_postgres: None, shared_postgres_url: str
+) -> None:
+    service, acme = TenantsService(LocalWakeups()), await add_tenant("Acme")
+    await join(ADA, acme, Role.OWNER)
+    await join(GRACE, acme, Role.OWNER)
+    async with held_row(shared_postgres_url, "tenants_membership", "tenant_id", acme) as rows:
+        changing = [
+            await rows.queue(
+                service.change_role(RoleChange(user_id=who, tenant_id=acme, role=Role.MEMBER, changed_by=by))
+            )
+            for who, by in ((ADA, GRACE), (GRACE, ADA))
+        ]
+    changed, refused = await asyncio.gather(*changing, return_exceptions=True)
+
+    assert isinstance(changed, Membership)
+    assert isinstance(refused, PermissionDenied)
+    assert await service.roles({(ADA, acme), (GRACE, acme)}) == {(ADA, acme): Role.MEMBER, (GRACE, acme): Role.OWNER}
+
+
+async def test_a_listing_of_tenants_shows_500(opened: None) -> None:
+    await models.Membership.bulk_create(
+        [models.Membership(user_id=ADA, tenant_id=new_id("ten"), role=Role.GUEST) for _ in range(501)]
+    )
+    await models.Tenant.bulk_create(
+        [
+            models.Tenant(id=row.tenant_id, name="x", slug=row.tenant_id, subscription_tier=SubscriptionTier.FREE)
+            for row in await models.Membership.all()
+        ]
+    )
+
+    assert len(await TenantsService(LocalWakeups()).list_tenants_of(ADA)) == 500

@@ -10,6 +10,7 @@ from contracts.base import new_id
 from contracts.errors import EffectUndone, EmailTaken, InvalidInput, UserNotFound
 from contracts.users import HomeTenant, NewUser, Preferences, PreferencesPatch, TenantChange, Theme, User
 from tests.activities.conftest import Clock
+from tests.activities.locks import held_row
 
 ACME, GLOBEX = new_id("ten"), new_id("ten")
 ADA = new_id("usr")
@@ -141,6 +142,52 @@ async def test_two_switches_that_are_both_undone_leave_nothing_of_either(
         await service.restore_user_tenant(key)
 
     assert (await service.home_tenant(ada.id)).tenant_id == ACME
+
+
+async def test_undoing_a_second_switch_leaves_the_first_one_standing(service: UsersService) -> None:
+    ada, third = await create(service, "ada"), new_id("ten")
+    await service.update_user_tenant(TenantChange(key="switch-1", user_id=ada.id, tenant_id=GLOBEX))
+    await service.update_user_tenant(TenantChange(key="switch-2", user_id=ada.id, tenant_id=third))
+
+    for _ in range(2):
+        await service.restore_user_tenant("switch-2")
+    assert (await service.home_tenant(ada.id)).tenant_id == GLOBEX
+
+    await service.restore_user_tenant("switch-1")
+    assert (await service.home_tenant(ada.id)).tenant_id == ACME
+
+
+async def test_of_two_switches_at_once_the_undo_of_the_second_leads_back_to_the_first(
+    on_postgres: None, shared_postgres_url: str
+) -> None:
+    service, third = UsersService(), new_id("ten")
+    ada = await create(service, "ada")
+    first = TenantChange(key="switch-1", user_id=ada.id, tenant_id=GLOBEX)
+    second = TenantChange(key="switch-2", user_id=ada.id, tenant_id=third)
+    async with held_row(shared_postgres_url, "users_user", "id", ada.id) as row:
+        changes = [await row.queue(service.update_user_tenant(change)) for change in (first, second)]
+    await asyncio.gather(*changes)
+
+    assert (await service.home_tenant(ada.id)).tenant_id == third
+    await service.restore_user_tenant("switch-2")
+    assert (await service.home_tenant(ada.id)).tenant_id == GLOBEX
+
+
+async def test_an_undo_that_waits_for_a_later_switch_leaves_alone_what_that_set(
+    on_postgres: None, shared_postgres_url: str
+) -> None:
+    service, third = UsersService(), new_id("ten")
+    ada = await create(service, "ada")
+    await service.update_user_tenant(TenantChange(key="switch-1", user_id=ada.id, tenant_id=GLOBEX))
+    later = TenantChange(key="switch-2", user_id=ada.id, tenant_id=third)
+    async with held_row(shared_postgres_url, "users_user", "id", ada.id) as row:
+        tasks = [
+            await row.queue(service.update_user_tenant(later)),
+            await row.queue(service.restore_user_tenant("switch-1")),
+        ]
+    await asyncio.gather(*tasks)
+
+    assert (await service.home_tenant(ada.id)).tenant_id == third
 
 
 async def test_a_change_that_an_older_release_made_is_undone_too(service: UsersService) -> None:

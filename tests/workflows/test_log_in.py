@@ -317,7 +317,8 @@ async def test_a_code_that_is_being_checked_when_time_is_up_gets_its_answer(
             await asyncio.sleep(0.05)
         late = [asyncio.create_task(submit(handle, right_code())) for _ in range(2)]
         state = await playing.stage.end_of(handle)
-        answer, *others = await asyncio.gather(submitted, *late)
+        async with asyncio.timeout(20):  # without an answer it would wait for ever
+            answer, *others = await asyncio.gather(submitted, *late)
 
     assert script.ran.count("check_totp") == 5
     assert [other.name for other in others if other] == ["LoginNotWaiting"] * 2

@@ -9,7 +9,6 @@ import pytest
 
 from activities.files import models
 from activities.files.limits import GIB, LIMITS, MIB
-from activities.files.reservations import MAX_OPEN_UPLOADS, RESERVATION_LIFETIME, USER_SHARE
 from contracts.base import new_id
 from contracts.calls import Caller
 from contracts.errors import InvalidInput, RateLimited, UploadCompleted, UploadNotFound
@@ -64,12 +63,13 @@ async def test_a_reservation_lapses_without_bytes_and_is_renewed_while_they_arri
     sender, other = caller(tenant), caller(tenant)
     target = await desk.files.create_upload(sender, upload(10 * MIB))
     await models.Usage.filter(tenant_id=tenant).update(bytes=LIMITS[SubscriptionTier.FREE].tenant - 15 * MIB)
+    reservation_lifetime = timedelta(minutes=10)
     for _ in range(3):
-        clock.pass_by(RESERVATION_LIFETIME - timedelta(seconds=1))
+        clock.pass_by(reservation_lifetime - timedelta(seconds=1))
         await desk.files.reserve_upload(sender, target.id)
         with pytest.raises(InvalidInput):
             await desk.files.create_upload(other, upload(6 * MIB))
-    clock.pass_by(RESERVATION_LIFETIME)
+    clock.pass_by(reservation_lifetime)
     assert await desk.files.create_upload(other, upload(6 * MIB))
     with pytest.raises(InvalidInput):
         await desk.files.reserve_upload(sender, target.id)
@@ -110,8 +110,12 @@ async def test_only_the_one_who_created_an_upload_reserves_it_and_only_until_it_
         await desk.files.reserve_upload(sender, command.upload_id)
 
 
-def test_the_shares_that_are_shipped() -> None:
-    assert (timedelta(minutes=10), 100, 0.25) == (RESERVATION_LIFETIME, MAX_OPEN_UPLOADS, USER_SHARE)
+async def test_the_last_byte_of_the_room_may_be_reserved_and_no_more(desk: Desk) -> None:
+    sender = caller()
+    await models.Usage.create(tenant_id=sender.tenant_id, bytes=LIMITS[SubscriptionTier.FREE].tenant - 100)
+    with pytest.raises(InvalidInput):
+        await desk.files.create_upload(sender, upload(101))
+    assert await desk.files.create_upload(sender, upload(100))
 
 
 async def test_sizes_above_two_gib_are_announced_recorded_and_counted_exactly(desk: Desk) -> None:

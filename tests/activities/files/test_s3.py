@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from activities.files.sweeper import SETTLED_AFTER
 from contracts.errors import InvalidInput
 from contracts.files import StoredFile, UploadFileCommand
 from contracts.storage import FileStorage, open_storage, staging_key, storage_key
@@ -84,7 +83,7 @@ async def test_taking_back_removes_the_object_and_keeps_the_staged_bytes(desk: D
 async def test_the_sweeper_clears_the_staging_area_of_a_bucket(desk: Desk, clock: Clock) -> None:
     command = await put(desk, b"abc", b"abc")
     await desk.finish(command, await desk.uploading.validate_file_upload(command, unheard))
-    clock.pass_by(SETTLED_AFTER + timedelta(minutes=1))
+    clock.pass_by(timedelta(hours=2) + timedelta(minutes=1))
     await desk.sweeper.sweep()
     assert await desk.storage.size(staging_key(command.tenant_id, command.upload_id)) is None
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from activities.files import models
-from activities.files.sweeper import FORGOTTEN_AFTER, SETTLED_AFTER, Swept
+from activities.files.sweeper import Sweeper, Swept
 from contracts.errors import FileNotFound, UploadCompleted, UploadNotFound
 from contracts.files import StoredFile
-from contracts.storage import staging_key, storage_key
+from contracts.storage import FileStorage, staging_key, storage_key
+from infrastructure.tasks import BackgroundTasks
 from tests.activities.conftest import Clock
 from tests.activities.files.desk import Desk, caller, objects, unheard
 
@@ -20,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("opened")
 
 NOTHING = Swept(files=0, uploads=0, objects=0)
 MOMENT = timedelta(minutes=1)
+SETTLED_AFTER, FORGOTTEN_AFTER = timedelta(hours=2), timedelta(hours=24)
 
 
 @pytest.fixture
@@ -104,3 +109,38 @@ async def test_removes_staged_bytes_that_no_upload_speaks_of_and_parts_of_broken
     clock.pass_by(FORGOTTEN_AFTER)
     assert await desk.sweeper.sweep() == Swept(files=0, uploads=0, objects=2)
     assert objects(folder) == set()
+
+
+class Stumbling(FileStorage):
+    """Fails the first time that it is looked through."""
+
+    def __init__(self, storage: FileStorage) -> None:
+        self._inner = storage
+        self.looks = 0
+
+    async def staged(self, *, before: datetime) -> AsyncIterator[str]:
+        self.looks += 1
+        if self.looks == 1:
+            raise ConnectionError("The store is away.")
+        async for key in self._inner.staged(before=before):
+            yield key
+
+    def remove_broken_parts(self, *, before: datetime) -> int:
+        return self._inner.remove_broken_parts(before=before)
+
+    async def remove(self, key: str) -> None:
+        await self._inner.remove(key)
+
+
+async def test_sweeps_again_and_again_whatever_one_sweep_runs_into(desk: Desk, clock: Clock, folder: Path) -> None:
+    await desk.send(caller(), b"forgotten")
+    clock.pass_by(FORGOTTEN_AFTER + timedelta(hours=1) + MOMENT)
+    storage = Stumbling(desk.storage)
+    with capture_logs() as logs:
+        async with BackgroundTasks() as tasks, asyncio.timeout(20):
+            sweeper = Sweeper(storage, clock)
+            tasks.start(sweeper.sweep_regularly(timedelta(seconds=0.02)), name="sweep")
+            while storage.looks < 4:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+    assert objects(folder) == set()
+    assert [log["event"] for log in logs][:2] == ["sweeping files failed", "swept files"]

@@ -1,0 +1,66 @@
+"""Two at once on one row of PostgreSQL, where each waits for the other: room, records and metadata stay right."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from activities.files import models
+from activities.files.limits import LIMITS, MIB
+from activities.files.uploading import delete_record
+from activities.transactions import in_one_transaction
+from contracts.base import new_id
+from contracts.errors import InvalidInput
+from contracts.files import MetadataPublication, NewUpload, TextMetadata
+from contracts.tenants import SubscriptionTier
+from tests.activities.files.desk import Desk, caller
+from tests.activities.locks import held_row
+
+pytestmark = pytest.mark.usefixtures("on_postgres")
+
+
+async def test_of_two_reservations_the_second_sees_what_the_first_took(desk: Desk, shared_postgres_url: str) -> None:
+    tenant, tier = new_id("ten"), SubscriptionTier.FREE
+    new = NewUpload(name="a.txt", content_type="text/plain", size=10 * MIB, tier=tier)
+    await models.Usage.create(tenant_id=tenant, bytes=LIMITS[tier].tenant - 15 * MIB)
+    async with held_row(shared_postgres_url, "files_usage", "tenant_id", tenant) as row:
+        asking = [await row.queue(desk.files.create_upload(caller(tenant), new)) for _ in range(2)]
+    granted, refused = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert not isinstance(granted, BaseException)
+    assert isinstance(refused, InvalidInput)
+
+
+async def test_a_record_that_two_remove_gives_its_room_back_once(desk: Desk, shared_postgres_url: str) -> None:
+    sender = caller()
+    await desk.keep(sender, b"stays")
+    file_id = await desk.keep(sender, b"goes")
+    async with held_row(shared_postgres_url, "files_file", "id", file_id) as row:
+        removing = [await row.queue(in_one_transaction(lambda: delete_record(file_id))) for _ in range(2)]
+    await asyncio.gather(*removing)
+
+    assert (await models.Usage.get(tenant_id=sender.tenant_id)).bytes == len(b"stays")
+
+
+async def test_of_two_publications_the_undo_of_the_second_leads_back_to_the_first(
+    desk: Desk, shared_postgres_url: str
+) -> None:
+    owner = caller()
+    file_id = await desk.keep(owner, b"one two")
+    publications = [
+        MetadataPublication(
+            key=f"op{count}:publish",
+            file_id=file_id,
+            tenant_id=owner.tenant_id or "",
+            metadata=TextMetadata(lines=1, words=count, bytes=7),
+        )
+        for count in (1, 2)
+    ]
+    async with held_row(shared_postgres_url, "files_file", "id", file_id) as row:
+        publishing = [await row.queue(desk.processing.publish_metadata(each)) for each in publications]
+    await asyncio.gather(*publishing)
+    await desk.processing.withdraw_metadata("op2:publish")
+
+    [file] = await desk.files.get_files(owner, [file_id])
+    assert file.metadata == publications[0].metadata
