@@ -158,6 +158,27 @@ async def test_more_logins_than_the_queue_holds_are_told_to_come_later() -> None
     passwords.close()
 
 
+async def test_two_passwords_are_hashed_at_a_time_and_32_wait() -> None:
+    passwords = Passwords()
+    asked = (passwords.verify(None, "guess", Requester(f"client {n}", f"account {n}")) for n in range(60))
+
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert outcomes.count(False) == 2 + 32
+    assert sum(isinstance(outcome, RateLimited) for outcome in outcomes) == 60 - 34
+    passwords.close()
+
+
+async def test_one_client_has_half_of_the_threads() -> None:
+    passwords = Passwords(threads=4, waiting=0)
+    asked = (passwords.verify(None, "guess", Requester("mallory", f"account {n}")) for n in range(10))
+
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert outcomes.count(False) == 2
+    passwords.close()
+
+
 async def test_a_flood_of_one_client_delays_another_by_no_more_than_the_hashes_under_way() -> None:
     passwords = Passwords(threads=2, waiting=240)
     finished: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -11,7 +12,8 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from contracts.cache import redis_at
-from infrastructure.change_notifications import LOST, SharedWakeups, woken
+from infrastructure.change_notifications import LOST, LocalWakeups, SharedWakeups, woken
+from tests.chaos.proxy import silent_server
 
 
 @pytest.fixture
@@ -74,3 +76,27 @@ async def test_a_connection_that_is_cut_is_made_again(redis: Redis, listening: S
                 break
         assert news.is_set()
         await asyncio.sleep(0)
+
+
+async def test_who_left_is_woken_no_more_and_nothing_is_kept_of_them() -> None:
+    wakeups = LocalWakeups()
+    with wakeups.hearing("one", "two") as left:
+        pass
+    with pytest.raises(ArithmeticError), wakeups.hearing("one") as failed:
+        raise ArithmeticError
+    with wakeups.hearing("one") as stayed:
+        await wakeups.tell("one")
+        assert stayed.is_set()
+    assert not left.is_set()
+    assert not failed.is_set()
+    assert not wakeups._waiting  # noqa: SLF001 - a leak shows nowhere else
+
+
+async def test_a_notification_to_a_silent_redis_is_given_up_after_two_seconds_and_wakes_this_process() -> None:
+    async with silent_server() as port, redis_at(f"redis://127.0.0.1:{port}/0") as silent:
+        wakeups, began = SharedWakeups(silent), time.monotonic()
+        with capture_logs() as logs, wakeups.hearing("name") as news:
+            await wakeups.tell("name")
+        assert news.is_set()
+        assert 1.9 < time.monotonic() - began < 4
+    assert [log["event"] for log in logs] == ["a wake-up was not sent on"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -15,6 +16,7 @@ from contracts.cache import redis_at
 from contracts.errors import RateLimited, ServiceUnavailable
 from infrastructure.distributed_quota import DistributedQuota
 from infrastructure.quota import LocalQuota, Quota, QuotaKey, WhenUnavailable
+from tests.chaos.proxy import FAIR, SILENT, Proxy, silent_server
 
 SECRET = b"s" * 32
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
@@ -216,3 +218,108 @@ async def test_the_task_that_renews_leases_is_restarted(
 
 async def _raise(*_: object) -> None:
     raise ArithmeticError("unexpected")
+
+
+async def keys_of(redis: Redis) -> list[bytes]:
+    return [key async for key in redis.scan_iter("quota:user:*")]
+
+
+async def test_a_lease_is_for_a_minute_and_its_key_goes_soon_after(redis: Redis, who: str) -> None:
+    await redis.flushdb()
+    quota = DistributedQuota(redis, SECRET)
+    async with quota.running(), quota.acquire(QuotaKey("user", who, 1)):
+        (key,) = await keys_of(redis)
+        assert 60_000 < await redis.pttl(key) <= 61_000
+        (lease,) = await redis.hvals(key)
+        count, expiry = map(int, lease.split())
+        assert (count, expiry - (await redis.time())[0]) in ((1, 60), (1, 59))
+
+
+async def test_what_is_held_longer_than_a_lease_stays_held(redis: Redis, who: str) -> None:
+    async with a_process(redis, 2, lease_seconds=1) as one, a_process(redis, 2) as other:
+        held = await got(one, who, 2)
+        for _ in range(8):
+            await asyncio.sleep(0.5)
+            assert await got(other, who, 1) == []
+        assert len(held) == 2
+
+
+async def test_what_a_process_held_that_stops_in_order_is_free_at_once(redis: Redis, who: str) -> None:
+    async with a_process(redis, 1) as one, one.acquire(who):
+        pass  # and it stops before it has told of the release
+    async with a_process(redis, 1) as other:
+        assert len(await got(other, who, 1)) == 1
+
+
+async def test_a_process_that_stops_leaves_no_request_without_an_answer(redis: Redis, who: str) -> None:
+    quota = DistributedQuota(redis, SECRET)
+    async with quota.running():
+        asking = [asyncio.create_task(got(Process(quota, 3), who, 1)) for _ in range(3)]
+        await asyncio.sleep(0)
+    async with asyncio.timeout(2):
+        await asyncio.wait(asking)
+    assert all(task.done() for task in asking)
+
+
+async def test_a_redis_that_says_nothing_keeps_nobody_for_longer_than_a_second(who: str) -> None:
+    async with (
+        silent_server() as port,
+        redis_at(f"redis://127.0.0.1:{port}/0") as silent,
+        a_process(silent, 3) as process,
+    ):
+        async with asyncio.timeout(1.5):
+            held = await got(process, who, 3)
+        async with asyncio.timeout(0.3):
+            (again,) = await got(process, f"{who} again", 1)  # it is not asked again for a while
+            assert await got(process, who, 1) == []
+        assert len([*held, again]) == 4
+
+
+async def test_what_was_granted_while_redis_was_away_is_counted_within_seconds_of_its_return(
+    redis: Redis, redis_url: str, who: str
+) -> None:
+    address = urlsplit(redis_url)
+    assert address.port is not None
+    async with Proxy(address.port) as proxy:
+        await proxy.turn(SILENT)
+        async with redis_at(f"redis://127.0.0.1:{proxy.port}/0") as far, a_process(far, 2, lease_seconds=3) as one:
+            async with asyncio.timeout(5):
+                held = await got(one, who, 1)
+            await proxy.turn(FAIR)
+            async with a_process(redis, 2) as other, asyncio.timeout(12):
+                while True:
+                    taken = await got(other, who, 2)
+                    if len(taken) == 1:
+                        break
+                    for each in taken:
+                        await each.__aexit__(None, None, None)
+                    await asyncio.sleep(0.2)
+            assert len(held) == 1
+
+
+async def test_nothing_is_kept_of_what_was_given_back(redis: Redis, who: str) -> None:
+    for quota in (DistributedQuota(redis, SECRET), LocalQuota()):
+        async with quota.running():
+            for number in range(20):
+                async with quota.acquire(QuotaKey("user", f"{who}{number}", 1)):
+                    pass
+            await asyncio.sleep(0.2)
+            assert not quota._held  # noqa: SLF001 - a leak shows nowhere else
+
+
+def test_a_local_quota_gives_what_there_is_and_gives_it_again() -> None:
+    quota, key = LocalQuota(), QuotaKey("user", "ada", 2)
+    for _ in range(3):
+        with quota.hold([key]), quota.hold([key]):
+            with pytest.raises(RateLimited):
+                quota.hold([key]).__enter__()
+            with pytest.raises(RateLimited):
+                quota.hold([QuotaKey("user", "grace", 1)] * 2).__enter__()
+
+
+async def test_a_block_that_fails_gives_back_what_it_held(redis: Redis, who: str) -> None:
+    async with a_process(redis, 1) as one:
+        with pytest.raises(ArithmeticError):
+            async with one.acquire(who):
+                raise ArithmeticError
+        await until_got(one, who, 1)

@@ -148,3 +148,42 @@ async def test_all_slots_are_free_after_any_mixture_of_ends_and_departures(seed:
 
     assert (queue.waiting, queue._free) == (0, 3)  # noqa: SLF001
     assert not queue._held_by_client  # noqa: SLF001
+
+
+async def test_a_full_queue_refuses_the_newest_request_of_whoever_fills_it() -> None:
+    work = Work(FairQueue(1, share=1, max_waiting=3))
+    await work.ask(MALLORY, 4)
+    await work.ask(ADA)
+    assert [task.done() for task in work.tasks] == [False, False, False, True, False]
+    assert work.refused == [MALLORY]
+
+
+async def test_a_client_has_its_share_again_once_it_gave_slots_back() -> None:
+    work = Work(FairQueue(4, share=2, max_waiting=100))
+    for number in range(6):
+        await work.ask(Requester(MALLORY.client, f"account {number}"))
+    for expected in (3, 4, 5, 6):
+        await work.end_one()
+        assert len(work.began) == expected
+    assert work.running == 2
+
+
+async def test_an_account_has_its_share_again_once_it_gave_slots_back() -> None:
+    work = Work(FairQueue(4, share=4, account_share=2, max_waiting=100))
+    for number in range(6):
+        await work.ask(Requester(f"198.51.100.{number}", MALLORY.account))
+    for expected in (3, 4, 5, 6):
+        await work.end_one()
+        assert len(work.began) == expected
+    assert work.running == 2
+
+
+async def test_a_slot_that_is_given_back_lets_in_all_whom_its_holder_kept_out() -> None:
+    """One waits for the share of the client, the other for that of the account; two slots are free all the while."""
+    work = Work(FairQueue(3, share=1, max_waiting=100))
+    await work.ask(Requester("a network", "ada"))
+    await work.ask(Requester("a network", "grace"))
+    await work.ask(Requester("another network", "ada"))
+    assert work.running == 1
+    await work.end_one()
+    assert work.running == 2

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from infrastructure.tasks import (
+    RESTART_SECONDS,
     BackgroundTasks,
     SharedTask,
     cancel_and_wait,
@@ -333,3 +334,71 @@ async def test_of_several_failures_at_one_moment_one_is_raised_and_none_is_an_er
     gc.collect()
     await asyncio.sleep(0)
     assert complaints == []
+
+
+def test_work_that_fails_is_restarted_after_a_tenth_of_a_second_and_half_a_minute_at_most() -> None:
+    assert RESTART_SECONDS == (0.1, 30.0)
+
+
+async def test_work_that_ran_for_long_is_restarted_as_soon_as_the_first_time() -> None:
+    runs = 0
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 5:
+            await asyncio.sleep(0.1)
+        raise Trouble
+
+    with capture_logs() as logs:
+        async with supervised(work, name="the work", restart_seconds=(0.004, 0.064)), asyncio.timeout(5):
+            while len(logs) < 6:  # noqa: ASYNC110 - a log tells nobody
+                await asyncio.sleep(0.001)
+    pauses = [log["restart_in_seconds"] for log in logs]
+    assert pauses[3] >= 0.015
+    assert pauses[4] <= 0.005
+    assert pauses[5] <= 0.009
+
+
+async def test_cancelling_a_background_task_ends_it_although_it_swallows_one_cancellation() -> None:
+    async def stubborn() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async with BackgroundTasks() as tasks:
+        task = tasks.start(stubborn(), name="stubborn")
+        await asyncio.sleep(0)
+        tasks.cancel(task)
+        async with asyncio.timeout(5):
+            await asyncio.wait((task,))
+        assert task.cancelled()
+
+
+async def test_waiting_for_background_tasks_ends_after_so_many_seconds() -> None:
+    async with BackgroundTasks() as tasks:
+        tasks.start(asyncio.sleep(3600), name="long")
+        async with asyncio.timeout(5):
+            await tasks.wait(0.05)
+        assert len(tasks) == 1
+    assert len(tasks) == 0
+
+
+async def test_the_first_to_fail_raises_and_the_others_have_ended_by_then() -> None:
+    ended = 0
+
+    async def wait() -> None:
+        nonlocal ended
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            ended += 1
+
+    async def fail() -> None:
+        await asyncio.sleep(0.01)
+        raise Trouble
+
+    with pytest.raises(Trouble):
+        await first_of(wait(), fail(), wait())
+    assert ended == 2
