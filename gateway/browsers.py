@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.audit import Refusal, refused
-from contracts.errors import ErrorCode
+from contracts.errors import ErrorCode, ErrorReason
 from gateway.sessions import is_secure
 
 DELIBERATE_HEADERS = ("apollo-require-preflight", "graphql-require-preflight", "x-requested-with")
@@ -146,6 +146,10 @@ def _could_be_a_form(headers: Headers) -> bool:
 
 
 def _refusal(reason: str, scope: Scope) -> Response:
-    facts = {"code": ErrorCode.FORBIDDEN.value, "requestId": scope["state"]["request_id"]}
+    facts = {
+        "code": ErrorCode.FORBIDDEN.value,
+        "reason": ErrorReason.NOT_PERMITTED.value,
+        "requestId": scope["state"]["request_id"],
+    }
     error = {"message": reason, "extensions": facts}
     return JSONResponse({"errors": [error]}, status_code=403)

@@ -21,6 +21,8 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import structlog
 
+from contracts.errors import DomainError
+
 Result = TypeVar("Result")
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """Starts the work anew each time that it is called."""
@@ -259,5 +261,9 @@ def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:
-    if (error := _failure_of(task)) is not None:
+    """An answer that nobody awaits any more is no fault of the program: it is logged without a traceback."""
+    error = _failure_of(task)
+    if isinstance(error, DomainError):
+        log.warning("background_task_failed", task=task.get_name(), error=type(error).__name__)
+    elif error is not None:
         log.error("background_task_failed", task=task.get_name(), exc_info=error)

@@ -139,8 +139,10 @@ class TenantsService:
 
     async def _may_assign(self, assignment: Assignment) -> None:
         giver = await self.check_access(AccessRequest(user_id=assignment.assigned_by, tenant_id=assignment.tenant_id))
-        if "users:onboard" not in PERMISSIONS[giver.role] or assignment.role not in roles_granted_by(giver.role):
+        if "users:onboard" not in PERMISSIONS[giver.role]:
             raise PermissionDenied()
+        if assignment.role not in roles_granted_by(giver.role):
+            raise RoleTooHigh()
 
     async def remove_user_from_tenant(self, key: str) -> None:
         async def remove(answer: JsonValue) -> None:

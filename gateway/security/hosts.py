@@ -6,7 +6,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from contracts.errors import ErrorCode
+from contracts.errors import ErrorCode, ErrorReason
 from gateway.security.proxy_headers import parse_address
 
 MISDIRECTED_REQUEST = 421
@@ -42,6 +42,10 @@ def is_loopback_host(host: str) -> bool:
 
 
 def _refusal(scope: Scope) -> JSONResponse:
-    facts = {"code": ErrorCode.FORBIDDEN.value, "requestId": scope["state"]["request_id"]}
+    facts = {
+        "code": ErrorCode.FORBIDDEN.value,
+        "reason": ErrorReason.NOT_PERMITTED.value,
+        "requestId": scope["state"]["request_id"],
+    }
     reason = "This gateway answers to loopback names only; PUBLIC_URL makes it answer to others."
     return JSONResponse({"errors": [{"message": reason, "extensions": facts}]}, status_code=MISDIRECTED_REQUEST)

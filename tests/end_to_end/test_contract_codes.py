@@ -140,7 +140,7 @@ async def test_the_last_of_five_wrong_codes_fails_the_login(stack: Stack, kurt: 
     assert (await client.refused(SUBMIT, id=login, code=authenticator.now()))["code"] == "CONFLICT"
 
 
-@pytest.mark.parametrize("code", ["12345", "1234567", "12345a", "", "\uff11\uff12\uff13\uff14\uff15\uff16", "1" * 500])
+@pytest.mark.parametrize("code", ["12345", "1234567", "12345a", "", "12345\u00b2", "\u216b" * 6, "1" * 500])
 async def test_what_is_no_code_costs_no_try(stack: Stack, kurt: tuple[str, TOTP], code: str) -> None:
     payload = await log_in(stack, kurt[0])
     login = payload["operation"]["id"]

@@ -41,10 +41,8 @@ async def test_a_switch_is_started_again_with_a_token_of_its_own(ada: Client) ->
 
 async def test_only_who_started_it_starts_it_again(stack: Stack, ada: Client, grace: Client) -> None:
     hers, adas = await failed_switch(grace), await failed_switch(ada)
-    assert await ada.refused(RETRY, id=hers) == {
-        "code": "FORBIDDEN",
-        "reason": "NOT_PERMITTED",
-    }  # she administers the tenant and sees it
+    # Ada administers the tenant and sees it.
+    assert await ada.refused(RETRY, id=hers) == {"code": "FORBIDDEN", "reason": "NOT_PERMITTED"}
     assert await grace.refused(RETRY, id=adas) == {"code": "NOT_FOUND"}
     assert await grace.refused(RETRY, id="tenant-switch-" + "f" * 32) == {"code": "NOT_FOUND"}
     assert await Client(stack).refused(RETRY, id=adas) == {"code": "UNAUTHENTICATED"}

@@ -15,11 +15,14 @@ import schemathesis
 from graphql import GraphQLSchema, build_schema, print_schema
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from schemathesis.graphql import nodes
 
 from tests.end_to_end.client import PASSWORD
 from tests.stack import ROOT, Stack
 
 CASES = int(os.environ.get("FUZZ_CASES", "300"))
+MOST_BYTES = 2**53 - 1
+"""The greatest ByteCount."""
 _UNKNOWN = ("defer", "stream")
 """Directives that the generator takes for a mistake."""
 LOG_IN = """
@@ -29,6 +32,7 @@ mutation ($input: LoginInput!) { login(input: $input) { sessionToken operation {
 
 def documents() -> st.SearchStrategy[str]:
     """Each asks for a field at the root, in a way that the schema allows."""
+    schemathesis.graphql.scalar("ByteCount", st.integers(min_value=0, max_value=MOST_BYTES).map(nodes.Int))
     served = build_schema((ROOT / "schema.graphql").read_text())
     told = served.to_kwargs()
     told["directives"] = tuple(each for each in served.directives if each.name not in _UNKNOWN)

@@ -93,7 +93,11 @@ async def test_no_route_answers_to_a_name_that_was_rebound(gateway: Gateway) -> 
                 assert answer.status_code == 421, (method, path)
                 (error,) = answer.json()["errors"]
                 assert "PUBLIC_URL" in error["message"]
-                assert error["extensions"] == {"code": "FORBIDDEN", "requestId": answer.headers["x-request-id"]}
+                assert error["extensions"] == {
+                    "code": "FORBIDDEN",
+                    "reason": "NOT_PERMITTED",
+                    "requestId": answer.headers["x-request-id"],
+                }
             assert "access-control-allow-origin" not in answer.headers
 
 

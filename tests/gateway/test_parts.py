@@ -13,6 +13,7 @@ import httpx
 import pytest
 from strawberry.types.execution import PreExecutionError
 
+from contracts.errors import ServiceUnavailable
 from schema.build import build_schema
 from tests.gateway.conftest import Ask
 from tests.gateway.fakes import ACME, FILE, TOKEN, Services, facts, settings
@@ -116,7 +117,7 @@ async def test_a_client_that_goes_after_the_first_part_leaves_nothing_behind(
 
     async def slow(caller: Any, body: Any) -> Any:
         await may_answer.wait()
-        raise ZeroDivisionError
+        raise ServiceUnavailable(service="files")
 
     services.handlers["files/list_files"] = slow
     headers = {"authorization": f"Bearer {TOKEN}", **PARTS}

@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 from structlog.testing import capture_logs
 
+from contracts.errors import ServiceUnavailable
 from infrastructure.tasks import (
     RESTART_SECONDS,
     BackgroundTasks,
@@ -213,6 +214,26 @@ async def test_a_failure_of_shared_work_is_raised_where_it_is_awaited_and_else_l
         with pytest.raises(Trouble):
             await waiting
     assert [log["task"] for log in logs] == ([] if waits else ["the work"])
+
+
+async def test_an_answer_that_nobody_awaits_any_more_is_logged_without_a_traceback() -> None:
+    may_end = asyncio.Event()
+
+    async def work() -> None:
+        await may_end.wait()
+        raise ServiceUnavailable(service="files")
+
+    with capture_logs() as logs:
+        waiting = asyncio.create_task(finish(work(), name="the work"))
+        await asyncio.sleep(0)
+        await cancel_and_wait(waiting)
+        may_end.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert [(log["event"], log["log_level"], log["task"]) for log in logs] == [
+        ("background_task_failed", "warning", "the work")
+    ]
+    assert "exc_info" not in logs[0]
 
 
 async def test_work_is_finished_although_its_caller_is_cancelled_and_nothing_refers_to_it() -> None:

@@ -17,6 +17,7 @@ from activities.tenants import models as tenants
 from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import new_id, utc_now
+from contracts.email_addresses import email_key
 from contracts.tenants import SubscriptionTier
 from infrastructure.passwords import Passwords
 from tests.collector import Collector, collecting
@@ -110,7 +111,7 @@ def _overheard(redis_url: str, file: Path) -> Iterator[None]:
 
 async def found_two_tenants(stack: Stack, *, names: tuple[str, str], email: str, name: str, password: str) -> str:
     """Who owns both; there is no way yet to do this from outside. The second tenant's id."""
-    user_id, now = new_id("usr"), utc_now()
+    user_id, key, now = new_id("usr"), email_key(email), utc_now()
     ids = [new_id("ten") for _ in names]
     passwords = Passwords()
     async with database(stack.environment["DATABASE_URL"]):
@@ -118,7 +119,9 @@ async def found_two_tenants(stack: Stack, *, names: tuple[str, str], email: str,
             await tenants.Tenant.create(id=id, name=tenant, slug=id, subscription_tier=SubscriptionTier.ENTERPRISE)
             await tenants.Membership.create(user_id=user_id, tenant_id=id, role=Role.OWNER)
             await users.Affiliation.create(user_id=user_id, tenant_id=id)
-        await users.User.create(id=user_id, email=email, name=name, tenant_id=ids[0], created_at=now)
-        await auth.Credential.create(user_id=user_id, email=email, password_hash=await passwords.hash(password))
+        await users.User.create(id=user_id, email=email, email_key=key, name=name, tenant_id=ids[0], created_at=now)
+        await auth.Credential.create(
+            user_id=user_id, email=email, email_key=key, password_hash=await passwords.hash(password)
+        )
     passwords.close()
     return ids[1]

@@ -169,6 +169,7 @@ async def test_every_refusal_shows_its_code_and_the_id_of_its_request(gateway_of
             (error,) = answer.json()["errors"]
             told = (answer.status_code, error["extensions"]["code"], error["extensions"]["requestId"])
             assert told == (status, code, f"r-{n}"), (method, path)
+            assert error["extensions"].get("reason") == ("NOT_PERMITTED" if code == "FORBIDDEN" else None)
             assert answer.headers["x-request-id"] == f"r-{n}"
 
 

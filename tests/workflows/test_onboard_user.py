@@ -201,8 +201,9 @@ async def test_who_was_demoted_since_they_signed_in_gives_no_role(
         state = await playing.play()
         assert await things() == before
 
+    assert playing.stage.script.ran == ["check_permissions"]
     assert state.failure is not None
-    assert (state.failure.code, state.failure.step) == (OperationErrorCode.PERMISSION_DENIED, "assign_to_tenant")
+    assert (state.failure.code, state.failure.step) == (OperationErrorCode.PERMISSION_DENIED, "create_user")
     assert state.failure.compensated
 
 

@@ -102,7 +102,7 @@ async def test_what_a_service_answers_is_shown_as_it_is(gateway: Gateway, servic
     services.handlers["files/list_files"] = deny
     shown, errors = await gateway.dashboard()
     assert shown["recentFiles"] is None
-    assert errors == {"recentFiles": {"code": "FORBIDDEN"}}
+    assert errors == {"recentFiles": {"code": "FORBIDDEN", "reason": "NOT_PERMITTED"}}
 
 
 @pytest.mark.parametrize(("slow", "code"), [(0.0, "UPSTREAM_UNAVAILABLE"), (4.0, "TIMEOUT")])
