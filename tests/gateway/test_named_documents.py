@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +17,11 @@ from aiocache import SimpleMemoryCache
 from aiocache.base import BaseCache
 from aiocache.serializers import StringSerializer
 from graphql import GraphQLError
+from redis.asyncio import Redis
 
+from contracts.cache import open_cache
 from gateway.app import create_app
-from gateway.documents import MOST_AT_HAND, MOST_SHARED, NamedDocuments
+from gateway.documents import NamedDocuments
 from gateway.manifest import main
 from gateway.trusted_documents import BadManifest, read_manifest
 from schema.build import build_schema
@@ -94,12 +98,49 @@ async def test_processes_learn_documents_from_each_other() -> None:
 async def test_what_strangers_send_cannot_fill_the_cache() -> None:
     cache, documents = SimpleMemoryCache(serializer=StringSerializer()), build_schema().documents
     named = NamedDocuments(documents, cache)
-    for n in range(MOST_AT_HAND + 50):
+    for n in range(550):
         text = f"query q{n} {{ __typename }}"
         await named.text(text, persisted(text))
-    assert len(named._at_hand) == MOST_AT_HAND  # noqa: SLF001
+    assert len(named._at_hand) == 500  # noqa: SLF001
     places = set(cache._cache)  # noqa: SLF001
-    assert places <= {f"document:{n}" for n in range(MOST_SHARED)}
+    assert len(places) > 400
+    assert places <= {f"document:{n}" for n in range(4_096)}
+
+
+async def test_long_documents_are_kept_at_hand_up_to_two_million_characters_those_used_last() -> None:
+    cache, documents = SimpleMemoryCache(serializer=StringSerializer()), build_schema().documents
+    named = NamedDocuments(documents, cache)
+    texts = [f"query q{n} {{ __typename }} #{'x' * 9_970}" for n in range(300)]
+    for text in texts:
+        await named.text(text, persisted(text))
+        await named.text(None, persisted(texts[0]))
+    kept = named._at_hand.values()  # noqa: SLF001
+    assert 1_980_000 < sum(map(len, kept)) <= 2_000_000
+    assert list(kept)[-1] == texts[0], "it was used last"
+    assert texts[-1] in kept
+
+
+async def test_a_document_is_shared_for_a_day(redis_url: str) -> None:
+    async with open_cache(redis_url) as cache, Redis.from_url(redis_url) as redis:
+        await cache.clear()
+        await NamedDocuments(build_schema().documents, cache).text(QUERY, persisted(QUERY))
+        (place,) = await redis.keys("document:*")
+        assert 24 * 3600 - 60 < await redis.ttl(place) <= 24 * 3600
+
+
+async def test_a_cache_that_hangs_holds_up_a_document_for_half_a_second() -> None:
+    class Hanging(SimpleMemoryCache):  # type: ignore[misc]
+        async def get(self, *_: object, **__: object) -> None:
+            await asyncio.sleep(60)
+
+        async def set(self, *_: object, **__: object) -> None:
+            await asyncio.sleep(60)
+
+    named, began = NamedDocuments(build_schema().documents, Hanging()), time.monotonic()
+    with pytest.raises(GraphQLError, match="PersistedQueryNotFound"):
+        await named.text(None, persisted(OTHER))
+    assert await named.text(QUERY, persisted(QUERY)) == QUERY
+    assert 0.9 < time.monotonic() - began < 6
 
 
 async def test_documents_are_named_by_hash_over_websockets_too(

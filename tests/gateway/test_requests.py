@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.app import MOST_BYTES
 from gateway.middleware import BodyLimit
 from tests.gateway.conftest import Ask
 from tests.gateway.fakes import ADA, TOKEN, Services, facts
@@ -57,7 +56,7 @@ async def test_trouble_tells_the_client_only_the_request_id(client: httpx.AsyncC
 
 async def test_a_body_that_is_too_large_is_refused(client: httpx.AsyncClient) -> None:
     answer = await client.post(
-        "/graphql", content=b" " * (MOST_BYTES + 1), headers={"content-type": "application/json"}
+        "/graphql", content=b" " * (256 * 1024 + 1), headers={"content-type": "application/json"}
     )
     assert answer.status_code == 413
     assert answer.json()["errors"][0]["message"] == "The body is larger than 256 KiB."

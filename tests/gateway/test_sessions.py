@@ -10,7 +10,7 @@ import httpx
 import pytest
 from aiocache.base import BaseCache
 
-from contracts.auth import HOT_SESSION_SECONDS, REVOKED, REVOKED_SECONDS, HotSession, hot_session_key
+from contracts.auth import REVOKED, REVOKED_SECONDS, HotSession, hot_session_key
 from contracts.base import utc_now
 from contracts.errors import ServiceUnavailable
 from gateway.sessions import COOKIE, HotSessions
@@ -123,7 +123,7 @@ async def test_sessions_are_found_while_the_cache_is_down() -> None:
 
 async def test_an_expired_copy_opens_nothing(cache: BaseCache) -> None:
     hot = HotSession(session=session(hours=-1), read_at=utc_now())
-    await cache.set(HOT, hot.model_dump_json(), ttl=HOT_SESSION_SECONDS)
+    await cache.set(HOT, hot.model_dump_json(), ttl=0.8)
     assert await HotSessions(cache, AskedAuth()).find(TOKEN, request_id="") is None
 
 
@@ -132,7 +132,7 @@ async def test_a_copy_counts_from_when_it_was_read_however_long_the_cache_keeps_
 ) -> None:
     auth = AskedAuth()
     sessions = HotSessions(cache, auth)
-    old = HotSession(session=session(), read_at=utc_now() - timedelta(seconds=HOT_SESSION_SECONDS))
+    old = HotSession(session=session(), read_at=utc_now() - timedelta(seconds=0.8))
     await cache.set(HOT, old.model_dump_json())
     for _ in range(2):
         assert await sessions.find(TOKEN, request_id="") is not None

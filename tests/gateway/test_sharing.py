@@ -102,6 +102,19 @@ async def test_a_group_goes_with_its_last_member(gateway: Gateway, script: Scrip
     await until(lambda: len(groups()) == 0)
 
 
+async def test_who_follows_alone_after_others_have_gone_has_no_group(gateway: Gateway, script: Script) -> None:
+    for _ in range(2):
+        async with crowd(gateway, 3, FOLLOW, id=script.id):
+            await until(lambda: len(groups()) == 1)
+        await until(lambda: len(gateway.app.state.streams) == 0)
+        await until(lambda: len(groups()) == 0)
+        async with crowd(gateway, 1, FOLLOW, id=script.id) as (alone,):
+            await script.move()
+            await alone.next()
+            assert groups() == []
+        await until(lambda: len(gateway.app.state.streams) == 0)
+
+
 def groups() -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if task.get_name() == "tell a group"]
 

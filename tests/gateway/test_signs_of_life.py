@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 
-from gateway.sockets import SILENT
 from tests.gateway.fakes import ADA, Services, settings
 from tests.gateway.serving import FOLLOW, WHO, Socket, deaf_socket, introduction, running_gateway, until
 from tests.resolvers.scripted import scripts
 
+SILENT = 4408
 MUCH = " ".join(f"{letter * 1000}: cursor" for letter in "abcdefghijklm")
 """Few fields, as documents may have, that make each state 14 KiB long."""
 

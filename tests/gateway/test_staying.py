@@ -24,7 +24,6 @@ from contracts.base import utc_now
 from contracts.cache import open_cache
 from contracts.calls import Caller
 from contracts.errors import ServiceUnavailable, SessionEnded
-from gateway.sockets import SESSION_ENDED
 from infrastructure.change_notifications import LocalWakeups, Wakeups, open_wakeups
 from resolvers.tokens import token_hash
 from tests.gateway.event_streams import following
@@ -33,6 +32,7 @@ from tests.gateway.serving import FOLLOW, WHO, Gateway, Socket, introduction, ru
 from tests.resolvers.scripted import scripts
 
 PROTOCOL = Subprotocol("graphql-transport-ws")
+SESSION_ENDED = 4401
 FEED = "subscription { operations { id } }"
 
 

@@ -17,13 +17,13 @@ import pytest
 from temporalio.client import Client
 from websockets.exceptions import ConnectionClosed
 
-from gateway.sockets import RESTARTING
 from tests.gateway.event_streams import MULTIPART, SSE, following
 from tests.gateway.fakes import ADA, KEY, Services, settings
 from tests.gateway.serving import FOLLOW, WHO, Gateway, deaf_socket, introduction, running_gateway, until
 from tests.resolvers.scripted import scripts
 from worker.dev.ports import free_port
 
+RESTARTING = 1012
 DRAIN_SECONDS = 3.0
 
 

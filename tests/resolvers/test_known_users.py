@@ -11,7 +11,7 @@ from contracts.cache import open_cache
 from contracts.calls import Caller, CallSigner
 from contracts.secret_keys import SecretKeys
 from resolvers.breakers import Breaker
-from resolvers.cache import FRESH_SECONDS, Copies
+from resolvers.cache import Copies
 from resolvers.clients.calls import ServiceCalls
 from resolvers.clients.users import UsersClient
 from resolvers.known_users import KnownUsers
@@ -91,7 +91,7 @@ async def test_what_one_caller_sees_no_other_is_shown(
 
 async def test_a_copy_does_not_outlive_its_time(known: KnownUsers, services: Services, seconds: Seconds) -> None:
     await known.users(SHE, [ADA])
-    seconds.now += FRESH_SECONDS - 0.1
+    seconds.now += 29.9
     await known.users(SHE, [ADA])
     assert len(asked(services)) == 1
     seconds.now += 0.2

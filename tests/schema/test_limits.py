@@ -9,7 +9,7 @@ import pytest
 from graphql import GraphQLError, get_introspection_query
 
 from schema.build import build_schema
-from schema.documents import MOST_TOKENS, Documents
+from schema.documents import Documents
 
 LOGIN = 'login(input: { email: "a@example.com", password: "p" }) { operation { id } }'
 NODE = "node(id: 1) { id }"
@@ -221,12 +221,13 @@ def test_where_introspection_is_off_the_schema_is_not_told() -> None:
 
 def test_variables_hold_and_nest_only_so_many_values(documents: Documents) -> None:
     text = "{ viewer { user { id } } }"
-    assert refused(documents, text, x=["y"] * 900) is None
+    assert refused(documents, text, x=["y"] * 999) is None
     assert refused(documents, text, x=["y"] * 1_000) == "The variables hold more than 1,000 values."
     nested: object = 1
-    for _ in range(40):
+    for _ in range(31):
         nested = [nested]
-    assert str(refused(documents, text, x=nested)).startswith("The variables are nested too deeply")
+    assert refused(documents, text, x=nested) is None
+    assert str(refused(documents, text, x=[nested])).startswith("The variables are nested too deeply")
 
 
 @pytest.mark.parametrize(
@@ -278,8 +279,23 @@ def test_only_so_much_of_what_was_read_is_kept() -> None:
     for n in range(200):
         documents.admit(f"query q{n} {{ nodes(ids: [{'1 ' * 400}]) {{ id }} }}", None, None)
     kept = list(documents.kept())
-    assert sum(document.tokens for document in kept) <= MOST_TOKENS
+    assert sum(document.tokens for document in kept) <= 50_000
     assert 50 < len(kept) < 200
+
+
+def test_a_thousand_documents_are_kept_those_used_last() -> None:
+    documents = build_schema().documents
+    first, second = (f"query q{n} {{ __typename }}" for n in range(2))
+    documents.read(first)
+    documents.read(second)
+    for n in range(2, 1_000):
+        documents.read(f"query q{n} {{ __typename }}")
+    documents.read(first)
+    documents.read("query another { __typename }")
+    kept = [document.tree.loc.source.body for document in documents.kept() if document.tree.loc]
+    assert len(kept) == 1_000
+    assert first in kept
+    assert second not in kept
 
 
 def test_a_document_with_mistakes_is_not_kept(documents: Documents) -> None:

@@ -6,17 +6,21 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 
 import httpx
 import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Scope
 
 from contracts.base import new_id, utc_now
 from contracts.cache import redis_at
 from contracts.errors import RateLimited, UploadInProgress
 from contracts.storage import FileStorage, open_storage
 from contracts.transfers import DownloadGrant, UploadGrant
+from gateway.http.downloads import Downloads
 from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfer_quota import TransferHolder, TransferQuota, TransferShares
 from gateway.http.transfer_rate import MinimumRate, TransferRate
@@ -183,6 +187,48 @@ async def big(served: tuple[str, Store]) -> tuple[str, int]:
     return "t/big", 24 * MIB
 
 
+async def test_a_download_that_has_ended_in_whatever_way_gives_its_place_back_at_once(
+    storage: FileStorage, files: FilesClient
+) -> None:
+    """Also while its response is still held: it is not left to Python's garbage collector."""
+    body = bytes(100_000)
+
+    async def stored() -> AsyncIterator[bytes]:
+        yield body
+
+    await storage.save("t/small", stored())
+    limits = TransferLimits(downloads=TransferShares(process=1, url=1, user=1, tenant=1, address=1))
+    quota, path = LocalQuota(), url_of("t/small", len(body))
+    downloads = Downloads(storage, SIGNER, TransferQuota("download", limits.downloads, quota), limits)
+    held: list[Response] = []
+
+    async def never() -> Message:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def taken(_: Message) -> None:
+        pass
+
+    async def gone(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            raise OSError
+
+    for send in (taken, gone, taken):
+        scope: Scope = {
+            "type": "http",
+            "method": "GET",
+            "path_params": {"token": path.rpartition("/")[2]},
+            "headers": [],
+            "client": ("192.0.2.1", 1),
+            "asgi": {"spec_version": "2.4"},
+        }
+        held.append(await downloads.respond(Request(scope)))
+        assert held[-1].status_code == 200
+        with suppress(ClientDisconnect):
+            await held[-1](scope, never, send)
+        assert quota._held == {}  # noqa: SLF001 - what other requests would find
+
+
 async def test_slow_readers_of_one_url_end_and_leave_all_others_theirs(
     served: tuple[str, Store], big: tuple[str, int]
 ) -> None:
@@ -293,4 +339,4 @@ def test_the_limits_that_are_shipped() -> None:
     assert (limits.minimum_rate.bytes_per_second, limits.minimum_rate.window_seconds) == (16 * 1024, 30.0)
     assert limits.uploads == TransferShares(process=64, url=1, user=6, tenant=16, address=12)
     assert limits.downloads == TransferShares(process=256, url=8, user=12, tenant=64, address=32)
-    assert limits.reserve_seconds == 200.0
+    assert (limits.reserve_seconds, limits.total_seconds, limits.storage_seconds) == (200.0, 3600.0, 8.0)

@@ -1,0 +1,173 @@
+"""Many operations that are followed without a long-poll each: when they are looked at, and how often in all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from temporalio.client import Client
+
+from contracts.errors import OperationNotFound
+from contracts.operations import Operation
+from infrastructure.change_notifications import LocalWakeups
+from resolvers.history import operation_of
+from resolvers.lookout import Lookout
+from resolvers.progress import ProgressHub
+from tests.gateway.serving import until
+from tests.gateway.temporal_calls import TemporalCalls
+from tests.resolvers.scripted import Script, ScriptStarter, scripts
+
+NEVER = 1000.0
+
+
+@pytest.fixture
+async def starter(temporal_client: Client) -> AsyncIterator[ScriptStarter]:
+    async with scripts(temporal_client) as starter:
+        yield starter
+
+
+class World:
+    """A lookout at one operation. ``calls``: what it asks of Temporal."""
+
+    def __init__(self, client: Client, script: Script, *, check_seconds: float = NEVER) -> None:
+        self.calls = TemporalCalls()
+        config = client.config()
+        config["interceptors"] = [*config["interceptors"], self.calls]
+        observed = Client(**config)
+        self.hub, self.wakeups = ProgressHub(observed), LocalWakeups()
+        self.lookout = Lookout(observed, self.hub, self.wakeups, check_seconds=check_seconds)
+        self._script = script
+        self._client = client
+
+    async def operation(self) -> Operation:
+        return await operation_of(await self._script.handle.describe(), self._client)
+
+
+async def next_of(states: AsyncIterator[Operation], seconds: float = 15) -> Operation:
+    async with asyncio.timeout(seconds):
+        return await anext(states)
+
+
+async def test_who_leaves_is_counted_no_more_and_leaves_nothing_behind(
+    temporal_client: Client, starter: ScriptStarter
+) -> None:
+    script = await starter.start()
+    world = World(temporal_client, script)
+    operation = await world.operation()
+    async with world.hub:
+        streams = [world.lookout.newer(operation) for _ in range(3)]
+        waiting = [asyncio.create_task(anext(states)) for states in streams]
+        await until(lambda: world.lookout.following == 3)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        for states in streams:
+            await states.aclose()
+        assert world.lookout.following == 0
+        assert world.wakeups._waiting == {}  # noqa: SLF001 - it would grow by one for each operation
+        assert world.hub._overhearing == {}  # noqa: SLF001
+    await script.end()
+
+
+async def test_word_that_is_quicker_than_temporal_is_looked_at_again(
+    temporal_client: Client, starter: ScriptStarter
+) -> None:
+    script = await starter.start()
+    world = World(temporal_client, script)
+    async with world.hub:
+        states = world.lookout.newer(await world.operation())
+        waiting = asyncio.create_task(next_of(states))
+        await until(lambda: world.lookout.following == 1)
+        await world.wakeups.tell(script.id)
+        await until(lambda: world.calls.counts["describe"] == 1)
+        await script.move()  # without another word
+        assert (await waiting).position.revision == 1
+        await states.aclose()
+    await script.end()
+
+
+async def test_one_state_is_told_once_however_often_it_is_looked_at(
+    temporal_client: Client, starter: ScriptStarter
+) -> None:
+    script = await starter.start()
+    world = World(temporal_client, script, check_seconds=0.05)
+    async with world.hub:
+        states = world.lookout.newer(await world.operation())
+        waiting = asyncio.create_task(next_of(states))
+        await until(lambda: world.calls.counts["describe"] > 5)
+        assert not waiting.done()
+        await script.end()
+        assert (await waiting).is_closed
+        with pytest.raises(StopAsyncIteration):
+            await next_of(states)
+
+
+async def test_many_are_looked_at_16_at_once(temporal_client: Client, starter: ScriptStarter) -> None:
+    script = await starter.start()
+    world = World(temporal_client, script)
+    world.calls.slow = 0.5
+    await _look_at_all(world, script, 60)
+    assert world.calls.most_at_once == 16
+    await script.end()
+
+
+async def test_many_are_looked_at_a_hundred_times_a_second(temporal_client: Client, starter: ScriptStarter) -> None:
+    script = await starter.start()
+    world = World(temporal_client, script)
+    assert await _look_at_all(world, script, 100) >= 0.95
+    await script.end()
+
+
+async def _look_at_all(world: World, script: Script, count: int) -> float:
+    """The seconds that it takes until each of so many followers has been looked for once."""
+    operation = await world.operation()
+    async with world.hub:
+        streams = [world.lookout.newer(operation) for _ in range(count)]
+        waiting = [asyncio.create_task(anext(states)) for states in streams]
+        await until(lambda: world.lookout.following == count)
+        began = time.monotonic()
+        await world.wakeups.tell(script.id)
+        await until(lambda: world.calls.counts["describe"] >= count, 60)
+        took = time.monotonic() - began
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+    return took
+
+
+async def test_one_is_looked_at_every_five_seconds_and_two_thousand_ever_more_rarely(
+    temporal_client: Client,
+) -> None:
+    async with ProgressHub(temporal_client) as hub:
+        lookout = Lookout(temporal_client, hub, LocalWakeups())
+        assert 4 <= min(_intervals(lookout)) <= max(_intervals(lookout)) <= 6
+        lookout.following = 2_000
+        assert 40 * 0.8 <= min(_intervals(lookout)) <= max(_intervals(lookout)) <= 40 * 1.2
+
+
+def _intervals(lookout: Lookout) -> list[float]:
+    return [lookout._interval for _ in range(50)]  # noqa: SLF001 - a minute of waiting would tell the same
+
+
+async def test_temporal_that_does_not_answer_ends_nothing_and_an_operation_that_is_gone_ends_its_stream(
+    temporal_client: Client, starter: ScriptStarter
+) -> None:
+    script = await starter.start()
+    world = World(temporal_client, script, check_seconds=0.05)
+    async with world.hub:
+        operation = await world.operation()
+        states = world.lookout.newer(operation)
+        world.calls.away = True
+        waiting = asyncio.create_task(next_of(states))
+        await until(lambda: world.calls.counts["describe"] > 3)
+        assert not waiting.done()
+        world.calls.away = False
+        await script.move()
+        assert (await waiting).position.revision == 1
+        await states.aclose()
+        with pytest.raises(OperationNotFound):
+            await next_of(world.lookout.newer(operation.model_copy(update={"id": "login-" + "0" * 32})))
+        assert world.lookout.following == 0
+    await script.end()
