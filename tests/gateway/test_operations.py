@@ -5,12 +5,15 @@ from __future__ import annotations
 from uuid import uuid4
 
 import httpx
+import pytest
+from temporalio.client import Client, WorkflowFailureError
 
 from contracts.errors import ServiceUnavailable
 from gateway.sessions import COOKIE, LOGIN_COOKIE
 from resolvers.tokens import token_hash
 from tests.gateway.conftest import Ask
 from tests.gateway.fakes import ACME, ADA, GLOBEX, GRACE, Services, facts, session
+from tests.resolvers.scripted import scripts
 
 LOGIN = """
 mutation ($input: LoginInput!) {
@@ -116,6 +119,29 @@ async def test_an_operation_of_somebody_else_is_not_found(ask: Ask, services: Se
         assert facts(error) == {"code": "NOT_FOUND"}
     (error,) = (await ask(query, token=None, id=started["operation"]["id"]))["errors"]
     assert facts(error) == {"code": "UNAUTHENTICATED"}
+
+
+async def test_an_administrator_of_the_tenant_that_a_switch_leads_to_neither_sees_nor_cancels_it(
+    ask: Ask, services: Services, temporal_client: Client
+) -> None:
+    admin = session("ses_" + "b" * 32, user_id=GRACE)
+    tokens = {"of-globex": admin.model_copy(update={"tenant_id": GLOBEX}), "of-acme": admin}
+    usual = services.handlers["auth/get_current_session"]
+    services.handlers["auth/get_current_session"] = lambda caller, body: (
+        next((found for token, found in tokens.items() if token_hash(token) == body["token_hash"]), None)
+        or usual(caller, body)
+    )
+    see = "query ($id: ID!) { operation(id: $id) { status } node(id: $id) { id } }"
+    cancel = "mutation ($id: ID!) { cancelOperation(input: { id: $id }) { operation { id } } }"
+    async with scripts(temporal_client) as starter:
+        script = await starter.start(user_id=ADA, tenant_id=ACME, leads_to=[GLOBEX])
+        for text in (see, cancel):
+            errors = (await ask(text, token="of-globex", id=script.id))["errors"]
+            assert {error["extensions"]["code"] for error in errors} == {"NOT_FOUND"}
+        assert (await ask(see, token="of-acme", id=script.id))["data"]["operation"] == {"status": "RUNNING"}
+        assert (await ask(cancel, token="of-acme", id=script.id))["data"]["cancelOperation"]["operation"]
+        with pytest.raises(WorkflowFailureError):
+            await script.handle.result()
 
 
 async def test_unknown_ids_are_not_found(ask: Ask) -> None:

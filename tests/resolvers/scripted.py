@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -142,11 +142,15 @@ class ScriptStarter:
         *,
         user_id: str = OWNER,
         tenant_id: str = TENANT,
+        leads_to: Sequence[str] = (),
         tries: int = 1,
         with_kind: bool = False,
     ) -> Script:
-        """``tries`` of the workflow, by its retry policy; ``with_kind``: the reconciler finds it."""
-        return Script(await self._start("Scripted", kind, user_id, tenant_id, tries=tries, with_kind=with_kind))
+        """``leads_to``: further tenants; ``tries`` of the workflow, by its retry policy; ``with_kind``: the reconciler
+        finds it.
+        """
+        tenant_ids = (tenant_id, *leads_to)
+        return Script(await self._start("Scripted", kind, user_id, tenant_ids, tries=tries, with_kind=with_kind))
 
     async def start_labour(self) -> str:
         return (await self._start("Laborious", OperationKind.FILE_PROCESSING, OWNER)).id
@@ -156,7 +160,7 @@ class ScriptStarter:
         workflow: str,
         kind: OperationKind,
         user_id: str,
-        tenant_id: str = TENANT,
+        tenant_ids: Sequence[str] = (TENANT,),
         *,
         tries: int = 1,
         with_kind: bool = False,
@@ -168,7 +172,7 @@ class ScriptStarter:
             task_queue=self._queue,
             memo={MEMO_STATE: OperationState.first(kind, utc_now(), started_by=user_id).to_memo()},
             search_attributes=TypedSearchAttributes(
-                [*kinds, SearchAttributePair(USER, user_id), SearchAttributePair(TENANTS, [tenant_id])]
+                [*kinds, SearchAttributePair(USER, user_id), SearchAttributePair(TENANTS, list(tenant_ids))]
             ),
             retry_policy=RetryPolicy(initial_interval=timedelta(seconds=0.1), maximum_attempts=tries),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -30,6 +31,7 @@ from resolvers.lookout import Lookout
 from resolvers.progress import ProgressHub
 from resolvers.states import States
 from resolvers.visibility import Turns, Visibility
+from tests.gateway.serving import until
 from tests.gateway.temporal_calls import TemporalCalls
 from tests.resolvers.scripted import TENANT, ScriptStarter, scripts
 from worker.moves import Moves
@@ -318,3 +320,71 @@ async def test_whoever_follows_is_told_that_the_stream_is_interrupted_when_feeds
         names = {task.get_name() for task in asyncio.all_tasks() - before}
         assert not {name for name in names if name.startswith(("look for", "feed "))}
         await end(temporal_client, started)
+
+
+async def test_the_last_follower_to_leave_ends_the_source(temporal_client: Client) -> None:
+    me, replica = viewer(), Replica(temporal_client)
+    async with working(temporal_client, replica.wakeups) as starter, replica.hub:
+        started = await replica.start(starter, me)
+        first, second = replica.feeds.follow(me), replica.feeds.follow(me)
+        for states in (first, second):
+            await heard(states, 1)
+        await until(lambda: (looking(), replica.lookout.following) == (1, 1))
+        await first.aclose()
+        await asyncio.sleep(0.1)
+        assert (looking(), replica.lookout.following) == (1, 1)
+        await second.aclose()
+        assert (looking(), replica.lookout.following) == (0, 0)
+        again = replica.feeds.follow(me)
+        assert [state.id for state in await heard(again, 1)] == [started]
+        await again.aclose()
+        await end(temporal_client, started)
+
+
+async def test_who_joins_later_is_not_told_of_what_has_closed_meanwhile(temporal_client: Client) -> None:
+    me, replica = viewer(), Replica(temporal_client)
+    async with (
+        working(temporal_client, replica.wakeups) as starter,
+        replica.hub,
+        aclosing(replica.feeds.follow(me)) as states,
+        aclosing(replica.feeds.follow(me)) as later,
+    ):
+        closed, running = [await replica.start(starter, me) for _ in range(2)]
+        assert {state.id for state in await heard(states, 2)} == {closed, running}
+        await end(temporal_client, closed)
+        assert (await heard(states, 1))[0].is_closed
+        assert [state.id for state in await heard(later, 1)] == [running]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await anext(later)
+        await end(temporal_client, running)
+
+
+async def test_a_slow_follower_is_told_the_newest_state_of_each_operation(temporal_client: Client) -> None:
+    me, replica = viewer(), Replica(temporal_client)
+    async with (
+        working(temporal_client, replica.wakeups) as starter,
+        replica.hub,
+        aclosing(replica.feeds.follow(me)) as slow,
+        aclosing(replica.feeds.follow(me)) as quick,
+    ):
+        ids = [await replica.start(starter, me) for _ in range(2)]
+        for states in (slow, quick):
+            assert {state.id for state in await heard(states, 2)} == set(ids)
+        for number in range(1, 4):
+            for operation_id in ids:
+                await temporal_client.get_workflow_handle(operation_id).signal("order", "move")
+                (state,) = await heard(quick, 1)
+                assert (state.id, state.position.revision) == (operation_id, number)
+        told = await heard(slow, 2)
+        assert {(state.id, state.position.revision) for state in told} == {(each, 3) for each in ids}
+        for operation_id in ids:
+            await end(temporal_client, operation_id)
+
+
+def test_the_list_is_looked_at_every_ten_seconds_where_no_word_comes() -> None:
+    assert inspect.signature(Feeds).parameters["look_seconds"].default == 10
+
+
+def looking() -> int:
+    return len([task for task in asyncio.all_tasks() if task.get_name() == "look for operations"])

@@ -195,6 +195,17 @@ def test_each_guarded_mutation_may_be_in_a_document_once(documents: Documents, n
     assert documents_error(documents, f"mutation {{ {mutation} x: {mutation} }}") is not None
 
 
+def test_a_hundred_fragments_may_ask_for_the_same_and_not_so_many_that_to_compare_them_takes_long(
+    documents: Documents,
+) -> None:
+    def text(times: int) -> str:
+        return "{ viewer { " + "user { id } " * times + "} }"
+
+    assert refused(documents, text(100)) is None
+    (error,) = documents.read(text(150)).errors
+    assert error.message == "The document asks for the same fields too many times."
+
+
 def test_an_explorer_may_ask_for_the_whole_schema(documents: Documents) -> None:
     every: dict[str, bool] = dict.fromkeys(
         ("specified_by_url", "directive_is_repeatable", "schema_description", "input_value_deprecation"), True

@@ -19,6 +19,7 @@ from contracts.base import new_id, utc_now
 from contracts.errors import OperationErrorCode
 from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
 from contracts.tenants import SwitchTenantCommand
+from resolvers.history import TENANTS
 from tests.workflows.staging import (
     ANSWER,
     Script,
@@ -115,6 +116,17 @@ async def test_ends_the_old_session_and_opens_one_in_the_new_tenant(
         new = await auth.Session.get(token_hash=TOKEN_HASH)
         assert new.active
         assert new.tenant_id == command.to_tenant_id
+
+
+async def test_a_switch_belongs_to_the_tenant_that_it_leaves_and_is_listed_in_that_which_it_leads_to(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    """The first of the tenants is the one whose administrators may see and cancel it."""
+    async with scene(time_skipping, tmp_path, Script()) as (stage, command):
+        handle = await stage.start(SwitchTenant.run, command, KIND)
+        await handle.result()
+        attributes = (await handle.describe()).typed_search_attributes
+        assert attributes[TENANTS] == [command.from_tenant_id, command.to_tenant_id]
 
 
 async def test_a_switch_to_the_current_tenant_changes_nothing(
