@@ -6,9 +6,9 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -147,14 +147,6 @@ class Proxy:
     async def _while_silent(self) -> None:
         while self._weather.silent:
             await self._changed.wait()
-
-
-@asynccontextmanager
-async def silent_server() -> AsyncIterator[int]:
-    """The port of a server that takes connections and says nothing."""
-    async with Proxy(behind=0) as proxy:
-        await proxy.turn(SILENT)
-        yield proxy.port
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

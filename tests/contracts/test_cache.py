@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from contracts.cache import open_cache, redis_at
-from tests.chaos.proxy import silent_server
+from tests.mail_server import silent_server
 
 PATIENT_SECONDS = 60.0
 """How long a command may wait for a connection: what is tested is that it waits, not how fast this machine is."""

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from contracts.cache import redis_at
 from infrastructure.change_notifications import LOST, LocalWakeups, SharedWakeups, woken
-from tests.chaos.proxy import silent_server
+from tests.mail_server import silent_server
 
 
 @pytest.fixture

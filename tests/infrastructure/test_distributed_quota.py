@@ -16,7 +16,8 @@ from contracts.cache import redis_at
 from contracts.errors import RateLimited, ServiceUnavailable
 from infrastructure.distributed_quota import DistributedQuota
 from infrastructure.quota import LocalQuota, Quota, QuotaKey, WhenUnavailable
-from tests.chaos.proxy import FAIR, SILENT, Proxy, silent_server
+from tests.chaos.proxy import FAIR, SILENT, Proxy
+from tests.mail_server import silent_server
 
 SECRET = b"s" * 32
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"

@@ -6,11 +6,14 @@ import asyncio
 from uuid import uuid4
 
 from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from contracts.base import utc_now
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
 from contracts.tenants import SwitchTenantCommand
 from infrastructure.change_notifications import LocalWakeups, woken
+from tests.resolvers.scripted import Scripted
+from worker.moves import Moves
 from worker.registry import Domain
 from worker.workers import running_workers
 from workflows.switch_tenant import SwitchTenant
@@ -39,3 +42,74 @@ async def test_each_move_of_an_operation_is_told_under_its_id(temporal_client: C
             await handle.cancel()
             assert await woken(news, 10), "it ended"
     assert not others_news.is_set()
+
+
+class Slow(LocalWakeups):
+    """Takes as long to tell as the test wants, and notes what it told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self.is_telling, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def tell(self, name: str) -> None:
+        self.told.append(name)
+        self.is_telling.set()
+        await self.may_go_on.wait()
+
+
+async def test_a_move_is_told_that_comes_while_another_one_is() -> None:
+    wakeups = Slow()
+    moves = Moves(wakeups, lambda _info, _command: None)
+    async with moves.told(), asyncio.timeout(5):
+        moves._note("first")  # noqa: SLF001 - as a workflow's thread does
+        await wakeups.is_telling.wait()
+        moves._note("second")  # noqa: SLF001
+        await asyncio.sleep(0.1)
+        assert wakeups.told == ["first"]
+        wakeups.may_go_on.set()
+        while wakeups.told != ["first", "second"]:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_moves_of_one_moment_are_told_once() -> None:
+    wakeups = Slow()
+    wakeups.may_go_on.set()
+    moves = Moves(wakeups, lambda _info, _command: None)
+    async with moves.told(), asyncio.timeout(5):
+        for _ in range(5):
+            moves._note("one")  # noqa: SLF001
+            moves._note("other")  # noqa: SLF001
+        await asyncio.sleep(0.3)
+    assert wakeups.told == ["one", "other"]
+
+
+async def test_a_workflow_that_is_replayed_has_moved_and_closed_once(temporal_client: Client) -> None:
+    """Without a cache each workflow task replays all that was before."""
+    wakeups, closed = Slow(), list[str]()
+    wakeups.may_go_on.set()
+    moves = Moves(wakeups, lambda _info, command: closed.append(command))
+    queue = f"moves-{uuid4().hex}"
+    id_ = operation_id(b"", OperationKind.TENANT_SWITCH, tenant_id="", user_id="", key=None)
+    memo = {MEMO_STATE: OperationState.first(OperationKind.TENANT_SWITCH, utc_now(), started_by="usr_a").to_memo()}
+    async with (
+        moves.told(),
+        Worker(
+            temporal_client,
+            task_queue=queue,
+            workflows=[Scripted],
+            workflow_runner=moves.seen_by(UnsandboxedWorkflowRunner()),
+            max_cached_workflows=0,
+            max_concurrent_workflow_tasks=1,
+        ),
+    ):
+        handle = await temporal_client.start_workflow("Scripted", id=id_, task_queue=queue, memo=memo)
+        for order in ("move", "move", "end"):
+            await handle.signal(Scripted.order, order)
+            await asyncio.sleep(0.3)
+        await handle.result()
+        await asyncio.sleep(0.2)
+    assert wakeups.told == [id_] * 3
+    assert [command for command in closed if command == "complete_workflow_execution"] == [
+        "complete_workflow_execution"
+    ]

@@ -73,6 +73,8 @@ class Script(Interceptor):
     """Activities in the order of their tries, undos included."""
     started: list[tuple[str, datetime]] = field(default_factory=list)
     """When Temporal started each of these tries, by its own clock."""
+    ended: list[str] = field(default_factory=list)
+    """Those whose try has ended."""
     watch: Callable[[str], Awaitable[None]] | None = None
     """Is told of each try, before it begins."""
     cancel: Callable[[], Awaitable[None]] | None = None
@@ -102,6 +104,12 @@ class _Scripted(ActivityInboundInterceptor):
         self._script = script
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        try:
+            return await self._try(input)
+        finally:
+            self._script.ended.append(activity.info().activity_type)
+
+    async def _try(self, input: ExecuteActivityInput) -> Any:
         script, name = self._script, activity.info().activity_type
         script.ran.append(name)
         script.started.append((name, activity.info().started_time))

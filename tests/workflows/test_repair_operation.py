@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import WorkflowHistory
+from temporalio.client import WorkflowFailureError, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
 
 from activities.operations.activities import effects_in
-from workflows.repair_operation import BY_KEY, undo_of
+from contracts.repairs import EndedOperation, repair_id
+from contracts.temporal import TaskQueue
+from tests.workflows.staging import ANSWER, Script
+from tests.workflows.test_switch_tenant import expected_undos, scene, things, undos_in
+from workflows.repair_operation import BY_KEY, RepairOperation, undo_of
 
 HISTORIES = Path(__file__).parent.parent / "histories"
 UNSUCCESSFUL = (
@@ -50,3 +56,34 @@ async def test_undoes_what_the_operation_undid_newest_first(path: Path) -> None:
 
 def test_some_histories_undo_something() -> None:
     assert len(UNDONE) > 10
+
+
+@pytest.mark.parametrize("failing", [[], ["rollback_session_creation"], ["restore_previous_session"]])
+async def test_undoes_all_that_it_can_newest_first_and_fails_where_something_is_left(
+    time_skipping: WorkflowEnvironment, tmp_path: Path, failing: list[str]
+) -> None:
+    script = Script()
+    async with scene(time_skipping, tmp_path, script) as playing:
+        before = await things()
+        switch = await playing.start()
+        await switch.result()
+        script.before = dict.fromkeys(failing, ANSWER)
+        ended = EndedOperation(operation_id=switch.id, run_id=switch.result_run_id or "")
+        repair = await time_skipping.client.start_workflow(
+            RepairOperation.run,
+            ended,
+            id=repair_id(ended.operation_id, ended.run_id),
+            task_queue=TaskQueue.OPERATIONS,
+        )
+        if failing:
+            with pytest.raises(WorkflowFailureError) as raised:
+                await repair.result()
+            assert isinstance(raised.value.cause, ApplicationError)
+            forward = {undo.__name__: name for name, undo in BY_KEY.items()}
+            assert raised.value.cause.message == f"Not undone: {forward[failing[0]]}"
+        else:
+            await repair.result()
+            assert await things() == before
+        assert (await things())[0] == before[0], "the user is where they were"
+
+    assert undos_in(script.ran) == expected_undos("end_old_session")

@@ -231,6 +231,24 @@ async def test_a_cancellation_while_a_failed_switch_is_undone_stops_no_undo(
     assert described.status is WorkflowExecutionStatus.FAILED
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_the_undo_of_a_step_begins_only_when_its_cancelled_try_has_ended(
+    time_skipping: WorkflowEnvironment, tmp_path: Path, when: When
+) -> None:
+    script = Script.cancelling(when, "update_user_tenant")
+    had_ended: list[bool] = []
+
+    async def look(name: str) -> None:
+        if name == "restore_user_tenant":
+            had_ended.append("update_user_tenant" in script.ended)
+
+    script.watch = look
+    async with scene(time_skipping, tmp_path, script) as playing:
+        await playing.play()
+
+    assert had_ended == [True]
+
+
 async def test_a_switch_that_is_cancelled_is_closed_as_cancelled(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
