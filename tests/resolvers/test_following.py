@@ -58,6 +58,29 @@ async def test_the_switch_that_ended_the_session_is_waited_for_however_late_it_s
     assert await seconds_of_last_word(ended_by(SWITCH), until=LATE_SECONDS) >= LATE_SECONDS
 
 
+async def test_a_switch_that_says_nothing_more_is_waited_for_five_seconds() -> None:
+    assert 4.9 < await seconds_of_last_word(ended_by(SWITCH), until=60) < 8
+
+
+async def test_a_switch_that_is_followed_no_more_holds_up_nothing() -> None:
+    whole = Following()
+    part = whole.part()
+    with part.operation(SWITCH):
+        waiting = [asyncio.create_task(each.last_word(ended_by(SWITCH))) for each in (whole, part)]
+        await asyncio.sleep(0.2)
+        assert not any(task.done() for task in waiting)
+    async with asyncio.timeout(1):
+        assert await asyncio.gather(*waiting) == [True, True]
+    for each in (whole, part):
+        assert not await each.last_word(ended_by(SWITCH))
+
+
+async def test_one_stream_of_a_socket_does_not_wait_for_the_switch_that_another_follows() -> None:
+    whole = Following()
+    with whole.part().operation(SWITCH):
+        assert not await whole.part().last_word(ended_by(SWITCH))
+
+
 @pytest.mark.parametrize("handed_over", [ended_by(OTHER), ended_otherwise])
 async def test_one_that_did_not_end_it_is_not_waited_for(
     handed_over: Callable[[], Awaitable[HandedOverSession]],
