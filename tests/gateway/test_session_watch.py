@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,19 +13,23 @@ import pytest
 from aiocache import SimpleMemoryCache
 from aiocache.serializers import StringSerializer
 
-from contracts.auth import Role, Session, access_key, hot_session_key
+from contracts.auth import HandedOverSession, Role, Session, access_key, hot_session_key
 from contracts.calls import Caller, CallSigner
 from contracts.errors import ServiceUnavailable, SessionEnded
 from contracts.secret_keys import SecretKeys
-from gateway.session_watch import SessionWatch
+from gateway.session_watch import SessionBinding, SessionWatch
 from gateway.sessions import HotSessions
 from infrastructure.change_notifications import LocalWakeups
+from infrastructure.tasks import BackgroundTasks
 from resolvers.breakers import Breaker
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.calls import ServiceCalls
+from resolvers.following import Following
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import GLOBEX, GRACE, KEY, TOKEN, Services, session
 from tests.gateway.serving import until
+
+SWITCH = "tenant-switch-" + "1" * 32
 
 
 class World:
@@ -182,3 +187,91 @@ async def test_closing_the_watch_ends_every_task() -> None:
         await until(lambda: len(tasks()) == 1)
         await world.watch.__aexit__(None, None, None)
         assert tasks() == []
+
+
+class Bound:
+    """A stream of its own that follows a switch, which has ended its session. ``ended`` counts its ends."""
+
+    def __init__(self, world: World) -> None:
+        self.following = Following()
+        self.ended = 0
+        self.tasks = BackgroundTasks()
+        context: Any = SimpleNamespace(following=self.following, session_before=self._before)
+        self.binding = SessionBinding(world.watch, context, self._end, self._start)
+
+    async def _before(self) -> HandedOverSession:
+        return HandedOverSession(session=session(), ended_by=f"{SWITCH}:hand_over_session")
+
+    async def _end(self) -> None:
+        self.ended += 1
+
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        self.tasks.start(work, name="end a stream")
+
+
+async def test_a_binding_ends_its_stream_once_and_after_the_last_word_of_the_switch(world: World) -> None:
+    bound = Bound(world)
+    with bound.following.operation(SWITCH):
+        bound.binding.bind(TOKEN, session())
+        await until(lambda: len(tasks()) == 1)
+        world.sessions.clear()
+        await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+        await until(lambda: bound.binding.has_ended)
+        await asyncio.sleep(0.3)
+        assert bound.ended == 0
+    await until(lambda: bound.ended == 1)
+    bound.binding.close()
+    await asyncio.sleep(0.1)
+    assert (bound.ended, tasks()) == (1, [])
+
+
+async def test_a_binding_whose_session_is_back_goes_on_and_ends_with_it_another_time(world: World) -> None:
+    bound = Bound(world)
+    before = world.sessions[TOKEN]
+    with bound.following.operation(SWITCH):
+        bound.binding.bind(TOKEN, session())
+        await until(lambda: len(tasks()) == 1)
+        world.sessions.clear()
+        await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+        await until(lambda: bound.binding.has_ended)
+        world.sessions[TOKEN] = before
+    await until(lambda: not bound.binding.has_ended)
+    await until(lambda: len(tasks()) == 1)
+    assert bound.ended == 0
+    await asyncio.sleep(0.1)
+    world.sessions.clear()
+    await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+    await until(lambda: bound.ended == 1)
+    bound.binding.close()
+
+
+async def test_a_stream_that_has_ended_by_itself_is_neither_ended_nor_bound_again(world: World) -> None:
+    bound = Bound(world)
+    with bound.following.operation(SWITCH):
+        bound.binding.bind(TOKEN, session())
+        await until(lambda: len(tasks()) == 1)
+        world.sessions.clear()
+        await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+        await until(lambda: bound.binding.has_ended)
+        bound.binding.close()
+    await until(lambda: len(bound.tasks) == 0)
+    assert bound.ended == 0
+    world.sessions[TOKEN] = session()
+    bound.binding.bind(TOKEN, session())
+    await asyncio.sleep(0.05)
+    assert tasks() == []
+    assert world.watch.known(TOKEN) is None
+
+
+async def test_a_binding_to_another_session_lets_the_one_before_go(world: World) -> None:
+    bound = Bound(world)
+    world.sessions["newer"] = session("ses_" + "b" * 32)
+    bound.binding.bind(TOKEN, session())
+    bound.binding.bind("newer", world.sessions["newer"])
+    await until(lambda: world.watch.known(TOKEN) is None and len(tasks()) == 1)
+    del world.sessions[TOKEN]
+    await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+    await asyncio.sleep(0.1)
+    assert (bound.ended, bound.binding.has_ended) == (0, False)
+    bound.binding.close()
+    await until(lambda: tasks() == [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -258,6 +259,22 @@ async def test_an_event_stream_gives_its_place_back_as_it_completes_and_as_its_c
                 assert stream.status_code == 200
                 assert (await client.post(url, json=gone)).status_code == 429
             await until(lambda: len(gateway.app.state.streams) == 0)
+
+
+async def test_a_socket_that_does_not_introduce_itself_is_closed(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    async with (
+        limited(temporal_address, services, tmp_path, socket_init_seconds=0.5) as gateway,
+        connect(gateway.url, subprotocols=[Subprotocol("graphql-transport-ws")]) as silent,
+        gateway.open() as introduced,
+    ):
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(silent.recv(), 10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4408
+        await until(lambda: len(gateway.app.state.streams) == 1)
+        assert (await introduced.ask("{ __typename }"))[0]["type"] == "next"
 
 
 async def test_so_much_is_allowed_as_shipped() -> None:
