@@ -186,9 +186,16 @@ async def state_of(handle: WorkflowHandle[Any, Any]) -> OperationState:
     return OperationState.model_validate(memo[MEMO_STATE])
 
 
+def cancelling_an_undo(failing: str, undo: str) -> Script:
+    """The activity fails, and the operation is cancelled during the first try of the undo, which fails as well."""
+    return Script(after={failing: ANSWER}, before={undo: ConnectionError()}, times={undo: 1}, cancel_before=undo)
+
+
 def assert_undone_in_spite_of_a_cancellation(script: Script, state: OperationState, undos: list[str]) -> None:
-    """It failed, was cancelled during one of the undos, and each of them ran once, to its end."""
-    assert [name for name in script.ran if name in undos] == undos
+    """It failed, and each of the undos ran, in order, that during which it was cancelled once more."""
+    assert [name for name in script.ran if name in undos] == [
+        name for undo in undos for name in [undo] * (1 + (undo == script.cancel_before))
+    ]
     assert (state.status, state.challenge) == (OperationStatus.FAILED, None)
     assert state.failure is not None
     assert (state.failure.code, state.failure.compensated) == (OperationErrorCode.PERMISSION_DENIED, True)

@@ -25,11 +25,11 @@ from contracts.auth import Credentials, LogInCommand
 from contracts.errors import ErrorRecord, OperationErrorCode
 from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
 from tests.workflows.staging import (
-    ANSWER,
     Script,
     Stage,
     When,
     assert_undone_in_spite_of_a_cancellation,
+    cancelling_an_undo,
     staged,
     state_of,
 )
@@ -345,7 +345,7 @@ async def test_a_cancellation_while_it_waits_ends_it(time_skipping: WorkflowEnvi
 async def test_a_cancellation_while_a_failed_login_is_undone_stops_no_undo(
     time_skipping: WorkflowEnvironment, tmp_path: Path, undo: str
 ) -> None:
-    script = Script(after={"record_sign_in": ANSWER}, cancel_before=undo)
+    script = cancelling_an_undo("record_sign_in", undo)
     async with scene(time_skipping, tmp_path, script) as playing:
         state = await playing.play()
         assert await things() == [[], []]

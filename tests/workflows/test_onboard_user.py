@@ -38,7 +38,7 @@ from tests.workflows.onboarding import (
     things,
     undos_in,
 )
-from tests.workflows.staging import ANSWER, Script, When, assert_undone_in_spite_of_a_cancellation
+from tests.workflows.staging import ANSWER, Script, When, assert_undone_in_spite_of_a_cancellation, cancelling_an_undo
 from workflows.onboard_user import OnboardUser
 
 
@@ -135,7 +135,7 @@ async def test_a_cancellation_at_any_step_before_the_letter_leaves_everything_as
 async def test_a_cancellation_while_a_failed_onboarding_is_undone_stops_no_undo(
     time_skipping: WorkflowEnvironment, tmp_path: Path, undo: str
 ) -> None:
-    script = Script(after={ACTIVITY_OF[UNDOABLE[-1]]: ANSWER}, cancel_before=undo)
+    script = cancelling_an_undo(ACTIVITY_OF[UNDOABLE[-1]], undo)
     async with scene(time_skipping, tmp_path, script) as playing:
         before = await things()
         state = await playing.play()

@@ -40,7 +40,7 @@ from tests.workflows.files_stage import (
     opened,
     operations_worker,
 )
-from tests.workflows.staging import ANSWER, Script, assert_undone_in_spite_of_a_cancellation
+from tests.workflows.staging import ANSWER, Script, assert_undone_in_spite_of_a_cancellation, cancelling_an_undo
 from worker.dev.children import child
 from workflows.process_file import ProcessFile
 
@@ -108,7 +108,7 @@ async def test_a_failure_or_cancellation_at_any_step_leaves_everything_as_it_was
 async def test_a_cancellation_while_a_failed_processing_is_undone_stops_no_undo(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    script = Script(after={"publish_metadata": ANSWER}, cancel_before="withdraw_metadata")
+    script = cancelling_an_undo("publish_metadata", "withdraw_metadata")
     async with scene(time_skipping, tmp_path, script) as playing:
         before = await playing.things()
         state = await playing.play()

@@ -26,6 +26,7 @@ from tests.workflows.staging import (
     Stage,
     When,
     assert_undone_in_spite_of_a_cancellation,
+    cancelling_an_undo,
     open_session,
     staged,
 )
@@ -219,7 +220,7 @@ async def test_a_cancellation_at_any_step_leaves_everything_as_it_was(
 async def test_a_cancellation_while_a_failed_switch_is_undone_stops_no_undo(
     time_skipping: WorkflowEnvironment, tmp_path: Path, undo: str
 ) -> None:
-    script = Script(after={"hand_over_session": ANSWER}, cancel_before=undo)
+    script = cancelling_an_undo("hand_over_session", undo)
     async with scene(time_skipping, tmp_path, script) as (stage, command):
         before = await things()
         handle = await stage.start(SwitchTenant.run, command, KIND)

@@ -23,7 +23,7 @@ from contracts.operations import (
 )
 from tests.activities.files.desk import caller, objects, rows
 from tests.workflows.files_stage import FilesStage, files_staged
-from tests.workflows.staging import ANSWER, Script, assert_undone_in_spite_of_a_cancellation
+from tests.workflows.staging import ANSWER, Script, assert_undone_in_spite_of_a_cancellation, cancelling_an_undo
 from workflows.upload_file import UploadFile
 
 KIND = OperationKind.FILE_UPLOAD
@@ -169,7 +169,7 @@ async def test_a_second_completion_of_an_upload_makes_no_second_file(
 async def test_a_cancellation_while_a_failed_upload_is_undone_stops_no_undo(
     time_skipping: WorkflowEnvironment, tmp_path: Path, undo: str
 ) -> None:
-    script = Script(after={"set_file_permissions": ANSWER}, cancel_before=undo)
+    script = cancelling_an_undo("set_file_permissions", undo)
     async with scene(time_skipping, tmp_path, script) as playing:
         before = await playing.things()
         state = await playing.play()
