@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 
 from contracts.cache import redis_at
 from contracts.errors import RateLimited, ServiceUnavailable
+from infrastructure import distributed_quota
 from infrastructure.distributed_quota import DistributedQuota
 from infrastructure.quota import LocalQuota, Quota, QuotaKey, WhenUnavailable
 from tests.chaos.proxy import FAIR, SILENT, Proxy
@@ -324,3 +326,56 @@ async def test_a_block_that_fails_gives_back_what_it_held(redis: Redis, who: str
             async with one.acquire(who):
                 raise ArithmeticError
         await until_got(one, who, 1)
+
+
+async def test_what_a_killed_process_held_is_free_although_another_one_renews_its_own(redis: Redis, who: str) -> None:
+    quota = DistributedQuota(redis, SECRET, lease_seconds=0.5)
+    counting = asyncio.create_task(quota._run())  # noqa: SLF001 - left without a word, as none is said
+    held = await got(Process(quota, 3), who, 2)
+    counting.cancel()
+    async with a_process(redis, 3, lease_seconds=0.5) as other:
+        own = await got(other, who, 3)
+        assert len(own) == 1
+        await until_got(other, who, 2)
+        assert len([*held, *own]) == 3
+
+
+async def test_who_leaves_at_the_moment_of_the_grant_holds_nothing(
+    redis: Redis, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_process(redis, 1) as one:
+        leaving = asyncio.create_task(got(one, who, 1))
+        grant = distributed_quota._grant  # noqa: SLF001
+
+        def grant_and_leave(requests: Sequence[distributed_quota._Request], allowed: int) -> int:
+            taken = grant(requests, allowed)
+            if taken:
+                leaving.cancel()
+            return taken
+
+        with monkeypatch.context() as patch:
+            patch.setattr(distributed_quota, "_grant", grant_and_leave)
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+        await until_got(one, who, 1)
+
+
+async def test_who_leaves_while_redis_is_asked_holds_nothing_there(
+    redis: Redis, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_process(redis, 1) as one, a_process(redis, 1) as other:
+        leaving = asyncio.create_task(got(one, who, 1))
+        exchange = DistributedQuota._exchange  # noqa: SLF001
+
+        async def exchange_and_leave(*arguments: Any) -> list[int]:
+            answers = await exchange(*arguments)
+            leaving.cancel()
+            await asyncio.wait((leaving,))
+            return answers
+
+        with monkeypatch.context() as patch:
+            patch.setattr(DistributedQuota, "_exchange", exchange_and_leave)
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+        async with one.acquire(f"{who} later"):  # with the next request Redis is told
+            await until_got(other, who, 1)
