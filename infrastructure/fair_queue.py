@@ -128,6 +128,8 @@ class FairQueue:
 
     def _make_room(self, requester: Requester) -> None:
         """Refuse the newest request of whoever has most requests waiting. Raises RateLimited where that is this one."""
+        if not self._clients:  # a queue in which nobody may wait
+            raise _full()
         client, accounts = max(self._clients.items(), key=lambda item: _count(item[1]))
         own = self._clients.get(requester.client)
         if own is not None and _count(own) == _count(accounts):

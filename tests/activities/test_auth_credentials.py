@@ -176,6 +176,7 @@ async def test_one_client_has_half_of_the_threads() -> None:
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
 
     assert outcomes.count(False) == 2
+    assert sum(isinstance(outcome, RateLimited) for outcome in outcomes) == 8
     passwords.close()
 
 
@@ -203,6 +204,26 @@ async def test_a_flood_of_one_client_delays_another_by_no_more_than_the_hashes_u
 
 
 async def test_a_caller_that_leaves_keeps_its_slot_until_its_hash_is_done() -> None:
+    passwords = Passwords(threads=1, waiting=0)
+    leaving = asyncio.create_task(passwords.verify(None, "guess"))
+    await asyncio.sleep(0.001)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+
+    with pytest.raises(RateLimited):
+        await passwords.verify(None, "guess", Requester("another", "another"))
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                assert not await passwords.verify(None, "guess", Requester("another", "another"))
+            except RateLimited:
+                await asyncio.sleep(0.01)
+            else:
+                break
+    passwords.close()
+
+
+async def test_many_callers_that_leave_keep_no_slot() -> None:
     passwords = Passwords(threads=1, waiting=5)
     for _ in range(10):
         leaving = asyncio.create_task(passwords.verify(None, "guess"))

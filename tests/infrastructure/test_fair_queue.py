@@ -187,3 +187,13 @@ async def test_a_slot_that_is_given_back_lets_in_all_whom_its_holder_kept_out() 
     assert work.running == 1
     await work.end_one()
     assert work.running == 2
+
+
+async def test_a_queue_in_which_nobody_may_wait_refuses_who_finds_no_slot() -> None:
+    work = Work(FairQueue(1, share=1, max_waiting=0))
+    await work.ask(MALLORY)
+    await work.ask(ADA, 2)
+    assert (work.running, work.refused) == (1, [ADA, ADA])
+    await work.end_one()
+    await work.ask(ADA)
+    assert work.running == 1

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from activities.files import models
-from activities.files.limits import LIMITS, MIB
+from activities.files.limits import MIB
 from activities.files.uploading import delete_record
 from activities.transactions import in_one_transaction
 from contracts.base import new_id
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("on_postgres")
 async def test_of_two_reservations_the_second_sees_what_the_first_took(desk: Desk, shared_postgres_url: str) -> None:
     tenant, tier = new_id("ten"), SubscriptionTier.FREE
     new = NewUpload(name="a.txt", content_type="text/plain", size=10 * MIB, tier=tier)
-    await models.Usage.create(tenant_id=tenant, bytes=LIMITS[tier].tenant - 15 * MIB)
+    await models.Usage.create(tenant_id=tenant, bytes=100 * MIB - 15 * MIB)
     async with held_row(shared_postgres_url, "files_usage", "tenant_id", tenant) as row:
         asking = [await row.queue(desk.files.create_upload(caller(tenant), new)) for _ in range(2)]
     granted, refused = await asyncio.gather(*asking, return_exceptions=True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from activities.files import models
-from activities.files.limits import GIB, LIMITS, MIB
+from activities.files.limits import GIB, MIB
 from contracts.base import new_id
 from contracts.calls import Caller
 from contracts.errors import InvalidInput, RateLimited, UploadCompleted, UploadNotFound
@@ -46,7 +46,7 @@ async def test_one_user_reserves_a_quarter_of_the_free_room_and_leaves_the_rest(
 
 async def test_the_first_upload_of_a_user_may_take_all_room_that_is_left(desk: Desk) -> None:
     sender = caller()
-    await models.Usage.create(tenant_id=sender.tenant_id, bytes=LIMITS[SubscriptionTier.FREE].tenant - 5 * MIB)
+    await models.Usage.create(tenant_id=sender.tenant_id, bytes=100 * MIB - 5 * MIB)
     assert await desk.files.create_upload(sender, upload(5 * MIB))
     with pytest.raises(InvalidInput):
         await desk.files.create_upload(sender, upload(1))
@@ -62,7 +62,7 @@ async def test_a_reservation_lapses_without_bytes_and_is_renewed_while_they_arri
     tenant = new_id("ten")
     sender, other = caller(tenant), caller(tenant)
     target = await desk.files.create_upload(sender, upload(10 * MIB))
-    await models.Usage.filter(tenant_id=tenant).update(bytes=LIMITS[SubscriptionTier.FREE].tenant - 15 * MIB)
+    await models.Usage.filter(tenant_id=tenant).update(bytes=100 * MIB - 15 * MIB)
     reservation_lifetime = timedelta(minutes=10)
     for _ in range(3):
         clock.pass_by(reservation_lifetime - timedelta(seconds=1))
@@ -79,7 +79,7 @@ async def test_bytes_that_have_arrived_keep_their_room_until_they_are_refused(de
     tenant = new_id("ten")
     sender, other = caller(tenant), caller(tenant)
     command = await desk.announce(sender, bytes(4 * MIB), tier=SubscriptionTier.FREE)  # no text: it will be refused
-    await models.Usage.filter(tenant_id=tenant).update(bytes=LIMITS[SubscriptionTier.FREE].tenant - 5 * MIB)
+    await models.Usage.filter(tenant_id=tenant).update(bytes=100 * MIB - 5 * MIB)
     await desk.stage(command, bytes(4 * MIB))
     await desk.files.confirm_upload(sender, command.upload_id)
     clock.pass_by(timedelta(hours=3))
@@ -110,9 +110,30 @@ async def test_only_the_one_who_created_an_upload_reserves_it_and_only_until_it_
         await desk.files.reserve_upload(sender, command.upload_id)
 
 
+@pytest.mark.parametrize(
+    ("tier", "of_a_file", "in_all"),
+    [
+        (SubscriptionTier.FREE, 10 * MIB, 100 * MIB),
+        (SubscriptionTier.PROFESSIONAL, GIB, 100 * GIB),
+        (SubscriptionTier.ENTERPRISE, 5 * GIB, 1024 * GIB),
+    ],
+)
+async def test_each_tier_has_its_limits_to_the_byte(
+    desk: Desk, tier: SubscriptionTier, of_a_file: int, in_all: int
+) -> None:
+    sender, other = caller(), caller()
+    with pytest.raises(InvalidInput):
+        await desk.files.create_upload(sender, upload(of_a_file + 1, tier))
+    assert await desk.files.create_upload(sender, upload(of_a_file, tier))
+    await models.Usage.create(tenant_id=other.tenant_id, bytes=in_all - 1)
+    with pytest.raises(InvalidInput):
+        await desk.files.create_upload(other, upload(2, tier))
+    assert await desk.files.create_upload(other, upload(1, tier))
+
+
 async def test_the_last_byte_of_the_room_may_be_reserved_and_no_more(desk: Desk) -> None:
     sender = caller()
-    await models.Usage.create(tenant_id=sender.tenant_id, bytes=LIMITS[SubscriptionTier.FREE].tenant - 100)
+    await models.Usage.create(tenant_id=sender.tenant_id, bytes=100 * MIB - 100)
     with pytest.raises(InvalidInput):
         await desk.files.create_upload(sender, upload(101))
     assert await desk.files.create_upload(sender, upload(100))
