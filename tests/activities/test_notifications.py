@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
 from activities.notifications import models
-from activities.notifications.mail import MailFolder, SmtpMail, SmtpServer, open_mail
+from activities.notifications.mail import DEADLINE_SECONDS, MailFolder, SmtpMail, SmtpServer, open_mail
 from activities.notifications.service import NotificationsService
 from contracts.errors import AddressRefused, ServiceUnavailable
 from contracts.notifications import WelcomeEmail
@@ -213,6 +214,49 @@ async def test_a_server_that_says_nothing_is_left_at_the_deadline() -> None:
                 await mail.send(a_letter())
 
     assert is_worth_more_tries(trouble.value)
+
+
+async def test_a_server_that_is_left_at_the_deadline_sees_its_connection_closed() -> None:
+    is_lost = asyncio.Event()
+
+    class Silent(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            is_lost.set()
+
+    server = await asyncio.get_running_loop().create_server(Silent, "127.0.0.1", 0)
+    async with server, asyncio.timeout(5):
+        port = server.sockets[0].getsockname()[1]
+        mail = SmtpMail(SmtpServer.parse(f"smtp://127.0.0.1:{port}"), seconds=0.2)
+        with pytest.raises(aiosmtplib.SMTPException):
+            await mail.send(a_letter())
+        await is_lost.wait()
+
+
+async def test_a_server_that_says_no_farewell_is_left_after_two_seconds() -> None:
+    """It has taken the letter, so this is no failure."""
+
+    class Deaf(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            self._transport = transport
+            transport.write(b"220 mail.test\r\n")
+
+        def data_received(self, data: bytes) -> None:
+            if data.startswith(b"DATA"):
+                self._transport.write(b"354 go on\r\n")
+            elif not data.startswith(b"QUIT"):
+                self._transport.write(b"250 OK\r\n")
+
+    server = await asyncio.get_running_loop().create_server(Deaf, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        began = time.monotonic()
+        await SmtpMail(SmtpServer.parse(f"smtp://127.0.0.1:{port}")).send(a_letter())
+        assert 1.9 < time.monotonic() - began < 5
+
+
+def test_a_letter_has_twenty_seconds_in_all() -> None:
+    assert DEADLINE_SECONDS == 20
 
 
 def a_letter() -> EmailMessage:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from uuid import uuid4
+
 import pytest
 
-from infrastructure.rate_limit import MemoryTokenBuckets, RateLimitKey, TokenBucket
+from contracts.cache import redis_at
+from contracts.errors import ServiceUnavailable
+from infrastructure.rate_limit import MemoryTokenBuckets, RateLimitKey, RedisTokenBuckets, TokenBucket
 from infrastructure.shared_rate_limit import SharedRateLimiter
+from tests.mail_server import silent_server
 
 
 class Clock:
@@ -80,3 +86,64 @@ def test_keys_that_are_idle_for_a_minute_are_forgotten() -> None:
         limiter.consume(f"new:{number}", 300)
 
     assert len(limiter) == 1_000
+
+
+async def test_redis_keeps_a_bucket_until_it_is_full_again(redis_url: str) -> None:
+    async with redis_at(redis_url) as redis:
+        store, key = RedisTokenBuckets(redis), RateLimitKey(uuid4().hex, 10, 600)
+        for _ in range(10):
+            assert await store.consume([key]) == 0
+        assert 59 < await store.consume([key]) <= 60
+        (name,) = [name async for name in redis.scan_iter(f"*{key.name}")]
+        assert 599_000 < await redis.pttl(name) <= 600_000
+
+
+async def test_a_bucket_in_redis_takes_back_no_more_than_it_holds(redis_url: str) -> None:
+    async with redis_at(redis_url) as redis:
+        store, key = RedisTokenBuckets(redis), RateLimitKey(uuid4().hex, 2, 600)
+        await store.refund([key] * 5)
+        assert [await store.consume([key]) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_of_several_buckets_in_redis_all_give_a_token_or_none(redis_url: str) -> None:
+    async with redis_at(redis_url) as redis:
+        store = RedisTokenBuckets(redis)
+        full, small = RateLimitKey(uuid4().hex, 3, 600), RateLimitKey(uuid4().hex, 1, 600)
+        assert await store.consume([full, small]) == 0
+        for _ in range(5):
+            assert await store.consume([full, small]) > 0
+        assert [await store.consume([full]) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_of_several_buckets_in_memory_all_give_a_token_or_none() -> None:
+    store = MemoryTokenBuckets(Clock())
+    full, small = RateLimitKey("full", 3, 600), RateLimitKey("small", 1, 600)
+    assert await store.consume([full, small]) == 0
+    for _ in range(5):
+        assert await store.consume([full, small]) > 0
+    assert [await store.consume([full]) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_a_silent_redis_is_left_after_a_second() -> None:
+    async with silent_server() as port, redis_at(f"redis://127.0.0.1:{port}/0") as silent:
+        began = time.monotonic()
+        with pytest.raises(ServiceUnavailable):
+            await RedisTokenBuckets(silent).consume([RateLimitKey("key", 1, 60)])
+        assert 0.9 < time.monotonic() - began < 3
+
+
+async def test_a_bucket_in_redis_holds_no_more_than_a_capacity_that_was_lowered(redis_url: str) -> None:
+    async with redis_at(redis_url) as redis:
+        store, name = RedisTokenBuckets(redis), uuid4().hex
+        assert await store.consume([RateLimitKey(name, 10, 600)]) == 0
+        lowered = RateLimitKey(name, 2, 600)
+        assert [await store.consume([lowered]) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_a_clock_of_redis_that_is_set_back_takes_no_token_away(redis_url: str) -> None:
+    async with redis_at(redis_url) as redis:
+        store, key = RedisTokenBuckets(redis), RateLimitKey(uuid4().hex, 3, 60)
+        assert await store.consume([key]) == 0
+        (name,) = [name async for name in redis.scan_iter(f"*{key.name}")]
+        await redis.hset(name, "at", str((await redis.time())[0] + 1000))
+        assert [await store.consume([key]) > 0 for _ in range(3)] == [False, False, True]
