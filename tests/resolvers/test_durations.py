@@ -154,7 +154,9 @@ async def test_of_processes_that_share_at_one_moment_none_loses_what_it_learned(
 async def test_what_is_learned_during_an_exchange_is_shared_by_the_next(redis_url: str) -> None:
     async with open_cache(redis_url) as cache:
         await cache.clear()
-        one, later = Durations(), Durations()
+        before, one, later = Durations(), Durations(), Durations()
+        before.learn(operation(0, OperationStatus.COMPLETED, ran("c", 1)))
+        await before.exchange(cache)
         one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
         exchanging = asyncio.create_task(one.exchange(cache))
         await asyncio.sleep(0)
