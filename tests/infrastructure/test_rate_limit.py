@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from structlog.testing import capture_logs
 
 from contracts.cache import redis_at
 from contracts.errors import ServiceUnavailable
 from infrastructure.rate_limit import MemoryTokenBuckets, RateLimitKey, RedisTokenBuckets, TokenBucket
 from infrastructure.shared_rate_limit import SharedRateLimiter
+from tests.chaos.proxy import FAIR, SILENT, Proxy
 from tests.mail_server import silent_server
 
 
@@ -147,3 +153,46 @@ async def test_a_clock_of_redis_that_is_set_back_takes_no_token_away(redis_url: 
         (name,) = [name async for name in redis.scan_iter(f"*{key.name}")]
         await redis.hset(name, "at", str((await redis.time())[0] + 1000))
         assert [await store.consume([key]) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_what_is_admitted_while_a_report_is_on_its_way_is_reported_by_a_later_one(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter, name = SharedRateLimiter(), uuid4().hex
+    hit, reported = SlidingWindowCounterRateLimiter.hit, list[int]()
+
+    async def hit_later(window: Any, *arguments: Any, cost: int) -> bool:
+        if not reported:
+            for _ in range(10):
+                assert limiter.consume(name, 50) == 0
+        reported.append(cost)
+        return await hit(window, *arguments, cost=cost)
+
+    monkeypatch.setattr(SlidingWindowCounterRateLimiter, "hit", hit_later)
+    async with limiter.shared(redis_url), asyncio.timeout(5):
+        for _ in range(10):
+            assert limiter.consume(name, 50) == 0
+        while not reported:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
+        assert limiter.consume(name, 50) == 0  # with the next one it is told
+        while sum(reported) < 20:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.02)
+    assert sum(reported) == 21
+
+
+async def test_what_was_admitted_while_redis_was_away_is_reported_within_seconds_of_its_return(redis_url: str) -> None:
+    limiter, name, port = SharedRateLimiter(), uuid4().hex, urlsplit(redis_url).port
+    assert port is not None
+    async with Proxy(port) as proxy, redis_at(redis_url) as redis:
+        await proxy.turn(SILENT)
+        with capture_logs() as logs:
+            async with limiter.shared(f"redis://127.0.0.1:{proxy.port}/0"), asyncio.timeout(20):
+                for _ in range(10):
+                    assert limiter.consume(name, 50) == 0
+                while not logs:  # noqa: ASYNC110 - a log tells nobody
+                    await asyncio.sleep(0.05)
+                await proxy.turn(FAIR)
+                while not [key async for key in redis.scan_iter(f"*{name}*")]:  # noqa: ASYNC110 - likewise
+                    await asyncio.sleep(0.1)
+    assert {log["event"] for log in logs} == {"rate_limit_unavailable"}
