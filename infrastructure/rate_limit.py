@@ -150,9 +150,16 @@ class MemoryTokenBuckets:
 
 
 class RedisTokenBuckets:
-    """Token buckets of all processes at one Redis."""
+    """Token buckets of all processes at one Redis. It is away after ``deadline_seconds`` without answer."""
 
-    def __init__(self, redis: Redis, *, when_unavailable: WhenUnavailable = WhenUnavailable.REFUSE) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        when_unavailable: WhenUnavailable = WhenUnavailable.REFUSE,
+        deadline_seconds: float = _DEADLINE_SECONDS,
+    ) -> None:
+        self._deadline_seconds = deadline_seconds
         self._script = redis.register_script(_SCRIPT)
         self._local = MemoryTokenBuckets() if when_unavailable is WhenUnavailable.LOCAL else None
 
@@ -177,5 +184,5 @@ class RedisTokenBuckets:
         # A cluster places keys by what stands in braces: all keys of one script must lie on one of its servers.
         names = [f"{{rate_limit}}:{key.name}" for key in keys]
         numbers = [number for key in keys for number in (key.capacity, key.capacity / key.seconds)]
-        async with asyncio.timeout(_DEADLINE_SECONDS):
+        async with asyncio.timeout(self._deadline_seconds):
             return float(await self._script(keys=names, args=[cost, *numbers]))
