@@ -302,3 +302,14 @@ async def test_says_how_far_the_check_is_and_never_goes_back(desk: Desk) -> None
     heard.clear()
     await desk.uploading.validate_file_upload(command, hear, reached=0.5)
     assert heard == [0.5, 2 / 3, 1.0], "a new try reads anew, but says no less than the one before"
+
+
+async def test_an_address_takes_bytes_for_an_hour(desk: Desk, clock: Clock) -> None:
+    target = await desk.files.create_upload(caller(), upload())
+    assert target.expires_at == clock.now + timedelta(hours=1)
+    token = target.url.rpartition("/")[2]
+    clock.pass_by(timedelta(minutes=59, seconds=59))
+    assert desk.signer.read(token, UploadGrant).upload_id == target.id
+    clock.pass_by(timedelta(seconds=1))
+    with pytest.raises(PermissionDenied):
+        desk.signer.read(token, UploadGrant)
