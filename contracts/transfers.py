@@ -33,10 +33,14 @@ class UploadGrant(Contract):
 
 
 class DownloadGrant(Contract):
-    """Leave to read one file's bytes, given to this user, whose share of the transfers it counts for."""
+    """Leave to read one file's bytes, given to this user, whose share of the transfers it counts for.
+
+    ``permission``: the one by which the user sees the file, and which they must still have.
+    """
 
     tenant_id: str
     user_id: str
+    permission: str
     storage_key: str
     name: str
     content_type: str

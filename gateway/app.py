@@ -24,12 +24,12 @@ from temporalio.runtime import Runtime
 from temporalio.service import RetryConfig
 
 from contracts.cache import open_cache
-from contracts.calls import KEEP_ALIVE_SECONDS
+from contracts.calls import KEEP_ALIVE_SECONDS, Caller
 from contracts.environment import Environment
 from contracts.errors import ErrorCode
 from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes
-from contracts.transfers import UPLOADS_PATH, TransferSigner
+from contracts.transfers import UPLOADS_PATH, DownloadGrant, TransferSigner, UploadGrant
 from gateway.backend import open_backend
 from gateway.browsers import KnownOrigins, SafeAnswers
 from gateway.codec import CODEC_PATH, codec_routes
@@ -38,6 +38,7 @@ from gateway.documents import NamedDocuments
 from gateway.explorer.routes import DIST, explorer_routes
 from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
 from gateway.health import alive, ready
+from gateway.http.transfer_access import find_caller
 from gateway.http.transfers import transfer_routes
 from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestIds
@@ -129,7 +130,7 @@ def create_app(
     routes = [
         *(explorer_routes(DIST) if settings.shows_graphiql() else ()),
         *codec_routes(settings.keys(), settings.codec_readers, settings.codec_origins),
-        *transfer_routes(storage, transfers, _reservations, quota),
+        *transfer_routes(storage, transfers, _reservations, _find_caller, quota),
         Route("/graphql", endpoint, methods=["GET", "POST"]),
         WebSocketRoute("/graphql", endpoint),
         *(about_schema if settings.shows_schema() else ()),
@@ -241,6 +242,11 @@ def _lifespan(
 def _reservations(request: Request) -> FilesClient:
     backend: Backend = request.app.state.backend
     return backend.files
+
+
+async def _find_caller(request: Request, grant: UploadGrant | DownloadGrant) -> Caller:
+    backend: Backend = request.app.state.backend
+    return await find_caller(backend.tenants, request, grant)
 
 
 async def _told_nothing(request: Request, error: Exception) -> Response:

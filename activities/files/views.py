@@ -14,6 +14,7 @@ from contracts.files import AccessLevel, File, FileMetadata, Upload
 from contracts.storage import storage_key
 from contracts.transfers import DownloadGrant, TransferSigner
 
+READ, ADMINISTER = "files:read", "operations:administer"
 _LINK_LIFETIME = timedelta(minutes=5)
 _METADATA: TypeAdapter[FileMetadata | None] = TypeAdapter(FileMetadata | None)
 
@@ -29,9 +30,11 @@ def seen_by(user_id: str, tenant_id: str, *, administers: bool) -> Q:
 def file_view(row: models.File, user_id: str, signer: TransferSigner, now: datetime) -> File:
     """Return a published file (``seen_by``) as this user sees it. Two views within a minute have the same link."""
     assert row.uploaded_at is not None
+    is_members = row.owner_id == user_id or row.access_level == AccessLevel.TENANT.value
     grant = DownloadGrant(
         tenant_id=row.tenant_id,
         user_id=user_id,
+        permission=READ if is_members else ADMINISTER,
         storage_key=storage_key(row.tenant_id, row.id),
         name=row.name,
         content_type=row.content_type,

@@ -13,10 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from contracts.errors import DomainError, FileNotFound, ServiceUnavailable
+from contracts.errors import DomainError, FileNotFound, PermissionDenied, ServiceUnavailable
 from contracts.storage import FileStorage, StorageError
 from contracts.transfers import DownloadGrant, TransferSigner
 from gateway.addresses import neighbourhood
+from gateway.http.transfer_access import FindCaller
 from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfer_quota import TransferHolder, TransferQuota
 from gateway.http.transfer_rate import TransferRate
@@ -29,10 +30,16 @@ class Downloads:
     """The endpoint of downloads."""
 
     def __init__(
-        self, storage: FileStorage, signer: TransferSigner, quota: TransferQuota, limits: TransferLimits
+        self,
+        storage: FileStorage,
+        signer: TransferSigner,
+        find_caller: FindCaller,
+        quota: TransferQuota,
+        limits: TransferLimits,
     ) -> None:
         self._storage = storage
         self._signer = signer
+        self._find_caller = find_caller
         self._quota = quota
         self._limits = limits
 
@@ -43,6 +50,8 @@ class Downloads:
                 grant = self._signer.read(token, DownloadGrant)
                 holder = TransferHolder(token, grant.user_id, grant.tenant_id, neighbourhood(request))
                 await held.enter_async_context(self._quota.acquire(holder))
+                if grant.permission not in (await self._find_caller(request, grant)).permissions:
+                    raise PermissionDenied()
                 if await self._stored_size(grant.storage_key) != grant.size:
                     raise FileNotFound()
                 headers = {

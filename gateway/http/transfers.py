@@ -13,6 +13,7 @@ from starlette.routing import Route
 from contracts.storage import FileStorage
 from contracts.transfers import DOWNLOADS_PATH, UPLOADS_PATH, TransferSigner
 from gateway.http.downloads import Downloads
+from gateway.http.transfer_access import FindCaller
 from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfer_quota import TransferQuota
 from gateway.http.uploads import UploadReservations, Uploads
@@ -23,6 +24,7 @@ def transfer_routes(
     storage: FileStorage,
     signer: TransferSigner,
     reservations: Callable[[Request], UploadReservations],
+    find_caller: FindCaller,
     quota: Quota,
     limits: TransferLimits | None = None,
 ) -> list[Route]:
@@ -32,11 +34,14 @@ def transfer_routes(
 
     Args:
         reservations: returns the reservations of the application that a request is for.
+        find_caller: returns the user of a grant with the permissions of now.
         quota: counts each client's share in all processes.
     """
     limits = limits or TransferLimits()
-    uploads = Uploads(storage, signer, reservations, TransferQuota("upload", limits.uploads, quota), limits)
-    downloads = Downloads(storage, signer, TransferQuota("download", limits.downloads, quota), limits)
+    uploads = Uploads(
+        storage, signer, reservations, find_caller, TransferQuota("upload", limits.uploads, quota), limits
+    )
+    downloads = Downloads(storage, signer, find_caller, TransferQuota("download", limits.downloads, quota), limits)
     return [
         Route(f"{UPLOADS_PATH}/{{token}}", uploads.respond, methods=["PUT"]),
         Route(f"{DOWNLOADS_PATH}/{{token}}", downloads.respond, methods=["GET"]),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -18,10 +19,11 @@ from contracts.storage import FileStorage, StorageError, staging_key
 from contracts.transfers import TransferSigner, UploadGrant
 from gateway.addresses import neighbourhood
 from gateway.http.incoming_bytes import IncomingBytes
+from gateway.http.transfer_access import FindCaller
 from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfer_quota import TransferHolder, TransferQuota
 from gateway.http.transfer_rate import TransferRate
-from gateway.http.transfer_responses import SAFE_HEADERS, refusal, request_id_of
+from gateway.http.transfer_responses import SAFE_HEADERS, refusal
 
 _COMPLETED_BYTES_PER_SECOND = 32 * 1024 * 1024
 """At least as fast, S3 makes one object of the parts of a multipart upload."""
@@ -33,7 +35,10 @@ class UploadReservations(Protocol):
     """The room that the files service keeps for uploads."""
 
     async def reserve_upload(self, caller: Caller, upload_id: str) -> None:
-        """Keep the room for some minutes. Raises UploadNotFound, UploadCompleted, InvalidInput (no room)."""
+        """Keep the room for some minutes.
+
+        Raises UploadNotFound, UploadCompleted, InvalidInput (no room), and PermissionDenied to who may not write files.
+        """
 
     async def confirm_upload(self, caller: Caller, upload_id: str) -> None:
         """Keep the room of bytes that have arrived. Raises UploadNotFound."""
@@ -54,12 +59,14 @@ class Uploads:
         storage: FileStorage,
         signer: TransferSigner,
         reservations: Callable[[Request], UploadReservations],
+        find_caller: FindCaller,
         quota: TransferQuota,
         limits: TransferLimits,
     ) -> None:
         self._storage = storage
         self._signer = signer
         self._reservations = reservations
+        self._find_caller = find_caller
         self._quota = quota
         self._limits = limits
 
@@ -70,7 +77,12 @@ class Uploads:
             incoming.check_content_length(request.headers.get("content-length"))
             holder = TransferHolder(grant.upload_id, grant.user_id, grant.tenant_id, neighbourhood(request))
             async with self._quota.acquire(holder):
-                reservation = _Reservation(self._reservations(request), grant, request, self._limits.reserve_seconds)
+                reservation = _Reservation(
+                    self._reservations(request),
+                    grant.upload_id,
+                    partial(self._find_caller, request, grant),
+                    self._limits.reserve_seconds,
+                )
                 await reservation.begin()
                 await self._store(grant, incoming, request, reservation)
                 await reservation.confirm()
@@ -107,24 +119,24 @@ class Uploads:
 
 
 class _Reservation:
-    """The room of one upload while its bytes arrive."""
+    """The room of one upload while its bytes arrive, for as long as its user may write files."""
 
     def __init__(
-        self, reservations: UploadReservations, grant: UploadGrant, request: Request, interval_seconds: float
+        self,
+        reservations: UploadReservations,
+        upload_id: str,
+        find_caller: Callable[[], Awaitable[Caller]],
+        interval_seconds: float,
     ) -> None:
         self._reservations = reservations
-        self._upload_id = grant.upload_id
-        self._caller = Caller(
-            user_id=grant.user_id,
-            tenant_id=grant.tenant_id,
-            permissions=("files:write",),  # the files service has checked it when it gave out the grant
-            request_id=request_id_of(request),
-        )
+        self._upload_id = upload_id
+        self._find_caller = find_caller
         self._interval_seconds = interval_seconds
         self._renew_at = 0.0
 
     async def begin(self) -> None:
-        """Reserve the room. Raises UploadNotFound, UploadCompleted, InvalidInput, ServiceUnavailable."""
+        """Reserve the room. Raises what ``reserve_upload`` raises, and ServiceUnavailable."""
+        self._caller = await self._find_caller()
         await self._reservations.reserve_upload(self._caller, self._upload_id)
         self._renew_at = asyncio.get_running_loop().time() + self._interval_seconds
 

@@ -85,7 +85,13 @@ def test_a_list_of_keys_begins_with_the_current_one() -> None:
 
 def test_addresses_of_transfers_are_read_under_former_keys() -> None:
     grant = DownloadGrant(
-        storage_key="k", name="n", content_type="text/plain", size=1, tenant_id="ten_1", user_id="usr_1"
+        tenant_id="ten_1",
+        user_id="usr_1",
+        permission="files:read",
+        storage_key="k",
+        name="n",
+        content_type="text/plain",
+        size=1,
     )
     path = TransferSigner(OLD).download_path(grant, utc_now() + timedelta(minutes=1))
     token = path.removeprefix("/downloads/")

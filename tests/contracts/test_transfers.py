@@ -12,7 +12,13 @@ from contracts.transfers import DownloadGrant, TransferSigner, UploadGrant
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UPLOAD = UploadGrant(upload_id="upl_1", tenant_id="ten_1", user_id="usr_1", content_type="text/plain", size=3)
 DOWNLOAD = DownloadGrant(
-    tenant_id="ten_1", user_id="usr_1", storage_key="key", name="a", content_type="text/plain", size=3
+    tenant_id="ten_1",
+    user_id="usr_1",
+    permission="files:read",
+    storage_key="key",
+    name="a",
+    content_type="text/plain",
+    size=3,
 )
 
 

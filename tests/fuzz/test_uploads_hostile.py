@@ -33,7 +33,7 @@ from gateway.http.transfer_rate import MinimumRate
 from gateway.http.transfers import transfer_routes
 from infrastructure.quota import LocalQuota
 from tests.databases import fresh_sqlite
-from tests.gateway.http.reserved import SIGNER, files_client, register
+from tests.gateway.http.reserved import SIGNER, files_client, member, register
 
 TEXT = b"The quick brown fox.\n" * 50
 PAGE = b"<!doctype html><script>alert(1)</script>"
@@ -78,7 +78,7 @@ def storage(folder: Path) -> FileStorage:
 async def client(storage: FileStorage, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     limits = TransferLimits(minimum_rate=MinimumRate(window_seconds=0.2), total_seconds=1.0)
     async with files_client(await fresh_sqlite(tmp_path)) as files:
-        app = Starlette(routes=transfer_routes(storage, SIGNER, lambda _: files, LocalQuota(), limits))
+        app = Starlette(routes=transfer_routes(storage, SIGNER, lambda _: files, member, LocalQuota(), limits))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
             yield client
 
@@ -172,6 +172,7 @@ ADDRESSES: list[tuple[str, str, int]] = [
             DownloadGrant(
                 tenant_id=new_id("ten"),
                 user_id=new_id("usr"),
+                permission="files:read",
                 storage_key="t/k",
                 name="n",
                 content_type="text/plain",
@@ -299,7 +300,13 @@ async def test_a_file_of_a_hostile_name_is_given_out_under_a_harmless_one(
 ) -> None:
     await storage.save("t/k", pieces(b"hello"))
     leave = DownloadGrant(
-        tenant_id=new_id("ten"), user_id=new_id("usr"), storage_key="t/k", name=name, content_type="text/plain", size=5
+        tenant_id=new_id("ten"),
+        user_id=new_id("usr"),
+        permission="files:read",
+        storage_key="t/k",
+        name=name,
+        content_type="text/plain",
+        size=5,
     )
     answer = await client.get(SIGNER.download_path(leave, utc_now() + timedelta(minutes=1)))
     told = answer.headers["content-disposition"]

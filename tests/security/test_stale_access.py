@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from tests.end_to_end.client import PASSWORD, Client
-from tests.end_to_end.files import keep
+from tests.end_to_end.files import announce, keep, send
 from tests.end_to_end.test_contract_onboarding import onboard, somebody
 from tests.security.world import Execute, database_of
 from tests.stack import Stack
@@ -138,6 +138,40 @@ async def test_a_removed_member_reads_no_file_of_later(member: Member) -> None:
     await asyncio.sleep(1)
     answer = await member.client.hear("query ($id: ID!) { node(id: $id) { id } }", id=file["id"])
     assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("change", ["demote", "remove"])
+async def test_signed_urls_of_before_work_only_as_far_as_the_role_of_now(member: Member, change: str) -> None:
+    ada = Client(member.stack)
+    if member.stack.environment.get("REDIS_URL") and not member.is_redis_up:
+        pytest.skip("nobody can sign in to keep a file while Redis is paused")
+    await ada.log_in("ada@example.com")
+    await ada.work_in("Acme")
+    everybodys, private = [
+        (await keep(ada, b"of another\n", accessLevel=level))["id"] for level in ("TENANT", "PRIVATE")
+    ]
+    urls = [await url_of(member.client, each) for each in (everybodys, private)]
+    target = await announce(member.client, b"late\n")
+    assert [(await fetch(url)).status_code for url in urls] == [200, 200]
+
+    await getattr(member, change)()
+    begun = time.monotonic()
+    statuses = [(await fetch(url)).status_code for url in urls]
+    sent = await send(target, b"late\n")
+    assert time.monotonic() - begun < 1
+    assert statuses == ([200, 403] if change == "demote" else [403, 403])
+    assert (sent.status_code, sent.json()["errors"][0]["extensions"]["code"]) == (403, "FORBIDDEN")
+    assert sent.json()["errors"][0]["extensions"]["reason"] == "NOT_PERMITTED"
+
+
+async def url_of(client: Client, file_id: str) -> str:
+    shown = await client.ask("query ($id: ID!) { node(id: $id) { ... on File { downloadUrl } } }", id=file_id)
+    return str(shown["node"]["downloadUrl"])
+
+
+async def fetch(url: str) -> httpx.Response:
+    async with httpx.AsyncClient(timeout=30, trust_env=False, verify=False) as http:
+        return await http.get(url)
 
 
 @pytest.mark.parametrize("change", ["demote", "remove"])

@@ -8,15 +8,17 @@ from datetime import timedelta
 
 import httpx
 from starlette.applications import Starlette
+from starlette.requests import Request
 
 from activities.files import models
 from activities.files.endpoints import routes
 from activities.files.service import FilesService
+from contracts.auth import PERMISSIONS, Role
 from contracts.base import utc_now
-from contracts.calls import CallSigner
+from contracts.calls import Caller, CallSigner
 from contracts.secret_keys import SecretKeys
 from contracts.tenants import SubscriptionTier
-from contracts.transfers import TransferSigner, UploadGrant
+from contracts.transfers import DownloadGrant, TransferSigner, UploadGrant
 from resolvers.breakers import Breaker
 from resolvers.clients.calls import ServiceCalls
 from resolvers.clients.files import FilesClient
@@ -53,3 +55,8 @@ async def register(grant: UploadGrant) -> None:
             "reserved_until": now + timedelta(minutes=10),
         },
     )
+
+
+async def member(_: Request, grant: UploadGrant | DownloadGrant) -> Caller:
+    """The user of a grant, who is a member: whether they still are, tests/security/test_stale_access.py tests."""
+    return Caller(user_id=grant.user_id, tenant_id=grant.tenant_id, permissions=tuple(sorted(PERMISSIONS[Role.MEMBER])))

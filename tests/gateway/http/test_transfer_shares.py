@@ -167,6 +167,7 @@ def url_of(key: str, size: int) -> str:
     leave = DownloadGrant(
         tenant_id=new_id("ten"),
         user_id=new_id("usr"),
+        permission="files:read",
         storage_key=key,
         name="n",
         content_type="application/octet-stream",

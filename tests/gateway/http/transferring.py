@@ -16,7 +16,7 @@ from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfers import transfer_routes
 from infrastructure.quota import LocalQuota, Quota
 from resolvers.clients.files import FilesClient
-from tests.gateway.http.reserved import SIGNER, register
+from tests.gateway.http.reserved import SIGNER, member, register
 
 MIB = 1024 * 1024
 TEXT = b"The quick brown fox.\n" * 1000
@@ -47,6 +47,7 @@ def link(storage_key: str, size: int, name: str = "n.txt", content_type: str = "
     leave = DownloadGrant(
         tenant_id=new_id("ten"),
         user_id=new_id("usr"),
+        permission="files:read",
         storage_key=storage_key,
         name=name,
         content_type=content_type,
@@ -63,7 +64,7 @@ def gateway(
     storage: FileStorage, files: FilesClient, limits: TransferLimits | None = None, quota: Quota | None = None
 ) -> httpx.AsyncClient:
     """A client of the routes."""
-    routes = transfer_routes(storage, SIGNER, lambda _: files, quota or LocalQuota(), limits)
+    routes = transfer_routes(storage, SIGNER, lambda _: files, member, quota or LocalQuota(), limits)
     return httpx.AsyncClient(transport=httpx.ASGITransport(Starlette(routes=routes)), base_url="http://gateway")
 
 

@@ -25,7 +25,7 @@ from gateway.serve import serve
 from infrastructure.quota import LocalQuota
 from resolvers.clients.files import FilesClient
 from tests.databases import fresh_sqlite
-from tests.gateway.http.reserved import SIGNER, files_client, register
+from tests.gateway.http.reserved import SIGNER, files_client, member, register
 
 
 async def peak(_: Request) -> Response:
@@ -63,7 +63,7 @@ async def main(storage_url: str, folder: str, port: str) -> None:
     limits = TransferLimits(
         minimum_rate=MinimumRate(window_seconds=4.0), downloads=DOWNLOADS.model_copy(update={"url": 2})
     )
-    transfers = transfer_routes(open_storage(storage_url), SIGNER, reservations, LocalQuota(), limits)
+    transfers = transfer_routes(open_storage(storage_url), SIGNER, reservations, member, LocalQuota(), limits)
     app = Starlette(
         routes=[*transfers, Route("/peak", peak), Route("/announce", announce, methods=["POST"])], lifespan=lifespan
     )

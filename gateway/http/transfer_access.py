@@ -1,0 +1,27 @@
+"""Who uses a signed URL, with the permissions of now: those of the time when it was given out decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from starlette.requests import Request
+
+from contracts.auth import PERMISSIONS
+from contracts.calls import Caller
+from contracts.transfers import DownloadGrant, UploadGrant
+from gateway.http.transfer_responses import request_id_of
+from resolvers.clients.tenants import TenantsClient
+
+FindCaller: TypeAlias = Callable[[Request, UploadGrant | DownloadGrant], Awaitable[Caller]]
+
+
+async def find_caller(tenants: TenantsClient, request: Request, grant: UploadGrant | DownloadGrant) -> Caller:
+    """Return the user of the grant with the permissions of their current role: none if they have left the tenant.
+
+    Raises:
+        ServiceUnavailable, DeadlineExceeded: the role is not known.
+    """
+    caller = Caller(user_id=grant.user_id, tenant_id=grant.tenant_id, request_id=request_id_of(request))
+    role = next((tenant.role for tenant in await tenants.tenants(caller, [grant.tenant_id])), None)
+    return caller.model_copy(update={"permissions": tuple(sorted(PERMISSIONS[role])) if role else ()})
