@@ -190,7 +190,12 @@ class HandedOverSession(Contract):
     ended_by: str
 
     def was_ended_by(self, operation_id: str) -> bool:
-        return self.ended_by.startswith(f"{operation_id}:")
+        return is_step_of(self.ended_by, operation_id)
+
+
+def is_step_of(key: str | None, operation_id: str) -> bool:
+    """Whether an idempotency key is that of one of the operation's steps."""
+    return key is not None and key.startswith(f"{operation_id}:")
 
 
 HOT_SESSION_SECONDS = 0.8

@@ -52,7 +52,7 @@ class Auth:
 
     @activity.defn
     async def get_session(self, session_id: str) -> Session:
-        return await self._service.get_session(session_id)
+        return await self._service.get_session(session_id, operation_id=activity.info().workflow_id)
 
     @activity.defn
     async def hand_over_session(self, handover: SessionHandover) -> None:

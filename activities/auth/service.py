@@ -39,6 +39,7 @@ from contracts.auth import (
     SignIn,
     TotpAttempt,
     VerifiedCredentials,
+    is_step_of,
 )
 from contracts.base import Contract, is_id, new_id, utc_now
 from contracts.email_addresses import email_key
@@ -292,9 +293,14 @@ class AuthService:
         if done.ended is not None and await self._live().filter(id=done.ended.id).exists():
             await self._revocations.withdraw(done.ended.token_hash)
 
-    async def get_session(self, session_id: str) -> Session:
-        """Raises SessionEnded unless it opens something now."""
-        return await self._view(await self._find(id=session_id if is_id(session_id, "ses") else ""))
+    async def get_session(self, session_id: str, *, operation_id: str | None = None) -> Session:
+        """Raises SessionEnded unless it opens something now, or ``operation_id`` itself ended it in a run before."""
+        id = session_id if is_id(session_id, "ses") else ""
+        if operation_id is not None:
+            row = await models.Session.get_or_none(id=id, expires_at__gt=self._clock())
+            if row is not None and is_step_of(row.ended_by, operation_id):
+                return await self._view(row)
+        return await self._view(await self._find(id=id))
 
     async def get_current_session(self, lookup: SessionLookup) -> Session:
         """Raises SessionEnded unless the token opens something now. It counts as the session's use."""

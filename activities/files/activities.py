@@ -37,7 +37,9 @@ class Files:
     @activity.defn
     async def validate_file_upload(self, command: UploadFileCommand) -> CheckedUpload:
         reached = _last_heartbeat(StepHeartbeat).fraction
-        return await self._uploading.validate_file_upload(command, activity.heartbeat, reached=reached)
+        return await self._uploading.validate_file_upload(
+            command, activity.heartbeat, reached=reached, operation_id=activity.info().workflow_id
+        )
 
     @activity.defn
     async def create_file_record(self, new: NewFile) -> FileRecord:

@@ -55,15 +55,19 @@ class UploadingService:
         self._clock = clock
 
     async def validate_file_upload(
-        self, command: UploadFileCommand, report: Report, *, reached: float = 0.0
+        self, command: UploadFileCommand, report: Report, *, reached: float = 0.0, operation_id: str | None = None
     ) -> CheckedUpload:
         """Look at the staged bytes themselves, wherever they came in. What was refused is removed.
 
+        Bytes of which ``operation_id`` has made a record in a run before were checked then.
         Raises UploadNotFound, UploadCompleted, InvalidInput.
         """
         row = await find_upload(command.upload_id, command.tenant_id, command.user_id)
         if row.file_id is not None:
-            raise UploadCompleted()
+            file = await models.File.get_or_none(id=row.file_id)
+            if operation_id is None or file is None or not await _has_recorded(operation_id, file.id):
+                raise UploadCompleted()
+            return _checked(row, file.size, file.checksum)
         key = staging_key(row.tenant_id, row.id)
         size = await self._storage.size(key)
         if size is None:
@@ -74,13 +78,7 @@ class UploadingService:
             await self._storage.remove(key)
             await models.Upload.filter(id=row.id).update(received_at=None)  # nothing is left to keep room for
             raise
-        return CheckedUpload(
-            name=row.name,
-            content_type=row.content_type,
-            access_level=AccessLevel(row.access_level),
-            size=size,
-            checksum=checksum,
-        )
+        return _checked(row, size, checksum)
 
     async def create_file_record(self, new: NewFile) -> FileRecord:
         """Claim the upload and the room for it. Raises UploadNotFound, UploadCompleted, InvalidInput (no room)."""
@@ -219,6 +217,25 @@ async def delete_record(file_id: str) -> None:
     await models.File.filter(id=file_id).delete()
     await models.Usage.filter(tenant_id=row.tenant_id).update(bytes=F("bytes") - row.size)
     await models.Upload.filter(file_id=file_id).update(file_id=None)
+
+
+async def _has_recorded(operation_id: str, file_id: str) -> bool:
+    """Whether it was one of the operation's steps that made the file's record."""
+    for effect in await models.FilesEffect.filter(key__startswith=f"{operation_id}:", undone=False):
+        answer = effect.answer[0] if effect.answer else None
+        if isinstance(answer, dict) and answer.get("file_id") == file_id:
+            return True
+    return False
+
+
+def _checked(row: models.Upload, size: int, checksum: str) -> CheckedUpload:
+    return CheckedUpload(
+        name=row.name,
+        content_type=row.content_type,
+        access_level=AccessLevel(row.access_level),
+        size=size,
+        checksum=checksum,
+    )
 
 
 async def _unpublished(file_id: str, tenant_id: str) -> models.File:
