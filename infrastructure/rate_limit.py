@@ -24,17 +24,20 @@ MAX_KEYS = 100_000
 _DEADLINE_SECONDS = 1.0
 
 # The time is Redis's, because the clocks of the processes differ. KEYS: buckets; ARGV: how many tokens, then for each
-# bucket its capacity and its refill a second. Answers with the seconds until all have enough, 0 where all had.
+# bucket its capacity and its refill a second. Answers with the seconds until all have enough, 0 where all had. A key
+# that holds anything else begins anew as a full bucket.
 _SCRIPT = """
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 local cost, wait, tokens = tonumber(ARGV[1]), 0, {}
 for i, key in ipairs(KEYS) do
     local capacity, refill = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
-    local kept = redis.call('HMGET', key, 'tokens', 'at')
+    local kept = redis.pcall('HMGET', key, 'tokens', 'at')
+    if kept.err then redis.call('DEL', key) end
+    local had, at = tonumber(kept[1]), tonumber(kept[2])
     tokens[i] = capacity
-    if kept[1] then
-        tokens[i] = math.min(capacity, tonumber(kept[1]) + math.max(0, now - tonumber(kept[2])) * refill)
+    if had and at and had >= 0 and at == at then
+        tokens[i] = math.min(capacity, had + math.max(0, now - at) * refill)
     end
     if tokens[i] < cost then wait = math.max(wait, (cost - tokens[i]) / refill) end
 end

@@ -278,3 +278,19 @@ async def test_a_device_stays_known_under_a_former_key_and_is_named_anew() -> No
     after = SignInThrottle(tries, SecretKeys(new), SignInLimits())
     assert after.new_device(ADA, HOME._replace(device=renamed)) is None
     assert after.new_device(ADA, known) is not None, "without its key it is not known"
+
+
+@pytest.mark.parametrize("garbage", ["another type", "no number", "nan", "below zero"])
+async def test_a_bucket_that_holds_garbage_begins_anew(redis: Redis, garbage: str) -> None:
+    tries, bucket = RedisTokenBuckets(redis), [RateLimitKey(f"garbage {garbage}", 2, 60)]
+    assert await tries.consume(bucket) == 0
+    (key,) = [each async for each in redis.scan_iter(match=f"*garbage {garbage}*")]
+    if garbage == "another type":
+        await redis.set(key, b"\xff\xfe")
+    else:
+        tokens = {"no number": b"\xff", "nan": b"nan", "below zero": b"-1e300"}[garbage]
+        await redis.hset(key, mapping={"tokens": tokens, "at": b"0" if garbage == "below zero" else b"\xff"})
+        await redis.persist(key)
+
+    assert [await tries.consume(bucket) == 0 for _ in range(3)] == [True, True, False]
+    assert await redis.ttl(key) > 0
