@@ -24,11 +24,13 @@ MAX_ADDRESS_OCTETS = 254
 """RFC 5321, 4.5.3.1.3: a path has 256 octets, two of which are its angle brackets."""
 MAX_LOCAL_PART_OCTETS = 64
 MAX_LABEL_OCTETS = 63
+MAX_DOMAIN_OCTETS = 253
 
 _ASCII_ATOM = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~.")
 """RFC 5322, 3.2.3, and the dot between atoms."""
 _FULL_STOPS = re.compile("[.\u3002\uff0e\uff61]")
 """What separates the labels of a domain (UTS 46, 2.3)."""
+_ASCII_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _JOINERS = frozenset("\u200c\u200d")
 """IDNA 2008 allows them in a domain where the script needs them (RFC 5892, appendix A)."""
 
@@ -55,7 +57,7 @@ class EmailAddress(NamedTuple):
         elif self.local_part.isascii():
             domain = self.ascii_domain
         else:
-            domain = idna.decode(self.ascii_domain)
+            domain = ".".join(map(_unicode_label, self.ascii_domain.split(".")))
         return f"{self.local_part}@{domain}"
 
 
@@ -114,12 +116,26 @@ def _ascii_domain(domain: str) -> str:
     if any(len(label) > MAX_LABEL_OCTETS for label in labels):  # idna takes time that grows with the square of it
         raise _label_too_long()
     try:
-        encoded = idna.encode(domain, uts46=True, std3_rules=True).decode().lower()
+        mapped = idna.uts46_remap(domain, std3_rules=True, transitional=False)
+        encoded = ".".join(_ascii_label(label) for label in mapped.split("."))
+        if len(encoded) > MAX_DOMAIN_OCTETS:
+            raise _not_a_domain()
     except (idna.IDNAError, UnicodeError) as error:
         raise _label_too_long() if "too long" in str(error) else _not_a_domain() from error
     if encoded.rpartition(".")[2].isdigit() or encoded.count(".") != len(labels) - 1:
         raise _not_a_domain()
     return encoded
+
+
+def _ascii_label(label: str) -> str:
+    """A label of ASCII characters alone follows RFC 1123, 2.1, by which hyphens may stand anywhere but at its ends."""
+    if _ASCII_LABEL.fullmatch(label) and not label.startswith("xn--"):
+        return label
+    return idna.alabel(label).decode().lower()
+
+
+def _unicode_label(label: str) -> str:
+    return idna.ulabel(label) if label.startswith("xn--") else label
 
 
 def _normalized_local_part(local_part: str) -> str:

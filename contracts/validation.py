@@ -44,8 +44,10 @@ _MESSAGES = {
 
 _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _SEPARATORS = frozenset("\u2028\u2029")
-_BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and symbols that have no shape (Hangul fillers, the empty Braille pattern)."""
+_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
+"""Letters, marks and symbols that have no shape of their own: the Default_Ignorable_Code_Point of Unicode that are not
+of category Cf, and the empty Braille pattern.
+"""
 
 
 def validate(model: type[Model], values: Mapping[str, object], *, at: tuple[str, ...] = ()) -> Model:
@@ -97,9 +99,19 @@ def _name(text: str) -> str:
             raise ValueError(f"This must not contain line or paragraph separators ({code_point(character)}).")
         if character in _BIDI_OVERRIDES:
             raise ValueError(f"This must not change the direction of the text around it ({code_point(character)}).")
-    if not any(unicodedata.category(each)[0] not in "CZ" and each not in _BLANK_LETTERS for each in text):
+    if not any(_is_visible(each) for each in text):
         raise ValueError(_EMPTY)
     return text
+
+
+def _is_visible(character: str) -> bool:
+    """Whether it may have a shape. One that Python's Unicode does not know yet, or that is for private use, may."""
+    category = unicodedata.category(character)
+    if _BLANK.match(character):
+        return False
+    if category == "Cn":
+        return not (0xFDD0 <= ord(character) <= 0xFDEF or ord(character) & 0xFFFE == 0xFFFE)  # a noncharacter
+    return category == "Co" or category[0] not in "CZ"
 
 
 def _file_name(text: str) -> str:

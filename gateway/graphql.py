@@ -225,7 +225,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             raise ConnectionRejectionError
         context.token = introduced_token(context.connection_params) or context.token
         tenant = (context.connection_params or {}).get("tenantId")
-        context.expected_tenant = tenant if isinstance(tenant, str) else context.expected_tenant
+        context.expected_tenant = tenant.strip() if isinstance(tenant, str) else context.expected_tenant
         no_payload: UnsetType = UNSET
         return no_payload
 

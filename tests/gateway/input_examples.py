@@ -46,6 +46,9 @@ NAMES = {
     "Ada\u00a0King": "Ada\u00a0King",
     "ﬁ Ａ e\u0301": "ﬁ Ａ e\u0301",  # not normalized: it is shown as it was entered
     "שלום\u200f!": "שלום\u200f!",
+    "\U0001fae9": "\U0001fae9",  # of a newer Unicode than Python's
+    "\U00031350": "\U00031350",
+    "\uf8ff": "\uf8ff",  # for private use: a logo on a Mac
     "<b>&amp;'\"": "<b>&amp;'\"",
     "😀" * 200: "😀" * 200,
 }
@@ -54,6 +57,11 @@ NO_NAMES = {
     " \t\u3000": EMPTY,
     "\u200b\u2060": EMPTY,
     "\u3164": EMPTY,
+    "\ufe0f": EMPTY,
+    "\u034f": EMPTY,
+    "\U000e0100": EMPTY,
+    "\U000e0fff": EMPTY,
+    "\uffff": EMPTY,
     "a\0b": control("U+0000"),
     "a\nb": control("U+000A"),
     "a\x1bb": control("U+001B"),
@@ -74,6 +82,8 @@ EMAILS = {
     "用户@例子.example": "用户@例子.example",
     f"{'x' * 64}@example.com": f"{'x' * 64}@example.com",
     f"a@{'x' * 63}.example": f"a@{'x' * 63}.example",
+    "a@r3---sn.example.com": "a@r3---sn.example.com",
+    "a@AB--cd.münchen.example": "a@AB--cd.münchen.example",
 }
 NO_EMAILS = {
     "": EMPTY,
@@ -98,6 +108,9 @@ NO_EMAILS = {
     "a@192.0.2.1": "The part after the @ is not a domain name.",
     "a@exa_mple.com": "The part after the @ is not a domain name.",
     "a@-example.com": "The part after the @ is not a domain name.",
+    "a@xn--a.example": "The part after the @ is not a domain name.",
+    "a@ab--.example": "The part after the @ is not a domain name.",
+    "a@äb--cd.example": "The part after the @ is not a domain name.",
     "a\u200bb@example.com": invisible("U+200B"),
     "a@exam\u200bple.com": invisible("U+200B"),
     "a@example.com\0": invisible("U+0000"),
