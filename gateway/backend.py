@@ -42,6 +42,7 @@ from resolvers.durations import Durations
 from resolvers.index import MemoryIndex, OperationIndex, RedisIndex
 from resolvers.known_users import KnownUsers
 from resolvers.listing import Listing
+from resolvers.login_shares import LoginShares
 from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
 from resolvers.orders import Orders
@@ -125,6 +126,7 @@ async def open_backend(
         operations = await stack.enter_async_context(
             Operations(temporal, hub, index, listing, active, wakeups, cursors, describe_limit)
         )
+        login_shares = await stack.enter_async_context(LoginShares(operations))
         yield Backend(
             operations=operations,
             orders=orders,
@@ -132,6 +134,7 @@ async def open_backend(
             cursors=cursors,
             credentials=CredentialChecks(auth, throttle, keys.current),
             throttle=throttle,
+            login_shares=login_shares,
             auth=auth,
             users=KnownUsers(users, copies),
             tenants=tenants,

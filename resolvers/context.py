@@ -25,6 +25,7 @@ from resolvers.durations import Durations
 from resolvers.following import Following
 from resolvers.known_users import KnownUsers
 from resolvers.loaders import Loader, Loaders, operation_loader
+from resolvers.login_shares import LoginShares
 from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
 from resolvers.orders import Orders
@@ -63,6 +64,7 @@ class Backend:
     cursors: Cursors
     credentials: CredentialChecks
     throttle: SignInThrottle
+    login_shares: LoginShares
     auth: AuthClient
     users: KnownUsers
     tenants: TenantsClient

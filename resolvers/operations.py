@@ -103,6 +103,14 @@ class Operations:
         operation = await self._starter.started_before(id, asked)
         return None if operation is None else await self._settle(operation, wait_seconds)
 
+    async def settle(self, operation: Operation, *, wait_seconds: float) -> Operation:
+        """The operation once it has closed or waits for its user, or as it stands when the seconds are over."""
+        return await self._settle(operation, wait_seconds)
+
+    async def settled(self, operation: Operation) -> Operation:
+        """The operation once it has closed or waits for its user."""
+        return operation if _settled(operation) else await self._settled_state(operation)
+
     async def login_awaiting_code(self, access: OperationAccess, login_id: str, requester: Requester) -> Operation:
         """Conflict where no code is awaited; OperationNotFound where the client did not start it."""
         if kind_of(login_id) is not OperationKind.LOGIN:

@@ -10,6 +10,7 @@ from contracts.email_addresses import email_key
 from contracts.errors import DomainError, NotSignedIn
 from contracts.logs import learn
 from contracts.operations import Operation, OperationKind, OperationStatus, StepStatus
+from infrastructure.fair_queue import Requester
 from resolvers.access import public_login
 from resolvers.context import Context
 from resolvers.inputs import LoginInput, SubmitMfaCodeInput, SwitchTenantInput
@@ -37,7 +38,11 @@ async def log_in(context: Context, input: LoginInput) -> SignIn:
         context.caller(account=account), credentials, context.client, key=input.idempotency_key
     )
     order = context.backend.orders.log_in(verified, input.tenant_id, Wish(key=input.idempotency_key))
-    operation = await context.start(order, wait_seconds=input.wait_seconds)
+    async with context.backend.login_shares.starting(Requester(context.client.network, account)) as started:
+        operation = await context.start(order, wait_seconds=0)
+        started(operation)
+    operation = await context.backend.operations.settle(operation, wait_seconds=input.wait_seconds)
+    context.forget()
     if _passed_second_factor(operation) and not context.started_login(operation.id):
         # Who passed it holds the token already; a password and an idempotency key do not stand in for the factor.
         return SignIn(public_login(operation), None, None)

@@ -27,7 +27,7 @@ from gateway.http.transfer_rate import MinimumRate, TransferRate
 from infrastructure.distributed_quota import DistributedQuota
 from infrastructure.quota import LocalQuota, Quota
 from resolvers.clients.files import FilesClient
-from tests.gateway.http.reserved import SIGNER
+from tests.gateway.http.reserved import SIGNER, member
 from tests.gateway.http.stores import Store
 from tests.gateway.http.transferring import MIB, TEXT, announced, gateway, grant
 
@@ -200,7 +200,7 @@ async def test_a_download_that_has_ended_in_whatever_way_gives_its_place_back_at
     await storage.save("t/small", stored())
     limits = TransferLimits(downloads=TransferShares(process=1, url=1, user=1, tenant=1, address=1))
     quota, path = LocalQuota(), url_of("t/small", len(body))
-    downloads = Downloads(storage, SIGNER, TransferQuota("download", limits.downloads, quota), limits)
+    downloads = Downloads(storage, SIGNER, member, TransferQuota("download", limits.downloads, quota), limits)
     held: list[Response] = []
 
     async def never() -> Message:

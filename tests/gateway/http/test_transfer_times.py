@@ -22,7 +22,7 @@ from gateway.http.transfer_rate import MinimumRate
 from gateway.http.transfers import transfer_routes
 from infrastructure.quota import LocalQuota
 from resolvers.clients.files import FilesClient
-from tests.gateway.http.reserved import SIGNER
+from tests.gateway.http.reserved import SIGNER, member
 from tests.gateway.http.stores import Store
 from tests.gateway.http.transferring import TEXT, announced, gateway, grant, link
 
@@ -118,7 +118,7 @@ async def test_a_download_that_takes_too_long_in_all_ends_without_its_last_messa
 
     await storage.save("t/slow", stored())
     limits, quota = TransferLimits(total_seconds=0.5, minimum_rate=NO_RATE), LocalQuota()
-    downloads = Downloads(storage, SIGNER, TransferQuota("download", limits.downloads, quota), limits)
+    downloads = Downloads(storage, SIGNER, member, TransferQuota("download", limits.downloads, quota), limits)
     sent: list[Message] = []
 
     async def slow(message: Message) -> None:
@@ -162,7 +162,7 @@ async def test_the_next_part_that_the_storage_does_not_give_in_time_ends_a_downl
     await storage.save("t/stuck", stored())
     limits = TransferLimits(storage_seconds=seconds)
     stuck: FileStorage = Stuck()  # type: ignore[assignment]
-    downloads = Downloads(stuck, SIGNER, TransferQuota("download", limits.downloads, LocalQuota()), limits)
+    downloads = Downloads(stuck, SIGNER, member, TransferQuota("download", limits.downloads, LocalQuota()), limits)
     sent: list[Message] = []
 
     async def take(message: Message) -> None:

@@ -1,0 +1,82 @@
+"""The share that each account and each client network has of the logins under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from contracts.errors import RateLimited
+from contracts.operations import Operation
+from infrastructure.fair_queue import FairQueue, Requester
+from infrastructure.tasks import BackgroundTasks
+from resolvers.operations import Operations
+
+_LOGINS = 64
+_CLIENT_SHARE = 16
+_ACCOUNT_SHARE = 4
+_MAX_WAITING = 400
+_WAIT_SECONDS = 5.0
+_RETRY_SECONDS = 5.0
+_HELD_SECONDS = 5.0
+"""How long a login holds its slot at most: workers that are away must not keep others from starting theirs."""
+
+log = structlog.get_logger()
+
+
+class LoginShares:
+    """Bounds the logins under way; one a process.
+
+    Temporal and the workers serve all logins in the order in which they come. Without shares, those of one account that
+    knows its password would delay all others.
+    """
+
+    def __init__(self, operations: Operations, *, held_seconds: float = _HELD_SECONDS) -> None:
+        self._operations = operations
+        self._held_seconds = held_seconds
+        self._queue = FairQueue(_LOGINS, share=_CLIENT_SHARE, account_share=_ACCOUNT_SHARE, max_waiting=_MAX_WAITING)
+        self._tasks = BackgroundTasks()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._tasks.aclose()
+
+    @asynccontextmanager
+    async def starting(self, requester: Requester) -> AsyncIterator[Callable[[Operation], None]]:
+        """Hold a slot while the block starts a login, and then until the login that the block names has settled.
+
+        Raises:
+            RateLimited: the requester's share stays used up, or too many logins wait, most of them of this requester.
+        """
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await self._queue.acquire(requester)
+        except TimeoutError as error:
+            raise RateLimited(retry_after=_RETRY_SECONDS) from error
+        started: list[Operation] = []
+        try:
+            yield started.append
+        finally:
+            if started:
+                self._tasks.start(self._release_later(started[0], requester), name="await the end of a login")
+            else:
+                self._queue.release(requester)
+
+    async def _release_later(self, login: Operation, requester: Requester) -> None:
+        try:
+            async with asyncio.timeout(self._held_seconds):
+                await self._operations.settled(login)
+        except TimeoutError:
+            pass
+        except Exception as error:  # noqa: BLE001 - whoever follows the login is told what ails it
+            log.warning("the end of a login is not known", error=repr(error))
+        finally:
+            self._queue.release(requester)

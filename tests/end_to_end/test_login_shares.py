@@ -1,0 +1,44 @@
+"""Many logins of one account, whose owner knows the password, leave another account's login its usual time.
+
+The test is also the command that replays the attack: `python -m pytest tests/end_to_end/test_login_shares.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio.client import Client as Temporal
+
+from tests.end_to_end.client import PASSWORD, Client
+from tests.stack import Stack
+
+LOGINS = 40
+ACCOUNT_SHARE = 4
+LOGIN = """mutation ($email: String!, $password: String!) {
+  login(input: {email: $email, password: $password, waitSeconds: 0}) { operation { id } }
+}"""
+
+
+async def test_a_flood_of_logins_of_one_account_does_not_delay_another_account(dev_stack: Stack) -> None:
+    temporal = await Temporal.connect(dev_stack.temporal_address)
+    flood = asyncio.gather(
+        *(Client(dev_stack).hear(LOGIN, email="ada@example.com", password=PASSWORD) for _ in range(LOGINS))
+    )
+    most = 0
+
+    async def sample() -> None:
+        nonlocal most
+        while not flood.done():
+            found = await temporal.count_workflows("WorkflowType = 'LogIn' AND ExecutionStatus = 'Running'")
+            most = max(most, found.count)
+            await asyncio.sleep(0.05)
+
+    sampling = asyncio.create_task(sample())
+    while most == 0:  # noqa: ASYNC110 - what is waited for is elsewhere
+        await asyncio.sleep(0.05)
+    await Client(dev_stack).log_in("grace@example.com")
+    assert not flood.done(), "the login of another account waited for those that came before it"
+    codes = {error["extensions"]["code"] for answer in await flood for error in answer.get("errors", ())}
+    assert codes <= {"RATE_LIMITED"}
+    await sampling
+    assert 1 < most <= ACCOUNT_SHARE + 3, "with that of the other account, and as visibility lags behind"
