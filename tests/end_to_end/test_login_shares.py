@@ -12,7 +12,7 @@ from temporalio.client import Client as Temporal
 from tests.end_to_end.client import PASSWORD, Client
 from tests.stack import Stack
 
-LOGINS = 40
+LOGINS = 24
 ACCOUNT_SHARE = 4
 LOGIN = """mutation ($email: String!, $password: String!) {
   login(input: {email: $email, password: $password, waitSeconds: 0}) { operation { id } }
@@ -28,9 +28,10 @@ async def test_a_flood_of_logins_of_one_account_does_not_delay_another_account(d
 
     async def sample() -> None:
         nonlocal most
-        while not flood.done():
+        running = 1
+        while running or not flood.done():  # other tests use this stack, and must not wait for these logins
             found = await temporal.count_workflows("WorkflowType = 'LogIn' AND ExecutionStatus = 'Running'")
-            most = max(most, found.count)
+            most, running = max(most, found.count), found.count
             await asyncio.sleep(0.05)
 
     sampling = asyncio.create_task(sample())

@@ -58,7 +58,7 @@ async def slowly(content: bytes, *, parts: int, seconds: float) -> AsyncIterator
 
 async def put(storage: FileStorage, counted: Counted, limits: TransferLimits, leave: UploadGrant) -> int:
     """The status of an upload that takes a second or more."""
-    routes = transfer_routes(storage, SIGNER, lambda _: counted, LocalQuota(), limits)
+    routes = transfer_routes(storage, SIGNER, lambda _: counted, member, LocalQuota(), limits)
     transport = httpx.ASGITransport(Starlette(routes=routes))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         answer = await client.put(await announced(leave), content=slowly(TEXT, parts=10, seconds=0.1))
