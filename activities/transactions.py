@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.connection import get_connections
 from tortoise.transactions import in_transaction
 
 from infrastructure.tasks import finish
@@ -24,3 +26,9 @@ async def in_one_transaction(act: Callable[[], Awaitable[Answer]]) -> Answer:
 async def _run(act: Callable[[], Awaitable[Answer]]) -> Answer:
     async with in_transaction():
         return await act()
+
+
+def current_connection() -> BaseDBAsyncClient:
+    """The connection of the process's one database; inside a transaction, the transaction's connection."""
+    (connection,) = get_connections().all()
+    return connection

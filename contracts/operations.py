@@ -207,17 +207,18 @@ class Position(Contract):
     The run comes first: after a reset another run goes on with the workflow id, from an earlier revision. ``run`` is 0
     for the first run, and for a later one the time at which Temporal started it, in microseconds since 1970. Then comes
     the workflow's own revision. Within one revision only Temporal itself moves: tries of the step under
-    way, the part done of it in thousandths, and at last the close.
+    way, the part done of it in thousandths, and at last the close. A repair follows the close.
     """
 
     run: int = 0
     revision: int
     closed: bool = False
+    repaired: bool = False
     attempt: int = 0
     permille: int = 0
 
-    def as_tuple(self) -> tuple[int, int, bool, int, int]:
-        return (self.run, self.revision, self.closed, self.attempt, self.permille)
+    def as_tuple(self) -> tuple[int, int, bool, bool, int, int]:
+        return (self.run, self.revision, self.closed, self.repaired, self.attempt, self.permille)
 
 
 class Operation(Contract):
@@ -238,6 +239,12 @@ class Operation(Contract):
     @property
     def is_closed(self) -> bool:
         return self.closed_at is not None
+
+    @property
+    def needs_repair(self) -> bool:
+        """Whether it ended without undoing all that it had done."""
+        failure = self.state.failure
+        return self.is_closed and failure is not None and not failure.compensated
 
     @property
     def started_at(self) -> datetime:

@@ -23,13 +23,13 @@ from infrastructure.change_notifications import LOST, LocalWakeups, SharedWakeup
 from infrastructure.passwords import Passwords
 from infrastructure.pseudonyms import Pseudonyms
 from infrastructure.rate_limit import MemoryTokenBuckets, RedisTokenBuckets, TokenBucketStore
-from resolvers.active import ActiveOperations
 from resolvers.breakers import Breaker
 from resolvers.budget import Budget
 from resolvers.cache import Copies
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.calls import ServiceCalls
 from resolvers.clients.files import FilesClient
+from resolvers.clients.operations import OperationsClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
 from resolvers.clients.workspaces import WorkspacesClient
@@ -39,18 +39,15 @@ from resolvers.cursors import Cursors
 from resolvers.dashboard import Sources
 from resolvers.describe_limit import DescribeLimit
 from resolvers.durations import Durations
-from resolvers.index import MemoryIndex, OperationIndex, RedisIndex
 from resolvers.known_users import KnownUsers
-from resolvers.listing import Listing
 from resolvers.login_shares import LoginShares
 from resolvers.newcomers import Newcomers
+from resolvers.operation_records import OperationRecords
 from resolvers.operations import Operations
 from resolvers.orders import Orders
 from resolvers.progress import ProgressHub
 from resolvers.sealing import Seal
-from resolvers.states import States
 from resolvers.throttle import SignInThrottle
-from resolvers.visibility import Turns, Visibility
 from resolvers.witness import OperationWitness
 
 _SECONDS = 0.75
@@ -82,20 +79,18 @@ async def open_backend(
     files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
     cursors, orders, durations = Cursors(keys), Orders(keys), Durations()
     async with AsyncExitStack() as stack:
-        index, wakeups, token_buckets = await stack.enter_async_context(_shared(settings.redis_url, told_here, pool))
+        wakeups, token_buckets = await stack.enter_async_context(_shared(settings.redis_url, told_here, pool))
         throttle = SignInThrottle(token_buckets, keys, settings.sign_in_limits())
         await stack.enter_async_context(durations.shared(cache))
         copies = await stack.enter_async_context(Copies(cache, seal=Seal(keys, "copies")))
-        witness = OperationWitness(copies, index, durations)
+        witness = OperationWitness(copies, durations)
         budget = Budget(long_polls=settings.long_polls)
         hub = await stack.enter_async_context(
             ProgressHub(temporal, budget=budget, witness=witness.see, lag=metrics.lag.observe)
         )
-        scans = await stack.enter_async_context(Visibility(temporal, Turns(cache)))
         describe_limit = DescribeLimit()
-        states = States(temporal, hub, witness.see, wakeups, witness.reopen, describe_limit)
-        listing = Listing(states, scans, index, cursors)
-        active = await stack.enter_async_context(ActiveOperations(states, scans, index, hub))
+        records = OperationRecords(OperationsClient(calls("operations")), hub, cursors)
+        await stack.enter_async_context(records.running())
         passwords = stack.enter_context(closing(Passwords()))
         is_lost = stack.enter_context(wakeups.hearing(LOST))
         hot_seconds = HOT_SESSION_SECONDS if settings.redis_url else 0.0
@@ -124,7 +119,7 @@ async def open_backend(
             ),
         )
         operations = await stack.enter_async_context(
-            Operations(temporal, hub, index, listing, active, wakeups, cursors, describe_limit)
+            Operations(temporal, hub, records, wakeups, cursors, describe_limit)
         )
         login_shares = await stack.enter_async_context(LoginShares(operations))
         yield Backend(
@@ -140,7 +135,7 @@ async def open_backend(
             tenants=tenants,
             files=files,
             workspaces=workspaces,
-            dashboards=Sources(copies, active, users, tenants, files),
+            dashboards=Sources(copies, records, users, tenants, files),
             sessions=sessions,
             durations=durations,
             pseudonyms=Pseudonyms(keys.current),
@@ -151,10 +146,10 @@ async def open_backend(
 @asynccontextmanager
 async def _shared(
     redis_url: str | None, told_here: Wakeups | None, pool: Pool
-) -> AsyncIterator[tuple[OperationIndex, Wakeups, TokenBucketStore]]:
+) -> AsyncIterator[tuple[Wakeups, TokenBucketStore]]:
     """What replicas share where there is a Redis, and each has for itself where there is none."""
     if redis_url is None:
-        yield MemoryIndex(), told_here or LocalWakeups(), MemoryTokenBuckets()
+        yield told_here or LocalWakeups(), MemoryTokenBuckets()
         return
     again = Retry(NoBackoff(), 1)  # for a connection that is no more, which one learns by using it
     async with (
@@ -171,4 +166,4 @@ async def _shared(
     ):
         shared = SharedWakeups(redis, ears)
         async with shared.listening():
-            yield RedisIndex(asked), shared, RedisTokenBuckets(asked)
+            yield shared, RedisTokenBuckets(asked)

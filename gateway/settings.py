@@ -120,6 +120,7 @@ class Settings(BaseSettings):
     tenants_url: str | None = None
     files_url: str | None = None
     workspaces_url: str | None = None
+    operations_url: str | None = None
     data_dir: Path = Path(".data")
     storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
     public_url: str | None = None

@@ -20,17 +20,24 @@ class Cursors:
         self._keys = keys
 
     def write(self, operation_id: str, position: Position) -> str:
-        text = f"{position.run}.{position.revision}.{int(position.closed)}.{position.attempt}.{position.permille}"
+        text = ".".join(str(int(part)) for part in position.as_tuple())
         return self.seal(operation_id, text)
 
     def read(self, operation_id: str, cursor: str) -> Position:
         """The position; InvalidCursor where the cursor is forged, mangled or of another operation."""
         text = self.open(operation_id, cursor)
         try:
-            run, revision, closed, attempt, permille = (int(part) for part in text.split("."))
+            run, revision, closed, repaired, attempt, permille = (int(part) for part in text.split("."))
         except ValueError as error:
             raise _invalid() from error
-        return Position(run=run, revision=revision, closed=bool(closed), attempt=attempt, permille=permille)
+        return Position(
+            run=run,
+            revision=revision,
+            closed=bool(closed),
+            repaired=bool(repaired),
+            attempt=attempt,
+            permille=permille,
+        )
 
     def seal(self, scope: str, text: str) -> str:
         """``text`` with its signature, as URL-safe text. ``scope`` (what it belongs to) is signed too but not told."""

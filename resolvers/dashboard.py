@@ -23,14 +23,14 @@ from contracts.operations import Operation
 from contracts.tenants import Tenant
 from contracts.users import User
 from infrastructure.tasks import SharedTask, concurrently
-from resolvers.active import ActiveOperations
 from resolvers.cache import Copies, Copy
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
 from resolvers.deadlines import deadline
-from resolvers.failures import TEMPORAL, domain_error
+from resolvers.failures import domain_error
 from resolvers.loaders import Loader, Loaders, lack
+from resolvers.operation_records import OperationRecords
 from resolvers.witness import tenant_scope, user_scope
 
 SOURCE_SECONDS = 1.0
@@ -41,7 +41,7 @@ _USERS = TypeAdapter(Copy[tuple[User, ...]])
 _TENANTS = TypeAdapter(Copy[tuple[Tenant, ...]])
 _FILES = TypeAdapter(Copy[tuple[File, ...]])
 
-USERS, TENANTS, FILES = "users", "tenants", "files"
+USERS, TENANTS, FILES, OPERATIONS = "users", "tenants", "files", "operations"
 
 Known = TypeVar("Known", User, Tenant)
 Value = TypeVar("Value")
@@ -54,7 +54,7 @@ class Sources:
     """Where dashboards come from; one a process."""
 
     copies: Copies
-    active: ActiveOperations
+    records: OperationRecords
     users: UsersClient
     tenants: TenantsClient
     files: FilesClient
@@ -100,8 +100,8 @@ class Dashboard:
     async def active_operations(self) -> list[Operation]:
         """Those that they started and that have not closed, newest first."""
         until = self._until()
-        async with _in_time(self._sources.seconds, TEMPORAL):
-            operations = await self._sources.active.of(self._session)
+        async with _in_time(self._sources.seconds, OPERATIONS):
+            operations = await self._sources.records.active(self._session)
         await self._acquaint(until, users=set(_users_in(operations)), tenants=set(_tenants_in(operations)))
         return operations
 

@@ -16,8 +16,8 @@ from contracts.errors import DomainError, OperationNotFound, ServiceUnavailable
 from contracts.operations import Operation, Position
 from infrastructure.change_notifications import Wakeups, woken
 from infrastructure.tasks import BackgroundTasks
-from resolvers.listing import Listing
 from resolvers.lookout import Lookout
+from resolvers.operation_records import OperationRecords
 
 LOOK_SECONDS = 10.0
 """Between two looks at the list where no wake-up came: what makes a lost one harmless."""
@@ -31,10 +31,10 @@ class Feeds:
     """All feeds of a process: one source a user and tenant, however many of their clients follow it."""
 
     def __init__(
-        self, lookout: Lookout, listing: Listing, wakeups: Wakeups, *, look_seconds: float = LOOK_SECONDS
+        self, lookout: Lookout, records: OperationRecords, wakeups: Wakeups, *, look_seconds: float = LOOK_SECONDS
     ) -> None:
         self._lookout = lookout
-        self._listing = listing
+        self._records = records
         self._wakeups = wakeups
         self._look_seconds = look_seconds
         self._sources: dict[tuple[str, str], Source] = {}
@@ -58,7 +58,7 @@ class Feeds:
         source = self._sources.get(key)
         if source is None:
             source = self._sources[key] = Source(
-                self._lookout, self._listing, self._wakeups, viewer, look_seconds=self._look_seconds
+                self._lookout, self._records, self._wakeups, viewer, look_seconds=self._look_seconds
             )
         source.users += 1
         try:
@@ -85,10 +85,10 @@ class Source:
     """Watches what one user has going on in one tenant, and hands each state to all who follow."""
 
     def __init__(
-        self, lookout: Lookout, listing: Listing, wakeups: Wakeups, viewer: Session, *, look_seconds: float
+        self, lookout: Lookout, records: OperationRecords, wakeups: Wakeups, viewer: Session, *, look_seconds: float
     ) -> None:
         self._lookout = lookout
-        self._listing = listing
+        self._records = records
         self._wakeups = wakeups
         self._viewer = viewer
         self._look_seconds = look_seconds
@@ -122,18 +122,20 @@ class Source:
             while True:
                 news.clear()
                 try:
-                    newest = await self._listing.newest(self._viewer, NEWEST, self._seen)
+                    newest = await self._records.newest(self._viewer, NEWEST)
                 except (DomainError, RPCError, OSError) as error:
                     log.warning("a feed could not look for operations", error=repr(error))
                 except Exception as error:
                     log.error("a feed could not look for operations", exc_info=error)
                 else:
-                    for operation in newest.states:
+                    for operation in newest:
+                        if operation.id in self._under_way:
+                            continue
                         if self._is_news(operation) and not (begun_before and operation.is_closed):
                             self._watch(operation)
                         self._told[operation.id] = operation.position
-                    self._seen |= {operation.id for operation in newest.states}
-                    self._seen &= newest.ids | self._under_way.keys()
+                    ids = {operation.id for operation in newest}
+                    self._seen = (self._seen | ids) & (ids | self._under_way.keys())
                     self._told = {id: position for id, position in self._told.items() if id in self._seen}
                     begun_before = False
                 await woken(news, self._look_seconds)

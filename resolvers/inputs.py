@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.auth import Role
 from contracts.errors import InvalidInput
 from contracts.files import AccessLevel
+from contracts.operation_records import RecordFilter
 from contracts.operations import OperationKind, OperationStatus
 from contracts.users import Theme
 from contracts.validation import (
@@ -124,6 +125,13 @@ class PageInput(Input):
 class FilterInput(Input):
     kinds: Annotated[frozenset[OperationKind], Field(max_length=100)] | None = None
     statuses: Annotated[frozenset[OperationStatus], Field(max_length=100)] | None = None
+
+    def to_record_filter(self) -> RecordFilter:
+        """The filter as the record of operations takes it."""
+        return RecordFilter(
+            kinds=None if self.kinds is None else tuple(sorted(self.kinds)),
+            statuses=None if self.statuses is None else tuple(sorted(self.statuses)),
+        )
 
 
 class IdInput(Input):

@@ -14,8 +14,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from contracts.errors import OperationNotFound
 from contracts.operations import Operation
 from infrastructure.change_notifications import Wakeups, woken
-from resolvers.history import operation_of
-from resolvers.pending import never_falling
+from infrastructure.operation_history import operation_of
+from infrastructure.pending_activity import never_falling
 from resolvers.progress import ProgressHub
 
 CHECK_SECONDS = 5.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from types import TracebackType
 from typing import NamedTuple, Self
 from uuid import uuid4
@@ -15,24 +15,23 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.auth import Session
-from contracts.errors import DeadlineExceeded, IdempotencyKeyReused, LoginNotWaiting, OperationNotFound
+from contracts.calls import Caller
+from contracts.errors import DeadlineExceeded, LoginNotWaiting, OperationNotFound
+from contracts.operation_records import RecordPageRequest
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from infrastructure.change_notifications import Wakeups
 from infrastructure.fair_queue import Requester
+from infrastructure.operation_history import operation_of
+from infrastructure.repair_status import with_repair
 from infrastructure.tasks import BackgroundTasks, concurrently
 from resolvers.access import OperationAccess
-from resolvers.active import ActiveOperations
 from resolvers.cursors import Cursors
 from resolvers.describe_limit import DescribeLimit
 from resolvers.failures import TEMPORAL, domain_error
 from resolvers.feed import Feeds
-from resolvers.history import operation_of
-from resolvers.index import OperationIndex, Row
-from resolvers.listing import Listing
 from resolvers.lookout import Lookout
-from resolvers.paging import Page
+from resolvers.operation_records import OperationPage, OperationRecords
 from resolvers.progress import ProgressHub
-from resolvers.repairs import with_repair
 from resolvers.start import RPC_SECONDS, Command, Order, Result, Starter, Workflow
 from resolvers.watcher import Delivery
 from workflows.log_in import LogIn
@@ -51,9 +50,7 @@ class Operations:
         self,
         client: Client,
         hub: ProgressHub,
-        index: OperationIndex,
-        listing: Listing,
-        active: ActiveOperations,
+        records: OperationRecords,
         wakeups: Wakeups,
         cursors: Cursors,
         describe_limit: DescribeLimit,
@@ -61,13 +58,11 @@ class Operations:
         self._client = client
         self._describe_limit = describe_limit
         self._hub = hub
-        self._index = index
+        self._records = records
         self._starter = Starter(client)
-        self._listing = listing
-        self._active = active
         self._wakeups = wakeups
         self._cursors = cursors
-        self._feeds = Feeds(Lookout(client, hub, wakeups), listing, wakeups)
+        self._feeds = Feeds(Lookout(client, hub, wakeups), records, wakeups)
         self._tasks = BackgroundTasks()
 
     async def __aenter__(self) -> Self:
@@ -85,17 +80,9 @@ class Operations:
 
         Once it has closed or waits for its user, or as it stands when the seconds are over.
         """
-        try:
-            operation = await self._starter.started_under_former_keys(order) or await self._entered(order)
-        except IdempotencyKeyReused:
-            with suppress(OperationNotFound):  # it was started under a former key, and entered then
-                before = await self._describe(order.id)
-                await self._enter(before, before.tenant_ids)  # at its own time
-            raise
-        if operation.started_at != order.state.started_at:  # ordered before
-            await self._enter(operation, operation.tenant_ids)
-        if operation.tenant_ids:
-            self._tell_of(operation)
+        operation = await self._starter.started_under_former_keys(order) or await self._starter.start(order)
+        self._records.add(operation, order.subject, order.retry_of)
+        self._tell_of(operation)
         return await self._settle(operation, wait_seconds)
 
     async def started_before(self, id: str, asked: JsonValue, *, wait_seconds: float) -> Operation | None:
@@ -142,9 +129,7 @@ class Operations:
 
     async def after_code(self, login: Operation, *, wait_seconds: float) -> Operation:
         """The login, once it has gone on."""
-        login = await self._describe(login.id)
-        await self._learn_of(login, login.tenant_ids)
-        return await self._settle(login, wait_seconds)
+        return await self._settle(await self._describe(login.id), wait_seconds)
 
     async def get(self, access: OperationAccess, operation_id: str, requester: Requester) -> Operation:
         """The operation as the client may see it; OperationNotFound where it may not."""
@@ -200,17 +185,9 @@ class Operations:
                 else:
                     shown.discard(operation.id)
 
-    async def page(
-        self,
-        viewer: Session,
-        *,
-        first: int,
-        after: str | None,
-        kinds: frozenset[OperationKind] | None = None,
-        statuses: frozenset[OperationStatus] | None = None,
-    ) -> Page[Operation]:
-        """The viewer's operations in the current tenant, newest first."""
-        return await self._listing.page(viewer, first=first, after=after, kinds=kinds, statuses=statuses)
+    async def page(self, caller: Caller, request: RecordPageRequest, *, after: str | None) -> OperationPage:
+        """One page of the record of operations, as ``OperationRecords.page``."""
+        return await self._records.page(caller, request, after=after)
 
     async def cancel(self, access: OperationAccess, operation_id: str, requester: Requester) -> Operation:
         """Ask it to stop and undo what it did; harmless where it has closed. OperationNotFound for the login of another
@@ -242,27 +219,16 @@ class Operations:
     def cursor(self, operation: Operation) -> str:
         return self._cursors.write(operation.id, operation.position)
 
-    async def _entered(self, order: Order[Workflow, Command, Result]) -> Operation:
-        """Start it, and enter it meanwhile: nobody waits for the index, and it never lacks what Temporal has."""
-        if order.tenant_id is None:
-            return await self._starter.start(order)
-        row = Row(order.state.started_at.timestamp(), order.id)
-        entering = self._tasks.start(self._index.add(order.user_id, order.tenant_id, row), name="enter an operation")
-        try:
-            return await self._starter.start(order)
-        finally:
-            await asyncio.wait((entering,))  # its failure is logged, and does not undo the start
-
     async def _settle(self, operation: Operation, seconds: float) -> Operation:
         """The operation once it has closed or waits for its user, or as it stands when the seconds are over."""
-        known = operation.tenant_ids
         try:
             async with asyncio.timeout(seconds if seconds > 0 else None):
                 if seconds > 0 and not _settled(operation):
                     operation = await self._settled_state(operation)
         except TimeoutError:
             operation = await self._describe(operation.id)
-        await self._learn_of(operation, [tenant for tenant in operation.tenant_ids if tenant not in known])
+        if operation.is_closed:
+            self._records.add(operation)
         return operation
 
     async def _settled_state(self, operation: Operation) -> Operation:
@@ -273,19 +239,13 @@ class Operations:
                     break
         return operation
 
-    async def _learn_of(self, operation: Operation, tenant_ids: Sequence[str]) -> None:
-        await self._enter(operation, tenant_ids)
-        if tenant_ids:
-            self._tell_of(operation)
-
-    async def _enter(self, operation: Operation, tenant_ids: Sequence[str]) -> None:
-        for tenant_id in tenant_ids:
-            await self._index.add(operation.user_id, tenant_id, Row(operation.started_at.timestamp(), operation.id))
-
     def _tell_of(self, operation: Operation) -> None:
-        """Behind the answer: a wake-up may be lost, and who waits for one looks now and then anyway."""
-        self._active.follow(operation)
-        self._tasks.start(self._wakeups.tell(operation.user_id), name="tell of an operation")
+        """Notify feeds behind the response: a notification may be lost, and feeds check their list at an interval."""
+        self._tasks.start(self._notify(operation), name="notify feeds of a start")
+
+    async def _notify(self, operation: Operation) -> None:
+        await self._records.wait_until_written(operation.id)
+        await self._wakeups.tell(operation.user_id)
 
     async def _look_for_nothing(self) -> None:
         """What it costs to find out that there is no such operation."""

@@ -23,9 +23,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.base import Contract
 from contracts.errors import IdempotencyKeyReused
+from contracts.operation_records import Subject
 from contracts.operations import ATTRIBUTE_KIND, MEMO_INPUT, MEMO_STATE, Operation, OperationState, Position, kind_of
 from contracts.temporal import TaskQueue
-from resolvers.history import TENANTS, USER, operation_of
+from infrastructure.operation_history import TENANTS, USER, operation_of
 
 RPC_SECONDS = timedelta(seconds=6)
 
@@ -62,6 +63,10 @@ class Order(Generic[Workflow, Command, Result]):
     tenant_id: str | None
     asked: JsonValue
     token: str | None = None
+    subject: Subject | None = None
+    """The object concerned, for the record of operations; it is never in Temporal."""
+    retry_of: str | None = None
+    """The operation that this one retries."""
     former: tuple[FormerOrder, ...] = ()
 
     @property

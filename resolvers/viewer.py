@@ -8,13 +8,14 @@ from contracts.auth import Session
 from contracts.base import derived_id
 from contracts.errors import InvalidInput, TenantNotFound, UserNotFound
 from contracts.files import File
-from contracts.operations import Operation
+from contracts.operation_records import RecordPageRequest
 from contracts.tenants import Tenant
 from contracts.users import Preferences, PreferencesPatch, User
 from resolvers import files
 from resolvers.context import Context
 from resolvers.dashboard import Dashboard
 from resolvers.inputs import FilterInput, PageInput, RevokeSessionInput, UpdatePreferencesInput, in_the_input
+from resolvers.operation_records import OperationPage
 from resolvers.paging import Page
 from resolvers.witness import user_scope
 
@@ -103,11 +104,10 @@ class Viewer:
         """Those they see in the current tenant, newest first."""
         return await files.page(self._context, self._session, page)
 
-    async def operations(self, page: PageInput, filter: FilterInput) -> Page[Operation]:
+    async def operations(self, page: PageInput, filter: FilterInput) -> OperationPage:
         """Those the viewer started in the current tenant, newest first."""
-        return await self._context.backend.operations.page(
-            self._session, first=page.first, after=page.after, kinds=filter.kinds, statuses=filter.statuses
-        )
+        request = RecordPageRequest(first=page.first, filter=filter.to_record_filter())
+        return await self._context.backend.operations.page(self.caller, request, after=page.after)
 
     async def update_preferences(self, input: UpdatePreferencesInput) -> PreferencesSaved:
         """InvalidInput names the field that the service refuses by its path in the mutation's input."""

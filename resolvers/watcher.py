@@ -17,10 +17,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.errors import OperationNotFound, ServiceUnavailable
 from contracts.operations import Operation, OperationStatus, Position
+from infrastructure.operation_history import History, operation_of, run_of
+from infrastructure.pending_activity import never_falling, under_way
 from infrastructure.tasks import BackgroundTasks
 from resolvers.budget import Budget
-from resolvers.history import History, operation_of, run_of
-from resolvers.pending import never_falling, under_way
 
 LOOK_IN_SECONDS = (0.5, 8.0)
 """Between two descriptions of an operation whose step takes long: at first, and at most while they tell nothing new."""

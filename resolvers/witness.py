@@ -11,7 +11,6 @@ from contracts.base import utc_now
 from contracts.operations import Operation, OperationKind
 from resolvers.cache import FRESH_SECONDS, Copies
 from resolvers.durations import Durations
-from resolvers.index import OperationIndex, Row
 
 PATIENCE_SECONDS = 1.0
 """A cache that is slower holds up nobody's operation."""
@@ -35,9 +34,8 @@ def tenant_scope(tenant_id: str) -> str:
 class OperationWitness:
     """Shown each new state before clients are, so that whoever hears of a close finds what it changed."""
 
-    def __init__(self, copies: Copies, index: OperationIndex, durations: Durations) -> None:
+    def __init__(self, copies: Copies, durations: Durations) -> None:
         self._copies = copies
-        self._index = index
         self._durations = durations
 
     async def see(self, operation: Operation) -> None:
@@ -50,15 +48,8 @@ class OperationWitness:
         except Exception as error:  # noqa: BLE001 - copies expire by themselves; the operation must go on
             log.warning("a close was not passed on", workflow_id=operation.id, error=repr(error))
 
-    async def reopen(self, operation: Operation) -> None:
-        """Enter an operation again that had closed and that a reset has begun anew."""
-        for tenant_id in operation.tenant_ids:
-            await self._index.add(operation.user_id, tenant_id, Row(operation.started_at.timestamp(), operation.id))
-
     async def _closed(self, operation: Operation) -> None:
         scopes = [user_scope(operation.user_id)]
         if operation.kind not in _OF_ONE_USER:
             scopes += [tenant_scope(tenant_id) for tenant_id in operation.tenant_ids]
         await self._copies.changed(*scopes)  # first, for whoever misses it among what is active knows that it closed
-        for tenant_id in operation.tenant_ids:
-            await self._index.close(operation.user_id, tenant_id, operation.id)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import strawberry
+from strawberry import Parent
 
+from contracts import operations
+from resolvers.operation_records import OperationPage
 from resolvers.paging import Page
+from schema.fields import field
 from schema.files import File
 from schema.operations import Operation
 
@@ -21,6 +26,23 @@ class PageInfo:
     end_cursor: str | None
 
 
+class Edge(NamedTuple, Generic[Item]):
+    node: Item
+    cursor: str
+
+
+class OperationList(NamedTuple):
+    """A page of operations as its connection type shows it: they are counted only if the client asks for it."""
+
+    edges: list[Edge[operations.Operation]]
+    nodes: tuple[operations.Operation, ...]
+    page_info: PageInfo
+    total: Callable[[], Coroutine[None, None, int]]
+
+
+OperationListParent: TypeAlias = Parent[OperationList]
+
+
 @strawberry.type
 class OperationEdge:
     node: Operation
@@ -32,7 +54,11 @@ class OperationConnection:
     edges: list[OperationEdge]
     nodes: list[Operation]
     page_info: PageInfo
-    total_count: int
+
+    @field(int, "How many operations match, exactly up to 10,000; 10,001 means more.")
+    @staticmethod
+    async def total_count(connection: OperationListParent) -> int:
+        return await connection.total()
 
 
 @strawberry.type
@@ -49,11 +75,6 @@ class FileConnection:
     total_count: int
 
 
-class Edge(NamedTuple, Generic[Item]):
-    node: Item
-    cursor: str
-
-
 class Connection(NamedTuple, Generic[Item]):
     """A page as the connection types show it."""
 
@@ -61,6 +82,12 @@ class Connection(NamedTuple, Generic[Item]):
     nodes: tuple[Item, ...]
     page_info: PageInfo
     total_count: int
+
+
+def operation_connection(page: OperationPage, *, after: str | None) -> OperationList:
+    """Return the page as ``connection`` does."""
+    shown = connection(Page(page.nodes, page.cursors, page.has_next, 0), after=after)
+    return OperationList(shown.edges, shown.nodes, shown.page_info, page.total)
 
 
 def connection(page: Page[Item], *, after: str | None) -> Connection[Item]:

@@ -8,13 +8,19 @@ from typing import TypeAlias
 import strawberry
 from strawberry import ID, UNSET, Parent
 
-from contracts import operations as contract
 from contracts import tenants, users
 from contracts.files import File
 from resolvers import dashboard as gathered
 from resolvers import inputs
 from resolvers import viewer as seen
-from schema.connections import Connection, FileConnection, OperationConnection, connection
+from schema.connections import (
+    Connection,
+    FileConnection,
+    OperationConnection,
+    OperationList,
+    connection,
+    operation_connection,
+)
 from schema.dashboard import Dashboard
 from schema.fields import field
 from schema.inputs import OperationFilter, given
@@ -100,7 +106,7 @@ class Viewer:
         first: int | None = 20,
         after: str | None = UNSET,
         filter: OperationFilter | None = UNSET,
-    ) -> Connection[contract.Operation]:
+    ) -> OperationList:
         page = inputs.PageInput.check(given(first=first, after=after))
         wanted = inputs.FilterInput.check(given(**vars(filter)) if filter else {}, at=("filter",))
-        return connection(await viewer.operations(page, wanted), after=page.after)
+        return operation_connection(await viewer.operations(page, wanted), after=page.after)

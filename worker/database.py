@@ -20,7 +20,7 @@ from contracts.startup import DatabaseUnusable, reason_of
 if TYPE_CHECKING:
     from contracts.spans import Spans
 
-DOMAINS = ("auth", "users", "tenants", "files", "workspaces", "notifications")
+DOMAINS = ("auth", "users", "tenants", "files", "workspaces", "notifications", "operations")
 """The domains that have tables."""
 
 

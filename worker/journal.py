@@ -26,7 +26,7 @@ from temporalio.workflow import ActivityHandle, Info
 from contracts.audit import Audit, audit
 from contracts.logs import HEADER, about
 from contracts.operations import ATTRIBUTE_TENANTS, ATTRIBUTE_USER
-from worker.metrics import OUTCOMES, is_undo
+from worker.metrics import is_undo
 
 _USER = SearchAttributeKey.for_keyword(ATTRIBUTE_USER)
 _TENANTS = SearchAttributeKey.for_keyword_list(ATTRIBUTE_TENANTS)
@@ -48,18 +48,16 @@ class Journal(Interceptor):
         return _Workflows
 
 
-def operation_closed(info: Info, command: str) -> None:
-    """A workflow ended by the command; nothing of a replay."""
-    outcome = OUTCOMES.get(command)
-    if outcome is not None:
-        seconds = (datetime.now(UTC) - info.start_time).total_seconds()
-        log.info(
-            "operation closed",
-            workflow_id=info.workflow_id,
-            outcome=outcome,
-            duration_ms=round(seconds * 1000),
-            **_on_behalf(info),
-        )
+def operation_closed(info: Info, outcome: str) -> None:
+    """Log that a workflow closed: ``completed``, ``failed`` or ``cancelled``."""
+    seconds = (datetime.now(UTC) - info.start_time).total_seconds()
+    log.info(
+        "operation closed",
+        workflow_id=info.workflow_id,
+        outcome=outcome,
+        duration_ms=round(seconds * 1000),
+        **_on_behalf(info),
+    )
 
 
 class _Activities(ActivityInboundInterceptor):

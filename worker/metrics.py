@@ -20,11 +20,6 @@ from workflows.options import UNDO
 _LONG = timedelta(hours=1)
 _EVERY_SECONDS = 60.0
 _SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
-OUTCOMES = {
-    "complete_workflow_execution": "completed",
-    "fail_workflow_execution": "failed",
-    "cancel_workflow_execution": "cancelled",
-}
 
 
 log = structlog.get_logger(__name__)
@@ -82,14 +77,12 @@ class Metrics(Interceptor):
                     log.warning("operations that run long cannot be counted", error=repr(error))
             await asyncio.sleep(_EVERY_SECONDS)
 
-    def closed(self, info: Info, command: str) -> None:
-        """A workflow ended by the command; nothing of a replay."""
+    def closed(self, info: Info, outcome: str) -> None:
+        """A workflow closed: ``completed``, ``failed`` or ``cancelled``."""
         kind = kind_of(info.workflow_id)
-        outcome = OUTCOMES.get(command)
-        if outcome is not None:
-            name = kind.value if kind else info.workflow_type
-            self._executions.labels(name, outcome).inc()
-            self._durations.labels(name, outcome).observe((datetime.now(UTC) - info.start_time).total_seconds())
+        name = kind.value if kind else info.workflow_type
+        self._executions.labels(name, outcome).inc()
+        self._durations.labels(name, outcome).observe((datetime.now(UTC) - info.start_time).total_seconds())
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return _Activities(next, self._failures, self._compensations)

@@ -25,7 +25,10 @@ from activities.files.uploading import UploadingService
 from activities.notifications.activities import Notifications
 from activities.notifications.mail import DEFAULT_SENDER, Mail
 from activities.notifications.service import NotificationsService
+from activities.operations import endpoints as operations_endpoints
 from activities.operations.activities import Operations
+from activities.operations.record_repair import RECORD_RETENTION, RecordRepair
+from activities.operations.service import OperationsService
 from activities.tenants import endpoints as tenants_endpoints
 from activities.tenants.activities import Tenants
 from activities.tenants.service import TenantsService
@@ -37,17 +40,22 @@ from activities.workspaces.activities import Workspaces
 from activities.workspaces.service import WorkspacesService
 from contracts.calls import CallSigner
 from contracts.environment import DEVELOPMENT_APP_URL
+from contracts.operation_records import OperationRecord
+from contracts.operations import Operation
 from contracts.secret_keys import SecretKeys
 from contracts.storage import FileStorage
 from contracts.temporal import TaskQueue
 from contracts.transfers import TransferSigner
 from infrastructure.change_notifications import Wakeups
 from infrastructure.passwords import Passwords
+from infrastructure.record_buffer import RecordBuffer
+from worker.progress_notifier import StateListener
 from worker.reconciler import PERIOD, Reconciler
 from workflows.log_in import LogIn
 from workflows.onboard_user import OnboardUser
 from workflows.process_file import ProcessFile
 from workflows.repair_operation import RepairOperation
+from workflows.state_publication import UNKNOWN_RUN
 from workflows.switch_tenant import SwitchTenant
 from workflows.upload_file import UploadFile
 
@@ -71,6 +79,7 @@ class Parts:
     app_url: str = DEVELOPMENT_APP_URL
     """Where people open the product, for links."""
     repair_within: timedelta = PERIOD
+    record_retention: timedelta = RECORD_RETENTION
     seal: SecretSeal = UNSEALED
     session_idle: timedelta = SESSION_IDLE
 
@@ -89,6 +98,8 @@ class Domain:
     routes: tuple[Route, ...] = ()
     chores: tuple[Callable[[], Coroutine[None, None, None]], ...] = ()
     """What goes on in the background until it is cancelled."""
+    state_listener: StateListener | None = None
+    """Receives each new state of the operations that run on this queue."""
 
 
 def auth(parts: Parts) -> Domain:
@@ -151,11 +162,28 @@ def notifications(parts: Parts) -> Domain:
 
 
 def operations(parts: Parts) -> Domain:
+    service = OperationsService()
+    records = RecordBuffer(service.write)
+    repair = RecordRepair(parts.temporal, service, within=parts.repair_within, retention=parts.record_retention)
+
+    def listen(operation: Operation) -> None:
+        if operation.position.run == UNKNOWN_RUN:
+            repair.check_soon(operation.id)
+        else:
+            records.add(OperationRecord(operation=operation))
+
     return Domain(
         TaskQueue.OPERATIONS,
         workflows=(*WORKFLOWS, RepairOperation),
         activities=activities_of(Operations(parts.temporal)),
-        chores=(Reconciler(parts.temporal, parts.repair_within).reconcile_regularly,),
+        routes=tuple(operations_endpoints.routes(service, parts.signer)),
+        chores=(
+            Reconciler(parts.temporal, parts.repair_within).reconcile_regularly,
+            records.run,
+            repair.run,
+            repair.check_regularly,
+        ),
+        state_listener=listen,
     )
 
 

@@ -18,7 +18,7 @@ from infrastructure.tasks import concurrently, supervised
 from worker.interceptors import ErrorTranslation
 from worker.journal import Journal, operation_closed
 from worker.metrics import Metrics
-from worker.moves import Moves
+from worker.progress_notifier import ProgressNotifier
 from worker.registry import Domain
 from worker.sandbox import workflow_runner
 
@@ -46,18 +46,19 @@ async def running_workers(
     """
     metrics = metrics or Metrics(CollectorRegistry())
 
-    def closed(info: Info, command: str) -> None:
-        metrics.closed(info, command)
-        operation_closed(info, command)
+    def closed(info: Info, outcome: str) -> None:
+        metrics.closed(info, outcome)
+        operation_closed(info, outcome)
 
-    moves = Moves(wakeups, closed)
+    listeners = [domain.state_listener for domain in domains if domain.state_listener is not None]
+    notifier = ProgressNotifier(wakeups, closed, listeners)
     workers = [
-        _worker(client, domain, [metrics, Journal(), ErrorTranslation(), *interceptors], moves, version)
+        _worker(client, domain, [notifier, metrics, Journal(), ErrorTranslation(), *interceptors], version)
         for domain in domains
         if domain.workflows or domain.activities
     ]
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(moves.told())
+        await stack.enter_async_context(notifier.running())
         if any(domain.workflows for domain in domains):
             await stack.enter_async_context(supervised(lambda: metrics.watch_long(client), name="count what runs long"))
         for chore in (chore for domain in domains for chore in domain.chores):
@@ -74,7 +75,6 @@ def _worker(
     client: Client,
     domain: Domain,
     interceptors: Sequence[Interceptor],
-    moves: Moves,
     version: WorkerDeploymentVersion | None,
 ) -> Worker:
     of = version if domain.workflows else None
@@ -85,7 +85,7 @@ def _worker(
         deployment_config=_pinned(of) if of else None,
         workflows=domain.workflows,
         activities=domain.activities,
-        workflow_runner=moves.seen_by(workflow_runner()),
+        workflow_runner=workflow_runner(),
         interceptors=interceptors,
         workflow_failure_exception_types=[DomainError],
         graceful_shutdown_timeout=GRACE,

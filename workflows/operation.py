@@ -30,6 +30,7 @@ from workflows.call import Activity, call
 from workflows.failure import closing_status, describe, is_ending, retry_of, words
 from workflows.options import QUICK, UNDO, CallOptions
 from workflows.saga import Saga
+from workflows.state_publication import publish_state
 
 Domain = TypeVar("Domain")
 Argument = TypeVar("Argument")
@@ -52,6 +53,7 @@ class OperationRun:
         self._state = (
             OperationState.first(kind, workflow.now()) if memo is None else OperationState.model_validate(memo)
         )
+        self._kind = kind
         self._saga = Saga()
         self._step: str | None = None
 
@@ -198,6 +200,7 @@ class OperationRun:
     def _write(self, **changes: object) -> None:
         self._state = self._state.model_copy(update=changes | {"revision": self._state.revision + 1})
         workflow.upsert_memo({MEMO_STATE: self._state.to_memo()})
+        publish_state(self._kind, self._state)
 
 
 def _not_undone(failure: OperationFailure) -> OperationFailure:

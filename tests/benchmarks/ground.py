@@ -141,6 +141,7 @@ def ground(*, options: Sequence[str] = ()) -> Iterator[Ground]:
             "SOCKET_MESSAGES": "1000000",
             "SOCKET_OPERATIONS": "10000",
             "WORKSPACES_URL": f"http://{HOST}:{ports['operations']}",
+            "OPERATIONS_URL": f"http://{HOST}:{ports['operations']}",
             **{f"{domain.upper()}_URL": f"http://{HOST}:{ports[domain]}" for domain in DOMAINS},
         }
         run_module("worker.migrate", environment, "--demo")

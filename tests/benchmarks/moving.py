@@ -18,7 +18,7 @@ from contracts.base import utc_now
 from contracts.codec import KeyRing
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, OperationStatus, operation_id
 from contracts.temporal import connect, leave
-from resolvers.history import TENANTS, USER
+from infrastructure.operation_history import TENANTS, USER
 
 KIND = OperationKind.TENANT_SWITCH
 Handle = WorkflowHandle[Any, Any]

@@ -25,7 +25,7 @@ from contracts.operations import (
 )
 from contracts.temporal import TaskQueue, connect
 from contracts.tenants import SwitchTenantCommand
-from resolvers.history import TENANTS, USER
+from infrastructure.operation_history import TENANTS, USER
 
 Json = dict[str, Any]
 

@@ -31,7 +31,7 @@ from contracts.operations import (
 )
 from contracts.workspaces import Workspace
 from gateway.app import create_app
-from resolvers.history import TENANTS, USER
+from infrastructure.operation_history import TENANTS, USER
 from tests.gateway.fakes import ACME, FILE, GLOBEX, TOKEN, Services, file, person, session, settings
 from tests.gateway.temporal_calls import TemporalCalls
 

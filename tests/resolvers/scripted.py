@@ -13,7 +13,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
 
 from contracts.base import utc_now
 from contracts.operations import (
@@ -24,9 +24,11 @@ from contracts.operations import (
     OperationStatus,
     StepHeartbeat,
     StepStatus,
+    kind_of,
     operation_id,
 )
-from resolvers.history import TENANTS, USER
+from infrastructure.operation_history import TENANTS, USER
+from workflows.state_publication import publish_state
 
 OWNER = "usr_owner"
 TENANT = "ten_home"
@@ -52,7 +54,7 @@ class Scripted:
                     "status": OperationStatus.COMPLETED if order == "end" else OperationStatus.RUNNING,
                 }
             )
-            workflow.upsert_memo({MEMO_STATE: state.to_memo()})
+            _write(state)
             if order == "anew":
                 workflow.continue_as_new(memo={MEMO_STATE: state.to_memo()})
             if order == "end":
@@ -75,7 +77,7 @@ class Laborious:
         first, *others = state.steps
         begun = first.model_copy(update={"status": StepStatus.RUNNING, "attempt": 1, "started_at": workflow.now()})
         upsert = state.model_copy(update={"revision": 1, "steps": (begun, *others)})
-        workflow.upsert_memo({MEMO_STATE: upsert.to_memo()})
+        _write(upsert)
         await workflow.execute_activity(
             labour,
             start_to_close_timeout=timedelta(seconds=30),
@@ -83,7 +85,14 @@ class Laborious:
             retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1.5), maximum_attempts=2),
         )
         upsert = upsert.model_copy(update={"revision": 2, "status": OperationStatus.COMPLETED})
-        workflow.upsert_memo({MEMO_STATE: upsert.to_memo()})
+        _write(upsert)
+
+
+def _write(state: OperationState) -> None:
+    workflow.upsert_memo({MEMO_STATE: state.to_memo()})
+    kind = kind_of(workflow.info().workflow_id)
+    assert kind is not None
+    publish_state(kind, state)
 
 
 @activity.defn
@@ -118,15 +127,16 @@ class Script:
 
 
 @asynccontextmanager
-async def scripts(client: Client, *, runner: WorkflowRunner | None = None) -> AsyncIterator[ScriptStarter]:
-    """A worker for scripted operations on a queue of its own; ``runner`` in the place of the plain one."""
+async def scripts(client: Client, *, interceptors: Sequence[Interceptor] = ()) -> AsyncIterator[ScriptStarter]:
+    """A worker for scripted operations on a queue of its own."""
     queue = f"scripted-{uuid4().hex}"
     async with Worker(
         client,
         task_queue=queue,
         workflows=[Scripted, Laborious],
         activities=[labour],
-        workflow_runner=runner or UnsandboxedWorkflowRunner(),
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        interceptors=interceptors,
     ):
         yield ScriptStarter(client, queue)
 

@@ -13,7 +13,6 @@ import pytest
 from aiocache import SimpleMemoryCache
 from redis.asyncio import Redis
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner
 
 from contracts.auth import Role, Session
 from contracts.base import new_id, utc_now
@@ -34,7 +33,7 @@ from resolvers.visibility import Turns, Visibility
 from tests.gateway.serving import until
 from tests.gateway.temporal_calls import TemporalCalls
 from tests.resolvers.scripted import TENANT, ScriptStarter, scripts
-from worker.moves import Moves
+from worker.progress_notifier import ProgressNotifier
 
 
 def viewer() -> Session:
@@ -80,9 +79,8 @@ async def heard(states: AsyncGenerator[Operation], count: int) -> list[Operation
 @asynccontextmanager
 async def working(client: Client, wakeups: Wakeups) -> AsyncIterator[ScriptStarter]:
     """A worker that tells, as ours do, which operations moved."""
-    moves = Moves(wakeups, lambda _info, _command: None)
-    runner = moves.seen_by(UnsandboxedWorkflowRunner())
-    async with moves.told(), scripts(client, runner=runner) as starter:
+    notifier = ProgressNotifier(wakeups, lambda _info, _outcome: None, ())
+    async with notifier.running(), scripts(client, interceptors=[notifier]) as starter:
         yield starter
 
 

@@ -14,9 +14,9 @@ from contracts.operations import Operation, StepStatus
 from contracts.repairs import EndedOperation, repair_id
 from contracts.temporal import TaskQueue
 from infrastructure.fair_queue import Requester
-from resolvers.history import operation_of
+from infrastructure.operation_history import operation_of
+from infrastructure.repair_status import with_repair
 from resolvers.progress import ProgressHub
-from resolvers.repairs import needs_repair, with_repair
 from resolvers.states import States
 from tests.resolvers.scripted import Script, scripts
 from tests.resolvers.test_starts import counted
@@ -62,7 +62,7 @@ async def test_says_so_wherever_it_is_read(temporal_client: Client, hub: Progres
             await anext(watched)
             await script.handle.terminate()
             before = [await described(), await listed()]
-    assert [needs_repair(operation) for operation in before] == [True, True]
+    assert [operation.needs_repair for operation in before] == [True, True]
     await repair(temporal_client, script)
 
     for operation in (await described(), await listed(), await listed()):

@@ -18,9 +18,9 @@ from contracts.repairs import EndedOperation
 from contracts.secret_keys import SecretKeys
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.fair_queue import Requester
+from infrastructure.operation_history import operation_of
 from resolvers.budget import Budget
 from resolvers.cursors import Cursors
-from resolvers.history import operation_of
 from resolvers.lookout import Lookout
 from resolvers.progress import ProgressHub
 from resolvers.states import States

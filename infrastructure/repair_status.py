@@ -10,8 +10,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.operations import Operation, StepStatus
 from contracts.repairs import repair_id
+from infrastructure.operation_history import ENDED_FROM_OUTSIDE
 
-ENDED_FROM_OUTSIDE = "It was ended from outside; what it had done is being undone."
 _UNDONE_SINCE = {ENDED_FROM_OUTSIDE: "It was ended from outside; what it had done was undone."}
 _RPC_SECONDS = timedelta(seconds=2)
 _AFTERWARDS = {
@@ -25,19 +25,13 @@ _AFTERWARDS = {
 log = structlog.get_logger()
 
 
-def needs_repair(operation: Operation) -> bool:
-    """Whether its own last word is not that all is done or undone."""
-    failure = operation.state.failure
-    return operation.is_closed and failure is not None and not failure.compensated
-
-
 async def with_repair(operation: Operation, client: Client) -> Operation:
     """The operation as its repair left it, once that is through. What needs none costs nothing.
 
     A closed workflow's memo cannot be written any more, so the repair, a workflow of its own, is asked for.
     """
     failure = operation.state.failure
-    if failure is None or not needs_repair(operation) or not await _is_repaired(operation, client):
+    if failure is None or not operation.needs_repair or not await _is_repaired(operation, client):
         return operation
     steps = tuple(
         step.model_copy(update={"status": _AFTERWARDS.get(step.status, step.status)}) for step in operation.state.steps
@@ -45,7 +39,8 @@ async def with_repair(operation: Operation, client: Client) -> Operation:
     message = _UNDONE_SINCE.get(failure.message, f"{failure.message} It has been undone since.")
     undone = failure.model_copy(update={"compensated": True, "message": message})
     state = operation.state.model_copy(update={"steps": steps, "failure": undone})
-    return operation.model_copy(update={"state": state})
+    position = operation.position.model_copy(update={"repaired": True})
+    return operation.model_copy(update={"state": state, "position": position})
 
 
 async def _is_repaired(operation: Operation, client: Client) -> bool:

@@ -25,7 +25,7 @@ COMMAND = SwitchTenantCommand(
 
 async def test_each_move_of_an_operation_is_told_under_its_id(temporal_client: Client) -> None:
     wakeups = LocalWakeups()
-    kind, queue = OperationKind.TENANT_SWITCH, f"moves-{uuid4().hex}"
+    kind, queue = OperationKind.TENANT_SWITCH, f"notifier-{uuid4().hex}"
     one, other = (operation_id(b"", kind, tenant_id="", user_id="", key=None) for _ in range(2))
     memo = {MEMO_STATE: OperationState.first(kind, utc_now(), started_by="usr_a").to_memo()}
     with wakeups.hearing(one) as news, wakeups.hearing(other) as others_news:

@@ -27,11 +27,12 @@ from contracts.operations import (
     Position,
     kind_of,
 )
-from resolvers.pending import with_pending
-from resolvers.repairs import ENDED_FROM_OUTSIDE
+from infrastructure.pending_activity import with_pending
 
 USER = SearchAttributeKey.for_keyword(ATTRIBUTE_USER)
 TENANTS = SearchAttributeKey.for_keyword_list(ATTRIBUTE_TENANTS)
+
+ENDED_FROM_OUTSIDE = "It was ended from outside; what it had done is being undone."
 
 _CLOSED_BY = {
     WorkflowExecutionStatus.COMPLETED: OperationStatus.COMPLETED,

@@ -1,0 +1,28 @@
+"""The record of operations over HTTP: writes and reads of the gateway."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from activities.calls import endpoint
+from activities.operations.service import OperationsService
+from contracts.base import Ids
+from contracts.calls import Caller, CallSigner
+from contracts.operation_records import OperationRecords, RecordLookup, RecordPage, RecordPageRequest
+
+
+def routes(service: OperationsService, signer: CallSigner) -> list[Route]:
+    async def write(_caller: Caller, batch: OperationRecords) -> None:
+        await service.write(batch.records)
+
+    async def look_up(_caller: Caller, wanted: Ids) -> RecordLookup:
+        return await service.look_up(wanted.ids)
+
+    async def list_operations(caller: Caller, request: RecordPageRequest) -> RecordPage:
+        return await service.list_operations(caller, request)
+
+    return [
+        endpoint("/operations/write", signer, OperationRecords, write),
+        endpoint("/operations/look_up", signer, Ids, look_up),
+        endpoint("/operations/list_operations", signer, RecordPageRequest, list_operations),
+    ]

@@ -1,0 +1,74 @@
+"""Between the contract of a record and the rows that store it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from activities.operations.sql import Value
+from contracts.operation_records import OperationRecord, Subject, version_of
+from contracts.operations import Operation
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def microseconds(moment: datetime) -> int:
+    """Whole microseconds since 1970, exactly."""
+    return (moment - _EPOCH) // MICROSECOND
+
+
+def moment(microseconds: int) -> datetime:
+    """The inverse of ``microseconds``."""
+    return _EPOCH + microseconds * MICROSECOND
+
+
+def record_row(record: OperationRecord, written_at: datetime) -> dict[str, Value]:
+    """The row of ``operations_record`` for a record that was written at this moment."""
+    operation, subject = record.operation, record.subject
+    home, other = (*operation.tenant_ids[:2], "", "")[:2]
+    closed_at = operation.closed_at
+    duration = -1 if closed_at is None else max(0, (closed_at - operation.started_at) // timedelta(milliseconds=1))
+    return {
+        "id": operation.id,
+        "kind": operation.kind.value,
+        "status": operation.state.status.value,
+        "version": version_of(operation.position),
+        "user_id": operation.user_id,
+        "tenant_id": home,
+        "other_tenant_id": other,
+        "subject": subject.label if subject else None,
+        "search_key": subject.label.casefold() if subject else None,
+        "is_private": subject.is_private if subject else None,
+        "target_id": subject.target_id if subject else None,
+        "retry_of": record.retry_of,
+        "started_at": microseconds(operation.started_at),
+        "closed_at": 0 if closed_at is None else microseconds(closed_at),
+        "duration_ms": duration,
+        "run_id": operation.run_id,
+        "needs_repair": operation.needs_repair,
+        "written_at": microseconds(written_at),
+        "confirmed_at": 0,
+        "missing_since": None,
+    }
+
+
+def state_row(record: OperationRecord) -> dict[str, Value]:
+    """The row of ``operations_state`` for a record."""
+    operation = record.operation
+    return {"id": operation.id, "version": version_of(operation.position), "operation": operation.model_dump_json()}
+
+
+def record_of(row: Mapping[str, Value], operation: str) -> OperationRecord:
+    """The record that a row of ``operations_record`` and the text of its state hold."""
+    label = row["subject"]
+    subject = (
+        None
+        if label is None
+        else Subject.model_validate(
+            {"label": label, "target_id": row["target_id"], "is_private": bool(row["is_private"])}
+        )
+    )
+    return OperationRecord.model_validate(
+        {"operation": Operation.model_validate_json(operation), "subject": subject, "retry_of": row["retry_of"]}
+    )

@@ -1,0 +1,84 @@
+"""The tables of the record of operations: one narrow table for lists, and the states beside it."""
+
+from __future__ import annotations
+
+from tortoise import fields
+from tortoise.indexes import Index
+from tortoise.models import Model
+
+
+class OperationRecord(Model):
+    """One operation. Times are whole microseconds since 1970 (UTC), so that both databases order them alike.
+
+    ``tenant_id`` is the tenant that the operation belongs to and ``other_tenant_id`` the one that a switch leads to;
+    both are empty for a login whose user is not identified. ``closed_at`` and ``duration_ms`` are 0 and -1 until the
+    operation closes: as sort keys they then come last. ``search_key`` is the subject, case-folded. ``missing_since``
+    is set while Temporal does not know an operation that has not closed. ``deleted_at`` marks a deleted operation.
+    ``confirmed_at`` is when the repair last found that Temporal has what the record has. ``needs_repair`` is set while
+    an operation that failed has not undone all that it had done.
+    """
+
+    id = fields.CharField(max_length=80, primary_key=True)
+    kind = fields.CharField(max_length=32)
+    status = fields.CharField(max_length=16)
+    version = fields.CharField(max_length=64)
+    user_id = fields.CharField(max_length=40)
+    tenant_id = fields.CharField(max_length=40, default="")
+    other_tenant_id = fields.CharField(max_length=40, default="")
+    subject = fields.CharField(max_length=320, null=True)
+    search_key = fields.CharField(max_length=640, null=True)
+    is_private = fields.BooleanField(null=True)
+    target_id = fields.CharField(max_length=40, null=True)
+    retry_of = fields.CharField(max_length=80, null=True)
+    started_at = fields.BigIntField()
+    closed_at = fields.BigIntField(default=0)
+    duration_ms = fields.BigIntField(default=-1)
+    run_id = fields.CharField(max_length=40, default="")
+    needs_repair = fields.BooleanField(default=False)
+    written_at = fields.BigIntField()
+    confirmed_at = fields.BigIntField(default=0)
+    missing_since = fields.BigIntField(null=True)
+    deleted_at = fields.BigIntField(null=True)
+
+    class Meta:
+        table = "operations_record"
+        indexes = (
+            Index(fields=("tenant_id", "started_at", "id")),
+            Index(fields=("tenant_id", "closed_at", "id")),
+            Index(fields=("tenant_id", "duration_ms", "id")),
+            Index(fields=("tenant_id", "kind", "started_at", "id")),
+            Index(fields=("tenant_id", "status", "started_at", "id")),
+            Index(fields=("tenant_id", "user_id", "started_at", "id")),
+            Index(fields=("user_id", "started_at", "id")),
+            Index(fields=("user_id", "closed_at", "id")),
+            Index(fields=("user_id", "duration_ms", "id")),
+            Index(fields=("target_id", "started_at", "id")),
+            Index(fields=("retry_of",)),
+            Index(fields=("closed_at", "confirmed_at")),
+            Index(fields=("needs_repair", "closed_at")),
+        )
+
+
+class OperationStateRow(Model):
+    """The state of one operation: the contract ``Operation`` as JSON text, at the version that ``version`` names."""
+
+    id = fields.CharField(max_length=80, primary_key=True)
+    version = fields.CharField(max_length=64)
+    operation = fields.TextField()
+
+    class Meta:
+        table = "operations_state"
+
+
+class RepairProgress(Model):
+    """The one row of the repair: until when a process repairs, and until when what started and closed is known.
+
+    It is in the same database as the record, so that a record restored from a backup is repaired from that time on.
+    """
+
+    id = fields.IntField(primary_key=True, default=1)
+    leased_until = fields.BigIntField(default=0)
+    watermark = fields.BigIntField(default=0)
+
+    class Meta:
+        table = "operations_repair"

@@ -1,0 +1,267 @@
+"""The rules of the record of operations: who may list which operations, and which write of two is the newer one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from activities.operations import models
+from activities.operations.listing import Listing
+from activities.operations.mapping import MICROSECOND as _MICROSECOND
+from activities.operations.mapping import microseconds, moment, record_of, record_row, state_row
+from activities.operations.sql import dialect_of, upsert
+from activities.transactions import current_connection, in_one_transaction
+from contracts.base import utc_now
+from contracts.calls import Caller
+from contracts.errors import NotSignedIn, OperationNotFound, PermissionDenied
+from contracts.operation_records import (
+    MAX_COUNT,
+    OperationRecord,
+    RecordLookup,
+    RecordPage,
+    RecordPageRequest,
+    RecordPosition,
+)
+from contracts.operations import Operation, OperationStatus
+
+_PUBLISHED_EARLY = timedelta(seconds=10)
+"""A worker publishes a state before Temporal has it: within this time an older state in Temporal proves nothing."""
+ADMINISTER = "operations:administer"
+_NEWER = (
+    "status",
+    "tenant_id",
+    "other_tenant_id",
+    "user_id",
+    "closed_at",
+    "duration_ms",
+    "run_id",
+    "needs_repair",
+    "written_at",
+    "missing_since",
+)
+_ONCE = ("subject", "search_key", "is_private", "target_id", "retry_of")
+
+
+class StoredVersion(NamedTuple):
+    """What the record has of an operation."""
+
+    status: OperationStatus
+    is_closed: bool
+    run_id: str
+    is_deleted: bool
+
+    @classmethod
+    def of(cls, row: models.OperationRecord) -> StoredVersion:
+        return cls(OperationStatus(row.status), row.closed_at > 0, row.run_id, row.deleted_at is not None)
+
+
+class OperationsService:
+    """The record of operations. It may lag behind Temporal, and the newest version of an operation always wins."""
+
+    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
+
+    async def write(self, records: Sequence[OperationRecord]) -> None:
+        """Store the records, each unless a newer version of its operation is stored or the operation was deleted.
+
+        A subject is kept from whichever write has one. Harmless if it is repeated.
+        """
+        newest = _newest_of_each(records)
+        if not newest:
+            return
+        now = self._clock()
+
+        await in_one_transaction(lambda: self._write_rows(newest, now))
+
+    async def _write_rows(self, newest: Sequence[OperationRecord], now: datetime) -> None:
+        connection = current_connection()
+        rows = [record_row(record, now) for record in newest]
+        await upsert(connection, "operations_record", rows, newer=_NEWER, once=_ONCE, unless="deleted_at IS NOT NULL")
+        ids = [record.operation.id for record in newest]
+        deleted = models.OperationRecord.filter(id__in=ids, deleted_at__isnull=False)
+        gone = {str(row["id"]) for row in await deleted.values("id")}
+        states = [state_row(record) for record in newest if record.operation.id not in gone]
+        await upsert(connection, "operations_state", states, newer=("operation",))
+
+    async def look_up(self, ids: Iterable[str]) -> RecordLookup:
+        """The records with these ids, whoever started them: the gateway decides who may see an operation."""
+        wanted = list(dict.fromkeys(ids))
+        rows = {str(row["id"]): row for row in await models.OperationRecord.filter(id__in=wanted).values()}
+        states = {row.id: row.operation for row in await models.OperationStateRow.filter(id__in=wanted)}
+        return RecordLookup(
+            records=tuple(record_of(rows[each], states[each]) for each in wanted if each in rows and each in states),
+            deleted=tuple(each for each in wanted if each in rows and rows[each]["deleted_at"] is not None),
+        )
+
+    async def list_operations(self, caller: Caller, request: RecordPageRequest) -> RecordPage:
+        """One page of the caller's operations in the current tenant, or of all members' operations.
+
+        Raises:
+            NotSignedIn: the caller has no user or tenant.
+            PermissionDenied: the operations of all members require ``operations:administer``.
+        """
+        if caller.user_id is None or caller.tenant_id is None:
+            raise NotSignedIn()
+        if request.of_all_members and ADMINISTER not in caller.permissions:
+            raise PermissionDenied()
+        connection = current_connection()
+        listing = Listing(dialect_of(connection), caller.user_id, caller.tenant_id, request)
+        rows: list[dict[str, Any]] = []
+        if listing.is_search:
+            rows = await listing.page_of_window().rows(connection)
+        if len(rows) <= request.first:
+            rows = await listing.page().rows(connection)
+        shown = rows[: request.first]
+        total = None
+        if request.with_total:
+            [counted] = await listing.count().rows(connection)
+            total = min(int(counted["total"]), MAX_COUNT)
+        return RecordPage(
+            records=tuple(record_of(row, row["operation"]) for row in shown),
+            positions=tuple(RecordPosition(key=int(row["sort_key"]), id=row["id"]) for row in shown),
+            has_next=len(rows) > request.first,
+            total=total,
+        )
+
+    async def delete(self, operation_id: str) -> None:
+        """Mark the operation as deleted and remove its state. Raises OperationNotFound."""
+
+        async def mark() -> int:
+            now = microseconds(self._clock())
+            marked = await models.OperationRecord.filter(id=operation_id).update(
+                deleted_at=now, subject=None, search_key=None
+            )
+            await models.OperationStateRow.filter(id=operation_id).delete()
+            return marked
+
+        if not await in_one_transaction(mark):
+            raise OperationNotFound()
+
+    async def replace(
+        self, record: OperationRecord, *, if_written_before: datetime | None = None, confirm: bool = False
+    ) -> bool:
+        """Have the record show this state, though it may be an older one: Temporal may have been restored or reset.
+
+        Args:
+            record: the state that Temporal has.
+            if_written_before: leave the row if something was written since then: that is newer than what was read.
+            confirm: note that Temporal knows the operation, also if nothing changes.
+
+        Returns:
+            Whether the record was changed.
+        """
+        now = self._clock()
+        row = record_row(record, now) | {"confirmed_at": microseconds(now)}
+        state = state_row(record)
+
+        async def replace_row() -> bool:
+            stored = await models.OperationRecord.select_for_update().get_or_none(id=row["id"])
+            if stored is None:
+                await self._write_rows([record], now)
+                return True
+            if stored.deleted_at is not None or (
+                if_written_before is not None and stored.written_at >= microseconds(if_written_before)
+            ):
+                return False
+            if stored.version == row["version"] and stored.status == row["status"]:
+                if confirm:
+                    await models.OperationRecord.filter(id=stored.id).update(confirmed_at=microseconds(now))
+                return False
+            is_older = str(row["version"]) < stored.version
+            if is_older and stored.written_at >= microseconds((if_written_before or now) - _PUBLISHED_EARLY):
+                return False
+            changes = {name: row[name] for name in ("version", "confirmed_at", *_NEWER)}
+            await models.OperationRecord.filter(id=stored.id).update(**changes)
+            await models.OperationStateRow.filter(id=stored.id).update(
+                version=state["version"], operation=state["operation"]
+            )
+            return True
+
+        return await in_one_transaction(replace_row)
+
+    async def versions(self, ids: Sequence[str]) -> dict[str, StoredVersion]:
+        """What the record has of these operations, by id."""
+        rows = await models.OperationRecord.filter(id__in=list(ids)).only(
+            "id", "status", "closed_at", "run_id", "deleted_at"
+        )
+        return {
+            row.id: StoredVersion(
+                OperationStatus(row.status), row.closed_at > 0, row.run_id, row.deleted_at is not None
+            )
+            for row in rows
+        }
+
+    async def longest_unconfirmed(self, age: timedelta, limit: int) -> list[str]:
+        """Open operations that were neither written nor confirmed for so long, the longest first."""
+        before = microseconds(self._clock() - age)
+        rows = (
+            await models.OperationRecord.filter(
+                closed_at=0, deleted_at__isnull=True, written_at__lt=before, confirmed_at__lt=before
+            )
+            .order_by("confirmed_at")
+            .limit(limit)
+            .only("id")
+        )
+        return [row.id for row in rows]
+
+    async def mark_missing(self, operation_id: str, timeout: timedelta) -> bool:
+        """Note that Temporal does not know an open operation; True once that has been so for the timeout."""
+        now = microseconds(self._clock())
+        await models.OperationRecord.filter(id=operation_id, missing_since__isnull=True).update(missing_since=now)
+        row = await models.OperationRecord.get_or_none(id=operation_id)
+        return row is not None and row.missing_since is not None and now - row.missing_since >= timeout // _MICROSECOND
+
+    async def unrepaired(self, limit: int) -> list[Operation]:
+        """Operations of the last seven days that have not undone all that they had done, the newest first."""
+        since = microseconds(self._clock() - timedelta(days=7))
+        rows = await (
+            models.OperationRecord.filter(needs_repair=True, closed_at__gt=since, deleted_at__isnull=True)
+            .order_by("-closed_at")
+            .limit(limit)
+            .only("id")
+        )
+        found = await self.look_up([row.id for row in rows])
+        return [record.operation for record in found.records]
+
+    async def acquire_repair_lease(self, duration: timedelta) -> bool:
+        """Whether this process repairs now: no other one does within the duration, unless it stops before."""
+        now = microseconds(self._clock())
+        await models.RepairProgress.bulk_create([models.RepairProgress(id=1)], ignore_conflicts=True)
+        return bool(
+            await models.RepairProgress.filter(id=1, leased_until__lt=now).update(
+                leased_until=now + duration // _MICROSECOND
+            )
+        )
+
+    async def repair_watermark(self) -> datetime | None:
+        """The begin of the last complete round of the repair; None before the first."""
+        row = await models.RepairProgress.get_or_none(id=1)
+        return moment(row.watermark) if row is not None and row.watermark else None
+
+    async def set_repair_watermark(self, began: datetime) -> None:
+        """End a complete round that began then, and let any process begin the next one."""
+        await models.RepairProgress.filter(id=1).update(watermark=microseconds(began), leased_until=0)
+
+    async def remove_older_than(self, retention: timedelta, *, limit: int = 1_000) -> int:
+        """Remove up to ``limit`` operations that closed longer ago than the retention; return how many."""
+        before = microseconds(self._clock() - retention)
+
+        async def remove() -> int:
+            ids = await (
+                models.OperationRecord.filter(closed_at__gt=0, closed_at__lt=before)
+                .order_by("closed_at")
+                .limit(limit)
+                .values_list("id", flat=True)
+            )
+            await models.OperationStateRow.filter(id__in=ids).delete()
+            return await models.OperationRecord.filter(id__in=ids).delete()
+
+        return await in_one_transaction(remove)
+
+
+def _newest_of_each(records: Sequence[OperationRecord]) -> list[OperationRecord]:
+    newest: dict[str, OperationRecord] = {}
+    for record in records:
+        newest[record.operation.id] = record.merged_with(newest.get(record.operation.id))
+    return list(newest.values())

@@ -1,0 +1,39 @@
+"""The record of operations as the gateway calls it: writes of starts, lists and lookups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import TypeAdapter
+
+from contracts.base import Ids
+from contracts.calls import Caller
+from contracts.operation_records import (
+    OperationRecord,
+    OperationRecords,
+    RecordLookup,
+    RecordPage,
+    RecordPageRequest,
+)
+from resolvers.clients.calls import ServiceCalls
+
+_NOTHING = TypeAdapter(None)
+_LOOKUP = TypeAdapter(RecordLookup)
+_PAGE = TypeAdapter(RecordPage)
+
+
+class OperationsClient:
+    def __init__(self, calls: ServiceCalls) -> None:
+        self._calls = calls
+
+    async def write(self, records: Sequence[OperationRecord]) -> None:
+        """Store the records; a newer version that is stored already stays."""
+        await self._calls.call("write", Caller(), OperationRecords(records=tuple(records)).model_dump_json(), _NOTHING)
+
+    async def look_up(self, caller: Caller, ids: Sequence[str]) -> RecordLookup:
+        """The records with these ids, at most 500, whoever started the operations."""
+        return await self._calls.call("look_up", caller, Ids(ids=tuple(ids)).model_dump_json(), _LOOKUP)
+
+    async def list_operations(self, caller: Caller, request: RecordPageRequest) -> RecordPage:
+        """One page of the caller's operations, or of all members' operations. Raises NotSignedIn, PermissionDenied."""
+        return await self._calls.call("list_operations", caller, request.model_dump_json(), _PAGE)

@@ -1,0 +1,140 @@
+"""The record of operations as the gateway uses it: it writes starts behind the response, and reads lists.
+
+A list waits until the starts of this process that concern it are written, so that it contains what was just started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from contracts.auth import Session
+from contracts.calls import Caller
+from contracts.errors import DomainError, InvalidCursor
+from contracts.operation_records import (
+    MAX_PAGE,
+    OperationRecord,
+    RecordFilter,
+    RecordLookup,
+    RecordPageRequest,
+    RecordPosition,
+    Subject,
+)
+from contracts.operations import Operation, OperationStatus
+from infrastructure.record_buffer import RecordBuffer
+from resolvers.clients.operations import OperationsClient
+from resolvers.cursors import Cursors
+from resolvers.progress import ProgressHub
+
+OPEN = tuple(status for status in OperationStatus if not status.is_closed)
+MAX_ACTIVE = 50
+"""Operations that a dashboard shows, the newest first."""
+
+
+class OperationPage(NamedTuple):
+    """``cursors`` belong to ``nodes``. ``total`` counts what matches, up to 10,001, by a call of its own."""
+
+    nodes: tuple[Operation, ...]
+    cursors: tuple[str, ...]
+    has_next: bool
+    total: Callable[[], Coroutine[None, None, int]]
+
+
+class OperationRecords:
+    """One a process."""
+
+    def __init__(self, client: OperationsClient, hub: ProgressHub, cursors: Cursors) -> None:
+        self._client = client
+        self._hub = hub
+        self._cursors = cursors
+        self._buffer = RecordBuffer(client.write)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Write what is added while the block runs."""
+        async with self._buffer.running():
+            yield
+
+    def add(self, operation: Operation, subject: Subject | None = None, retry_of: str | None = None) -> None:
+        """Have the state written; nothing waits for that, and a failure is repaired."""
+        self._buffer.add(OperationRecord(operation=operation, subject=subject, retry_of=retry_of))
+
+    async def wait_until_written(self, operation_id: str) -> None:
+        """Wait until the operation is in the record, or until a write has failed."""
+        await self._buffer.wait_until_written(lambda record: record.operation.id == operation_id, urgent=False)
+
+    async def page(self, caller: Caller, request: RecordPageRequest, *, after: str | None) -> OperationPage:
+        """One page of the caller's operations in the current tenant, or of all members' operations.
+
+        Raises:
+            InvalidCursor: ``after`` is not a cursor of the same list in the same order.
+            PermissionDenied: the operations of all members require ``operations:administer``.
+            ServiceUnavailable: the record is unavailable.
+        """
+        scope = _scope(caller, request)
+        if after is not None:
+            request = request.model_copy(update={"after": _position(self._cursors.open(scope, after))})
+        await self._wait_for_own_starts(caller, request)
+        page = await self._client.list_operations(caller, request)
+
+        async def total() -> int:
+            counting = request.model_copy(update={"first": 0, "after": None, "with_total": True})
+            return (await self._client.list_operations(caller, counting)).total or 0
+
+        return OperationPage(
+            nodes=tuple(self._newest_state(record.operation) for record in page.records),
+            cursors=tuple(self._cursors.seal(scope, f"{each.key} {each.id}") for each in page.positions),
+            has_next=page.has_next,
+            total=total,
+        )
+
+    async def newest(self, viewer: Session, count: int = MAX_PAGE) -> list[Operation]:
+        """The newest of the viewer's operations in the current tenant, newest first."""
+        return await self._first(viewer, RecordPageRequest(first=count))
+
+    async def active(self, viewer: Session) -> list[Operation]:
+        """The newest of the viewer's operations in the current tenant that have not closed."""
+        found = await self._first(viewer, RecordPageRequest(first=MAX_ACTIVE, filter=RecordFilter(statuses=OPEN)))
+        return [operation for operation in found if not operation.is_closed]
+
+    async def look_up(self, operation_ids: Sequence[str]) -> RecordLookup:
+        """The records with these ids, at most 500, whoever may see them."""
+        return await self._client.look_up(Caller(), operation_ids)
+
+    async def is_deleted(self, operation_id: str) -> bool:
+        """Whether the operation was deleted; False if the record does not answer."""
+        try:
+            return operation_id in (await self.look_up([operation_id])).deleted
+        except DomainError:
+            return False
+
+    async def _first(self, viewer: Session, request: RecordPageRequest) -> list[Operation]:
+        caller = Caller(user_id=viewer.user_id, tenant_id=viewer.tenant_id, permissions=viewer.permissions)
+        return list((await self.page(caller, request, after=None)).nodes)
+
+    async def _wait_for_own_starts(self, caller: Caller, request: RecordPageRequest) -> None:
+        if request.of_all_members:
+            await self._buffer.wait_until_written(lambda record: caller.tenant_id in record.operation.tenant_ids)
+        else:
+            await self._buffer.wait_until_written(lambda record: record.operation.user_id == caller.user_id)
+
+    def _newest_state(self, operation: Operation) -> Operation:
+        """The state that this process follows, if that is newer: the record may lag behind."""
+        followed = self._hub.streamed(operation.id)
+        if followed is None or followed.position.as_tuple() <= operation.position.as_tuple():
+            return operation
+        return followed
+
+
+def _scope(caller: Caller, request: RecordPageRequest) -> str:
+    whose = "*" if request.of_all_members else caller.user_id
+    return f"operations\0{whose}\0{caller.tenant_id}\0{request.order}"
+
+
+def _position(text: str) -> RecordPosition:
+    try:
+        key, id_ = text.split(" ")
+        return RecordPosition(key=int(key), id=id_)
+    except ValueError as error:
+        raise InvalidCursor() from error

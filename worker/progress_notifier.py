@@ -1,0 +1,104 @@
+"""Publishes each change of an operation: a change notification, and the state for the record of operations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+from temporalio import workflow
+from temporalio.worker import (
+    ExecuteWorkflowInput,
+    Interceptor,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
+from temporalio.workflow import Info
+
+from contracts.operations import Operation
+from infrastructure.change_notifications import Wakeups
+from infrastructure.tasks import supervised
+from workflows.state_publication import PUBLISH_STATE
+
+_COALESCE_SECONDS = 0.02
+"""Temporal has a new state only once the workflow task has completed; changes within this time are published once."""
+_WORKFLOW_CLOSED = "workflow_closed"
+
+Closed: TypeAlias = Callable[[Info, str], None]
+"""Receives the workflow and its outcome: ``completed``, ``failed`` or ``cancelled``."""
+StateListener: TypeAlias = Callable[[Operation], None]
+"""Receives each new state; returns at once."""
+
+
+class ProgressNotifier(Interceptor):
+    """One a process. Place it first on the workers that run workflows, so that it sees how each workflow ends."""
+
+    def __init__(self, wakeups: Wakeups, closed: Closed, listeners: Sequence[StateListener]) -> None:
+        self._wakeups = wakeups
+        self._closed = closed
+        self._listeners = listeners
+        self._changed: dict[str, None] = {}
+        self._has_changes = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
+        input.unsafe_extern_functions[PUBLISH_STATE] = self._publish
+        input.unsafe_extern_functions[_WORKFLOW_CLOSED] = self._workflow_closed
+        return _Workflows
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Send change notifications while the block runs."""
+        async with supervised(self._notify, name="send change notifications"):
+            yield
+
+    def _publish(self, operation: Operation) -> None:
+        """Runs in a workflow's thread."""
+        self._loop.call_soon_threadsafe(self._take, operation)
+
+    def _workflow_closed(self, info: Info, outcome: str) -> None:
+        """Runs in a workflow's thread."""
+        self._closed(info, outcome)
+        self._loop.call_soon_threadsafe(self._mark, info.workflow_id)
+
+    def _take(self, operation: Operation) -> None:
+        for listener in self._listeners:
+            listener(operation)
+        self._mark(operation.id)
+
+    def _mark(self, operation_id: str) -> None:
+        self._changed[operation_id] = None
+        self._has_changes.set()
+
+    async def _notify(self) -> None:
+        while True:
+            await self._has_changes.wait()
+            await asyncio.sleep(_COALESCE_SECONDS)
+            self._has_changes.clear()
+            changed, self._changed = self._changed, {}
+            for operation_id in changed:
+                await self._wakeups.tell(operation_id)
+
+
+class _Workflows(WorkflowInboundInterceptor):
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        try:
+            result = await super().execute_workflow(input)
+        except asyncio.CancelledError:
+            if workflow.cancellation_reason() is not None:
+                _report("cancelled")
+            raise
+        except workflow.ContinueAsNewError:
+            raise
+        except Exception as error:
+            if workflow.is_failure_exception(error):
+                _report("failed")
+            raise
+        _report("completed")
+        return result
+
+
+def _report(outcome: str) -> None:
+    if not workflow.unsafe.is_replaying():
+        workflow.extern_functions()[_WORKFLOW_CLOSED](workflow.info(), outcome)
