@@ -106,6 +106,7 @@ class Upload(Contract):
     user_id: str
     name: str
     size: int
+    access_level: AccessLevel
     file_id: str | None
 
 

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from contracts.auth import Session
 from contracts.errors import FileNotFound, InvalidCursor, InvalidInput, TenantNotFound, UserNotFound
 from contracts.files import (
+    AccessLevel,
     File,
     FileCursor,
     FilePageRequest,
@@ -19,6 +20,7 @@ from contracts.files import (
     UploadFileCommand,
     UploadTarget,
 )
+from contracts.operation_records import Subject
 from contracts.operations import FileProcessed, FileUploaded, OperationKind
 from contracts.users import User
 from resolvers.access import ADMINISTER
@@ -89,17 +91,19 @@ async def process_file(context: Context, input: ProcessFileInput) -> Started:
 async def upload_order(
     context: Context, viewer: Session, upload_id: str, wish: Wish
 ) -> Order[UploadFile, UploadFileCommand, FileUploaded]:
-    await context.backend.files.upload(context.caller(viewer), upload_id)
+    upload = await context.backend.files.upload(context.caller(viewer), upload_id)
     command = UploadFileCommand(upload_id=upload_id, tenant_id=viewer.tenant_id, user_id=viewer.user_id)
     orders = context.backend.orders
     id = orders.id(OperationKind.FILE_UPLOAD, viewer, wish)
-    return orders.of_viewer(viewer, id, UploadFile.run, command, wish.asked(upload=upload_id))
+    order = orders.of_viewer(viewer, id, UploadFile.run, command, wish.asked(upload=upload_id))
+    return order.concerning(Subject(label=upload.name, is_private=upload.access_level is AccessLevel.PRIVATE))
 
 
 async def process_order(
     context: Context, viewer: Session, file_id: str, wish: Wish
 ) -> Order[ProcessFile, ProcessFileCommand, FileProcessed]:
-    if await context.loaders(context.caller(viewer)).file.load(file_id) is None:
+    file = await context.loaders(context.caller(viewer)).file.load(file_id)
+    if file is None:
         raise FileNotFound()
     command = ProcessFileCommand(
         file_id=file_id,
@@ -109,7 +113,9 @@ async def process_order(
     )
     orders = context.backend.orders
     id = orders.id(OperationKind.FILE_PROCESSING, viewer, wish)
-    return orders.of_viewer(viewer, id, ProcessFile.run, command, wish.asked(file=file_id))
+    order = orders.of_viewer(viewer, id, ProcessFile.run, command, wish.asked(file=file_id))
+    is_private = file.access_level is AccessLevel.PRIVATE
+    return order.concerning(Subject(label=file.name, target_id=file.id, is_private=is_private))
 
 
 async def page(context: Context, viewer: Session, input: PageInput) -> Page[File]:

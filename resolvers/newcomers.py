@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from contracts.auth import Session
+from contracts.operation_records import Subject
 from contracts.operations import Operation, OperationKind, UserOnboarded
 from contracts.secret_keys import SecretKeys
 from contracts.users import OnboardUserCommand
@@ -48,7 +49,8 @@ class Newcomers:
             password_hash=await self._hashing.do(digest, lambda: self._passwords.hash(password, requester)),
             totp_secret=totp_secret(secret, id) if input.mfa_enabled else None,
         )
-        return self._orders.of_viewer(viewer, ids, OnboardUser.run, command, asked, formerly_asked=formerly_asked)
+        order = self._orders.of_viewer(viewer, ids, OnboardUser.run, command, asked, formerly_asked=formerly_asked)
+        return order.concerning(_subject(command))
 
     def asked(self, ids: OperationIds, input: OnboardUserInput) -> list[JsonValue]:
         """What is compared where the same key comes again, for the operation of each of the ids."""
@@ -80,4 +82,9 @@ class Newcomers:
         ids = self._orders.id(OperationKind.USER_ONBOARDING, viewer, wish)
         mine = {"user_id": viewer.user_id, "session_id": viewer.id, "tenant_id": viewer.tenant_id}
         command = before.model_copy(update=mine | {"new_user_id": new_user_id(self._keys.current, ids.current)})
-        return self._orders.of_viewer(viewer, ids, OnboardUser.run, command, wish.asked())
+        order = self._orders.of_viewer(viewer, ids, OnboardUser.run, command, wish.asked())
+        return order.concerning(_subject(command))
+
+
+def _subject(command: OnboardUserCommand) -> Subject:
+    return Subject(label=command.email, target_id=command.new_user_id)

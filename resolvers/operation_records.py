@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from contracts.auth import Session
 from contracts.calls import Caller
-from contracts.errors import DomainError, InvalidCursor
+from contracts.errors import InvalidCursor
 from contracts.operation_records import (
     MAX_PAGE,
     OperationRecord,
@@ -101,13 +101,6 @@ class OperationRecords:
     async def look_up(self, operation_ids: Sequence[str]) -> RecordLookup:
         """The records with these ids, at most 500, whoever may see them."""
         return await self._client.look_up(Caller(), operation_ids)
-
-    async def is_deleted(self, operation_id: str) -> bool:
-        """Whether the operation was deleted; False if the record does not answer."""
-        try:
-            return operation_id in (await self.look_up([operation_id])).deleted
-        except DomainError:
-            return False
 
     async def _first(self, viewer: Session, request: RecordPageRequest) -> list[Operation]:
         caller = Caller(user_id=viewer.user_id, tenant_id=viewer.tenant_id, permissions=viewer.permissions)

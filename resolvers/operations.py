@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 from uuid import uuid4
 
+import structlog
 from pydantic import JsonValue
 from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.exceptions import ApplicationError
@@ -16,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.auth import Session
 from contracts.calls import Caller
-from contracts.errors import DeadlineExceeded, LoginNotWaiting, OperationNotFound
+from contracts.errors import DeadlineExceeded, DomainError, LoginNotWaiting, OperationNotFound
 from contracts.operation_records import RecordPageRequest
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from infrastructure.change_notifications import Wakeups
@@ -35,6 +36,8 @@ from resolvers.progress import ProgressHub
 from resolvers.start import RPC_SECONDS, Command, Order, Result, Starter, Workflow
 from resolvers.watcher import Delivery
 from workflows.log_in import LogIn
+
+log = structlog.get_logger(__name__)
 
 
 class Started(NamedTuple):
@@ -133,11 +136,27 @@ class Operations:
 
     async def get(self, access: OperationAccess, operation_id: str, requester: Requester) -> Operation:
         """The operation as the client may see it; OperationNotFound where it may not."""
-        return await access.shown(await self._load(operation_id, requester))
+        [operation] = await self.load([operation_id], requester)
+        if isinstance(operation, Exception):
+            raise operation
+        return await access.shown(operation)
 
     async def load(self, operation_ids: Sequence[str], requester: Requester) -> list[Operation | Exception]:
-        """In the order asked for, whoever may see them; an error in the place of what is not to be had."""
-        return await concurrently(*(self._load_or_error(operation_id, requester) for operation_id in operation_ids))
+        """In the order asked for, whoever may see them; an error in the place of what is not to be had.
+
+        What Temporal does not retain is read from the record; what was deleted is not found.
+        """
+        looking_up = self._tasks.start(self._look_up(operation_ids), name="look up operations in the record")
+        found = await concurrently(*(self._load_or_error(operation_id, requester) for operation_id in operation_ids))
+        recorded, deleted = await looking_up
+        return [
+            OperationNotFound()
+            if id_ in deleted
+            else recorded[id_]
+            if isinstance(operation, OperationNotFound) and id_ in recorded
+            else operation
+            for id_, operation in zip(operation_ids, found, strict=True)
+        ]
 
     async def follow(
         self, access: OperationAccess, operation_id: str, *, after: str | None
@@ -255,6 +274,18 @@ class Operations:
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
+
+    async def _look_up(self, operation_ids: Sequence[str]) -> tuple[dict[str, Operation], frozenset[str]]:
+        """What the record has of these operations, and which of them were deleted; nothing if it does not answer."""
+        ours = [operation_id for operation_id in operation_ids if kind_of(operation_id) is not None]
+        if not ours:
+            return {}, frozenset()
+        try:
+            found = await self._records.look_up(ours)
+        except DomainError as error:
+            log.warning("record_lookup_failed", error=repr(error))
+            return {}, frozenset()
+        return {record.operation.id: record.operation for record in found.records}, frozenset(found.deleted)
 
     async def _load(self, operation_id: str, requester: Requester) -> Operation:
         """Describe it within the share of who asks."""

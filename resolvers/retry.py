@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from contracts.errors import OperationNotRetryable, PermissionDenied
 from contracts.files import ProcessFileCommand, UploadFileCommand
-from contracts.operations import OperationKind, OperationStatus
+from contracts.operations import Operation, OperationKind, OperationStatus
 from contracts.tenants import SwitchTenantCommand
 from contracts.users import OnboardUserCommand
 from resolvers import files
@@ -52,23 +53,27 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
     if failed.kind in _REQUIRED:
         await context.permitted(_REQUIRED[failed.kind])
     operations, seconds = context.backend.operations, input.wait_seconds
+    orders = context.backend.orders
     match failed.kind:
         case OperationKind.TENANT_SWITCH:
             switch = await operations.command(failed.id, SwitchTenantCommand)
-            return await _start(
-                context, context.backend.orders.switch_tenant(viewer, switch.to_tenant_id, wish), seconds
-            )
+            return await _start(context, failed, orders.switch_tenant(viewer, switch.to_tenant_id, wish), seconds)
         case OperationKind.FILE_UPLOAD:
             upload = await operations.command(failed.id, UploadFileCommand)
-            return await _start(context, await files.upload_order(context, viewer, upload.upload_id, wish), seconds)
+            upload_order = await files.upload_order(context, viewer, upload.upload_id, wish)
+            return await _start(context, failed, upload_order, seconds)
         case OperationKind.FILE_PROCESSING:
             processing = await operations.command(failed.id, ProcessFileCommand)
-            return await _start(context, await files.process_order(context, viewer, processing.file_id, wish), seconds)
+            process_order = await files.process_order(context, viewer, processing.file_id, wish)
+            return await _start(context, failed, process_order, seconds)
         case OperationKind.USER_ONBOARDING:
             onboarding = await operations.command(failed.id, OnboardUserCommand)
-            return await _start(context, context.backend.newcomers.order_again(viewer, onboarding, wish), seconds)
+            onboarding_order = context.backend.newcomers.order_again(viewer, onboarding, wish)
+            return await _start(context, failed, onboarding_order, seconds)
 
 
-async def _start(context: Context, order: Order[Workflow, Command, Result], seconds: float) -> SignIn:
-    operation = await context.start(order, wait_seconds=seconds)
+async def _start(
+    context: Context, failed: Operation, order: Order[Workflow, Command, Result], seconds: float
+) -> SignIn:
+    operation = await context.start(replace(order, retry_of=failed.id), wait_seconds=seconds)
     return await signed_in(context, operation, order.token_of(operation))

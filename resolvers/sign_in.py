@@ -9,6 +9,7 @@ from contracts.auth import Credentials
 from contracts.email_addresses import email_key
 from contracts.errors import DomainError, NotSignedIn
 from contracts.logs import learn
+from contracts.operation_records import Subject
 from contracts.operations import Operation, OperationKind, OperationStatus, StepStatus
 from infrastructure.fair_queue import Requester
 from resolvers.access import public_login
@@ -38,6 +39,7 @@ async def log_in(context: Context, input: LoginInput) -> SignIn:
         context.caller(account=account), credentials, context.client, key=input.idempotency_key
     )
     order = context.backend.orders.log_in(verified, input.tenant_id, Wish(key=input.idempotency_key))
+    order = order.concerning(Subject(label=input.email, target_id=verified.user_id))
     async with context.backend.login_shares.starting(Requester(context.client.network, account)) as started:
         operation = await context.start(order, wait_seconds=0)
         started(operation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
@@ -78,6 +79,10 @@ class Order(Generic[Workflow, Command, Result]):
         """The token of the session that this operation makes, which has one of the ``ids``."""
         tokens = {each.id: each.token for each in self.former} | {self.id: self.token}
         return tokens[operation.id]
+
+    def concerning(self, subject: Subject) -> Order[Workflow, Command, Result]:
+        """The same, for the record of operations to show the subject."""
+        return dataclasses.replace(self, subject=subject)
 
 
 class Starter:

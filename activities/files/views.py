@@ -58,7 +58,13 @@ def file_view(row: models.File, user_id: str, signer: TransferSigner, now: datet
 
 def upload_view(row: models.Upload) -> Upload:
     return Upload(
-        id=row.id, tenant_id=row.tenant_id, user_id=row.user_id, name=row.name, size=row.size, file_id=row.file_id
+        id=row.id,
+        tenant_id=row.tenant_id,
+        user_id=row.user_id,
+        name=row.name,
+        size=row.size,
+        access_level=AccessLevel(row.access_level),
+        file_id=row.file_id,
     )
 
 

@@ -7,7 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 from activities.operations.sql import Value
 from contracts.operation_records import OperationRecord, Subject, version_of
-from contracts.operations import Operation
+from contracts.operations import (
+    FileProcessed,
+    FileUploaded,
+    LoggedIn,
+    Operation,
+    TenantSwitched,
+    UserOnboarded,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -40,7 +47,7 @@ def record_row(record: OperationRecord, written_at: datetime) -> dict[str, Value
         "subject": subject.label if subject else None,
         "search_key": subject.label.casefold() if subject else None,
         "is_private": subject.is_private if subject else None,
-        "target_id": subject.target_id if subject else None,
+        "target_id": (subject.target_id if subject else None) or _target_of(operation),
         "retry_of": record.retry_of,
         "started_at": microseconds(operation.started_at),
         "closed_at": 0 if closed_at is None else microseconds(closed_at),
@@ -51,6 +58,19 @@ def record_row(record: OperationRecord, written_at: datetime) -> dict[str, Value
         "confirmed_at": 0,
         "missing_since": None,
     }
+
+
+def _target_of(operation: Operation) -> str | None:
+    """The object that an operation has made or changed; None until it has."""
+    match operation.state.result:
+        case FileUploaded(file_id=file_id) | FileProcessed(file_id=file_id):
+            return file_id
+        case UserOnboarded(user_id=user_id) | LoggedIn(user_id=user_id):
+            return user_id
+        case TenantSwitched(tenant_id=tenant_id):
+            return tenant_id
+        case _:
+            return operation.state.switch.to_tenant_id if operation.state.switch else None
 
 
 def state_row(record: OperationRecord) -> dict[str, Value]:
