@@ -83,6 +83,29 @@ class RecordFilter(Contract):
     target_ids: tuple[str, ...] | None = Field(default=None, max_length=100)
     search: str | None = Field(default=None, max_length=MAX_SUBJECT_LENGTH)
 
+    def matches(self, operation: Operation) -> bool:
+        """Whether the operation meets the conditions that do not concern its subject."""
+        started_at, status = operation.started_at, operation.state.status
+        return (
+            (self.kinds is None or operation.kind in self.kinds)
+            and (self.except_kinds is None or operation.kind not in self.except_kinds)
+            and (self.statuses is None or status in self.statuses)
+            and (self.started_after is None or started_at >= self.started_after)
+            and (self.started_before is None or started_at < self.started_before)
+        )
+
+    @property
+    def concerns_subject(self) -> bool:
+        """Whether there is a condition on the subject, which the state of an operation does not contain."""
+        return bool(self.search) or self.target_ids is not None
+
+    def matches_subject(self, subject: Subject | None) -> bool:
+        """Whether the subject meets the conditions that concern it."""
+        label, target_id = (subject.label, subject.target_id) if subject else ("", None)
+        return (not self.search or self.search.casefold() in label.casefold()) and (
+            self.target_ids is None or target_id in self.target_ids
+        )
+
 
 class RecordPosition(Contract):
     """The place of a record in a list. ``key``: microseconds since 1970 or milliseconds of duration, by the order."""

@@ -255,6 +255,8 @@ Email = Annotated[str, _trimmed(1, 1000), AfterValidator(_email)]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=256), BeforeValidator(_password)]
 NewPassword = Annotated[SecretStr, Field(min_length=8, max_length=256), BeforeValidator(_password)]
 """Length alone counts (NIST SP 800-63B, 3.1.1.2): eight characters or more, of whatever kind."""
+SearchText = Annotated[str, _trimmed(1, 320), AfterValidator(_no_control_characters)]
+"""Part of a name or an address, which have at most 320 characters."""
 Code = Annotated[str, _trimmed(1, 20), AfterValidator(_six_digits)]
 Checksum = Annotated[str, _trimmed(1, 1000), AfterValidator(_checksum)]
 MediaType = Annotated[str, _trimmed(1, 1000), AfterValidator(_media_type)]

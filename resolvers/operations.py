@@ -18,7 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from contracts.auth import Session
 from contracts.calls import Caller
 from contracts.errors import DeadlineExceeded, DomainError, LoginNotWaiting, OperationNotFound
-from contracts.operation_records import RecordPageRequest
+from contracts.operation_records import RecordFilter, RecordPageRequest
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from infrastructure.change_notifications import Wakeups
 from infrastructure.fair_queue import Requester
@@ -180,13 +180,7 @@ class Operations:
         """How the states of an operation that is followed in this process come."""
         return self._hub.delivery(operation_id)
 
-    async def follow_all(
-        self,
-        viewer: Session,
-        *,
-        kinds: frozenset[OperationKind] | None = None,
-        statuses: frozenset[OperationStatus] | None = None,
-    ) -> AsyncGenerator[Operation]:
+    async def follow_all(self, viewer: Session, filter: RecordFilter) -> AsyncGenerator[Operation]:
         """Each operation of the viewer in the current tenant, as it starts, moves and closes; without an end.
 
         With a filter, the states that match it, and of an operation that stops matching the state in which it does.
@@ -194,8 +188,8 @@ class Operations:
         shown: set[str] = set()
         async with aclosing(self._feeds.follow(viewer)) as states:
             async for operation in states:
-                matches = (kinds is None or operation.kind in kinds) and (
-                    statuses is None or operation.state.status in statuses
+                matches = filter.matches(operation) and (
+                    not filter.concerns_subject or await self._subject_matches(operation.id, filter)
                 )
                 if matches or operation.id in shown:
                     yield operation
@@ -203,6 +197,15 @@ class Operations:
                     shown.add(operation.id)
                 else:
                     shown.discard(operation.id)
+
+    async def _subject_matches(self, operation_id: str, filter: RecordFilter) -> bool:
+        """Whether the subject matches, which only the record knows; False if the record does not answer."""
+        try:
+            found = (await self._records.look_up([operation_id])).records
+        except DomainError as error:
+            log.warning("record_lookup_failed", error=repr(error))
+            return False
+        return any(filter.matches_subject(record.subject) for record in found)
 
     async def page(self, caller: Caller, request: RecordPageRequest, *, after: str | None) -> OperationPage:
         """One page of the record of operations, as ``OperationRecords.page``."""

@@ -29,7 +29,7 @@ async def operation(context: Context, input: FollowInput) -> AsyncGenerator[Oper
 async def operations(context: Context, input: FilterInput) -> AsyncGenerator[Operation]:
     """NotSignedIn without a session."""
     viewer = await context.signed_in()
-    states = context.backend.operations.follow_all(viewer, kinds=input.kinds, statuses=input.statuses)
+    states = context.backend.operations.follow_all(viewer, input.to_record_filter())
     async with aclosing(states):
         async for state in states:
             context.forget()

@@ -14,7 +14,14 @@ from contracts.users import Preferences, PreferencesPatch, User
 from resolvers import files
 from resolvers.context import Context
 from resolvers.dashboard import Dashboard
-from resolvers.inputs import FilterInput, PageInput, RevokeSessionInput, UpdatePreferencesInput, in_the_input
+from resolvers.inputs import (
+    FilterInput,
+    OperationPageInput,
+    PageInput,
+    RevokeSessionInput,
+    UpdatePreferencesInput,
+    in_the_input,
+)
 from resolvers.operation_records import OperationPage
 from resolvers.paging import Page
 from resolvers.witness import user_scope
@@ -104,9 +111,9 @@ class Viewer:
         """Those they see in the current tenant, newest first."""
         return await files.page(self._context, self._session, page)
 
-    async def operations(self, page: PageInput, filter: FilterInput) -> OperationPage:
-        """Those the viewer started in the current tenant, newest first."""
-        request = RecordPageRequest(first=page.first, filter=filter.to_record_filter())
+    async def operations(self, page: OperationPageInput, filter: FilterInput) -> OperationPage:
+        """Those the viewer started in the current tenant."""
+        request = RecordPageRequest(first=page.first, filter=filter.to_record_filter(), order=page.order_by)
         return await self._context.backend.operations.page(self.caller, request, after=page.after)
 
     async def update_preferences(self, input: UpdatePreferencesInput) -> PreferencesSaved:

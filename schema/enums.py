@@ -10,6 +10,7 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from contracts.auth import MfaMethod
 from contracts.errors import OperationErrorCode
 from contracts.files import AccessLevel
+from contracts.operation_records import OperationOrder
 from contracts.operations import OperationKind, OperationStatus, StepStatus
 from contracts.tenants import SubscriptionTier
 from contracts.users import Theme
@@ -19,6 +20,7 @@ __all__ = [
     "MfaMethod",
     "OperationErrorCode",
     "OperationKind",
+    "OperationOrder",
     "OperationStatus",
     "StepStatus",
     "SubscriptionTier",
@@ -39,6 +41,7 @@ _serve(AccessLevel)
 _serve(MfaMethod)
 _serve(OperationErrorCode)
 _serve(OperationKind)
+_serve(OperationOrder)
 _serve(
     OperationStatus,
     WAITING="It waits for the user, for instance for an MFA code.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TypeVar
 
 import strawberry
@@ -16,6 +17,14 @@ from schema.scalars import ByteCount
 class OperationFilter:
     kinds: list[OperationKind] | None = UNSET
     statuses: list[OperationStatus] | None = UNSET
+    except_kinds: list[OperationKind] | None = UNSET
+    started_after: datetime | None = strawberry.field(default=UNSET, description="Started at or after (inclusive).")
+    started_before: datetime | None = strawberry.field(default=UNSET, description="Started before (exclusive).")
+    started_by_ids: list[ID] | None = strawberry.field(
+        default=UNSET, description="Applies to the operations of all members of a tenant only."
+    )
+    target_ids: list[ID] | None = UNSET
+    search: str | None = strawberry.field(default=UNSET, description="Substring of the subject, case-insensitive.")
 
 
 @strawberry.input

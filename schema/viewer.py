@@ -22,6 +22,7 @@ from schema.connections import (
     operation_connection,
 )
 from schema.dashboard import Dashboard
+from schema.enums import OperationOrder
 from schema.fields import field
 from schema.inputs import OperationFilter, given
 from schema.tenants import Tenant, TenantOverview
@@ -106,7 +107,8 @@ class Viewer:
         first: int | None = 20,
         after: str | None = UNSET,
         filter: OperationFilter | None = UNSET,
+        order_by: OperationOrder | None = OperationOrder.STARTED_AT_DESC,
     ) -> OperationList:
-        page = inputs.PageInput.check(given(first=first, after=after))
+        page = inputs.OperationPageInput.check(given(first=first, after=after, order_by=order_by))
         wanted = inputs.FilterInput.check(given(**vars(filter)) if filter else {}, at=("filter",))
         return operation_connection(await viewer.operations(page, wanted), after=page.after)
