@@ -64,7 +64,7 @@ class Shown(StrEnum):
 
 KeyList: TypeAlias = Annotated[SecretStr, AfterValidator(checked_secret_keys)]
 
-SERVICES = ("auth", "users", "tenants", "files", "workspaces")
+SERVICES = ("auth", "users", "tenants", "files", "workspaces", "operations")
 
 
 def _is_a_user(id: str) -> str:
@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     tenants_key: KeyList | None = None
     files_key: KeyList | None = None
     workspaces_key: KeyList | None = None
+    operations_key: KeyList | None = None
     codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None
     codec_readers: tuple[Annotated[str, AfterValidator(_is_a_user)], ...] = ()
     """Ids of the users who may have what Temporal stores decrypted, whatever tenant it is of; nobody: no endpoint."""

@@ -176,7 +176,7 @@ def operations(parts: Parts) -> Domain:
         TaskQueue.OPERATIONS,
         workflows=(*WORKFLOWS, RepairOperation),
         activities=activities_of(Operations(parts.temporal)),
-        routes=tuple(operations_endpoints.routes(service, parts.signer)),
+        routes=tuple(operations_endpoints.routes(service, parts.signer("operations"))),
         chores=(
             Reconciler(parts.temporal, parts.repair_within).reconcile_regularly,
             records.run,
