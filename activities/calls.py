@@ -27,7 +27,12 @@ class Nothing(Contract):
 
 
 def endpoint(
-    path: str, signer: CallSigner, body: type[Body], handle: Callable[[Caller, Body], Awaitable[Answer]]
+    path: str,
+    signer: CallSigner,
+    body: type[Body],
+    handle: Callable[[Caller, Body], Awaitable[Answer]],
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Route:
     """``POST path`` with a contract as JSON, answered by a contract, a list of them or null.
 
@@ -46,7 +51,7 @@ def endpoint(
                 "account": caller.account or None,
             }
             with about(**request.state.about):
-                return _json(200, _text(await handle(caller, _parse(body, await _read(request)))))
+                return _json(200, _text(await handle(caller, _parse(body, await _read(request, max_body_bytes)))))
         except DomainError as error:
             return _json(error.http_status, to_record(error).model_dump_json())
 
@@ -65,12 +70,12 @@ def _token(request: Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, max_bytes: int) -> bytes:
     received = bytearray()
     async for chunk in request.stream():
         received += chunk
-        if len(received) > MAX_BODY_BYTES:
-            raise InvalidInput(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        if len(received) > max_bytes:
+            raise InvalidInput(f"The body is larger than {max_bytes} bytes.")
     return bytes(received)
 
 

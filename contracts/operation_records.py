@@ -148,3 +148,8 @@ def version_of(position: Position) -> Version:
     """A text of fixed length; of two states of one operation, the newer one has the greater text."""
     run, revision, closed, repaired, attempt, permille = position.as_tuple()
     return f"{run:017d}.{revision:08d}.{closed:d}{repaired:d}.{attempt:08d}.{permille:04d}"
+
+
+def revision_of(version: Version) -> int:
+    """The revision in a version's text; -1 in the empty version, which is older than any other."""
+    return int(version.split(".")[1]) if version else -1

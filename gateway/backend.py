@@ -89,7 +89,7 @@ async def open_backend(
             ProgressHub(temporal, budget=budget, witness=witness.see, lag=metrics.lag.observe)
         )
         describe_limit = DescribeLimit()
-        records = OperationRecords(OperationsClient(calls("operations")), hub, cursors)
+        records = OperationRecords(OperationsClient(calls("operations")), hub, cursors, witness.closed)
         await stack.enter_async_context(records.running())
         passwords = stack.enter_context(closing(Passwords()))
         is_lost = stack.enter_context(wakeups.hearing(LOST))

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import structlog
 
+from contracts.errors import DeadlineExceeded, ServiceUnavailable
 from contracts.operation_records import MAX_BATCH, OperationRecord
 from infrastructure.change_notifications import woken as event_or_timeout
 from infrastructure.tasks import supervised
@@ -24,6 +25,8 @@ MAX_BUFFERED = 20_000
 """Operations whose newest state waits to be written; beyond that the oldest is dropped."""
 _WRITE_TIMEOUT = 5.0
 _RETRY_SECONDS = (0.2, 5.0)
+_UNAVAILABLE = (ServiceUnavailable, DeadlineExceeded, TimeoutError, OSError)
+"""Errors that say nothing about a record: each further write would only wait as long again."""
 
 log = structlog.get_logger(__name__)
 
@@ -110,13 +113,15 @@ class RecordBuffer:
         self._has_records.clear()
 
     async def _write_batch(self, batch: Sequence[OperationRecord]) -> None:
-        """Write a batch. If it fails, write its records one by one, so that a record that cannot be stored is dropped.
+        """Write a batch. If it is refused, write its records one by one, and drop those that cannot be stored.
 
         Raises:
             Exception: none of the records could be written, so the record is unavailable.
         """
         try:
             await self._write_in_time(batch)
+        except _UNAVAILABLE:
+            raise
         except Exception:
             if len(batch) == 1:
                 raise
@@ -129,6 +134,8 @@ class RecordBuffer:
     async def _accepts(self, record: OperationRecord) -> bool:
         try:
             await self._write_in_time([record])
+        except _UNAVAILABLE:
+            raise
         except Exception:  # noqa: BLE001 - the caller decides by the other records
             return False
         return True

@@ -5,9 +5,10 @@ A list waits until the starts of this process that concern it are written, so th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from contracts.auth import Session
 from contracts.calls import Caller
@@ -30,6 +31,12 @@ from resolvers.progress import ProgressHub
 OPEN = tuple(status for status in OperationStatus if not status.is_closed)
 MAX_ACTIVE = 50
 """Operations that a dashboard shows, the newest first."""
+MAX_VIEWERS = 10_000
+"""Viewers of whom this process remembers which operations it has shown as active."""
+
+
+Closed: TypeAlias = Callable[[Operation], Awaitable[None]]
+"""Receives an operation, in its last known state, that was found to have closed."""
 
 
 class OperationPage(NamedTuple):
@@ -44,7 +51,9 @@ class OperationPage(NamedTuple):
 class OperationRecords:
     """One a process."""
 
-    def __init__(self, client: OperationsClient, hub: ProgressHub, cursors: Cursors) -> None:
+    def __init__(self, client: OperationsClient, hub: ProgressHub, cursors: Cursors, closed: Closed) -> None:
+        self._closed = closed
+        self._active: OrderedDict[tuple[str, str], dict[str, Operation]] = OrderedDict()
         self._client = client
         self._hub = hub
         self._cursors = cursors
@@ -59,6 +68,12 @@ class OperationRecords:
     def add(self, operation: Operation, subject: Subject | None = None, retry_of: str | None = None) -> None:
         """Have the state written; nothing waits for that, and a failure is repaired."""
         self._buffer.add(OperationRecord(operation=operation, subject=subject, retry_of=retry_of))
+        for tenant_id in operation.tenant_ids:
+            active = self._known_active(operation.user_id, tenant_id)
+            if not operation.is_closed:
+                active[operation.id] = operation
+            else:
+                active.pop(operation.id, None)
 
     async def wait_until_written(self, operation_id: str) -> None:
         """Wait until the operation is in the record, or until a write has failed."""
@@ -94,13 +109,28 @@ class OperationRecords:
         return await self._first(viewer, RecordPageRequest(first=count))
 
     async def active(self, viewer: Session) -> list[Operation]:
-        """The newest of the viewer's operations in the current tenant that have not closed."""
+        """The newest of the viewer's operations in the current tenant that have not closed.
+
+        One that was active before and is not any more has closed, which outdates copies.
+        """
         found = await self._first(viewer, RecordPageRequest(first=MAX_ACTIVE, filter=RecordFilter(statuses=OPEN)))
-        return [operation for operation in found if not operation.is_closed]
+        active = {operation.id: operation for operation in found if not operation.is_closed}
+        known = self._known_active(viewer.user_id, viewer.tenant_id)
+        for operation in [known.pop(id_) for id_ in list(known) if id_ not in active]:
+            await self._closed(operation)
+        known.update(active)
+        return list(active.values())
 
     async def look_up(self, operation_ids: Sequence[str]) -> RecordLookup:
         """The records with these ids, at most 500, whoever may see them."""
         return await self._client.look_up(Caller(), operation_ids)
+
+    def _known_active(self, user_id: str, tenant_id: str) -> dict[str, Operation]:
+        """The operations that were active when they were last seen here; of the viewers seen last."""
+        active = self._active[user_id, tenant_id] = self._active.pop((user_id, tenant_id), {})
+        if len(self._active) > MAX_VIEWERS:
+            self._active.popitem(last=False)
+        return active
 
     async def _first(self, viewer: Session, request: RecordPageRequest) -> list[Operation]:
         caller = Caller(user_id=viewer.user_id, tenant_id=viewer.tenant_id, permissions=viewer.permissions)

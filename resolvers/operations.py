@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self
 from uuid import uuid4
 
@@ -17,7 +17,14 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.auth import Session
 from contracts.calls import Caller
-from contracts.errors import DeadlineExceeded, DomainError, LoginNotWaiting, OperationNotFound
+from contracts.errors import (
+    DeadlineExceeded,
+    DomainError,
+    LoginNotWaiting,
+    OperationNotFound,
+    OperationNotRetryable,
+    ServiceUnavailable,
+)
 from contracts.operation_records import RecordFilter, RecordPageRequest
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from infrastructure.change_notifications import Wakeups
@@ -44,6 +51,27 @@ class Started(NamedTuple):
     """An operation as the payload of a mutation shows it."""
 
     operation: Operation
+
+
+class Recorded(NamedTuple):
+    """What the record has of some operations. ``is_unknown``: it did not answer."""
+
+    operations: Mapping[str, Operation] = MappingProxyType({})
+    deleted: frozenset[str] = frozenset()
+    is_unknown: bool = False
+
+    def joined(self, operation_id: str, found: Operation | Exception) -> Operation | Exception:
+        """What Temporal has, or else the record: Temporal does not retain an operation for as long."""
+        if operation_id in self.deleted:
+            return OperationNotFound()
+        if not isinstance(found, OperationNotFound) or kind_of(operation_id) is None:
+            return found
+        return ServiceUnavailable(service="operations") if self.is_unknown else self.operations.get(operation_id, found)
+
+
+UNKNOWN = Recorded(is_unknown=True)
+DELETION_CHECK_SECONDS = 0.5
+"""How long an operation that Temporal has waits for the record to say that it was deleted."""
 
 
 class Operations:
@@ -148,15 +176,9 @@ class Operations:
         """
         looking_up = self._tasks.start(self._look_up(operation_ids), name="look up operations in the record")
         found = await concurrently(*(self._load_or_error(operation_id, requester) for operation_id in operation_ids))
-        recorded, deleted = await looking_up
-        return [
-            OperationNotFound()
-            if id_ in deleted
-            else recorded[id_]
-            if isinstance(operation, OperationNotFound) and id_ in recorded
-            else operation
-            for id_, operation in zip(operation_ids, found, strict=True)
-        ]
+        is_missing = any(isinstance(operation, OperationNotFound) for operation in found)
+        recorded = await self._recorded(looking_up, seconds=None if is_missing else DELETION_CHECK_SECONDS)
+        return [recorded.joined(id_, operation) for id_, operation in zip(operation_ids, found, strict=True)]
 
     async def follow(
         self, access: OperationAccess, operation_id: str, *, after: str | None
@@ -171,10 +193,15 @@ class Operations:
             async with aclosing(states):
                 async for operation in states:
                     yield await access.shown(await with_repair(operation, self._client))
-        except OperationNotFound:
+        except OperationNotFound as error:
             if is_known:  # and Temporal was not asked: to be told so sooner would tell that it is there
                 await self._look_for_nothing()
-            raise
+            recorded = (await self._look_up([operation_id])).joined(operation_id, error)
+            if isinstance(recorded, Exception):
+                raise recorded from error
+            shown = await access.shown(recorded)
+            if position is None or shown.position.as_tuple() > position.as_tuple():
+                yield shown
 
     def delivery(self, operation_id: str) -> Delivery | None:
         """How the states of an operation that is followed in this process come."""
@@ -227,11 +254,20 @@ class Operations:
         return operation
 
     async def command(self, operation_id: str, command: type[Command]) -> Command:
-        """What the operation was started with, as the first event of its history holds it."""
+        """What the operation was started with, as the first event of its history holds it.
+
+        Raises:
+            OperationNotRetryable: Temporal does not retain the history any more.
+        """
         history = self._client.get_workflow_handle(operation_id).fetch_history_events(
             page_size=1, skip_archival=True, rpc_timeout=RPC_SECONDS
         )
-        await history.fetch_next_page()
+        try:
+            await history.fetch_next_page()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            raise OperationNotRetryable() from error
         (first, *_) = history.current_page or ()
         started = first.workflow_execution_started_event_attributes
         (decoded,) = await self._client.data_converter.decode(started.input.payloads, [command])
@@ -278,17 +314,25 @@ class Operations:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
 
-    async def _look_up(self, operation_ids: Sequence[str]) -> tuple[dict[str, Operation], frozenset[str]]:
-        """What the record has of these operations, and which of them were deleted; nothing if it does not answer."""
+    async def _look_up(self, operation_ids: Sequence[str]) -> Recorded:
+        """What the record has of these operations; unknown if it does not answer."""
         ours = [operation_id for operation_id in operation_ids if kind_of(operation_id) is not None]
         if not ours:
-            return {}, frozenset()
+            return Recorded()
         try:
             found = await self._records.look_up(ours)
         except DomainError as error:
             log.warning("record_lookup_failed", error=repr(error))
-            return {}, frozenset()
-        return {record.operation.id: record.operation for record in found.records}, frozenset(found.deleted)
+            return UNKNOWN
+        return Recorded({record.operation.id: record.operation for record in found.records}, frozenset(found.deleted))
+
+    async def _recorded(self, looking_up: asyncio.Task[Recorded], *, seconds: float | None) -> Recorded:
+        """What is being looked up; unknown if that takes longer than so many seconds."""
+        await asyncio.wait((looking_up,), timeout=seconds)
+        if looking_up.done():
+            return looking_up.result()
+        self._tasks.cancel(looking_up)
+        return UNKNOWN
 
     async def _load(self, operation_id: str, requester: Requester) -> Operation:
         """Describe it within the share of who asks."""

@@ -42,6 +42,10 @@ class OperationWitness:
         self._durations.learn(operation)
         if operation.closed_at is None or operation.closed_at < utc_now() - _RECENT:
             return  # no copy is older than that
+        await self.closed(operation)
+
+    async def closed(self, operation: Operation) -> None:
+        """Outdate the copies of what the operation has changed."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._closed(operation)
@@ -52,4 +56,4 @@ class OperationWitness:
         scopes = [user_scope(operation.user_id)]
         if operation.kind not in _OF_ONE_USER:
             scopes += [tenant_scope(tenant_id) for tenant_id in operation.tenant_ids]
-        await self._copies.changed(*scopes)  # first, for whoever misses it among what is active knows that it closed
+        await self._copies.changed(*scopes)

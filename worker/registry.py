@@ -40,8 +40,6 @@ from activities.workspaces.activities import Workspaces
 from activities.workspaces.service import WorkspacesService
 from contracts.calls import CallSigner
 from contracts.environment import DEVELOPMENT_APP_URL
-from contracts.operation_records import OperationRecord
-from contracts.operations import Operation
 from contracts.secret_keys import SecretKeys
 from contracts.storage import FileStorage
 from contracts.temporal import TaskQueue
@@ -51,11 +49,11 @@ from infrastructure.passwords import Passwords
 from infrastructure.record_buffer import RecordBuffer
 from worker.progress_notifier import StateListener
 from worker.reconciler import PERIOD, Reconciler
+from worker.state_recording import StateRecorder
 from workflows.log_in import LogIn
 from workflows.onboard_user import OnboardUser
 from workflows.process_file import ProcessFile
 from workflows.repair_operation import RepairOperation
-from workflows.state_publication import UNKNOWN_RUN
 from workflows.switch_tenant import SwitchTenant
 from workflows.upload_file import UploadFile
 
@@ -166,12 +164,6 @@ def operations(parts: Parts) -> Domain:
     records = RecordBuffer(service.write)
     repair = RecordRepair(parts.temporal, service, within=parts.repair_within, retention=parts.record_retention)
 
-    def listen(operation: Operation) -> None:
-        if operation.position.run == UNKNOWN_RUN:
-            repair.check_soon(operation.id)
-        else:
-            records.add(OperationRecord(operation=operation))
-
     return Domain(
         TaskQueue.OPERATIONS,
         workflows=(*WORKFLOWS, RepairOperation),
@@ -183,7 +175,7 @@ def operations(parts: Parts) -> Domain:
             repair.run,
             repair.check_regularly,
         ),
-        state_listener=listen,
+        state_listener=StateRecorder(records, repair).record,
     )
 
 

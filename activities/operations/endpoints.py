@@ -8,7 +8,10 @@ from activities.calls import endpoint
 from activities.operations.service import OperationsService
 from contracts.base import Ids
 from contracts.calls import Caller, CallSigner
-from contracts.operation_records import OperationRecords, RecordLookup, RecordPage, RecordPageRequest
+from contracts.operation_records import MAX_BATCH, OperationRecords, RecordLookup, RecordPage, RecordPageRequest
+
+_MAX_BATCH_BYTES = MAX_BATCH * 8 * 1024
+"""A state is at most 2 KiB in Temporal's memo; JSON with escapes and nulls, and the subject, make it longer."""
 
 
 def routes(service: OperationsService, signer: CallSigner) -> list[Route]:
@@ -22,7 +25,7 @@ def routes(service: OperationsService, signer: CallSigner) -> list[Route]:
         return await service.list_operations(caller, request)
 
     return [
-        endpoint("/operations/write", signer, OperationRecords, write),
+        endpoint("/operations/write", signer, OperationRecords, write, max_body_bytes=_MAX_BATCH_BYTES),
         endpoint("/operations/look_up", signer, Ids, look_up),
         endpoint("/operations/list_operations", signer, RecordPageRequest, list_operations),
     ]

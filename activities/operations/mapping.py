@@ -57,6 +57,7 @@ def record_row(record: OperationRecord, written_at: datetime) -> dict[str, Value
         "written_at": microseconds(written_at),
         "confirmed_at": 0,
         "missing_since": None,
+        "deleted_at": None,
     }
 
 

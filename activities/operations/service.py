@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from tortoise.functions import Count
+
 from activities.operations import models
 from activities.operations.listing import Listing
 from activities.operations.mapping import MICROSECOND as _MICROSECOND
@@ -22,6 +24,7 @@ from contracts.operation_records import (
     RecordPage,
     RecordPageRequest,
     RecordPosition,
+    revision_of,
 )
 from contracts.operations import Operation, OperationStatus
 
@@ -37,9 +40,12 @@ _NEWER = (
     "duration_ms",
     "run_id",
     "needs_repair",
+    "started_at",
     "written_at",
     "missing_since",
+    "deleted_at",
 )
+_DELETED = "operations_record.deleted_at IS NOT NULL AND operations_record.deleted_at >= excluded.started_at"
 _ONCE = ("subject", "search_key", "is_private", "target_id", "retry_of")
 
 
@@ -49,11 +55,20 @@ class StoredVersion(NamedTuple):
     status: OperationStatus
     is_closed: bool
     run_id: str
-    is_deleted: bool
+    revision: int
+    written_at: datetime
+    deleted_at: datetime | None
 
     @classmethod
     def of(cls, row: models.OperationRecord) -> StoredVersion:
-        return cls(OperationStatus(row.status), row.closed_at > 0, row.run_id, row.deleted_at is not None)
+        return cls(
+            status=OperationStatus(row.status),
+            is_closed=row.closed_at > 0,
+            run_id=row.run_id,
+            revision=revision_of(row.version),
+            written_at=moment(row.written_at),
+            deleted_at=None if row.deleted_at is None else moment(row.deleted_at),
+        )
 
 
 class OperationsService:
@@ -65,7 +80,8 @@ class OperationsService:
     async def write(self, records: Sequence[OperationRecord]) -> None:
         """Store the records, each unless a newer version of its operation is stored or the operation was deleted.
 
-        A subject is kept from whichever write has one. Harmless if it is repeated.
+        A subject is kept from whichever write has one. Harmless if it is repeated. An operation that was started after
+        the deletion of one with the same id (by the same idempotency key) is a new one.
         """
         newest = _newest_of_each(records)
         if not newest:
@@ -77,7 +93,7 @@ class OperationsService:
     async def _write_rows(self, newest: Sequence[OperationRecord], now: datetime) -> None:
         connection = current_connection()
         rows = [record_row(record, now) for record in newest]
-        await upsert(connection, "operations_record", rows, newer=_NEWER, once=_ONCE, unless="deleted_at IS NOT NULL")
+        await upsert(connection, "operations_record", rows, newer=_NEWER, once=_ONCE, unless=_DELETED)
         ids = [record.operation.id for record in newest]
         deleted = models.OperationRecord.filter(id__in=ids, deleted_at__isnull=False)
         gone = {str(row["id"]) for row in await deleted.values("id")}
@@ -130,7 +146,7 @@ class OperationsService:
         async def mark() -> int:
             now = microseconds(self._clock())
             marked = await models.OperationRecord.filter(id=operation_id).update(
-                deleted_at=now, subject=None, search_key=None
+                deleted_at=now, version="", subject=None, search_key=None, target_id=None, retry_of=None
             )
             await models.OperationStateRow.filter(id=operation_id).delete()
             return marked
@@ -153,28 +169,28 @@ class OperationsService:
         """
         now = self._clock()
         row = record_row(record, now) | {"confirmed_at": microseconds(now)}
-        state = state_row(record)
+        state, stored_start = state_row(record), microseconds(record.operation.started_at)
 
         async def replace_row() -> bool:
             stored = await models.OperationRecord.select_for_update().get_or_none(id=row["id"])
             if stored is None:
                 await self._write_rows([record], now)
                 return True
-            if stored.deleted_at is not None or (
+            if (stored.deleted_at is not None and stored.deleted_at >= stored_start) or (
                 if_written_before is not None and stored.written_at >= microseconds(if_written_before)
             ):
                 return False
             if stored.version == row["version"] and stored.status == row["status"]:
                 if confirm:
-                    await models.OperationRecord.filter(id=stored.id).update(confirmed_at=microseconds(now))
+                    await self.confirm([stored.id])
                 return False
             is_older = str(row["version"]) < stored.version
             if is_older and stored.written_at >= microseconds((if_written_before or now) - _PUBLISHED_EARLY):
                 return False
             changes = {name: row[name] for name in ("version", "confirmed_at", *_NEWER)}
             await models.OperationRecord.filter(id=stored.id).update(**changes)
-            await models.OperationStateRow.filter(id=stored.id).update(
-                version=state["version"], operation=state["operation"]
+            await models.OperationStateRow.update_or_create(
+                {"version": state["version"], "operation": state["operation"]}, id=stored.id
             )
             return True
 
@@ -182,28 +198,40 @@ class OperationsService:
 
     async def versions(self, ids: Sequence[str]) -> dict[str, StoredVersion]:
         """What the record has of these operations, by id."""
-        rows = await models.OperationRecord.filter(id__in=list(ids)).only(
-            "id", "status", "closed_at", "run_id", "deleted_at"
-        )
-        return {
-            row.id: StoredVersion(
-                OperationStatus(row.status), row.closed_at > 0, row.run_id, row.deleted_at is not None
-            )
-            for row in rows
-        }
+        rows = models.OperationRecord.filter(id__in=list(ids))
+        return {row.id: StoredVersion.of(row) for row in await rows}
 
-    async def longest_unconfirmed(self, age: timedelta, limit: int) -> list[str]:
-        """Open operations that were neither written nor confirmed for so long, the longest first."""
-        before = microseconds(self._clock() - age)
+    async def confirm(self, ids: Sequence[str]) -> None:
+        """Note that Temporal knows these operations."""
+        now = microseconds(self._clock())
+        await models.OperationRecord.filter(id__in=list(ids)).update(confirmed_at=now, missing_since=None)
+
+    async def unconfirmed(self, since: datetime, *, written_before: datetime, limit: int) -> list[str]:
+        """Open operations that have not been confirmed since then, those that wait longest first."""
         rows = (
             await models.OperationRecord.filter(
-                closed_at=0, deleted_at__isnull=True, written_at__lt=before, confirmed_at__lt=before
+                closed_at=0,
+                deleted_at__isnull=True,
+                written_at__lt=microseconds(written_before),
+                confirmed_at__lt=microseconds(since),
             )
-            .order_by("confirmed_at")
+            .order_by("confirmed_at", "written_at")
             .limit(limit)
             .only("id")
         )
         return [row.id for row in rows]
+
+    async def count_open(self, started_before: datetime) -> dict[str, int]:
+        """How many operations of each kind were started before then and have not closed."""
+        rows = (
+            await models.OperationRecord.filter(
+                closed_at=0, deleted_at__isnull=True, started_at__lt=microseconds(started_before)
+            )
+            .annotate(operations=Count("id"))
+            .group_by("kind")
+            .values("kind", "operations")
+        )
+        return {str(row["kind"]): int(row["operations"]) for row in rows}
 
     async def mark_missing(self, operation_id: str, timeout: timedelta) -> bool:
         """Note that Temporal does not know an open operation; True once that has been so for the timeout."""
@@ -223,25 +251,6 @@ class OperationsService:
         )
         found = await self.look_up([row.id for row in rows])
         return [record.operation for record in found.records]
-
-    async def acquire_repair_lease(self, duration: timedelta) -> bool:
-        """Whether this process repairs now: no other one does within the duration, unless it stops before."""
-        now = microseconds(self._clock())
-        await models.RepairProgress.bulk_create([models.RepairProgress(id=1)], ignore_conflicts=True)
-        return bool(
-            await models.RepairProgress.filter(id=1, leased_until__lt=now).update(
-                leased_until=now + duration // _MICROSECOND
-            )
-        )
-
-    async def repair_watermark(self) -> datetime | None:
-        """The begin of the last complete round of the repair; None before the first."""
-        row = await models.RepairProgress.get_or_none(id=1)
-        return moment(row.watermark) if row is not None and row.watermark else None
-
-    async def set_repair_watermark(self, began: datetime) -> None:
-        """End a complete round that began then, and let any process begin the next one."""
-        await models.RepairProgress.filter(id=1).update(watermark=microseconds(began), leased_until=0)
 
     async def remove_older_than(self, retention: timedelta, *, limit: int = 1_000) -> int:
         """Remove up to ``limit`` operations that closed longer ago than the retention; return how many."""

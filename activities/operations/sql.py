@@ -72,7 +72,8 @@ async def upsert(
         rows: all with the same columns, ``id`` and ``version`` among them; no id twice.
         newer: columns that take the new value only if the new row's version is greater.
         once: columns that keep their value once they have one.
-        unless: a condition that begins with a column of the existing row; rows that meet it stay as they are.
+        unless: a condition on the existing row (by the table's name) and on the new one (``excluded``); rows that meet
+            it stay as they are.
     """
     if not rows:
         return
@@ -85,7 +86,7 @@ async def upsert(
         *(f"{column} = COALESCE({table}.{column}, excluded.{column})" for column in once),
         f"version = CASE WHEN {is_newer} THEN excluded.version ELSE {table}.version END",
     ]
-    guard = f" WHERE NOT ({table}.{unless})" if unless else ""
+    guard = f" WHERE NOT ({unless})" if unless else ""
     await connection.execute_query(
         f"INSERT INTO {table} ({', '.join(columns)}) VALUES {tuples} "  # noqa: S608 - names are constants
         f"ON CONFLICT (id) DO UPDATE SET {', '.join(changes)}{guard}",

@@ -23,6 +23,7 @@ from contracts.tenants import SubscriptionTier, Tenant
 from contracts.users import Preferences, User
 from gateway.settings import Settings, Shown
 from resolvers.tokens import token_hash
+from tests.gateway.record import MemoryRecord
 
 KEY = "k" * 32
 TOKEN = "ada-s-token"
@@ -40,10 +41,12 @@ class Services:
 
     handlers: dict[str, Handler] = field(default_factory=dict)
     calls: list[tuple[str, Caller, dict[str, Any]]] = field(default_factory=list)
+    record: MemoryRecord = field(default_factory=MemoryRecord)
 
     def __post_init__(self) -> None:
         self._keys = SecretKeys(KEY.encode())
-        self.handlers = usual_answers() | {"auth/get_current_sessions": self._find_together} | self.handlers
+        together: dict[str, Handler] = {"auth/get_current_sessions": self._find_together}
+        self.handlers = usual_answers() | self.record.handlers() | together | self.handlers
 
     @property
     def transport(self) -> httpx.MockTransport:

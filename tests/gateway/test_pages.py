@@ -1,29 +1,26 @@
-"""What a page of operations costs: a call of each service at most, and no visibility request once it is known."""
+"""What a page of operations costs: a call of each service at most, and nothing of Temporal."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
-from temporalio.client import Client
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from contracts.base import new_id, utc_now
+from contracts.operation_records import OperationRecord
 from contracts.operations import (
-    ATTRIBUTE_USER,
-    MEMO_STATE,
     FileUploaded,
     LoggedIn,
+    Operation,
     OperationKind,
     OperationResult,
     OperationState,
     OperationStatus,
+    Position,
     SwitchedTenants,
     TenantSwitched,
     UserOnboarded,
@@ -31,7 +28,6 @@ from contracts.operations import (
 )
 from contracts.workspaces import Workspace
 from gateway.app import create_app
-from infrastructure.operation_history import TENANTS, USER
 from tests.gateway.fakes import ACME, FILE, GLOBEX, TOKEN, Services, file, person, session, settings
 from tests.gateway.temporal_calls import TemporalCalls
 
@@ -77,8 +73,8 @@ def workspace(id: str) -> Workspace:
     return Workspace(id=id, tenant_id=ACME, user_id=new_id("usr"), name="Home")
 
 
-async def ended_or_running(client: Client, me: str, kind: OperationKind, *, ended: bool) -> None:
-    """An operation that ran before this gateway was there."""
+def ended_or_running(me: str, kind: OperationKind, *, ended: bool) -> OperationRecord:
+    """The record of an operation that ran before this gateway was there."""
     status = OperationStatus.COMPLETED if ended else OperationStatus.RUNNING
     state = OperationState.first(kind, utc_now(), started_by=me).model_copy(
         update={
@@ -87,27 +83,24 @@ async def ended_or_running(client: Client, me: str, kind: OperationKind, *, ende
             "switch": SwitchedTenants(from_tenant_id=ACME, to_tenant_id=GLOBEX),
         }
     )
-    handle = await client.start_workflow(
-        "Past",
+    operation = Operation(
         id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
-        task_queue=f"nobody-{uuid4().hex}",
-        memo={MEMO_STATE: state.to_memo()},
-        search_attributes=TypedSearchAttributes([SearchAttributePair(USER, me), SearchAttributePair(TENANTS, [ACME])]),
+        kind=kind,
+        user_id=me,
+        tenant_ids=(ACME,),
+        state=state,
+        closed_at=utc_now() if ended else None,
+        position=Position(revision=1, closed=ended),
     )
-    if ended:
-        await handle.terminate()  # what its memo says of its end stands
+    return OperationRecord(operation=operation)
 
 
 @pytest.fixture
-async def fifty(temporal_client: Client, me: str) -> None:
-    """Forty that have ended and ten that run, of four kinds, once Temporal's visibility shows them."""
+def fifty(services: Services, me: str) -> None:
+    """Forty that have ended and ten that run, of four kinds."""
     kinds = list(RESULTS)
-    await asyncio.gather(
-        *(ended_or_running(temporal_client, me, kinds[n % len(kinds)], ended=n < 40) for n in range(50))
-    )
-    async with asyncio.timeout(20):
-        while (await temporal_client.count_workflows(f"{ATTRIBUTE_USER} = '{me}'")).count < 50:  # noqa: ASYNC110
-            await asyncio.sleep(0.3)
+    for n in range(50):
+        services.record.add(ended_or_running(me, kinds[n % len(kinds)], ended=n < 40))
 
 
 @pytest.fixture
@@ -139,42 +132,30 @@ async def page(client: httpx.AsyncClient, **variables: object) -> list[dict[str,
 
 
 @pytest.mark.usefixtures("fifty")
-async def test_a_page_of_fifty_costs_a_call_of_each_service_and_no_visibility_request_once_it_is_known(
+async def test_a_page_of_fifty_costs_a_call_of_each_service_and_nothing_of_temporal(
     client: httpx.AsyncClient, services: Services, temporal: TemporalCalls
 ) -> None:
     first = await page(client)
     assert Counter(node["status"] for node in first) == {"COMPLETED": 40, "RUNNING": 10}
     assert all(node["startedBy"] and node["tenant"] for node in first)
     assert sum(bool(node.get("switched") or node.get("uploaded") or node.get("onboarded")) for node in first) == 30
-    assert temporal.counts["list"] == 1
-    assert temporal.counts["describe"] == 10  # only those that run: a scan tells all of the others
     assert len(services.asked("users/get_users")) == 1
 
-    temporal.counts.clear()
     services.calls.clear()
     assert await page(client) == first
-    calls = Counter(verb.partition("/")[0] for verb, _, _ in services.calls)
-    # Users are known for a while; a session is not, in a gateway without a Redis that would outdate its copy.
-    assert calls == {"auth": 1, "tenants": 1, "files": 1, "workspaces": 1}
-    assert temporal.counts["list"] == 0
+    calls = Counter(verb.partition("/")[0] for verb, _, _ in services.calls if not verb.startswith("auth/"))
+    assert calls == {"operations": 2, "tenants": 1, "files": 1, "workspaces": 1}, "users are known for a while"
 
-    temporal.counts.clear()
-    ended = await page(client, statuses=["COMPLETED"])
-    assert len(ended) == 40
-    assert temporal.counts["list"] == 0
+    assert len(await page(client, statuses=["COMPLETED"])) == 40
+    assert temporal.counts == {}
 
 
 @pytest.mark.usefixtures("fifty")
-async def test_what_is_watched_is_not_described(client: httpx.AsyncClient, temporal: TemporalCalls) -> None:
-    """The dashboard follows what is active, and the list then knows it too."""
-    query = "{ viewer { dashboard { activeOperations { id } } } }"
+async def test_operations_are_counted_only_for_who_asks_how_many_there_are(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    query = "{ viewer { operations(first: 5) { nodes { id } } } }"
     headers = {"authorization": f"Bearer {TOKEN}"}
     answer = (await client.post("/graphql", json={"query": query}, headers=headers)).json()
-    assert len(answer["data"]["viewer"]["dashboard"]["activeOperations"]) >= 10
-    await asyncio.sleep(0.3)
-    await page(client)
-    temporal.counts.clear()
-    for _ in range(5):
-        assert len(await page(client, statuses=["RUNNING"])) == 10
-    assert temporal.counts["describe"] <= 10  # watchers look in on their own account, once each in this time
-    assert temporal.counts["list"] == 0
+    assert len(answer["data"]["viewer"]["operations"]["nodes"]) == 5
+    assert [asked["with_total"] for asked in services.asked("operations/list_operations")] == [False]

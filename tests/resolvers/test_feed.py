@@ -5,70 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from datetime import timedelta
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import pytest
-from aiocache import SimpleMemoryCache
 from redis.asyncio import Redis
 from temporalio.client import Client
 
-from contracts.auth import Role, Session
-from contracts.base import new_id, utc_now
-from contracts.codec import KeyRing
 from contracts.errors import ServiceUnavailable
 from contracts.operations import Operation
-from contracts.secret_keys import SecretKeys
-from contracts.temporal import connect
-from infrastructure.change_notifications import LocalWakeups, SharedWakeups, Wakeups
-from resolvers.cursors import Cursors
 from resolvers.feed import Feeds
-from resolvers.index import MemoryIndex, RedisIndex, Row
-from resolvers.listing import Listing
-from resolvers.lookout import Lookout
-from resolvers.progress import ProgressHub
-from resolvers.states import States
-from resolvers.visibility import Turns, Visibility
-from tests.gateway.serving import until
+from tests.gateway.serving import until as until_true
 from tests.gateway.temporal_calls import TemporalCalls
-from tests.resolvers.scripted import TENANT, ScriptStarter, scripts
-from worker.progress_notifier import ProgressNotifier
-
-
-def viewer() -> Session:
-    return Session(
-        id=new_id("ses"),
-        user_id=new_id("usr"),
-        tenant_id=TENANT,
-        role=Role.MEMBER,
-        permissions=(),
-        created_at=utc_now(),
-        expires_at=utc_now() + timedelta(hours=1),
-    )
-
-
-class Replica:
-    """What one gateway process has."""
-
-    def __init__(
-        self, client: Client, redis: Redis | None = None, *, look_seconds: float = 60, check_seconds: float = 60
-    ) -> None:
-        self.hub = ProgressHub(client)
-        self.index = MemoryIndex() if redis is None else RedisIndex(redis)
-        self.wakeups = LocalWakeups() if redis is None else SharedWakeups(redis)
-        scans = Visibility(client, Turns(SimpleMemoryCache()))
-        listing = Listing(States(client, self.hub), scans, self.index, Cursors(SecretKeys(b"")))
-        self.listing = listing
-        self.lookout = Lookout(client, self.hub, self.wakeups, check_seconds=check_seconds)
-        self.feeds = Feeds(self.lookout, listing, self.wakeups, look_seconds=look_seconds)
-
-    async def start(self, starter: ScriptStarter, who: Session) -> str:
-        """Start an operation and tell of it, as a start does."""
-        script = await starter.start(user_id=who.user_id)
-        await self.index.add(who.user_id, who.tenant_id, Row(utc_now().timestamp(), script.id))
-        await self.wakeups.tell(who.user_id)
-        return script.id
+from tests.resolvers.recorded import Record, Replica, end, recording_worker, viewer
+from tests.resolvers.scripted import OWNER, scripts
 
 
 async def heard(states: AsyncGenerator[Operation], count: int) -> list[Operation]:
@@ -76,23 +26,11 @@ async def heard(states: AsyncGenerator[Operation], count: int) -> list[Operation
         return [await anext(states) for _ in range(count)]
 
 
-@asynccontextmanager
-async def working(client: Client, wakeups: Wakeups) -> AsyncIterator[ScriptStarter]:
-    """A worker that tells, as ours do, which operations moved."""
-    notifier = ProgressNotifier(wakeups, lambda _info, _outcome: None, ())
-    async with notifier.running(), scripts(client, interceptors=[notifier]) as starter:
-        yield starter
-
-
-async def end(client: Client, operation_id: str) -> None:
-    await client.get_workflow_handle(operation_id).signal("order", "end")
-
-
-async def test_tells_of_each_operation_as_it_starts_and_closes(temporal_client: Client) -> None:
-    me, replica = viewer(), Replica(temporal_client)
+async def test_tells_of_each_operation_as_it_starts_and_closes(temporal_client: Client, record: Record) -> None:
+    me, replica = viewer(), Replica(temporal_client, record)
     async with (
-        working(temporal_client, replica.wakeups) as starter,
-        replica.hub,
+        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        replica.running(),
         aclosing(replica.feeds.follow(me)) as states,
     ):
         first = asyncio.create_task(heard(states, 1))
@@ -110,9 +48,11 @@ async def test_tells_of_each_operation_as_it_starts_and_closes(temporal_client: 
     assert next_one.id == two
 
 
-async def test_begins_with_what_is_under_way_and_not_with_what_has_closed(temporal_client: Client) -> None:
-    me, replica = viewer(), Replica(temporal_client)
-    async with working(temporal_client, replica.wakeups) as starter, replica.hub:
+async def test_begins_with_what_is_under_way_and_not_with_what_has_closed(
+    temporal_client: Client, record: Record
+) -> None:
+    me, replica = viewer(), Replica(temporal_client, record)
+    async with recording_worker(temporal_client, record, replica.wakeups) as starter, replica.running():
         old = await replica.start(starter, me)
         await end(temporal_client, old)
         await temporal_client.get_workflow_handle(old).result()
@@ -124,11 +64,11 @@ async def test_begins_with_what_is_under_way_and_not_with_what_has_closed(tempor
     assert state.id == running
 
 
-async def test_nobody_hears_of_what_others_do(temporal_client: Client) -> None:
-    me, other, replica = viewer(), viewer(), Replica(temporal_client)
+async def test_nobody_hears_of_what_others_do(temporal_client: Client, record: Record) -> None:
+    me, other, replica = viewer(), viewer(), Replica(temporal_client, record)
     async with (
-        working(temporal_client, replica.wakeups) as starter,
-        replica.hub,
+        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        replica.running(),
         aclosing(replica.feeds.follow(me)) as states,
     ):
         listening = asyncio.create_task(heard(states, 1))
@@ -144,14 +84,13 @@ async def test_nobody_hears_of_what_others_do(temporal_client: Client) -> None:
     assert state.id == mine
 
 
-async def test_another_process_is_woken_through_redis(temporal_client: Client, redis_url: str) -> None:
+async def test_another_process_is_woken_through_redis(temporal_client: Client, record: Record, redis_url: str) -> None:
     async with Redis.from_url(redis_url) as redis:
-        me, here, there = viewer(), Replica(temporal_client, redis), Replica(temporal_client, redis)
-        assert isinstance(here.wakeups, SharedWakeups)
+        me, here, there = viewer(), Replica(temporal_client, record, redis), Replica(temporal_client, record, redis)
         async with (
-            working(temporal_client, there.wakeups) as starter,
-            here.hub,
-            here.wakeups.listening(),
+            recording_worker(temporal_client, record, there.wakeups) as starter,
+            here.running(),
+            there.running(),
             aclosing(here.feeds.follow(me)) as states,
         ):
             listening = asyncio.create_task(heard(states, 1))
@@ -165,13 +104,13 @@ async def test_another_process_is_woken_through_redis(temporal_client: Client, r
     assert closed.is_closed
 
 
-async def test_a_lost_wake_up_is_made_good_by_the_next_look(temporal_client: Client) -> None:
-    me, replica = viewer(), Replica(temporal_client, look_seconds=0.5, check_seconds=0.5)
-    async with scripts(temporal_client) as starter, replica.hub, aclosing(replica.feeds.follow(me)) as states:
+async def test_a_lost_wake_up_is_made_good_by_the_next_look(temporal_client: Client, record: Record) -> None:
+    me, replica = viewer(), Replica(temporal_client, record, look_seconds=0.5, check_seconds=0.5)
+    async with scripts(temporal_client) as starter, replica.running(), aclosing(replica.feeds.follow(me)) as states:
         listening = asyncio.create_task(heard(states, 1))
         await asyncio.sleep(0.3)
         script = await starter.start(user_id=me.user_id)
-        await replica.index.add(me.user_id, TENANT, Row(utc_now().timestamp(), script.id))
+        await replica.write(script.id)
         (state,) = await listening
         await script.end()
         (closed,) = await heard(states, 1)
@@ -180,9 +119,9 @@ async def test_a_lost_wake_up_is_made_good_by_the_next_look(temporal_client: Cli
     assert closed.is_closed
 
 
-async def test_each_step_is_told_at_once_and_holds_no_long_poll(temporal_client: Client) -> None:
-    me, replica = viewer(), Replica(temporal_client)
-    async with working(temporal_client, replica.wakeups) as starter, replica.hub:
+async def test_each_step_is_told_at_once_and_holds_no_long_poll(temporal_client: Client, record: Record) -> None:
+    me, replica = viewer(), Replica(temporal_client, record)
+    async with recording_worker(temporal_client, record, replica.wakeups) as starter, replica.running():
         ids = [await replica.start(starter, me) for _ in range(5)]
         delays: list[float] = []
         async with aclosing(replica.feeds.follow(me)) as states:
@@ -200,17 +139,18 @@ async def test_each_step_is_told_at_once_and_holds_no_long_poll(temporal_client:
     assert sorted(delays)[len(delays) // 2] < 1, delays
 
 
-async def test_what_is_watched_here_anyway_is_not_asked_for(temporal_client: Client) -> None:
+async def test_what_is_watched_here_anyway_is_not_asked_for(temporal_client: Client, record: Record) -> None:
     calls = TemporalCalls()
     config = temporal_client.config()
     config["interceptors"] = [calls]
     client = Client(**config)
-    me, replica = viewer(), Replica(client)
-    async with scripts(client) as starter, replica.hub, aclosing(replica.feeds.follow(me)) as states:
+    me, replica = viewer(), Replica(client, record)
+    async with scripts(client) as starter, replica.running(), aclosing(replica.feeds.follow(me)) as states:
         script = await starter.start(user_id=me.user_id)
         async with aclosing(replica.hub.watch(script.id)) as watched:
             await anext(watched)
-            await replica.index.add(me.user_id, TENANT, Row(utc_now().timestamp(), script.id))
+            await replica.write(script.id)
+            calls.counts.clear()
             await heard(states, 1)
             for revision in (1, 2, 3):
                 await script.move()
@@ -222,14 +162,14 @@ async def test_what_is_watched_here_anyway_is_not_asked_for(temporal_client: Cli
     assert calls.counts["describe"] == 0
 
 
-async def test_tries_and_heartbeats_are_told_by_and_by(temporal_client: Client) -> None:
+async def test_tries_and_heartbeats_are_told_by_and_by(temporal_client: Client, record: Record) -> None:
     """Also where a watcher is there that nobody subscribed to, and that therefore does not look for them."""
-    me, replica = viewer(), Replica(temporal_client, check_seconds=0.3)
-    async with scripts(temporal_client) as starter, replica.hub, aclosing(replica.feeds.follow(me)) as states:
+    me, replica = viewer(OWNER), Replica(temporal_client, record, check_seconds=0.3)
+    async with scripts(temporal_client) as starter, replica.running(), aclosing(replica.feeds.follow(me)) as states:
         labour = await starter.start_labour()
         async with aclosing(replica.hub.watch(labour, quietly=True)) as quiet:
             await anext(quiet)
-            await replica.index.add(me.user_id, TENANT, Row(utc_now().timestamp(), labour))
+            await replica.write(labour)
             await replica.wakeups.tell(me.user_id)
             told: list[Operation] = []
             while not told or not told[-1].is_closed:
@@ -241,9 +181,9 @@ async def test_tries_and_heartbeats_are_told_by_and_by(temporal_client: Client) 
     assert fractions == sorted(fractions)
 
 
-async def test_any_number_of_followers_share_one_source(temporal_client: Client) -> None:
-    me, replica = viewer(), Replica(temporal_client)
-    async with working(temporal_client, replica.wakeups) as starter, replica.hub:
+async def test_any_number_of_followers_share_one_source(temporal_client: Client, record: Record) -> None:
+    me, replica = viewer(), Replica(temporal_client, record)
+    async with recording_worker(temporal_client, record, replica.wakeups) as starter, replica.running():
         feeds = [replica.feeds.follow(me) for _ in range(20)]
         listening = [asyncio.create_task(heard(states, 1)) for states in feeds]
         await asyncio.sleep(0.3)
@@ -258,25 +198,39 @@ async def test_any_number_of_followers_share_one_source(temporal_client: Client)
     assert {state.id for (state,) in told} == {started}
 
 
-async def test_the_index_keeps_nobody_from_anything_while_redis_is_away() -> None:
-    index = RedisIndex(Redis.from_url("redis://127.0.0.1:1/0"))
-    await index.add("usr_a", "ten_a", Row(1.0, "tenant-switch-a"))
-    assert await index.rows("usr_a", "ten_a") is None
+async def test_waits_while_the_record_is_away_and_then_tells_of_what_started(
+    temporal_client: Client, record: Record
+) -> None:
+    me, replica = viewer(), Replica(temporal_client, record, look_seconds=0.2)
+    async with (
+        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        replica.running(),
+        aclosing(replica.feeds.follow(me)) as states,
+    ):
+        record.is_down = True
+        listening = asyncio.create_task(heard(states, 1))
+        script = await starter.start(user_id=me.user_id)
+        await asyncio.sleep(0.5)
+        assert not listening.done()
+        record.is_down = False
+        await replica.write(script.id)
+        assert [state.id for state in await listening] == [script.id]
+        await script.end()
 
 
-async def test_goes_on_after_a_look_that_nobody_foresaw(temporal_client: Client) -> None:
+async def test_goes_on_after_a_look_that_nobody_foresaw(temporal_client: Client, record: Record) -> None:
     """What goes wrong in the background would otherwise leave followers waiting for ever."""
-    me, replica = viewer(), Replica(temporal_client, look_seconds=0.1)
-    looks = replica.listing.newest
+    me, replica = viewer(), Replica(temporal_client, record, look_seconds=0.1)
+    looks = replica.records.newest
 
-    async def wrong(*_: object) -> object:
-        replica.listing.newest = looks  # type: ignore[method-assign]
+    async def wrong(*_: object) -> list[Operation]:
+        replica.records.newest = looks  # type: ignore[method-assign]
         raise KeyError("nobody foresaw this")
 
-    replica.listing.newest = wrong  # type: ignore[method-assign, assignment]
+    replica.records.newest = wrong  # type: ignore[method-assign, assignment]
     async with (
-        working(temporal_client, replica.wakeups) as starter,
-        replica.hub,
+        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        replica.running(),
         aclosing(replica.feeds.follow(me)) as states,
     ):
         one = await replica.start(starter, me)
@@ -284,30 +238,14 @@ async def test_goes_on_after_a_look_that_nobody_foresaw(temporal_client: Client)
         await end(temporal_client, one)
 
 
-async def test_an_operation_that_cannot_be_read_keeps_nobody_from_the_others(temporal_address: str) -> None:
-    encrypted = await connect(address=temporal_address, namespace=None, keys=KeyRing({"lost": b"k" * 32}))
-    plain = await connect(address=temporal_address, namespace=None, keys=None)
-    me = viewer()
-    async with scripts(encrypted) as unreadable, scripts(plain) as readable:
-        first, second = [await starter.start(user_id=me.user_id) for starter in (unreadable, readable)]
-        async with asyncio.timeout(20):
-            while True:  # visibility is eventually consistent
-                found = await Visibility(plain, Turns(SimpleMemoryCache())).operations(me.user_id, TENANT)
-                if found:
-                    break
-                await asyncio.sleep(0.2)
-        assert [operation.id for operation in found] == [second.id]
-        for script in (first, second):
-            await script.end()
-
-
 async def test_whoever_follows_is_told_that_the_stream_is_interrupted_when_feeds_are_closed(
     temporal_client: Client,
+    record: Record,
 ) -> None:
-    me, replica = viewer(), Replica(temporal_client)
+    me, replica = viewer(), Replica(temporal_client, record)
     before = asyncio.all_tasks()
-    async with working(temporal_client, replica.wakeups) as starter, replica.hub:
-        async with replica.feeds, aclosing(replica.feeds.follow(me)) as states:
+    async with recording_worker(temporal_client, record, replica.wakeups) as starter, replica.running():
+        async with aclosing(replica.feeds.follow(me)) as states:
             started = await replica.start(starter, me)
             assert (await heard(states, 1))[0].id == started
             waiting = asyncio.create_task(heard(states, 1))
@@ -320,14 +258,14 @@ async def test_whoever_follows_is_told_that_the_stream_is_interrupted_when_feeds
         await end(temporal_client, started)
 
 
-async def test_the_last_follower_to_leave_ends_the_source(temporal_client: Client) -> None:
-    me, replica = viewer(), Replica(temporal_client)
-    async with working(temporal_client, replica.wakeups) as starter, replica.hub:
+async def test_the_last_follower_to_leave_ends_the_source(temporal_client: Client, record: Record) -> None:
+    me, replica = viewer(), Replica(temporal_client, record)
+    async with recording_worker(temporal_client, record, replica.wakeups) as starter, replica.running():
         started = await replica.start(starter, me)
         first, second = replica.feeds.follow(me), replica.feeds.follow(me)
         for states in (first, second):
             await heard(states, 1)
-        await until(lambda: (looking(), replica.lookout.following) == (1, 1))
+        await until_true(lambda: (looking(), replica.lookout.following) == (1, 1))
         await first.aclose()
         await asyncio.sleep(0.1)
         assert (looking(), replica.lookout.following) == (1, 1)
@@ -339,11 +277,13 @@ async def test_the_last_follower_to_leave_ends_the_source(temporal_client: Clien
         await end(temporal_client, started)
 
 
-async def test_who_joins_later_is_not_told_of_what_has_closed_meanwhile(temporal_client: Client) -> None:
-    me, replica = viewer(), Replica(temporal_client)
+async def test_who_joins_later_is_not_told_of_what_has_closed_meanwhile(
+    temporal_client: Client, record: Record
+) -> None:
+    me, replica = viewer(), Replica(temporal_client, record)
     async with (
-        working(temporal_client, replica.wakeups) as starter,
-        replica.hub,
+        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        replica.running(),
         aclosing(replica.feeds.follow(me)) as states,
         aclosing(replica.feeds.follow(me)) as later,
     ):
@@ -358,11 +298,13 @@ async def test_who_joins_later_is_not_told_of_what_has_closed_meanwhile(temporal
         await end(temporal_client, running)
 
 
-async def test_a_slow_follower_is_told_the_newest_state_of_each_operation(temporal_client: Client) -> None:
-    me, replica = viewer(), Replica(temporal_client)
+async def test_a_slow_follower_is_told_the_newest_state_of_each_operation(
+    temporal_client: Client, record: Record
+) -> None:
+    me, replica = viewer(), Replica(temporal_client, record)
     async with (
-        working(temporal_client, replica.wakeups) as starter,
-        replica.hub,
+        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        replica.running(),
         aclosing(replica.feeds.follow(me)) as slow,
         aclosing(replica.feeds.follow(me)) as quick,
     ):

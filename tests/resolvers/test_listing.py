@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis.asyncio import Redis
+from temporalio.client import Client
 
-from contracts.auth import Role, Session
-from contracts.base import new_id, utc_now
+from contracts.auth import Session
+from contracts.base import new_id
 from contracts.errors import InvalidCursor
+from contracts.operation_records import OperationOrder, RecordFilter, RecordPageRequest
 from contracts.operations import (
     Operation,
     OperationKind,
@@ -25,188 +27,157 @@ from contracts.operations import (
     operation_id,
 )
 from contracts.secret_keys import SecretKeys
-from infrastructure.fair_queue import Requester
 from resolvers.cursors import Cursors
-from resolvers.index import MemoryIndex, OperationIndex, RedisIndex, Row
-from resolvers.listing import Listing
+from resolvers.operation_records import MAX_ACTIVE, OperationRecords
+from resolvers.progress import ProgressHub
+from tests.resolvers.recorded import Record, Replica, caller, running_record, viewer, with_state
+from tests.resolvers.scripted import TENANT
 
 EPOCH = datetime(2026, 3, 1, tzinfo=UTC)
 
-moments = st.integers(0, 20).map(lambda tenths: (EPOCH + timedelta(seconds=tenths / 10)).timestamp())
+moments = st.integers(0, 20).map(lambda tenths: EPOCH + timedelta(seconds=tenths / 10))
 """Few enough that operations share them."""
 kinds = st.sampled_from(OperationKind)
 starts = st.lists(st.tuples(moments, kinds), max_size=12)
 statuses = st.none() | st.frozensets(st.sampled_from(OperationStatus), min_size=1)
+Starts = list[tuple[datetime, OperationKind]]
 
 
-class EveryState:
-    """Each operation's state follows from its id; nothing need be asked for."""
-
-    async def of(self, operation_ids: Iterable[str], requester: Requester) -> list[Operation | None]:
-        return [operation_named(id) for id in operation_ids]
-
-    def unknown(self, operation_ids: Iterable[str]) -> int:
-        return 0
-
-    def has_moved(self, operation_id: str) -> bool:
-        return False
-
-    def keep(self, operation: Operation) -> None:
-        pass
-
-
-class NoScans:
-    async def operations(self, user_id: str, tenant_id: str) -> list[Operation]:
-        return []
-
-
-@dataclass
-class Starts:
-    """What a user has started, as a list is told of it."""
-
-    index: OperationIndex
-    viewer: Session
-    ids: dict[str, float] = field(default_factory=dict)
-
-    async def add(self, started: Iterable[tuple[float, OperationKind]]) -> None:
-        for at, kind in started:
-            name = operation_id(b"", kind, tenant_id="", user_id="", key=None)
-            self.ids[name] = at
-            await self.index.add(self.viewer.user_id, self.viewer.tenant_id, Row(at, name))
-
-    def newest_first(self) -> list[str]:
-        return sorted(self.ids, key=lambda id: (self.ids[id], id), reverse=True)
-
-
-def operation_named(id: str) -> Operation:
-    kind = kind_of(id)
-    assert kind is not None
+def started(me: Session, at: datetime, kind: OperationKind = OperationKind.FILE_UPLOAD) -> Operation:
+    """An operation whose status follows from its id."""
+    id = operation_id(b"", kind, tenant_id="", user_id="", key=None)
     status = list(OperationStatus)[int(id[-1], 16) % len(OperationStatus)]
-    state = OperationState(started_at=EPOCH, status=status, steps=())
-    return Operation(id=id, kind=kind, user_id="", tenant_ids=(), state=state, position=Position(revision=0))
-
-
-def somebody() -> Session:
-    return Session(
-        id=new_id("ses"),
-        user_id=new_id("usr"),
-        tenant_id=new_id("ten"),
-        role=Role.MEMBER,
-        permissions=(),
-        created_at=utc_now(),
-        expires_at=utc_now() + timedelta(hours=1),
+    return Operation(
+        id=id,
+        kind=kind,
+        user_id=me.user_id,
+        tenant_ids=(TENANT,),
+        state=OperationState(started_at=at, status=status, steps=()),
+        closed_at=at if status.is_closed else None,
+        position=Position(revision=0, closed=status.is_closed),
     )
 
 
-def listing_of(index: OperationIndex) -> Listing:
-    return Listing(EveryState(), NoScans(), index, Cursors(SecretKeys(b"key")))
+async def ignore(_operation: Operation) -> None:
+    pass
 
 
 async def walk(
-    index: OperationIndex,
-    before: list[tuple[float, OperationKind]],
-    meanwhile: list[list[tuple[float, OperationKind]]],
+    records: OperationRecords,
+    before: Starts,
+    meanwhile: list[Starts],
     first: int,
     kinds: frozenset[OperationKind] | None,
     statuses: frozenset[OperationStatus] | None,
 ) -> None:
-    viewer = somebody()
-    starts, listing = Starts(index, viewer), listing_of(index)
-    await index.fill(viewer.user_id, viewer.tenant_id, [])
-    await starts.add(before)
-    there = starts.newest_first()
+    me = viewer()
+    everything: dict[str, Operation] = {}
+
+    def add(several: Iterable[tuple[datetime, OperationKind]]) -> None:
+        for at, kind in several:
+            operation = started(me, at, kind)
+            everything[operation.id] = operation
+            records.add(operation)
+
+    def newest_first() -> list[str]:
+        return sorted(everything, key=lambda id: (everything[id].started_at, id), reverse=True)
+
+    def is_wanted(id: str) -> bool:
+        return (kinds is None or kind_of(id) in kinds) and (statuses is None or everything[id].state.status in statuses)
+
+    add(before)
+    there = newest_first()
+    filter = RecordFilter(
+        kinds=None if kinds is None else tuple(kinds), statuses=None if statuses is None else tuple(statuses)
+    )
     met: list[str] = []
     after, more, added = None, True, iter(meanwhile)
     while more:
-        page = await listing.page(viewer, first=first, after=after, kinds=kinds, statuses=statuses)
+        page = await records.page(caller(me), RecordPageRequest(first=first, filter=filter), after=after)
         assert len(page.nodes) == len(page.cursors) <= first
-        assert page.total >= len(page.nodes)
+        assert await page.total() == sum(is_wanted(id) for id in everything)
         met += [operation.id for operation in page.nodes]
         after, more = page.cursors[-1] if page.cursors else after, page.has_next
-        await starts.add(next(added, ()))
-
-    def is_wanted(id: str) -> bool:
-        operation = operation_named(id)
-        return (kinds is None or operation.kind in kinds) and (statuses is None or operation.state.status in statuses)
+        add(next(added, ()))
 
     assert len(set(met)) == len(met), "met twice"
     assert [id for id in met if id in there] == [id for id in there if is_wanted(id)], "skipped, or out of order"
-    assert met == [id for id in starts.newest_first() if id in met], "out of order"
+    assert met == [id for id in newest_first() if id in met], "out of order"
     assert all(is_wanted(id) for id in met)
 
 
-walks = given(
+@settings(max_examples=40, deadline=None)
+@given(
     before=starts,
-    meanwhile=st.lists(starts, max_size=6),
+    meanwhile=st.lists(starts, max_size=4),
     first=st.integers(1, 5),
     kinds=st.none() | st.frozensets(kinds, min_size=1),
     statuses=statuses,
 )
-
-
-@settings(max_examples=150, deadline=None)
-@walks
-def test_each_is_met_once_in_one_process(
-    before: list[tuple[float, OperationKind]],
-    meanwhile: list[list[tuple[float, OperationKind]]],
+def test_each_is_met_once(
+    temporal_address: str,
+    before: Starts,
+    meanwhile: list[Starts],
     first: int,
     kinds: frozenset[OperationKind] | None,
     statuses: frozenset[OperationStatus] | None,
 ) -> None:
-    asyncio.run(walk(MemoryIndex(), before, meanwhile, first, kinds, statuses))
+    async def run() -> None:
+        client = await Client.connect(temporal_address, lazy=True)
+        with TemporaryDirectory() as folder:
+            async with running_record(Path(folder)) as record, ProgressHub(client) as hub:
+                records = OperationRecords(record.client(), hub, Cursors(SecretKeys(b"key")), ignore)
+                async with records.running():
+                    await walk(records, before, meanwhile, first, kinds, statuses)
+
+    asyncio.run(run())
 
 
-@pytest.fixture(scope="session")
-def shared_index(redis_url: str) -> Callable[[Callable[[RedisIndex], Awaitable[None]]], None]:
-    def run(act: Callable[[RedisIndex], Awaitable[None]]) -> None:
-        async def with_redis() -> None:
-            async with Redis.from_url(redis_url) as redis:
-                await act(RedisIndex(redis))
+async def test_what_is_active_is_what_started_and_has_not_closed(temporal_client: Client, record: Record) -> None:
+    closed: list[str] = []
 
-        asyncio.run(with_redis())
+    async def note(operation: Operation) -> None:
+        closed.append(operation.id)
 
-    return run
+    me, replica = viewer(), Replica(temporal_client, record, closed=note)
+    running = [
+        with_state(started(me, EPOCH + timedelta(seconds=n)), status=OperationStatus.RUNNING, revision=1).operation
+        for n in range(4)
+    ]
+    async with replica.running():
+        for operation in running:
+            replica.records.add(operation)
+        newest_first = [operation.id for operation in reversed(running)]
+        assert [operation.id for operation in await replica.records.active(me)] == newest_first
+        assert closed == []
 
-
-@settings(max_examples=60, deadline=None)
-@walks
-def test_each_is_met_once_where_processes_share_the_list(
-    shared_index: Callable[[Callable[[RedisIndex], Awaitable[None]]], None],
-    before: list[tuple[float, OperationKind]],
-    meanwhile: list[list[tuple[float, OperationKind]]],
-    first: int,
-    kinds: frozenset[OperationKind] | None,
-    statuses: frozenset[OperationStatus] | None,
-) -> None:
-    shared_index(lambda index: walk(index, before, meanwhile, first, kinds, statuses))
-
-
-@pytest.mark.parametrize("shared", [False, True])
-async def test_what_is_active_is_what_started_and_has_not_closed(redis_url: str, shared: bool) -> None:
-    async with Redis.from_url(redis_url) as redis:
-        index = RedisIndex(redis) if shared else MemoryIndex()
-        me = somebody()
-        starts = Starts(index, me)
-        await starts.add([(float(n), OperationKind.FILE_UPLOAD) for n in range(4)])
-        newest, *_, oldest = starts.newest_first()
-        assert await index.active(me.user_id, me.tenant_id) is None, "nobody has looked what ran before"
-        older = Row(-1.0, operation_id(b"", OperationKind.LOGIN, tenant_id="", user_id="", key=None))
-        await index.fill_active(me.user_id, me.tenant_id, [older])
-        await index.close(me.user_id, me.tenant_id, newest)
-        active = await index.active(me.user_id, me.tenant_id)
-        assert active is not None
-        assert [row.operation_id for row in active] == [*starts.newest_first()[1:], older.operation_id]
-        assert oldest in {row.operation_id for row in active}
-        assert await index.active(me.user_id, "ten_other") is None
-        everything = await index.rows(me.user_id, me.tenant_id)
-        assert everything is None, "the list of all is filled by itself"
+        await record.service.write([with_state(running[-1], status=OperationStatus.COMPLETED, revision=2)])
+        assert [operation.id for operation in await replica.records.active(me)] == newest_first[1:]
+        assert closed == [newest_first[0]]
+        await replica.records.active(me)
+        assert closed == [newest_first[0]]
+        assert await replica.records.active(viewer()) == []
 
 
-async def test_a_cursor_of_another_list_is_refused() -> None:
-    index, me, other = MemoryIndex(), somebody(), somebody()
-    for viewer in (me, other):
-        await index.fill(viewer.user_id, viewer.tenant_id, [])
-        await Starts(index, viewer).add([(1.0, OperationKind.LOGIN)])
-    page = await listing_of(index).page(me, first=1, after=None, kinds=None, statuses=None)
-    with pytest.raises(InvalidCursor):
-        await listing_of(index).page(other, first=1, after=page.cursors[0], kinds=None, statuses=None)
+async def test_the_newest_are_active_where_there_are_very_many(temporal_client: Client, record: Record) -> None:
+    me, replica = viewer(), Replica(temporal_client, record)
+    async with replica.running():
+        for n in range(MAX_ACTIVE + 5):
+            moment = EPOCH + timedelta(seconds=n)
+            replica.records.add(with_state(started(me, moment), status=OperationStatus.WAITING, revision=1).operation)
+        active = await replica.records.active(me)
+    assert [operation.started_at for operation in active] == [
+        EPOCH + timedelta(seconds=n) for n in reversed(range(5, MAX_ACTIVE + 5))
+    ]
+
+
+async def test_a_cursor_of_another_list_or_order_is_refused(temporal_client: Client, record: Record) -> None:
+    me, other, replica = viewer(), viewer(new_id("usr")), Replica(temporal_client, record)
+    async with replica.running():
+        for who in (me, other):
+            replica.records.add(started(who, EPOCH))
+        (cursor,) = (await replica.records.page(caller(me), RecordPageRequest(first=1), after=None)).cursors
+        await replica.records.page(caller(me), RecordPageRequest(first=1), after=cursor)
+        for who, order in ((other, OperationOrder.STARTED_AT_DESC), (me, OperationOrder.DURATION_DESC)):
+            with pytest.raises(InvalidCursor):
+                await replica.records.page(caller(who), RecordPageRequest(first=1, order=order), after=cursor)

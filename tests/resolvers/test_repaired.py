@@ -10,14 +10,14 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.operations.activities import Operations as RepairActivities
+from activities.operations.record_repair import RecordRepair
 from contracts.operations import Operation, StepStatus
 from contracts.repairs import EndedOperation, repair_id
 from contracts.temporal import TaskQueue
-from infrastructure.fair_queue import Requester
 from infrastructure.operation_history import operation_of
 from infrastructure.repair_status import with_repair
 from resolvers.progress import ProgressHub
-from resolvers.states import States
+from tests.resolvers.recorded import Record, viewer
 from tests.resolvers.scripted import Script, scripts
 from tests.resolvers.test_starts import counted
 from worker.registry import activities_of
@@ -46,26 +46,28 @@ async def repair(client: Client, script: Script) -> None:
         )
 
 
-async def test_says_so_wherever_it_is_read(temporal_client: Client, hub: ProgressHub) -> None:
+async def test_says_so_wherever_it_is_read(temporal_client: Client, hub: ProgressHub, record: Record) -> None:
     async def described() -> Operation:
         description = await temporal_client.get_workflow_handle(script.id).describe()
         return await with_repair(await operation_of(description, temporal_client), temporal_client)
 
     async def listed() -> Operation:
-        (state,) = await states.of([script.id], Requester("a", "a"))
-        assert state is not None
-        return state
+        (operation,) = await record.operations(me)
+        return operation
 
+    me, record_repair = viewer(), RecordRepair(temporal_client, record.service)
     async with scripts(temporal_client) as starter:
-        script, states = await starter.start(), States(temporal_client, hub)
+        script = await starter.start(user_id=me.user_id, with_kind=True)
         async with aclosing(hub.watch(script.id)) as watched:
             await anext(watched)
             await script.handle.terminate()
+            await record_repair.correct(script.id)
             before = [await described(), await listed()]
     assert [operation.needs_repair for operation in before] == [True, True]
     await repair(temporal_client, script)
+    await record_repair.reconcile()
 
-    for operation in (await described(), await listed(), await listed()):
+    for operation in (await described(), await listed()):
         failure = operation.state.failure
         assert failure is not None
         assert failure.compensated

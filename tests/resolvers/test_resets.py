@@ -9,28 +9,25 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from aiocache import SimpleMemoryCache
 from temporalio.client import Client
 
 from activities.operations.activities import Operations
+from activities.operations.record_repair import RecordRepair
 from contracts.operations import Operation, OperationKind, OperationStatus
 from contracts.repairs import EndedOperation
 from contracts.secret_keys import SecretKeys
 from infrastructure.change_notifications import LocalWakeups
-from infrastructure.fair_queue import Requester
 from infrastructure.operation_history import operation_of
 from resolvers.budget import Budget
 from resolvers.cursors import Cursors
 from resolvers.lookout import Lookout
 from resolvers.progress import ProgressHub
-from resolvers.states import States
-from resolvers.visibility import Turns, Visibility
-from tests.resolvers.scripted import TENANT, Script, ScriptStarter, scripts
+from tests.resolvers.recorded import Record, recording_worker, until, viewer
+from tests.resolvers.scripted import Script, ScriptStarter, scripts
 from tests.servers import reset_workflow
 from worker.reconciler import Reconciler
 
 CURSORS = Cursors(SecretKeys(b"secret"))
-REQUESTER = Requester("a", "a")
 
 
 @pytest.fixture
@@ -119,9 +116,29 @@ async def test_a_cursor_of_the_run_before_leads_to_the_states_of_the_new_run(
 
 @pytest.mark.parametrize("ends", ["completed", "terminated", "cancelled"])
 async def test_an_operation_that_is_reset_after_its_end_is_followed_and_listed_as_running(
-    temporal_client: Client, temporal_address: str, starter: ScriptStarter, ends: str
+    temporal_client: Client, temporal_address: str, record: Record, ends: str
 ) -> None:
-    script, wakeups = await starter.start(), LocalWakeups()
+    async with recording_worker(temporal_client, record) as starter:
+        await _reset_after_its_end(temporal_client, temporal_address, record, starter, ends)
+
+
+async def _reset_after_its_end(
+    temporal_client: Client, temporal_address: str, record: Record, starter: ScriptStarter, ends: str
+) -> None:
+    repair = RecordRepair(temporal_client, record.service)
+    script = await starter.start(with_kind=True)
+
+    async def listed() -> Operation:
+        found = await record.operation(script.id)
+        assert found is not None
+        return found
+
+    async def has_run(run_id: str) -> bool:
+        """The new run publishes its states; until it has moved, only the repair knows of it."""
+        if (await listed()).run_id != run_id:
+            await repair.reconcile()
+        return (await listed()).run_id == run_id
+
     await moved(temporal_client, script, 2)
     if ends == "completed":
         await script.end()
@@ -130,15 +147,12 @@ async def test_an_operation_that_is_reset_after_its_end_is_followed_and_listed_a
     else:
         await script.handle.cancel()
     async with ProgressHub(temporal_client) as hub:
-        states = States(temporal_client, hub, wakeups=wakeups)
         ended = (await to_the_end(hub.watch(script.id)))[-1]
-        (listed,) = await states.of([script.id], REQUESTER)
-        assert listed is not None
-        assert listed.is_closed
+        await repair.correct(script.id)
+        assert (await listed()).is_closed
 
         await reset_workflow(temporal_address, script.id)
         await asyncio.sleep(1.2)  # an end that has just been seen is believed
-        await wakeups.tell(script.id)  # as the worker does when the new run moves
         if ends == "completed":  # its signals are applied again, the last of which ends it
             again = (await to_the_end(hub.watch(script.id, after=ended.position)))[-1]
             assert again.state.status is OperationStatus.COMPLETED
@@ -146,49 +160,33 @@ async def test_an_operation_that_is_reset_after_its_end_is_followed_and_listed_a
             following = hub.watch(script.id, after=ended.position)
             again = await next_of(following)
             assert not again.is_closed
-            (listed,) = await states.of([script.id], REQUESTER)
-            assert listed is not None
-            assert listed.state.status is OperationStatus.RUNNING
+            await until(lambda: has_run(again.run_id))
+            assert (await listed()).state.status is OperationStatus.RUNNING
             await script.end()
             assert (await to_the_end(following))[-1].state.status is OperationStatus.COMPLETED
         assert again.position.as_tuple() > ended.position.as_tuple()
 
 
-async def test_a_closed_operation_that_is_begun_again_is_shown_as_such(
-    temporal_client: Client, temporal_address: str, starter: ScriptStarter
-) -> None:
-    script, wakeups = await starter.start(), LocalWakeups()
-    reopened: list[Operation] = []
-
-    async def note(operation: Operation) -> None:
-        reopened.append(operation)
-
-    await script.handle.terminate()
-    async with ProgressHub(temporal_client) as hub:
-        states = States(temporal_client, hub, wakeups=wakeups, reopened=note)
-        await states.of([script.id], REQUESTER)
-        await reset_workflow(temporal_address, script.id)
-        await wakeups.tell(script.id)
-        assert states.has_moved(script.id)
-        await states.of([script.id], REQUESTER)
-    assert [operation.id for operation in reopened] == [script.id]
-
-
 async def test_a_list_shows_the_newest_run_of_a_reset_operation_once(
-    temporal_client: Client, temporal_address: str, starter: ScriptStarter
+    temporal_client: Client, temporal_address: str, record: Record
 ) -> None:
-    script = await starter.start(user_id="usr_reset")
-    await moved(temporal_client, script, 2)
-    await reset_workflow(temporal_address, script.id)
-    current_run = (await current(temporal_client, script)).run_id
-    async with Visibility(temporal_client, Turns(SimpleMemoryCache())) as visibility:
-        for _ in range(50):
-            found = await visibility.operations("usr_reset", TENANT)
-            if [each.run_id for each in found] == [current_run]:
-                break
-            assert len(found) == 1
-            await asyncio.sleep(0.2)
-    assert [(each.id, each.run_id, each.is_closed) for each in found] == [(script.id, current_run, False)]
+    me = viewer()
+    async with recording_worker(temporal_client, record) as starter:
+        script = await starter.start(user_id=me.user_id, with_kind=True)
+        await moved(temporal_client, script, 2)
+        await reset_workflow(temporal_address, script.id)
+        await script.move()
+        await reached(temporal_client, script, 3)  # two signals are applied again
+        expected = await current(temporal_client, script)
+
+        async def is_listed() -> bool:
+            return [(each.id, each.position) for each in await record.operations(me)] == [
+                (script.id, expected.position)
+            ]
+
+        await until(is_listed)
+        assert [(each.run_id, each.is_closed) for each in await record.operations(me)] == [(expected.run_id, False)]
+        await script.end()
 
 
 async def test_a_feed_follows_the_new_run_of_a_reset_operation(

@@ -1,48 +1,19 @@
-"""Starting an operation and keeping an eye on it: what is known of it when, and what that costs Temporal."""
+"""Keeping an eye on a started operation: what is known of it when, and what that costs Temporal."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import aclosing
-from time import time
 
-from redis.asyncio import Redis
 from temporalio.client import Client
 
-from contracts.auth import Role, Session
-from contracts.base import new_id, utc_now
-from contracts.operations import Operation, OperationKind, StepStatus, operation_id
-from contracts.secret_keys import SecretKeys
-from infrastructure.fair_queue import Requester
-from resolvers.cursors import Cursors
-from resolvers.index import STARTING_SECONDS, MemoryIndex, OperationIndex, RedisIndex, Row
-from resolvers.listing import Listing
+from contracts.operations import Operation, StepStatus
+from infrastructure.change_notifications import LocalWakeups
+from infrastructure.operation_history import operation_of
+from resolvers.lookout import Lookout
 from resolvers.progress import ProgressHub
-from resolvers.states import States
 from tests.gateway.temporal_calls import TemporalCalls
 from tests.resolvers.scripted import scripts
-
-
-class NoStates:
-    def has_moved(self, operation_id: str) -> bool:
-        return False
-
-    """Temporal has none of them."""
-
-    async def of(self, operation_ids: Iterable[str], requester: Requester) -> list[Operation | None]:
-        return [None for _ in operation_ids]
-
-    def unknown(self, operation_ids: Iterable[str]) -> int:
-        return len(list(operation_ids))
-
-    def keep(self, operation: Operation) -> None:
-        pass
-
-
-class NoScans:
-    async def operations(self, user_id: str, tenant_id: str) -> list[Operation]:
-        return []
 
 
 def counted(client: Client) -> tuple[Client, TemporalCalls]:
@@ -50,43 +21,6 @@ def counted(client: Client) -> tuple[Client, TemporalCalls]:
     config = client.config()
     config["interceptors"] = [*config["interceptors"], calls]
     return Client(**config), calls
-
-
-def somebody() -> Session:
-    return Session(
-        id=new_id("ses"),
-        user_id=new_id("usr"),
-        tenant_id=new_id("ten"),
-        role=Role.MEMBER,
-        permissions=(),
-        created_at=utc_now(),
-        expires_at=utc_now(),
-    )
-
-
-async def listed_and_left(index: OperationIndex, started_at: float) -> list[Row] | None:
-    """What the index holds of an operation that Temporal does not have, once a list has shown nothing of it."""
-    me, id = somebody(), operation_id(b"", OperationKind.LOGIN, tenant_id="", user_id="", key=None)
-    await index.fill(me.user_id, me.tenant_id, [])
-    await index.add(me.user_id, me.tenant_id, Row(started_at, id))
-    listing = Listing(NoStates(), NoScans(), index, Cursors(SecretKeys(b"secret")))
-    assert (await listing.newest(me, 10)).states == ()
-    return await index.rows(me.user_id, me.tenant_id)
-
-
-async def test_one_that_is_still_being_started_is_not_shown_and_not_forgotten() -> None:
-    assert len(await listed_and_left(MemoryIndex(), time()) or ()) == 1
-
-
-async def test_one_whose_start_failed_is_forgotten_once_it_cannot_come_any_more() -> None:
-    assert await listed_and_left(MemoryIndex(), time() - STARTING_SECONDS - 1) == []
-
-
-async def test_the_shared_index_keeps_and_forgets_alike(redis_url: str) -> None:
-    async with Redis.from_url(redis_url) as redis:
-        index = RedisIndex(redis)
-        assert len(await listed_and_left(index, time()) or ()) == 1
-        assert await listed_and_left(index, time() - STARTING_SECONDS - 1) == []
 
 
 async def test_who_only_keeps_a_watcher_at_work_has_nothing_described(temporal_client: Client) -> None:
@@ -111,18 +45,18 @@ async def test_a_close_that_a_description_finds_is_passed_on_before_anybody_is_t
     seen: list[str] = []
 
     async def see(operation: Operation) -> None:
-        seen.append(operation.id)
+        if operation.is_closed:
+            seen.append(operation.id)
 
-    async with scripts(temporal_client) as starter, ProgressHub(temporal_client) as hub:
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client, witness=see) as hub:
         script = await starter.start()
-        states = States(temporal_client, hub, see)
-        assert [state and state.is_closed for state in await states.of([script.id], Requester("a", "a"))] == [False]
-        assert seen == []
-        await script.end()
-        await script.handle.result()
-        for _ in range(3):
-            assert [state and state.is_closed for state in await states.of([script.id], Requester("a", "a"))] == [True]
-            assert seen == [script.id]
+        started = await operation_of(await script.handle.describe(), temporal_client)
+        lookout = Lookout(temporal_client, hub, LocalWakeups(), check_seconds=0.1)
+        async with asyncio.timeout(15), aclosing(lookout.newer(started)) as states:
+            await script.end()
+            async for state in states:
+                assert seen == ([script.id] if state.is_closed else [])
+    assert seen == [script.id]
 
 
 async def test_nothing_is_described_while_no_step_is_under_way(temporal_client: Client) -> None:

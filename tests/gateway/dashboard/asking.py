@@ -36,6 +36,7 @@ SWITCH = """
 mutation { switchTenant(input: { tenantId: "%s", waitSeconds: 0 }) { operation { id } } }
 """
 SOURCES = ("users/get_users", "tenants/get_tenants", "files/list_files")
+LISTS = "operations/list_operations"
 
 
 class Gateway:
@@ -83,8 +84,10 @@ def refuse(_caller: Caller, _body: dict[str, Any]) -> None:
     raise httpx.ConnectError("refused")
 
 
-async def close(client: Client, operation_id: str) -> None:
+async def close(client: Client, operation_id: str, services: Services) -> None:
+    """End it from outside, and have the record corrected."""
     await client.get_workflow_handle(operation_id).terminate()
+    await services.record.add_from(client, operation_id)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 5) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from contracts.calls import Caller
 from contracts.errors import PermissionDenied
-from tests.gateway.dashboard.asking import SOURCES, Gateway, after, refuse
+from tests.gateway.dashboard.asking import LISTS, SOURCES, Gateway, after, refuse
 from tests.gateway.fakes import (
     ACME,
     FILE,
@@ -106,16 +106,24 @@ async def test_what_a_service_answers_is_shown_as_it_is(gateway: Gateway, servic
 
 
 @pytest.mark.parametrize(("slow", "code"), [(0.0, "UPSTREAM_UNAVAILABLE"), (4.0, "TIMEOUT")])
-async def test_a_temporal_that_is_away_or_slow_leaves_only_the_operations_null(
-    gateway: Gateway, slow: float, code: str
+async def test_a_record_that_is_away_or_slow_leaves_only_the_operations_null(
+    gateway: Gateway, services: Services, slow: float, code: str
 ) -> None:
-    gateway.temporal.away, gateway.temporal.slow = True, slow
+    services.handlers[LISTS] = after(slow, services.handlers[LISTS]) if slow else refuse
     began = time.monotonic()
     shown, errors = await gateway.dashboard()
     assert time.monotonic() - began < 2
     assert shown["activeOperations"] is None
-    assert errors == {"activeOperations": {"code": code, "service": "temporal"}}
+    assert errors == {"activeOperations": {"code": code, "service": "operations"}}
     assert shown["profile"] is not None
+
+
+async def test_a_temporal_that_is_away_leaves_the_dashboard_whole(gateway: Gateway) -> None:
+    switch = await gateway.start()
+    gateway.temporal.away = True
+    shown, errors = await gateway.dashboard()
+    assert errors == {}
+    assert [operation["id"] for operation in shown["activeOperations"]] == [switch]
 
 
 async def test_a_dead_service_costs_nothing_once_its_breaker_is_open(gateway: Gateway, services: Services) -> None:
