@@ -30,6 +30,7 @@ class Audit(StrEnum):
     TENANT_SWITCHED = "audit.tenant_switched"
     SESSION_REVOKED = "audit.session_revoked"
     COMPENSATED = "audit.compensated"
+    OPERATION_DELETED = "audit.operation_deleted"
 
 
 class Refusal(StrEnum):

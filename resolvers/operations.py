@@ -188,7 +188,7 @@ class Operations:
             raise OperationNotFound()
         position = None if after is None else self._cursors.read(operation_id, after)
         is_known = self._hub.known(operation_id) is not None
-        states = self._hub.watch(operation_id, after=position, admit=access.shown)
+        states = self._hub.watch(operation_id, after=position, admit=lambda found: self._admit(access, found))
         try:
             async with aclosing(states):
                 async for operation in states:
@@ -202,6 +202,14 @@ class Operations:
             shown = await access.shown(recorded)
             if position is None or shown.position.as_tuple() > position.as_tuple():
                 yield shown
+
+    async def _admit(self, access: OperationAccess, operation: Operation) -> None:
+        """Raise OperationNotFound if the client may not see the operation, or if it was deleted after its end."""
+        await access.shown(operation)
+        if operation.is_closed:
+            looking_up = self._tasks.start(self._look_up([operation.id]), name="look up an operation in the record")
+            if operation.id in (await self._recorded(looking_up, seconds=DELETION_CHECK_SECONDS)).deleted:
+                raise OperationNotFound()
 
     def delivery(self, operation_id: str) -> Delivery | None:
         """How the states of an operation that is followed in this process come."""

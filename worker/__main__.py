@@ -84,6 +84,7 @@ async def opened_parts(
             seal=SecretSeal(keys),
             session_idle=timedelta(seconds=settings.session_idle_seconds),
             repair_within=timedelta(seconds=settings.repair_seconds),
+            record_retention=timedelta(days=settings.record_retention_days),
         )
 
 

@@ -47,6 +47,7 @@ from contracts.transfers import TransferSigner
 from infrastructure.change_notifications import Wakeups
 from infrastructure.passwords import Passwords
 from infrastructure.record_buffer import RecordBuffer
+from worker.metrics import CountOpen
 from worker.progress_notifier import StateListener
 from worker.reconciler import PERIOD, Reconciler
 from worker.state_recording import StateRecorder
@@ -98,6 +99,7 @@ class Domain:
     """What goes on in the background until it is cancelled."""
     state_listener: StateListener | None = None
     """Receives each new state of the operations that run on this queue."""
+    count_open: CountOpen | None = None
 
 
 def auth(parts: Parts) -> Domain:
@@ -176,6 +178,7 @@ def operations(parts: Parts) -> Domain:
             repair.check_regularly,
         ),
         state_listener=StateRecorder(records, repair).record,
+        count_open=service.count_open,
     )
 
 

@@ -81,7 +81,9 @@ class WorkerSettings(VersionSettings):
     session_idle_seconds: float = Field(default=7_200, gt=0)
     """After which a session that nobody uses is over; it is over after a day in any case."""
     repair_seconds: float = Field(default=60, gt=0)
-    """Within which the effects of operations that were ended from outside are taken back."""
+    """Within which operations that were ended from outside are undone, and the record of operations is corrected."""
+    record_retention_days: float = Field(default=365, gt=0)
+    """How long the record keeps operations that have closed."""
     host: str = "127.0.0.1"
     port: int = Field(default=8090, ge=0, le=65535)
     metrics_port: int | None = Field(default=None, ge=0, le=65535)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 from temporalio.client import Client
@@ -59,8 +60,9 @@ async def running_workers(
     ]
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(notifier.running())
-        if any(domain.workflows for domain in domains):
-            await stack.enter_async_context(supervised(lambda: metrics.watch_long(client), name="count what runs long"))
+        for count_open in (domain.count_open for domain in domains if domain.count_open is not None):
+            watching = partial(metrics.watch_long, count_open)
+            await stack.enter_async_context(supervised(watching, name="count what runs long"))
         for chore in (chore for domain in domains for chore in domain.chores):
             await stack.enter_async_context(supervised(chore, name=chore.__qualname__))
         for worker in workers:

@@ -26,7 +26,7 @@ from contracts.operation_records import (
     RecordPosition,
     revision_of,
 )
-from contracts.operations import Operation, OperationStatus
+from contracts.operations import Operation, OperationStatus, kind_of
 
 _PUBLISHED_EARLY = timedelta(seconds=10)
 """A worker publishes a state before Temporal has it: within this time an older state in Temporal proves nothing."""
@@ -140,15 +140,38 @@ class OperationsService:
             total=total,
         )
 
-    async def delete(self, operation_id: str) -> None:
-        """Mark the operation as deleted and remove its state. Raises OperationNotFound."""
+    async def delete(self, operation_id: str, *, is_known: bool = False) -> None:
+        """Mark the operation as deleted and remove its state.
+
+        Args:
+            operation_id: an operation of any kind.
+            is_known: Temporal knows the operation, so it is marked even if the record does not have it.
+
+        Raises:
+            OperationNotFound: the record does not have it.
+        """
+        now = microseconds(self._clock())
+        kind = kind_of(operation_id)
 
         async def mark() -> int:
-            now = microseconds(self._clock())
-            marked = await models.OperationRecord.filter(id=operation_id).update(
+            rows = models.OperationRecord.filter(id=operation_id)
+            marked = await rows.update(
                 deleted_at=now, version="", subject=None, search_key=None, target_id=None, retry_of=None
             )
             await models.OperationStateRow.filter(id=operation_id).delete()
+            if not marked and is_known and kind is not None:
+                await models.OperationRecord.create(
+                    id=operation_id,
+                    kind=kind,
+                    status=OperationStatus.FAILED,
+                    version="",
+                    user_id="",
+                    started_at=now,
+                    closed_at=now,
+                    written_at=now,
+                    deleted_at=now,
+                )
+                return 1
             return marked
 
         if not await in_one_transaction(mark):

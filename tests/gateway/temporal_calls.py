@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 from temporalio.client import (
     DescribeWorkflowInput,
     Interceptor,
     ListWorkflowsInput,
     OutboundInterceptor,
+    StartWorkflowInput,
     WorkflowExecutionAsyncIterator,
     WorkflowExecutionDescription,
+    WorkflowHandle,
 )
 from temporalio.service import RPCError, RPCStatusCode
 
 
 class TemporalCalls(Interceptor):
-    """Counts one process's descriptions and visibility requests. ``away``: they fail; ``slow``: seconds they take;
-    ``most_at_once``: descriptions."""
+    """Counts one process's starts, descriptions and visibility requests. ``away``: they fail; ``slow``: seconds each
+    takes; ``most_at_once``: descriptions."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -50,6 +53,10 @@ class _Counting(OutboundInterceptor):
             return await super().describe_workflow(input)
         finally:
             self._calls.under_way -= 1
+
+    async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
+        await self._calls.note("start")
+        return await super().start_workflow(input)
 
     def list_workflows(self, input: ListWorkflowsInput) -> WorkflowExecutionAsyncIterator:
         return _CountingPages(super().list_workflows(input), self._calls)

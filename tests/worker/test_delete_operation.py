@@ -1,0 +1,102 @@
+"""The command that deletes an operation, run as an operator runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+
+from activities.operations.service import OperationsService
+from contracts.operation_records import OperationRecord
+from contracts.operations import OperationKind, operation_id
+from infrastructure.operation_history import operation_of
+from tests.databases import fresh_sqlite
+from tests.resolvers.scripted import scripts
+from tests.servers import reset_workflow
+from tests.stack import ROOT, plain_environment
+from worker.database import database
+
+UNKNOWN = operation_id(b"", OperationKind.FILE_UPLOAD, tenant_id="", user_id="", key="unknown")
+
+
+async def run(environment: dict[str, str], *arguments: str) -> tuple[int, str, str]:
+    """The exit code, what it printed, and what it printed as errors."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker.operations", *arguments),
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    told, errors = await process.communicate()
+    return process.returncode or 0, told.decode(), errors.decode()
+
+
+@pytest.fixture
+def environment(temporal_address: str, tmp_path: Path) -> dict[str, str]:
+    url = f"sqlite://{tmp_path / 'adx.sqlite3'}"
+    return plain_environment() | {"DATABASE_URL": url, "TEMPORAL_ADDRESS": temporal_address}
+
+
+async def test_deletes_a_closed_operation_with_all_its_runs_and_is_audited(
+    temporal_client: Client, temporal_address: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    url = await fresh_sqlite(tmp_path)
+    async with scripts(temporal_client) as starter:
+        script = await starter.start(with_kind=True)
+        operation = await operation_of(await script.handle.describe(), temporal_client)
+        async with database(url):
+            await OperationsService().write([OperationRecord(operation=operation)])
+
+        code, _, errors = await run(environment, "delete", script.id)
+        assert code == 1
+        assert "it has not closed" in errors
+        await script.move()
+        await reset_workflow(temporal_address, script.id)
+        await script.end()
+        await temporal_client.get_workflow_handle(script.id).result()
+        async with asyncio.timeout(15):
+            while (await temporal_client.count_workflows(f"WorkflowId = '{script.id}'")).count < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+    code, told, errors = await run(environment, "delete", script.id)
+    assert code == 0, errors
+    assert f"Operation {script.id} is deleted; Temporal removes 2 run(s)" in told
+    assert "audit.operation_deleted" in told + errors
+    async with database(url):
+        assert (await OperationsService().look_up([script.id])).deleted == (script.id,)
+
+    code, _, errors = await run(environment, "delete", script.id)
+    assert code == 0, errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 2, "usage: python -m worker.operations delete ID"),
+        (("remove", UNKNOWN), 2, "usage:"),
+        (("delete", "no-such-id"), 2, "is not the id of an operation"),
+        (("delete", UNKNOWN), 1, "neither the record nor Temporal has it"),
+    ],
+)
+async def test_says_what_is_wrong(
+    environment: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    await fresh_sqlite(tmp_path)
+    found, told, errors = await run(environment, *arguments)
+    assert (found, told) == (code, "")
+    assert said in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("changes", [{"DATABASE_URL": ""}, {"TEMPORAL_ADDRESS": "127.0.0.1:1"}])
+async def test_says_what_is_away(environment: dict[str, str], tmp_path: Path, changes: dict[str, str]) -> None:
+    await fresh_sqlite(tmp_path)
+    code, _, errors = await run(environment | changes, "delete", UNKNOWN)
+    assert code == (2 if "DATABASE_URL" in changes else 1)
+    assert errors
+    assert "Traceback" not in errors

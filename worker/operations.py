@@ -1,0 +1,80 @@
+"""``python -m worker.operations delete ID``: delete a closed operation, from the record and from Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+from pydantic import AfterValidator, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from temporalio.service import RPCError
+from tortoise.exceptions import BaseORMException
+
+from activities.operations.deletion import OperationDeletion, OperationOpen
+from activities.operations.service import OperationsService
+from contracts.audit import Audit, audit
+from contracts.codec import KeyRing
+from contracts.environment import a_key_ring, what_is_wrong
+from contracts.errors import OperationNotFound
+from contracts.logs import configure_logs
+from contracts.operations import kind_of
+from contracts.temporal import connect, leave
+from worker.database import database
+
+_USAGE = "usage: python -m worker.operations delete ID"
+
+
+class OperationsSettings(BaseSettings):
+    """The database of the record, and Temporal, as the worker ``operations`` has them."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    database_url: SecretStr
+    temporal_address: str | None = None
+    temporal_namespace: str | None = None
+    codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None
+
+
+async def delete(operation_id: str, settings: OperationsSettings) -> int:
+    """Delete the operation; return how many runs Temporal was asked to remove."""
+    keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
+    client = await connect(address=settings.temporal_address, namespace=settings.temporal_namespace, keys=keys)
+    async with database(settings.database_url.get_secret_value()):
+        removed = await OperationDeletion(client, OperationsService()).delete(operation_id)
+    audit(Audit.OPERATION_DELETED, operation=operation_id, runs=removed)
+    return removed
+
+
+def main(arguments: list[str]) -> int:
+    """Return 0 once it is deleted, 1 if it is not (entirely), 2 for a wrong call or wrong settings."""
+    if len(arguments) != 2 or arguments[0] != "delete":
+        print(_USAGE, file=sys.stderr)
+        return 2
+    operation_id = arguments[1]
+    if kind_of(operation_id) is None:
+        print(f"{operation_id!r} is not the id of an operation.\n{_USAGE}", file=sys.stderr)
+        return 2
+    configure_logs()
+    try:
+        settings = OperationsSettings()
+    except ValidationError as error:
+        print(what_is_wrong(error), file=sys.stderr)
+        return 2
+    try:
+        removed = asyncio.run(delete(operation_id, settings))
+    except OperationNotFound:
+        problem = "is unknown: neither the record nor Temporal has it"
+    except OperationOpen as error:
+        problem = f"is not deleted: {error}. Cancel it, or wait for its end"
+    except (RPCError, RuntimeError, OSError, BaseORMException) as error:
+        problem = f"is not deleted (entirely); run this command again: {error}"
+    else:
+        print(f"Operation {operation_id} is deleted; Temporal removes {removed} run(s) of it in the background.")
+        return 0
+    print(f"Operation {operation_id} {problem}.", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:]))
