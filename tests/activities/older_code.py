@@ -63,7 +63,7 @@ async def state_at(apps: Apps, names: Names | None = None) -> tuple[State, Names
     for app in apps:
         for leaf in loader.graph.leaf_nodes(app):
             for key in loader.graph.forwards_plan(leaf):
-                if names is None or key.name in names[app]:
+                if names is None or key.name in names.get(app, ()):  # a domain may be younger than the release
                     migration = loader.graph.nodes[MigrationKey(app_label=app, name=key.name)]
                     assert isinstance(migration, Migration)
                     await migration.apply(state, dry_run=True)

@@ -92,7 +92,7 @@ def with_change(users: dict[str, Any], folder: Path, kind: str, change: Change) 
 async def test_the_migrations_of_the_release_are_as_they_were_released(tmp_path: Path) -> None:
     async with opened(f"sqlite://{tmp_path / 'adx.sqlite3'}") as (_, apps):
         state, names = await state_at(apps, RELEASED)
-    assert names == RELEASED
+    assert {app: applied for app, applied in names.items() if applied} == RELEASED
     assert columns_of(state) == newest_release()["tables"], "make another migration instead"
 
 
