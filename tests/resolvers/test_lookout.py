@@ -12,7 +12,7 @@ from temporalio.client import Client
 from contracts.errors import OperationNotFound
 from contracts.operations import Operation
 from infrastructure.change_notifications import LocalWakeups
-from resolvers.history import operation_of
+from infrastructure.operation_history import operation_of
 from resolvers.lookout import Lookout
 from resolvers.progress import ProgressHub
 from tests.gateway.serving import until

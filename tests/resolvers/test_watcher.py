@@ -13,9 +13,9 @@ from temporalio.service import RPCStatusCode
 from contracts.base import utc_now
 from contracts.errors import OperationNotFound, ServiceUnavailable
 from contracts.operations import Operation, OperationKind, OperationState, OperationStatus, Position, StepStatus
+from infrastructure.operation_history import operation_of
 from resolvers import watcher
 from resolvers.budget import Budget
-from resolvers.history import operation_of
 from resolvers.progress import ProgressHub
 from resolvers.watcher import Mode, Watcher
 from tests.gateway.serving import until

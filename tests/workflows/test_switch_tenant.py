@@ -19,7 +19,7 @@ from contracts.base import new_id, utc_now
 from contracts.errors import OperationErrorCode
 from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
 from contracts.tenants import SwitchTenantCommand
-from resolvers.history import TENANTS
+from infrastructure.operation_history import TENANTS
 from tests.workflows.staging import (
     ANSWER,
     Script,
