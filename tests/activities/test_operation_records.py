@@ -6,23 +6,29 @@ import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
+from starlette.applications import Starlette
 
-from activities.operations import models
+from activities.calls import MAX_BODY_BYTES
+from activities.operations import endpoints, models
 from activities.operations.service import OperationsService
 from contracts.auth import PERMISSIONS, Role
 from contracts.base import new_id
-from contracts.calls import Caller
+from contracts.calls import Caller, CallSigner
 from contracts.errors import NotSignedIn, OperationNotFound, PermissionDenied
 from contracts.operation_records import (
+    MAX_BATCH,
     OperationOrder,
     OperationRecord,
+    OperationRecords,
     RecordFilter,
     RecordPage,
     RecordPageRequest,
     Subject,
 )
 from contracts.operations import Operation, OperationKind, OperationState, OperationStatus, Position, operation_id
+from contracts.secret_keys import SecretKeys
 
 ACME, GLOBEX = new_id("ten"), new_id("ten")
 ADA, GRACE = new_id("usr"), new_id("usr")
@@ -302,3 +308,38 @@ async def test_empty_batch_and_empty_page_are_harmless(opened: None, service: Op
     assert await page(service, RecordPageRequest(first=0, with_total=True)) == RecordPage(
         records=(), positions=(), has_next=False, total=0
     )
+
+
+async def test_counts_open_operations_by_kind_that_were_started_before_a_moment(
+    opened: None, service: OperationsService
+) -> None:
+    login = record(OperationKind.LOGIN, started=-10)
+    deleted = record(started=-10)
+    await service.write(
+        [
+            login,
+            deleted,
+            record(started=-20),
+            record(started=-10, user_id=GRACE),
+            record(started=0),
+            record(started=-10, lasted=1),
+        ]
+    )
+    await service.delete(deleted.operation.id)
+
+    assert await service.count_open(NOON) == {"LOGIN": 1, "USER_ONBOARDING": 2}
+
+
+async def test_largest_batch_of_states_fits_into_one_call(opened: None, service: OperationsService) -> None:
+    signer = CallSigner("operations", SecretKeys(b"a key of thirty-two bytes, or so."))
+    app = Starlette(routes=endpoints.routes(service, signer))
+    label = "\N{BEAMED EIGHTH NOTES}" * 320
+    batch = [record(OperationKind.TENANT_SWITCH, subject=Subject(label=label)) for _ in range(MAX_BATCH)]
+    body = OperationRecords(records=tuple(batch)).model_dump_json()
+    assert len(body) > MAX_BODY_BYTES
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://record") as http:
+        answer = await http.post(
+            "/operations/write", content=body, headers={"authorization": f"Bearer {signer.sign(Caller())}"}
+        )
+    assert answer.status_code == 200, answer.text
+    assert await models.OperationRecord.all().count() == MAX_BATCH

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from contracts.errors import ServiceUnavailable
+from contracts.errors import InvalidInput, ServiceUnavailable
 from contracts.operation_records import MAX_BATCH, OperationRecord, Subject
 from contracts.operations import Operation, OperationKind, OperationState, Position, operation_id
 from infrastructure.record_buffer import RecordBuffer
@@ -19,12 +19,16 @@ class Store:
 
     def __init__(self) -> None:
         self.batches: list[list[OperationRecord]] = []
+        self.attempts = 0
         self.is_down = False
         self.rejects: set[str] = set()
 
     async def write(self, records: Sequence[OperationRecord]) -> None:
-        if self.is_down or any(record.operation.id in self.rejects for record in records):
+        self.attempts += 1
+        if self.is_down:
             raise ServiceUnavailable(service="operations")
+        if any(record.operation.id in self.rejects for record in records):
+            raise InvalidInput("It cannot be stored.")
         self.batches.append(list(records))
 
     @property
@@ -138,3 +142,17 @@ async def test_what_is_left_is_written_when_the_process_stops(store: Store) -> N
         buffer.add(record())
 
     assert len(store.stored) == 1
+
+
+async def test_batch_is_written_once_per_attempt_while_the_record_is_down(store: Store) -> None:
+    buffer = RecordBuffer(store.write)
+    store.is_down = True
+    async with buffer.running():
+        for _ in range(50):
+            buffer.add(record())
+        await buffer.wait_until_written(anything)
+        assert store.attempts == 1
+        store.is_down = False
+        async with asyncio.timeout(10):
+            while len(store.stored) < 50:  # noqa: ASYNC110 - the write is repeated after a pause
+                await asyncio.sleep(0.05)
