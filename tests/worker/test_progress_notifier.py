@@ -13,7 +13,7 @@ from contracts.operations import MEMO_STATE, OperationKind, OperationState, oper
 from contracts.tenants import SwitchTenantCommand
 from infrastructure.change_notifications import LocalWakeups, woken
 from tests.resolvers.scripted import Scripted
-from worker.moves import Moves
+from worker.progress_notifier import ProgressNotifier
 from worker.registry import Domain
 from worker.workers import running_workers
 from workflows.switch_tenant import SwitchTenant
@@ -60,11 +60,11 @@ class Slow(LocalWakeups):
 
 async def test_a_move_is_told_that_comes_while_another_one_is() -> None:
     wakeups = Slow()
-    moves = Moves(wakeups, lambda _info, _command: None)
-    async with moves.told(), asyncio.timeout(5):
-        moves._note("first")  # noqa: SLF001 - as a workflow's thread does
+    notifier = ProgressNotifier(wakeups, lambda _info, _outcome: None, ())
+    async with notifier.running(), asyncio.timeout(5):
+        notifier._mark("first")  # noqa: SLF001 - as a workflow's thread does
         await wakeups.is_telling.wait()
-        moves._note("second")  # noqa: SLF001
+        notifier._mark("second")  # noqa: SLF001
         await asyncio.sleep(0.1)
         assert wakeups.told == ["first"]
         wakeups.may_go_on.set()
@@ -75,11 +75,11 @@ async def test_a_move_is_told_that_comes_while_another_one_is() -> None:
 async def test_moves_of_one_moment_are_told_once() -> None:
     wakeups = Slow()
     wakeups.may_go_on.set()
-    moves = Moves(wakeups, lambda _info, _command: None)
-    async with moves.told(), asyncio.timeout(5):
+    notifier = ProgressNotifier(wakeups, lambda _info, _outcome: None, ())
+    async with notifier.running(), asyncio.timeout(5):
         for _ in range(5):
-            moves._note("one")  # noqa: SLF001
-            moves._note("other")  # noqa: SLF001
+            notifier._mark("one")  # noqa: SLF001
+            notifier._mark("other")  # noqa: SLF001
         await asyncio.sleep(0.3)
     assert wakeups.told == ["one", "other"]
 
@@ -88,17 +88,18 @@ async def test_a_workflow_that_is_replayed_has_moved_and_closed_once(temporal_cl
     """Without a cache each workflow task replays all that was before."""
     wakeups, closed = Slow(), list[str]()
     wakeups.may_go_on.set()
-    moves = Moves(wakeups, lambda _info, command: closed.append(command))
+    notifier = ProgressNotifier(wakeups, lambda _info, outcome: closed.append(outcome), ())
     queue = f"moves-{uuid4().hex}"
     id_ = operation_id(b"", OperationKind.TENANT_SWITCH, tenant_id="", user_id="", key=None)
     memo = {MEMO_STATE: OperationState.first(OperationKind.TENANT_SWITCH, utc_now(), started_by="usr_a").to_memo()}
     async with (
-        moves.told(),
+        notifier.running(),
         Worker(
             temporal_client,
             task_queue=queue,
             workflows=[Scripted],
-            workflow_runner=moves.seen_by(UnsandboxedWorkflowRunner()),
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            interceptors=[notifier],
             max_cached_workflows=0,
             max_concurrent_workflow_tasks=1,
         ),
@@ -110,6 +111,4 @@ async def test_a_workflow_that_is_replayed_has_moved_and_closed_once(temporal_cl
         await handle.result()
         await asyncio.sleep(0.2)
     assert wakeups.told == [id_] * 3
-    assert [command for command in closed if command == "complete_workflow_execution"] == [
-        "complete_workflow_execution"
-    ]
+    assert closed == ["completed"]
