@@ -73,10 +73,12 @@ async def test_goes_on_with_a_running_operation_after_a_restart(tmp_path: Path) 
         ada = Client(stack)
         await ada.log_in("ada@example.com")
         globex = await ada.tenant("Globex")
+        # The step cannot write, so it is tried again for as long as the process runs: some seconds.
+        refuse_effects = (
+            "CREATE TRIGGER standstill BEFORE INSERT ON users_effect BEGIN SELECT RAISE(ABORT, 'busy'); END"
+        )
         with sqlite3.connect(tmp_path / "adx.db", isolation_level=None) as database:
-            database.execute(
-                "BEGIN IMMEDIATE"
-            )  # nobody else can write, so the switch stands still at its first step that does
+            database.execute(refuse_effects)
             operation_id, token = await ada.start_switch(globex)
             async with ada.follow(operation_id) as states:
                 async for state in states:
@@ -84,7 +86,7 @@ async def test_goes_on_with_a_running_operation_after_a_restart(tmp_path: Path) 
                         break
             stack.processes["dev"].terminate()
             stack.processes["dev"].wait(30)
-            database.execute("ROLLBACK")
+            database.execute("DROP TRIGGER standstill")
         database.close()
 
     with start_dev_stack(tmp_path) as stack:

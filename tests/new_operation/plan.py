@@ -90,7 +90,7 @@ def _retried(root: Path, words: dict[str, str]) -> Source:
     source.has_import(filled("from resolvers import $name", words))
     case = """
         case OperationKind.$KIND:
-            return await _start(context, $name.order(context, viewer, wish), seconds)"""
+            return await _start(context, failed, $name.order(context, viewer, wish), seconds)"""
     source.has_case("retry", filled(case.lstrip("\n"), words))
     return source
 
