@@ -9,6 +9,7 @@ from activities.operations.service import OperationsService
 from contracts.base import Ids
 from contracts.calls import Caller, CallSigner
 from contracts.operation_records import MAX_BATCH, OperationRecords, RecordLookup, RecordPage, RecordPageRequest
+from contracts.operation_statistics import OperationStatistics, StatisticsRequest
 
 _MAX_BATCH_BYTES = MAX_BATCH * 8 * 1024
 """A state is at most 2 KiB in Temporal's memo; JSON with escapes and nulls, and the subject, make it longer."""
@@ -24,8 +25,12 @@ def routes(service: OperationsService, signer: CallSigner) -> list[Route]:
     async def list_operations(caller: Caller, request: RecordPageRequest) -> RecordPage:
         return await service.list_operations(caller, request)
 
+    async def statistics(caller: Caller, request: StatisticsRequest) -> OperationStatistics:
+        return await service.statistics(caller, request)
+
     return [
         endpoint("/operations/write", signer, OperationRecords, write, max_body_bytes=_MAX_BATCH_BYTES),
         endpoint("/operations/look_up", signer, Ids, look_up),
         endpoint("/operations/list_operations", signer, RecordPageRequest, list_operations),
+        endpoint("/operations/statistics", signer, StatisticsRequest, statistics),
     ]

@@ -12,10 +12,11 @@ class OperationRecord(Model):
 
     ``tenant_id`` is the tenant that the operation belongs to and ``other_tenant_id`` the one that a switch leads to;
     both are empty for a login whose user is not identified. ``closed_at`` and ``duration_ms`` are 0 and -1 until the
-    operation closes: as sort keys they then come last. ``search_key`` is the subject, case-folded. ``missing_since``
-    is set while Temporal does not know an operation that has not closed. ``deleted_at`` marks a deleted operation.
+    operation closes: as sort keys they then come last. ``duration_class`` is the class of the duration in histograms,
+    without the time spent waiting for a person; -1 until the operation closes. ``search_key`` is the subject,
+    case-folded. ``missing_since`` is set while Temporal does not know an operation that has not closed.
     ``confirmed_at`` is when the repair last found that Temporal has what the record has. ``needs_repair`` is set while
-    an operation that failed has not undone all that it had done.
+    an operation that failed has not undone all that it had done. ``deleted_at`` marks a deleted operation.
     """
 
     id = fields.CharField(max_length=80, primary_key=True)
@@ -33,6 +34,8 @@ class OperationRecord(Model):
     started_at = fields.BigIntField()
     closed_at = fields.BigIntField(default=0)
     duration_ms = fields.BigIntField(default=-1)
+    duration_class = fields.IntField(default=-1)
+    failed_step = fields.CharField(max_length=60, default="")
     run_id = fields.CharField(max_length=40, default="")
     needs_repair = fields.BooleanField(default=False)
     written_at = fields.BigIntField()

@@ -13,6 +13,7 @@ from activities.operations.listing import Listing
 from activities.operations.mapping import MICROSECOND as _MICROSECOND
 from activities.operations.mapping import microseconds, moment, record_of, record_row, state_row
 from activities.operations.sql import dialect_of, upsert
+from activities.operations.statistics import StatisticsQuery
 from activities.transactions import current_connection, in_one_transaction
 from contracts.base import utc_now
 from contracts.calls import Caller
@@ -26,6 +27,7 @@ from contracts.operation_records import (
     RecordPosition,
     revision_of,
 )
+from contracts.operation_statistics import OperationStatistics, StatisticsRequest
 from contracts.operations import Operation, OperationStatus, kind_of
 
 _PUBLISHED_EARLY = timedelta(seconds=10)
@@ -38,6 +40,8 @@ _NEWER = (
     "user_id",
     "closed_at",
     "duration_ms",
+    "duration_class",
+    "failed_step",
     "run_id",
     "needs_repair",
     "started_at",
@@ -139,6 +143,21 @@ class OperationsService:
             has_next=len(rows) > request.first,
             total=total,
         )
+
+    async def statistics(self, caller: Caller, request: StatisticsRequest) -> OperationStatistics:
+        """Statistics of the operations of all members of the caller's tenant.
+
+        Raises:
+            NotSignedIn: the caller has no user or tenant.
+            PermissionDenied: statistics require ``operations:administer``.
+        """
+        if caller.user_id is None or caller.tenant_id is None:
+            raise NotSignedIn()
+        if ADMINISTER not in caller.permissions:
+            raise PermissionDenied()
+        connection = current_connection()
+        query = StatisticsQuery(dialect_of(connection), caller.user_id, caller.tenant_id, request, self._clock())
+        return query.summary(await query.groups().rows(connection), await query.starts().rows(connection))
 
     async def delete(self, operation_id: str, *, is_known: bool = False) -> None:
         """Mark the operation as deleted and remove its state.

@@ -12,6 +12,8 @@ CREATE FUNCTION operations_grams(label text) RETURNS text[] LANGUAGE sql IMMUTAB
     FROM generate_series(1, 3) size, generate_series(1, length(label) - size + 1) start
 $$;
 CREATE INDEX operations_record_search ON operations_record USING gin (operations_grams(search_key));
+CREATE INDEX operations_record_statistics ON operations_record (tenant_id, started_at)
+    INCLUDE (kind, status, failed_step, duration_class) WHERE deleted_at IS NULL;
 """
 
 
@@ -43,6 +45,8 @@ class Migration(migrations.Migration):
                 ("started_at", fields.BigIntField()),
                 ("closed_at", fields.BigIntField(default=0)),
                 ("duration_ms", fields.BigIntField(default=-1)),
+                ("duration_class", fields.IntField(default=-1)),
+                ("failed_step", fields.CharField(default="", max_length=60)),
                 ("run_id", fields.CharField(default="", max_length=40)),
                 ("needs_repair", fields.BooleanField(default=False)),
                 ("written_at", fields.BigIntField()),
