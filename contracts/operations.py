@@ -241,6 +241,18 @@ class Operation(Contract):
         return self.closed_at is not None
 
     @property
+    def target_id(self) -> str | None:
+        """The object that it concerns, as far as its state tells; the record may know more."""
+        match self.state.result:
+            case FileUploaded(file_id=file_id) | FileProcessed(file_id=file_id):
+                return file_id
+            case UserOnboarded(user_id=user_id) | LoggedIn(user_id=user_id):
+                return user_id
+            case TenantSwitched(tenant_id=tenant_id):
+                return tenant_id
+        return self.state.switch.to_tenant_id if self.state.switch else None
+
+    @property
     def needs_repair(self) -> bool:
         """Whether it ended without undoing all that it had done."""
         failure = self.state.failure

@@ -10,6 +10,7 @@ from contracts.auth import HandedOverSession, Session
 from contracts.calls import Caller
 from contracts.errors import NotSignedIn, PermissionDenied, SessionEnded
 from contracts.logs import learn
+from contracts.operation_records import OperationRecord
 from contracts.operations import Operation, OperationKind, kind_of
 from infrastructure.fair_queue import Requester
 from infrastructure.pseudonyms import Pseudonyms
@@ -24,7 +25,7 @@ from resolvers.dashboard import Sources
 from resolvers.durations import Durations
 from resolvers.following import Following
 from resolvers.known_users import KnownUsers
-from resolvers.loaders import Loader, Loaders, operation_loader
+from resolvers.loaders import Loader, Loaders, operation_loader, record_loader
 from resolvers.login_shares import LoginShares
 from resolvers.newcomers import Newcomers
 from resolvers.operations import Operations
@@ -115,6 +116,7 @@ class Context:
         self._looking_up = asyncio.Lock()
         self._loaders: dict[Caller, Loaders] = {}
         self._operations: Loader[Operation] | None = None
+        self._records: Loader[OperationRecord | None] | None = None
 
     def for_execution(self) -> Context:
         """The same client, with nothing looked up yet: a socket has one context for all of its life."""
@@ -135,6 +137,7 @@ class Context:
         """Load everything anew from now on: the next result of a stream shows what then is."""
         self._loaders = {}
         self._operations = None
+        self._records = None
 
     async def start(self, order: Order[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
         """Start the operation, as ``Operations.start``. What was loaded before may be other than it left it."""
@@ -245,6 +248,12 @@ class Context:
                 lambda ids: self.backend.operations.load(ids, requester)
             )
         return await self._operations.load(operation_id)
+
+    async def load_record(self, operation_id: str) -> OperationRecord | None:
+        """The record of an operation, whoever may see it; raises ServiceUnavailable if the record does not answer."""
+        if self._records is None:
+            self._records = record_loader(self.backend.operations.records)
+        return await self._records.load(operation_id)
 
     def caller(self, session: Session | None = None, *, account: str = "") -> Caller:
         """On whose behalf the services are called; without a session nobody's. ``account`` is the digest of the one

@@ -12,6 +12,7 @@ from contracts.auth import Role
 from contracts.errors import InvalidInput
 from contracts.files import AccessLevel
 from contracts.operation_records import OperationOrder, RecordFilter
+from contracts.operation_statistics import StatisticsInterval
 from contracts.operations import OperationKind, OperationStatus
 from contracts.users import Theme
 from contracts.validation import (
@@ -126,6 +127,11 @@ class PageInput(Input):
 
 class OperationPageInput(PageInput):
     order_by: OperationOrder = OperationOrder.STARTED_AT_DESC
+
+
+class StatisticsInput(Input):
+    interval: StatisticsInterval = StatisticsInterval.DAY
+    time_zone: TimeZone = "UTC"
 
 
 class FilterInput(Input):

@@ -11,6 +11,7 @@ from strawberry.dataloader import DataLoader
 from contracts.auth import Session
 from contracts.calls import Caller
 from contracts.files import File
+from contracts.operation_records import OperationRecord
 from contracts.operations import Operation
 from contracts.tenants import Tenant
 from contracts.users import Preferences, User
@@ -99,6 +100,13 @@ def operation_loader(
     load: Callable[[list[str]], Coroutine[object, object, list[Operation | Exception]]],
 ) -> Loader[Operation]:
     """Return a loader that asks for each operation once, those of one moment together."""
+    return DataLoader(load, max_batch_size=MAX_BATCH_SIZE)
+
+
+def record_loader(
+    load: Callable[[list[str]], Coroutine[object, object, list[OperationRecord | None]]],
+) -> Loader[OperationRecord | None]:
+    """Return a loader of records of operations, which works alike."""
     return DataLoader(load, max_batch_size=MAX_BATCH_SIZE)
 
 

@@ -22,6 +22,7 @@ from contracts.operation_records import (
     RecordPosition,
     Subject,
 )
+from contracts.operation_statistics import OperationStatistics, StatisticsRequest
 from contracts.operations import Operation, OperationStatus
 from infrastructure.record_buffer import RecordBuffer
 from resolvers.clients.operations import OperationsClient
@@ -44,6 +45,7 @@ class OperationPage(NamedTuple):
 
     nodes: tuple[Operation, ...]
     cursors: tuple[str, ...]
+    has_previous: bool
     has_next: bool
     total: Callable[[], Coroutine[None, None, int]]
 
@@ -100,6 +102,7 @@ class OperationRecords:
         return OperationPage(
             nodes=tuple(self._newest_state(record.operation) for record in page.records),
             cursors=tuple(self._cursors.seal(scope, f"{each.key} {each.id}") for each in page.positions),
+            has_previous=after is not None,
             has_next=page.has_next,
             total=total,
         )
@@ -120,6 +123,10 @@ class OperationRecords:
             await self._closed(operation)
         known.update(active)
         return list(active.values())
+
+    async def statistics(self, caller: Caller, request: StatisticsRequest) -> OperationStatistics:
+        """Statistics of the operations of all members; raises PermissionDenied and ServiceUnavailable."""
+        return await self._client.statistics(caller, request)
 
     async def look_up(self, operation_ids: Sequence[str]) -> RecordLookup:
         """The records with these ids, at most 500, whoever may see them."""

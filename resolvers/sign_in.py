@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import NamedTuple
 
-from contracts.auth import Credentials
+from contracts.auth import Credentials, Session
 from contracts.email_addresses import email_key
 from contracts.errors import DomainError, NotSignedIn
 from contracts.logs import learn
@@ -82,10 +82,24 @@ async def switch_tenant(context: Context, input: SwitchTenantInput) -> SignIn:
         order = context.backend.orders.switch_tenant(before.session, input.tenant_id, wish)
         if not any(before.was_ended_by(id) for id in order.ids):
             raise NotSignedIn()
+    if viewer is not None and (subject := await tenant_subject(context, viewer, input.tenant_id)) is not None:
+        order = order.concerning(subject)
     is_here = order.command.from_tenant_id == order.command.to_tenant_id
     wait_seconds = max(input.wait_seconds, _HERE_SECONDS) if is_here else input.wait_seconds
     operation = await context.start(order, wait_seconds=wait_seconds)
     return await signed_in(context, operation, order.token_of(operation))
+
+
+async def tenant_subject(context: Context, viewer: Session, tenant_id: str) -> Subject | None:
+    """The tenant that a switch leads to, for the record; None if the viewer may not see it, or it cannot be loaded.
+
+    Administrators of the tenant that the switch begins in need not be members of it, so the subject is private.
+    """
+    with suppress(DomainError):
+        tenant = await context.loaders(context.caller(viewer)).tenant.load(tenant_id)
+        if tenant is not None:
+            return Subject(label=tenant.name, target_id=tenant.id, is_private=True)
+    return None
 
 
 async def log_out(context: Context) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import strawberry
@@ -31,16 +31,7 @@ class Edge(NamedTuple, Generic[Item]):
     cursor: str
 
 
-class OperationList(NamedTuple):
-    """A page of operations as its connection type shows it: they are counted only if the client asks for it."""
-
-    edges: list[Edge[operations.Operation]]
-    nodes: tuple[operations.Operation, ...]
-    page_info: PageInfo
-    total: Callable[[], Coroutine[None, None, int]]
-
-
-OperationListParent: TypeAlias = Parent[OperationList]
+PageParent: TypeAlias = Parent[OperationPage]
 
 
 @strawberry.type
@@ -51,14 +42,22 @@ class OperationEdge:
 
 @strawberry.type
 class OperationConnection:
-    edges: list[OperationEdge]
+    @field(list[OperationEdge])
+    @staticmethod
+    def edges(page: PageParent) -> list[Edge[operations.Operation]]:
+        return [Edge(*pair) for pair in zip(page.nodes, page.cursors, strict=True)]
+
     nodes: list[Operation]
-    page_info: PageInfo
+
+    @field(PageInfo)
+    @staticmethod
+    def page_info(page: PageParent) -> PageInfo:
+        return _page_info(page.cursors, has_previous=page.has_previous, has_next=page.has_next)
 
     @field(int, "How many operations match, exactly up to 10,000; 10,001 means more.")
     @staticmethod
-    async def total_count(connection: OperationListParent) -> int:
-        return await connection.total()
+    async def total_count(page: PageParent) -> int:
+        return await page.total()
 
 
 @strawberry.type
@@ -84,22 +83,20 @@ class Connection(NamedTuple, Generic[Item]):
     total_count: int
 
 
-def operation_connection(page: OperationPage, *, after: str | None) -> OperationList:
-    """Return the page as ``connection`` does."""
-    shown = connection(Page(page.nodes, page.cursors, page.has_next, 0), after=after)
-    return OperationList(shown.edges, shown.nodes, shown.page_info, page.total)
-
-
 def connection(page: Page[Item], *, after: str | None) -> Connection[Item]:
     """``after`` is the cursor that the page was asked for with: there is a page before it."""
     return Connection(
         edges=[Edge(*pair) for pair in zip(page.nodes, page.cursors, strict=True)],
         nodes=page.nodes,
-        page_info=PageInfo(
-            has_next_page=page.has_next,
-            has_previous_page=after is not None,
-            start_cursor=page.cursors[0] if page.cursors else None,
-            end_cursor=page.cursors[-1] if page.cursors else None,
-        ),
+        page_info=_page_info(page.cursors, has_previous=after is not None, has_next=page.has_next),
         total_count=page.total,
+    )
+
+
+def _page_info(cursors: Sequence[str], *, has_previous: bool, has_next: bool) -> PageInfo:
+    return PageInfo(
+        has_next_page=has_next,
+        has_previous_page=has_previous,
+        start_cursor=cursors[0] if cursors else None,
+        end_cursor=cursors[-1] if cursors else None,
     )

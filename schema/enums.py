@@ -11,6 +11,7 @@ from contracts.auth import MfaMethod
 from contracts.errors import OperationErrorCode
 from contracts.files import AccessLevel
 from contracts.operation_records import OperationOrder
+from contracts.operation_statistics import StatisticsInterval
 from contracts.operations import OperationKind, OperationStatus, StepStatus
 from contracts.tenants import SubscriptionTier
 from contracts.users import Theme
@@ -22,6 +23,7 @@ __all__ = [
     "OperationKind",
     "OperationOrder",
     "OperationStatus",
+    "StatisticsInterval",
     "StepStatus",
     "SubscriptionTier",
     "Theme",
@@ -47,6 +49,7 @@ _serve(
     WAITING="It waits for the user, for instance for an MFA code.",
     COMPENSATING="A step failed or the operation was cancelled; finished steps are being undone.",
 )
+_serve(StatisticsInterval)
 _serve(StepStatus)
 _serve(SubscriptionTier)
 _serve(Theme)

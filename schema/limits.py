@@ -44,6 +44,10 @@ _UPSTREAM_CALL = 20
 """What a call of Temporal or of a service costs, however little of its answer is asked for."""
 _CALLING_TYPES = frozenset(("Viewer", "Dashboard"))
 """Types each of whose objects has a call made for it, beside the root types."""
+_CALLING_FIELDS = frozenset(
+    (("Tenant", "operations"), ("Tenant", "operationStatistics"), ("OperationConnection", "totalCount"))
+)
+"""Further fields for each of which a call is made."""
 _UNSIZED = 5
 """How many a list is taken to hold that has no ``first``: steps, tenants, feature flags."""
 _DEEPEST = 100
@@ -241,6 +245,8 @@ class Scales:
         """
         if parent is None or name == "viewer":  # the session is looked up once a request
             return False
+        if (parent.name, name) in _CALLING_FIELDS:
+            return True
         return parent.name in _CALLING_TYPES or parent.name in self._root_types
 
     def _allow_introspection(self, weight: Weight) -> None:

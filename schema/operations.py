@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from datetime import datetime
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import strawberry
 from strawberry import Parent
 
 from contracts import auth, operations, tenants, users
-from resolvers import details, timeline
+from resolvers import details, subjects, timeline
+from resolvers.nodes import Thing
 from schema.enums import MfaMethod, OperationKind, OperationStatus
 from schema.fields import Info, field
 from schema.node import OPERATION_TYPES, Node
@@ -59,6 +60,25 @@ class Operation(Node):
     @staticmethod
     def error(operation: Shown) -> operations.OperationFailure | None:
         return details.failure(operation)
+
+    @field(
+        str | None,
+        "Short label of the object concerned: an e-mail address, a file name, a tenant name. Set from the start and "
+        "kept after the end. Null for viewers who may not see it.",
+    )
+    @staticmethod
+    async def subject(operation: Shown, info: Info) -> str | None:
+        return await subjects.subject(info.context, operation)
+
+    @field(Node | None, "The object concerned, while it exists and the viewer may see it.")
+    @staticmethod
+    async def target(operation: Shown, info: Info) -> Thing | None:
+        return await subjects.target(info.context, operation)
+
+    @field(Annotated["Operation", strawberry.lazy("schema.operations")] | None, "The operation that this one retries.")
+    @staticmethod
+    async def retry_of(operation: Shown, info: Info) -> operations.Operation | None:
+        return await subjects.retry_of(info.context, operation)
 
     @field(str, "Where this state stands in the operation's life. Pass it as `after` to hear only of newer states.")
     @staticmethod

@@ -13,13 +13,12 @@ from contracts.files import File
 from resolvers import dashboard as gathered
 from resolvers import inputs
 from resolvers import viewer as seen
+from resolvers.operation_records import OperationPage
 from schema.connections import (
     Connection,
     FileConnection,
     OperationConnection,
-    OperationList,
     connection,
-    operation_connection,
 )
 from schema.dashboard import Dashboard
 from schema.enums import OperationOrder
@@ -108,7 +107,7 @@ class Viewer:
         after: str | None = UNSET,
         filter: OperationFilter | None = UNSET,
         order_by: OperationOrder | None = OperationOrder.STARTED_AT_DESC,
-    ) -> OperationList:
+    ) -> OperationPage:
         page = inputs.OperationPageInput.check(given(first=first, after=after, order_by=order_by))
         wanted = inputs.FilterInput.check(given(**vars(filter)) if filter else {}, at=("filter",))
-        return operation_connection(await viewer.operations(page, wanted), after=page.after)
+        return await viewer.operations(page, wanted)

@@ -8,14 +8,7 @@ from math import exp, log
 
 from activities.operations.sql import Value
 from contracts.operation_records import OperationRecord, Subject, version_of
-from contracts.operations import (
-    FileProcessed,
-    FileUploaded,
-    LoggedIn,
-    Operation,
-    TenantSwitched,
-    UserOnboarded,
-)
+from contracts.operations import Operation
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -51,7 +44,7 @@ def record_row(record: OperationRecord, written_at: datetime) -> dict[str, Value
         "subject": subject.label if subject else None,
         "search_key": subject.label.casefold() if subject else None,
         "is_private": subject.is_private if subject else None,
-        "target_id": (subject.target_id if subject else None) or _target_of(operation),
+        "target_id": (subject.target_id if subject else None) or operation.target_id,
         "retry_of": record.retry_of,
         "started_at": microseconds(operation.started_at),
         "closed_at": 0 if closed_at is None else microseconds(closed_at),
@@ -86,19 +79,6 @@ def _active_seconds(operation: Operation) -> float:
         if step.name in WAITING_STEPS and step.started_at is not None
     )
     return (operation.closed_at - operation.started_at).total_seconds() - waited
-
-
-def _target_of(operation: Operation) -> str | None:
-    """The object that an operation has made or changed; None until it has."""
-    match operation.state.result:
-        case FileUploaded(file_id=file_id) | FileProcessed(file_id=file_id):
-            return file_id
-        case UserOnboarded(user_id=user_id) | LoggedIn(user_id=user_id):
-            return user_id
-        case TenantSwitched(tenant_id=tenant_id):
-            return tenant_id
-        case _:
-            return operation.state.switch.to_tenant_id if operation.state.switch else None
 
 
 def state_row(record: OperationRecord) -> dict[str, Value]:

@@ -15,11 +15,13 @@ from contracts.operation_records import (
     RecordPage,
     RecordPageRequest,
 )
+from contracts.operation_statistics import OperationStatistics, StatisticsRequest
 from resolvers.clients.calls import ServiceCalls
 
 _NOTHING = TypeAdapter(None)
 _LOOKUP = TypeAdapter(RecordLookup)
 _PAGE = TypeAdapter(RecordPage)
+_STATISTICS = TypeAdapter(OperationStatistics)
 
 
 class OperationsClient:
@@ -37,3 +39,7 @@ class OperationsClient:
     async def list_operations(self, caller: Caller, request: RecordPageRequest) -> RecordPage:
         """One page of the caller's operations, or of all members' operations. Raises NotSignedIn, PermissionDenied."""
         return await self._calls.call("list_operations", caller, request.model_dump_json(), _PAGE)
+
+    async def statistics(self, caller: Caller, request: StatisticsRequest) -> OperationStatistics:
+        """Statistics of the operations of all members. Raises NotSignedIn, PermissionDenied."""
+        return await self._calls.call("statistics", caller, request.model_dump_json(), _STATISTICS)
