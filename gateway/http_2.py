@@ -22,8 +22,9 @@ from h2.frame_buffer import FrameBuffer
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import StreamClosed
-from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, H2Protocol, StreamBuffer
 from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.typing import Event as IOEvent
 from hyperframe.frame import Frame
 
 from infrastructure.rate_limit import TokenBucket
@@ -47,6 +48,7 @@ class Http2(H2Protocol):
         super().__init__(*arguments)  # type: ignore[arg-type]
         self._frames = self.connection.incoming_buffer = _Http2Frames(server=True)
         self.connection.decoder.max_header_list_size = MOST_HEAD_BYTES
+        self.stream_buffers = _StreamBuffers(self.context.event_class)
         self._is_greeted = False
         self._idle_frames = TokenBucket(_IDLE_FRAMES_A_MINUTE, 60)
 
@@ -126,6 +128,44 @@ class Http2(H2Protocol):
             case StreamReset():
                 return event.stream_id in self.streams
         return isinstance(event, PingReceived | PriorityUpdated | RemoteSettingsChanged | UnknownFrameReceived)
+
+
+class _StreamBuffers(dict[int, StreamBuffer]):
+    """The buffers of a connection's streams: hypercorn puts its own kind in, and this one holds the other kind."""
+
+    def __init__(self, event_class: type[IOEvent]) -> None:
+        super().__init__()
+        self._event_class = event_class
+
+    def __setitem__(self, stream_id: int, _: StreamBuffer) -> None:
+        super().__setitem__(stream_id, _WaitingBuffer(self._event_class))
+
+
+class _WaitingBuffer(StreamBuffer):
+    """Has the application wait while the peer takes nothing.
+
+    hypercorn's own wakes it up at each attempt to send, also where the peer's window is empty, so that it would hold
+    all of a response that nobody reads.
+    """
+
+    async def push(self, data: bytes) -> None:
+        if self._complete:
+            raise BufferCompleteError()
+        self.buffer.extend(data)
+        await self._is_empty.clear()
+        while len(self.buffer) >= BUFFER_HIGH_WATER and not self._complete:
+            await self._paused.clear()
+            await self._paused.wait()
+
+    async def pop(self, max_length: int) -> bytes:
+        length = min(len(self.buffer), max_length)
+        data = bytes(self.buffer[:length])
+        del self.buffer[:length]
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
 
 
 class _Http2Frames(FrameBuffer):

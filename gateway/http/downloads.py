@@ -118,7 +118,8 @@ class _Download(StreamingResponse):
             async with asyncio.timeout(rate.timeout()):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             rate.add(loop.time() - began, len(chunk))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        async with asyncio.timeout(rate.timeout()):  # over HTTP/2 it waits until the client has read all
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _in_time(chunks: AsyncGenerator[bytes], seconds: float) -> AsyncGenerator[bytes]:
