@@ -209,6 +209,8 @@ async def test_an_undone_assignment_is_told(owned: str) -> None:
         (GRACE, Role.ADMIN, new_id("usr"), TenantAccessDenied),
         (new_id("usr"), Role.ADMIN, ADA, TenantAccessDenied),
     ],
+    # Processes that share the tests of a run know each by the same name, which an id made anew would change.
+    ids=["above one's own", "of somebody above", "of the last owner", "by a stranger", "of a stranger"],
 )
 async def test_a_role_is_changed_by_nobody_who_may_not(
     owned: str, who: str, role: Role, by: str, refused: type[Exception]

@@ -100,14 +100,15 @@ class Client:
             _, self.token = await self.switched(await self.tenant(name))
 
     async def start_switch(self, tenant_id: str) -> tuple[str, str]:
-        """The operation's id and the token of the session that it makes."""
+        """The operation's id, and the token of the session that it makes; a switch to the current tenant makes none."""
         answer = await self.ask(
             """mutation ($id: ID!) {
               switchTenant(input: {tenantId: $id, waitSeconds: 0}) { sessionToken operation { id } }
             }""",
             id=tenant_id,
         )
-        return answer["switchTenant"]["operation"]["id"], answer["switchTenant"]["sessionToken"]
+        started = answer["switchTenant"]
+        return started["operation"]["id"], cast("str", started["sessionToken"] or self.token)
 
     async def switched(self, tenant_id: str) -> tuple[str, str]:
         """As ``start_switch``, once it has completed."""
