@@ -13,6 +13,7 @@ from graphql import (
     GraphQLInputType,
     GraphQLInterfaceType,
     GraphQLList,
+    GraphQLNamedType,
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
@@ -70,6 +71,10 @@ def _ids(type_: GraphQLInputType, path: tuple[str, ...], seen: tuple[str, ...]) 
             yield from _ids(field.type, (*path, name), (*seen, named.name))
 
 
+_WAYS = {"Viewer": "viewer { %s }", "Tenant": "viewer { tenantOverview { currentTenant { %s } } }"}
+"""How to come to a type that is not a root, with the field to be selected there."""
+
+
 class CannotBeExercised(Exception):
     """The message says what ``document`` does not know."""
 
@@ -81,12 +86,16 @@ def document(schema: GraphQLSchema, place: Place, given: Mapping[str, str]) -> s
     operations, and asks for all that is the same each time. Raises CannotBeExercised.
     """
     roots = {"Query": schema.query_type, "Mutation": schema.mutation_type, "Subscription": schema.subscription_type}
-    root = roots.get(place.owner)
-    if root is None:
+    root: GraphQLNamedType | None = roots.get(place.owner)
+    way = "%s"
+    if root is None and place.owner in _WAYS:
+        root, way = schema.type_map[place.owner], _WAYS[place.owner]
+    if not isinstance(root, GraphQLObjectType):
         raise CannotBeExercised(f"{place} is not at a root of the schema: say here how to come there.")
     field = root.fields[place.field]
     arguments = ", ".join(_written(field.args, place.path, given, place))
-    return f"{place.owner.lower()} ($id: ID!) {{ {place.field}({arguments}){_selection(field)} }}"
+    operation = place.owner.lower() if place.owner in roots else "query"
+    return f"{operation} ($id: ID!) {{ {way % f'{place.field}({arguments}){_selection(field)}'} }}"
 
 
 def _written(slots: Mapping[str, Slot], path: tuple[str, ...], given: Mapping[str, str], place: Place) -> Iterator[str]:
