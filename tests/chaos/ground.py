@@ -219,12 +219,12 @@ async def _made_accounts(ground: Ground, count: int) -> list[Account]:
     made = [Account(f"client{index}@example.com", new_id("usr"), home, other) for index in range(count)]
     now = utc_now()
     await database.executemany(
-        "INSERT INTO users_user (id, email, name, mfa_enabled, tenant_id, created_at)"
-        " VALUES ($1, $2, $2, false, $3, $4)",
+        "INSERT INTO users_user (id, email, email_key, name, mfa_enabled, tenant_id, created_at)"
+        " VALUES ($1, $2, $2, $2, false, $3, $4)",
         [(each.user_id, each.email, home, now) for each in made],
     )
     await database.executemany(
-        "INSERT INTO auth_credential (user_id, email, password_hash) VALUES ($1, $2, $3)",
+        "INSERT INTO auth_credential (user_id, email, email_key, password_hash) VALUES ($1, $2, $2, $3)",
         [(each.user_id, each.email, hashed) for each in made],
     )
     both = [(each.user_id, tenant) for each in made for tenant in (home, other)]
