@@ -131,7 +131,10 @@ async def _send(ready: Prepared) -> Json:
             sent = await http.put(ready.target["url"], content=CONTENT, headers=headers)
         except httpx.HTTPError:
             return _error("UPSTREAM_UNAVAILABLE")
-    return {} if sent.status_code == httpx.codes.OK else _error(str(sent.status_code))
+    if sent.status_code == httpx.codes.OK:
+        return {}
+    refusal: Json = sent.json()
+    return refusal
 
 
 async def _health(ready: Prepared) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import uuid4
@@ -84,6 +85,11 @@ async def make_world(stack: Stack, execute: Execute) -> World:
     for kind, rows in _ROWS.items():
         for table, column in rows:
             await execute(f"DELETE FROM {table} WHERE {column} = ?", deleted[kind])
+    for kind in OPERATIONS:
+        now = time.time_ns() // 1000
+        mark = f"UPDATE operations_record SET deleted_at = {now}, version = '' WHERE id = ?"
+        await execute(mark, deleted[kind])
+        await execute("DELETE FROM operations_state WHERE id = ?", deleted[kind])
     await _delete_operations(stack, [deleted[kind] for kind in OPERATIONS])
 
     random = {kind: new_id(kind) for kind in THINGS} | {kind: f"{kind}-{uuid4().hex}" for kind in OPERATIONS}
