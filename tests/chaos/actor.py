@@ -240,10 +240,12 @@ class Actor:
         answer = (await self.ask(document, {"input": wanted}))[field]
         operation: str = answer["operation"]["id"]
         self._acknowledged(operation, key)
-        self._tokens.add(answer["sessionToken"])
+        token = answer["sessionToken"]  # none for a switch to the current tenant, which changes nothing
+        if token is not None:
+            self._tokens.add(token)
         status = await self.follow(operation)
-        if status == "COMPLETED":
-            self.token = answer["sessionToken"]
+        if status == "COMPLETED" and token is not None:
+            self.token = token
         return operation, status
 
     async def _running(self, document: str, field: str, wanted: Json, key: str) -> tuple[str, str]:
