@@ -41,14 +41,14 @@ from resolvers.describe_limit import DescribeLimit
 from resolvers.durations import Durations
 from resolvers.known_users import KnownUsers
 from resolvers.login_shares import LoginShares
-from resolvers.newcomers import Newcomers
+from resolvers.observer import OperationObserver
+from resolvers.onboard_user import OnboardingRequestFactory
 from resolvers.operation_records import OperationRecords
 from resolvers.operations import Operations
 from resolvers.orders import Orders
 from resolvers.progress import ProgressHub
 from resolvers.sealing import Seal
 from resolvers.throttle import SignInThrottle
-from resolvers.witness import OperationWitness
 
 _SECONDS = 0.75
 """A Redis that is slower than this is done without."""
@@ -83,13 +83,13 @@ async def open_backend(
         throttle = SignInThrottle(token_buckets, keys, settings.sign_in_limits())
         await stack.enter_async_context(durations.shared(cache))
         copies = await stack.enter_async_context(Copies(cache, seal=Seal(keys, "copies")))
-        witness = OperationWitness(copies, durations)
+        observer = OperationObserver(copies, durations)
         budget = Budget(long_polls=settings.long_polls)
         hub = await stack.enter_async_context(
-            ProgressHub(temporal, budget=budget, witness=witness.see, lag=metrics.lag.observe)
+            ProgressHub(temporal, budget=budget, observe=observer.see, lag=metrics.lag.observe)
         )
         describe_limit = DescribeLimit()
-        records = OperationRecords(OperationsClient(calls("operations")), hub, cursors, witness.closed)
+        records = OperationRecords(OperationsClient(calls("operations")), hub, cursors, observer.closed)
         await stack.enter_async_context(records.running())
         passwords = stack.enter_context(closing(Passwords()))
         is_lost = stack.enter_context(wakeups.hearing(LOST))
@@ -125,7 +125,7 @@ async def open_backend(
         yield Backend(
             operations=operations,
             orders=orders,
-            newcomers=Newcomers(orders, passwords, keys),
+            onboarding_requests=OnboardingRequestFactory(orders, passwords, keys),
             cursors=cursors,
             credentials=CredentialChecks(auth, throttle, keys.current),
             throttle=throttle,

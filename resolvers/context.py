@@ -27,7 +27,7 @@ from resolvers.following import Following
 from resolvers.known_users import KnownUsers
 from resolvers.loaders import Loader, Loaders, operation_loader, record_loader
 from resolvers.login_shares import LoginShares
-from resolvers.newcomers import Newcomers
+from resolvers.onboard_user import OnboardingRequestFactory
 from resolvers.operations import Operations
 from resolvers.orders import Orders
 from resolvers.start import Command, Order, Result, Workflow
@@ -61,7 +61,7 @@ class Backend:
 
     operations: Operations
     orders: Orders
-    newcomers: Newcomers
+    onboarding_requests: OnboardingRequestFactory
     cursors: Cursors
     credentials: CredentialChecks
     throttle: SignInThrottle

@@ -30,8 +30,8 @@ from resolvers.clients.users import UsersClient
 from resolvers.deadlines import deadline
 from resolvers.failures import domain_error
 from resolvers.loaders import Loader, Loaders, lack
+from resolvers.observer import tenant_scope, user_scope
 from resolvers.operation_records import OperationRecords
-from resolvers.witness import tenant_scope, user_scope
 
 SOURCE_SECONDS = 1.0
 """How long one source may take before its own field is given up."""

@@ -16,8 +16,8 @@ from contracts.errors import DomainError, OperationNotFound, ServiceUnavailable
 from contracts.operations import Operation, Position
 from infrastructure.change_notifications import Wakeups, woken
 from infrastructure.tasks import BackgroundTasks
-from resolvers.lookout import Lookout
 from resolvers.operation_records import OperationRecords
+from resolvers.poller import OperationPoller
 
 LOOK_SECONDS = 10.0
 """Between two looks at the list where no wake-up came: what makes a lost one harmless."""
@@ -31,9 +31,14 @@ class Feeds:
     """All feeds of a process: one source a user and tenant, however many of their clients follow it."""
 
     def __init__(
-        self, lookout: Lookout, records: OperationRecords, wakeups: Wakeups, *, look_seconds: float = LOOK_SECONDS
+        self,
+        poller: OperationPoller,
+        records: OperationRecords,
+        wakeups: Wakeups,
+        *,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        self._lookout = lookout
+        self._poller = poller
         self._records = records
         self._wakeups = wakeups
         self._look_seconds = look_seconds
@@ -58,7 +63,7 @@ class Feeds:
         source = self._sources.get(key)
         if source is None:
             source = self._sources[key] = Source(
-                self._lookout, self._records, self._wakeups, viewer, look_seconds=self._look_seconds
+                self._poller, self._records, self._wakeups, viewer, look_seconds=self._look_seconds
             )
         source.users += 1
         try:
@@ -85,9 +90,15 @@ class Source:
     """Watches what one user has going on in one tenant, and hands each state to all who follow."""
 
     def __init__(
-        self, lookout: Lookout, records: OperationRecords, wakeups: Wakeups, viewer: Session, *, look_seconds: float
+        self,
+        poller: OperationPoller,
+        records: OperationRecords,
+        wakeups: Wakeups,
+        viewer: Session,
+        *,
+        look_seconds: float,
     ) -> None:
-        self._lookout = lookout
+        self._poller = poller
         self._records = records
         self._wakeups = wakeups
         self._viewer = viewer
@@ -152,7 +163,7 @@ class Source:
 
     async def _pass_on(self, operation: Operation) -> None:
         try:
-            async with aclosing(self._lookout.newer(operation)) as states:
+            async with aclosing(self._poller.newer(operation)) as states:
                 async for newer in states:
                     self._under_way[operation.id] = newer
                     self._tell(newer)

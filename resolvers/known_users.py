@@ -10,7 +10,7 @@ from contracts.calls import Caller
 from contracts.users import Preferences, PreferencesPatch, User
 from resolvers.cache import FRESH_SECONDS, Copies
 from resolvers.clients.users import UsersClient
-from resolvers.witness import tenant_scope, user_scope
+from resolvers.observer import tenant_scope, user_scope
 
 MOST = 10_000
 """Copies that are kept, each of one user as one caller sees them; the oldest are dropped first."""

@@ -35,15 +35,16 @@ async def onboard_user(context: Context, input: OnboardUserInput) -> Onboarding:
     viewer = await context.permitted(ONBOARD)
     if input.role not in roles_granted_by(viewer.role):
         raise RoleTooHigh()
-    newcomers, wish, kind = context.backend.newcomers, Wish(key=input.idempotency_key), OperationKind.USER_ONBOARDING
+    requests, kind = context.backend.onboarding_requests, OperationKind.USER_ONBOARDING
+    wish = Wish(key=input.idempotency_key)
     before = await repeated(
-        context, kind, wish, lambda ids: newcomers.asked(ids, input), wait_seconds=input.wait_seconds
+        context, kind, wish, lambda ids: requests.asked(ids, input), wait_seconds=input.wait_seconds
     )
     if before is not None:
         return Onboarding(before, None)
-    order = await newcomers.order(viewer, input, Requester(context.client.digest, viewer.user_id))
+    order = await requests.order(viewer, input, Requester(context.client.digest, viewer.user_id))
     operation = await context.start(order, wait_seconds=input.wait_seconds)
-    return Onboarding(operation, _totp_uri(order.command, newcomers.totp_secret(order, operation)))
+    return Onboarding(operation, _totp_uri(order.command, requests.totp_secret(order, operation)))
 
 
 def _totp_uri(command: OnboardUserCommand, secret: str | None) -> str | None:

@@ -38,8 +38,8 @@ from resolvers.cursors import Cursors
 from resolvers.describe_limit import DescribeLimit
 from resolvers.failures import TEMPORAL, domain_error
 from resolvers.feed import Feeds
-from resolvers.lookout import Lookout
 from resolvers.operation_records import OperationPage, OperationRecords
+from resolvers.poller import OperationPoller
 from resolvers.progress import ProgressHub
 from resolvers.start import RPC_SECONDS, Command, Order, Result, Starter, Workflow
 from resolvers.watcher import Delivery
@@ -94,7 +94,7 @@ class Operations:
         self._starter = Starter(client)
         self._wakeups = wakeups
         self._cursors = cursors
-        self._feeds = Feeds(Lookout(client, hub, wakeups), records, wakeups)
+        self._feeds = Feeds(OperationPoller(client, hub, wakeups), records, wakeups)
         self._tasks = BackgroundTasks()
 
     async def __aenter__(self) -> Self:

@@ -13,7 +13,7 @@ from temporalio.client import Client
 from contracts.operations import Operation, Position
 from infrastructure.tasks import BackgroundTasks
 from resolvers.budget import Budget
-from resolvers.watcher import Delivery, Lag, Watcher, Witness, nobody, unmeasured
+from resolvers.watcher import Delivery, LagObserver, StateObserver, Watcher, ignore_lag, ignore_state
 
 FIRST_STATE_SECONDS = 8.0
 LINGER_SECONDS = 5.0
@@ -27,12 +27,12 @@ class ProgressHub:
         client: Client,
         *,
         budget: Budget | None = None,
-        witness: Witness = nobody,
+        observe: StateObserver = ignore_state,
         linger_seconds: float = LINGER_SECONDS,
-        lag: Lag = unmeasured,
+        lag: LagObserver = ignore_lag,
     ) -> None:
         self._client = client
-        self.witness = witness
+        self.observe = observe
         """Is to be shown each state that somebody reads otherwise, too."""
         self._lag = lag
         self._overhearing: dict[str, set[asyncio.Event]] = {}
@@ -90,7 +90,7 @@ class ProgressHub:
         operation_id: str,
         *,
         after: Position | None = None,
-        admit: Callable[[Operation], Awaitable[object]] = nobody,
+        admit: Callable[[Operation], Awaitable[object]] = ignore_state,
         quietly: bool = False,
     ) -> AsyncGenerator[Operation]:
         """The operation as it stands, unless ``after`` is its position, then each newer state, to its close.
@@ -116,7 +116,7 @@ class ProgressHub:
             self._leave(operation_id, watcher, quietly=quietly)
 
     async def _saw(self, operation: Operation) -> None:
-        await self.witness(operation)
+        await self.observe(operation)
         asyncio.get_running_loop().call_soon(self._tell_of, operation.id)  # once its watcher has it
 
     def _tell_of(self, operation_id: str) -> None:

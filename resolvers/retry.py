@@ -68,7 +68,7 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
             return await _start(context, failed, process_order, seconds)
         case OperationKind.USER_ONBOARDING:
             onboarding = await operations.command(failed.id, OnboardUserCommand)
-            onboarding_order = context.backend.newcomers.order_again(viewer, onboarding, wish)
+            onboarding_order = context.backend.onboarding_requests.order_again(viewer, onboarding, wish)
             return await _start(context, failed, onboarding_order, seconds)
 
 

@@ -22,9 +22,9 @@ from resolvers.inputs import (
     UpdatePreferencesInput,
     in_the_input,
 )
+from resolvers.observer import user_scope
 from resolvers.operation_records import OperationPage
 from resolvers.paging import Page
-from resolvers.witness import user_scope
 
 
 class ShownSession(NamedTuple):

@@ -51,33 +51,38 @@ class Delivery(NamedTuple):
     interval_ms: int | None
 
 
-Witness: TypeAlias = Callable[[Operation], Awaitable[None]]
-"""Is shown each new state before any subscriber is; raises nothing and is quick."""
+StateObserver: TypeAlias = Callable[[Operation], Awaitable[None]]
+"""Gets each new state before any subscriber does; returns quickly and raises nothing."""
 
 
-async def nobody(_operation: Operation) -> None:
-    """The witness where there is none."""
+async def ignore_state(_operation: Operation) -> None:
+    """The state observer of a hub that has none."""
 
 
-Lag: TypeAlias = Callable[[float], None]
-"""Is told the seconds from an event's time in Temporal's history to its state's being at hand here."""
+LagObserver: TypeAlias = Callable[[float], None]
+"""Gets the seconds between the time of an event in Temporal's history and the arrival of its state here."""
 
 
-def unmeasured(_seconds: float) -> None:
-    """The lag's listener where there is none."""
+def ignore_lag(_seconds: float) -> None:
+    """The lag observer of a hub that has none."""
 
 
 class Watcher:
     """Follows one operation's history and keeps its newest state, the one slot that all its subscribers share."""
 
     def __init__(
-        self, client: Client, operation_id: str, budget: Budget, witness: Witness = nobody, lag: Lag = unmeasured
+        self,
+        client: Client,
+        operation_id: str,
+        budget: Budget,
+        observe: StateObserver = ignore_state,
+        lag: LagObserver = ignore_lag,
     ) -> None:
         self._lag = lag
         self._client = client
         self._id = operation_id
         self._budget = budget
-        self._witness = witness
+        self._observe = observe
         self._history = History(operation_id, client.data_converter, self._run_of)
         self._run_id: str | None = None
         self._token: bytes | None = None
@@ -331,7 +336,7 @@ class Watcher:
     async def _publish(self, operation: Operation) -> None:
         self._in_touch = True
         if self._is_news(operation):
-            await self._witness(operation)
+            await self._observe(operation)
         if self._is_news(operation):  # still
             self._latest = operation if self._latest is None else never_falling(operation, self._latest)
             if self._latest.is_closed and self._over_since is None:

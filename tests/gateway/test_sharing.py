@@ -15,8 +15,8 @@ from temporalio.service import RPCError
 
 from contracts.calls import Caller
 from contracts.errors import ServiceUnavailable, SessionEnded
+from resolvers.observer import user_scope
 from resolvers.tokens import token_hash
-from resolvers.witness import user_scope
 from tests.gateway.event_streams import MULTIPART, SSE, following
 from tests.gateway.fakes import ADA, GRACE, TOKEN, Services, session, settings
 from tests.gateway.serving import FOLLOW, Gateway, Socket, introduction, running_gateway, until

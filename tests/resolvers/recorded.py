@@ -31,9 +31,9 @@ from resolvers.clients.operations import OperationsClient
 from resolvers.cursors import Cursors
 from resolvers.describe_limit import DescribeLimit
 from resolvers.feed import Feeds
-from resolvers.lookout import Lookout
 from resolvers.operation_records import OperationRecords
 from resolvers.operations import Operations
+from resolvers.poller import OperationPoller
 from resolvers.progress import ProgressHub
 from tests.databases import fresh_sqlite
 from tests.resolvers.scripted import TENANT, Script, ScriptStarter, scripts
@@ -128,8 +128,8 @@ class Replica:
         self.hub = ProgressHub(client)
         self.wakeups = LocalWakeups() if redis is None else SharedWakeups(redis)
         self.records = OperationRecords(record.client(), self.hub, cursors, closed)
-        self.lookout = Lookout(client, self.hub, self.wakeups, check_seconds=check_seconds)
-        self.feeds = Feeds(self.lookout, self.records, self.wakeups, look_seconds=look_seconds)
+        self.poller = OperationPoller(client, self.hub, self.wakeups, check_seconds=check_seconds)
+        self.feeds = Feeds(self.poller, self.records, self.wakeups, look_seconds=look_seconds)
         self.operations = Operations(client, self.hub, self.records, self.wakeups, cursors, DescribeLimit())
 
     @asynccontextmanager

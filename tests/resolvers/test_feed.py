@@ -189,7 +189,7 @@ async def test_any_number_of_followers_share_one_source(temporal_client: Client,
         await asyncio.sleep(0.3)
         started = await replica.start(starter, me)
         told = await asyncio.gather(*listening)
-        assert replica.lookout.following == 1
+        assert replica.poller.following == 1
         assert replica.hub.watching == 0
         for states in feeds:
             await states.aclose()
@@ -265,12 +265,12 @@ async def test_the_last_follower_to_leave_ends_the_source(temporal_client: Clien
         first, second = replica.feeds.follow(me), replica.feeds.follow(me)
         for states in (first, second):
             await heard(states, 1)
-        await until_true(lambda: (looking(), replica.lookout.following) == (1, 1))
+        await until_true(lambda: (looking(), replica.poller.following) == (1, 1))
         await first.aclose()
         await asyncio.sleep(0.1)
-        assert (looking(), replica.lookout.following) == (1, 1)
+        assert (looking(), replica.poller.following) == (1, 1)
         await second.aclose()
-        assert (looking(), replica.lookout.following) == (0, 0)
+        assert (looking(), replica.poller.following) == (0, 0)
         again = replica.feeds.follow(me)
         assert [state.id for state in await heard(again, 1)] == [started]
         await again.aclose()

@@ -15,7 +15,7 @@ from resolvers.cache import Copies
 from resolvers.clients.calls import ServiceCalls
 from resolvers.clients.users import UsersClient
 from resolvers.known_users import KnownUsers
-from resolvers.witness import tenant_scope, user_scope
+from resolvers.observer import tenant_scope, user_scope
 from tests.gateway.fakes import ACME, ADA, GLOBEX, GRACE, KEY, Services, person
 
 SHE = Caller(user_id=ADA, tenant_id=ACME, permissions=("tenant:read",))

@@ -20,7 +20,7 @@ from infrastructure.change_notifications import LocalWakeups
 from infrastructure.operation_history import operation_of
 from resolvers.budget import Budget
 from resolvers.cursors import Cursors
-from resolvers.lookout import Lookout
+from resolvers.poller import OperationPoller
 from resolvers.progress import ProgressHub
 from tests.resolvers.recorded import Record, recording_worker, until, viewer
 from tests.resolvers.scripted import Script, ScriptStarter, scripts
@@ -195,7 +195,7 @@ async def test_a_feed_follows_the_new_run_of_a_reset_operation(
     script = await starter.start()
     before = await moved(temporal_client, script, 3)
     async with ProgressHub(temporal_client) as hub:
-        newer = Lookout(temporal_client, hub, LocalWakeups(), check_seconds=0.1).newer(before)
+        newer = OperationPoller(temporal_client, hub, LocalWakeups(), check_seconds=0.1).newer(before)
         await reset_workflow(temporal_address, script.id)
         await script.end()
         told = await to_the_end(newer)

@@ -10,7 +10,7 @@ from temporalio.client import Client
 from contracts.operations import Operation, StepStatus
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.operation_history import operation_of
-from resolvers.lookout import Lookout
+from resolvers.poller import OperationPoller
 from resolvers.progress import ProgressHub
 from tests.gateway.temporal_calls import TemporalCalls
 from tests.resolvers.scripted import scripts
@@ -48,11 +48,11 @@ async def test_a_close_that_a_description_finds_is_passed_on_before_anybody_is_t
         if operation.is_closed:
             seen.append(operation.id)
 
-    async with scripts(temporal_client) as starter, ProgressHub(temporal_client, witness=see) as hub:
+    async with scripts(temporal_client) as starter, ProgressHub(temporal_client, observe=see) as hub:
         script = await starter.start()
         started = await operation_of(await script.handle.describe(), temporal_client)
-        lookout = Lookout(temporal_client, hub, LocalWakeups(), check_seconds=0.1)
-        async with asyncio.timeout(15), aclosing(lookout.newer(started)) as states:
+        poller = OperationPoller(temporal_client, hub, LocalWakeups(), check_seconds=0.1)
+        async with asyncio.timeout(15), aclosing(poller.newer(started)) as states:
             await script.end()
             async for state in states:
                 assert seen == ([script.id] if state.is_closed else [])

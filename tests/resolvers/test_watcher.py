@@ -38,14 +38,14 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Heard:
-    """What one subscriber is told, and what the witness of the hub is shown."""
+    """What one subscriber is told, and what the observer of the hub is shown."""
 
     def __init__(self) -> None:
         self.revisions: list[int] = []
-        self.witnessed: list[tuple[int, ...]] = []
+        self.observed: list[tuple[int, ...]] = []
 
-    async def witness(self, operation: Operation) -> None:
-        self.witnessed.append(operation.position.as_tuple())
+    async def observe(self, operation: Operation) -> None:
+        self.observed.append(operation.position.as_tuple())
 
     async def follow(self, states: AsyncGenerator[Operation]) -> None:
         async with aclosing(states):
@@ -219,7 +219,7 @@ async def test_a_page_token_that_a_restarted_server_does_not_know_is_dropped_and
 ) -> None:
     client, polls = with_polls(temporal_client)
     heard = Heard()
-    async with ProgressHub(client, witness=heard.witness) as hub:
+    async with ProgressHub(client, observe=heard.observe) as hub:
         script = await starter.start()
         following = asyncio.create_task(heard.follow(hub.watch(script.id)))
         await until(lambda: heard.revisions == [0])
@@ -235,7 +235,7 @@ async def test_a_page_token_that_a_restarted_server_does_not_know_is_dropped_and
         await script.end()
         await following
     assert heard.revisions == [0, 1, 2, 3, 4, 5]
-    assert heard.witnessed == sorted(set(heard.witnessed)), "history is read from its beginning, and told once"
+    assert heard.observed == sorted(set(heard.observed)), "history is read from its beginning, and told once"
     assert polls.failed == 1
 
 
@@ -324,7 +324,7 @@ async def test_each_of_several_states_of_one_page_is_told_by_itself(
 ) -> None:
     client, polls = with_polls(temporal_client)
     heard = Heard()
-    async with ProgressHub(client, witness=heard.witness) as hub:
+    async with ProgressHub(client, observe=heard.observe) as hub:
         script = await starter.start()
         following = asyncio.create_task(heard.follow(hub.watch(script.id)))
         await until(lambda: heard.revisions == [0])
@@ -339,7 +339,7 @@ async def test_each_of_several_states_of_one_page_is_told_by_itself(
         await script.end()
         await following
     assert heard.revisions == [0, 1, 2, 3, 4, 5]
-    assert [position[1] for position in heard.witnessed] == heard.revisions
+    assert [position[1] for position in heard.observed] == heard.revisions
 
 
 async def test_of_an_operation_that_has_moved_before_only_the_newest_state_is_told(
@@ -351,13 +351,13 @@ async def test_of_an_operation_that_has_moved_before_only_the_newest_state_is_to
         await script.move()
     await script.end()
     await script.handle.result()
-    async with ProgressHub(temporal_client, witness=heard.witness) as hub:
+    async with ProgressHub(temporal_client, observe=heard.observe) as hub:
         await heard.follow(hub.watch(script.id))
     assert heard.revisions == [4]
-    assert len(heard.witnessed) == 1
+    assert len(heard.observed) == 1
 
 
-async def test_a_state_that_was_being_witnessed_does_not_replace_a_newer_one(
+async def test_a_state_that_was_being_observed_does_not_replace_a_newer_one(
     temporal_client: Client, starter: ScriptStarter
 ) -> None:
     """History and a description bring two states at one moment, and the newer one is through first."""
@@ -365,13 +365,13 @@ async def test_a_state_that_was_being_witnessed_does_not_replace_a_newer_one(
     polls.may_fetch.clear()
     may_go_on, begun = asyncio.Event(), asyncio.Event()
 
-    async def witness(operation: Operation) -> None:
+    async def observe(operation: Operation) -> None:
         if operation.position.revision == 1:
             begun.set()
             await may_go_on.wait()
 
     script = await starter.start()
-    watching = Watcher(client, script.id, Budget(), witness)
+    watching = Watcher(client, script.id, Budget(), observe)
     older = asyncio.create_task(watching._publish(at(script.id, 1)))  # noqa: SLF001 - the two ways meet there
     await begun.wait()
     await watching._publish(at(script.id, 2))  # noqa: SLF001

@@ -31,7 +31,7 @@ def tenant_scope(tenant_id: str) -> str:
     return f"tenant:{tenant_id}"
 
 
-class OperationWitness:
+class OperationObserver:
     """Shown each new state before clients are, so that whoever hears of a close finds what it changed."""
 
     def __init__(self, copies: Copies, durations: Durations) -> None:

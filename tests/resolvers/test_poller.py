@@ -13,7 +13,7 @@ from contracts.errors import OperationNotFound
 from contracts.operations import Operation
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.operation_history import operation_of
-from resolvers.lookout import Lookout
+from resolvers.poller import OperationPoller
 from resolvers.progress import ProgressHub
 from tests.gateway.serving import until
 from tests.gateway.temporal_calls import TemporalCalls
@@ -29,7 +29,7 @@ async def starter(temporal_client: Client) -> AsyncIterator[ScriptStarter]:
 
 
 class World:
-    """A lookout at one operation. ``calls``: what it asks of Temporal."""
+    """A poller of one operation. ``calls``: its calls to Temporal."""
 
     def __init__(self, client: Client, script: Script, *, check_seconds: float = NEVER) -> None:
         self.calls = TemporalCalls()
@@ -37,7 +37,7 @@ class World:
         config["interceptors"] = [*config["interceptors"], self.calls]
         observed = Client(**config)
         self.hub, self.wakeups = ProgressHub(observed), LocalWakeups()
-        self.lookout = Lookout(observed, self.hub, self.wakeups, check_seconds=check_seconds)
+        self.poller = OperationPoller(observed, self.hub, self.wakeups, check_seconds=check_seconds)
         self._script = script
         self._client = client
 
@@ -57,15 +57,15 @@ async def test_who_leaves_is_counted_no_more_and_leaves_nothing_behind(
     world = World(temporal_client, script)
     operation = await world.operation()
     async with world.hub:
-        streams = [world.lookout.newer(operation) for _ in range(3)]
+        streams = [world.poller.newer(operation) for _ in range(3)]
         waiting = [asyncio.create_task(anext(states)) for states in streams]
-        await until(lambda: world.lookout.following == 3)
+        await until(lambda: world.poller.following == 3)
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
         for states in streams:
             await states.aclose()
-        assert world.lookout.following == 0
+        assert world.poller.following == 0
         assert world.wakeups._waiting == {}  # noqa: SLF001 - it would grow by one for each operation
         assert world.hub._overhearing == {}  # noqa: SLF001
     await script.end()
@@ -77,9 +77,9 @@ async def test_word_that_is_quicker_than_temporal_is_looked_at_again(
     script = await starter.start()
     world = World(temporal_client, script)
     async with world.hub:
-        states = world.lookout.newer(await world.operation())
+        states = world.poller.newer(await world.operation())
         waiting = asyncio.create_task(next_of(states))
-        await until(lambda: world.lookout.following == 1)
+        await until(lambda: world.poller.following == 1)
         await world.wakeups.tell(script.id)
         await until(lambda: world.calls.counts["describe"] == 1)
         await script.move()  # without another word
@@ -94,7 +94,7 @@ async def test_one_state_is_told_once_however_often_it_is_looked_at(
     script = await starter.start()
     world = World(temporal_client, script, check_seconds=0.05)
     async with world.hub:
-        states = world.lookout.newer(await world.operation())
+        states = world.poller.newer(await world.operation())
         waiting = asyncio.create_task(next_of(states))
         await until(lambda: world.calls.counts["describe"] > 5)
         assert not waiting.done()
@@ -124,9 +124,9 @@ async def _look_at_all(world: World, script: Script, count: int) -> float:
     """The seconds that it takes until each of so many followers has been looked for once."""
     operation = await world.operation()
     async with world.hub:
-        streams = [world.lookout.newer(operation) for _ in range(count)]
+        streams = [world.poller.newer(operation) for _ in range(count)]
         waiting = [asyncio.create_task(anext(states)) for states in streams]
-        await until(lambda: world.lookout.following == count)
+        await until(lambda: world.poller.following == count)
         began = time.monotonic()
         await world.wakeups.tell(script.id)
         await until(lambda: world.calls.counts["describe"] >= count, 60)
@@ -141,14 +141,14 @@ async def test_one_is_looked_at_every_five_seconds_and_two_thousand_ever_more_ra
     temporal_client: Client,
 ) -> None:
     async with ProgressHub(temporal_client) as hub:
-        lookout = Lookout(temporal_client, hub, LocalWakeups())
-        assert 4 <= min(_intervals(lookout)) <= max(_intervals(lookout)) <= 6
-        lookout.following = 2_000
-        assert 40 * 0.8 <= min(_intervals(lookout)) <= max(_intervals(lookout)) <= 40 * 1.2
+        poller = OperationPoller(temporal_client, hub, LocalWakeups())
+        assert 4 <= min(_intervals(poller)) <= max(_intervals(poller)) <= 6
+        poller.following = 2_000
+        assert 40 * 0.8 <= min(_intervals(poller)) <= max(_intervals(poller)) <= 40 * 1.2
 
 
-def _intervals(lookout: Lookout) -> list[float]:
-    return [lookout._interval for _ in range(50)]  # noqa: SLF001 - a minute of waiting would tell the same
+def _intervals(poller: OperationPoller) -> list[float]:
+    return [poller._interval for _ in range(50)]  # noqa: SLF001 - a minute of waiting would tell the same
 
 
 async def test_temporal_that_does_not_answer_ends_nothing_and_an_operation_that_is_gone_ends_its_stream(
@@ -158,7 +158,7 @@ async def test_temporal_that_does_not_answer_ends_nothing_and_an_operation_that_
     world = World(temporal_client, script, check_seconds=0.05)
     async with world.hub:
         operation = await world.operation()
-        states = world.lookout.newer(operation)
+        states = world.poller.newer(operation)
         world.calls.away = True
         waiting = asyncio.create_task(next_of(states))
         await until(lambda: world.calls.counts["describe"] > 3)
@@ -168,6 +168,6 @@ async def test_temporal_that_does_not_answer_ends_nothing_and_an_operation_that_
         assert (await waiting).position.revision == 1
         await states.aclose()
         with pytest.raises(OperationNotFound):
-            await next_of(world.lookout.newer(operation.model_copy(update={"id": "login-" + "0" * 32})))
-        assert world.lookout.following == 0
+            await next_of(world.poller.newer(operation.model_copy(update={"id": "login-" + "0" * 32})))
+        assert world.poller.following == 0
     await script.end()

@@ -31,7 +31,7 @@ _DESCRIBED_AT_ONCE = 16
 log = structlog.get_logger()
 
 
-class Lookout:
+class OperationPoller:
     """One a process. What is watched here anyway is taken from its watcher; the rest is described, by turns."""
 
     def __init__(
@@ -86,7 +86,7 @@ class Lookout:
                 log.warning("a feed could not look at an operation", workflow_id=operation_id, error=repr(error))
                 return None
         state = await operation_of(description, self._client)
-        await self._hub.witness(state)
+        await self._hub.observe(state)
         return state
 
     async def _turn(self) -> None:

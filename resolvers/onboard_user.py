@@ -1,4 +1,4 @@
-"""Newcomers: their password is hashed here, and what else is secret about them is made here."""
+"""Requests to start the onboarding of a user: hash the password, and derive the secrets of the new user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resolvers.tokens import new_user_id, password_digest, totp_secret
 from workflows.onboard_user import OnboardUser
 
 
-class Newcomers:
+class OnboardingRequestFactory:
     """One a process. ``keys`` are the edge's."""
 
     def __init__(self, orders: Orders, passwords: Passwords, keys: SecretKeys) -> None:
