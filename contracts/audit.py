@@ -87,7 +87,7 @@ def refusal_of(error: DomainError) -> Refusal | None:
 
 
 def refused(kind: Refusal, *, count: int = 1, **ids: str | None) -> None:
-    """Write a refusal and count it, ``count`` of them at once.
+    """Write an audit event for a refusal and count it; ``count``: how many refusals it stands for.
 
     ``contracts.logs.about`` adds the digests of the client and the account. Metrics have the kind alone.
     """
@@ -99,7 +99,7 @@ def refused(kind: Refusal, *, count: int = 1, **ids: str | None) -> None:
 
 @contextmanager
 def observing_refusals(observer: Callable[[str, int], None]) -> Iterator[None]:
-    """Have the observer told the kind and the number of all that is refused while the block runs."""
+    """Call the observer with the kind and the number of each refusal while the block runs."""
     token = _observer.set(observer)
     try:
         yield

@@ -201,7 +201,7 @@ def is_step_of(key: str | None, operation_id: str) -> bool:
 HOT_SESSION_SECONDS = 0.8
 """How long the edge may trust its copy of a session: a role or membership that changes decides within a second."""
 REVOKED_SECONDS = 30
-"""How long a revocation stays posted."""
+"""How long the cache keeps a revocation."""
 REVOKED = "revoked"
 """What stands in place of the copy once the session is revoked."""
 

@@ -48,5 +48,5 @@ def utc_now() -> datetime:
 
 
 def derived_id(prefix: str, *parts: str) -> str:
-    """Return the id of what is identified by other ids together: the same parts give the same id (SHA-256)."""
+    """Return an id derived from other ids: the same parts give the same id (SHA-256)."""
     return f"{prefix}_{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}"

@@ -17,12 +17,12 @@ KEEP_ALIVE_SECONDS = 15.0
 """How long the gateway keeps an idle connection to a service; the service keeps it several times as long."""
 LIFETIME_SECONDS = 30
 MAX_LIFETIME_SECONDS = 60
-"""Of a token that a service accepts, whoever signed it."""
+"""The longest lifetime of a token that a service accepts, whatever key signed it."""
 _CLOCK_SKEW_SECONDS = 5
 
 
 class Caller(Contract):
-    """On whose behalf a call is made. ``user_id`` is None where nobody has signed in yet, as in a login.
+    """On whose behalf a call is made. ``user_id`` is None before a user has signed in, as in a login.
 
     ``client`` and ``account`` are keyed digests of the client's network and of the account that it asks for, for shares
     and logs. They grant nothing.
@@ -67,7 +67,7 @@ class CallSigner:
         """Return the caller.
 
         Raises:
-            NotSignedIn: the token is missing, forged, expired, for another service, or lives too long.
+            NotSignedIn: the token is missing, forged, expired, for another service, or its lifetime is too long.
         """
         for key in self._keys:
             try:

@@ -2,7 +2,7 @@
 
 An address is stored, shown and delivered to as its owner wrote it. ``email_key`` decides whether two addresses are the
 same account: the domain is compared as its A-label (UTS 46 and IDNA 2008, not transitional), the local part in lower
-case after NFC (RFC 5321, 2.4 lets a host tell ``Ada`` from ``ada``; no large host does).
+case after NFC (RFC 5321, 2.4 lets a host distinguish ``Ada`` and ``ada``; no large host does).
 
 Accepted is ``local-part@domain`` of RFC 5321, 4.1.2 with the characters of RFC 6531, 3.3, except:
 

@@ -108,7 +108,7 @@ class RecordFilter(Contract):
 
 
 class RecordPosition(Contract):
-    """The place of a record in a list. ``key``: microseconds since 1970 or milliseconds of duration, by the order."""
+    """A position in a list of records. ``key``: microseconds since 1970 or milliseconds of duration, by the order."""
 
     key: int
     id: str

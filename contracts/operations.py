@@ -242,7 +242,7 @@ class Operation(Contract):
 
     @property
     def target_id(self) -> str | None:
-        """The object that it concerns, as far as its state tells; the record may know more."""
+        """The id of the object that it concerns, if its state has it; the record may have it earlier."""
         match self.state.result:
             case FileUploaded(file_id=file_id) | FileProcessed(file_id=file_id):
                 return file_id

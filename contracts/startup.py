@@ -1,4 +1,4 @@
-"""Reasons for which a process cannot start, each told to the person who starts it in a sentence."""
+"""Reasons for which a process cannot start, each with a message for the operator, and validated addresses."""
 
 from __future__ import annotations
 

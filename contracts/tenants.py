@@ -55,7 +55,7 @@ class Assignment(Contract):
 
 
 class RoleChange(Contract):
-    """Give a member another role, which ``changed_by`` may give there."""
+    """A change of a member's role, by a member who may grant that role."""
 
     user_id: str
     tenant_id: str

@@ -33,7 +33,7 @@ class UploadGrant(Contract):
 
 
 class DownloadGrant(Contract):
-    """Leave to read one file's bytes, given to this user, whose share of the transfers it counts for.
+    """The right of this user to read one file's bytes. The download counts against the user's share of transfers.
 
     ``permission``: the one by which the user sees the file, and which they must still have.
     """

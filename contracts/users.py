@@ -12,7 +12,7 @@ from contracts.base import Contract
 
 
 class User(Contract):
-    """A user as somebody sees them. ``mfa_enabled``: None to whoever may not know it."""
+    """A user as a viewer sees them. ``mfa_enabled`` is None for a viewer who may not read it."""
 
     id: str
     email: str

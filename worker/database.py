@@ -53,7 +53,7 @@ async def database(url: str) -> AsyncIterator[None]:
     with (
         _explained(url),
         context,
-    ):  # while it is set up; whoever opened the database needs no context of their own afterwards
+    ):  # needed for the initialization only
         await context.init(configuration(url), _enable_global_fallback=True)
     try:
         yield

@@ -32,7 +32,7 @@ StateListener: TypeAlias = Callable[[Operation], None]
 
 
 class ProgressNotifier(Interceptor):
-    """One a process. Place it first on the workers that run workflows, so that it sees how each workflow ends."""
+    """One per process. It is the first interceptor of its workers, so that it sees the outcome of each workflow."""
 
     def __init__(self, wakeups: Wakeups, closed: Closed, listeners: Sequence[StateListener]) -> None:
         self._wakeups = wakeups

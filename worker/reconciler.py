@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Any number may look at once: a run of an operation has one repair, whoever finds it.
+    """Any number of processes may search at the same time: a run of an operation has one repair, by its workflow id.
 
     A run that another one has followed, as after a reset, is not the end of its operation and needs none.
     """

@@ -28,11 +28,11 @@ class Revocations(Protocol):
 
 
 class CachedRevocations:
-    """Posts in the cache that the edge reads, in the place of the copy, for longer than a copy may be trusted, and
-    wakes the edge up, so that whoever stays with the session goes.
+    """Replaces the cached copy of a session by a mark, for longer than the gateways may trust a copy of theirs, and
+    sends a change notification, so that the gateways end the streams of the session.
 
     A cache that does not answer is logged and fails nothing: what is posted is committed already, and copies expire by
-    themselves. Until then ``post_owed`` posts it again, so that a cache that comes back with a copy is told at once.
+    themselves. Until then ``post_owed`` posts it again, so that a cache that answers again holds no copy of it.
     """
 
     def __init__(self, cache: BaseCache, wakeups: Wakeups, clock: Callable[[], float] = time.monotonic) -> None:

@@ -91,7 +91,7 @@ class _HandedOver(Contract):
 
 
 class AuthService:
-    """Sessions and credentials. After a commit that ends a session, the edge is told by ``revocations``.
+    """Sessions and credentials. After a commit that ends a session, ``revocations`` publishes it to the gateways.
 
     A session opens something only while its user is a member of its tenant, in the role that ``memberships`` say then.
     """
@@ -116,7 +116,7 @@ class AuthService:
     # ------------------------------------------------------------------------------------------- who it is
 
     async def verify_credentials(self, credentials: Credentials, *, client: str = "") -> VerifiedCredentials:
-        """A one-time reference for whoever gave the right password. ``client``: the digest of where it came from.
+        """Return a one-time reference for the user of these credentials. ``client``: the digest of their network.
 
         Raises InvalidCredentials, whichever is wrong, and RateLimited where too many passwords wait to be checked.
         """

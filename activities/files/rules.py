@@ -14,7 +14,7 @@ from contracts.validation import Checksum, FileName, MediaType, validate
 
 
 class _Announcement(Contract):
-    """What an upload has to be, in the order in which faults are reported."""
+    """The constraints of an upload, in the order in which violations are reported."""
 
     name: FileName
     content_type: MediaType

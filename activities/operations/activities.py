@@ -29,12 +29,12 @@ class Operations:
 
     @activity.defn
     async def is_superseded(self, ended: EndedOperation) -> bool:
-        """Whether another run goes on with the operation, as after a reset: its work must not be undone."""
+        """Whether a later run continues the operation, as after a reset: its work must not be undone."""
         return not await is_current(self._client, ended)
 
     @activity.defn
     async def cancel_current_run(self, ended: EndedOperation) -> bool:
-        """Ask the run that goes on to undo all of it. Whether it has closed."""
+        """Cancel the current run, which then undoes the whole operation; return whether it has closed."""
         handle = self._client.get_workflow_handle(ended.operation_id)
         try:
             await handle.cancel(rpc_timeout=_RPC_TIMEOUT)

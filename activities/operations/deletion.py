@@ -20,7 +20,7 @@ class OperationOpen(Exception):
 
 
 class OperationDeletion:
-    """Safe to repeat: what was not removed the first time is removed the next time."""
+    """Deletes operations. A repeated deletion removes what the first one did not."""
 
     def __init__(self, client: Client, service: OperationsService) -> None:
         self._client = client

@@ -69,7 +69,7 @@ class Unreadable(Exception):
 
 
 class RecordRepair:
-    """One process at a time repairs, by a lease in the database; any number may try."""
+    """Compares the record with Temporal at an interval. A lease in the database lets one process at a time do so."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class RecordRepair:
             await self._lease.release(free_at=free_at)
 
     def check_soon(self, operation_id: str, revision: int) -> None:
-        """Have the record corrected once Temporal has the revision, as after a state of a run that a reset began."""
+        """Correct the record once Temporal has the revision, as for a state of a run that a reset began."""
         self._to_check[operation_id] = max(revision, self._to_check.get(operation_id, 0))
         self._has_checks.set()
 
@@ -139,7 +139,7 @@ class RecordRepair:
             log.warning("record_corrected", operations=corrected)
 
     async def correct(self, operation_id: str) -> bool:
-        """Have the record show what Temporal knows of the operation now; True if that is known and changed it."""
+        """Replace the record by the state that Temporal has now; return whether that changed the record."""
         began = utc_now()
         try:
             operation = await self._describe(operation_id)
@@ -246,7 +246,7 @@ class RecordRepair:
         return corrected
 
     async def _pause(self, seconds: float) -> None:
-        """Spread the requests to Temporal over time, and keep the lease meanwhile. Raises LeaseLost."""
+        """Wait between requests to Temporal, then renew the lease. Raises LeaseLost."""
         await asyncio.sleep(seconds)
         await self._lease.keep()
 
@@ -272,7 +272,7 @@ class _Findings:
     unknown: list[Operation] = field(default_factory=list)
     """Operations that the record does not have, in their first run."""
     to_describe: list[str] = field(default_factory=list)
-    """Operations of which visibility and the record differ, or whose run visibility does not tell."""
+    """Operations of which visibility and the record differ, or that are not in the record and may be in a later run."""
     confirmed: list[str] = field(default_factory=list)
     """Open operations of which both agree."""
 

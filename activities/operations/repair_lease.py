@@ -53,7 +53,7 @@ class RepairLease:
         self._until = now + duration
 
     async def release(self, *, free_at: datetime | None = None) -> None:
-        """Let any process acquire the lease: at once, or from a moment on. Harmless without a lease."""
+        """Release the lease: any process may acquire it now, or from ``free_at`` on. Has no effect without a lease."""
         if self._until:
             await self._held().update(leased_until=0 if free_at is None else microseconds(free_at))
             self._until = 0

@@ -105,7 +105,7 @@ class OperationsService:
         await upsert(connection, "operations_state", states, newer=("operation",))
 
     async def look_up(self, ids: Iterable[str]) -> RecordLookup:
-        """The records with these ids, whoever started them: the gateway decides who may see an operation."""
+        """Return the records with these ids, of any user: the gateway decides who may see an operation."""
         wanted = list(dict.fromkeys(ids))
         rows = {str(row["id"]): row for row in await models.OperationRecord.filter(id__in=wanted).values()}
         states = {row.id: row.operation for row in await models.OperationStateRow.filter(id__in=wanted)}
@@ -199,7 +199,7 @@ class OperationsService:
     async def replace(
         self, record: OperationRecord, *, if_written_before: datetime | None = None, confirm: bool = False
     ) -> bool:
-        """Have the record show this state, though it may be an older one: Temporal may have been restored or reset.
+        """Replace the stored state, also by an older one: Temporal may have been restored, or the workflow reset.
 
         Args:
             record: the state that Temporal has.

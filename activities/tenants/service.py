@@ -30,8 +30,8 @@ MOST_TENANTS = 500
 class TenantsService:
     """A tenant is there for its members only: to anybody else, a foreign one and none at all are the same.
 
-    After a commit that changes a role or a membership, ``wakeups`` tell it under ``access_key``. A lost notification
-    delays nothing for long: sessions are read again by themselves.
+    A commit that changes a role or a membership is followed by a change notification under ``access_key``. A lost one
+    delays nothing for long: the gateways read sessions again at an interval.
     """
 
     def __init__(self, wakeups: Wakeups) -> None:
@@ -83,7 +83,7 @@ class TenantsService:
             return _membership(row).model_dump(mode="json")
 
         made = Membership.model_validate(await once(models.TenantsEffect, assignment.key, assign))
-        await self._tell_of(made)
+        await self._notify(made)
         return made
 
     async def change_role(self, change: RoleChange) -> Membership:
@@ -93,7 +93,7 @@ class TenantsService:
             TenantAccessDenied: one of the two is not a member.
             PermissionDenied: ``changed_by`` may not do that.
             RoleTooHigh: the role, or the member's present one, is above that of ``changed_by``.
-            LastOwner: nobody else owns the tenant.
+            LastOwner: the tenant has no other owner.
         """
 
         async def change_it() -> Membership:
@@ -104,7 +104,7 @@ class TenantsService:
             return Membership(user_id=row.user_id, tenant_id=row.tenant_id, role=change.role)
 
         changed = await in_one_transaction(change_it)
-        await self._tell_of(changed)
+        await self._notify(changed)
         return changed
 
     async def remove_member(self, removal: MemberRemoval) -> None:
@@ -117,7 +117,7 @@ class TenantsService:
             await models.Membership.filter(id=row.id).delete()
             return _membership(row)
 
-        await self._tell_of(await in_one_transaction(remove_it))
+        await self._notify(await in_one_transaction(remove_it))
 
     async def _may_change(self, user_id: str, tenant_id: str, by: str, role: Role | None = None) -> models.Membership:
         """The membership, locked until the transaction ends, as are those of all others of the tenant."""
@@ -134,7 +134,7 @@ class TenantsService:
             raise RoleTooHigh()
         return row
 
-    async def _tell_of(self, membership: Membership) -> None:
+    async def _notify(self, membership: Membership) -> None:
         await self._wakeups.tell(access_key(membership.user_id, membership.tenant_id))
 
     async def _may_assign(self, assignment: Assignment) -> None:
@@ -151,11 +151,11 @@ class TenantsService:
 
         answer = await undo(models.TenantsEffect, key, remove)
         if answer is not None:
-            await self._tell_of(Membership.model_validate(answer))
+            await self._notify(Membership.model_validate(answer))
 
 
 async def _another_owner(row: models.Membership) -> None:
-    """Raise LastOwner if nobody else owns the tenant."""
+    """Raise LastOwner if the tenant has no other owner."""
     if not await models.Membership.filter(tenant_id=row.tenant_id, role=Role.OWNER).exclude(id=row.id).exists():
         raise LastOwner()
 

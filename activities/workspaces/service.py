@@ -1,4 +1,4 @@
-"""The rules of workspaces: whose each is, and who may see it."""
+"""The rules of workspaces: their owners and visibility."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_NAME = 250
 
 
 class WorkspacesService:
-    """A workspace is seen in its tenant only, by its user and by whoever administers the tenant."""
+    """A workspace is visible in its tenant only, to its user and to the tenant's administrators."""
 
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock

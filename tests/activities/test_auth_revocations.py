@@ -133,6 +133,6 @@ async def test_what_is_owed_is_posted_within_seconds_of_the_caches_return() -> N
         tasks.start(revocations.post_regularly(), name="post")
         await asyncio.sleep(0.7)
         cache.is_down = False
-        while await cache.get(hot_session_key("owed")) != REVOKED:  # noqa: ASYNC110 - it tells nobody
+        while await cache.get(hot_session_key("owed")) != REVOKED:  # noqa: ASYNC110 - it sends no event
             await asyncio.sleep(0.02)
     await cache.clear()

@@ -106,7 +106,7 @@ async def test_secrets_are_looked_at_again_and_again_whatever_one_look_runs_into
     async with BackgroundTasks() as tasks, asyncio.timeout(10):
         with capture_logs() as logs:
             looking = tasks.start(Sealing(seal).seal_regularly(), name="seal")
-            while not logs:  # noqa: ASYNC110 - a log tells nobody
+            while not logs:  # noqa: ASYNC110 - a log sends no event
                 await asyncio.sleep(0.01)
         assert logs[0]["event"] == "secrets_not_sealed"
         await models.Credential.filter(user_id=lost).delete()

@@ -231,7 +231,7 @@ async def test_a_session_is_activated_by_one_step_only(service: AuthService) -> 
     assert await opens(service, "token")
 
 
-async def test_the_edge_is_told_when_a_session_is_rolled_back(
+async def test_rolling_back_a_session_publishes_its_revocation(
     service: AuthService, revocations: PostedRevocations
 ) -> None:
     await sign_in(service, "token")

@@ -193,7 +193,9 @@ async def test_pages_contain_each_operation_once_and_in_order(
     assert seen == sorted(written, key=key, reverse=order is not OperationOrder.STARTED_AT_ASC)
 
 
-async def test_operations_added_meanwhile_do_not_shift_the_next_page(opened: None, service: OperationsService) -> None:
+async def test_operations_added_between_two_pages_do_not_shift_the_second(
+    opened: None, service: OperationsService
+) -> None:
     written = [record(started=second) for second in range(6)]
     await service.write(written)
     first = await page(service, RecordPageRequest(first=3))

@@ -175,29 +175,29 @@ async def owned(acme: str) -> str:
     return acme
 
 
-async def told_of(wakeups: LocalWakeups, user_id: str, tenant_id: str, act: Awaitable[object]) -> bool:
+async def notifies(wakeups: LocalWakeups, user_id: str, tenant_id: str, act: Awaitable[object]) -> bool:
     with wakeups.hearing(access_key(user_id, tenant_id)) as news:
         await act
         return news.is_set()
 
 
-async def test_a_changed_role_and_a_removal_take_effect_and_are_told(owned: str) -> None:
+async def test_a_changed_role_and_a_removal_take_effect_and_are_notified(owned: str) -> None:
     wakeups = LocalWakeups()
     service = TenantsService(wakeups)
     change = RoleChange(user_id=GRACE, tenant_id=owned, role=Role.GUEST, changed_by=ADA)
-    assert await told_of(wakeups, GRACE, owned, service.change_role(change))
+    assert await notifies(wakeups, GRACE, owned, service.change_role(change))
     assert await service.roles({(GRACE, owned), (ADA, owned)}) == {(GRACE, owned): Role.GUEST, (ADA, owned): Role.OWNER}
 
     removal = MemberRemoval(user_id=GRACE, tenant_id=owned, removed_by=ADA)
-    assert await told_of(wakeups, GRACE, owned, service.remove_member(removal))
+    assert await notifies(wakeups, GRACE, owned, service.remove_member(removal))
     assert await service.roles({(GRACE, owned)}) == {}
 
 
-async def test_an_undone_assignment_is_told(owned: str) -> None:
+async def test_an_undone_assignment_is_notified(owned: str) -> None:
     wakeups, linus = LocalWakeups(), new_id("usr")
     service = TenantsService(wakeups)
     await service.assign_user_to_tenant(assignment_of(linus, owned, key="onboarding-1:assign"))
-    assert await told_of(wakeups, linus, owned, service.remove_user_from_tenant("onboarding-1:assign"))
+    assert await notifies(wakeups, linus, owned, service.remove_user_from_tenant("onboarding-1:assign"))
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ async def test_an_undone_assignment_is_told(owned: str) -> None:
         (new_id("usr"), Role.ADMIN, ADA, TenantAccessDenied),
     ],
     # Processes that share the tests of a run know each by the same name, which an id made anew would change.
-    ids=["above one's own", "of somebody above", "of the last owner", "by a stranger", "of a stranger"],
+    ids=["above one's own", "of a higher role", "of the last owner", "by a stranger", "of a stranger"],
 )
-async def test_a_role_is_changed_by_nobody_who_may_not(
+async def test_a_role_change_without_the_right_is_refused(
     owned: str, who: str, role: Role, by: str, refused: type[Exception]
 ) -> None:
     service = TenantsService(LocalWakeups())
@@ -221,7 +221,7 @@ async def test_a_role_is_changed_by_nobody_who_may_not(
     assert await service.roles({(ADA, owned), (GRACE, owned)}) == {(ADA, owned): Role.OWNER, (GRACE, owned): Role.ADMIN}
 
 
-async def test_a_member_may_leave_but_removes_nobody_else_and_the_last_owner_stays(owned: str) -> None:
+async def test_a_member_may_leave_but_not_remove_others_and_the_last_owner_stays(owned: str) -> None:
     service = TenantsService(LocalWakeups())
     await join(GRACE, owned, Role.MEMBER)
     with pytest.raises(PermissionDenied):

@@ -22,8 +22,8 @@ ADA = Caller(user_id="usr_ada")
 def signed(**claims: object) -> str:
     now = int(time.time())
     usual = {"aud": "adx-files", "iat": now, "exp": now + 30, "caller": ADA.model_dump(mode="json")}
-    told = {name: value for name, value in (usual | claims).items() if value is not None}
-    return jwt.encode({"alg": "HS256"}, told, OctKey.import_key(NEW))
+    present = {name: value for name, value in (usual | claims).items() if value is not None}
+    return jwt.encode({"alg": "HS256"}, present, OctKey.import_key(NEW))
 
 
 def test_a_service_accepts_a_token_that_is_for_it() -> None:

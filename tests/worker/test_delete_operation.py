@@ -32,8 +32,8 @@ async def run(environment: dict[str, str], *arguments: str) -> tuple[int, str, s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    told, errors = await process.communicate()
-    return process.returncode or 0, told.decode(), errors.decode()
+    output, errors = await process.communicate()
+    return process.returncode or 0, output.decode(), errors.decode()
 
 
 @pytest.fixture
@@ -63,10 +63,10 @@ async def test_deletes_a_closed_operation_with_all_its_runs_and_is_audited(
             while (await temporal_client.count_workflows(f"WorkflowId = '{script.id}'")).count < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
-    code, told, errors = await run(environment, "delete", script.id)
+    code, output, errors = await run(environment, "delete", script.id)
     assert code == 0, errors
-    assert f"Operation {script.id} is deleted; Temporal removes 2 run(s)" in told
-    assert "audit.operation_deleted" in told + errors
+    assert f"Operation {script.id} is deleted; Temporal removes 2 run(s)" in output
+    assert "audit.operation_deleted" in output + errors
     async with database(url):
         assert (await OperationsService().look_up([script.id])).deleted == (script.id,)
 
@@ -87,8 +87,8 @@ async def test_says_what_is_wrong(
     environment: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     await fresh_sqlite(tmp_path)
-    found, told, errors = await run(environment, *arguments)
-    assert (found, told) == (code, "")
+    found, output, errors = await run(environment, *arguments)
+    assert (found, output) == (code, "")
     assert said in errors
     assert "Traceback" not in errors
 

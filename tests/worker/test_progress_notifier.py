@@ -1,4 +1,4 @@
-"""The workers of the product tell which operations moved, from within their sandbox."""
+"""The workers send change notifications for operations, from within their sandbox."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMAND = SwitchTenantCommand(
 )
 
 
-async def test_each_move_of_an_operation_is_told_under_its_id(temporal_client: Client) -> None:
+async def test_each_change_of_an_operation_is_notified_under_its_id(temporal_client: Client) -> None:
     wakeups = LocalWakeups()
     kind, queue = OperationKind.TENANT_SWITCH, f"notifier-{uuid4().hex}"
     one, other = (operation_id(b"", kind, tenant_id="", user_id="", key=None) for _ in range(2))
@@ -44,36 +44,36 @@ async def test_each_move_of_an_operation_is_told_under_its_id(temporal_client: C
     assert not others_news.is_set()
 
 
-class Slow(LocalWakeups):
-    """Takes as long to tell as the test wants, and notes what it told."""
+class SlowNotifier(LocalWakeups):
+    """Records the notifications, and delays each one until the test allows it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
-        self.is_telling, self.may_go_on = asyncio.Event(), asyncio.Event()
+        self.sent: list[str] = []
+        self.is_sending, self.may_go_on = asyncio.Event(), asyncio.Event()
 
     async def tell(self, name: str) -> None:
-        self.told.append(name)
-        self.is_telling.set()
+        self.sent.append(name)
+        self.is_sending.set()
         await self.may_go_on.wait()
 
 
-async def test_a_move_is_told_that_comes_while_another_one_is() -> None:
-    wakeups = Slow()
+async def test_a_change_during_the_notification_of_another_is_notified() -> None:
+    wakeups = SlowNotifier()
     notifier = ProgressNotifier(wakeups, lambda _info, _outcome: None, ())
     async with notifier.running(), asyncio.timeout(5):
         notifier._mark("first")  # noqa: SLF001 - as a workflow's thread does
-        await wakeups.is_telling.wait()
+        await wakeups.is_sending.wait()
         notifier._mark("second")  # noqa: SLF001
         await asyncio.sleep(0.1)
-        assert wakeups.told == ["first"]
+        assert wakeups.sent == ["first"]
         wakeups.may_go_on.set()
-        while wakeups.told != ["first", "second"]:  # noqa: ASYNC110 - it tells nobody
+        while wakeups.sent != ["first", "second"]:  # noqa: ASYNC110 - it sends no event
             await asyncio.sleep(0.01)
 
 
-async def test_moves_of_one_moment_are_told_once() -> None:
-    wakeups = Slow()
+async def test_simultaneous_changes_of_one_operation_are_notified_once() -> None:
+    wakeups = SlowNotifier()
     wakeups.may_go_on.set()
     notifier = ProgressNotifier(wakeups, lambda _info, _outcome: None, ())
     async with notifier.running(), asyncio.timeout(5):
@@ -81,12 +81,12 @@ async def test_moves_of_one_moment_are_told_once() -> None:
             notifier._mark("one")  # noqa: SLF001
             notifier._mark("other")  # noqa: SLF001
         await asyncio.sleep(0.3)
-    assert wakeups.told == ["one", "other"]
+    assert wakeups.sent == ["one", "other"]
 
 
 async def test_a_workflow_that_is_replayed_has_moved_and_closed_once(temporal_client: Client) -> None:
     """Without a cache each workflow task replays all that was before."""
-    wakeups, closed = Slow(), list[str]()
+    wakeups, closed = SlowNotifier(), list[str]()
     wakeups.may_go_on.set()
     notifier = ProgressNotifier(wakeups, lambda _info, outcome: closed.append(outcome), ())
     queue = f"moves-{uuid4().hex}"
@@ -110,5 +110,5 @@ async def test_a_workflow_that_is_replayed_has_moved_and_closed_once(temporal_cl
             await asyncio.sleep(0.3)
         await handle.result()
         await asyncio.sleep(0.2)
-    assert wakeups.told == [id_] * 3
+    assert wakeups.sent == [id_] * 3
     assert closed == ["completed"]

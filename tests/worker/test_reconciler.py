@@ -41,7 +41,7 @@ KIND = SearchAttributeKey.for_keyword(ATTRIBUTE_KIND)
 
 @workflow.defn
 class Ending:
-    """Writes its last word on what it undid, where it is told one, and ends, or goes on until it is ended."""
+    """Writes whether it was compensated, unless that is None, and ends, or runs until it is terminated."""
 
     @workflow.run
     async def run(self, compensated: bool | None, end: str) -> None:

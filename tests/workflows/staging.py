@@ -76,7 +76,7 @@ class Script(Interceptor):
     ended: list[str] = field(default_factory=list)
     """Those whose try has ended."""
     watch: Callable[[str], Awaitable[None]] | None = None
-    """Is told of each try, before it begins."""
+    """Called with the activity's name before each attempt."""
     cancel: Callable[[], Awaitable[None]] | None = None
 
     @classmethod

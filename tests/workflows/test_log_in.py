@@ -266,7 +266,9 @@ async def test_the_tries_left_are_shown_while_it_waits(time_skipping: WorkflowEn
     assert len({challenge.expires_at for challenge in challenges if challenge}) == 1
 
 
-async def test_a_check_that_runs_into_trouble_costs_no_try(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+async def test_a_check_that_fails_by_a_fault_uses_no_attempt(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
     script = Script(before={"check_totp": ConnectionError()}, times={"check_totp": 3})
     async with scene(time_skipping, tmp_path, script, account="alan") as playing:
         handle = await playing.start()

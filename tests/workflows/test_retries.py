@@ -1,4 +1,4 @@
-"""How often each class of trouble is tried, what is waited between the tries, and how long each try may take."""
+"""For each class of error: the number of attempts, the delays between them, and the timeout of an attempt."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ CLASSES = [
 
 async def calls_and_timers(handle: WorkflowHandle[Any, Any]) -> list[str | float]:
     """Names of the activities that the workflow scheduled and seconds of its timers that fired, in order."""
-    told: list[str | float] = []
+    found: list[str | float] = []
     seconds: dict[str, float] = {}
     async for event in handle.fetch_history_events():
         if event.HasField("activity_task_scheduled_event_attributes"):
-            told.append(event.activity_task_scheduled_event_attributes.activity_type.name)
+            found.append(event.activity_task_scheduled_event_attributes.activity_type.name)
         elif event.HasField("timer_started_event_attributes"):
             timer = event.timer_started_event_attributes
             seconds[timer.timer_id] = timer.start_to_fire_timeout.ToTimedelta().total_seconds()
         elif event.HasField("timer_fired_event_attributes"):
-            told.append(seconds[event.timer_fired_event_attributes.timer_id])
-    return told
+            found.append(seconds[event.timer_fired_event_attributes.timer_id])
+    return found
 
 
 def tries_of(activity: str, delays: Iterable[float]) -> list[str | float]:
@@ -65,7 +65,7 @@ def assert_waited(script: Script, activity: str, delays: list[float]) -> None:
 
 
 @pytest.mark.parametrize(("error", "delays"), CLASSES)
-async def test_a_step_is_tried_as_often_as_its_class_of_trouble_says(
+async def test_the_class_of_an_error_decides_how_often_a_step_is_attempted(
     time_skipping: WorkflowEnvironment, tmp_path: Path, error: Exception, delays: list[float]
 ) -> None:
     script = Script(before={"load_tenant_data": error})

@@ -140,7 +140,7 @@ async def test_sweeps_again_and_again_whatever_one_sweep_runs_into(desk: Desk, c
         async with BackgroundTasks() as tasks, asyncio.timeout(20):
             sweeper = Sweeper(storage, clock)
             tasks.start(sweeper.sweep_regularly(timedelta(seconds=0.02)), name="sweep")
-            while storage.looks < 4:  # noqa: ASYNC110 - it tells nobody
+            while storage.looks < 4:  # noqa: ASYNC110 - it sends no event
                 await asyncio.sleep(0.01)
     assert objects(folder) == set()
     assert [log["event"] for log in logs][:2] == ["sweeping files failed", "swept files"]
