@@ -60,12 +60,12 @@ async def open_backend(
     temporal: Client,
     http: httpx.AsyncClient,
     cache: BaseCache,
-    told_here: Wakeups | None,
+    local_notifier: Wakeups | None,
     metrics: Metrics,
     pool: Pool = BlockingConnectionPool,
 ) -> AsyncIterator[Backend]:
-    """Open while the block runs. ``http`` carries the calls of the services; ``told_here`` are the wake-ups of those in
-    this same process. ``pool`` is of what kind connections to Redis are.
+    """Open while the block runs. ``http`` carries the calls of the services; ``local_notifier`` carries the change
+    notifications of services in this process. ``pool``: the class of the connection pools to Redis.
     """
     keys = settings.secret_keys()
 
@@ -79,7 +79,7 @@ async def open_backend(
     files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
     cursors, orders, durations = Cursors(keys), Orders(keys), Durations()
     async with AsyncExitStack() as stack:
-        wakeups, token_buckets = await stack.enter_async_context(_shared(settings.redis_url, told_here, pool))
+        wakeups, token_buckets = await stack.enter_async_context(_shared(settings.redis_url, local_notifier, pool))
         throttle = SignInThrottle(token_buckets, keys, settings.sign_in_limits())
         await stack.enter_async_context(durations.shared(cache))
         copies = await stack.enter_async_context(Copies(cache, seal=Seal(keys, "copies")))
@@ -145,11 +145,11 @@ async def open_backend(
 
 @asynccontextmanager
 async def _shared(
-    redis_url: str | None, told_here: Wakeups | None, pool: Pool
+    redis_url: str | None, local_notifier: Wakeups | None, pool: Pool
 ) -> AsyncIterator[tuple[Wakeups, TokenBucketStore]]:
     """What replicas share where there is a Redis, and each has for itself where there is none."""
     if redis_url is None:
-        yield told_here or LocalWakeups(), MemoryTokenBuckets()
+        yield local_notifier or LocalWakeups(), MemoryTokenBuckets()
         return
     again = Retry(NoBackoff(), 1)  # for a connection that is no more, which one learns by using it
     async with (

@@ -15,7 +15,7 @@ from contracts.auth import Session
 from contracts.errors import DomainError, ServiceUnavailable, SessionEnded
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionBinding, SessionWatch
-from gateway.sharing import BrokenOff, Told, Written, payload_of
+from gateway.sharing import BrokenOff, StreamedResults, Written, payload_of
 from gateway.wires import ServerSentEvents, Wire
 from infrastructure.tasks import first_of
 from resolvers.context import Context
@@ -32,7 +32,7 @@ class EventStream:
 
     def __init__(
         self,
-        results: Told,
+        results: StreamedResults,
         wire: Wire,
         context: Context,
         streams: OpenStreams,
@@ -40,7 +40,7 @@ class EventStream:
         encode: Encode,
         session: Session | None,
     ) -> None:
-        """``session``: what the stream was started with; None if nobody has signed in."""
+        """``session``: the session that the stream was started with; None if the request carries none."""
         self._results = results
         self._wire = wire
         self._context = context
@@ -81,7 +81,7 @@ class EventStream:
             (b"x-accel-buffering", b"no"),  # nginx would keep events back until it has a bufferful
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        has_left = await first_of(_left(receive), self._tell(), self._wait_for_last_words()) == 0
+        has_left = await first_of(_left(receive), self._write_results(), self._wait_for_last_words()) == 0
         if not has_left:
             await self._finish()
 
@@ -95,7 +95,7 @@ class EventStream:
             await self._write(self._last_words.result())
         await self._send({"type": "http.response.body", "body": b""})
 
-    async def _tell(self) -> None:
+    async def _write_results(self) -> None:
         following, operations = self._context.following, self._context.backend.operations
         await self._write(self._wire.first)
         try:
@@ -139,12 +139,12 @@ class EventStream:
         return self._wire.restarting(self._errors(ServiceUnavailable(service="gateway")))
 
     def _errors(self, error: DomainError) -> str:
-        told = translate([GraphQLError("", original_error=error)], self._context.request_id)
-        return self._encode([each.formatted for each in told])
+        errors = translate([GraphQLError("", original_error=error)], self._context.request_id)
+        return self._encode([each.formatted for each in errors])
 
 
 def asks_for_stream(document: DocumentNode | None, operation_name: str | None) -> bool | None:
-    """Whether it is a subscription; None where that cannot be told, for which its execution has the words."""
+    """Whether it is a subscription; None if that is unknown; the execution reports why."""
     operation = document and get_operation_ast(document, operation_name)
     return operation.operation is OperationType.SUBSCRIPTION if operation else None
 

@@ -48,7 +48,7 @@ from gateway.sessions import (
     presented_token,
     reached_at,
 )
-from gateway.sharing import Asked, Sharing, Told, tell_current_tenant
+from gateway.sharing import Asked, Sharing, StreamedResults, add_current_tenant
 from gateway.socket_adapter import SocketAdapter
 from gateway.sockets import RESTARTING, SocketHandler
 from gateway.websocket_limits import TOO_MANY, SocketLimits
@@ -68,7 +68,7 @@ _BY_METHOD = {
 
 
 class SocketContext(Context):
-    """The context of a socket, which is told by ``connection_init`` who speaks."""
+    """The context of a socket, whose token comes with ``connection_init``."""
 
     connection_params: dict[str, object] | None = None
 
@@ -176,10 +176,10 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         question = Asked(asked.query, asked.variables, asked.operation_name)
         try:
             session = await context.viewer()
-        except Exception as error:  # noqa: BLE001 - who asks is not known: the stream tells why, and ends
+        except Exception as error:  # noqa: BLE001 - the viewer is unknown: the stream yields the error and ends
             session, results = None, _refused(error, context.request_id)
         else:
-            results = self.sharing.told(question, context, self.schema.subscribe)
+            results = self.sharing.subscribe(question, context, self.schema.subscribe)
         self.metrics.count(self._schema.document(asked.query), asked.operation_name)
         stay.enter_context(self.metrics.subscription(wire.name))
         return EventStream(results, wire, context, self.streams, self.patience, self.encode_json, session)
@@ -192,7 +192,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return self._schema.document(query)
 
     async def document(self, socket: HTTPConnection, query: str | None, extensions: object) -> str | None:
-        """What somebody on a socket asks. Raises GraphQLError."""
+        """Return the text of the document that a message names or contains. Raises GraphQLError."""
         return await self._named(socket).text(query, extensions if isinstance(extensions, dict) else None)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
@@ -260,7 +260,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
                 allowed_operation_types=_BY_METHOD[request.method],
             )
             if isinstance(result, ExecutionResult):
-                await tell_current_tenant(result, context)
+                await add_current_tenant(result, context)
             return result
         except MissingQueryError as error:
             raise HTTPException(400, "The request has no query.") from error
@@ -328,7 +328,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
 
-async def _refused(error: Exception, request_id: str) -> Told:
+async def _refused(error: Exception, request_id: str) -> StreamedResults:
     yield PreExecutionError(data=None, errors=translate([GraphQLError("", original_error=error)], request_id))
 
 

@@ -145,7 +145,7 @@ class _WaitingBuffer(StreamBuffer):
     """Has the application wait while the peer takes nothing.
 
     hypercorn's own wakes it up at each attempt to send, also where the peer's window is empty, so that it would hold
-    all of a response that nobody reads.
+    all of a response whose client does not read.
     """
 
     async def push(self, data: bytes) -> None:

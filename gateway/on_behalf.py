@@ -10,7 +10,7 @@ from temporalio.converter import PayloadConverter
 from contracts.logs import HEADER, known_fact
 
 _HANDED_ON = ("request_id", "client", "account")
-"""All of them may be read by whoever reads Temporal: an id, and digests."""
+"""An id and digests: every reader of Temporal's histories may see them."""
 
 
 class NamedRequests(Interceptor):

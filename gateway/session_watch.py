@@ -66,13 +66,13 @@ class SessionWatch:
             watched.task = self._tasks.start(self._watch(token, watched), name="watch a session")
         elif standing(watched.session) != standing(session):  # it was found before it changed, or after
             watched = _Watched(session)
-            asyncio.get_running_loop().call_soon(watched.tell_over)
-        watched.who.add(over)
+            asyncio.get_running_loop().call_soon(watched.notify)
+        watched.callbacks.add(over)
         try:
             yield
         finally:
-            watched.who.discard(over)
-            if not watched.who and self._watched.get(token) is watched:
+            watched.callbacks.discard(over)
+            if not watched.callbacks and self._watched.get(token) is watched:
                 del self._watched[token]
                 self._end_watch(watched)
 
@@ -132,7 +132,7 @@ class SessionWatch:
             watched.session = session
             return
         del self._watched[token]
-        watched.tell_over()
+        watched.notify()
         self._end_watch(watched)
 
     def _end_watch(self, watched: _Watched) -> None:
@@ -143,8 +143,8 @@ class SessionWatch:
 class SessionBinding:
     """Ends one stream, or one connection, with the session that it was started with.
 
-    If the stream follows the very switch that ended the session, it is told that switch's end first; and it goes on if
-    the switch was undone meanwhile. ``end`` ends the stream, ``start`` starts a task for it.
+    A stream that follows the switch which ended its session receives the last state of that switch first, and continues
+    if the switch was undone. ``end`` ends the stream, ``start`` starts a task for it.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class SessionBinding:
         self._stay = ExitStack()
         self._is_closed = False
         self.session: Session | None = None
-        """None while it is bound to no session: nobody has signed in, or the session is not known yet."""
+        """None while it is bound to no session: there is none, or it is not known yet."""
         self.has_ended = False
 
     def bind(self, token: str, session: Session) -> None:
@@ -191,15 +191,15 @@ class SessionBinding:
 
 
 class _Watched:
-    """A session as it was when it was last read, and who was started with it."""
+    """A session as it was when it was last read, and the callbacks of what was started with it."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.who: set[Callable[[Session], None]] = set()
+        self.callbacks: set[Callable[[Session], None]] = set()
         self.task: asyncio.Task[None] | None = None
 
-    def tell_over(self) -> None:
-        for over in tuple(self.who):
+    def notify(self) -> None:
+        for over in tuple(self.callbacks):
             over(self.session)
 
 

@@ -35,7 +35,7 @@ DEVICE_COOKIE = "adx_device"
 """It opens nothing: see ``SignInThrottle``."""
 _SECURE = "__Host-"
 SECURE_COOKIE = f"{_SECURE}{COOKIE}"
-"""Over TLS. No other host, and nobody on the way in clear, can set a cookie of such a name in a browser."""
+"""Over TLS. No other host, and no unencrypted response, can set a cookie of such a name in a browser."""
 
 CACHE_SECONDS = 0.5
 """A request asks the cache more than once, and does without it."""
@@ -199,14 +199,14 @@ class NoCookie:
 def presented_token(connection: HTTPConnection) -> str | None:
     """The token in the Authorization header, which comes first, or in the cookie.
 
-    Over TLS only the cookie counts that nobody else can have set.
+    Over TLS only the ``__Host-`` cookie counts, which no other host can set.
     """
     cookie = connection.cookies.get(SECURE_COOKIE if is_secure(connection) else COOKIE)
     return _bearer(connection.headers.get("authorization")) or cookie or None
 
 
 def presented_logins(connection: HTTPConnection, *, secure: bool) -> tuple[str, ...]:
-    """The tokens in the login cookie. Over TLS only the cookie counts that nobody else can have set."""
+    """The tokens in the login cookie. Over TLS only the ``__Host-`` cookie counts, which no other host can set."""
     cookie = connection.cookies.get(f"{_SECURE}{LOGIN_COOKIE}" if secure else LOGIN_COOKIE) or ""
     return tuple(each for each in cookie.split(_LOGIN_SEPARATOR, _MOST_LOGINS)[:_MOST_LOGINS] if each)
 

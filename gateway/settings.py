@@ -1,4 +1,4 @@
-"""What the web process is told by its environment, read once."""
+"""The settings of the web process, read once from its environment."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     gateway_port: int = Field(default=8080, ge=0, le=65535)
     host: str = "127.0.0.1"
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
-    """Where /metrics, /healthz and /readyz are told to whoever watches; nowhere without it. 0: any free one."""
+    """The port of /metrics, /healthz and /readyz; None: they are not served. 0: any free one."""
     environment: Environment = Environment.DEVELOPMENT
     temporal_address: str | None = None
     temporal_namespace: str | None = None
@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     operations_key: KeyList | None = None
     codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None
     codec_readers: tuple[Annotated[str, AfterValidator(_is_a_user)], ...] = ()
-    """Ids of the users who may have what Temporal stores decrypted, whatever tenant it is of; nobody: no endpoint."""
+    """Ids of the users who may have what Temporal stores decrypted, whatever tenant it is of; empty: no endpoint."""
     codec_origins: tuple[str, ...] = ()
     """Origins of Temporal's UI, whose pages may ask for that."""
     graphiql: Shown | None = None
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     trace_answers: Shown | None = None
     """None of these three: on in development only. The served schema goes with introspection."""
     temporal_ui_url: str | None = None
-    """Where Temporal's UI is, for links to operations in answers that tell what they took."""
+    """Where Temporal's UI is, for links to operations in answers that carry a trace."""
     trusted_documents: Path | None = None
     """A manifest of graphql-codegen, Apollo, Relay or `make documents`: clients ask for its documents by their ids."""
     only_trusted_documents: bool = False
@@ -174,8 +174,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _check(cls, told: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
-        return with_every_fault(told, read, _faults(told))
+    def _check(cls, values: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
+        return with_every_fault(values, read, _faults(values))
 
     def keys(self) -> KeyRing | None:
         return None if self.codec_keys is None else KeyRing.parse(self.codec_keys.get_secret_value())
@@ -190,7 +190,7 @@ class Settings(BaseSettings):
         return self._shows(self.trace_answers)
 
     def link_of(self, operation_id: str) -> str | None:
-        """To the operation in Temporal's UI; None where nobody says where that is."""
+        """To the operation in Temporal's UI; None if ``temporal_ui_url`` is not set."""
         if self.temporal_ui_url is None:
             return None
         namespace = self.temporal_namespace or "default"
@@ -243,23 +243,23 @@ class Settings(BaseSettings):
         return self.environment is Environment.DEVELOPMENT if shown is None else shown is not Shown.OFF
 
 
-def _faults(told: Mapping[str, object]) -> Iterator[str]:
-    if bool(told.get("tls_cert")) != bool(told.get("tls_key")):
+def _faults(values: Mapping[str, object]) -> Iterator[str]:
+    if bool(values.get("tls_cert")) != bool(values.get("tls_key")):
         yield "TLS_CERT and TLS_KEY belong together: set both or neither"
-    if str(told.get("only_trusted_documents", "")).lower() in _YES and not told.get("trusted_documents"):
+    if str(values.get("only_trusted_documents", "")).lower() in _YES and not values.get("trusted_documents"):
         yield "ONLY_TRUSTED_DOCUMENTS needs a manifest: name it by TRUSTED_DOCUMENTS"
-    keyless = [name for name in SERVICES if not told.get(f"{name}_key")]
-    if keyless and not told.get("service_key"):
+    keyless = [name for name in SERVICES if not values.get(f"{name}_key")]
+    if keyless and not values.get("service_key"):
         yield f"SERVICE_KEY is missing, or a key for each of {', '.join(f'{name.upper()}_KEY' for name in keyless)}"
-    if not is_production(told):
+    if not is_production(values):
         return
-    yield from without_encryption(told)
-    secret = _keys(told.get("secret_key"))
+    yield from without_encryption(values)
+    secret = _keys(values.get("secret_key"))
     for name in ("service_key", *(f"{service}_key" for service in SERVICES)):
-        if secret & _keys(told.get(name)):
+        if secret & _keys(values.get(name)):
             yield f"SECRET_KEY and {name.upper()} must differ in production: who has the one would have the other"
     for name in ("graphiql", "introspection", "trace_answers"):
-        if told.get(name) == Shown.ON:
+        if values.get(name) == Shown.ON:
             yield f"{name.upper()} is on in production: say {Shown.EVEN_IN_PRODUCTION} if that is meant"
 
 

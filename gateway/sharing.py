@@ -40,8 +40,8 @@ class Written(NamedTuple):
 
 
 Results: TypeAlias = AsyncGenerator[Any, None]
-Told: TypeAlias = AsyncGenerator[Any, None]
-"""Execution results as Strawberry gives them, or what is written already."""
+StreamedResults: TypeAlias = AsyncGenerator[Any, None]
+"""Yields each result as an ExecutionResult, or as Written if several streams share it."""
 
 
 class Start(Protocol):
@@ -62,7 +62,7 @@ class BrokenOff(Exception):
 
 
 class SharedContext(Context):
-    """For a stream on behalf of everybody who is who this one is: it does not look up again who that is."""
+    """The context of a stream for all requests of the same viewer, who is not looked up again."""
 
     def __init__(self, one: Context, viewer: Session | None) -> None:
         super().__init__(
@@ -90,9 +90,12 @@ class Sharing:
         self._groups: dict[Hashable, Group] = {}
         self._tasks = BackgroundTasks()
 
-    async def told(self, asked: Asked, context: Context, start: Start) -> Told:
-        """The results, by a stream of its own until one shows an operation that goes on, and that others ask for, too;
-        from then on what all of them are told. Raises BrokenOff.
+    async def subscribe(self, asked: Asked, context: Context, start: Start) -> StreamedResults:
+        """Yield each result: from a stream of its own until a result shows a running operation that other clients ask
+        for, too; from then on those of the stream that all of them share.
+
+        Raises:
+            BrokenOff: the shared stream has ended before its operation.
         """
         following = context.following
         viewer: Session | None = None
@@ -110,16 +113,16 @@ class Sharing:
                     return
             assert state is not None
             group = stack.enter_context(self._group(question, asked, SharedContext(context, viewer), start))
-            told = stack.enter_context(following.operation(state.id))
+            update = stack.enter_context(following.operation(state.id))
             async with aclosing(group.after(state)) as newer:
                 async for written in newer:
                     if written.state is not None:
-                        told(written.state)
+                        update(written.state)
                     yield written
 
     @contextmanager
     def _asked(self, question: Hashable | None) -> Iterator[bool]:
-        """While the block runs it is asked. Whether somebody asked the same before, and still does."""
+        """While the block runs it is asked. Whether another client asked the same before, and still does."""
         if question is None:
             yield False
             return
@@ -133,7 +136,7 @@ class Sharing:
 
     @contextmanager
     def _group(self, question: Hashable, asked: Asked, shared: SharedContext, start: Start) -> Iterator[Group]:
-        """Take part in the group that is told the answers while the block runs; its first member has it started."""
+        """Take part in the group that receives the results while the block runs; its first member starts it."""
         group = self._groups.get(question)
         if group is None or group.has_ended:
             group = self._groups[question] = Group(partial(_start, asked, shared, start), shared.following, self._tasks)
@@ -160,7 +163,7 @@ class Group:
         self._number = 0
         self._news = asyncio.Event()
         self._tasks = tasks
-        self._task = tasks.start(self._run(start), name="tell a group")
+        self._task = tasks.start(self._run(start), name="share a stream")
 
     async def after(self, state: Operation) -> AsyncGenerator[Written]:
         """Each newer state than this one, the newest where the taker is slow, to the stream's end. Raises BrokenOff."""
@@ -189,13 +192,13 @@ class Group:
                 async for result in results:
                     self._newest = Written(payload_of(result), None if result.data is None else self._following.latest)
                     self._number += 1
-                    self._tell()
+                    self._notify()
                 self._is_complete = True
         finally:
             self.has_ended = True
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -211,17 +214,17 @@ async def _start(asked: Asked, context: Context, start: Start) -> Results:
 
 
 async def _with_current_tenant(results: Results, context: Context) -> Results:
-    """Tell a client that displays another tenant than its session is in so, with each result."""
+    """Add the current tenant to each result if it is not the one that the client displays."""
     async with aclosing(results):
         async for result in results:
             if type(result) is ExecutionResult:
-                await tell_current_tenant(result, context)
+                await add_current_tenant(result, context)
             yield result
 
 
-async def tell_current_tenant(result: ExecutionResult, context: Context) -> None:
+async def add_current_tenant(result: ExecutionResult, context: Context) -> None:
     """Add ``extensions.currentTenantId`` if the session is in another tenant than the client expects."""
-    with suppress(Exception):  # whose session it is cannot be told: the result has an error if that matters to it
+    with suppress(Exception):  # the session is unknown: a result that needs it carries the error
         current = await context.other_tenant()
         if current is not None:
             result.extensions = {**(result.extensions or {}), "currentTenantId": current}
@@ -230,7 +233,7 @@ async def tell_current_tenant(result: ExecutionResult, context: Context) -> None
 def _question(asked: Asked, context: Context, viewer: Session | None) -> Hashable | None:
     """What has one answer for all who ask it: the same document and variables, from the same viewer at one address.
 
-    None where the token opens nothing (yet), or the client may see more of a login: then nobody else asks the same.
+    None if no other client asks the same: the token opens no session (yet), or the client may see more of a login.
     """
     if context.login_tokens or (viewer is None and context.token is not None):
         return None

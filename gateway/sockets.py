@@ -33,7 +33,7 @@ from gateway.open_streams import OpenStreams, Patience
 from gateway.rate_limits import RateLimiter
 from gateway.session_watch import SessionBinding, SessionWatch, grant
 from gateway.sessions import introduced_token
-from gateway.sharing import Asked, BrokenOff, Sharing, Told, Written, payload_of
+from gateway.sharing import Asked, BrokenOff, Sharing, StreamedResults, Written, payload_of
 from gateway.socket_adapter import SocketAdapter
 from gateway.websocket_limits import TOO_MANY, SocketLimits
 from infrastructure.quota import Quota
@@ -51,7 +51,7 @@ RESTARTING = 1012
 _LONGEST_ID = 128
 _AGAIN_SECONDS = 1.0
 _CLOSING_SECONDS = 0.05
-"""Between two looks whether a socket whose session has ended is closed, or goes on as the switch was undone."""
+"""Between two checks whether a socket whose session has ended is closed, or continues because the switch was undone."""
 
 log = structlog.get_logger()
 
@@ -130,7 +130,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             self._shared.streams.start(self._introduce())
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
-        """Start it, or tell it alone that there are too many, which says nothing against those under way."""
+        """Start the operation, or send it an error if too many are running, which continue."""
         most = self._shared.limits.operations
         is_new = self.connection_acknowledged and message["id"] not in self.operations
         if not is_new or len(self.operations) < most:
@@ -147,7 +147,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         )
 
     async def handle_ping(self, message: PingMessage) -> None:
-        """Answer it. One that brings a token renews that of the socket; what is followed goes on meanwhile."""
+        """Answer it. One that brings a token renews that of the socket; its operations continue."""
         token = introduced_token(message.get("payload"))
         if token is None:
             await super().handle_ping(message)
@@ -173,11 +173,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             with closing(SessionBinding(self._sessions, context, end, self._shared.streams.start)) as binding:
                 if asks_for_stream(document, operation.operation_name) is not False:
                     await self._bind(binding, context)
-                results = self._shared.sharing.told(asked, context, self.schema.stream)
+                results = self._shared.sharing.subscribe(asked, context, self.schema.stream)
                 self._shared.metrics.count(document, operation.operation_name)
                 async with aclosing(results):
                     with self._shared.metrics.subscription("websocket"):
-                        await self._tell(operation, results)
+                        await self._send_results(operation, results)
             if context.found_viewer is not None and context.token is not None:
                 await self._hold(context.token, context.found_viewer)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
@@ -218,7 +218,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         assert isinstance(sessions, SessionWatch)
         return sessions
 
-    async def _tell(self, operation: SocketOperation, results: Told) -> None:
+    async def _send_results(self, operation: SocketOperation, results: StreamedResults) -> None:
         head = f'{{"id":{json.dumps(operation.id)},"type":"next","payload":'
         async for result in results:
             match result:
@@ -252,8 +252,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def _end_operation(self, operation: SocketOperation, context: Context) -> None:
         """End one stream whose session has ended; the socket may go on with another session of the same user.
 
-        If it is the socket's own session, the close of the socket tells that: a client that follows nothing any more
-        takes no notice of a close.
+        If it is the socket's own session, the close code of the socket says so: a client without running operations
+        would ignore a close.
         """
         if operation.task is not None:
             await cancel_and_wait(operation.task)
@@ -271,7 +271,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         while token is not None and not self._is_over and self._binding.session is None:
             try:
                 session = await self._sessions.find(token, request_id=self.context.request_id)
-            except Exception as error:  # noqa: BLE001 - the socket's operations tell what ails it
+            except Exception as error:  # noqa: BLE001 - the socket's operations report the error
                 log.warning("the session of a websocket is not known yet", error=repr(error))
                 await asyncio.sleep(_AGAIN_SECONDS)
             else:
@@ -298,7 +298,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                 refused(Refusal.QUOTA, user=session.user_id, account=account)
                 await self.websocket.close(TOO_MANY, str(error))
                 return
-            if not self._is_over:  # it may have ended meanwhile
+            if not self._is_over:  # it may have ended during the call
                 self._place.push_async_exit(stack.pop_all())
 
     async def _end_with_session(self) -> None:
@@ -307,7 +307,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def _renew(self, token: str) -> bool:
         """Take the token in place of the present one, if it opens a session of the same user, tenant and role.
 
-        A socket on which nobody has signed in takes any session. One whose session has ended takes none.
+        A socket without a session accepts any. A socket whose session has ended accepts none.
         """
         present, request_id = self.context.token, self.context.request_id
         try:
@@ -353,7 +353,6 @@ def _is_well_formed(message: object) -> bool:
         and any(payload.get(name) is not None for name in ("query", "extensions", *ID_PARAMETERS))
         and isinstance(payload.get("variables"), dict | None)
         and isinstance(payload.get("operationName"), str | None)
-        and isinstance(payload.get("extensions"), dict | None)
     )
 
 

@@ -179,7 +179,7 @@ def _in_words(error: GraphQLError) -> GraphQLError:
         stumbled = error.original_error is not None and not isinstance(error.original_error, GraphQLError)
         return GraphQLError("A value in the document is too long.", nodes=error.nodes) if stumbled else error
     if error.message.startswith("Too many"):
-        return refused_document(f"The document has more than {MOST_MISTAKES} mistakes; they are not all told.")
+        return refused_document(f"The document has more than {MOST_MISTAKES} mistakes; only some are listed.")
     return refused_document("The document asks for the same fields too many times.")
 
 

@@ -36,7 +36,7 @@ _NOT_A_COUNT = "A ByteCount is a whole number from 0 to 9007199254740991."
 
 
 def _byte_count(value: object) -> int:
-    """Return a count from a variable. JSON does not tell 1.0 from 1, so that both are the same count."""
+    """Return a count from a variable. JSON does not distinguish 1.0 from 1, so that both are the same count."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_BYTE_COUNT:

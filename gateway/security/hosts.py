@@ -1,4 +1,4 @@
-"""The host names by which the gateway may be addressed while nobody has named its public address."""
+"""The host names by which clients may address the gateway while PUBLIC_URL is not set."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class ProxyHeadersMiddleware:
     """Replaces the client's address, the scheme and the host in the scope by what trusted proxies report.
 
     Only a peer in one of the ``trusted`` networks is believed. The client's address is the last one in
-    ``X-Forwarded-For`` that is not a trusted proxy itself: anybody could have written what stands before it. The
+    ``X-Forwarded-For`` that is not a trusted proxy itself: any client could have written what stands before it. The
     nearest proxy writes the last value of ``X-Forwarded-Proto`` and ``X-Forwarded-Host``. With a ``public_url`` of
     scheme https every request counts as one by TLS. ``warns``: log once that an untrusted peer sends such headers,
     because then the clients behind an unlisted proxy share its address and its limits.

@@ -1,4 +1,4 @@
-"""Apollo Client's normalized cache: fragments on the interface Operation match, and viewers are told apart."""
+"""Apollo Client's normalized cache: fragments on the interface Operation match, and each viewer has an entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever value a client gives, wherever the schema or a directive takes one, it is no trouble of the gateway's.
+"""No value that a client sends for an argument or a directive causes an internal error of the gateway.
 
 ``FUZZ_VALUES=all`` sends each value to each place in both forms; without it each place gets an eighth of them.
 """
@@ -151,7 +151,7 @@ async def answer(http: httpx.AsyncClient, url: str, token: str, request: Request
 
 
 def errors_of_the_gateway(log: Path, begin: int) -> list[str]:
-    """What it logged as trouble in a request. Operations that were started may fail and try again: that is theirs."""
+    """Return the lines of internal errors in requests. A failed attempt of an operation is not one of them."""
     with log.open(errors="replace") as lines:
         lines.seek(begin)
         return [line for line in lines if "an execution failed" in line or "endpoint ran into trouble" in line]
@@ -165,7 +165,7 @@ async def token(dev_stack: Stack) -> str:
     return client.token
 
 
-async def test_no_value_of_an_argument_is_trouble(dev_stack: Stack, token: str) -> None:
+async def test_no_value_of_an_argument_causes_an_internal_error(dev_stack: Stack, token: str) -> None:
     """The other arguments are such that services and workflows are reached."""
     file = await keep(Client(dev_stack, token), b"some words\n")
     known = {"fileId": file["id"], "email": "grace@example.com", "password": PASSWORD}
@@ -174,11 +174,11 @@ async def test_no_value_of_an_argument_is_trouble(dev_stack: Stack, token: str) 
     assert min(codes[each] for each in ("BAD_USER_INPUT", "NOT_FOUND", "answered")) > len(PLACES) / 2, codes
 
 
-async def test_no_value_of_a_directive_is_trouble(dev_stack: Stack, token: str) -> None:
+async def test_no_value_of_a_directive_causes_an_internal_error(dev_stack: Stack, token: str) -> None:
     codes = await check(dev_stack, token, to_every_directive())
     assert min(codes[each] for each in ("BAD_USER_INPUT", "answered")) > len(DIRECTIVES), codes
 
 
-async def test_no_value_beside_the_document_is_trouble(dev_stack: Stack, token: str) -> None:
+async def test_no_value_beside_the_document_causes_an_internal_error(dev_stack: Stack, token: str) -> None:
     codes = await check(dev_stack, token, envelopes())
     assert min(codes[each] for each in ("BAD_USER_INPUT", "answered")) > len(ENVELOPES), codes

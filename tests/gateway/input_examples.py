@@ -15,7 +15,7 @@ PREFER = "mutation ($input: UpdatePreferencesInput!) { updatePreferences(input: 
 UPLOAD = "mutation ($input: CreateUploadInput!) { createUpload(input: $input) { upload { id } } }"
 PROCESS = "mutation ($input: ProcessFileInput!) { processFile(input: $input) { operation { id } } }"
 
-NEWCOMER = {"email": "kay@example.com", "name": "Kay", "password": "long enough"}
+NEW_USER = {"email": "kay@example.com", "name": "Kay", "password": "long enough"}
 FILE = {"name": "a.txt", "contentType": "text/plain", "size": 3}
 EMPTY = "This must not be empty."
 
@@ -228,11 +228,11 @@ KINDS = {
         NO_EMAILS,
         ("auth/verify_credentials", "email"),
     ),
-    "address of a new user": Kind("RFC 5321, 6531", ONBOARD, NEWCOMER, "email", dict.fromkeys(EMAILS), NO_EMAILS),
+    "address of a new user": Kind("RFC 5321, 6531", ONBOARD, NEW_USER, "email", dict.fromkeys(EMAILS), NO_EMAILS),
     "name of a person": Kind(
         "Unicode categories Cc and Cs, UAX 9",
         ONBOARD,
-        NEWCOMER,
+        NEW_USER,
         "name",
         dict.fromkeys(NAMES),
         NO_NAMES | {"x" * 201: "This is too long: at most 200."},
@@ -294,15 +294,15 @@ KINDS = {
     "new password": Kind(
         "NIST SP 800-63B, 3.1.1.2; RFC 8265, 4",
         ONBOARD,
-        NEWCOMER,
+        NEW_USER,
         "password",
         dict.fromkeys(PASSWORDS),
         NO_PASSWORDS,
     ),
     "one-time code": Kind("RFC 6238, RFC 4226", MFA, {"operationId": "login-x"}, "code", {}, NO_CODES),
     "idempotency key": Kind(
-        "draft-ietf-httpapi-idempotency-key-header", ONBOARD, NEWCOMER, "idempotencyKey", KEYS, NO_KEYS
+        "draft-ietf-httpapi-idempotency-key-header", ONBOARD, NEW_USER, "idempotencyKey", KEYS, NO_KEYS
     ),
-    "seconds to wait": Kind("IEEE 754", ONBOARD, NEWCOMER, "waitSeconds", WAITS, NO_WAITS),
+    "seconds to wait": Kind("IEEE 754", ONBOARD, NEW_USER, "waitSeconds", WAITS, NO_WAITS),
     "id": Kind("GraphQL, 3.5.5", PROCESS, {}, "fileId", {}, {"": EMPTY, "a\0": control("U+0000"), "x" * 201: None}),
 }

@@ -33,8 +33,8 @@ def calls() -> TemporalCalls:
 async def gateway(
     temporal_address: str, services: Services, tmp_path: Path, calls: TemporalCalls
 ) -> AsyncIterator[Gateway]:
-    told = settings(temporal_address, data_dir=tmp_path, trusted_proxies=[ip_network("127.0.0.0/8")])
-    async with running_gateway(told, services, interceptors=[calls]) as gateway:
+    configured = settings(temporal_address, data_dir=tmp_path, trusted_proxies=[ip_network("127.0.0.0/8")])
+    async with running_gateway(configured, services, interceptors=[calls]) as gateway:
         yield gateway
 
 
@@ -80,10 +80,10 @@ async def test_a_flood_of_one_client_leaves_another_its_usual_way(gateway: Gatew
     assert calls.most_at_once <= 16
     before = calls.counts["describe"]
     answer = await ask(gateway, f'{{ operation(id: "{login_ids(1)[0]}") {{ id }} }}')
-    meanwhile = calls.counts["describe"] - before
+    during = calls.counts["describe"] - before
 
     assert answer["errors"][0]["extensions"]["code"] == "NOT_FOUND"
-    assert meanwhile < 500, "it did not wait for the 2,000 that came before it"
+    assert during < 500, "it did not wait for the 2,000 that came before it"
     for task in flood:
         task.cancel()
     await asyncio.gather(*flood, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""A client that says which tenant it displays changes nothing in another one, and is told which one it is in."""
+"""A client that names the tenant which it displays changes nothing in another one, and receives its current one."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ async def test_a_websocket_tells_with_each_result_and_refuses_mutations(
 
 
 @pytest.mark.parametrize("accept", [SSE, MULTIPART], ids=["event stream", "multipart"])
-async def test_a_stream_over_http_tells_with_each_result(
+async def test_a_stream_over_http_carries_it_with_each_result(
     gateway: Gateway, services: Services, temporal_client: Client, accept: str
 ) -> None:
     in_tenant(services, ACME)
@@ -151,9 +151,9 @@ async def test_a_stream_over_http_tells_with_each_result(
         headers = {"x-tenant-id": GLOBEX}
         async with following(http, gateway, FOLLOW, accept=accept, headers=headers, id=script.id) as events:
             await script.end()
-            told = [event.data for event in events_of([event async for event in events])]
-    assert told
-    assert [each["extensions"]["currentTenantId"] for each in told] == [ACME] * len(told)
+            results = [event.data for event in events_of([event async for event in events])]
+    assert results
+    assert [each["extensions"]["currentTenantId"] for each in results] == [ACME] * len(results)
 
 
 def events_of(events: list[Any]) -> list[Any]:

@@ -121,8 +121,8 @@ async def test_a_loopback_name_is_answered_on_every_transport(gateway: Gateway) 
 
 
 async def test_with_a_public_url_other_names_are_answered(temporal_address: str, tmp_path: Path) -> None:
-    told = settings(temporal_address, data_dir=tmp_path, public_url="https://adx.example.com")
-    app = create_app(told, services=Services().transport)
+    configured = settings(temporal_address, data_dir=tmp_path, public_url="https://adx.example.com")
+    app = create_app(configured, services=Services().transport)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

@@ -21,8 +21,8 @@ REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @asynccontextmanager
 async def gateway_that_keeps(seconds: float, temporal_address: str, folder: Path) -> AsyncIterator[Gateway]:
-    told = settings(temporal_address, data_dir=folder)
-    async with running_gateway(told, Services(), keep_alive_seconds=seconds) as gateway:
+    configured = settings(temporal_address, data_dir=folder)
+    async with running_gateway(configured, Services(), keep_alive_seconds=seconds) as gateway:
         yield gateway
 
 

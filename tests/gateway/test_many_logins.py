@@ -36,10 +36,10 @@ async def gateway(temporal_address: str, tmp_path: Path) -> AsyncIterator[Gatewa
         await passwords.verify(None, body["password"], Requester(caller.client, body["email"]))
         raise InvalidCredentials()
 
-    told = settings(
+    configured = settings(
         temporal_address, data_dir=tmp_path, login_tries_network=1_000, trusted_proxies=[ip_network("127.0.0.0/8")]
     )
-    async with running_gateway(told, Services({"auth/verify_credentials": verify})) as gateway:
+    async with running_gateway(configured, Services({"auth/verify_credentials": verify})) as gateway:
         yield gateway
     passwords.close()
 
@@ -95,8 +95,8 @@ async def test_a_flood_of_logins_from_one_network_leaves_a_login_from_another_it
     await has_begun.wait()
     before = len(ended)
     answer = await log_in(gateway, 1_000, "192.0.2.1")
-    meanwhile = len(ended) - before
+    during = len(ended) - before
     await asyncio.gather(*logins)
 
     assert "INVALID_CREDENTIALS" in answer
-    assert meanwhile < 20, "it did not wait for those that came before it"
+    assert during < 20, "it did not wait for those that came before it"

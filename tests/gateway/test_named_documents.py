@@ -337,8 +337,8 @@ async def test_the_manifests_of_clients_are_read(
 ) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(manifest))
-    told = settings(temporal_address, data_dir=tmp_path, trusted_documents=path, only_trusted_documents=True)
-    async with running_gateway(told, services) as gateway, gateway.open() as socket, httpx.AsyncClient() as http:
+    configured = settings(temporal_address, data_dir=tmp_path, trusted_documents=path, only_trusted_documents=True)
+    async with running_gateway(configured, services) as gateway, gateway.open() as socket, httpx.AsyncClient() as http:
         for n, id in enumerate((*ids, name_of(QUERY), f"sha256:{name_of(QUERY)}")):
             named: list[dict[str, Any]] = [
                 {"documentId": id},

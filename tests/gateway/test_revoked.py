@@ -144,8 +144,8 @@ async def test_it_is_over_at_once_for_requests_and_sockets_of_every_process(worl
 
 
 @pytest.mark.parametrize("garbage", ["\\xff\\xfe", "\\x00", "\\xc3("])
-async def test_it_is_over_at_once_although_somebody_published_what_is_no_text(world: World, garbage: str) -> None:
-    """On the channel by which gateways are told of a revocation."""
+async def test_it_is_over_at_once_although_invalid_text_was_published(world: World, garbage: str) -> None:
+    """On the channel that carries revocations to gateways."""
     async with AsyncExitStack() as stack:
         sockets = [await stack.enter_async_context(each.open(introduction(LOST))) for each in world.gateways]
         for socket in sockets:

@@ -1,4 +1,4 @@
-"""The watch of sessions itself: whom it tells of an end, what it holds, and what it leaves behind."""
+"""The session monitor alone: which callbacks it calls, what it holds, and what remains after it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SWITCH = "tenant-switch-" + "1" * 32
 
 
 class World:
-    """A watch before an auth service whose sessions, by token, a test changes. ``over``: those that were told of."""
+    """A watch before an auth service whose sessions, by token, a test changes. ``over``: the ids of ended sessions."""
 
     def __init__(self, check_seconds: float) -> None:
         self.sessions = {TOKEN: session()}
@@ -61,7 +61,7 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """No check is due, so that only notifications tell."""
+    """No check is due: only notifications have a session read again."""
     world = World(check_seconds=1000)
     async with world.watch:
         yield world
@@ -106,7 +106,7 @@ async def test_the_task_of_a_session_whose_end_a_check_finds_ends() -> None:
             await until(lambda: tasks() == [])
 
 
-async def test_who_has_left_is_told_nothing_and_who_stays_is_told_once(world: World) -> None:
+async def test_a_callback_is_called_once_while_its_block_runs_and_not_after_that(world: World) -> None:
     left: list[Session] = []
     with world.watch.staying(TOKEN, session(), world.note):
         with world.watch.staying(TOKEN, session(), left.append):
@@ -144,7 +144,7 @@ async def test_a_session_is_back_only_as_what_it_was(world: World, change: dict[
     assert not await world.watch.is_back(TOKEN, before)
 
 
-async def test_who_found_the_session_as_it_is_no_more_is_told_so_and_nobody_else(world: World) -> None:
+async def test_only_the_callback_with_an_outdated_session_is_called(world: World) -> None:
     """It was found by two requests, before and after its role was changed."""
     changed = session().model_copy(update={"role": Role.GUEST})
     stale: list[Session] = []

@@ -18,8 +18,8 @@ async def until_so_many_of_users(most: int, server: Server) -> None:
     async with asyncio.timeout(10):
         while True:
             keys = await server.do("KEYS", "quota:user:*")
-            told = [value for key in keys for value in await server.do("HVALS", key)]
-            if sum(int(value.split()[0]) for value in told) == most:
+            counts = [value for key in keys for value in await server.do("HVALS", key)]
+            if sum(int(value.split()[0]) for value in counts) == most:
                 return
             await asyncio.sleep(0.02)
 
@@ -29,11 +29,13 @@ async def test_gateways_share_the_places_of_users_and_of_addresses(
 ) -> None:
     server = Server(tmp_path)
     server.start()
-    told = settings(temporal_address, data_dir=tmp_path, redis_url=server.url, sockets_by_user=2, sockets_by_address=3)
+    configured = settings(
+        temporal_address, data_dir=tmp_path, redis_url=server.url, sockets_by_user=2, sockets_by_address=3
+    )
     try:
         async with (
-            running_gateway(told, services) as one,
-            running_gateway(told, services) as other,
+            running_gateway(configured, services) as one,
+            running_gateway(configured, services) as other,
             AsyncExitStack() as stack,
         ):
             for gateway in (one, other):

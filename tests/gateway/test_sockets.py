@@ -205,8 +205,8 @@ async def test_one_address_and_one_user_have_so_many_sockets_and_get_them_back(
         for sock in again:
             assert (await sock.ask(WHO))[0]["type"] == "next"
         for _ in range(2):
-            nobody = await stack.enter_async_context(gateway.open())
-            assert (await nobody.ask(WHO))[0]["type"] == "next"
+            anonymous = await stack.enter_async_context(gateway.open())
+            assert (await anonymous.ask(WHO))[0]["type"] == "next"
 
 
 async def test_a_socket_takes_one_place_of_its_user_however_much_it_asks(

@@ -109,7 +109,7 @@ async def test_a_tier_that_could_not_be_found_out_is_asked_for_again_after_five_
     world.is_away, world.tier = False, FREE
     world.now = 4.9
     await world.limiter.check(who)
-    assert world.asked == 1, "its user is held to no less meanwhile"
+    assert world.asked == 1, "the earlier limits of its user apply until then"
     world.now = 5
     with pytest.raises(RateLimited):
         await world.limiter.check(who)

@@ -40,8 +40,8 @@ def copied(tools: Path, name: str, folder: Path) -> Path:
 
 def run(project: Path, *command: str, **environment: str) -> None:
     tool = project / "node_modules" / ".bin" / command[0]
-    told = dict(os.environ) | environment
-    done = subprocess.run([tool, *command[1:]], cwd=project, env=told, capture_output=True, text=True, timeout=120)
+    variables = dict(os.environ) | environment
+    done = subprocess.run([tool, *command[1:]], cwd=project, env=variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -64,10 +64,10 @@ def by_apollo(tools: Path, folder: Path) -> Path:
 def by_relay(tools: Path, folder: Path, algorithm: str | None = None) -> Path:
     project = copied(tools, "relay", folder)
     config = project / "relay.config.json"
-    told = json.loads(config.read_text())
+    settings_of_relay = json.loads(config.read_text())
     if algorithm:
-        told["persistConfig"]["algorithm"] = algorithm
-    config.write_text(json.dumps(told))
+        settings_of_relay["persistConfig"]["algorithm"] = algorithm
+    config.write_text(json.dumps(settings_of_relay))
     (project / "persisted.json").write_text("{}")
     run(project, "relay-compiler")
     return project / "persisted.json"
@@ -109,8 +109,8 @@ async def test_a_client_asks_by_the_manifest_that_its_tool_wrote(
     tmp_path: Path,
 ) -> None:
     manifest = write(tools, tmp_path)
-    told = settings(temporal_address, data_dir=tmp_path / "data", trusted_documents=manifest)
-    async with running_gateway(told, services) as gateway, gateway.open(introduction()) as socket:
+    configured = settings(temporal_address, data_dir=tmp_path / "data", trusted_documents=manifest)
+    async with running_gateway(configured, services) as gateway, gateway.open(introduction()) as socket:
         operation = (await socket.start_switch(ACME))["id"]
     only = settings(
         temporal_address, data_dir=tmp_path / "data", trusted_documents=manifest, only_trusted_documents=True

@@ -1,4 +1,4 @@
-"""Every error reaches the client as its code, and trouble tells it nothing."""
+"""Every domain error reaches the client with its code; any other error reveals nothing."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def told(error: Exception) -> GraphQLError:
+def translation(error: Exception) -> GraphQLError:
     (translated,) = translate([located_error(error, path=["login"])], "req-1")
     return translated
 
 
 def extensions(error: Exception) -> dict[str, object]:
-    return told(error).extensions or {}
+    return translation(error).extensions or {}
 
 
 @pytest.mark.parametrize("kind", list(every_error()))
-def test_every_domain_error_is_told_with_its_code_message_and_facts(kind: type[DomainError]) -> None:
+def test_every_domain_error_is_translated_with_its_code_message_and_facts(kind: type[DomainError]) -> None:
     fields = (FieldError(path=("input", "email"), message="No."),)
     error = kind("A fact.", fields=fields, attempts_left=2, retry_after=3.5, service="auth")
 
-    translated = told(error)
+    translated = translation(error)
 
     assert translated.message == "A fact."
     assert translated.path == ["login"]
@@ -54,7 +54,7 @@ def test_every_domain_error_is_told_with_its_code_message_and_facts(kind: type[D
         facts["reason"] = kind.reason.value
     if kind is WrongTenant:
         error.current_tenant_id = facts["currentTenantId"] = "ten_1"
-        translated = told(error)
+        translated = translation(error)
     if kind.code is ErrorCode.BAD_USER_INPUT:
         facts["fields"] = [{"path": ["input", "email"], "message": "No."}]
     assert translated.extensions == facts
@@ -72,7 +72,7 @@ def test_every_domain_error_comes_back_from_temporal_by_name(kind: type[DomainEr
 
 
 def test_trouble_tells_nothing_but_the_request_id() -> None:
-    translated = told(RuntimeError(SECRET))
+    translated = translation(RuntimeError(SECRET))
 
     assert translated.extensions == {"code": "INTERNAL", "requestId": "req-1"}
     assert SECRET not in str(translated.formatted)
@@ -81,7 +81,7 @@ def test_trouble_tells_nothing_but_the_request_id() -> None:
 def test_trouble_is_logged_with_the_request_id_and_what_it_was() -> None:
     error = RuntimeError(SECRET)
     with structlog.testing.capture_logs() as logs:
-        told(error)
+        translation(error)
     assert [(entry["request_id"], entry["exc_info"], entry["log_level"]) for entry in logs] == [
         ("req-1", error, "error")
     ]
@@ -110,5 +110,5 @@ def test_a_value_of_ours_that_does_not_fit_the_schema_is_trouble_and_not_bad_inp
 
 
 def test_an_error_is_translated_once() -> None:
-    once = told(RuntimeError(SECRET))
+    once = translation(RuntimeError(SECRET))
     assert translate([once], "req-2") == [once]

@@ -1,4 +1,4 @@
-"""What becomes of transfers that take long: whose time counts, how much there is, and what is renewed meanwhile."""
+"""Long transfers: whose time counts, how much there is, and what is renewed until their end."""
 
 from __future__ import annotations
 
