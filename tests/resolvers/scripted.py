@@ -19,6 +19,7 @@ from contracts.base import utc_now
 from contracts.operations import (
     ATTRIBUTE_KIND,
     MEMO_STATE,
+    Operation,
     OperationKind,
     OperationState,
     OperationStatus,
@@ -186,3 +187,9 @@ class ScriptStarter:
             ),
             retry_policy=RetryPolicy(initial_interval=timedelta(seconds=0.1), maximum_attempts=tries),
         )
+
+
+async def next_of(states: AsyncIterator[Operation], seconds: float = 15) -> Operation:
+    """Return the next state of the stream, for which the test waits so many seconds at most."""
+    async with asyncio.timeout(seconds):
+        return await anext(states)

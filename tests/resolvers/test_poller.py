@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from temporalio.client import Client
@@ -17,15 +16,9 @@ from resolvers.poller import OperationPoller
 from resolvers.progress import ProgressHub
 from tests.gateway.serving import until
 from tests.gateway.temporal_calls import TemporalCalls
-from tests.resolvers.scripted import Script, ScriptStarter, scripts
+from tests.resolvers.scripted import Script, ScriptStarter, next_of
 
 NEVER = 1000.0
-
-
-@pytest.fixture
-async def starter(temporal_client: Client) -> AsyncIterator[ScriptStarter]:
-    async with scripts(temporal_client) as starter:
-        yield starter
 
 
 class World:
@@ -43,11 +36,6 @@ class World:
 
     async def operation(self) -> Operation:
         return await operation_of(await self._script.handle.describe(), self._client)
-
-
-async def next_of(states: AsyncIterator[Operation], seconds: float = 15) -> Operation:
-    async with asyncio.timeout(seconds):
-        return await anext(states)
 
 
 async def test_who_leaves_is_counted_no_more_and_leaves_nothing_behind(

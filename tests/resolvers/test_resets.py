@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import timedelta
 from itertools import pairwise
@@ -23,17 +23,11 @@ from resolvers.cursors import Cursors
 from resolvers.poller import OperationPoller
 from resolvers.progress import ProgressHub
 from tests.resolvers.recorded import Record, recording_worker, until, viewer
-from tests.resolvers.scripted import Script, ScriptStarter, scripts
+from tests.resolvers.scripted import Script, ScriptStarter, next_of
 from tests.servers import reset_workflow
 from worker.reconciler import Reconciler
 
 CURSORS = Cursors(SecretKeys(b"secret"))
-
-
-@pytest.fixture
-async def starter(temporal_client: Client) -> AsyncIterator[ScriptStarter]:
-    async with scripts(temporal_client) as starter:
-        yield starter
 
 
 async def current(client: Client, script: Script) -> Operation:
@@ -52,11 +46,6 @@ async def moved(client: Client, script: Script, times: int) -> Operation:
     for _ in range(times):
         await script.move()
     return await reached(client, script, times)
-
-
-async def next_of(states: AsyncGenerator[Operation]) -> Operation:
-    async with asyncio.timeout(15):
-        return await anext(states)
 
 
 async def to_the_end(states: AsyncGenerator[Operation]) -> list[Operation]:

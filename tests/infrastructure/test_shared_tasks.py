@@ -1,0 +1,147 @@
+"""Shared work: every caller gets the result or the failure, and a caller that is cancelled does not end the work."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Coroutine
+from contextlib import suppress
+
+import pytest
+from structlog.testing import capture_logs
+
+from contracts.errors import ServiceUnavailable
+from infrastructure.tasks import (
+    SharedTask,
+    cancel_and_wait,
+    concurrently,
+    finish,
+    finish_before_leaving,
+)
+from tests.infrastructure.flaky import UnexpectedError
+
+
+async def test_all_who_wait_for_shared_work_get_its_result_and_who_leaves_ends_nothing() -> None:
+    may_end = asyncio.Event()
+
+    async def work() -> str:
+        await may_end.wait()
+        return "result"
+
+    shared = SharedTask(work(), name="the work")
+    waiting = [asyncio.create_task(shared.result()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await cancel_and_wait(waiting.pop())
+    may_end.set()
+    assert await asyncio.gather(*waiting) == ["result"] * 2
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_failure_of_shared_work_is_raised_where_it_is_awaited_and_else_logged(waits: bool) -> None:
+    may_end = asyncio.Event()
+
+    async def work() -> None:
+        await may_end.wait()
+        raise UnexpectedError("unexpected")
+
+    with capture_logs() as logs:
+        waiting = asyncio.create_task(finish(work(), name="the work"))
+        await asyncio.sleep(0)
+        if not waits:
+            await cancel_and_wait(waiting)
+        may_end.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    if waits:
+        with pytest.raises(UnexpectedError):
+            await waiting
+    assert [log["task"] for log in logs] == ([] if waits else ["the work"])
+
+
+async def test_a_domain_error_without_a_caller_is_logged_without_a_traceback() -> None:
+    may_end = asyncio.Event()
+
+    async def work() -> None:
+        await may_end.wait()
+        raise ServiceUnavailable(service="files")
+
+    with capture_logs() as logs:
+        waiting = asyncio.create_task(finish(work(), name="the work"))
+        await asyncio.sleep(0)
+        await cancel_and_wait(waiting)
+        may_end.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert [(log["event"], log["log_level"], log["task"]) for log in logs] == [
+        ("background_task_failed", "warning", "the work")
+    ]
+    assert "exc_info" not in logs[0]
+
+
+async def test_work_is_finished_although_its_caller_is_cancelled_and_nothing_refers_to_it() -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        unreferenced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.05, unreferenced.set_result, None)
+        await unreferenced
+        done.append("done")
+
+    calling = asyncio.create_task(finish(work(), name="the work"))
+    await asyncio.sleep(0)
+    await cancel_and_wait(calling)
+    del calling
+    gc.collect()
+    await asyncio.sleep(0.1)
+    assert done == ["done"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_must_not_leave_before_the_work_is_cancelled_after_it(fails: bool) -> None:
+    may_end, done = asyncio.Event(), []
+
+    async def work() -> None:
+        await may_end.wait()
+        done.append("done")
+        if fails:
+            raise UnexpectedError("unexpected")
+
+    with capture_logs() as logs:
+        calling = asyncio.create_task(finish_before_leaving(work(), name="the work"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            calling.cancel()
+        await asyncio.sleep(0)
+        assert not calling.done()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+    assert done == ["done"]
+    assert [log["task"] for log in logs] == ["the work"] * fails
+
+
+async def test_concurrent_work_gives_its_results_in_order() -> None:
+    async def after(seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return seconds
+
+    assert await concurrently(after(0.02), after(0.01), after(0.0)) == [0.02, 0.01, 0.0]
+    nothing: list[Coroutine[None, None, float]] = []
+    assert await concurrently(*nothing) == []
+
+
+async def test_of_several_failures_at_one_moment_one_is_raised_and_none_is_an_error_of_the_event_loop() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def fail_together() -> None:
+        with suppress(ValueError):
+            await concurrently(*(fail() for _ in range(3)))
+
+    await fail_together()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []

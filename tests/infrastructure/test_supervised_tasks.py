@@ -1,0 +1,159 @@
+"""Supervised, essential and background work: a failure is logged, and restarts the work or ends its block."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from structlog.testing import capture_logs
+
+from infrastructure.tasks import (
+    RESTART_SECONDS,
+    BackgroundTasks,
+    essential,
+    supervised,
+)
+from tests.infrastructure.flaky import Flaky, UnexpectedError, raise_unexpected_error
+
+
+def raise_cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [raise_unexpected_error, raise_cancelled, lambda: None],
+    ids=["raises", "cancelled", "returns"],
+)
+async def test_supervised_work_that_ends_is_logged_and_restarted(fail: Callable[[], object]) -> None:
+    work = Flaky(3, fail)
+    with capture_logs() as logs:
+        async with supervised(work, name="the work", restart_seconds=(0.001, 0.01)), asyncio.timeout(5):
+            await work.is_well.wait()
+    assert work.runs == 4
+    assert work.was_cancelled
+    assert [(log["event"], log["log_level"], log["task"]) for log in logs] == [
+        ("background_task_failed", "error", "the work")
+    ] * 3
+    assert all(isinstance(log["exc_info"], BaseException) for log in logs)
+
+
+async def test_restarts_come_later_the_more_often_the_work_fails() -> None:
+    work = Flaky(6, raise_unexpected_error)
+    with capture_logs() as logs:
+        async with supervised(work, name="the work", restart_seconds=(0.004, 0.064)), asyncio.timeout(5):
+            await work.is_well.wait()
+    pauses = [log["restart_in_seconds"] for log in logs]
+    for pause, most in zip(pauses, (0.004, 0.008, 0.016, 0.032, 0.064, 0.064), strict=True):
+        assert most / 2 - 0.001 <= pause <= most + 0.001
+
+
+def test_work_that_fails_is_restarted_after_a_tenth_of_a_second_and_half_a_minute_at_most() -> None:
+    assert RESTART_SECONDS == (0.1, 30.0)
+
+
+async def test_work_that_ran_for_long_is_restarted_as_soon_as_the_first_time() -> None:
+    runs = 0
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 5:
+            await asyncio.sleep(0.1)
+        raise UnexpectedError
+
+    with capture_logs() as logs:
+        async with supervised(work, name="the work", restart_seconds=(0.004, 0.064)), asyncio.timeout(5):
+            while len(logs) < 6:  # noqa: ASYNC110 - a log wakes no waiter
+                await asyncio.sleep(0.001)
+    pauses = [log["restart_in_seconds"] for log in logs]
+    assert pauses[3] >= 0.015
+    assert pauses[4] <= 0.005
+    assert pauses[5] <= 0.009
+
+
+async def test_an_error_of_the_block_passes_and_the_work_is_cancelled() -> None:
+    work = Flaky(0, raise_unexpected_error)
+
+    async def block() -> None:
+        async with supervised(work, name="the work"):
+            await work.is_well.wait()
+            raise UnexpectedError
+
+    with pytest.raises(UnexpectedError):
+        await block()
+    assert work.was_cancelled
+
+
+async def test_a_failure_of_essential_work_ends_the_block_with_that_failure() -> None:
+    async def fail() -> None:
+        await asyncio.sleep(0.01)
+        raise UnexpectedError("unexpected")
+
+    with pytest.raises(UnexpectedError):
+        async with essential(fail, name="the work"), asyncio.timeout(5):
+            await asyncio.Event().wait()
+    this = asyncio.current_task()
+    assert this is not None
+    assert this.cancelling() == 0
+
+
+async def test_a_failure_of_essential_work_ends_a_block_that_swallows_a_cancellation() -> None:
+    async def fail() -> None:
+        raise UnexpectedError("unexpected")
+
+    async def block() -> None:
+        async with essential(fail, name="the work"), asyncio.timeout(5):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await asyncio.Event().wait()
+
+    with pytest.raises(UnexpectedError):
+        await block()
+
+
+async def test_a_block_that_is_cancelled_beside_essential_work_stays_cancelled() -> None:
+    work = Flaky(0, raise_unexpected_error)
+
+    async def block() -> None:
+        async with essential(work, name="the work"):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(block())
+    await work.is_well.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert work.was_cancelled
+
+
+async def test_a_background_task_that_fails_is_logged_by_name() -> None:
+    async def fail() -> None:
+        raise UnexpectedError("unexpected")
+
+    with capture_logs() as logs:
+        async with BackgroundTasks() as tasks:
+            tasks.start(fail(), name="the task")
+            await tasks.wait(5)
+            assert len(tasks) == 0
+    assert [(log["event"], log["task"]) for log in logs] == [("background_task_failed", "the task")]
+
+
+async def test_a_supervised_background_task_is_restarted() -> None:
+    work = Flaky(2, raise_unexpected_error)
+    with capture_logs() as logs:
+        async with BackgroundTasks() as tasks, asyncio.timeout(5):
+            tasks.supervise(work, name="the work")
+            await work.is_well.wait()
+    assert (work.runs, len(logs), work.was_cancelled) == (3, 2, True)
+
+
+async def test_waiting_for_background_tasks_ends_after_so_many_seconds() -> None:
+    async with BackgroundTasks() as tasks:
+        tasks.start(asyncio.sleep(3600), name="long")
+        async with asyncio.timeout(5):
+            await tasks.wait(0.05)
+        assert len(tasks) == 1
+    assert len(tasks) == 0

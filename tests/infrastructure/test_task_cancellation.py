@@ -1,0 +1,121 @@
+"""Cancellation of tasks: each task that is cancelled has ended before the caller goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from infrastructure.tasks import (
+    BackgroundTasks,
+    cancel_and_wait,
+    concurrently,
+    first_of,
+)
+from tests.infrastructure.flaky import Flaky, UnexpectedError, raise_unexpected_error
+
+
+class SlowToEnd:
+    """Work that waits without an end, and takes a while to end once it is cancelled. ``ended``: how many calls have."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    async def __call__(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            self.ended += 1
+
+
+async def test_closing_ends_the_background_tasks_and_those_that_they_start() -> None:
+    ended: list[str] = []
+    tasks = BackgroundTasks()
+
+    async def wait(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(name)
+            if name == "first":
+                tasks.start(wait("second"), name="second")
+                await asyncio.sleep(0)
+
+    async with tasks:
+        tasks.start(wait("first"), name="first")
+        await asyncio.sleep(0)
+    assert ended == ["first", "second"]
+    assert len(tasks) == 0
+
+
+async def test_cancelling_a_background_task_ends_it_although_it_swallows_one_cancellation() -> None:
+    async def stubborn() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async with BackgroundTasks() as tasks:
+        task = tasks.start(stubborn(), name="stubborn")
+        await asyncio.sleep(0)
+        tasks.cancel(task)
+        async with asyncio.timeout(5):
+            await asyncio.wait((task,))
+        assert task.cancelled()
+
+
+async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
+    async def stubborn() -> None:
+        for _ in range(2):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await cancel_and_wait(task)
+    assert task.cancelled()
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["one fails", "the caller is cancelled"])
+async def test_concurrent_work_leaves_nothing_running(is_cancelled: bool) -> None:
+    waits = SlowToEnd()
+
+    async def fail() -> None:
+        await asyncio.sleep(0.01)
+        if not is_cancelled:
+            raise UnexpectedError("unexpected")
+
+    calling = asyncio.create_task(concurrently(waits(), fail(), waits()))
+    await asyncio.sleep(0.03 if is_cancelled else 0)
+    if is_cancelled:
+        calling.cancel()
+    with pytest.raises(asyncio.CancelledError if is_cancelled else UnexpectedError):
+        await calling
+    assert waits.ended == 2
+
+
+async def test_the_first_to_end_is_named_and_the_others_are_cancelled() -> None:
+    work = Flaky(0, raise_unexpected_error)
+
+    async def end() -> None:
+        await work.is_well.wait()
+
+    assert await first_of(work(), end()) == 1
+    assert work.was_cancelled
+
+
+async def test_the_first_to_fail_raises_and_the_others_have_ended_by_then() -> None:
+    waits = SlowToEnd()
+
+    async def fail() -> None:
+        await asyncio.sleep(0.01)
+        raise UnexpectedError
+
+    with pytest.raises(UnexpectedError):
+        await first_of(waits(), fail(), waits())
+    assert waits.ended == 2

@@ -1,0 +1,124 @@
+"""A watcher while Temporal fails: which errors it survives, and what it then says of its state."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from temporalio.client import Client
+from temporalio.service import RPCStatusCode
+
+from contracts.errors import OperationNotFound, ServiceUnavailable
+from resolvers import watcher
+from resolvers.budget import Budget
+from resolvers.progress import ProgressHub
+from resolvers.watcher import Watcher
+from tests.gateway.serving import until
+from tests.resolvers.followed import StateRecorder, follow, recorded
+from tests.resolvers.polls import with_polls
+from tests.resolvers.scripted import ScriptStarter, next_of
+
+LOST = [RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.INTERNAL]
+
+
+@pytest.fixture
+def immediate_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a watcher retry failed calls without a pause."""
+    monkeypatch.setattr(watcher, "_BACKOFF_SECONDS", (0.01, 0.02))
+
+
+@pytest.mark.parametrize("times", [1, 5])
+async def test_a_known_operation_that_is_not_found_at_times_goes_on(
+    temporal_client: Client, starter: ScriptStarter, immediate_retries: None, times: int
+) -> None:
+    """As while a namespace moves to another cluster. What was borne before a success does not count."""
+    client, polls = with_polls(temporal_client)
+    async with ProgressHub(client) as hub, follow(hub, starter) as (script, states):
+        for revision in (1, 2, 3):
+            polls.fail(RPCStatusCode.NOT_FOUND, times)
+            await script.move()
+            assert (await next_of(states)).position.revision == revision
+            await until(lambda: not polls.failing)
+        await script.end()
+        assert (await next_of(states)).is_closed
+    assert polls.failed == 3 * times
+
+
+async def test_a_known_operation_that_is_not_found_six_times_in_a_row_is_gone(
+    temporal_client: Client, starter: ScriptStarter, immediate_retries: None
+) -> None:
+    client, polls = with_polls(temporal_client)
+    async with ProgressHub(client) as hub, follow(hub, starter) as (script, states):
+        polls.fail(RPCStatusCode.NOT_FOUND, 100)
+        await script.move()  # for the poll under way to return
+        with pytest.raises(OperationNotFound):
+            await StateRecorder().follow(states)
+        assert polls.failed == 6
+        polls.failing.clear()
+        again = hub.watch(script.id)
+        await next_of(again)  # who asks anew has it looked for anew
+        await again.aclose()
+        await script.end()
+
+
+async def test_a_page_token_that_a_restarted_server_does_not_know_is_dropped_and_nothing_delivered_twice(
+    temporal_client: Client, starter: ScriptStarter, immediate_retries: None
+) -> None:
+    client, polls = with_polls(temporal_client)
+    async with recorded(client, starter) as (script, recorder):
+        for revision in (1, 2):
+            await script.move()
+            await until(lambda last=revision: recorder.revisions[-1] == last)  # type: ignore[misc]
+        polls.forget_tokens()
+        await script.move()  # for the poll under way to return
+        await until(lambda: recorder.revisions[-1] == 3)
+        await until(lambda: polls.failed == 1)
+        await script.move()
+        await until(lambda: recorder.revisions[-1] == 4)
+        await script.end()
+    assert recorder.revisions == [0, 1, 2, 3, 4, 5]
+    assert recorder.observed == sorted(set(recorder.observed)), (
+        "history is read from its beginning, each state observed once"
+    )
+    assert polls.failed == 1
+
+
+@pytest.mark.parametrize("status", LOST)
+async def test_a_state_is_not_called_current_while_temporal_does_not_answer(
+    temporal_client: Client, starter: ScriptStarter, immediate_retries: None, status: RPCStatusCode
+) -> None:
+    client, polls = with_polls(temporal_client)
+    async with ProgressHub(client) as hub, follow(hub, starter) as (script, states):
+        known, streamed = hub.known(script.id), hub.streamed(script.id)
+        assert known is not None
+        assert streamed is not None
+        assert known.position.revision == streamed.position.revision == 0
+        polls.fail(status, 10_000)
+        await script.move()
+        await until(lambda: polls.failed > 0)
+        for _ in range(20):
+            assert (hub.known(script.id), hub.streamed(script.id)) == (None, None)
+            await asyncio.sleep(0.01)
+        assert hub.watching == 1, "whatever ails Temporal is not the end"
+        polls.failing.clear()
+        await script.move()
+        while (await next_of(states)).position.revision < 2:
+            pass
+        known, streamed = hub.known(script.id), hub.streamed(script.id)
+        assert known is not None
+        assert streamed is not None
+        await script.end()
+
+
+async def test_who_waits_too_long_for_a_first_state_gets_service_unavailable(
+    temporal_client: Client, starter: ScriptStarter
+) -> None:
+    client, polls = with_polls(temporal_client)
+    polls.may_fetch.clear()
+    script = await starter.start()
+    watching = Watcher(client, script.id, Budget())
+    with pytest.raises(ServiceUnavailable) as raised:
+        await watching.first(0.1)
+    assert raised.value.service == "temporal"
+    await watching.stop()
+    await script.end()
