@@ -1,22 +1,52 @@
-"""What the examples run on."""
+"""Fixtures for the example page: a browser, the running page, and a visit in a context of its own."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, ViewportSize, async_playwright
 
 from tests.browser.conftest import ARGUMENTS, chromium
+from tests.chaos.proxy import FAIR
+from tests.clients.npm import installed
+from tests.examples.page import WEB, Site, Visit, npm, running_site
 
 __all__ = ["chromium"]
+
+DESKTOP = ViewportSize(width=1280, height=900)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def one_browser(chromium: Path) -> AsyncIterator[Browser]:
-    """For all tests of a module: they keep out of each other's way by contexts of their own."""
+    """One Chromium for all tests of a module; each test uses its own context."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         async with browser:
             yield browser
+
+
+@pytest.fixture(scope="session")
+def site(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The page, built after its types were generated from the current schema and checked."""
+    installed(WEB)
+    npm("run", "build")
+    with running_site(tmp_path_factory.mktemp("web")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visit(one_browser: Browser, site: Site) -> AsyncIterator[Visit]:
+    """A new browser context at the page; fails if the page logs an error or calls another origin."""
+    site.turn(FAIR)
+    site.turn_in_front(FAIR)
+    site.mail.rcpt_says.clear()
+    async with await one_browser.new_context(viewport=DESKTOP) as context:
+        visit = Visit(await context.new_page(), site)
+        yield visit
+    assert visit.strangers == []
+    assert [
+        each for each in visit.complaints if "Failed to load resource" not in each and "WebSocket" not in each
+    ] == []

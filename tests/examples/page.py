@@ -1,4 +1,4 @@
-"""The example page built and served before a product whose network and mail server have their moods."""
+"""The example page, served in front of a gateway whose network and mail server can be made to fail."""
 
 from __future__ import annotations
 
@@ -26,11 +26,21 @@ from worker.dev.ports import free_port
 WEB = ROOT / "examples" / "web"
 _NODE = shutil.which("node") or "node"
 _VITE = WEB / "node_modules" / "vite" / "bin" / "vite.js"
+SECONDS = 1000
+"""Playwright counts in milliseconds."""
+
+RECORD_PROGRESS_BARS = """
+window.seen = {};
+setInterval(() => document.querySelectorAll("progress").forEach((bar) => {
+  const values = (window.seen[bar.getAttribute("aria-label")] ??= []);
+  if (values.at(-1) !== bar.value) values.push(bar.value);
+}), 10);
+"""
 
 
 @dataclass(frozen=True)
 class Site:
-    """``url``: of the page; a network is between the browser and the page's server, and one behind that server."""
+    """The running page: one network is between the browser and the page's server, another behind that server."""
 
     url: str
     stack: Stack
@@ -47,7 +57,7 @@ class Site:
 
 @contextmanager
 def running_site(folder: Path, *, built: Path = WEB / "dist", **environment: str) -> Iterator[Site]:
-    """The page as it was built, on the product in processes of its own, with ``environment``."""
+    """Serve the built page in front of separate gateway and worker processes with ``environment``."""
     with Network() as network:
         mail = network.enter(running_mail_server())
         with start_separate_stack(folder, SMTP_URL=mail.url, **environment) as stack:
@@ -59,7 +69,7 @@ def running_site(folder: Path, *, built: Path = WEB / "dist", **environment: str
 
 @contextmanager
 def served(*command: str, gateway: str, log: Path) -> Iterator[str]:
-    """Where Vite serves the page, with the gateway behind it."""
+    """Serve the page by Vite in front of the gateway; yield its URL."""
     port = free_port(HOST)
     environment = plain_environment() | {"ADX_URL": gateway}
     vite = [_NODE, str(_VITE), *command, str(WEB), "--port", str(port), "--strictPort"]
@@ -70,7 +80,7 @@ def served(*command: str, gateway: str, log: Path) -> Iterator[str]:
 
 
 def npm(*command: str, **environment: str) -> None:
-    """AssertionError with what it said where it fails."""
+    """Run npm; if it fails, raise AssertionError with its output."""
     done = subprocess.run(
         [shutil.which("npm") or "npm", *command],
         cwd=WEB,
@@ -92,7 +102,7 @@ def _answers(url: str) -> bool:
 
 @dataclass
 class Visit:
-    """Somebody at the page, with what it complained of, whom else it called, and what it sent over its sockets."""
+    """A user at the page. Records console errors, requests to other origins, and the frames sent over websockets."""
 
     page: Page
     site: Site
