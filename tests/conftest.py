@@ -100,7 +100,7 @@ def deployed_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def kubernetes_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The same as docker/kubernetes starts them."""
+    """Two gateways and one worker per domain, as docker/kubernetes starts them, with the demo data."""
     with start_deployed_stack(tmp_path_factory.mktemp("kubernetes"), on_kubernetes=True) as stack:
         yield stack
 

@@ -73,7 +73,7 @@ async def running_mail_server(
 ) -> AsyncIterator[MailServer]:
     """On a free port. ``tls``: by STARTTLS, which it then insists on, with a password; or ``from_the_start``.
 
-    ``smtputf8``: whether it takes addresses beyond ASCII (RFC 6531).
+    ``smtputf8``: whether the server accepts addresses that are not ASCII (RFC 6531).
     """
     box = MailServer()
     loop = asyncio.get_running_loop()

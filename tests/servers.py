@@ -41,18 +41,18 @@ def running_temporal(dynamic: Mapping[str, str] | None = None) -> Iterator[Tempo
 
 
 async def reset_workflow(address: str, workflow_id: str, *, to: str = "FirstWorkflowTask") -> None:
-    """Begin another run of a workflow, as an operator does at a terminal."""
+    """Reset a workflow by the command line tool, as an operator does."""
     command = (str(temporal_cli()), "workflow", "reset", "--address", address, "--workflow-id", workflow_id)
     process = await asyncio.create_subprocess_exec(
         *command, "--type", to, "--reason", "a test", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    told, _ = await process.communicate()
-    assert process.returncode == 0, told.decode()
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
 
 
 @contextmanager
 def running_redis(arguments: Sequence[str] = ()) -> Iterator[str]:
-    """Its URL. ``arguments``: more of the server's own."""
+    """Start Redis with additional arguments; yield its URL."""
     port = free_port(HOST)
     with _folder("redis") as folder:
         command = [
@@ -90,13 +90,13 @@ class Postgres:
         self._run("-c", statement)
 
     def run_file(self, file: Path, environment: Mapping[str, str]) -> None:
-        """Run what is meant for ``psql``, which reads variables of the environment."""
+        """Run a script by ``psql``; the script may read environment variables."""
         self._run("-f", str(file), environment=environment)
 
     def _run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         command = [str(self._psql), "-h", HOST, "-p", str(self.port), "-U", "postgres", "-q", *arguments]
-        told = None if environment is None else {**os.environ, **environment}
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, env=told)
+        variables = None if environment is None else {**os.environ, **environment}
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, env=variables)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ FIRST = ("tests/end_to_end/", "tests/clients/", "tests/chaos/", "tests/browser/"
 """What takes longest, so that nobody is left with it at the end."""
 
 LONG = ("tests/docs/", "tests/new_operation/", "tests/upgrades/", "tests/chaos/", "tests/clients/", "tests/examples/")
-"""What checks whole copies of the tree or starts clusters, which takes minutes on a slow machine."""
+"""Tests that check whole copies of the tree or start clusters: they take minutes on a slow machine."""
 LONG_TIMEOUT_SECONDS = 480
 
 

@@ -1,4 +1,4 @@
-"""What a person does wrong at a command of this project is said in a sentence, and never by a traceback."""
+"""A command with wrong arguments or settings prints the reason as a sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tests.stack import ROOT, plain_environment
 KEY = "k" * 32
 UNREACHABLE = "127.0.0.1:9"
 UNWRITABLE = "/proc/adx"
-"""A folder that nobody can make, root included."""
+"""A folder that not even root can create."""
 
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port at which something listens already."""
+    """A port that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield int(listening.getsockname()[1])
 
 
 def said(*command: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """The status and all that it said; AssertionError where that holds a traceback or more than a few lines."""
-    told = {name: value for name, value in plain_environment().items() if not re.match(r"MAKE|MFLAGS", name)}
+    """Run the command; return its exit status and output, which must be at most three lines without a traceback."""
+    inherited = {name: value for name, value in plain_environment().items() if not re.match(r"MAKE|MFLAGS", name)}
     done = subprocess.run(
-        command, cwd=cwd, env=told | dict(environment or {}), capture_output=True, text=True, timeout=90
+        command, cwd=cwd, env=inherited | dict(environment or {}), capture_output=True, text=True, timeout=90
     )
     text = done.stdout + done.stderr
     assert "Traceback" not in text, text
@@ -90,8 +90,8 @@ def test_says_in_a_sentence_why_it_does_not_start(module: str, environment: Mapp
 
 
 def test_says_that_a_port_is_taken(taken: int, temporal_address: str, tmp_path: Path) -> None:
-    told = {"TEMPORAL_ADDRESS": temporal_address, "DATA_DIR": str(tmp_path)}
-    status, text = said(sys.executable, "-m", "gateway", environment=GATEWAY | told | {"GATEWAY_PORT": str(taken)})
+    variables = {"TEMPORAL_ADDRESS": temporal_address, "DATA_DIR": str(tmp_path)}
+    status, text = said(sys.executable, "-m", "gateway", environment=GATEWAY | variables | {"GATEWAY_PORT": str(taken)})
     assert (status, f"The gateway cannot listen on 127.0.0.1:{taken}: " in text) == (1, True)
     dev = ANY_PORT | {"GATEWAY_PORT": str(taken), "DATA_DIR": str(tmp_path / "dev")}
     status, text = said(sys.executable, "-m", "worker.dev", environment=dev)

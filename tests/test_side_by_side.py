@@ -90,7 +90,7 @@ def test_a_logged_error_is_printed_without_variables(capsys: pytest.CaptureFixtu
     try:
         raise ValueError("the fact")
     except ValueError:
-        structlog.get_logger().exception("trouble")
+        structlog.get_logger().exception("failed")
     printed = capsys.readouterr().out
     assert "ValueError: the fact" in printed
     assert "a value a value" not in printed

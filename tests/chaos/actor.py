@@ -240,7 +240,7 @@ class Actor:
         answer = (await self.ask(document, {"input": wanted}))[field]
         operation: str = answer["operation"]["id"]
         self._acknowledged(operation, key)
-        token = answer["sessionToken"]  # none for a switch to the current tenant, which changes nothing
+        token = answer["sessionToken"]  # null after a switch to the current tenant, which changes nothing
         if token is not None:
             self._tokens.add(token)
         status = await self.follow(operation)

@@ -1,4 +1,4 @@
-"""What docker/ runs of ours, as processes: its commands, its environment and accounts, real servers from packages."""
+"""Start the processes of docker/ with their commands, environments and accounts, on real servers from packages."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ GATEWAYS = 2
 WORKERS = {"auth": "8081", "users": "8082", "tenants": "8083", "files": "8084", "operations": "8085"}
 """The service of each domain and the port of its endpoints."""
 PROXY = HOST
-"""The address that the proxy has here. Who connects from another address of this machine comes past it."""
+"""The address of the reverse proxy. A client with another address of this machine connects without the proxy."""
 
 _LEFT_OUT = {"STORAGE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "SMTP_URL", "APP_URL"}
 """Parts that no package brings: files and e-mail lie in folders then, as the settings say."""
 
 
 def fresh_variables(folder: Path) -> dict[str, str]:
-    """What docker/new-env.sh writes."""
+    """Run docker/new-env.sh; return the variables that it writes."""
     script = folder / "new-env.sh"
     shutil.copy(DOCKER / "new-env.sh", script)
     subprocess.run(["sh", script], check=True, capture_output=True)
@@ -43,11 +43,11 @@ def compose_processes(variables: Mapping[str, str]) -> dict[str, Process]:
 
 
 def kubernetes_processes(variables: Mapping[str, str]) -> dict[str, Process]:
-    """With Secrets that hold what compose's processes are given under the same names."""
+    """Return the processes of the manifests; their Secrets hold the values that compose sets under the same names."""
     composed = compose_processes(variables)
-    named = {name: composed[name].environment for name in kubernetes.pods()}
+    environments = {name: composed[name].environment for name in kubernetes.pods()}
     found = kubernetes.processes(
-        {(f"adx-{name}", key): value for name, told in named.items() for key, value in told.items()}
+        {(f"adx-{name}", key): value for name, values in environments.items() for key, value in values.items()}
     )
     migrate = found["migrate"]
     demo = Process((*migrate.command, "--demo"), migrate.environment)
@@ -58,23 +58,23 @@ def kubernetes_processes(variables: Mapping[str, str]) -> dict[str, Process]:
 
 
 def redis_arguments(variables: Mapping[str, str]) -> list[str]:
-    """Redis's own, as compose has them."""
+    """Return the arguments of redis-server in compose.yaml."""
     program, *arguments = services(variables)["redis"].command
     assert program == "redis-server"
     return arguments
 
 
 def make_roles(postgres: Postgres, variables: Mapping[str, str]) -> str:
-    """Run docker/postgres/roles.sql; the part of a database's URL that is here what ``postgres/adx`` is in compose."""
+    """Run docker/postgres/roles.sql; return host, port and database, which replace ``postgres/adx`` of compose."""
     postgres.run_file(DOCKER / "postgres" / "roles.sql", services(variables)["postgres"].environment)
     return f"{HOST}:{postgres.port}/adx"
 
 
 @contextmanager
 def start_deployed_stack(folder: Path, *, on_kubernetes: bool = False) -> Iterator[Stack]:
-    """Two gateways and a worker a domain, with the demo data; ``Stack.urls`` has both gateways.
+    """Start two gateways and one worker per domain, with the demo data; ``Stack.urls`` has both gateways.
 
-    Each process has the environment that compose, or Kubernetes, gives it, with the accounts of its own.
+    Each process has its environment of compose or Kubernetes, with its own accounts.
     """
     variables = fresh_variables(folder) | {"ENVIRONMENT": "development"}
     ours = (kubernetes_processes if on_kubernetes else compose_processes)(variables)
@@ -135,14 +135,14 @@ def start_deployed_stack(folder: Path, *, on_kubernetes: bool = False) -> Iterat
 def _start(
     stack: ExitStack, process: Process, here: Mapping[str, str], log: Path, **others: str
 ) -> subprocess.Popen[bytes]:
-    """One process, with the addresses of the parts that run here."""
-    told = {name: _here(value, here) for name, value in process.environment.items() if name not in _LEFT_OUT}
+    """Start one process; replace the addresses of its environment by those of the servers started here."""
+    shipped = {name: _here(value, here) for name, value in process.environment.items() if name not in _LEFT_OUT}
     own = {"HOST": HOST, "DATA_DIR": str(log.parent), "OTEL_BSP_SCHEDULE_DELAY": "100"}
     assert process.command[0] == "python"
     command = [sys.executable, *process.command[1:]]
     log.write_bytes(b"")
     return stack.enter_context(
-        child(command, log=log, environment=plain_environment() | told | own | others, grace_seconds=30)
+        child(command, log=log, environment=plain_environment() | shipped | own | others, grace_seconds=30)
     )
 
 

@@ -1,4 +1,4 @@
-"""docker/kubernetes as a cluster would run it: the processes of its manifests, and who may talk to whom."""
+"""The manifests of docker/kubernetes: their processes, and the connections that their network policies allow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def resources(kind: str) -> Iterator[dict[str, Any]]:
 
 
 def pods() -> dict[str, dict[str, Any]]:
-    """The template of each process's pods, by the process's name."""
+    """Return the pod template of each process by the process's name."""
     return {
         each["metadata"]["name"]: each["spec"]["template"] for kind in ("Deployment", "Job") for each in resources(kind)
     }
@@ -33,7 +33,7 @@ def container(name: str) -> dict[str, Any]:
 
 
 def secrets_of(name: str) -> set[tuple[str, str]]:
-    """Each Secret's name and key that the process gets; AssertionError where it gets a Secret as a whole."""
+    """Return the Secrets' names and keys that the process references; it must not reference a whole Secret."""
     assert not any("secretRef" in each for each in container(name).get("envFrom", ())), name
     assert not any("secret" in each or "projected" in each for each in pods()[name]["spec"].get("volumes", ())), name
     given = (each.get("valueFrom", {}).get("secretKeyRef") for each in container(name).get("env", ()))
@@ -41,23 +41,23 @@ def secrets_of(name: str) -> set[tuple[str, str]]:
 
 
 def processes(secrets: Mapping[tuple[str, str], str]) -> dict[str, Process]:
-    """By name, with the values of the secrets that they refer to. Raises KeyError where one is missing."""
+    """Return the processes by name, with the values of their secrets. Raises KeyError if one is missing."""
     return {name: Process(tuple(container(name)["command"]), environment(name, secrets)) for name in pods()}
 
 
 def environment(name: str, secrets: Mapping[tuple[str, str], str]) -> dict[str, str]:
     maps = {each["metadata"]["name"]: each["data"] for each in resources("ConfigMap")}
-    told: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for source in container(name).get("envFrom", ()):
-        told |= maps[source["configMapRef"]["name"]]
+        variables |= maps[source["configMapRef"]["name"]]
     for each in container(name).get("env", ()):
         reference = each.get("valueFrom", {}).get("secretKeyRef")
-        told[each["name"]] = secrets[reference["name"], reference["key"]] if reference else each["value"]
-    return told
+        variables[each["name"]] = secrets[reference["name"], reference["key"]] if reference else each["value"]
+    return variables
 
 
 def reached_by(name: str) -> set[tuple[str, int]]:
-    """Where the process may connect to: names of our own pods, or of other namespaces, with the port."""
+    """Return the peers that the process may connect to: names of our pods or of other namespaces, with the port."""
     return {
         (_peer(peer), port["port"])
         for policy in _policies(name, "Egress")
@@ -68,7 +68,7 @@ def reached_by(name: str) -> set[tuple[str, int]]:
 
 
 def reaching(name: str) -> set[tuple[str, int]]:
-    """Who may connect to the process, and to which port."""
+    """Return the peers that may connect to the process, with the port."""
     return {
         (_peer(peer), port["port"])
         for policy in _policies(name, "Ingress")

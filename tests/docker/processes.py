@@ -1,4 +1,4 @@
-"""A process as a deployment starts it."""
+"""Command and environment of a process in a deployment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With the settings that are shipped, clients behind the proxy are told apart: one cannot lock out another."""
+"""With the shipped settings, limits count each client behind the proxy separately: none can lock out another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.docker.deployed import PROXY
 from tests.stack import Stack
 
 ATTACKER, VICTIM = "198.51.100.66", "203.0.113.7"
-PAST_THE_PROXY = "127.0.0.2"
+NOT_THE_PROXY = "127.0.0.2"
 MAX_WRONG_PASSWORDS, MAX_SOCKETS = 100, 1_000
 LOG_IN = """mutation ($email: String!, $password: String!) {
   login(input: {email: $email, password: $password}) { sessionToken }
@@ -36,7 +36,7 @@ def shipped_stack(request: pytest.FixtureRequest) -> Stack:
 
 
 async def log_in(http: httpx.AsyncClient, stack: Stack, client: str, email: str, password: str) -> str | None:
-    """The code of the refusal, None after a login; ``client`` is the address that the proxy reports."""
+    """Try to log in as the client with this address; return the error code, or None if the login succeeds."""
     url = stack.urls[next(_numbers) % len(stack.urls)]
     variables = {"email": email, "password": password}
     answer = await http.post(
@@ -47,10 +47,10 @@ async def log_in(http: httpx.AsyncClient, stack: Stack, client: str, email: str,
 
 
 async def try_wrong_passwords(http: httpx.AsyncClient, stack: Stack, client: Callable[[int], str]) -> None:
-    """Until one is refused unseen, which is after so many as are allowed and those that time gives back meanwhile."""
+    """Try wrong passwords until the rate limit refuses one; it refills a little while they are tried."""
     for first in range(0, 2 * MAX_WRONG_PASSWORDS, 20):
         tries = (
-            log_in(http, stack, client(number), f"nobody-{number}@example.com", "wrong")
+            log_in(http, stack, client(number), f"unknown-{number}@example.com", "wrong")
             for number in range(first, first + 20)
         )
         codes = set(await asyncio.gather(*tries))
@@ -58,7 +58,7 @@ async def try_wrong_passwords(http: httpx.AsyncClient, stack: Stack, client: Cal
         if "RATE_LIMITED" in codes:
             assert first + 20 > MAX_WRONG_PASSWORDS
             return
-    raise AssertionError("No try was put off.")
+    raise AssertionError("No attempt was rate limited.")
 
 
 @asynccontextmanager
@@ -69,7 +69,7 @@ async def connecting_from(address: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def open_socket(stack: AsyncExitStack, url: str, client: str, source: str = PROXY) -> ClientConnection | None:
-    """A websocket without a session; None if it is refused."""
+    """Open a websocket without a session; return None if it is refused."""
     options: dict[str, Any] = {"local_addr": (source, 0), "additional_headers": {"x-forwarded-for": client}}
     protocol = Subprotocol("graphql-transport-ws")
     socket = await stack.enter_async_context(
@@ -93,14 +93,14 @@ async def test_wrong_passwords_of_one_client_do_not_lock_out_another(shipped_sta
         assert await log_in(http, shipped_stack, VICTIM, "grace@example.com", PASSWORD) is None
 
 
-async def test_a_client_past_the_proxy_counts_by_its_own_address(shipped_stack: Stack) -> None:
-    async with connecting_from(PAST_THE_PROXY) as http:
+async def test_a_client_that_bypasses_the_proxy_counts_by_its_own_address(shipped_stack: Stack) -> None:
+    async with connecting_from(NOT_THE_PROXY) as http:
         await try_wrong_passwords(http, shipped_stack, lambda number: f"192.0.2.{number % 256}")
         assert await log_in(http, shipped_stack, VICTIM, "grace@example.com", PASSWORD) == "RATE_LIMITED"
 
 
 @pytest.mark.timeout(300)
-async def test_anonymous_sockets_of_one_client_leave_another_its_own(shipped_stack: Stack) -> None:
+async def test_anonymous_sockets_of_one_client_do_not_use_the_quota_of_another(shipped_stack: Stack) -> None:
     urls = [f"ws{url.removeprefix('http')}/graphql" for url in shipped_stack.urls]
     async with AsyncExitStack() as stack:
         opened = 0

@@ -85,12 +85,12 @@ def test_each_domain_is_served_on_its_port_and_the_gateway_looks_there(composed:
 
 
 def test_gateways_trust_the_network_that_they_share_with_the_proxy_alone(composed: dict[str, Service]) -> None:
-    """Whatever subnet the machine has to use instead."""
+    """The subnet can be changed by EDGE_SUBNET."""
     assert [name for name, service in composed.items() if "edge" in service.networks] == ["proxy", "gateway"]
     for variables in ({}, {"EDGE_SUBNET": "10.77.0.0/24"}):
-        told = dict.fromkeys(KEYS, "x" * 32) | variables
-        trusted = services(told)["gateway"].environment["TRUSTED_PROXIES"]
-        assert trusted == f'["{subnets(told)["edge"]}"]'
+        values = dict.fromkeys(KEYS, "x" * 32) | variables
+        trusted = services(values)["gateway"].environment["TRUSTED_PROXIES"]
+        assert trusted == f'["{subnets(values)["edge"]}"]'
 
 
 def test_all_of_ours_run_read_only_and_every_mounted_file_is_there(composed: dict[str, Service]) -> None:

@@ -1,4 +1,4 @@
-"""Each process has its own secrets only, reaches what it needs only, and its accounts may do no more than it does."""
+"""Each process has only its own secrets, reaches only the servers it needs, and its accounts have least privilege."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SECRETS = {
     "operations": {"SERVICE_KEY", "CODEC_KEYS", "DATABASE_URL", "REDIS_URL", "SMTP_URL"},
     "migrate": {"DATABASE_URL"},
 }
-"""What each process is given of what nobody else may know."""
+"""The secrets of each process."""
 ENDPOINTS = {
     "DATABASE_URL": ("postgres", 5432),
     "REDIS_URL": ("redis", 6379),
@@ -52,7 +52,7 @@ ENDPOINTS = {
 IMAGE = re.compile(
     r"[a-z0-9./-]+(@sha256:[0-9a-f]{64}|:(RELEASE\.[0-9TZ-]+|v?\d+\.\d+\.\d+(-[a-z]+)?))|postgres:\d+\.\d+(-[a-z]+)?"
 )
-"""Of an exact version, which PostgreSQL's has two numbers for, or by its digest."""
+"""An image with a digest or an exact version; PostgreSQL's versions have two numbers."""
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +68,19 @@ def test_kubernetes_gives_each_process_a_secret_of_its_own_and_nothing_else() ->
 
 def test_compose_gives_each_process_the_same_secrets(variables: dict[str, str]) -> None:
     for name, process in compose_processes(variables).items():
-        told = {key for key, value in process.environment.items() if any(each in value for each in variables.values())}
+        given = {key for key, value in process.environment.items() if any(each in value for each in variables.values())}
         known_to_all = {"STORAGE_URL", "AWS_ACCESS_KEY_ID", "SMTP_URL"}
         # One worker serves workspaces and operations, so the gateway knows its key by both names.
         if process.environment.get("OPERATIONS_KEY") == process.environment.get("WORKSPACES_KEY"):
-            told.discard("OPERATIONS_KEY")
-        assert told == SECRETS["migrate" if name == "demo" else name] - known_to_all, name
+            given.discard("OPERATIONS_KEY")
+        assert given == SECRETS["migrate" if name == "demo" else name] - known_to_all, name
 
 
-def test_no_secret_is_known_to_two_processes_but_what_they_have_to_share(variables: dict[str, str]) -> None:
-    told = {name: str(process.environment) for name, process in compose_processes(variables).items() if name != "demo"}
-    holders = {key: {name for name, text in told.items() if value in text} for key, value in variables.items()}
+def test_two_processes_share_only_the_secrets_that_both_need(variables: dict[str, str]) -> None:
+    environments = {
+        name: str(process.environment) for name, process in compose_processes(variables).items() if name != "demo"
+    }
+    holders = {key: {name for name, text in environments.items() if value in text} for key, value in variables.items()}
     for key, names in holders.items():
         if key == "CODEC_KEYS":
             assert names == {"gateway", *WORKERS}
@@ -101,7 +103,7 @@ def test_the_database_roles_are_those_of_the_processes() -> None:
 
 @pytest.fixture(scope="module")
 def database_urls(variables: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Of each process, after the migration."""
+    """Return the database URL of each process, after the migration."""
     with running_postgres() as postgres:
         address = make_roles(postgres, variables)
         urls = {
@@ -109,7 +111,7 @@ def database_urls(variables: dict[str, str]) -> Iterator[dict[str, str]]:
             for name, process in compose_processes(variables).items()
             if "DATABASE_URL" in process.environment
         }
-        for _ in range(2):  # each release
+        for _ in range(2):  # the migration runs again at each release
             run_module("worker.migrate", plain_environment() | {"DATABASE_URL": urls["migrate"]})
         yield urls
 
@@ -170,7 +172,7 @@ def redis_urls(variables: dict[str, str]) -> Iterator[dict[str, str]]:
             name: process.environment["REDIS_URL"].replace("redis:6379/0", address)
             for name, process in compose_processes(variables).items()
             if "REDIS_URL" in process.environment
-        } | {"nobody": url}
+        } | {"anonymous": url}
 
 
 async def may(url: str, *command: str) -> bool:
@@ -182,11 +184,11 @@ async def may(url: str, *command: str) -> bool:
     return True
 
 
-async def test_redis_asks_for_a_password_and_lets_workers_reach_sessions_only(redis_urls: dict[str, str]) -> None:
-    nobody = redis_urls.pop("nobody")
-    assert await may(nobody, "PING")
+async def test_redis_requires_a_password_and_allows_workers_only_sessions(redis_urls: dict[str, str]) -> None:
+    anonymous = redis_urls.pop("anonymous")
+    assert await may(anonymous, "PING")
     for command in (("GET", "session:x"), ("SET", "x", "1"), ("PUBLISH", "wakeups", "x"), ("CONFIG", "GET", "*")):
-        assert not await may(nobody, *command)
+        assert not await may(anonymous, *command)
         guessed = redis_urls["gateway"].replace(urlsplit(redis_urls["gateway"]).password or "", "wrong")
         assert not await may(guessed, *command)
     for name, url in redis_urls.items():

@@ -1,4 +1,4 @@
-"""The code blocks of the documentation, and which test runs each."""
+"""Find the code blocks of the documentation; record which test runs each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FENCE = re.compile(r"^( *)(```+|~~~+) *(\w*)[^\n]*$")
 
 @dataclass(frozen=True)
 class Block:
-    """``line``: where it begins. ``language`` is empty for a block without one. ``heading``: the section's."""
+    """A code block: its first line's number, the heading of its section, and its language, which may be empty."""
 
     page: str
     line: int
@@ -35,7 +35,7 @@ RUN_ELSEWHERE = {
     ("docs/upgrades.md", "Versions of the workflows' workers"): "tests/upgrades/test_commands.py",
     ("docs/upgrades.md", "Changing a workflow"): "tests/upgrades/changed.py",
 }
-"""All blocks of the section, or of the page, by the test that runs them."""
+"""The test that runs all blocks of a section, or of a page (empty heading)."""
 
 NOT_RUN = {
     ("README.md", "make test     # all tests, on real servers that they start t"): (
@@ -61,17 +61,17 @@ NOT_RUN = {
         "a part of a migration that an author fills in; tests/activities/test_released_tables.py runs the real ones"
     ),
 }
-"""Why a block is not run, by its page and the beginning of its first line."""
+"""The reason why a block is not run, by its page and the beginning of its first line."""
 
 NO_PROGRAMS = {"mermaid": "a diagram: mkdocs renders it, and no program reads it here"}
-"""Languages of which nothing can be run."""
+"""Languages whose blocks cannot be run, with the reason."""
 
 STARTS_THE_STACK = "make dev"
-"""A block of this command alone: the fixture dev_stack is what it starts."""
+"""The command whose effect the fixture dev_stack has; a block of this command alone counts as tested."""
 
 
 def pages() -> list[str]:
-    """Every Markdown file of the repository that people read as documentation."""
+    """Return the path of every Markdown file that is documentation."""
     folders = (ROOT.glob("*.md"), *((ROOT / folder).rglob("*.md") for folder in ("docs", "docker", "examples")))
     found = [path.relative_to(ROOT) for folder in folders for path in folder]
     return sorted(str(path) for path in found if "node_modules" not in path.parts)
@@ -82,7 +82,7 @@ def blocks() -> list[Block]:
 
 
 def read(page: str, text: str) -> Iterator[Block]:
-    """Yield the fenced blocks, and the indented ones with the language ``indented``."""
+    """Yield the fenced blocks, and the indented blocks with the language ``indented``."""
     heading, lines = "", text.split("\n")
     n = 0
     while n < len(lines):

@@ -1,4 +1,4 @@
-"""Every code block of the README and the documentation is run as a reader would, or says in blocks.py why not."""
+"""Each code block of the README and the documentation is run by a test, or blocks.py has the reason why not."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ client.subscribe({ query: "subscription { operations { id } }" }, { next() {}, e
 
 
 def the(page: str, language: str, containing: str = "") -> str:
-    """The text of the one block of the page that is meant."""
+    """Return the text of the page's only block in this language that contains the text."""
     (found,) = [
         each.text for each in blocks() if (each.page, each.language) == (page, language) and containing in each.text
     ]
@@ -65,14 +65,14 @@ RUN_HERE: dict[tuple[str, str], str] = {
     ("docs/subscriptions.md", "json"): "test_the_message_that_renews_a_token_is_answered_as_described",
     ("docs/subscriptions.md", "sh"): "test_an_event_stream_looks_as_described",
     ("docs/subscriptions.md", "text"): "test_an_event_stream_looks_as_described",
-    ("docs/operating.md", "sh"): "test_the_digests_of_an_address_and_an_account_are_told",
+    ("docs/operating.md", "sh"): "test_the_digests_of_an_address_and_an_account_are_printed",
     ("docs/frontend.md", "tsx"): "test_the_component_of_the_frontend_page_compiles",
 }
-"""By page and language: the test below that runs such blocks."""
+"""The test below that runs the blocks, by page and language."""
 
 
 def how(block: Block) -> str | None:
-    """What becomes of the block; None where nobody has said."""
+    """Return how the block is tested or why not; None if neither is recorded."""
     if block.language == "sh" and block.text.partition("#")[0].strip() == STARTS_THE_STACK:
         return "dev_stack"
     if is_run_elsewhere(block):
@@ -113,7 +113,7 @@ def test_blocks_are_found_fenced_and_indented_and_in_lists() -> None:
 
 
 def at(stack: Stack, text: str) -> str:
-    """The text with the addresses of this stack."""
+    """Replace the addresses in the text by those of this stack."""
     host = urlsplit(stack.url).netloc
     return (
         text.replace("127.0.0.1:8080", host)
@@ -164,13 +164,13 @@ async def test_the_programs_of_subscriptions_follow_and_renew(
     program = tmp_path / "follow.mjs"
     program.write_text(JS_PRELUDE + at(dev_stack, first) + renewing + JS_END)
     ada, again = await signed_in(dev_stack), await signed_in(dev_stack)
-    told = {"TOKEN": str(ada.token), "NEW_TOKEN": str(again.token), "ID": await start_onboarding(ada)}
-    said = json.loads(await asyncio.to_thread(run, shutil.which("node") or "node", str(program), **told))
+    environment = {"TOKEN": str(ada.token), "NEW_TOKEN": str(again.token), "ID": await start_onboarding(ada)}
+    said = json.loads(await asyncio.to_thread(run, shutil.which("node") or "node", str(program), **environment))
     assert said["authorization"] == "renewed"
     assert said["after"]
 
 
-async def test_the_event_source_of_a_page_is_told_each_state(dev_stack: Stack, chromium: Path) -> None:
+async def test_the_event_source_of_a_page_receives_each_state(dev_stack: Stack, chromium: Path) -> None:
     block = the("docs/subscriptions.md", "js", "EventSource")
     ada = await signed_in(dev_stack)
     operation_id = await start_onboarding(ada)
@@ -213,18 +213,18 @@ async def test_the_message_that_renews_a_token_is_answered_as_described(dev_stac
 async def test_an_event_stream_looks_as_described(dev_stack: Stack) -> None:
     script = at(dev_stack, the("docs/subscriptions.md", "sh", "curl"))
     ada = await signed_in(dev_stack)
-    told = {"TOKEN": str(ada.token), "ID": await start_onboarding(ada)}
-    said = await asyncio.to_thread(run, "sh", "-euc", script.replace("curl ", "curl -sS "), **told)
+    environment = {"TOKEN": str(ada.token), "ID": await start_onboarding(ada)}
+    said = await asyncio.to_thread(run, "sh", "-euc", script.replace("curl ", "curl -sS "), **environment)
     shown = the("docs/subscriptions.md", "text")
     assert shape(said).endswith(shape(shown))
 
 
 def shape(events: str) -> str:
-    """The stream with its cursors and states left out, so that two can be compared."""
+    """Remove cursors and states from the stream, so that two streams can be compared."""
     return re.sub(r'(?<=id: )\S+|(?<="status":")\w+', "...", events).strip()
 
 
-def test_the_digests_of_an_address_and_an_account_are_told() -> None:
+def test_the_digests_of_an_address_and_an_account_are_printed() -> None:
     command = the("docs/operating.md", "sh").replace(".venv/bin/python", sys.executable)
     script = f"cd {ROOT} && {command.replace('SECRET_KEY=...', 'SECRET_KEY=' + 'k' * 32)}"
     said = run("sh", "-euc", script).splitlines()

@@ -1,4 +1,4 @@
-"""Numbers of the README and the documentation are those of the code."""
+"""The numbers in the README and the documentation equal those in the code."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def _nth(column: str, n: int, count: int) -> str:
 @pytest.mark.parametrize(("name", "gateway", "worker"), list(variables()))
 def test_each_default_of_the_readme_is_that_of_the_settings(name: str, gateway: str, worker: str) -> None:
     for written, settings in ((gateway, Settings), (worker, WorkerSettings)):
-        told = defaults(settings)
+        values = defaults(settings)
         if written == "required":
             # The gateway needs SERVICE_KEY where a service has no key of its own: its settings check them together.
-            assert told[name] is PydanticUndefined or (name, settings) == ("SERVICE_KEY", Settings)
+            assert values[name] is PydanticUndefined or (name, settings) == ("SERVICE_KEY", Settings)
         elif re.fullmatch(r"[\d,.]+", written) and written.count(".") < 2:
-            assert told[name] == float(written.replace(",", "")), name
+            assert values[name] == float(written.replace(",", "")), name
         elif written in {".data", "127.0.0.1", "http://127.0.0.1:8090"}:
-            assert str(told[name]) == written
+            assert str(values[name]) == written
 
 
 def test_the_readme_has_every_variable_that_a_process_reads() -> None:

@@ -100,7 +100,7 @@ class Client:
             _, self.token = await self.switched(await self.tenant(name))
 
     async def start_switch(self, tenant_id: str) -> tuple[str, str]:
-        """The operation's id, and the token of the session that it makes; a switch to the current tenant makes none."""
+        """Start a switch; return its id and the new session's token, or the present one for the current tenant."""
         answer = await self.ask(
             """mutation ($id: ID!) {
               switchTenant(input: {tenantId: $id, waitSeconds: 0}) { sessionToken operation { id } }

@@ -132,8 +132,8 @@ async def test_the_last_of_five_wrong_codes_fails_the_login(stack: Stack, kurt: 
     email, authenticator = kurt
     payload = await log_in(stack, email)
     login, client = payload["operation"]["id"], Client(stack, payload["sessionToken"])
-    told = [await client.refused(SUBMIT, id=login, code=wrong(authenticator)) for _ in range(5)]
-    assert told == [{"code": "INVALID_CREDENTIALS", "attemptsLeft": left} for left in (4, 3, 2, 1, 0)]
+    refusals = [await client.refused(SUBMIT, id=login, code=wrong(authenticator)) for _ in range(5)]
+    assert refusals == [{"code": "INVALID_CREDENTIALS", "attemptsLeft": left} for left in (4, 3, 2, 1, 0)]
     last = await Client(stack).to_its_end(login)
     assert (last["status"], last["error"]["code"]) == ("FAILED", "INVALID_CREDENTIALS")
     assert step(last, "check_mfa")["status"] == "FAILED"
@@ -168,7 +168,7 @@ async def test_a_login_that_waits_is_the_same_again_for_its_key(stack: Stack, ku
     assert first == again
 
 
-async def test_whoever_started_a_login_that_waits_may_cancel_it(stack: Stack, kurt: tuple[str, TOTP]) -> None:
+async def test_the_client_that_started_a_login_cancels_it_while_it_waits(stack: Stack, kurt: tuple[str, TOTP]) -> None:
     payload = await log_in(stack, kurt[0])
     login, client = payload["operation"]["id"], Client(stack, payload["sessionToken"])
     await client.ask("mutation ($id: ID!) { cancelOperation(input: {id: $id}) { operation { id } } }", id=login)

@@ -1,4 +1,4 @@
-"""Taking somebody in: what they are told, what they can do then, and what becomes of a mistake."""
+"""Onboarding a user: the e-mail that is sent, the first sign-in, invalid input and failing steps."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ mutation ($id: ID!) {
 PASSWORD = "correct horse battery staple"
 
 
-def somebody(**others: object) -> Json:
+def onboarding_input(**others: object) -> Json:
     return {
         "email": f"{uuid4().hex}@example.com",
         "name": "Emmy Noether",
@@ -74,7 +74,7 @@ def letters_to(stack: Stack, email: str) -> list[EmailMessage]:
 
 
 async def test_a_newcomer_gets_a_letter_and_a_workspace_and_signs_in(stack: Stack, ada: Client) -> None:
-    person = somebody(email=f"Emmy-{uuid4().hex}@Example.com")
+    person = onboarding_input(email=f"Emmy-{uuid4().hex}@Example.com")
     payload = await onboard(ada, person)
     operation, email = payload["operation"], person["email"]
     assert payload["totpUri"] is None
@@ -99,7 +99,7 @@ async def test_a_newcomer_gets_a_letter_and_a_workspace_and_signs_in(stack: Stac
 
 
 async def test_a_second_factor_is_told_again_for_its_key_only_and_opens_the_account(stack: Stack, ada: Client) -> None:
-    person = somebody(mfaEnabled=True, idempotencyKey=uuid4().hex, role="admin")
+    person = onboarding_input(mfaEnabled=True, idempotencyKey=uuid4().hex, role="admin")
     first, again = [await onboard(ada, person) for _ in range(2)]
     assert first == again
     assert (first["operation"]["status"], first["operation"]["result"]["user"]["mfaEnabled"]) == ("COMPLETED", True)
@@ -107,7 +107,7 @@ async def test_a_second_factor_is_told_again_for_its_key_only_and_opens_the_acco
     assert isinstance(authenticator, TOTP)
     assert (authenticator.issuer, authenticator.name) == ("ADX", person["email"])
 
-    other = await onboard(ada, somebody(mfaEnabled=True, idempotencyKey=uuid4().hex))
+    other = await onboard(ada, onboarding_input(mfaEnabled=True, idempotencyKey=uuid4().hex))
     assert parse_uri(other["totpUri"]).secret != authenticator.secret
 
     payload = (await Client(stack).ask(LOGIN, email=person["email"], password=PASSWORD))["login"]
@@ -123,7 +123,7 @@ async def test_a_second_factor_is_told_again_for_its_key_only_and_opens_the_acco
     "other", [{"password": "another password"}, {"name": "Another"}, {"role": "guest"}, {"mfaEnabled": True}]
 )
 async def test_the_same_key_with_anything_else_is_a_conflict(ada: Client, other: Json) -> None:
-    person = somebody(idempotencyKey=uuid4().hex)
+    person = onboarding_input(idempotencyKey=uuid4().hex)
     await onboard(ada, person)
     assert await ada.refused(ONBOARD, input=person | other) == {
         "code": "CONFLICT",
@@ -144,13 +144,13 @@ async def test_the_same_key_with_anything_else_is_a_conflict(ada: Client, other:
     ],
 )
 async def test_what_makes_no_sense_is_refused_by_its_path(ada: Client, wrong: Json, path: list[str]) -> None:
-    refused = await ada.refused(ONBOARD, input=somebody() | wrong)
+    refused = await ada.refused(ONBOARD, input=onboarding_input() | wrong)
     assert (refused["code"], [field["path"] for field in refused["fields"]]) == ("BAD_USER_INPUT", [path])
     assert all("2little" not in field["message"] for field in refused["fields"])
 
 
 async def test_an_address_that_is_taken_fails_the_operation_and_names_the_field(ada: Client) -> None:
-    operation = (await onboard(ada, somebody(email="grace@example.com")))["operation"]
+    operation = (await onboard(ada, onboarding_input(email="grace@example.com")))["operation"]
     assert (operation["status"], operation["result"]) == ("FAILED", None)
     error = operation["error"]
     assert (error["code"], error["userRecoverable"], error["compensated"]) == ("VALIDATION_FAILED", True, True)
@@ -164,7 +164,7 @@ async def test_an_address_that_is_taken_fails_the_operation_and_names_the_field(
 
 
 async def test_a_member_onboards_nobody(stack: Stack, grace: Client) -> None:
-    person = somebody()
+    person = onboarding_input()
     assert await grace.refused(ONBOARD, input=person) == {"code": "FORBIDDEN", "reason": "NOT_PERMITTED"}
     assert await Client(stack).refused(LOGIN, email=person["email"], password=PASSWORD) == {
         "code": "INVALID_CREDENTIALS"
@@ -173,7 +173,10 @@ async def test_a_member_onboards_nobody(stack: Stack, grace: Client) -> None:
 
 
 async def test_an_admin_makes_no_owner(ada: Client) -> None:
-    assert await ada.refused(ONBOARD, input=somebody(role="owner")) == {"code": "FORBIDDEN", "reason": "ROLE_TOO_HIGH"}
+    assert await ada.refused(ONBOARD, input=onboarding_input(role="owner")) == {
+        "code": "FORBIDDEN",
+        "reason": "ROLE_TOO_HIGH",
+    }
 
 
 async def test_a_cancelled_one_is_started_again_with_the_same_password_and_second_factor(
@@ -185,7 +188,7 @@ async def test_a_cancelled_one_is_started_again_with_the_same_password_and_secon
     worker = separate_stack.processes["worker"]
     bare = "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { totpUri operation { id } } }"
     cancel = "mutation ($id: ID!) { cancelOperation(input: {id: $id}) { operation { id } } }"
-    person = somebody(mfaEnabled=True, waitSeconds=0)
+    person = onboarding_input(mfaEnabled=True, waitSeconds=0)
     worker.send_signal(signal.SIGSTOP)  # so that the cancellation comes before the first step
     try:
         payload = (await ada.ask(bare, input=person))["onboardUser"]
@@ -208,7 +211,7 @@ async def test_a_cancelled_one_is_started_again_with_the_same_password_and_secon
 async def test_secrets_stand_in_no_log_and_in_no_history_in_the_clear(separate_stack: Stack) -> None:
     ada = Client(separate_stack)
     await ada.log_in("ada@example.com")
-    person = somebody(password=uuid4().hex, mfaEnabled=True)
+    person = onboarding_input(password=uuid4().hex, mfaEnabled=True)
     payload = await onboard(ada, person)
     secrets = (person["password"], parse_uri(payload["totpUri"]).secret)
     temporal = await Temporal.connect(separate_stack.temporal_address)  # without the keys

@@ -1,11 +1,11 @@
-"""Lists of operations as the contract has them: filters, orders, subjects, and what administrators see of members."""
+"""Lists of operations as the contract defines them: filters, orders, subjects, and the lists of a whole tenant."""
 
 from __future__ import annotations
 
 from uuid import uuid4
 
 from tests.end_to_end.client import Client, Json
-from tests.end_to_end.test_contract_onboarding import onboard, somebody
+from tests.end_to_end.test_contract_onboarding import onboard, onboarding_input
 
 LIST = """
 query ($filter: OperationFilter, $orderBy: OperationOrder, $first: Int, $after: String) {
@@ -35,7 +35,7 @@ async def listed(client: Client, **variables: object) -> Json:
 
 
 async def test_operation_is_listed_with_its_subject_at_once(ada: Client) -> None:
-    person = somebody(waitSeconds=0)
+    person = onboarding_input(waitSeconds=0)
     operation = (await onboard(ada, person))["operation"]
 
     page = await listed(ada, filter={"search": person["email"].upper()})
@@ -45,7 +45,7 @@ async def test_operation_is_listed_with_its_subject_at_once(ada: Client) -> None
 
 
 async def test_target_is_the_object_that_the_operation_made(ada: Client) -> None:
-    person = somebody()
+    person = onboarding_input()
     result = (await onboard(ada, person))["operation"]["result"]
 
     [node] = (await listed(ada, filter={"targetIds": [result["user"]["id"]], "kinds": ["USER_ONBOARDING"]}))["nodes"]
@@ -56,7 +56,9 @@ async def test_target_is_the_object_that_the_operation_made(ada: Client) -> None
 
 async def test_filters_and_orders_narrow_the_list(ada: Client) -> None:
     mark = uuid4().hex
-    started = [(await onboard(ada, somebody(email=f"{n}-{mark}@example.com")))["operation"]["id"] for n in range(3)]
+    started = [
+        (await onboard(ada, onboarding_input(email=f"{n}-{mark}@example.com")))["operation"]["id"] for n in range(3)
+    ]
 
     newest_first = await listed(ada, filter={"search": mark}, first=2)
     rest = await listed(ada, filter={"search": mark}, first=2, after=newest_first["pageInfo"]["endCursor"])
@@ -78,7 +80,7 @@ async def test_filters_and_orders_narrow_the_list(ada: Client) -> None:
 
 
 async def test_cursor_of_another_order_is_refused(ada: Client) -> None:
-    await onboard(ada, somebody())
+    await onboard(ada, onboarding_input())
     cursor = (await listed(ada, first=1))["pageInfo"]["endCursor"]
 
     refusal = await ada.refused(LIST, after=cursor, orderBy="DURATION_DESC")
@@ -87,7 +89,7 @@ async def test_cursor_of_another_order_is_refused(ada: Client) -> None:
 
 
 async def test_administrators_see_the_operations_and_statistics_of_all_members(ada: Client, grace: Client) -> None:
-    person = somebody()
+    person = onboarding_input()
     await onboard(ada, person)
 
     tenant = (await ada.ask(OF_TENANT))["viewer"]["tenantOverview"]["currentTenant"]

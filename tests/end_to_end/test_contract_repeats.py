@@ -10,7 +10,7 @@ from temporalio.client import Client as Temporal
 
 from tests.end_to_end.client import Client, Json
 from tests.end_to_end.files import announce, keep, send
-from tests.end_to_end.test_contract_onboarding import letters_to, somebody
+from tests.end_to_end.test_contract_onboarding import letters_to, onboarding_input
 from tests.stack import Stack
 
 MANY = 100
@@ -30,7 +30,7 @@ async def workflows(stack: Stack, operation_id: str) -> int:
 
 
 async def test_a_newcomer_is_taken_in_once(stack: Stack, ada: Client) -> None:
-    person = somebody(mfaEnabled=True, idempotencyKey=uuid4().hex)
+    person = onboarding_input(mfaEnabled=True, idempotencyKey=uuid4().hex)
     document = """
     mutation ($input: OnboardUserInput!) {
       onboardUser(input: $input) { totpUri operation { id status result { user { id } workspace { id } } } }
@@ -69,7 +69,7 @@ async def test_a_file_is_read_once(stack: Stack, ada: Client) -> None:
 
 
 async def test_somebody_signs_in_once(stack: Stack, ada: Client) -> None:
-    person = somebody()
+    person = onboarding_input()
     onboard = "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { operation { status } } }"
     assert (await ada.ask(onboard, input=person))["onboardUser"]["operation"]["status"] == "COMPLETED"
     document = """

@@ -1,4 +1,4 @@
-"""A filtered feed says when an operation stops matching, so that a list of active operations gets rid of it."""
+"""A filtered feed emits an operation that stops matching, so that a client removes it from a list of active ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from tests.end_to_end.client import PASSWORD, Client
-from tests.end_to_end.test_contract_onboarding import ONBOARD, somebody
+from tests.end_to_end.test_contract_onboarding import ONBOARD, onboarding_input
 from tests.stack import Stack
 
 FEED = "subscription ($filter: OperationFilter) { operations(filter: $filter) { id status } }"
@@ -21,7 +21,7 @@ FEED = "subscription ($filter: OperationFilter) { operations(filter: $filter) { 
 
 @asynccontextmanager
 async def following(stack: Stack, client: Client, **filter: object) -> AsyncIterator[list[tuple[str, str]]]:
-    """What the feed has emitted so far: id and status."""
+    """Subscribe to the feed; yield the ids and statuses emitted so far."""
     emitted: list[tuple[str, str]] = []
     async with connect(stack.websocket, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None) as socket:
         await socket.send(
@@ -47,8 +47,8 @@ async def following(stack: Stack, client: Client, **filter: object) -> AsyncIter
 
 @pytest.fixture
 async def owner(dev_stack: Stack) -> Client:
-    """An administrator of their own, so that no other test starts operations in this feed."""
-    ada, person = Client(dev_stack), somebody(role="admin", password=PASSWORD)
+    """A new administrator, so that no other test starts operations in this feed."""
+    ada, person = Client(dev_stack), onboarding_input(role="admin", password=PASSWORD)
     await ada.log_in("ada@example.com")
     assert (await ada.ask(ONBOARD, input=person | {"waitSeconds": 30}))["onboardUser"]["operation"]
     client = Client(dev_stack)
@@ -57,7 +57,7 @@ async def owner(dev_stack: Stack) -> Client:
 
 
 async def onboarded(owner: Client) -> str:
-    answer = await owner.ask(ONBOARD, input=somebody() | {"waitSeconds": 30})
+    answer = await owner.ask(ONBOARD, input=onboarding_input() | {"waitSeconds": 30})
     operation = answer["onboardUser"]["operation"]
     assert operation["status"] == "COMPLETED"
     id: str = operation["id"]

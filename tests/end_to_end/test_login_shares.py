@@ -1,4 +1,4 @@
-"""Many logins of one account, whose owner knows the password, leave another account's login its usual time.
+"""A flood of logins of one account, with the right password, does not delay the login of another account.
 
 The test is also the command that replays the attack: `python -m pytest tests/end_to_end/test_login_shares.py`.
 """
@@ -28,22 +28,22 @@ async def test_a_flood_of_logins_of_one_account_does_not_delay_another_account(d
     flood = asyncio.gather(
         *(Client(dev_stack).hear(LOGIN, email="ada@example.com", password=PASSWORD) for _ in range(LOGINS))
     )
-    most = 0
+    max_running = 0
 
     async def sample() -> None:
-        nonlocal most
+        nonlocal max_running
         running = 1
         while running or not flood.done():  # other tests use this stack, and must not wait for these logins
             found = await temporal.count_workflows(running_of_ada)
-            most, running = max(most, found.count), found.count
+            max_running, running = max(max_running, found.count), found.count
             await asyncio.sleep(0.05)
 
     sampling = asyncio.create_task(sample())
-    while most == 0:  # noqa: ASYNC110 - what is waited for is elsewhere
+    while max_running == 0:  # noqa: ASYNC110 - the condition is in another process
         await asyncio.sleep(0.05)
     await Client(dev_stack).log_in("grace@example.com")
     assert not flood.done(), "the login of another account waited for those that came before it"
     codes = {error["extensions"]["code"] for answer in await flood for error in answer.get("errors", ())}
     assert codes <= {"RATE_LIMITED"}
     await sampling
-    assert 1 < most <= ACCOUNT_SHARE + 2, "visibility lags behind a little"
+    assert 1 < max_running <= ACCOUNT_SHARE + 2, "visibility lags behind a little"

@@ -1,4 +1,4 @@
-"""An operator's `temporal workflow reset`: the new run goes on, its followers see its end, and no repair undoes it.
+"""After `temporal workflow reset` the new run continues, its subscribers see its end, and no repair undoes it.
 
 Each test is also the command that replays the attack: `python -m pytest tests/end_to_end/test_resets.py`.
 """
@@ -16,20 +16,20 @@ from temporalio.client import WorkflowExecutionStatus
 
 from tests.end_to_end.client import Client, Json
 from tests.end_to_end.files import announce, complete, keep, process, send
-from tests.end_to_end.test_contract_onboarding import LOGIN, PASSWORD, SUBMIT, somebody
+from tests.end_to_end.test_contract_onboarding import LOGIN, PASSWORD, SUBMIT, onboarding_input
 from tests.servers import reset_workflow
 from tests.stack import Stack, start_separate_stack
 from worker.demo import TOTP_SECRET
 
 REPAIR_SECONDS = 3
-TWO_LOOKS_SECONDS = 3.0
-"""The reconciler looks three times in each period."""
+TWO_REPAIR_INTERVALS_SECONDS = 3.0
+"""The reconciler searches for operations to repair three times per REPAIR_SECONDS."""
 START = "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { operation { id } } }"
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One whose mail server is away: a letter of welcome is tried again for seconds, and then done without."""
+    """A stack without a mail server: the welcome e-mail is retried for some seconds, then skipped."""
     folder = tmp_path_factory.mktemp("resets")
     with start_separate_stack(folder, REPAIR_SECONDS=str(REPAIR_SECONDS), SMTP_URL="smtp://127.0.0.1:1") as stack:
         yield stack
@@ -65,9 +65,9 @@ async def can_log_in(stack: Stack, person: Json) -> bool:
     return bool(answer["login"]["operation"]["status"] == "COMPLETED")
 
 
-async def until(asked: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
-        while not await asked():  # noqa: ASYNC110 - what is waited for is elsewhere
+        while not await condition():  # noqa: ASYNC110 - the condition is in another process
             await asyncio.sleep(0.2)
 
 
@@ -77,7 +77,7 @@ async def repairs(temporal: Temporal, operation_id: str) -> list[WorkflowExecuti
 
 
 async def closed_after(temporal: Temporal, operation_id: str, run_id: str) -> WorkflowExecutionStatus | None:
-    """How the run ended that follows this one."""
+    """Wait until the run after this one has closed; return its status."""
     async with asyncio.timeout(60):
         while True:
             described = await temporal.get_workflow_handle(operation_id).describe()
@@ -87,18 +87,20 @@ async def closed_after(temporal: Temporal, operation_id: str, run_id: str) -> Wo
 
 
 @pytest.mark.parametrize("to", ["FirstWorkflowTask", "LastWorkflowTask"])
-async def test_a_user_whose_onboarding_was_reset_stays(stack: Stack, ada: Client, temporal: Temporal, to: str) -> None:
-    person = somebody()
+async def test_an_onboarding_that_was_reset_keeps_its_user(
+    stack: Stack, ada: Client, temporal: Temporal, to: str
+) -> None:
+    person = onboarding_input()
     operation_id = await start_onboarding(ada, person)
     async with ada.follow(operation_id) as states:
         await until_step(states, "send_welcome_email")
         await reset_workflow(stack.temporal_address, operation_id, to=to)
-        told = [state["status"] async for state in states]
-    assert told[-1] == "COMPLETED"
-    assert set(told[:-1]) <= {"RUNNING"}
+        statuses = [state["status"] async for state in states]
+    assert statuses[-1] == "COMPLETED"
+    assert set(statuses[:-1]) <= {"RUNNING"}
 
     assert await can_log_in(stack, person)
-    await asyncio.sleep(TWO_LOOKS_SECONDS)
+    await asyncio.sleep(TWO_REPAIR_INTERVALS_SECONDS)
     assert await can_log_in(stack, person)
     assert await repairs(temporal, operation_id) == []
 
@@ -118,14 +120,14 @@ async def test_a_login_that_was_reset_is_followed_and_completed_with_its_code(st
             while (state := await anext(states))["status"] != "WAITING":
                 assert state["status"] == "RUNNING"
         submitted = (await alan.ask(SUBMIT, id=login["id"], code=TOTP(TOTP_SECRET).now()))["submitMfaCode"]
-        told = [state["status"] async for state in states]
-    assert told[-1] == "COMPLETED"
-    assert set(told[:-1]) <= {"RUNNING", "WAITING"}
+        statuses = [state["status"] async for state in states]
+    assert statuses[-1] == "COMPLETED"
+    assert set(statuses[:-1]) <= {"RUNNING", "WAITING"}
     assert submitted["operation"]["status"] == "COMPLETED"
     assert (await alan.ask("{ viewer { user { email } } }"))["viewer"] == {"user": {"email": "alan@example.com"}}
 
 
-async def test_what_completed_and_is_reset_to_its_beginning_is_not_undone(
+async def test_a_completed_operation_that_is_reset_to_its_beginning_is_not_undone(
     stack: Stack, ada: Client, temporal: Temporal
 ) -> None:
     file = await keep(ada, b"some text\n")
@@ -143,8 +145,8 @@ async def test_what_completed_and_is_reset_to_its_beginning_is_not_undone(
         run_id = (await temporal.get_workflow_handle(operation_id).describe()).run_id
         await reset_workflow(stack.temporal_address, operation_id)
         outcomes.append(await closed_after(temporal, operation_id, run_id))
-    assert outcomes == [WorkflowExecutionStatus.COMPLETED] * 3  # each step finds what it did in the run before
-    await asyncio.sleep(TWO_LOOKS_SECONDS)
+    assert outcomes == [WorkflowExecutionStatus.COMPLETED] * 3  # each step finds its result of the previous run
+    await asyncio.sleep(TWO_REPAIR_INTERVALS_SECONDS)
     ada.token = token
     assert await ada.current_tenant() == "Globex"
     await ada.work_in("Acme")
@@ -154,7 +156,7 @@ async def test_what_completed_and_is_reset_to_its_beginning_is_not_undone(
 
 
 @pytest.mark.parametrize("name", ["store_file", "set_permissions"])
-async def test_an_upload_that_was_reset_goes_on_with_its_own_record(
+async def test_an_upload_that_was_reset_continues_with_its_own_record(
     stack: Stack, ada: Client, temporal: Temporal, name: str
 ) -> None:
     target = await announce(ada, b"some text\n")
@@ -172,16 +174,14 @@ async def test_an_upload_that_was_reset_goes_on_with_its_own_record(
     assert await repairs(temporal, upload) == []
 
 
-async def test_what_was_terminated_and_repaired_stays_undone_when_it_is_reset(
-    stack: Stack, ada: Client, temporal: Temporal
-) -> None:
-    person = somebody()
+async def test_a_repaired_operation_that_is_reset_stays_undone(stack: Stack, ada: Client, temporal: Temporal) -> None:
+    person = onboarding_input()
     operation_id = await start_onboarding(ada, person)
     async with ada.follow(operation_id) as states:
         await until_step(states, "send_welcome_email")
         await temporal.get_workflow_handle(operation_id).terminate()
-        told = [state["status"] async for state in states]
-    assert told[-1] == "FAILED"
+        statuses = [state["status"] async for state in states]
+    assert statuses[-1] == "FAILED"
 
     async def is_repaired() -> bool:
         return await repairs(temporal, operation_id) == [WorkflowExecutionStatus.COMPLETED]
@@ -193,7 +193,7 @@ async def test_what_was_terminated_and_repaired_stays_undone_when_it_is_reset(
     last = await ada.to_its_end(operation_id)
     assert last["status"] == "FAILED"
     assert last["error"]["compensated"] is True
-    await asyncio.sleep(TWO_LOOKS_SECONDS)
+    await asyncio.sleep(TWO_REPAIR_INTERVALS_SECONDS)
     assert not await can_log_in_at_all(stack, person)
 
 

@@ -28,7 +28,7 @@ SWEEPS = (
     "tests/end_to_end/test_contract_nodes.py::test_every_kind_of_node_is_found_by_its_id[dev_stack]",
     "tests/new_operation/test_new_operation.py::test_what_cannot_be_had_is_refused_in_a_sentence",
 )
-"""Tests that go through every kind of operation, every type, field, argument and id of the schema, or every page."""
+"""Tests over all kinds of operations, all types, fields, arguments and ids of the schema, or all pages."""
 
 RECORDED = "archive_tenant or is_recorded or is_gone"
 """The tests of its histories, and of there being all of them."""

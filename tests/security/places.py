@@ -71,8 +71,8 @@ def _ids(type_: GraphQLInputType, path: tuple[str, ...], seen: tuple[str, ...]) 
             yield from _ids(field.type, (*path, name), (*seen, named.name))
 
 
-_WAYS = {"Viewer": "viewer { %s }", "Tenant": "viewer { tenantOverview { currentTenant { %s } } }"}
-"""How to come to a type that is not a root, with the field to be selected there."""
+_PATHS = {"Viewer": "viewer { %s }", "Tenant": "viewer { tenantOverview { currentTenant { %s } } }"}
+"""The selection that leads from the query type to another type; ``%s`` is the field to select there."""
 
 
 class CannotBeExercised(Exception):
@@ -88,8 +88,8 @@ def document(schema: GraphQLSchema, place: Place, given: Mapping[str, str]) -> s
     roots = {"Query": schema.query_type, "Mutation": schema.mutation_type, "Subscription": schema.subscription_type}
     root: GraphQLNamedType | None = roots.get(place.owner)
     way = "%s"
-    if root is None and place.owner in _WAYS:
-        root, way = schema.type_map[place.owner], _WAYS[place.owner]
+    if root is None and place.owner in _PATHS:
+        root, way = schema.type_map[place.owner], _PATHS[place.owner]
     if not isinstance(root, GraphQLObjectType):
         raise CannotBeExercised(f"{place} is not at a root of the schema: say here how to come there.")
     field = root.fields[place.field]

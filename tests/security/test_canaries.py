@@ -67,12 +67,12 @@ async def test_twenty_canaries_are_found_where_they_belong_and_nowhere_else(prod
 
     assert found(planted, files(product.stack.data_dir / "files", "**/*")) == {"file bytes"}
     letters = found(planted, files(product.stack.data_dir / "mail", "**/*"))
-    assert letters >= {"newcomer's e-mail", "newcomer's name"}
+    assert letters >= {"new user's e-mail", "new user's name"}
     kept = found(planted, [await whole_database(product.stack)])
-    assert kept >= {"owner's e-mail", "owner's name", "newcomer's e-mail", "tenant's name", "file's name"}
+    assert kept >= {"owner's e-mail", "owner's name", "new user's e-mail", "tenant's name", "file's name"}
     assert not kept & {name for name in planted if "password" in name or "token" in name or "TOTP" in name}
     decoded = found(planted, await decoded_histories(product))
-    assert decoded >= {"newcomer's e-mail", "newcomer's name", "TOTP seed", "MFA code", "wrong MFA code"}
+    assert decoded >= {"new user's e-mail", "new user's name", "TOTP seed", "MFA code", "wrong MFA code"}
     assert not decoded & {name for name in planted if "password" in name or "token" in name}
     assert {"mutation onboardUser", "RunActivity:create_session"} <= {span.name for span in product.collector.spans()}
     assert b"session:" in product.told_to_redis.read_bytes(), "nobody listened to Redis"
@@ -95,12 +95,12 @@ async def plant(stack: Stack) -> dict[str, str]:
         name: word(name.title().replace(" ", "").replace("'", "").replace("-", ""))
         for name in (
             "owner's password",
-            "newcomer's password",
+            "new user's password",
             "wrong password",
             "password in a document",
             "password in what is no JSON",
             "owner's name",
-            "newcomer's name",
+            "new user's name",
             "tenant's name",
             "second tenant's name",
             "file's name",
@@ -111,7 +111,7 @@ async def plant(stack: Stack) -> dict[str, str]:
             "unknown token of an upload",
         )
     }
-    emails = {name: f"{word('mail')}@mail.test" for name in ("owner's e-mail", "newcomer's e-mail", "unknown e-mail")}
+    emails = {name: f"{word('mail')}@mail.test" for name in ("owner's e-mail", "new user's e-mail", "unknown e-mail")}
     planted |= emails
     there = await found_two_tenants(
         stack,
@@ -130,18 +130,18 @@ async def plant(stack: Stack) -> dict[str, str]:
     await people(stack, owner, planted)
     await bytes_of_files(owner, planted)
     await nonsense(stack, planted)
-    await look_around(owner)
+    await query_viewer(owner)
     _, planted["token after a switch"] = await owner.switched(there)
     again = Client(stack, planted["token after a switch"])
-    await look_around(again)
-    session = (await look_around(again))["viewer"]["session"]["id"]
+    await query_viewer(again)
+    session = (await query_viewer(again))["viewer"]["session"]["id"]
     await again.hear("mutation ($id: ID!) { revokeSession(input: {sessionId: $id}) { ok } }", id=session)
     await again.hear("mutation { logout { ok } }")
     return planted
 
 
-async def look_around(client: Client) -> Json:
-    """All that a viewer sees. The second that each source of a dashboard has may be too little on a busy machine."""
+async def query_viewer(client: Client) -> Json:
+    """Query every field of the viewer; repeat the query while a source of the dashboard exceeds its one second."""
     async with asyncio.timeout(60):
         while "errors" in (answer := await client.hear(VIEWER)):
             assert {error["extensions"]["code"] for error in answer["errors"]} == {"TIMEOUT"}, answer
@@ -158,9 +158,9 @@ async def logged_in(client: Client, email: str, password: str) -> str:
 async def people(stack: Stack, owner: Client, planted: dict[str, str]) -> None:
     """Somebody is taken in, and signs in with a second factor; others are not, for their address is taken."""
     person = {
-        "email": planted["newcomer's e-mail"],
-        "name": planted["newcomer's name"],
-        "password": planted["newcomer's password"],
+        "email": planted["new user's e-mail"],
+        "name": planted["new user's name"],
+        "password": planted["new user's password"],
         "mfaEnabled": True,
         "idempotencyKey": planted["idempotency key"],
         "waitSeconds": 30,
@@ -175,16 +175,16 @@ async def people(stack: Stack, owner: Client, planted: dict[str, str]) -> None:
     assert {operation["status"] for operation in failed} == {"FAILED"}
     await owner.hear(RETRY, id=failed[0]["id"])
 
-    newcomer = Client(stack)
-    answer = (await newcomer.ask(LOGIN, email=person["email"], password=person["password"]))["login"]
-    planted["newcomer's session token"] = newcomer.token = answer["sessionToken"]
+    new_user = Client(stack)
+    answer = (await new_user.ask(LOGIN, email=person["email"], password=person["password"]))["login"]
+    planted["new user's session token"] = new_user.token = answer["sessionToken"]
     login = answer["operation"]["id"]
     code = seed.now()
     wrong = f"{(int(code) + 1) % 1_000_000:06}"
     planted["wrong MFA code"], planted["MFA code"] = f'"{wrong}"', f'"{code}"'
-    refused = await newcomer.refused(SUBMIT, id=login, code=wrong)
+    refused = await new_user.refused(SUBMIT, id=login, code=wrong)
     assert refused["code"] == "INVALID_CREDENTIALS"
-    submitted = (await newcomer.ask(SUBMIT, id=login, code=code))["submitMfaCode"]["operation"]
+    submitted = (await new_user.ask(SUBMIT, id=login, code=code))["submitMfaCode"]["operation"]
     assert submitted["status"] == "COMPLETED"
 
 

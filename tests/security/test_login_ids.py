@@ -1,4 +1,4 @@
-"""The id of a login is logged, so it grants almost nothing: reading, and controlling, need more than the id."""
+"""The id of a login is logged, so it grants no access: it shows public fields only and controls nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ NOT_FOUND = {"code": "NOT_FOUND"}
 
 
 class Person:
-    """Somebody new at Acme, with a second factor of their own."""
+    """A new user of Acme with a second factor."""
 
     def __init__(self, email: str, authenticator: TOTP) -> None:
         self.email = email
@@ -66,7 +66,7 @@ class Person:
         return answer
 
     async def sign_in(self, stack: Stack) -> tuple[str, str]:
-        """The ids of a completed login, and its token."""
+        """Log in with the second factor; return the ids of the login and its session token."""
         payload = await self.log_in(Client(stack))
         client = Client(stack, payload["sessionToken"])
         opened = await client.ask(SUBMIT, id=payload["operation"]["id"], code=self.authenticator.now())
@@ -96,7 +96,7 @@ async def person(ada: Client) -> Person:
 
 
 def shown(answer: Json) -> Json:
-    """The one operation of an answer without errors."""
+    """Return the only operation of an answer without errors."""
     assert "errors" not in answer, answer
     (found,) = answer["data"].values()
     one: Json = found[0] if isinstance(found, list) else found
@@ -105,7 +105,7 @@ def shown(answer: Json) -> Json:
 
 
 def check_public(operation: Json, person: Person, status: str) -> None:
-    """What contract.graphql says that a client may read that knows only the id, and nothing else."""
+    """Check that the operation has only the fields that the contract allows to a client that knows only the id."""
     assert (operation["kind"], operation["status"]) == ("LOGIN", status)
     assert operation["startedAt"]
     assert operation["cursor"]
@@ -130,7 +130,7 @@ async def socket(stack: Stack, token: str | None = None, cookie: str | None = No
 
 
 async def ask_over(opened: Any, query: str, **variables: object) -> list[Json]:
-    """All results, to the end."""
+    """Execute the document on the websocket; return all results until it completes."""
     name, results = uuid4().hex, []
     payload = {"query": query, "variables": variables}
     await opened.send(json.dumps({"id": name, "type": "subscribe", "payload": payload}))
@@ -153,7 +153,7 @@ def wrong(authenticator: TOTP) -> str:
 
 
 @pytest.mark.parametrize(
-    "who", ["nobody", "another user", "an administrator", "a client that is logging in as another"]
+    "who", ["a client without a session", "another user", "an administrator", "a client that is logging in as another"]
 )
 async def test_the_id_of_a_login_shows_neither_user_nor_tenant(
     dev_stack: Stack, ada: Client, person: Person, who: str

@@ -1,4 +1,4 @@
-"""Every refusal is a line with digests of the client and the account, and none has an address or a secret in clear."""
+"""Each refusal is logged with digests of the client and the account, without addresses and secrets in clear text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pseudonyms = Pseudonyms(KEY.encode())
 
 
 class Attacker:
-    """A client at an address of its own."""
+    """A client with an address that no other test uses."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -63,7 +63,7 @@ class Attacker:
 
 @pytest.fixture
 def lines() -> Iterator[list[Any]]:
-    """All that is logged, as it would be written."""
+    """The logged events after redaction."""
     before, capture = structlog.get_config(), LogCapture()
     structlog.configure(processors=[with_facts, without_secrets, capture])
     yield capture.entries
@@ -88,7 +88,7 @@ async def gateway(temporal_address: str, tmp_path: Path, monitoring: Monitoring)
         return writer
 
     services = Services({"auth/get_current_session": find, "files/create_upload": full})
-    told = settings(
+    configured = settings(
         temporal_address,
         data_dir=tmp_path,
         trusted_proxies=[ip_network("127.0.0.0/8")],
@@ -96,7 +96,7 @@ async def gateway(temporal_address: str, tmp_path: Path, monitoring: Monitoring)
         address_rate=40,
         sockets_by_address=1,
     )
-    async with running_gateway(told, services, monitoring=monitoring) as gateway:
+    async with running_gateway(configured, services, monitoring=monitoring) as gateway:
         yield gateway
 
 

@@ -1,4 +1,4 @@
-"""SECRET_KEY rotates: what was signed and derived under a former key keeps its meaning while that key is listed."""
+"""Rotation of SECRET_KEY: values signed or derived with a former key stay valid while that key is listed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WHO = "{ viewer { user { email } } }"
 
 
 class Gateways:
-    """Three on one database: under the former key, under the new one beside it, and under the new one alone."""
+    """Three gateways on one database: with the former key, with both keys, and with the new key alone."""
 
     def __init__(self, before: Stack, during: Stack, after: Stack) -> None:
         self.before, self.during, self.after = before, during, after
@@ -71,14 +71,16 @@ def gateways(separate_stack: Stack, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 async def test_a_login_that_is_sent_again_is_the_same_login(gateways: Gateways) -> None:
-    told = {"email": "ada@example.com", "password": PASSWORD, "key": uuid4().hex}
-    first = (await Client(gateways.before).ask(LOG_IN, **told))["login"]
-    again = (await Client(gateways.during).ask(LOG_IN, **told))["login"]
+    variables = {"email": "ada@example.com", "password": PASSWORD, "key": uuid4().hex}
+    first = (await Client(gateways.before).ask(LOG_IN, **variables))["login"]
+    again = (await Client(gateways.during).ask(LOG_IN, **variables))["login"]
     assert again["operation"]["id"] == first["operation"]["id"]
     assert again["sessionToken"] == first["sessionToken"]
 
-    begun_anew = (await Client(gateways.after).ask(LOG_IN, **told))["login"]
-    assert begun_anew["operation"]["id"] != first["operation"]["id"], "without the former key nobody can know it"
+    begun_anew = (await Client(gateways.after).ask(LOG_IN, **variables))["login"]
+    assert begun_anew["operation"]["id"] != first["operation"]["id"], (
+        "without the former key the earlier login cannot be found"
+    )
     assert begun_anew["operation"]["status"] == "COMPLETED"
 
 
@@ -89,8 +91,8 @@ async def test_who_is_signed_in_stays_so_without_the_former_key(gateways: Gatewa
 
 
 async def test_a_second_factor_is_passed_after_the_rotation(gateways: Gateways) -> None:
-    told = {"email": "alan@example.com", "password": PASSWORD}
-    login = (await Client(gateways.before).ask(LOG_IN, **told))["login"]
+    variables = {"email": "alan@example.com", "password": PASSWORD}
+    login = (await Client(gateways.before).ask(LOG_IN, **variables))["login"]
     assert login["operation"]["status"] == "WAITING"
 
     client = Client(gateways.during, login["sessionToken"])
@@ -102,31 +104,31 @@ async def test_a_second_factor_is_passed_after_the_rotation(gateways: Gateways) 
 
 async def test_an_onboarding_that_is_sent_again_is_the_same_and_another_password_a_conflict(gateways: Gateways) -> None:
     ada = await signed_in(gateways.before)
-    told = {"email": f"{uuid4().hex}@example.com", "password": "a long enough password", "key": uuid4().hex}
-    first = (await ada.ask(ONBOARD, **told))["onboardUser"]
+    variables = {"email": f"{uuid4().hex}@example.com", "password": "a long enough password", "key": uuid4().hex}
+    first = (await ada.ask(ONBOARD, **variables))["onboardUser"]
     assert first["operation"]["status"] == "COMPLETED"
 
     client = Client(gateways.during, ada.token)
-    assert (await client.ask(ONBOARD, **told))["onboardUser"] == first
-    refusal = await client.refused(ONBOARD, **told | {"password": "another long password"})
+    assert (await client.ask(ONBOARD, **variables))["onboardUser"] == first
+    refusal = await client.refused(ONBOARD, **variables | {"password": "another long password"})
     assert refusal["code"] == "CONFLICT"
 
 
 async def test_a_switch_whose_answer_was_lost_is_sent_again_with_the_session_that_it_ended(gateways: Gateways) -> None:
     ada = await signed_in(gateways.before)
-    told = {"id": await ada.tenant("Globex"), "key": uuid4().hex}
-    first = (await ada.ask(SWITCH, **told))["switchTenant"]
+    variables = {"id": await ada.tenant("Globex"), "key": uuid4().hex}
+    first = (await ada.ask(SWITCH, **variables))["switchTenant"]
     assert first["operation"]["status"] == "COMPLETED"
-    assert (await Client(gateways.during, ada.token).ask(SWITCH, **told))["switchTenant"] == first
+    assert (await Client(gateways.during, ada.token).ask(SWITCH, **variables))["switchTenant"] == first
 
 
 async def test_cursors_of_before_are_read_while_their_key_is_kept(gateways: Gateways) -> None:
     ada = await signed_in(gateways.before)
     page = (await ada.ask(PAGE))["viewer"]["operations"]
     after = page["pageInfo"]["endCursor"]
-    told = await ada.ask(PAGE, after=after)
+    expected = await ada.ask(PAGE, after=after)
     again = await Client(gateways.during, ada.token).ask(PAGE, after=after)
-    assert again["viewer"]["operations"]["nodes"] == told["viewer"]["operations"]["nodes"]
+    assert again["viewer"]["operations"]["nodes"] == expected["viewer"]["operations"]["nodes"]
     assert (await Client(gateways.after, ada.token).refused(PAGE, after=after))["code"] == "BAD_USER_INPUT"
 
     written_by_the_new = (await Client(gateways.during, ada.token).ask(PAGE))["viewer"]["operations"]["pageInfo"]

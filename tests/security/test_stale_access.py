@@ -1,4 +1,4 @@
-"""The role and membership of now decide, also if they are changed in the database itself and nobody is told."""
+"""The current role and membership decide, even if they change in the database without a change notification."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 
 from tests.end_to_end.client import PASSWORD, Client
 from tests.end_to_end.files import announce, keep, send
-from tests.end_to_end.test_contract_onboarding import onboard, somebody
+from tests.end_to_end.test_contract_onboarding import onboard, onboarding_input
 from tests.security.world import Execute, database_of
 from tests.stack import Stack
 
@@ -31,7 +31,7 @@ EVENTS, PARTS = "text/event-stream", 'multipart/mixed;boundary="graphql";subscri
 
 
 class Member(NamedTuple):
-    """An administrator of Acme, who sees another user's operation; ``execute`` works on the database itself."""
+    """An administrator of Acme who sees another user's operation; ``execute`` changes the database directly."""
 
     client: Client
     user_id: str
@@ -53,7 +53,7 @@ class Member(NamedTuple):
         )
 
     async def permissions(self) -> list[str] | None:
-        viewer = (await self.client.hear(ACCESS))["data"]["viewer"]  # the tenants service knows of a removal at once
+        viewer = (await self.client.hear(ACCESS))["data"]["viewer"]
         return None if viewer is None else list(viewer["tenantOverview"]["permissions"])
 
     async def sees_the_operation(self) -> bool:
@@ -63,7 +63,7 @@ class Member(NamedTuple):
 
 @contextmanager
 def paused_redis(stack: Stack) -> Iterator[None]:
-    """It answers nobody while the block runs."""
+    """Stop Redis from answering while the block runs."""
     with Redis.from_url(stack.environment["REDIS_URL"]) as redis:
         process = int(redis.info("server")["process_id"])
     os.kill(process, signal.SIGSTOP)
@@ -85,7 +85,7 @@ async def member(shape: tuple[str, Stack]) -> AsyncIterator[Member]:
     ada = Client(stack)
     await ada.log_in("ada@example.com")
     await ada.work_in("Acme")
-    person = somebody(role="admin", password=PASSWORD)
+    person = onboarding_input(role="admin", password=PASSWORD)
     onboarded = (await onboard(ada, person))["operation"]
     user_id = onboarded["result"]["user"]["id"]
     client = Client(stack)
@@ -99,14 +99,13 @@ async def member(shape: tuple[str, Stack]) -> AsyncIterator[Member]:
         yield found
 
 
-async def until_changed(member: Member, before: list[str] | None) -> float:
-    """After which the permissions are others; it is the next request that tells where no Redis is asked."""
+async def until_changed(member: Member, before: list[str] | None) -> None:
+    """Wait for other permissions: with Redis for at most a second, without it the next request must have them."""
     begun = time.monotonic()
     while await member.permissions() == before:
         assert member.is_redis_up, "the next request still had the former role"
         assert time.monotonic() - begun < 1
         await asyncio.sleep(0.02)
-    return time.monotonic() - begun
 
 
 async def test_a_changed_role_and_a_removal_decide_the_next_requests(member: Member) -> None:
@@ -128,7 +127,7 @@ async def test_a_changed_role_and_a_removal_decide_the_next_requests(member: Mem
 
 async def test_a_removed_member_reads_no_file_of_later(member: Member) -> None:
     if member.stack.environment.get("REDIS_URL") and not member.is_redis_up:
-        pytest.skip("nobody can sign in to keep a file while Redis is paused")
+        pytest.skip("no user can sign in to store a file while Redis is paused")
     await member.permissions()
     await member.remove()
     ada = Client(member.stack)
@@ -144,7 +143,7 @@ async def test_a_removed_member_reads_no_file_of_later(member: Member) -> None:
 async def test_signed_urls_of_before_work_only_as_far_as_the_role_of_now(member: Member, change: str) -> None:
     ada = Client(member.stack)
     if member.stack.environment.get("REDIS_URL") and not member.is_redis_up:
-        pytest.skip("nobody can sign in to keep a file while Redis is paused")
+        pytest.skip("no user can sign in to store a file while Redis is paused")
     await ada.log_in("ada@example.com")
     await ada.work_in("Acme")
     everybodys, private = [
@@ -220,8 +219,8 @@ async def over_http(member: Member, accept: str) -> AsyncIterator[asyncio.Task[N
         assert answer.status_code == 200
 
         async def end() -> None:
-            told = "".join([text async for text in answer.aiter_text()])
-            assert "UNAUTHENTICATED" in told
+            body = "".join([text async for text in answer.aiter_text()])
+            assert "UNAUTHENTICATED" in body
 
         reading = asyncio.ensure_future(end())
         await asyncio.sleep(1)

@@ -102,17 +102,17 @@ def over_http(world: World, http: httpx.AsyncClient, url: str) -> Ask:
 
 
 def narrows_a_list(place: Place) -> bool:
-    """An id in a filter is looked for among what the viewer sees: the list is empty, whatever the id is."""
+    """Return whether the id is in a filter: filters select from what the viewer sees, so the list is empty."""
     return "filter" in place.path
 
 
 def narrows_a_feed(place: Place) -> bool:
-    """A feed has no end and looks at its list by itself, so its work is not that of one answer."""
+    """Return whether the id filters a feed: a feed never ends, so its work cannot be measured like that of a query."""
     return place.owner == "Subscription" and narrows_a_list(place)
 
 
-def over_a_socket_for_a_moment(world: World, url: str) -> Ask:
-    """What a feed says in its first moment, in which it shows what is there at its begin."""
+def over_a_feed(world: World, url: str) -> Ask:
+    """Ask by subscribing to a feed; the answer is what it emits within 0.7 s, including existing operations."""
 
     async def ask(query: str, id: str) -> str:
         said: list[Any] = []
@@ -150,7 +150,7 @@ def over_a_socket(world: World, url: str) -> Ask:
 
 
 def without_chance(answer: object, id: str) -> str:
-    """Without the id itself, the request's, and what the answer took, which is told in development only."""
+    """Without the id itself, the request's, and what the answer took, which is answers in development only."""
 
     def stripped(value: Any) -> Any:
         if isinstance(value, dict):
@@ -169,7 +169,7 @@ async def asking(world: World, stack: Stack) -> AsyncIterator[Callable[[Place], 
     """How a document about a place is asked."""
     async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
         posted, subscribed = over_http(world, http, stack.graphql), over_a_socket(world, stack.websocket)
-        followed = over_a_socket_for_a_moment(world, stack.websocket)
+        followed = over_a_feed(world, stack.websocket)
         yield (
             lambda place: followed if narrows_a_feed(place) else subscribed if place.owner == "Subscription" else posted
         )
@@ -191,9 +191,9 @@ async def test_an_id_of_another_tenant_one_that_is_gone_and_a_random_one_are_ans
     found = []
     async with asking(world, stack) as way:
         for place, kind in tries():
-            told = {what: await way(place)(question(place, world), id) for what, id in world.ids[kind].items()}
-            if len(set(told.values())) > 1 or not (narrows_a_list(place) or refuses(told[RANDOM])):
-                found.append(f"{place} with {kind}: {told}")
+            answers = {what: await way(place)(question(place, world), id) for what, id in world.ids[kind].items()}
+            if len(set(answers.values())) > 1 or not (narrows_a_list(place) or refuses(answers[RANDOM])):
+                found.append(f"{place} with {kind}: {answers}")
     assert "\n".join(found) == ""
 
 
@@ -208,7 +208,7 @@ async def test_nothing_more_is_done_for_one_than_for_another(
         world = await make_world(stack, database_of(stack, "adx.sqlite3"))
         async with asking(world, stack) as way:
             for place, kind in (each for each in tries() if not narrows_a_feed(each[0])):
-                for times in (1, 3, 9):  # what differs may have been done by chance meanwhile
+                for times in (1, 3, 9):  # background work may have caused the difference
                     work = {
                         what: await least_work(counts, way(place), question(place, world), id, times)
                         for what, id in world.ids[kind].items()

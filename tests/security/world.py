@@ -19,12 +19,12 @@ from contracts.base import new_id
 from resolvers.progress import LINGER_SECONDS
 from tests.end_to_end.client import PASSWORD, Client, Json
 from tests.end_to_end.files import announce, keep, process
-from tests.end_to_end.test_contract_onboarding import onboard, somebody
+from tests.end_to_end.test_contract_onboarding import onboard, onboarding_input
 from tests.stack import Stack
 
 FOREIGN, DELETED, RANDOM = "foreign", "deleted", "random"
 OPERATIONS = ("tenant-switch", "file-upload", "file-processing", "user-onboarding")
-"""Kinds of operations of which an id alone shows nothing: what that of a login shows, test_login_ids.py tests."""
+"""Kinds of operations whose id alone shows nothing; test_login_ids.py tests what the id of a login shows."""
 THINGS = ("usr", "ten", "ses", "fil", "upl", "wsp")
 
 _ROWS = {
@@ -104,7 +104,7 @@ async def _one_of_everything(ada: Client, tenant: str) -> dict[str, str]:
         _, ada.token = await ada.switched(await ada.tenant(tenant))
     file = await keep(ada, b"some words\n", accessLevel="TENANT")
     answer = await ada.ask("{ viewer { session { id } operations(first: 1) { nodes { id } } } }")
-    onboarded = (await onboard(ada, somebody(role="member")))["operation"]
+    onboarded = (await onboard(ada, onboarding_input(role="member")))["operation"]
     return {
         "ten": await ada.tenant(tenant),
         "ses": answer["viewer"]["session"]["id"],
@@ -127,7 +127,7 @@ async def _failed_switch(client: Client) -> str:
 
 
 async def _administrator(stack: Stack, ada: Client) -> tuple[Client, str]:
-    person = somebody(role="admin", password=PASSWORD)
+    person = onboarding_input(role="admin", password=PASSWORD)
     await onboard(ada, person)
     viewer = Client(stack)
     await viewer.log_in(person["email"])
