@@ -112,9 +112,13 @@ class RetryOperationInput:
 Checked = TypeVar("Checked", bound=inputs.Input)
 
 
-def checked(rules: type[Checked], input: object) -> Checked:
-    """The ``input`` argument of a mutation within its bounds; InvalidInput where it is not."""
-    return rules.check(given(**vars(input)), at=("input",))
+def checked(rules: type[Checked], input: object, *, argument: str = "input") -> Checked:
+    """Return the input object of an argument within its bounds; the defaults if the client gave none.
+
+    Raises:
+        InvalidInput: a value is out of bounds.
+    """
+    return rules.check(given(**vars(input)) if input else {}, at=(argument,))
 
 
 def given(**arguments: object) -> dict[str, object]:

@@ -10,7 +10,7 @@ from strawberry import ID, UNSET
 from contracts import operations as contract
 from resolvers import inputs, streams
 from schema.fields import Info, stream
-from schema.inputs import OperationFilter, given
+from schema.inputs import OperationFilter, checked, given
 from schema.operations import Operation
 
 _OPERATION = """
@@ -46,6 +46,6 @@ class Subscription:
     async def operations(
         info: Info, filter: OperationFilter | None = UNSET
     ) -> AsyncGenerator[contract.Operation, None]:
-        wanted = inputs.FilterInput.check(given(**vars(filter)) if filter else {}, at=("filter",))
+        wanted = checked(inputs.FilterInput, filter, argument="filter")
         async for state in streams.operations(info.context, wanted):
             yield state

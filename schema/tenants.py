@@ -13,7 +13,7 @@ from resolvers import tenants as administration
 from resolvers.operation_records import OperationPage
 from schema.enums import OperationOrder, StatisticsInterval, SubscriptionTier
 from schema.fields import Info, field
-from schema.inputs import OperationFilter, given
+from schema.inputs import OperationFilter, checked, given
 from schema.node import Node
 from schema.statistics import OperationStatistics
 
@@ -52,7 +52,7 @@ class Tenant(Node):
         order_by: OperationOrder | None = OperationOrder.STARTED_AT_DESC,
     ) -> OperationPage:
         page = inputs.OperationPageInput.check(given(first=first, after=after, order_by=order_by))
-        wanted = inputs.FilterInput.check(given(**vars(filter)) if filter else {}, at=("filter",))
+        wanted = checked(inputs.FilterInput, filter, argument="filter")
         return await administration.operations(info.context, tenant, page, wanted)
 
     @field(OperationStatistics | None, "Statistics of the operations of all members. Requires operations:administer.")
@@ -64,7 +64,7 @@ class Tenant(Node):
         interval: StatisticsInterval | None = StatisticsInterval.DAY,
         time_zone: str | None = "UTC",
     ) -> operation_statistics.OperationStatistics:
-        wanted = inputs.FilterInput.check(given(**vars(filter)) if filter else {}, at=("filter",))
+        wanted = checked(inputs.FilterInput, filter, argument="filter")
         input = inputs.StatisticsInput.check(given(interval=interval, time_zone=time_zone))
         return await administration.operation_statistics(info.context, tenant, wanted, input)
 

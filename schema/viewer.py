@@ -23,7 +23,7 @@ from schema.connections import (
 from schema.dashboard import Dashboard
 from schema.enums import OperationOrder
 from schema.fields import field
-from schema.inputs import OperationFilter, given
+from schema.inputs import OperationFilter, checked, given
 from schema.tenants import Tenant, TenantOverview
 from schema.users import User, UserPreferences
 
@@ -109,5 +109,5 @@ class Viewer:
         order_by: OperationOrder | None = OperationOrder.STARTED_AT_DESC,
     ) -> OperationPage:
         page = inputs.OperationPageInput.check(given(first=first, after=after, order_by=order_by))
-        wanted = inputs.FilterInput.check(given(**vars(filter)) if filter else {}, at=("filter",))
+        wanted = checked(inputs.FilterInput, filter, argument="filter")
         return await viewer.operations(page, wanted)
