@@ -36,9 +36,11 @@ from gateway.codec import CODEC_PATH, codec_routes
 from gateway.counting import CountedCopies, CountedRedis, CountedServices, CountedTemporal
 from gateway.documents import NamedDocuments
 from gateway.explorer.routes import DIST, explorer_routes
-from gateway.graphql import GraphQLEndpoint, error_response, request_id_of
+from gateway.graphql import GraphQLEndpoint
 from gateway.health import alive, ready
+from gateway.http.error_responses import error_response, request_id_of
 from gateway.http.transfer_access import find_caller
+from gateway.http.transfer_dependencies import TransferDependencies
 from gateway.http.transfers import transfer_routes
 from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestIds
@@ -117,7 +119,7 @@ def create_app(
     )
     trusted = read_manifest(settings.trusted_documents, schema.documents) if settings.trusted_documents else None
     keys = settings.service_keys("files")
-    storage, transfers = open_storage(settings.storage()), TransferSigner(keys.current, former=keys.former)
+    storage, signer = open_storage(settings.storage()), TransferSigner(keys.current, former=keys.former)
 
     async def show_schema(_request: Request) -> Response:
         return PlainTextResponse(sdl)
@@ -130,7 +132,7 @@ def create_app(
     routes = [
         *(explorer_routes(DIST) if settings.shows_graphiql() else ()),
         *codec_routes(settings.keys(), settings.codec_readers, settings.codec_origins),
-        *transfer_routes(storage, transfers, _reservations, _find_caller, quota),
+        *transfer_routes(TransferDependencies(storage, signer, _find_caller, quota), _reservations),
         Route("/graphql", endpoint, methods=["GET", "POST"]),
         WebSocketRoute("/graphql", endpoint),
         *(about_schema if settings.shows_schema() else ()),

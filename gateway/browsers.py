@@ -8,11 +8,10 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.audit import Refusal, refused
-from contracts.errors import ErrorCode, ErrorReason
+from gateway.http.error_responses import forbidden_response
 from gateway.sessions import is_secure
 
 DELIBERATE_HEADERS = ("apollo-require-preflight", "graphql-require-preflight", "x-requested-with")
@@ -102,10 +101,10 @@ class KnownOrigins:
         is_guarded = method not in _HARMLESS_METHODS or scope["path"] == self._reads
         if is_guarded and self._is_strange(headers, is_secure(HTTPConnection(scope))):
             refused(Refusal.ORIGIN)
-            await _refusal("Pages of this origin may not do that.", scope)(scope, receive, send)
+            await forbidden_response("Pages of this origin may not do that.", scope)(scope, receive, send)
         elif method == "POST" and "cookie" in headers and _could_be_a_form(headers):
             refused(Refusal.BODY)
-            await _refusal("Send JSON, with its Content-Type.", scope)(scope, receive, send)
+            await forbidden_response("Send JSON, with its Content-Type.", scope)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -143,13 +142,3 @@ def _could_be_a_form(headers: Headers) -> bool:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     is_json = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
     return not is_json and not any(name in headers for name in ("authorization", *DELIBERATE_HEADERS))
-
-
-def _refusal(reason: str, scope: Scope) -> Response:
-    facts = {
-        "code": ErrorCode.FORBIDDEN.value,
-        "reason": ErrorReason.NOT_PERMITTED.value,
-        "requestId": scope["state"]["request_id"],
-    }
-    error = {"message": reason, "extensions": facts}
-    return JSONResponse({"errors": [error]}, status_code=403)

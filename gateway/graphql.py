@@ -11,7 +11,7 @@ from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from graphql import DocumentNode, GraphQLError
 from graphql.execution import PendingResult, SubsequentIncrementalExecutionResult
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
@@ -32,6 +32,7 @@ from gateway.addresses import neighbourhood
 from gateway.answers import in_its_kind, status_of, was_refused
 from gateway.documents import NamedDocuments, with_document_id
 from gateway.event_streams import EventStream, as_events, asks_for_stream
+from gateway.http.error_responses import domain_error_response, error_response, request_id_of
 from gateway.json_text import BadJson, read_json
 from gateway.metrics import Metrics
 from gateway.open_streams import OpenStreams, Patience
@@ -125,7 +126,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
                 answer = error_response(refusal(error.reason), error.status_code, request_id_of(request))
                 response = in_its_kind(answer, request.headers.get("accept", ""), error.status_code)
             except RateLimited as error:
-                response = _put_off(error, request_id_of(request))
+                response = domain_error_response(error, request_id_of(request))
             await response(scope, receive, send)
 
     async def _open_socket(self, socket: WebSocket) -> None:
@@ -348,20 +349,6 @@ def _takes_parts(request: Request) -> bool:
     return any(kind.partition(";")[0].strip() == "multipart/mixed" and "subscriptionspec" not in kind for kind in kinds)
 
 
-def error_response(error: GraphQLError, status: int, request_id: str) -> Response:
-    return JSONResponse({"errors": [each.formatted for each in translate([error], request_id)]}, status_code=status)
-
-
-def request_id_of(connection: HTTPConnection) -> str:
-    return str(connection.state.request_id)
-
-
 def _status(request: Request) -> int:
     status: int = getattr(request.state, "status", 200)
     return status
-
-
-def _put_off(error: RateLimited, request_id: str) -> Response:
-    response = error_response(GraphQLError("", original_error=error), error.http_status, request_id)
-    response.headers["Retry-After"] = str(round(error.retry_after or 1))
-    return response

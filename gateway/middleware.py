@@ -10,14 +10,14 @@ from uuid import uuid4
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.audit import Refusal, observing_refusals, refused
 from contracts.logs import about
 from gateway.addresses import neighbourhood
+from gateway.http.error_responses import error_response
 from infrastructure.pseudonyms import Pseudonyms
-from schema.errors import refusal, translate
+from schema.errors import refusal
 
 _DRAINED = 8
 """How many times as much as is taken is read of what is refused."""
@@ -97,9 +97,8 @@ class BodyLimit:
             if has_begun:
                 raise
             refused(Refusal.BODY)
-            told = translate([refusal(str(error))], scope["state"]["request_id"])
-            answer = JSONResponse({"errors": [each.formatted for each in told]}, status_code=error.status)
-            await answer(scope, receive, send)
+            response = error_response(refusal(str(error)), error.status, scope["state"]["request_id"])
+            await response(scope, receive, send)
 
 
 class _Body:

@@ -1,1 +1,1 @@
-"""HTTP beside GraphQL: transfers of files."""
+"""HTTP beside GraphQL: transfers of files, and errors as responses."""

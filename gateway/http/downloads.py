@@ -14,14 +14,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from contracts.errors import DomainError, FileNotFound, PermissionDenied, ServiceUnavailable
-from contracts.storage import FileStorage, StorageError
-from contracts.transfers import DownloadGrant, TransferSigner
+from contracts.storage import StorageError
+from contracts.transfers import DownloadGrant
 from gateway.addresses import neighbourhood
-from gateway.http.transfer_access import FindCaller
+from gateway.http.transfer_dependencies import TransferDependencies
 from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfer_quota import TransferHolder, TransferQuota
 from gateway.http.transfer_rate import TransferRate
-from gateway.http.transfer_responses import SAFE_HEADERS, refusal
+from gateway.http.transfer_responses import SAFE_HEADERS, refusal, storage_errors
 
 log = structlog.get_logger(__name__)
 
@@ -29,19 +29,12 @@ log = structlog.get_logger(__name__)
 class Downloads:
     """The endpoint of downloads."""
 
-    def __init__(
-        self,
-        storage: FileStorage,
-        signer: TransferSigner,
-        find_caller: FindCaller,
-        quota: TransferQuota,
-        limits: TransferLimits,
-    ) -> None:
-        self._storage = storage
-        self._signer = signer
-        self._find_caller = find_caller
-        self._quota = quota
-        self._limits = limits
+    def __init__(self, dependencies: TransferDependencies) -> None:
+        self._storage = dependencies.storage
+        self._signer = dependencies.signer
+        self._find_caller = dependencies.find_caller
+        self._limits = dependencies.limits
+        self._quota = TransferQuota("download", dependencies.limits.downloads, dependencies.quota)
 
     async def respond(self, request: Request) -> Response:
         token = request.path_params["token"]
@@ -67,12 +60,9 @@ class Downloads:
             return refusal(error, request)
 
     async def _stored_size(self, key: str) -> int | None:
-        try:
+        with storage_errors():
             async with asyncio.timeout(self._limits.storage_seconds):
                 return await self._storage.size(key)
-        except (StorageError, TimeoutError) as error:
-            log.warning("storage_unavailable", error=repr(error))
-            raise ServiceUnavailable(service="storage") from error
 
 
 class _Download(StreamingResponse):

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from contracts.auth import PERMISSIONS
 from contracts.calls import Caller
 from contracts.transfers import DownloadGrant, UploadGrant
-from gateway.http.transfer_responses import request_id_of
+from gateway.http.error_responses import request_id_of
 from resolvers.clients.tenants import TenantsClient
 
 FindCaller: TypeAlias = Callable[[Request, UploadGrant | DownloadGrant], Awaitable[Caller]]

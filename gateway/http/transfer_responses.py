@@ -1,15 +1,19 @@
-"""What the responses of uploads and downloads have in common."""
+"""The responses to failed uploads and downloads, and the headers of all."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from graphql import GraphQLError
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from contracts.errors import DomainError
-from schema.errors import translate
+from contracts.errors import DomainError, ServiceUnavailable
+from contracts.storage import StorageError
+from gateway.http.error_responses import domain_error_response, request_id_of
+
+log = structlog.get_logger(__name__)
 
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -21,16 +25,15 @@ SAFE_HEADERS = {
 
 
 def refusal(error: DomainError, request: Request) -> Response:
-    """Return the error in the shape of every other error."""
-    formatted = translate([GraphQLError("", original_error=error)], request_id_of(request))
-    body = json.dumps({"errors": [each.formatted for each in formatted]})
-    response = Response(body, error.http_status, media_type="application/json", headers=SAFE_HEADERS)
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(round(error.retry_after))
-    return response
+    """Return the error as a response of the routes of transfers."""
+    return domain_error_response(error, request_id_of(request), SAFE_HEADERS)
 
 
-def request_id_of(request: Request) -> str:
-    """Return the id by which logs know the request; empty without the middleware that gives it one."""
-    request_id: str = getattr(request.state, "request_id", "")
-    return request_id
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Log that the storage failed or was too slow in the block, and raise ServiceUnavailable."""
+    try:
+        yield
+    except (StorageError, TimeoutError) as error:
+        log.warning("storage_unavailable", error=repr(error))
+        raise ServiceUnavailable(service="storage") from error

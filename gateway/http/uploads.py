@@ -15,15 +15,15 @@ from contracts.audit import Refusal, refused
 from contracts.base import Contract
 from contracts.calls import Caller
 from contracts.errors import DeadlineExceeded, DomainError, ServiceUnavailable
-from contracts.storage import FileStorage, StorageError, staging_key
-from contracts.transfers import TransferSigner, UploadGrant
+from contracts.storage import staging_key
+from contracts.transfers import UploadGrant
 from gateway.addresses import neighbourhood
 from gateway.http.incoming_bytes import IncomingBytes
-from gateway.http.transfer_access import FindCaller
+from gateway.http.transfer_dependencies import TransferDependencies
 from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfer_quota import TransferHolder, TransferQuota
 from gateway.http.transfer_rate import TransferRate
-from gateway.http.transfer_responses import SAFE_HEADERS, refusal
+from gateway.http.transfer_responses import SAFE_HEADERS, refusal, storage_errors
 
 _COMPLETED_BYTES_PER_SECOND = 32 * 1024 * 1024
 """At least as fast, S3 makes one object of the parts of a multipart upload."""
@@ -55,20 +55,15 @@ class Uploads:
     """The endpoint of uploads."""
 
     def __init__(
-        self,
-        storage: FileStorage,
-        signer: TransferSigner,
-        reservations: Callable[[Request], UploadReservations],
-        find_caller: FindCaller,
-        quota: TransferQuota,
-        limits: TransferLimits,
+        self, dependencies: TransferDependencies, reservations: Callable[[Request], UploadReservations]
     ) -> None:
-        self._storage = storage
-        self._signer = signer
+        """``reservations`` returns the reservations of the application that a request is for."""
+        self._storage = dependencies.storage
+        self._signer = dependencies.signer
+        self._find_caller = dependencies.find_caller
+        self._limits = dependencies.limits
+        self._quota = TransferQuota("upload", dependencies.limits.uploads, dependencies.quota)
         self._reservations = reservations
-        self._find_caller = find_caller
-        self._quota = quota
-        self._limits = limits
 
     async def respond(self, request: Request) -> Response:
         try:
@@ -99,7 +94,7 @@ class Uploads:
         """Save the body. An error that its iterator raises makes the storage discard what it has taken."""
         loop = asyncio.get_running_loop()
         received = _received(request.stream(), self._limits)
-        try:
+        with storage_errors():
             async with asyncio.timeout(self._limits.storage_seconds) as storage_timeout:
 
                 async def passed_on() -> AsyncIterator[bytes]:
@@ -113,9 +108,6 @@ class Uploads:
                     storage_timeout.reschedule(loop.time() + completion_seconds)
 
                 await self._storage.save(staging_key(grant.tenant_id, grant.upload_id), passed_on())
-        except (StorageError, TimeoutError) as error:
-            log.warning("storage_unavailable", error=repr(error))
-            raise ServiceUnavailable(service="storage") from error
 
 
 class _Reservation:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from contracts.errors import ErrorCode, ErrorReason
+from gateway.http.error_responses import forbidden_response
 from gateway.security.proxy_headers import parse_address
 
 MISDIRECTED_REQUEST = 421
+_REASON = "This gateway answers to loopback names only; PUBLIC_URL makes it answer to others."
 
 
 class LoopbackHostMiddleware:
@@ -27,7 +27,7 @@ class LoopbackHostMiddleware:
         if scope["type"] in ("http", "websocket"):
             hosts = Headers(scope=scope).getlist("host")
             if not all(is_loopback_host(host) for host in hosts):
-                await _refusal(scope)(scope, receive, send)
+                await forbidden_response(_REASON, scope, MISDIRECTED_REQUEST)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -39,13 +39,3 @@ def is_loopback_host(host: str) -> bool:
         return address.is_loopback
     name = host.partition(":")[0].lower().removesuffix(".")
     return name == "localhost" or name.endswith(".localhost")
-
-
-def _refusal(scope: Scope) -> JSONResponse:
-    facts = {
-        "code": ErrorCode.FORBIDDEN.value,
-        "reason": ErrorReason.NOT_PERMITTED.value,
-        "requestId": scope["state"]["request_id"],
-    }
-    reason = "This gateway answers to loopback names only; PUBLIC_URL makes it answer to others."
-    return JSONResponse({"errors": [{"message": reason, "extensions": facts}]}, status_code=MISDIRECTED_REQUEST)

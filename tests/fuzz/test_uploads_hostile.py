@@ -28,6 +28,7 @@ from contracts.files import NewUpload
 from contracts.storage import FileStorage, open_storage, staging_key
 from contracts.tenants import SubscriptionTier
 from contracts.transfers import DownloadGrant, TransferSigner, UploadGrant
+from gateway.http.transfer_dependencies import TransferDependencies
 from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfer_rate import MinimumRate
 from gateway.http.transfers import transfer_routes
@@ -78,7 +79,8 @@ def storage(folder: Path) -> FileStorage:
 async def client(storage: FileStorage, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     limits = TransferLimits(minimum_rate=MinimumRate(window_seconds=0.2), total_seconds=1.0)
     async with files_client(await fresh_sqlite(tmp_path)) as files:
-        app = Starlette(routes=transfer_routes(storage, SIGNER, lambda _: files, member, LocalQuota(), limits))
+        dependencies = TransferDependencies(storage, SIGNER, member, LocalQuota(), limits)
+        app = Starlette(routes=transfer_routes(dependencies, lambda _: files))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
             yield client
 

@@ -21,6 +21,7 @@ from contracts.errors import RateLimited, UploadInProgress
 from contracts.storage import FileStorage, open_storage
 from contracts.transfers import DownloadGrant, UploadGrant
 from gateway.http.downloads import Downloads
+from gateway.http.transfer_dependencies import TransferDependencies
 from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfer_quota import TransferHolder, TransferQuota, TransferShares
 from gateway.http.transfer_rate import MinimumRate, TransferRate
@@ -200,7 +201,7 @@ async def test_a_download_that_has_ended_in_whatever_way_gives_its_place_back_at
     await storage.save("t/small", stored())
     limits = TransferLimits(downloads=TransferShares(process=1, url=1, user=1, tenant=1, address=1))
     quota, path = LocalQuota(), url_of("t/small", len(body))
-    downloads = Downloads(storage, SIGNER, member, TransferQuota("download", limits.downloads, quota), limits)
+    downloads = Downloads(TransferDependencies(storage, SIGNER, member, quota, limits))
     held: list[Response] = []
 
     async def never() -> Message:

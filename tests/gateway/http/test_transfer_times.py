@@ -16,8 +16,8 @@ from contracts.errors import ServiceUnavailable
 from contracts.storage import FileStorage
 from contracts.transfers import UploadGrant
 from gateway.http.downloads import Downloads
+from gateway.http.transfer_dependencies import TransferDependencies
 from gateway.http.transfer_limits import TransferLimits
-from gateway.http.transfer_quota import TransferQuota
 from gateway.http.transfer_rate import MinimumRate
 from gateway.http.transfers import transfer_routes
 from infrastructure.quota import LocalQuota
@@ -58,7 +58,7 @@ async def slowly(content: bytes, *, parts: int, seconds: float) -> AsyncIterator
 
 async def put(storage: FileStorage, counted: Counted, limits: TransferLimits, leave: UploadGrant) -> int:
     """The status of an upload that takes a second or more."""
-    routes = transfer_routes(storage, SIGNER, lambda _: counted, member, LocalQuota(), limits)
+    routes = transfer_routes(TransferDependencies(storage, SIGNER, member, LocalQuota(), limits), lambda _: counted)
     transport = httpx.ASGITransport(Starlette(routes=routes))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         answer = await client.put(await announced(leave), content=slowly(TEXT, parts=10, seconds=0.1))
@@ -118,7 +118,7 @@ async def test_a_download_that_takes_too_long_in_all_ends_without_its_last_messa
 
     await storage.save("t/slow", stored())
     limits, quota = TransferLimits(total_seconds=0.5, minimum_rate=NO_RATE), LocalQuota()
-    downloads = Downloads(storage, SIGNER, member, TransferQuota("download", limits.downloads, quota), limits)
+    downloads = Downloads(TransferDependencies(storage, SIGNER, member, quota, limits))
     sent: list[Message] = []
 
     async def slow(message: Message) -> None:
@@ -162,7 +162,7 @@ async def test_the_next_part_that_the_storage_does_not_give_in_time_ends_a_downl
     await storage.save("t/stuck", stored())
     limits = TransferLimits(storage_seconds=seconds)
     stuck: FileStorage = Stuck()  # type: ignore[assignment]
-    downloads = Downloads(stuck, SIGNER, member, TransferQuota("download", limits.downloads, LocalQuota()), limits)
+    downloads = Downloads(TransferDependencies(stuck, SIGNER, member, LocalQuota(), limits))
     sent: list[Message] = []
 
     async def take(message: Message) -> None:

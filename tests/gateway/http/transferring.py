@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from contracts.base import new_id, utc_now
 from contracts.storage import FileStorage, staging_key
 from contracts.transfers import DownloadGrant, UploadGrant
+from gateway.http.transfer_dependencies import TransferDependencies
 from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfers import transfer_routes
 from infrastructure.quota import LocalQuota, Quota
@@ -64,7 +65,8 @@ def gateway(
     storage: FileStorage, files: FilesClient, limits: TransferLimits | None = None, quota: Quota | None = None
 ) -> httpx.AsyncClient:
     """A client of the routes."""
-    routes = transfer_routes(storage, SIGNER, lambda _: files, member, quota or LocalQuota(), limits)
+    dependencies = TransferDependencies(storage, SIGNER, member, quota or LocalQuota(), limits or TransferLimits())
+    routes = transfer_routes(dependencies, lambda _: files)
     return httpx.AsyncClient(transport=httpx.ASGITransport(Starlette(routes=routes)), base_url="http://gateway")
 
 

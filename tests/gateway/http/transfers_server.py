@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from contracts.storage import open_storage
 from contracts.transfers import UploadGrant
+from gateway.http.transfer_dependencies import TransferDependencies
 from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfer_quota import DOWNLOADS
 from gateway.http.transfer_rate import MinimumRate
@@ -63,7 +64,8 @@ async def main(storage_url: str, folder: str, port: str) -> None:
     limits = TransferLimits(
         minimum_rate=MinimumRate(window_seconds=4.0), downloads=DOWNLOADS.model_copy(update={"url": 2})
     )
-    transfers = transfer_routes(open_storage(storage_url), SIGNER, reservations, member, LocalQuota(), limits)
+    dependencies = TransferDependencies(open_storage(storage_url), SIGNER, member, LocalQuota(), limits)
+    transfers = transfer_routes(dependencies, reservations)
     app = Starlette(
         routes=[*transfers, Route("/peak", peak), Route("/announce", announce, methods=["POST"])], lifespan=lifespan
     )
