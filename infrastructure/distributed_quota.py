@@ -125,10 +125,11 @@ class DistributedQuota:
                         await self._exchange([*self._held.keys() | self._changed], {})
 
     async def _grants(self, keys: Sequence[QuotaKey]) -> list[_Name]:
-        """Have all keys granted, or none. Raises RateLimited, and ServiceUnavailable."""
+        """Have all keys granted, or none. Raises QuotaExhausted, and ServiceUnavailable."""
         if not keys:
             return []
-        asked = [(self._name(key), self._request(key)) for key in keys]
+        names = [self._name(key) for key in keys]
+        asked = [(name, self._request(name, key.limit)) for name, key in zip(names, keys, strict=True)]
         try:
             await asyncio.wait([answer for _, answer in asked])
         except asyncio.CancelledError:
@@ -144,9 +145,9 @@ class DistributedQuota:
             raise ServiceUnavailable(service="redis")
         raise exhausted()
 
-    def _request(self, key: QuotaKey) -> _Answer:
+    def _request(self, name: _Name, limit: int) -> _Answer:
         answer: _Answer = asyncio.get_running_loop().create_future()
-        self._requests.setdefault(self._name(key), []).append(_Request(key.limit, answer))
+        self._requests.setdefault(name, []).append(_Request(limit, answer))
         self._wakeup.set()
         return answer
 
