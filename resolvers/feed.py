@@ -104,8 +104,8 @@ class Source:
         self._viewer = viewer
         self._look_seconds = look_seconds
         self._followers: set[Slots] = set()
-        self._seen: set[str] = set()
-        self._told: dict[str, Position] = {}
+        self._delivered: dict[str, Position] = {}
+        """The position last read or delivered of each operation that is under way or among the newest of the list."""
         self._under_way: dict[str, Operation] = {}
         self._tasks = BackgroundTasks()
         self.users = 0
@@ -122,7 +122,7 @@ class Source:
         self._followers.discard(slots)
 
     async def stop(self) -> None:
-        """End it; whoever still follows is told that the stream is interrupted."""
+        """End it; the streams of those that still follow it raise ServiceUnavailable."""
         await self._tasks.aclose()
         for slots in self._followers:
             slots.close()
@@ -144,21 +144,20 @@ class Source:
                             continue
                         if self._is_news(operation) and not (begun_before and operation.is_closed):
                             self._watch(operation)
-                        self._told[operation.id] = operation.position
-                    ids = {operation.id for operation in newest}
-                    self._seen = (self._seen | ids) & (ids | self._under_way.keys())
-                    self._told = {id: position for id, position in self._told.items() if id in self._seen}
+                        self._delivered[operation.id] = operation.position
+                    kept = self._under_way.keys() | {operation.id for operation in newest}
+                    self._delivered = {id: position for id, position in self._delivered.items() if id in kept}
                     begun_before = False
                 await woken(news, self._look_seconds)
 
     def _is_news(self, operation: Operation) -> bool:
-        """Whether it was not seen before, or has moved since it closed, as after a reset."""
-        told = self._told.get(operation.id)
-        return operation.id not in self._seen or told is None or operation.position.as_tuple() > told.as_tuple()
+        """Whether it was not read before, or has a newer state since it closed, as after a reset."""
+        delivered = self._delivered.get(operation.id)
+        return delivered is None or operation.position.as_tuple() > delivered.as_tuple()
 
     def _watch(self, operation: Operation) -> None:
         self._under_way[operation.id] = operation
-        self._tell(operation)
+        self._deliver(operation)
         self._tasks.start(self._pass_on(operation), name=f"feed {operation.id}")
 
     async def _pass_on(self, operation: Operation) -> None:
@@ -166,23 +165,23 @@ class Source:
             async with aclosing(self._poller.newer(operation)) as states:
                 async for newer in states:
                     self._under_way[operation.id] = newer
-                    self._tell(newer)
+                    self._deliver(newer)
         except OperationNotFound:
             pass  # the namespace's retention took it
         except Exception as error:
             log.error("a feed lost an operation", workflow_id=operation.id, exc_info=error)
-            self._seen.discard(operation.id)  # the next look finds it again
+            self._delivered.pop(operation.id, None)  # the next read of the list begins it again
         finally:
             del self._under_way[operation.id]
 
-    def _tell(self, operation: Operation) -> None:
-        self._told[operation.id] = operation.position
+    def _deliver(self, operation: Operation) -> None:
+        self._delivered[operation.id] = operation.position
         for slots in self._followers:
             slots.put(operation)
 
 
 class Slots:
-    """What one follower has still to hear: of each operation its newest state, the first that moved told first."""
+    """The states that one follower has still to receive: the newest of each operation, oldest change first."""
 
     def __init__(self) -> None:
         self._states: dict[str, Operation] = {}
