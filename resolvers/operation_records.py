@@ -6,8 +6,8 @@ A list waits until the starts of this process that concern it are written, so th
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, TypeAlias
 
 from contracts.auth import Session
@@ -61,11 +61,9 @@ class OperationRecords:
         self._cursors = cursors
         self._buffer = RecordBuffer(client.write)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Write what is added while the block runs."""
-        async with self._buffer.running():
-            yield
+        return self._buffer.running()
 
     def add(self, operation: Operation, subject: Subject | None = None, retry_of: str | None = None) -> None:
         """Have the state written; nothing waits for that, and a failure is repaired."""

@@ -115,20 +115,34 @@ class Operations:
         operation = await self._starter.started_under_former_keys(order) or await self._starter.start(order)
         self._records.add(operation, order.subject, order.retry_of)
         self._tell_of(operation)
-        return await self._settle(operation, wait_seconds)
+        return await self.settle(operation, wait_seconds=wait_seconds)
 
     async def started_before(self, id: str, asked: JsonValue, *, wait_seconds: float) -> Operation | None:
         """The operation that this id has started before, as ``start``; None if it has started none."""
         operation = await self._starter.started_before(id, asked)
-        return None if operation is None else await self._settle(operation, wait_seconds)
+        return None if operation is None else await self.settle(operation, wait_seconds=wait_seconds)
 
     async def settle(self, operation: Operation, *, wait_seconds: float) -> Operation:
         """The operation once it has closed or waits for its user, or as it stands when the seconds are over."""
-        return await self._settle(operation, wait_seconds)
+        if wait_seconds > 0:
+            try:
+                async with asyncio.timeout(wait_seconds):
+                    operation = await self.settled(operation)
+            except TimeoutError:
+                operation = await self._describe(operation.id)
+        if operation.is_closed:
+            self._records.add(operation)
+        return operation
 
     async def settled(self, operation: Operation) -> Operation:
         """The operation once it has closed or waits for its user."""
-        return operation if _settled(operation) else await self._settled_state(operation)
+        if not _settled(operation):
+            async with aclosing(self._hub.watch(operation.id, after=operation.position)) as states:
+                async for newer in states:
+                    operation = newer
+                    if _settled(operation):
+                        break
+        return operation
 
     async def login_awaiting_code(self, access: OperationAccess, login_id: str, requester: Requester) -> Operation:
         """Conflict where no code is awaited; OperationNotFound where the client did not start it."""
@@ -161,7 +175,7 @@ class Operations:
 
     async def after_code(self, login: Operation, *, wait_seconds: float) -> Operation:
         """The login, once it has gone on."""
-        return await self._settle(await self._describe(login.id), wait_seconds)
+        return await self.settle(await self._describe(login.id), wait_seconds=wait_seconds)
 
     async def get(self, access: OperationAccess, operation_id: str, requester: Requester) -> Operation:
         """The operation as the client may see it; OperationNotFound where it may not."""
@@ -294,26 +308,6 @@ class Operations:
 
     def cursor(self, operation: Operation) -> str:
         return self._cursors.write(operation.id, operation.position)
-
-    async def _settle(self, operation: Operation, seconds: float) -> Operation:
-        """The operation once it has closed or waits for its user, or as it stands when the seconds are over."""
-        try:
-            async with asyncio.timeout(seconds if seconds > 0 else None):
-                if seconds > 0 and not _settled(operation):
-                    operation = await self._settled_state(operation)
-        except TimeoutError:
-            operation = await self._describe(operation.id)
-        if operation.is_closed:
-            self._records.add(operation)
-        return operation
-
-    async def _settled_state(self, operation: Operation) -> Operation:
-        async with aclosing(self._hub.watch(operation.id, after=operation.position)) as states:
-            async for newer in states:
-                operation = newer
-                if _settled(operation):
-                    break
-        return operation
 
     def _tell_of(self, operation: Operation) -> None:
         """Notify feeds behind the response: a notification may be lost, and feeds check their list at an interval."""
