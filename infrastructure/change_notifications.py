@@ -1,6 +1,6 @@
-"""Wake-ups: word between processes that something happened under a name, so that who waits for it looks at once.
+"""Change notifications (wake-ups): messages between processes that something with a name has changed.
 
-A wake-up may be lost: it says only when to look, and who waits looks now and then anyway.
+A subscriber reads the change itself. A notification may be lost, so subscribers also read at an interval.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contracts.cache import redis_at
 from infrastructure.tasks import supervised
 
 LOST = "lost"
-"""The name under which a process wakes itself up when it loses those of others, and what Redis may have forgotten."""
+"""The name of the notification that a process sends itself when it may have missed those of other processes."""
 
 _CHANNEL = "wakeups"
 _RECONNECT_SECONDS = 1.0
@@ -29,19 +29,21 @@ log = structlog.get_logger()
 
 
 class Wakeups(Protocol):
-    """Names are ids: of a user whose operations moved, of a session (``hot_session_key``) that is not what it was,
-    of a user in a tenant whose role or membership changed (``access_key``).
+    """Sends and receives change notifications.
+
+    Names are ids: of a user whose operations changed, of a session that changed (``hot_session_key``), of a user in a
+    tenant whose role or membership changed (``access_key``).
     """
 
     async def tell(self, name: str) -> None:
-        """Wake whoever waits under this name, in any process."""
+        """Notify the subscribers of this name, in all processes."""
 
     def hearing(self, *names: str) -> AbstractContextManager[asyncio.Event]:
-        """An event that each wake-up under these names sets while the block runs; who looks clears it before."""
+        """Yield an event that each notification of these names sets; the subscriber clears it before it reads."""
 
 
 class LocalWakeups:
-    """Within one process."""
+    """Change notifications within one process."""
 
     def __init__(self) -> None:
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
@@ -70,14 +72,16 @@ class LocalWakeups:
 
 
 class SharedWakeups:
-    """Between processes, over one Redis subscription each. While Redis is away, what happens here still wakes us.
+    """Change notifications between processes, over one Redis subscription per process.
 
-    ``ears`` is what it listens with, where that is another; one that tries again by itself tells late that it is lost.
+    While Redis is unavailable, the subscribers of this process still receive the notifications of this process.
+    ``subscriber`` is the client that subscribes, by default ``redis``. It should not retry by itself: a retry delays
+    the notification ``LOST``.
     """
 
-    def __init__(self, redis: Redis, ears: Redis | None = None) -> None:
+    def __init__(self, redis: Redis, subscriber: Redis | None = None) -> None:
         self._redis = redis
-        self._ears = ears or redis
+        self._subscriber = subscriber or redis
         self._here = LocalWakeups()
 
     async def tell(self, name: str) -> None:
@@ -93,26 +97,26 @@ class SharedWakeups:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Hear the other processes while the block runs."""
+        """Receive the notifications of other processes while the block runs."""
         async with supervised(self._listen, name="wake-ups from Redis"):
             yield
 
     async def _listen(self) -> None:
         while True:
             try:
-                async with self._ears.pubsub(ignore_subscribe_messages=True) as subscription:
+                async with self._subscriber.pubsub(ignore_subscribe_messages=True) as subscription:
                     await subscription.subscribe(_CHANNEL)
-                    self._here.tell_all()  # of what was told meanwhile we know nothing
+                    self._here.tell_all()  # notifications sent before the subscription were missed
                     async for message in subscription.listen():
                         await self._take_in(message["data"])
             except (RedisError, OSError) as error:
                 log.warning("no wake-ups from Redis for now", error=repr(error))
-            finally:  # whatever ended it: of what is told from now on we know nothing
+            finally:  # whatever ended the subscription: from now on notifications are missed
                 await self._here.tell(LOST)
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _take_in(self, name: bytes) -> None:
-        """Wake whoever waits under the name. Anybody who reaches Redis can publish what is no name."""
+        """Notify the subscribers of the name. Every client of Redis can publish there, so it may not be a name."""
         try:
             await self._here.tell(name.decode())
         except UnicodeDecodeError:
@@ -120,7 +124,7 @@ class SharedWakeups:
 
 
 async def woken(news: asyncio.Event, seconds: float) -> bool:
-    """Wait until the event is set, or for so many seconds; whether it was."""
+    """Wait until the event is set, but at most so many seconds; return whether it was set."""
     try:
         async with asyncio.timeout(seconds):
             await news.wait()
@@ -131,7 +135,7 @@ async def woken(news: asyncio.Event, seconds: float) -> bool:
 
 @asynccontextmanager
 async def open_wakeups(redis_url: str | None) -> AsyncIterator[Wakeups]:
-    """For a process that tells: by that Redis, which it connects to at first use; without one, to itself alone."""
+    """Yield the wake-ups of a process that only sends: through that Redis, or without one within the process."""
     if redis_url is None:
         yield LocalWakeups()
         return

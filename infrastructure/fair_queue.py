@@ -1,8 +1,8 @@
 """A bounded number of slots for expensive work, shared fairly between the clients that wait for one.
 
 Some slots always stay free for other clients: no client, and no account from whatever clients, holds more than its
-share. Whoever waits is served round robin: first between clients, then between the accounts of one client. A full queue
-drops the newest request of whoever has the most requests in it, so nobody can fill it for others.
+share. Waiting requests are served round robin: first between clients, then between the accounts of one client. A full
+queue drops the newest request of the client that has the most requests in it, so no client can fill it for others.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class FairQueue:
 
     async def acquire(self, requester: Requester) -> None:
         """Take a slot, which ``release`` returns. Raises RateLimited."""
-        if self._may_have_one(requester):  # then nobody waits who could be served
+        if self._may_have_one(requester):  # then no waiting request could be served
             self._take(requester)
             return
         if self._waiting >= self._max_waiting:
@@ -84,7 +84,7 @@ class FairQueue:
             raise
 
     def release(self, requester: Requester) -> None:
-        """Return a slot; whoever is next has it."""
+        """Return a slot and grant it to the next request."""
         self._free += 1
         for held, name in ((self._held_by_client, requester.client), (self._held_by_account, requester.account)):
             held[name] -= 1
@@ -127,8 +127,8 @@ class FairQueue:
         return False
 
     def _make_room(self, requester: Requester) -> None:
-        """Refuse the newest request of whoever has most requests waiting. Raises RateLimited where that is this one."""
-        if not self._clients:  # a queue in which nobody may wait
+        """Refuse the newest request of the client with most requests. Raises RateLimited if that is this one."""
+        if not self._clients:  # a queue without room to wait
             raise _full()
         client, accounts = max(self._clients.items(), key=lambda item: _count(item[1]))
         own = self._clients.get(requester.client)

@@ -1,4 +1,4 @@
-"""How a process tells how it is: /healthz, /readyz and /metrics, on a port that is no business of clients."""
+"""Health, readiness and metrics of a process: /healthz, /readyz and /metrics, on a port that is not for clients."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from infrastructure.tasks import concurrently, supervised
 
 Check = Callable[[], Awaitable[object]]
-"""Raises, or answers False, where what it looks at is away."""
+"""Raises, or returns False, if the checked dependency is unavailable."""
 
 _CHECK_SECONDS = 2.0
 _STOP_SECONDS = 3.0
-"""For the requests under way when the process stops: longer than ``graceful_timeout``."""
+"""For requests in progress when the process stops: longer than ``graceful_timeout``."""
 _HOST = "127.0.0.1"
 
 
 @dataclass
 class Monitoring:
-    """What is asked on that port. ``vital``: the checks without which the process can do none of its work."""
+    """The endpoints of that port. ``vital``: names of the checks without which the process cannot work at all."""
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     checks: dict[str, Check] = field(default_factory=dict)
     vital: frozenset[str] = frozenset({"temporal"})
     sdk: str | None = None
-    """The address at which Temporal's SDK tells its own metrics."""
+    """The URL at which Temporal's SDK serves its own metrics."""
     is_stopping: Callable[[], bool] = lambda: False
 
     async def health(self, _request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readiness(self, _request: Request) -> Response:
-        """Each part by its name. 503 while a vital one is away or not opened yet, and once the process is to stop."""
+        """Report each check by name. 503 while a vital one fails or is missing, and once the process is stopping."""
         names = list(self.checks)
         there = dict(zip(names, await concurrently(*(_is_there(self.checks[name]) for name in names)), strict=True))
         works = all(there.get(name, False) for name in self.vital) and not self.is_stopping()
@@ -72,12 +72,12 @@ class Monitoring:
 
 
 class MonitoringPortTaken(Exception):
-    """Its message says which, in a sentence."""
+    """The port of the monitoring endpoints cannot be bound. The message names the port and the reason."""
 
 
 @asynccontextmanager
 async def monitored(monitoring: Monitoring, *, host: str, port: int) -> AsyncIterator[str]:
-    """Served while the block runs; its address. ``port`` 0 is any free one. Raises MonitoringPortTaken."""
+    """Serve the endpoints while the block runs; yield the URL. Port 0 is any free one. Raises MonitoringPortTaken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family)
@@ -117,7 +117,7 @@ async def monitored(monitoring: Monitoring, *, host: str, port: int) -> AsyncIte
 
 
 def telling_runtime() -> tuple[Runtime, str]:
-    """A runtime of Temporal's SDK that tells its metrics to this machine only, and the address where it does."""
+    """Return a runtime of Temporal's SDK that serves its metrics on the loopback interface, and the URL of these."""
     with socket.create_server((_HOST, 0)) as free:
         address = f"{_HOST}:{free.getsockname()[1]}"
     runtime = Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=address)))
@@ -128,7 +128,7 @@ async def _is_there(check: Check) -> bool:
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
             return await check() is not False
-    except Exception:  # noqa: BLE001 - whatever it is, the part is away
+    except Exception:  # noqa: BLE001 - any failure means that the dependency is unavailable
         return False
 
 
@@ -145,7 +145,7 @@ def redis_answers(url: str) -> Check:
 
 
 def http_answers(url: str) -> Check:
-    """Whether the process at the address lives."""
+    """Return a check that the process at the URL responds."""
 
     async def ask() -> object:
         async with _client(url) as http:
@@ -155,5 +155,5 @@ def http_answers(url: str) -> Check:
 
 
 def _client(url: str) -> httpx.AsyncClient:
-    """Without the authorities that TLS is checked against, where there is none: to read them takes 20 ms."""
+    """Return a client that loads the certificate authorities only for https: loading them takes 20 ms."""
     return httpx.AsyncClient(trust_env=False, verify=url.startswith("https:"))

@@ -1,4 +1,4 @@
-"""From what Temporal tells of a workflow (description, row of a list, history) to the operation as it stands."""
+"""Build the current state of an operation from a description, a row of a list, or the history of its workflow."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ async def operation_of(execution: WorkflowExecution, client: Client) -> Operatio
 
 
 def run_of(execution: WorkflowExecution) -> int:
-    """The run's place in ``Position``. Rows of lists do not tell the first run, and count as it."""
+    """Return the run's number in ``Position``. Rows of lists do not contain the first run's id, and count as it."""
     first = execution.raw_info.first_run_id
     return 0 if first in ("", execution.run_id) else execution.raw_info.start_time.ToMicroseconds()
 
 
 class _Place(NamedTuple):
-    """Whose it is and where, as search attributes tell. The SDK takes many times as long to read all of them."""
+    """The user and the tenants, from search attributes. The SDK's own reader takes many times as long."""
 
     user_id: str = ""
     tenant_ids: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ class History:
     """Folds the events of one operation, in order, into the operation as it stands after the last of them."""
 
     def __init__(self, operation_id: str, converter: DataConverter, run_of: Callable[[str], Awaitable[int]]) -> None:
-        """``run_of`` tells a run's place in ``Position`` by its id; it is asked only of runs that a reset began."""
+        """``run_of`` returns a run's number in ``Position`` by its id; called only for runs that a reset began."""
         if kind_of(operation_id) is None:
             raise OperationNotFound()
         self._id = operation_id
@@ -110,10 +110,10 @@ class History:
         self.run_id = ""
         """The run that the events are of."""
         self.next_run_id: str | None = None
-        """The run that goes on with it, where this one continued as new or is tried again."""
+        """The next run, if this one continued as new or is retried."""
 
     async def fold(self, events: Iterable[HistoryEvent]) -> list[Operation]:
-        """Each state that the events bring, oldest first. The workflow's last word is held back until it has closed."""
+        """Return each state in the events, oldest first. The final state is held back until the workflow has closed."""
         states: list[Operation] = []
         for event in events:
             if await self._apply(event) and self._state is not None:
@@ -124,7 +124,7 @@ class History:
         return states
 
     async def _apply(self, event: HistoryEvent) -> bool:
-        """Take the event in; True where it changes what clients see."""
+        """Apply the event; return whether it changes what clients see."""
         if closed_as := _CLOSING_EVENTS.get(event.event_type):
             if next_run_id := _next_run_id(event):
                 self.next_run_id = next_run_id
@@ -158,7 +158,7 @@ class History:
         return True
 
     async def _find_run(self) -> None:
-        """Learn when the reset began this run: what came before in its history was copied from another one."""
+        """Read when the reset began this run: the earlier events of its history were copied from another run."""
         if self._reset_run_id is not None:
             self._run = await self._run_of(self._reset_run_id)
             self._reset_run_id = None
@@ -203,7 +203,7 @@ def _join(
 
 
 def _cut_short(state: OperationState, closed_as: OperationStatus) -> OperationState:
-    """The state of a workflow that an administrator or its timeout ended before its own last word."""
+    """Return the state of a workflow that an administrator or its timeout ended before it wrote a final state."""
     timed_out = closed_as is OperationStatus.TIMED_OUT
     failure = OperationFailure(
         code=OperationErrorCode.TIMEOUT_EXCEEDED if timed_out else OperationErrorCode.DATA_INCONSISTENCY,
@@ -214,7 +214,7 @@ def _cut_short(state: OperationState, closed_as: OperationStatus) -> OperationSt
 
 
 async def _state_in(memo: Memo, converter: DataConverter) -> OperationState:
-    """Read as the JSON that it is: half of the converter's own way there finds that out."""
+    """Decode the state as JSON directly: half of the time of the converter goes into finding out the encoding."""
     payload = memo.fields[MEMO_STATE]
     if converter.payload_codec is not None:
         (payload,) = await converter.payload_codec.decode((payload,))
@@ -222,7 +222,7 @@ async def _state_in(memo: Memo, converter: DataConverter) -> OperationState:
 
 
 def _next_run_id(event: HistoryEvent) -> str:
-    """The run by which a closed one is followed, as its retry policy says; empty where there is none."""
+    """Return the id of the run that follows a closed one by its retry policy; empty if there is none."""
     match event.WhichOneof("attributes"):
         case "workflow_execution_completed_event_attributes":
             return event.workflow_execution_completed_event_attributes.new_execution_run_id
@@ -234,7 +234,7 @@ def _next_run_id(event: HistoryEvent) -> str:
 
 
 def _words(payload: Payload) -> tuple[str, ...]:
-    """Of a search attribute, which is plain JSON: one, several, or none where it was taken away."""
+    """Return the keywords of a search attribute, which is plain JSON: one, several, or none if it was removed."""
     value = json.loads(payload.data or b"null")
     return (value,) if isinstance(value, str) else tuple(value or ())
 

@@ -23,13 +23,13 @@ Outcome = TypeVar("Outcome")
 
 
 INTERNAL = Requester(client="", account="")
-"""Work that no client asked for: demo data."""
+"""Requester of work that no client requested: demo data."""
 
 
 class Passwords:
     """Argon2id with 19 MiB, two passes and one lane (OWASP's floor). ``waiting``: how many requests may wait.
 
-    One client and one account have half of the threads at most; the others stay free for everybody else. Every
+    One client and one account have half of the threads at most; the others stay free for all others. Every
     password is normalized before it is hashed or compared, so that it does not matter how a keyboard writes it.
     """
 
@@ -43,18 +43,19 @@ class Passwords:
         self._threads.shutdown(cancel_futures=True)
 
     async def hash(self, password: str, requester: Requester = INTERNAL) -> str:
-        """The hash in its PHC form. Raises RateLimited where too many wait."""
+        """Return the hash in PHC format. Raises RateLimited if too many requests wait."""
         return await self._in_thread(requester, lambda: self._hasher.hash(normalized_password(password)))
 
     async def verify(self, password_hash: str | None, password: str, requester: Requester = INTERNAL) -> bool:
-        """Is it the password? Without a hash to compare with, False after the same work. Raises RateLimited too.
+        """Return whether the password matches. Without a valid hash, return False after the same work.
 
-        What is stored in place of a hash, for an account that takes no password, is none.
+        Raises:
+            RateLimited: too many requests wait.
         """
         return await self._in_thread(requester, lambda: self._matches(password_hash, normalized_password(password)))
 
     def is_outdated(self, password_hash: str) -> bool:
-        """Whether it was made with other parameters than today's."""
+        """Return whether the hash was made with other parameters than the current ones."""
         return self._hasher.check_needs_rehash(password_hash)
 
     def _matches(self, password_hash: str | None, password: str) -> bool:
@@ -78,11 +79,11 @@ class Passwords:
                 self._queue.release(requester)
 
         await self._queue.acquire(requester)
-        # Until the work ends, not until the caller stops waiting: a thread may still work for a caller that left.
+        # The slot is held until the work ends, even if the caller is cancelled: the thread goes on working.
         return await finish(work_and_release(), name="hash a password")
 
 
 def _give_way() -> None:
-    """Let the event loop go first where both want a processor. On Linux a thread has a priority of its own."""
+    """Give this thread a lower priority than the event loop's. Only Linux has a priority per thread."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

@@ -1,4 +1,4 @@
-"""What history does not tell: the tries that Temporal itself makes of a step, and what its heartbeats say."""
+"""What history does not contain: the retries of a step that Temporal itself makes, and the heartbeats of the step."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from temporalio.exceptions import ApplicationError
 from contracts.operations import Operation, Position, Step, StepHeartbeat, StepStatus
 
 _UNDER_WAY = (StepStatus.RUNNING, StepStatus.RETRYING)
-"""Of such a step alone Temporal itself has something to tell."""
+"""States of a step that its pending activity says more about."""
 _SILENT = "What works on this step fell silent; it is tried again."
 
 
 async def with_pending(
     operation: Operation, pending: Iterable[PendingActivityInfo], converter: DataConverter
 ) -> Operation:
-    """The operation with what its pending activity tells of the step under way, at a position of its own."""
+    """Return the operation with the attempts and heartbeat of its current step, at a position of its own."""
     step = under_way(operation)
     activity = next(iter(pending), None)
     if operation.is_closed or step is None or activity is None:
@@ -43,18 +43,18 @@ async def with_pending(
 
 
 def under_way(operation: Operation) -> Step | None:
-    """The step that is being carried out or tried again."""
+    """Return the step that is running or being retried."""
     return next((step for step in operation.state.steps if step.status in _UNDER_WAY), None)
 
 
 def never_falling(operation: Operation, before: Operation) -> Operation:
-    """A step that is tried again begins at its last heartbeat or anew; what was told as done is not taken back."""
-    told = {step.name: step.fraction for step in before.state.steps if step.fraction is not None}
-    if not told or operation.position.run != before.position.run:  # another run begins its steps anew
+    """Keep the fraction of a step from falling below the one delivered before: a retry may start from the beginning."""
+    delivered = {step.name: step.fraction for step in before.state.steps if step.fraction is not None}
+    if not delivered or operation.position.run != before.position.run:  # another run starts its steps anew
         return operation
     steps = tuple(
-        step.model_copy(update={"fraction": max(step.fraction or 0.0, told[step.name])})
-        if step.status in _UNDER_WAY and step.name in told
+        step.model_copy(update={"fraction": max(step.fraction or 0.0, delivered[step.name])})
+        if step.status in _UNDER_WAY and step.name in delivered
         else step
         for step in operation.state.steps
     )
@@ -78,6 +78,6 @@ async def _tried(step: Step, activity: PendingActivityInfo, converter: DataConve
 
 
 async def _words(failure: Failure, converter: DataConverter) -> str:
-    """Our own failures speak in words for a user; Temporal's, of a worker that died, do not."""
+    """Return the message of an error of ours, which is written for users; Temporal's own messages are not."""
     error = await converter.decode_failure(failure)
     return error.message if isinstance(error, ApplicationError) and error.type else _SILENT

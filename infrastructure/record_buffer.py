@@ -52,7 +52,7 @@ class RecordBuffer:
         """Operations whose state was dropped because the buffer was full."""
 
     def add(self, record: OperationRecord) -> None:
-        """Take a record; of two states of one operation the newer one is kept, with whichever subject there is."""
+        """Add a record; of two states of one operation the newer one is kept, with the subject that either has."""
         id_ = record.operation.id
         self._waiting[id_] = record.merged_with(self._waiting.pop(id_, None))
         if len(self._waiting) > self._capacity:

@@ -1,4 +1,4 @@
-"""Operations that ended without undoing all that they had done, and whether it has been undone since."""
+"""The repair of operations that ended with completed steps that were not compensated."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _AFTERWARDS = {
     StepStatus.RUNNING: StepStatus.FAILED,
     StepStatus.RETRYING: StepStatus.FAILED,
 }
-"""What a step is once the operation was repaired: the one that was under way did not come to its end."""
+"""The status of each step after the repair: the step that was running did not complete."""
 
 log = structlog.get_logger()
 
 
 async def with_repair(operation: Operation, client: Client) -> Operation:
-    """The operation as its repair left it, once that is through. What needs none costs nothing.
+    """Return the operation as it is after its repair, if that has completed. Costs no call if no repair is needed.
 
-    A closed workflow's memo cannot be written any more, so the repair, a workflow of its own, is asked for.
+    The memo of a closed workflow is read-only, so this describes the repair, which is a workflow of its own.
     """
     failure = operation.state.failure
     if failure is None or not operation.needs_repair or not await _is_repaired(operation, client):
@@ -48,7 +48,7 @@ async def _is_repaired(operation: Operation, client: Client) -> bool:
     try:
         repair = await repairing.describe(rpc_timeout=_RPC_SECONDS)
     except RPCError as error:
-        if error.status != RPCStatusCode.NOT_FOUND:  # who asks is told as much as is known
-            log.warning("a repair could not be looked at", operation_id=operation.id, error=repr(error))
+        if error.status != RPCStatusCode.NOT_FOUND:  # the operation is returned without its repair
+            log.warning("repair_not_described", operation_id=operation.id, error=repr(error))
         return False
     return repair.status is WorkflowExecutionStatus.COMPLETED

@@ -56,7 +56,7 @@ class SharedRateLimiter:
         self._is_shared = False
         self.evictions = 0
         self.visits = 0
-        """How many keys were looked at in all: what the limiter has worked."""
+        """How many keys were examined in all: the work of the limiter."""
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -159,7 +159,7 @@ class SharedRateLimiter:
         if await window.hit(RateLimitItemPerMinute(limit), key, cost=min(spent, limit)):
             count.unreported -= spent
             count.blocked_until = 0.0
-        else:  # what it has used beyond the limit is owed: it is blocked until the window has had the time for that
+        else:  # block the key for as long as the window needs for what was used beyond the limit
             count.blocked_until = self._clock() + max(1.0, spent * _MINUTE_SECONDS / limit)
             count.is_postponed = True
             heapq.heappush(self._postponed, (count.blocked_until - _REPORT_INTERVAL_SECONDS, key))

@@ -4,7 +4,7 @@ This is the only module that creates tasks or shields them (a test forbids it el
 
 - ``supervised``    work that runs as long as a block, such as a subscription to Redis; restarted when it fails
 - ``essential``     the same, but without it the process is of no use: its failure ends the block with that error
-- ``BackgroundTasks``  work of its own length that nobody awaits; a failure is logged
+- ``BackgroundTasks``  work of its own length that is not awaited; a failure is logged
 - ``SharedTask``    work that several callers await; a caller that is cancelled does not end it
 - ``finish``        work that is completed even if its only caller is cancelled
 - ``concurrently``  several pieces of work, awaited together
@@ -77,7 +77,7 @@ async def essential(work: Work, *, name: str) -> AsyncIterator[None]:
 
 
 class BackgroundTasks:
-    """Tasks that nobody awaits: a failure is logged, and closing this cancels those that are left."""
+    """Tasks that are not awaited: a failure is logged, and closing this cancels those that are left."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -86,7 +86,7 @@ class BackgroundTasks:
         return len(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, Result], *, name: str) -> asyncio.Task[Result]:
-        """Run the work once. Its failure is logged; whoever awaits the task receives it as well."""
+        """Run the work once. Its failure is logged, and also raised to a caller that awaits the task."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -159,12 +159,12 @@ class SharedTask(Generic[Result]):
 
 
 async def finish(work: Coroutine[Any, Any, Result], *, name: str) -> Result:
-    """Await work that is completed even if the caller is cancelled meanwhile; a failure after that is logged."""
+    """Await work that is completed even if the caller is cancelled; a failure after the cancellation is logged."""
     return await SharedTask(work, name=name).result()
 
 
 async def finish_before_leaving(work: Coroutine[Any, Any, Result], *, name: str) -> Result:
-    """Await work that is completed even if the caller is cancelled meanwhile, and be cancelled only after that."""
+    """Await work that is completed even if the caller is cancelled; the cancellation takes effect after it."""
     task = asyncio.create_task(work, name=name)
     was_cancelled = False
     while not task.done():
@@ -223,7 +223,7 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
             task.cancel()
         ended, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)
         for task in ended:
-            _failure_of(task)  # asyncio logs a failure that nobody looked at
+            _failure_of(task)  # asyncio logs a failure that was never retrieved
 
 
 async def _end_when_failed(block: asyncio.Task[Any], task: asyncio.Task[None]) -> None:
@@ -261,7 +261,7 @@ def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:
-    """An answer that nobody awaits any more is no fault of the program: it is logged without a traceback."""
+    """Log the failure of a task. A domain error is a result, not a fault, so it is logged without a traceback."""
     error = _failure_of(task)
     if isinstance(error, DomainError):
         log.warning("background_task_failed", task=task.get_name(), error=type(error).__name__)

@@ -160,7 +160,7 @@ class Context:
 
     @property
     def found_viewer(self) -> Session | None:
-        """The same without asking: None also if nobody has looked it up, so that no decision can depend on it."""
+        """The viewer if it has been looked up, else None: makes no call, so no decision may depend on None."""
         return self._viewer
 
     def access(self, session: Session | None) -> OperationAccess:
@@ -195,12 +195,12 @@ class Context:
         return None if viewer is None or viewer.tenant_id == self.expected_tenant else viewer.tenant_id
 
     def has_signed_in(self, session: Session) -> None:
-        """A mutation made this session. What it is answered with is looked at by whose session that is."""
+        """Note the session that a mutation made: the result of the mutation is shown as this session sees it."""
         self._new_session = session
 
     async def onlooker(self) -> Session | None:
-        """Who looks at what is shown: whoever has just signed in, or else who asks, if only by a session that a switch
-        ended and that may still see this switch.
+        """Return the session that decides what is shown: the one that this request made, or else the one that it
+        presented, or else the one that a switch has ended and that may still see this switch.
         """
         return self._new_session or await self.viewer() or self._former_session
 
@@ -241,7 +241,7 @@ class Context:
         return Requester(self.client.digest if session is None else session.user_id, self.request_id)
 
     async def load_operation(self, operation_id: str) -> Operation:
-        """Load an operation, whoever may see it, once however often it is asked for; raises OperationNotFound."""
+        """Load an operation without a check of access, once per request. Raises OperationNotFound."""
         if self._operations is None:
             requester = await self.requester()
             self._operations = self._operations or operation_loader(
@@ -250,14 +250,14 @@ class Context:
         return await self._operations.load(operation_id)
 
     async def load_record(self, operation_id: str) -> OperationRecord | None:
-        """The record of an operation, whoever may see it; raises ServiceUnavailable if the record does not answer."""
+        """Load the record of an operation without a check of access; raises ServiceUnavailable."""
         if self._records is None:
             self._records = record_loader(self.backend.operations.records)
         return await self._records.load(operation_id)
 
     def caller(self, session: Session | None = None, *, account: str = "") -> Caller:
-        """On whose behalf the services are called; without a session nobody's. ``account`` is the digest of the one
-        that somebody without a session asks for.
+        """Return the principal for calls of services, which has no user without a session. ``account`` is the digest of
+        the account that a request without a session names.
         """
         if session is None:
             return Caller(request_id=self.request_id, client=self.client.digest, account=account)
@@ -271,7 +271,7 @@ class Context:
         )
 
     def loaders(self, caller: Caller) -> Loaders:
-        """Raises NotSignedIn on behalf of nobody: the services answer only users."""
+        """Return the loaders of this caller. Raises NotSignedIn for a caller without a user."""
         if caller.user_id is None:
             raise NotSignedIn()
         loaders = self._loaders.get(caller)

@@ -105,7 +105,7 @@ async def onboarding_outcome(context: Context, operation: Operation) -> Onboardi
 
 
 async def workspace_link(context: Context, workspace: Workspace) -> str:
-    """Where people open it. TenantNotFound where whoever looks has left its tenant."""
+    """Return the URL of the workspace. Raises TenantNotFound if the viewer has left its tenant."""
     caller = context.caller(await context.onlooker())
     tenant = await context.loaders(caller).tenant.load(workspace.tenant_id)
     if tenant is None:

@@ -92,7 +92,7 @@ class Durations:
             async with deadline(ANSWER_SECONDS), OptimisticLock(cache, CACHE_KEY) as lock:
                 text = await cache.get(CACHE_KEY)
                 seconds = _read(text)
-                if text is not None and seconds is None:  # nobody could replace what is not read as it was written
+                if text is not None and seconds is None:  # the lock could not replace an unreadable value
                     await cache.delete(CACHE_KEY)
                     return
                 if seconds is None:

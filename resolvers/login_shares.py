@@ -76,7 +76,7 @@ class LoginShares:
                 await self._operations.settled(login)
         except TimeoutError:
             pass
-        except Exception as error:  # noqa: BLE001 - whoever follows the login is told what ails it
+        except Exception as error:  # noqa: BLE001 - subscribers of the login receive the error
             log.warning("the end of a login is not known", error=repr(error))
         finally:
             self._queue.release(requester)

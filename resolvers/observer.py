@@ -1,4 +1,4 @@
-"""What this process sees of operations, passed on to what depends on it: lists, copies and measured durations."""
+"""Updates what depends on the states of operations that this process reads: cached copies and measured durations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resolvers.cache import FRESH_SECONDS, Copies
 from resolvers.durations import Durations
 
 PATIENCE_SECONDS = 1.0
-"""A cache that is slower holds up nobody's operation."""
+"""Maximum delay of a state by a slow cache."""
 _RECENT = timedelta(seconds=2 * FRESH_SECONDS)
 _OF_ONE_USER = frozenset((OperationKind.LOGIN, OperationKind.TENANT_SWITCH))
 """What any other changes, the rest of the tenant sees too."""
@@ -32,7 +32,7 @@ def tenant_scope(tenant_id: str) -> str:
 
 
 class OperationObserver:
-    """Shown each new state before clients are, so that whoever hears of a close finds what it changed."""
+    """Receives each new state before clients do, so a client that reads after a close finds what it changed."""
 
     def __init__(self, copies: Copies, durations: Durations) -> None:
         self._copies = copies

@@ -20,7 +20,7 @@ from workflows.onboard_user import OnboardUser
 
 
 class OnboardingRequestFactory:
-    """One a process. ``keys`` are the edge's."""
+    """Makes requests to start onboardings; one per process. ``keys`` are the secret keys of the gateway."""
 
     def __init__(self, orders: Orders, passwords: Passwords, keys: SecretKeys) -> None:
         self._orders = orders
@@ -31,7 +31,7 @@ class OnboardingRequestFactory:
     async def order(
         self, viewer: Session, input: OnboardUserInput, requester: Requester
     ) -> Order[OnboardUser, OnboardUserCommand, UserOnboarded]:
-        """RateLimited where too many passwords wait to be hashed."""
+        """Return a request to onboard the user. Raises RateLimited if too many passwords wait to be hashed."""
         wish = Wish(key=input.idempotency_key)
         ids = self._orders.id(OperationKind.USER_ONBOARDING, viewer, wish)
         secret, id = self._keys.current, ids.current
@@ -53,7 +53,7 @@ class OnboardingRequestFactory:
         return order.concerning(_subject(command))
 
     def asked(self, ids: OperationIds, input: OnboardUserInput) -> list[JsonValue]:
-        """What is compared where the same key comes again, for the operation of each of the ids."""
+        """Return the fingerprint of the request for each of the ids, compared when an idempotency key repeats."""
         password = input.password.get_secret_value()
         facts: dict[str, JsonValue] = {
             "email": input.email,
@@ -69,7 +69,7 @@ class OnboardingRequestFactory:
     def totp_secret(
         self, order: Order[OnboardUser, OnboardUserCommand, UserOnboarded], operation: Operation
     ) -> str | None:
-        """The secret of the second factor that the operation sets up, which has one of the order's ids."""
+        """Return the TOTP secret that this operation, which has one of the ids of the order, sets up."""
         if order.command.totp_secret is None:
             return None
         keys = dict(zip(order.ids, self._keys.all, strict=False))
@@ -78,7 +78,7 @@ class OnboardingRequestFactory:
     def order_again(
         self, viewer: Session, before: OnboardUserCommand, wish: Wish
     ) -> Order[OnboardUser, OnboardUserCommand, UserOnboarded]:
-        """The newcomer's password and second factor stay: whoever was told of them need not be told again."""
+        """Return a request to retry an onboarding. The new user keeps the password and the second factor."""
         ids = self._orders.id(OperationKind.USER_ONBOARDING, viewer, wish)
         mine = {"user_id": viewer.user_id, "session_id": viewer.id, "tenant_id": viewer.tenant_id}
         command = before.model_copy(update=mine | {"new_user_id": new_user_id(self._keys.current, ids.current)})

@@ -1,4 +1,4 @@
-"""Onboarding somebody: the operation, and what the newcomer needs to enrol an authenticator."""
+"""Onboarding of a user: the operation, and what the new user needs to enrol an authenticator."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ class Onboarding(NamedTuple):
 
 
 async def onboard_user(context: Context, input: OnboardUserInput) -> Onboarding:
-    """Onboard somebody. PermissionDenied or RoleTooHigh, before anything is hashed or looked up, where the viewer may
-    not; the operation asks again, for the rights that then are.
+    """Onboard a user. The operation checks the permission and the role again when it runs.
+
+    Raises:
+        PermissionDenied: the viewer may not onboard users; nothing has been hashed or loaded.
+        RoleTooHigh: the viewer may not grant this role; nothing has been hashed or loaded.
     """
     viewer = await context.permitted(ONBOARD)
     if input.role not in roles_granted_by(viewer.role):

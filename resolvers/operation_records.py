@@ -127,7 +127,7 @@ class OperationRecords:
         return await self._client.statistics(caller, request)
 
     async def look_up(self, operation_ids: Sequence[str]) -> RecordLookup:
-        """The records with these ids, at most 500, whoever may see them."""
+        """Return the records with these ids, at most 500, without a check of access."""
         return await self._client.look_up(Caller(), operation_ids)
 
     def _known_active(self, user_id: str, tenant_id: str) -> dict[str, Operation]:

@@ -114,7 +114,7 @@ class Operations:
         """
         operation = await self._starter.started_under_former_keys(order) or await self._starter.start(order)
         self._records.add(operation, order.subject, order.retry_of)
-        self._tell_of(operation)
+        self._notify_feeds(operation)
         return await self.settle(operation, wait_seconds=wait_seconds)
 
     async def started_before(self, id: str, asked: JsonValue, *, wait_seconds: float) -> Operation | None:
@@ -185,7 +185,7 @@ class Operations:
         return await access.shown(operation)
 
     async def load(self, operation_ids: Sequence[str], requester: Requester) -> list[Operation | Exception]:
-        """In the order asked for, whoever may see them; an error in the place of what is not to be had.
+        """Return the operations in the order of the ids, without a check of access; an error in the place of a failure.
 
         What Temporal does not retain is read from the record; what was deleted is not found.
         """
@@ -209,7 +209,7 @@ class Operations:
                 async for operation in states:
                     yield await access.shown(await with_repair(operation, self._client))
         except OperationNotFound as error:
-            if is_known:  # and Temporal was not asked: to be told so sooner would tell that it is there
+            if is_known:  # Temporal was not called, and a quicker answer would reveal that the operation exists
                 await self._look_for_nothing()
             recorded = (await self._look_up([operation_id])).joined(operation_id, error)
             if isinstance(recorded, Exception):
@@ -309,7 +309,7 @@ class Operations:
     def cursor(self, operation: Operation) -> str:
         return self._cursors.write(operation.id, operation.position)
 
-    def _tell_of(self, operation: Operation) -> None:
+    def _notify_feeds(self, operation: Operation) -> None:
         """Notify feeds behind the response: a notification may be lost, and feeds check their list at an interval."""
         self._tasks.start(self._notify(operation), name="notify feeds of a start")
 
@@ -356,7 +356,7 @@ class Operations:
     async def _load_or_error(self, operation_id: str, requester: Requester) -> Operation | Exception:
         try:
             return await self._load(operation_id, requester)
-        except Exception as error:  # noqa: BLE001 - it is raised to whoever asked for this operation
+        except Exception as error:  # noqa: BLE001 - it is raised where this operation is loaded
             return error
 
     async def _describe(self, operation_id: str) -> Operation:

@@ -1,4 +1,4 @@
-"""The newest states of many operations without a long-poll each: read when word comes that one of them has moved."""
+"""The newest states of many operations without a long-poll each: read after a notification, or at an interval."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from infrastructure.pending_activity import never_falling
 from resolvers.progress import ProgressHub
 
 CHECK_SECONDS = 5.0
-"""Between two looks at an operation of which no word comes: what makes a lost wake-up harmless."""
+"""Between two reads of an operation without a notification, because a notification may be lost."""
 DESCRIBES_PER_SECOND = 100.0
-"""Of a process, all its feeds together; the regular looks take half of them at most."""
+"""Per process, for all feeds together; the reads at an interval take half of them at most."""
 RPC_SECONDS = timedelta(seconds=6)
 _AGAIN_SECONDS = (0.05, 0.2, 0.5, 1.0)
-"""After word that one has moved, of which Temporal does not show anything yet: the word may be quicker."""
+"""Pauses after a notification whose change Temporal does not show yet: the notification may be quicker."""
 _NONE: tuple[float, ...] = ()
 _DESCRIBED_AT_ONCE = 16
 
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 class OperationPoller:
-    """One a process. What is watched here anyway is taken from its watcher; the rest is described, by turns."""
+    """Polls operations; one per process. Takes states from the hub's watchers where there are any, else describes."""
 
     def __init__(
         self, client: Client, hub: ProgressHub, wakeups: Wakeups, *, check_seconds: float = CHECK_SECONDS
@@ -44,22 +44,22 @@ class OperationPoller:
         self._describing = asyncio.Semaphore(_DESCRIBED_AT_ONCE)
         self._next_turn = 0.0
         self.following = 0
-        """How many operations are followed at the moment."""
+        """How many operations are polled at the moment."""
 
     async def newer(self, operation: Operation) -> AsyncGenerator[Operation]:
-        """Each newer state than this one, to its close; OperationNotFound where Temporal does not have it any more."""
+        """Yield each newer state than this one, to its close; OperationNotFound if Temporal retains it no more."""
         self.following += 1
         try:
             with self._wakeups.hearing(operation.id) as news, self._hub.overhearing(operation.id, news):
                 pauses = iter(_NONE)
                 while not operation.is_closed:
                     pause = next(pauses, None)
-                    is_told = await woken(news, self._interval if pause is None else pause)
+                    is_notified = await woken(news, self._interval if pause is None else pause)
                     news.clear()
-                    if is_told:
+                    if is_notified:
                         pauses = iter(_AGAIN_SECONDS)
-                    # Of tries and heartbeats no word comes, and not every watcher looks for them.
-                    is_check = pause is None and not is_told
+                    # Retries and heartbeats send no notification, and not every watcher reads them.
+                    is_check = pause is None and not is_notified
                     state = None if is_check else self._hub.streamed(operation.id)
                     state = state or await self._described(operation.id)
                     if state is not None and state.position.as_tuple() > operation.position.as_tuple():
@@ -75,7 +75,7 @@ class OperationPoller:
         return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, so that not all are looked at together
 
     async def _described(self, operation_id: str) -> Operation | None:
-        """None where Temporal does not answer: there is a next time."""
+        """Return the state; None if Temporal does not answer, since the next read follows."""
         async with self._describing:
             await self._turn()
             try:

@@ -33,7 +33,7 @@ class ProgressHub:
     ) -> None:
         self._client = client
         self.observe = observe
-        """Is to be shown each state that somebody reads otherwise, too."""
+        """Must also be called with each state that is read in another way."""
         self._lag = lag
         self._overhearing: dict[str, set[asyncio.Event]] = {}
         self._budget = budget or Budget()
@@ -97,7 +97,7 @@ class ProgressHub:
 
         A subscriber that is slow gets the newest state, not a queue of old ones. ``admit`` is shown the first state and
         raises where this subscriber may not see it. ``quietly`` is without tries and heartbeats: they cost.
-        Raises OperationNotFound, and ServiceUnavailable where Temporal tells no first state within eight seconds.
+        Raises OperationNotFound, and ServiceUnavailable where no first state arrives within eight seconds.
         """
         watcher = self._join(operation_id, quietly=quietly)
         try:
@@ -117,9 +117,9 @@ class ProgressHub:
 
     async def _saw(self, operation: Operation) -> None:
         await self.observe(operation)
-        asyncio.get_running_loop().call_soon(self._tell_of, operation.id)  # once its watcher has it
+        asyncio.get_running_loop().call_soon(self._notify, operation.id)  # once its watcher has it
 
-    def _tell_of(self, operation_id: str) -> None:
+    def _notify(self, operation_id: str) -> None:
         for news in self._overhearing.get(operation_id, ()):
             news.set()
 

@@ -31,7 +31,7 @@ class Rounds(Generic[Answer]):
         self._tasks = BackgroundTasks()
 
     async def aclose(self) -> None:
-        """End the rounds under way; whoever waits for an answer is cancelled."""
+        """End the running rounds and cancel their callers."""
         await self._tasks.aclose()
         for future in _still_waiting(self._waiting.values()):
             future.cancel()

@@ -19,7 +19,7 @@ from resolvers.orders import Wish
 from resolvers.viewer import Viewer
 
 _HERE_SECONDS = 5.0
-"""A switch to the current tenant changes nothing and completes at once: whoever does not wait is shown that, too."""
+"""How long a switch to the current tenant is awaited at least: it changes nothing and completes at once."""
 
 
 class SignIn(NamedTuple):

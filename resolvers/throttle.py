@@ -25,7 +25,7 @@ from infrastructure.rate_limit import RateLimitKey, TokenBucketStore
 DEVICE_SECONDS = 180 * 24 * 3600
 """How long a device is known without a sign-in."""
 _MAX_CONCURRENT = 8
-"""Logins that one process has checked at a time: fewer than one account's tries, since each holds one meanwhile."""
+"""Logins that one process checks at a time: fewer than the attempts of one account, since each holds one of these."""
 _SHARE = 4
 """Of these, for one client network and for one account."""
 _MAX_WAITING = 200
@@ -56,10 +56,10 @@ class SignInLimits(NamedTuple):
 
 
 class SignInThrottle:
-    """One a process. ``keys`` are the edge's: neither addresses nor accounts can be told from what is counted.
+    """Limits sign-in attempts; one per process. ``keys`` digest the counted addresses and accounts.
 
-    Tries are counted under the current key, so the counts begin anew when it is rotated. A device stays known under a
-    former key and is named anew at its next sign-in.
+    Attempts are counted under the current key, so a rotation resets the counts. A device stays known under a former
+    key and gets a new name at its next sign-in.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ class SignInThrottle:
         name = f"{secrets.token_urlsafe(12)}.{int(self._clock()) + DEVICE_SECONDS}"
         return f"{name}.{self._digest('device', account, name)}"
 
-    def _device(self, told: str | None, email: str, keys: Sequence[bytes]) -> str | None:
+    def _device(self, presented: str | None, email: str, keys: Sequence[bytes]) -> str | None:
         """The name of the device, where it is known for this account under one of the keys."""
-        name, _, mark = (told or "").rpartition(".")
+        name, _, mark = (presented or "").rpartition(".")
         _, _, until = name.partition(".")
         marks = (_digest(key, "device", _digest(key, "account", email), name) for key in keys)
         if not any(hmac.compare_digest(mark.encode(), each.encode()) for each in marks):

@@ -30,7 +30,7 @@ _ASKED_SECONDS = 60.0
 """How long one that was asked for is looked in on as if somebody subscribed."""
 _BACKOFF_SECONDS = (0.2, 10.0)
 _END_SECONDS = 1.0
-"""How long an end is believed without asking whether another run goes on since."""
+"""How long a closed run counts as the end of the operation without a check for another run."""
 _PATIENCE = 5
 """How often an operation that was there is looked for again before it counts as gone."""
 
@@ -115,7 +115,7 @@ class Watcher:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the end was seen a while ago: a reset may have begun another run since."""
+        """Whether the close was seen more than a second ago: a reset may have started another run since."""
         return self._over_since is not None and asyncio.get_running_loop().time() - self._over_since > _END_SECONDS
 
     @property
@@ -247,9 +247,9 @@ class Watcher:
         self._run_id = self._token = None
 
     async def _another_run_goes_on(self, latest: Operation, *, is_late: bool) -> bool:
-        """Whether the end is that of a run only, as after a reset. A completion that is told at once is the end.
+        """Whether another run continues the operation, as after a reset. A completion that arrives at once is the end.
 
-        The first poll is of the run that was the current one just then.
+        The first poll always reads the current run.
         """
         is_certain = latest.state.status is OperationStatus.COMPLETED and not is_late
         if not latest.is_closed or is_certain or (self._token is None and self._run_id is None):

@@ -58,7 +58,7 @@ class AuthClient:
     async def current_sessions(self, caller: Caller, token_hashes: Sequence[str]) -> Mapping[str, Session]:
         """The sessions that the tokens open, by hash, without those that open none; at most ``MOST_LOOKUPS``.
 
-        In a call of its own, so that it delays nobody who waits for one session.
+        In a call of its own, so that it does not delay lookups of single sessions.
         """
         return await self._ask_for(caller, token_hashes)
 

@@ -33,7 +33,7 @@ class OperationsClient:
         await self._calls.call("write", Caller(), OperationRecords(records=tuple(records)).model_dump_json(), _NOTHING)
 
     async def look_up(self, caller: Caller, ids: Sequence[str]) -> RecordLookup:
-        """The records with these ids, at most 500, whoever started the operations."""
+        """Return the records with these ids, at most 500, of operations of all users."""
         return await self._calls.call("look_up", caller, Ids(ids=tuple(ids)).model_dump_json(), _LOOKUP)
 
     async def list_operations(self, caller: Caller, request: RecordPageRequest) -> RecordPage:

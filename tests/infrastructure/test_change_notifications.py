@@ -54,8 +54,8 @@ async def test_an_unexpected_error_is_logged_and_notifications_arrive_again(
         with monkeypatch.context() as patch:
             patch.setattr("infrastructure.change_notifications.SharedWakeups._take_in", fail)
             await redis.publish("wakeups", "anything")
-            assert await woken(lost, 2), "who relies on notifications is told that some were lost"
-        assert await woken(news, 5), "it listens again, and whoever waits looks"
+            assert await woken(lost, 2), "LOST is sent because notifications may have been missed"
+        assert await woken(news, 5), "it subscribes again and notifies all subscribers"
         news.clear()
         await redis.publish("wakeups", name)
         assert await woken(news, 2)

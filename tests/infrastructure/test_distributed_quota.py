@@ -22,7 +22,7 @@ from tests.chaos.proxy import FAIR, SILENT, Proxy
 from tests.mail_server import silent_server
 
 SECRET = b"s" * 32
-NOBODY_LISTENS = "redis://127.0.0.1:1/0"
+UNUSED_ADDRESS = "redis://127.0.0.1:1/0"
 
 
 class Process:
@@ -98,7 +98,7 @@ async def test_what_a_killed_process_held_is_free_after_a_while(redis: Redis, wh
     assert len(held) == 2
 
 
-async def test_what_redis_forgets_is_told_it_again(redis: Redis, who: str) -> None:
+async def test_a_count_that_redis_has_lost_is_written_again(redis: Redis, who: str) -> None:
     async with a_process(redis, 2, lease_seconds=0.3) as one, a_process(redis, 2) as other:
         held = await got(one, who, 2)
         await redis.flushdb()
@@ -122,7 +122,7 @@ async def test_who_leaves_while_waiting_holds_nothing(redis: Redis, who: str) ->
 
 
 async def test_without_redis_each_process_goes_on_by_its_own_count(who: str) -> None:
-    async with redis_at(NOBODY_LISTENS) as nowhere, a_process(nowhere, 3) as process:
+    async with redis_at(UNUSED_ADDRESS) as nowhere, a_process(nowhere, 3) as process:
         async with asyncio.timeout(3):
             held = await got(process, who, 3)
             assert await got(process, who, 1) == []
@@ -130,7 +130,7 @@ async def test_without_redis_each_process_goes_on_by_its_own_count(who: str) -> 
 
 
 async def test_a_quota_that_refuses_without_redis_says_that_redis_is_away(who: str) -> None:
-    async with redis_at(NOBODY_LISTENS) as nowhere:
+    async with redis_at(UNUSED_ADDRESS) as nowhere:
         quota = DistributedQuota(nowhere, SECRET, when_unavailable=WhenUnavailable.REFUSE)
         async with quota.running(), asyncio.timeout(3):
             with pytest.raises(ServiceUnavailable):
@@ -249,7 +249,7 @@ async def test_what_is_held_longer_than_a_lease_stays_held(redis: Redis, who: st
 
 async def test_what_a_process_held_that_stops_in_order_is_free_at_once(redis: Redis, who: str) -> None:
     async with a_process(redis, 1) as one, one.acquire(who):
-        pass  # and it stops before it has told of the release
+        pass  # the process stops before it has reported the release
     async with a_process(redis, 1) as other:
         assert len(await got(other, who, 1)) == 1
 
@@ -264,7 +264,7 @@ async def test_a_process_that_stops_leaves_no_request_without_an_answer(redis: R
     assert all(task.done() for task in asking)
 
 
-async def test_a_redis_that_says_nothing_keeps_nobody_for_longer_than_a_second(who: str) -> None:
+async def test_a_redis_that_does_not_respond_delays_a_request_by_one_second_at_most(who: str) -> None:
     async with (
         silent_server() as port,
         redis_at(f"redis://127.0.0.1:{port}/0") as silent,
@@ -377,5 +377,5 @@ async def test_who_leaves_while_redis_is_asked_holds_nothing_there(
             patch.setattr(DistributedQuota, "_exchange", exchange_and_leave)
             with pytest.raises(asyncio.CancelledError):
                 await leaving
-        async with one.acquire(f"{who} later"):  # with the next request Redis is told
+        async with one.acquire(f"{who} later"):  # the next request writes the count to Redis
             await until_got(other, who, 1)

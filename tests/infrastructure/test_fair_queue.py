@@ -91,7 +91,7 @@ async def test_accounts_of_one_network_are_served_in_turn() -> None:
     assert ADA in work.began[1:3]
 
 
-async def test_a_full_queue_refuses_whoever_fills_it() -> None:
+async def test_a_full_queue_refuses_the_client_that_fills_it() -> None:
     work = Work(FairQueue(1, share=1, max_waiting=10))
     await work.ask(MALLORY, 30)
     assert work.refused == [MALLORY] * 19
@@ -150,7 +150,7 @@ async def test_all_slots_are_free_after_any_mixture_of_ends_and_departures(seed:
     assert not queue._held_by_client  # noqa: SLF001
 
 
-async def test_a_full_queue_refuses_the_newest_request_of_whoever_fills_it() -> None:
+async def test_a_full_queue_refuses_the_newest_request_of_the_client_that_fills_it() -> None:
     work = Work(FairQueue(1, share=1, max_waiting=3))
     await work.ask(MALLORY, 4)
     await work.ask(ADA)
@@ -189,7 +189,7 @@ async def test_a_slot_that_is_given_back_lets_in_all_whom_its_holder_kept_out() 
     assert work.running == 2
 
 
-async def test_a_queue_in_which_nobody_may_wait_refuses_who_finds_no_slot() -> None:
+async def test_a_queue_without_room_to_wait_refuses_a_request_without_a_slot() -> None:
     work = Work(FairQueue(1, share=1, max_waiting=0))
     await work.ask(MALLORY)
     await work.ask(ADA, 2)

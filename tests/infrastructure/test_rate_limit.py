@@ -172,10 +172,10 @@ async def test_what_is_admitted_while_a_report_is_on_its_way_is_reported_by_a_la
     async with limiter.shared(redis_url), asyncio.timeout(5):
         for _ in range(10):
             assert limiter.consume(name, 50) == 0
-        while not reported:  # noqa: ASYNC110 - it tells nobody
+        while not reported:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.2)
-        assert limiter.consume(name, 50) == 0  # with the next one it is told
+        assert limiter.consume(name, 50) == 0  # the next request causes the report of the rest
         while sum(reported) < 20:  # noqa: ASYNC110 - likewise
             await asyncio.sleep(0.02)
     assert sum(reported) == 21
@@ -190,7 +190,7 @@ async def test_what_was_admitted_while_redis_was_away_is_reported_within_seconds
             async with limiter.shared(f"redis://127.0.0.1:{proxy.port}/0"), asyncio.timeout(20):
                 for _ in range(10):
                     assert limiter.consume(name, 50) == 0
-                while not logs:  # noqa: ASYNC110 - a log tells nobody
+                while not logs:  # noqa: ASYNC110 - a log wakes no waiter
                     await asyncio.sleep(0.05)
                 await proxy.turn(FAIR)
                 while not [key async for key in redis.scan_iter(f"*{name}*")]:  # noqa: ASYNC110 - likewise

@@ -130,7 +130,7 @@ async def test_concurrent_work_gives_its_results_in_order() -> None:
     assert await concurrently(*nothing) == []
 
 
-async def test_of_several_failures_at_one_moment_one_is_raised_and_none_is_an_error_of_the_event_loop() -> None:
+async def test_of_several_failures_one_is_raised_and_the_event_loop_reports_none() -> None:
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
 

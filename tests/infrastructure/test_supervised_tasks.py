@@ -50,7 +50,7 @@ async def test_restarts_come_later_the_more_often_the_work_fails() -> None:
         assert most / 2 - 0.001 <= pause <= most + 0.001
 
 
-def test_work_that_fails_is_restarted_after_a_tenth_of_a_second_and_half_a_minute_at_most() -> None:
+def test_work_is_restarted_after_a_tenth_of_a_second_and_half_a_minute_at_most() -> None:
     assert RESTART_SECONDS == (0.1, 30.0)
 
 

@@ -1,4 +1,4 @@
-"""Slots for descriptions of operations: each is returned, and nobody waits for one without an end."""
+"""Slots for descriptions of operations: each is returned, and a wait for one is bounded."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ async def test_a_slot_is_returned_also_by_a_description_that_fails_or_is_cancell
     assert await held_at_once(limit, [ADA] * 12) == 8
 
 
-async def test_who_waits_for_four_seconds_is_told_so_and_leaves_the_slots_to_the_others() -> None:
+async def test_a_request_that_waits_for_four_seconds_fails_and_leaves_the_slots_to_others() -> None:
     limit = DescribeLimit()
     async with AsyncExitStack() as stack:
         for _ in range(8):
             await stack.enter_async_context(limit.slot(ADA))
         began = time.monotonic()
-        with pytest.raises(DeadlineExceeded) as told:
+        with pytest.raises(DeadlineExceeded) as raised:
             await stack.enter_async_context(limit.slot(ADA))
         assert 3.9 < time.monotonic() - began < 8
-        assert told.value.service == "temporal"
+        assert raised.value.service == "temporal"
     assert await held_at_once(limit, [ADA] * 12) == 8
 
 

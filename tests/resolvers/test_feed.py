@@ -1,4 +1,4 @@
-"""The feed of a user's operations: who hears of what, in one process and between several."""
+"""The feed of a user's operations: what it delivers to whom, in one process and between several."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def heard(states: AsyncGenerator[Operation], count: int) -> list[Operation
         return [await anext(states) for _ in range(count)]
 
 
-async def test_tells_of_each_operation_as_it_starts_and_closes(temporal_client: Client, record: Record) -> None:
+async def test_delivers_each_operation_as_it_starts_and_closes(temporal_client: Client, record: Record) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
     async with (
         recording_worker(temporal_client, record, replica.wakeups) as starter,
@@ -64,7 +64,7 @@ async def test_begins_with_what_is_under_way_and_not_with_what_has_closed(
     assert state.id == running
 
 
-async def test_nobody_hears_of_what_others_do(temporal_client: Client, record: Record) -> None:
+async def test_delivers_no_operations_of_other_users(temporal_client: Client, record: Record) -> None:
     me, other, replica = viewer(), viewer(), Replica(temporal_client, record)
     async with (
         recording_worker(temporal_client, record, replica.wakeups) as starter,
@@ -119,7 +119,7 @@ async def test_a_lost_wake_up_is_made_good_by_the_next_look(temporal_client: Cli
     assert closed.is_closed
 
 
-async def test_each_step_is_told_at_once_and_holds_no_long_poll(temporal_client: Client, record: Record) -> None:
+async def test_delivers_each_step_at_once_without_a_long_poll(temporal_client: Client, record: Record) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
     async with recording_worker(temporal_client, record, replica.wakeups) as starter, replica.running():
         ids = [await replica.start(starter, me) for _ in range(5)]
@@ -162,7 +162,7 @@ async def test_what_is_watched_here_anyway_is_not_asked_for(temporal_client: Cli
     assert calls.counts["describe"] == 0
 
 
-async def test_tries_and_heartbeats_are_told_by_and_by(temporal_client: Client, record: Record) -> None:
+async def test_delivers_retries_and_heartbeats_at_an_interval(temporal_client: Client, record: Record) -> None:
     """Also where a watcher is there that nobody subscribed to, and that therefore does not look for them."""
     me, replica = viewer(OWNER), Replica(temporal_client, record, check_seconds=0.3)
     async with scripts(temporal_client) as starter, replica.running(), aclosing(replica.feeds.follow(me)) as states:
@@ -198,7 +198,7 @@ async def test_any_number_of_followers_share_one_source(temporal_client: Client,
     assert {state.id for (state,) in told} == {started}
 
 
-async def test_waits_while_the_record_is_away_and_then_tells_of_what_started(
+async def test_waits_while_the_record_is_unavailable_and_then_delivers_what_started(
     temporal_client: Client, record: Record
 ) -> None:
     me, replica = viewer(), Replica(temporal_client, record, look_seconds=0.2)
@@ -218,7 +218,7 @@ async def test_waits_while_the_record_is_away_and_then_tells_of_what_started(
         await script.end()
 
 
-async def test_goes_on_after_a_look_that_nobody_foresaw(temporal_client: Client, record: Record) -> None:
+async def test_continues_after_an_unexpected_error_of_a_read(temporal_client: Client, record: Record) -> None:
     """What goes wrong in the background would otherwise leave followers waiting for ever."""
     me, replica = viewer(), Replica(temporal_client, record, look_seconds=0.1)
     looks = replica.records.newest
@@ -238,7 +238,7 @@ async def test_goes_on_after_a_look_that_nobody_foresaw(temporal_client: Client,
         await end(temporal_client, one)
 
 
-async def test_whoever_follows_is_told_that_the_stream_is_interrupted_when_feeds_are_closed(
+async def test_streams_raise_service_unavailable_when_feeds_are_closed(
     temporal_client: Client,
     record: Record,
 ) -> None:
@@ -277,7 +277,7 @@ async def test_the_last_follower_to_leave_ends_the_source(temporal_client: Clien
         await end(temporal_client, started)
 
 
-async def test_who_joins_later_is_not_told_of_what_has_closed_meanwhile(
+async def test_a_later_follower_gets_no_operation_that_has_closed_before(
     temporal_client: Client, record: Record
 ) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
@@ -298,9 +298,7 @@ async def test_who_joins_later_is_not_told_of_what_has_closed_meanwhile(
         await end(temporal_client, running)
 
 
-async def test_a_slow_follower_is_told_the_newest_state_of_each_operation(
-    temporal_client: Client, record: Record
-) -> None:
+async def test_a_slow_follower_gets_the_newest_state_of_each_operation(temporal_client: Client, record: Record) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
     async with (
         recording_worker(temporal_client, record, replica.wakeups) as starter,
@@ -316,8 +314,8 @@ async def test_a_slow_follower_is_told_the_newest_state_of_each_operation(
                 await temporal_client.get_workflow_handle(operation_id).signal("order", "move")
                 (state,) = await heard(quick, 1)
                 assert (state.id, state.position.revision) == (operation_id, number)
-        told = await heard(slow, 2)
-        assert {(state.id, state.position.revision) for state in told} == {(each, 3) for each in ids}
+        received = await heard(slow, 2)
+        assert {(state.id, state.position.revision) for state in received} == {(each, 3) for each in ids}
         for operation_id in ids:
             await end(temporal_client, operation_id)
 

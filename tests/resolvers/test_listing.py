@@ -1,4 +1,4 @@
-"""Pages of operations: whoever goes through them meets each operation once, whatever starts meanwhile."""
+"""Pages of operations: whoever goes through them meets each operation once, whatever starts during."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def ignore(_operation: Operation) -> None:
 async def walk(
     records: OperationRecords,
     before: Starts,
-    meanwhile: list[Starts],
+    during: list[Starts],
     first: int,
     kinds: frozenset[OperationKind] | None,
     statuses: frozenset[OperationStatus] | None,
@@ -91,7 +91,7 @@ async def walk(
         kinds=None if kinds is None else tuple(kinds), statuses=None if statuses is None else tuple(statuses)
     )
     met: list[str] = []
-    after, more, added = None, True, iter(meanwhile)
+    after, more, added = None, True, iter(during)
     while more:
         page = await records.page(caller(me), RecordPageRequest(first=first, filter=filter), after=after)
         assert len(page.nodes) == len(page.cursors) <= first
@@ -109,7 +109,7 @@ async def walk(
 @settings(max_examples=40, deadline=None)
 @given(
     before=starts,
-    meanwhile=st.lists(starts, max_size=4),
+    during=st.lists(starts, max_size=4),
     first=st.integers(1, 5),
     kinds=st.none() | st.frozensets(kinds, min_size=1),
     statuses=statuses,
@@ -117,7 +117,7 @@ async def walk(
 def test_each_is_met_once(
     temporal_address: str,
     before: Starts,
-    meanwhile: list[Starts],
+    during: list[Starts],
     first: int,
     kinds: frozenset[OperationKind] | None,
     statuses: frozenset[OperationStatus] | None,
@@ -128,7 +128,7 @@ def test_each_is_met_once(
             async with running_record(Path(folder)) as record, ProgressHub(client) as hub:
                 records = OperationRecords(record.client(), hub, Cursors(SecretKeys(b"key")), ignore)
                 async with records.running():
-                    await walk(records, before, meanwhile, first, kinds, statuses)
+                    await walk(records, before, during, first, kinds, statuses)
 
     asyncio.run(run())
 

@@ -76,9 +76,7 @@ async def test_word_that_is_quicker_than_temporal_is_looked_at_again(
     await script.end()
 
 
-async def test_one_state_is_told_once_however_often_it_is_looked_at(
-    temporal_client: Client, starter: ScriptStarter
-) -> None:
+async def test_yields_each_state_once_however_often_it_is_read(temporal_client: Client, starter: ScriptStarter) -> None:
     script = await starter.start()
     world = World(temporal_client, script, check_seconds=0.05)
     async with world.hub:
@@ -136,7 +134,7 @@ async def test_one_is_looked_at_every_five_seconds_and_two_thousand_ever_more_ra
 
 
 def _intervals(poller: OperationPoller) -> list[float]:
-    return [poller._interval for _ in range(50)]  # noqa: SLF001 - a minute of waiting would tell the same
+    return [poller._interval for _ in range(50)]  # noqa: SLF001 - to measure it would take a minute
 
 
 async def test_temporal_that_does_not_answer_ends_nothing_and_an_operation_that_is_gone_ends_its_stream(

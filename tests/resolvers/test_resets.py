@@ -75,15 +75,15 @@ async def test_followers_of_a_reset_operation_see_the_new_run_to_its_end(
         await reset_workflow(temporal_address, script.id)
         await script.move()
         await script.end()
-        told = [first, *await to_the_end(states)]
+        received = [first, *await to_the_end(states)]
         later = await late
 
-    for heard in (told, later):
+    for heard in (received, later):
         assert_in_order(heard)
         assert heard[-1].state.status is OperationStatus.COMPLETED
         assert {state.state.status for state in heard[:-1]} <= {OperationStatus.RUNNING}
         assert heard[-1].run_id != before.run_id
-    assert told[-1] == later[-1]
+    assert received[-1] == later[-1]
 
 
 async def test_a_cursor_of_the_run_before_leads_to_the_states_of_the_new_run(
@@ -97,10 +97,10 @@ async def test_a_cursor_of_the_run_before_leads_to_the_states_of_the_new_run(
         states = hub.watch(script.id, after=after)
         assert (await next_of(states)).position.as_tuple() > after.as_tuple()
         await script.end()
-        told = await to_the_end(states)
-    assert told[-1].state.status is OperationStatus.COMPLETED
-    again = CURSORS.read(script.id, CURSORS.write(script.id, told[-1].position))
-    assert again == told[-1].position
+        received = await to_the_end(states)
+    assert received[-1].state.status is OperationStatus.COMPLETED
+    again = CURSORS.read(script.id, CURSORS.write(script.id, received[-1].position))
+    assert again == received[-1].position
 
 
 @pytest.mark.parametrize("ends", ["completed", "terminated", "cancelled"])
@@ -187,9 +187,9 @@ async def test_a_feed_follows_the_new_run_of_a_reset_operation(
         newer = OperationPoller(temporal_client, hub, LocalWakeups(), check_seconds=0.1).newer(before)
         await reset_workflow(temporal_address, script.id)
         await script.end()
-        told = await to_the_end(newer)
-    assert_in_order([before, *told])
-    assert told[-1].state.status is OperationStatus.COMPLETED
+        received = await to_the_end(newer)
+    assert_in_order([before, *received])
+    assert received[-1].state.status is OperationStatus.COMPLETED
 
 
 async def test_positions_of_history_and_of_descriptions_are_the_same(
@@ -202,10 +202,10 @@ async def test_positions_of_history_and_of_descriptions_are_the_same(
         described = await reached(temporal_client, script, 1)
         async with ProgressHub(temporal_client) as hub:
             states = hub.watch(script.id)
-            told = await next_of(states)
+            received = await next_of(states)
             await states.aclose()
-        assert (told.position, told.run_id) == (described.position, described.run_id)
-        assert told.position.run > 0
+        assert (received.position, received.run_id) == (described.position, described.run_id)
+        assert received.position.run > 0
 
 
 async def test_a_run_that_is_tried_again_by_its_retry_policy_is_no_end(
@@ -220,9 +220,9 @@ async def test_a_run_that_is_tried_again_by_its_retry_policy_is_no_end(
             while (await current(temporal_client, script)).run_id == first.run_id:  # noqa: ASYNC110 - it is elsewhere
                 await asyncio.sleep(0.05)
         await script.end()
-        told = [first, *await to_the_end(states)]
-    assert_in_order(told)
-    assert told[-1].state.status is OperationStatus.COMPLETED
+        received = [first, *await to_the_end(states)]
+    assert_in_order(received)
+    assert received[-1].state.status is OperationStatus.COMPLETED
 
 
 async def test_only_the_run_that_ended_last_is_repaired(

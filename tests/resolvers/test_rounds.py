@@ -98,7 +98,7 @@ async def test_whoever_asks_on_as_soon_as_they_are_answered_is_answered_again() 
         await asyncio.gather(*(ask_on() for _ in range(3)))
 
 
-async def test_whoever_waits_as_the_rounds_are_closed_is_cancelled() -> None:
+async def test_callers_are_cancelled_when_rounds_are_closed() -> None:
     asked = Asked()
     rounds = Rounds(asked, most=1, at_once=1)
     waiting = [asyncio.create_task(rounds.answer(key)) for key in ("under way", "still waiting")]

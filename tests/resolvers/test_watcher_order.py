@@ -90,7 +90,7 @@ def at(operation_id: str, revision: int) -> Operation:
     )
 
 
-async def test_the_delivered_fraction_of_a_step_does_not_fall_when_that_of_its_attempt_does(
+async def test_the_delivered_fraction_of_a_step_never_falls_though_that_of_an_attempt_does(
     temporal_client: Client, starter: ScriptStarter
 ) -> None:
     client, polls = with_polls(temporal_client)

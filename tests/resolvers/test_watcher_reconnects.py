@@ -61,7 +61,7 @@ async def test_a_known_operation_that_is_not_found_six_times_in_a_row_is_gone(
         await script.end()
 
 
-async def test_a_page_token_that_a_restarted_server_does_not_know_is_dropped_and_nothing_delivered_twice(
+async def test_drops_a_page_token_that_the_server_forgot_and_delivers_nothing_twice(
     temporal_client: Client, starter: ScriptStarter, immediate_retries: None
 ) -> None:
     client, polls = with_polls(temporal_client)

@@ -132,7 +132,7 @@ async def test_what_is_described_at_an_interval_is_not_called_streamed(
         await script.end()
 
 
-async def test_described_operations_are_looked_at_once_a_second_each_and_a_hundred_times_in_all(
+async def test_describes_each_operation_once_a_second_and_all_a_hundred_times_a_second(
     temporal_client: Client, starter: ScriptStarter
 ) -> None:
     client, polls = with_polls(temporal_client)
