@@ -11,9 +11,9 @@ from typing import cast
 
 from aiocache.base import BaseCache
 from graphql import GraphQLError, print_ast
-from redis.exceptions import RedisError
 
 from gateway.trusted_documents import TrustedDocuments, digest
+from resolvers.cache import CACHE_IS_AWAY
 from schema.documents import Documents
 from schema.errors import refusal, refused_document
 
@@ -24,7 +24,6 @@ MOST_AT_HAND = 500
 MOST_CHARACTERS_AT_HAND = 2_000_000
 
 _ANSWER_SECONDS = 0.5
-_CACHE_IS_DOWN = (RedisError, OSError, asyncio.TimeoutError)
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 ID_PARAMETERS = ("documentId", "doc_id", "id")
 """Request parameters that name a document: of the GraphQL over HTTP proposal, of Relay's documentation, of others."""
@@ -66,15 +65,15 @@ class NamedDocuments:
             if self._only_trusted:
                 raise refused_document(_NOT_TRUSTED)
             return query
+        if trusted is not None:
+            return trusted
         sha256 = _SHA256.fullmatch(id)
-        known = trusted
-        if known is None and sha256 and not self._only_trusted:
-            known = await self._recall(sha256[1])
-        if known is not None:
-            return known
         if sha256 is None:
             raise refusal("The request names no document of the manifest, and no SHA-256 hash in lower-case hex.")
-        raise _not_found()
+        known = None if self._only_trusted else await self._recall(sha256[1])
+        if known is None:
+            raise _not_found()
+        return known
 
     async def _admit(self, query: str, id: str | None, trusted: str | None) -> str:
         """Return the document to execute, once it is known to be the one it is named for, and trusted if required."""
@@ -104,7 +103,7 @@ class NamedDocuments:
         except GraphQLError:
             return
         self._keep(name, text)
-        with suppress(*_CACHE_IS_DOWN):
+        with suppress(*CACHE_IS_AWAY):
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await self._cache.set(_place(name), text, ttl=KEPT_SECONDS)
 
@@ -113,7 +112,7 @@ class NamedDocuments:
             self._at_hand.move_to_end(name)
             return self._at_hand[name]
         text: str | None = None
-        with suppress(*_CACHE_IS_DOWN):
+        with suppress(*CACHE_IS_AWAY):
             async with asyncio.timeout(_ANSWER_SECONDS):
                 text = await self._cache.get(_place(name))
         if not isinstance(text, str) or digest(text) != name:  # another document has the place

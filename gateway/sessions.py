@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 import structlog
 from aiocache.base import BaseCache
 from pydantic import ValidationError
-from redis.exceptions import RedisError
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
@@ -18,6 +17,7 @@ from contracts.auth import HOT_SESSION_SECONDS, REVOKED, REVOKED_SECONDS, HotSes
 from contracts.base import utc_now
 from contracts.calls import Caller
 from contracts.errors import SessionEnded
+from resolvers.cache import CACHE_IS_AWAY
 from resolvers.clients.auth import AuthClient
 from resolvers.deadlines import deadline
 from resolvers.rounds import Rounds
@@ -46,7 +46,6 @@ _SHORTEST_COPY_SECONDS = 0.01
 _REVOKED_FOR = timedelta(seconds=REVOKED_SECONDS)
 _CLOCKS_DIFFER = timedelta(seconds=2)
 """By no more, in whatever two processes."""
-_CACHE_IS_DOWN = (RedisError, OSError, asyncio.TimeoutError)
 
 log = structlog.get_logger()
 
@@ -123,7 +122,7 @@ class HotSessions:
         try:
             async with deadline(self._cache_seconds):
                 copies: list[str | None] = await self._cache.multi_get(keys, timeout=None)
-        except _CACHE_IS_DOWN as error:
+        except CACHE_IS_AWAY as error:
             log.warning("the cache does not answer", error=repr(error))
             self._is_lost.set()
             return {}
@@ -134,7 +133,7 @@ class HotSessions:
         seconds = (hot.read_at + self._hot - self._clock()).total_seconds()
         if seconds < _SHORTEST_COPY_SECONDS:
             return
-        with suppress(ValueError, *_CACHE_IS_DOWN):
+        with suppress(ValueError, *CACHE_IS_AWAY):
             if instead_of is None:
                 await self._cache.add(key, hot.model_dump_json(), ttl=seconds)
             elif instead_of != REVOKED:
