@@ -34,7 +34,7 @@ from gateway.http.transfer_rate import MinimumRate
 from gateway.http.transfers import transfer_routes
 from infrastructure.quota import LocalQuota
 from tests.databases import fresh_sqlite
-from tests.gateway.http.reserved import SIGNER, files_client, member, register
+from tests.gateway.http.files_service import SIGNER, files_client, member, register
 
 TEXT = b"The quick brown fox.\n" * 50
 PAGE = b"<!doctype html><script>alert(1)</script>"

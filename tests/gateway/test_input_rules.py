@@ -122,45 +122,32 @@ async def test_relay_parameters(ask: Ask, list_: str, arguments: str, refused: t
 
 
 OBJECT = "must be an object or null"
-BY_POST = {
+QUERY: dict[str, Any] = {"query": "{ __typename }"}
+NAMED_QUERY: dict[str, Any] = {"query": "query a { __typename }"}
+BY_POST: dict[str, tuple[dict[str, object], str]] = {
     "a query that is a number": ({"query": 5}, "`query` must be a string or null"),
     "a query that is a list": ({"query": []}, "`query` must be a string or null"),
     "no query": ({}, "The request has no query."),
     "null as query": ({"query": None}, "The request has no query."),
     "an empty query": ({"query": ""}, "The request has no query."),
-    "variables that are text": ({"query": "{ __typename }", "variables": "{}"}, OBJECT),
-    "variables that are a list": ({"query": "{ __typename }", "variables": []}, OBJECT),
-    "variables that are false": ({"query": "{ __typename }", "variables": False}, OBJECT),
-    "extensions that are text": ({"query": "{ __typename }", "extensions": "{}"}, OBJECT),
-    "extensions that are a list": ({"query": "{ __typename }", "extensions": []}, OBJECT),
-    "an operationName that is a number": ({"query": "{ __typename }", "operationName": 5}, "operationName is not text"),
-    "an operationName of nothing": ({"query": "query a { __typename }", "operationName": "b"}, "Unknown operation"),
-    "an operationName in spaces": ({"query": "query a { __typename }", "operationName": " a "}, "Unknown operation"),
+    "variables that are text": (QUERY | {"variables": "{}"}, OBJECT),
+    "variables that are a list": (QUERY | {"variables": []}, OBJECT),
+    "variables that are false": (QUERY | {"variables": False}, OBJECT),
+    "extensions that are text": (QUERY | {"extensions": "{}"}, OBJECT),
+    "extensions that are a list": (QUERY | {"extensions": []}, OBJECT),
+    "an operationName that is a number": (QUERY | {"operationName": 5}, "operationName is not text"),
+    "an operationName of nothing": (NAMED_QUERY | {"operationName": "b"}, "Unknown operation"),
+    "an operationName in spaces": (NAMED_QUERY | {"operationName": " a "}, "Unknown operation"),
 }
-BY_GET = {
+BY_GET: dict[str, tuple[dict[str, Any], str]] = {
     "no query": ({}, "The request has no query."),
     "an empty query": ({"query": ""}, "The request has no query."),
-    "variables that are no JSON": (
-        {"query": "{ __typename }", "variables": "{a"},
-        "The parameter variables is not JSON.",
-    ),
-    "variables that are a list": (
-        {"query": "{ __typename }", "variables": "[]"},
-        "The parameter variables is not a JSON object.",
-    ),
-    "variables with NaN": (
-        {"query": "{ __typename }", "variables": '{"a": NaN}'},
-        "The parameter variables is not JSON.",
-    ),
-    "extensions that are no JSON": (
-        {"query": "{ __typename }", "extensions": "x"},
-        "The parameter extensions is not JSON.",
-    ),
-    "extensions that are a number": (
-        {"query": "{ __typename }", "extensions": "5"},
-        "The parameter extensions is not a JSON object.",
-    ),
-    "an operationName of nothing": ({"query": "{ __typename }", "operationName": "x"}, "Unknown operation"),
+    "variables that are no JSON": (QUERY | {"variables": "{a"}, "The parameter variables is not JSON."),
+    "variables that are a list": (QUERY | {"variables": "[]"}, "The parameter variables is not a JSON object."),
+    "variables with NaN": (QUERY | {"variables": '{"a": NaN}'}, "The parameter variables is not JSON."),
+    "extensions that are no JSON": (QUERY | {"extensions": "x"}, "The parameter extensions is not JSON."),
+    "extensions that are a number": (QUERY | {"extensions": "5"}, "The parameter extensions is not a JSON object."),
+    "an operationName of nothing": (QUERY | {"operationName": "x"}, "Unknown operation"),
 }
 
 
@@ -194,15 +181,14 @@ def assert_refused(answer: httpx.Response, message: str) -> None:
 )
 async def test_parameters_may_be_left_out_or_null(client: httpx.AsyncClient, others: dict[str, object]) -> None:
     expected = {"data": {"__typename": "Query"}}
-    query = {"query": "query a { __typename }"}
-    assert (await client.post("/graphql", json=query | others)).json() == expected
+    assert (await client.post("/graphql", json=NAMED_QUERY | others)).json() == expected
     in_address = {name: value if isinstance(value, str) else json.dumps(value) for name, value in others.items()}
     if in_address.get("operationName") == "null":
         in_address["operationName"] = ""  # an empty parameter is one that is left out (GraphQL over HTTP, 6.2.1)
-    assert (await client.get("/graphql", params=query | in_address)).json() == expected
+    assert (await client.get("/graphql", params=NAMED_QUERY | in_address)).json() == expected
     if "variables" in others:
         empty = {"variables": "", "extensions": "", "operationName": ""}
-        assert (await client.get("/graphql", params=query | empty)).json() == expected
+        assert (await client.get("/graphql", params=NAMED_QUERY | empty)).json() == expected
 
 
 @pytest.mark.parametrize(

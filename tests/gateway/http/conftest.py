@@ -12,7 +12,7 @@ import pytest
 from contracts.storage import FileStorage
 from resolvers.clients.files import FilesClient
 from tests.databases import fresh_sqlite
-from tests.gateway.http.reserved import files_client
+from tests.gateway.http.files_service import files_client
 from tests.gateway.http.stores import KINDS, Bucket, Folder, Store, opened
 from tests.s3 import running_s3
 from tests.servers import HOST, wait_until

@@ -7,19 +7,18 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import timedelta
 
 import httpx
 import pytest
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Message, Scope
+from starlette.types import Message
 
-from contracts.base import new_id, utc_now
+from contracts.base import new_id
 from contracts.cache import redis_at
 from contracts.errors import RateLimited, UploadInProgress
 from contracts.storage import FileStorage, open_storage
-from contracts.transfers import DownloadGrant, UploadGrant
+from contracts.transfers import UploadGrant
 from gateway.http.downloads import Downloads
 from gateway.http.transfer_dependencies import TransferDependencies
 from gateway.http.transfer_limits import TransferLimits
@@ -28,9 +27,9 @@ from gateway.http.transfer_rate import MinimumRate, TransferRate
 from infrastructure.distributed_quota import DistributedQuota
 from infrastructure.quota import LocalQuota, Quota
 from resolvers.clients.files import FilesClient
-from tests.gateway.http.reserved import SIGNER, member
+from tests.gateway.http.files_service import SIGNER, member
 from tests.gateway.http.stores import Store
-from tests.gateway.http.transferring import MIB, TEXT, announced, gateway, grant
+from tests.gateway.http.transferring import MIB, TEXT, announced, connected, gateway, get, grant, link, store_zeros
 
 SHARES = TransferShares(process=20, url=2, user=3, tenant=5, address=7)
 HOLDER = TransferHolder(url="url", user_id="user", tenant_id="tenant", client_network="192.0.2.1")
@@ -164,28 +163,10 @@ async def test_an_upload_below_the_minimum_rate_ends_and_its_url_is_free(
         assert (await client.put(await announced(leave), content=TEXT)).status_code == 200
 
 
-def url_of(key: str, size: int) -> str:
-    leave = DownloadGrant(
-        tenant_id=new_id("ten"),
-        user_id=new_id("usr"),
-        permission="files:read",
-        storage_key=key,
-        name="n",
-        content_type="application/octet-stream",
-        size=size,
-    )
-    return SIGNER.download_path(leave, utc_now() + timedelta(minutes=5))
-
-
 @pytest.fixture
 async def big(served: tuple[str, Store]) -> tuple[str, int]:
     """Key and size of an object that no socket's buffers hold."""
-
-    async def zeros() -> AsyncIterator[bytes]:
-        for _ in range(24):
-            yield bytes(MIB)
-
-    await open_storage(served[1].url).save("t/big", zeros())
+    await store_zeros(open_storage(served[1].url), "t/big", 24 * MIB, parts=24)
     return "t/big", 24 * MIB
 
 
@@ -193,20 +174,11 @@ async def test_a_download_that_has_ended_in_whatever_way_gives_its_place_back_at
     storage: FileStorage, files: FilesClient
 ) -> None:
     """Also while its response is still held: it is not left to Python's garbage collector."""
-    body = bytes(100_000)
-
-    async def stored() -> AsyncIterator[bytes]:
-        yield body
-
-    await storage.save("t/small", stored())
+    await store_zeros(storage, "t/small", 100_000)
     limits = TransferLimits(downloads=TransferShares(process=1, url=1, user=1, tenant=1, address=1))
-    quota, path = LocalQuota(), url_of("t/small", len(body))
+    quota, path = LocalQuota(), link("t/small", 100_000)
     downloads = Downloads(TransferDependencies(storage, SIGNER, member, quota, limits))
     held: list[Response] = []
-
-    async def never() -> Message:
-        await asyncio.sleep(60)
-        raise AssertionError
 
     async def taken(_: Message) -> None:
         pass
@@ -216,18 +188,11 @@ async def test_a_download_that_has_ended_in_whatever_way_gives_its_place_back_at
             raise OSError
 
     for send in (taken, gone, taken):
-        scope: Scope = {
-            "type": "http",
-            "method": "GET",
-            "path_params": {"token": path.rpartition("/")[2]},
-            "headers": [],
-            "client": ("192.0.2.1", 1),
-            "asgi": {"spec_version": "2.4"},
-        }
-        held.append(await downloads.respond(Request(scope)))
+        request = get(path)
+        held.append(await downloads.respond(request))
         assert held[-1].status_code == 200
         with suppress(ClientDisconnect):
-            await held[-1](scope, never, send)
+            await held[-1](request.scope, connected, send)
         assert quota._held == {}  # noqa: SLF001 - what other requests would find
 
 
@@ -235,7 +200,7 @@ async def test_slow_readers_of_one_url_end_and_leave_all_others_theirs(
     served: tuple[str, Store], big: tuple[str, int]
 ) -> None:
     """The server allows two transfers of a URL, and measures the rate over four seconds."""
-    path = url_of(*big)
+    path = link(*big)
     host, port = served[0].removeprefix("http://").split(":")
 
     async def read_slowly() -> None:
@@ -255,7 +220,7 @@ async def test_slow_readers_of_one_url_end_and_leave_all_others_theirs(
         async with httpx.AsyncClient(base_url=served[0], timeout=30) as client:
             assert (await client.get(path)).status_code == 429
             began = time.monotonic()
-            assert len((await client.get(url_of(*big))).content) == big[1]
+            assert len((await client.get(link(*big))).content) == big[1]
             assert time.monotonic() - began < 10
             async with asyncio.timeout(30):
                 while (await client.head(path)).status_code == 429:  # noqa: ASYNC110 - another process changes it
@@ -276,7 +241,7 @@ async def test_a_download_that_is_cut_off_ends_with_an_error_at_its_client(
 ) -> None:
     """The server gives a client up that takes nothing for four seconds. Its connection is of use for other requests."""
     async with httpx.AsyncClient(base_url=served[0], http1=not is_http_2, http2=is_http_2, timeout=20) as client:
-        async with client.stream("GET", url_of(*big)) as download:
+        async with client.stream("GET", link(*big)) as download:
             assert download.http_version == ("HTTP/2" if is_http_2 else "HTTP/1.1")
             chunks = download.aiter_raw()
             await anext(chunks)
@@ -285,7 +250,7 @@ async def test_a_download_that_is_cut_off_ends_with_an_error_at_its_client(
                 await asyncio.wait_for(read_all(chunks), 5)
         if is_http_2:
             connection = download.extensions["network_stream"]
-            again = await client.get(url_of(*big))
+            again = await client.get(link(*big))
             assert len(again.content) == big[1]
             assert again.extensions["network_stream"] is connection
 
@@ -297,7 +262,7 @@ async def test_a_reader_above_the_minimum_rate_gets_all_of_it(served: tuple[str,
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(connection, (host, int(port)))
-        await loop.sock_sendall(connection, f"GET {url_of(*big)} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        await loop.sock_sendall(connection, f"GET {link(*big)} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         slow_until, received = time.monotonic() + 10, 0
         async with asyncio.timeout(60):
             while received < big[1] and (piece := await loop.sock_recv(connection, 80 * 1024)):

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.types import Message, Scope
+from starlette.types import Message
 
 from contracts.calls import Caller
 from contracts.errors import ServiceUnavailable
@@ -22,9 +21,9 @@ from gateway.http.transfer_rate import MinimumRate
 from gateway.http.transfers import transfer_routes
 from infrastructure.quota import LocalQuota
 from resolvers.clients.files import FilesClient
-from tests.gateway.http.reserved import SIGNER, member
+from tests.gateway.http.files_service import SIGNER, member
 from tests.gateway.http.stores import Store
-from tests.gateway.http.transferring import TEXT, announced, gateway, grant, link
+from tests.gateway.http.transferring import MIB, TEXT, announced, connected, gateway, get, grant, link, store_zeros
 
 NO_RATE = MinimumRate(bytes_per_second=1, window_seconds=60)
 
@@ -110,13 +109,8 @@ async def test_an_upload_that_takes_too_long_in_all_ends_whatever_its_rate(
 
 
 async def test_a_download_that_takes_too_long_in_all_ends_without_its_last_message(storage: FileStorage) -> None:
-    size = 4 * 1024 * 1024
-
-    async def stored() -> AsyncIterator[bytes]:
-        for _ in range(4):
-            yield bytes(size // 4)
-
-    await storage.save("t/slow", stored())
+    size = 4 * MIB
+    await store_zeros(storage, "t/slow", size, parts=4)
     limits, quota = TransferLimits(total_seconds=0.5, minimum_rate=NO_RATE), LocalQuota()
     downloads = Downloads(TransferDependencies(storage, SIGNER, member, quota, limits))
     sent: list[Message] = []
@@ -125,21 +119,10 @@ async def test_a_download_that_takes_too_long_in_all_ends_without_its_last_messa
         sent.append(message)
         await asyncio.sleep(0.2)
 
-    async def never() -> Message:
-        await asyncio.sleep(60)
-        raise AssertionError
-
-    scope: Scope = {
-        "type": "http",
-        "method": "GET",
-        "path_params": {"token": link("t/slow", size).rpartition("/")[2]},
-        "headers": [],
-        "client": ("192.0.2.1", 1),
-        "asgi": {"spec_version": "2.4"},
-    }
-    response = await downloads.respond(Request(scope))
+    request = get(link("t/slow", size))
+    response = await downloads.respond(request)
     async with asyncio.timeout(5):
-        await response(scope, never, slow)
+        await response(request.scope, connected, slow)
     assert 2 <= len(sent) < 5
     assert all(message.get("more_body", True) for message in sent)
 
@@ -156,10 +139,7 @@ async def test_the_next_part_that_the_storage_does_not_give_in_time_ends_a_downl
                 yield chunk[:1000]
                 await asyncio.sleep(60)
 
-    async def stored() -> AsyncIterator[bytes]:
-        yield bytes(100_000)
-
-    await storage.save("t/stuck", stored())
+    await store_zeros(storage, "t/stuck", 100_000)
     limits = TransferLimits(storage_seconds=seconds)
     stuck: FileStorage = Stuck()  # type: ignore[assignment]
     downloads = Downloads(TransferDependencies(stuck, SIGNER, member, LocalQuota(), limits))
@@ -168,22 +148,10 @@ async def test_the_next_part_that_the_storage_does_not_give_in_time_ends_a_downl
     async def take(message: Message) -> None:
         sent.append(message)
 
-    async def never() -> Message:
-        await asyncio.sleep(60)
-        raise AssertionError
-
-    scope: Scope = {
-        "type": "http",
-        "method": "GET",
-        "path_params": {"token": link("t/stuck", 100_000).rpartition("/")[2]},
-        "headers": [],
-        "client": ("192.0.2.1", 1),
-        "asgi": {"spec_version": "2.4"},
-    }
-    began = time.monotonic()
-    response = await downloads.respond(Request(scope))
+    request, began = get(link("t/stuck", 100_000)), time.monotonic()
+    response = await downloads.respond(request)
     async with asyncio.timeout(10):
-        await response(scope, never, take)
+        await response(request.scope, connected, take)
     assert seconds <= time.monotonic() - began < 5
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert sent[-1]["more_body"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.types import Message
 
 from contracts.base import new_id, utc_now
 from contracts.storage import FileStorage, staging_key
@@ -17,7 +20,7 @@ from gateway.http.transfer_limits import TransferLimits
 from gateway.http.transfers import transfer_routes
 from infrastructure.quota import LocalQuota, Quota
 from resolvers.clients.files import FilesClient
-from tests.gateway.http.reserved import SIGNER, member, register
+from tests.gateway.http.files_service import SIGNER, member, register
 
 MIB = 1024 * 1024
 TEXT = b"The quick brown fox.\n" * 1000
@@ -45,6 +48,7 @@ def address(leave: UploadGrant, lifetime: timedelta = timedelta(minutes=1)) -> s
 
 
 def link(storage_key: str, size: int, name: str = "n.txt", content_type: str = "text/plain") -> str:
+    """Return the path of a download."""
     leave = DownloadGrant(
         tenant_id=new_id("ten"),
         user_id=new_id("usr"),
@@ -54,7 +58,37 @@ def link(storage_key: str, size: int, name: str = "n.txt", content_type: str = "
         content_type=content_type,
         size=size,
     )
-    return SIGNER.download_path(leave, utc_now() + timedelta(minutes=1))
+    return SIGNER.download_path(leave, utc_now() + timedelta(minutes=5))
+
+
+def get(path: str) -> Request:
+    """Return a request for the path of a download, for the endpoint without its routes."""
+    return Request(
+        {
+            "type": "http",
+            "method": "GET",
+            "path_params": {"token": path.rpartition("/")[2]},
+            "headers": [],
+            "client": ("192.0.2.1", 1),
+            "asgi": {"spec_version": "2.4"},
+        }
+    )
+
+
+async def connected() -> Message:
+    """Receive nothing, as from a client that stays connected."""
+    await asyncio.sleep(60)
+    raise AssertionError
+
+
+async def store_zeros(storage: FileStorage, key: str, size: int, parts: int = 1) -> None:
+    """Store an object of zero bytes, whose size is a multiple of ``parts``."""
+
+    async def zeros() -> AsyncIterator[bytes]:
+        for _ in range(parts):
+            yield bytes(size // parts)
+
+    await storage.save(key, zeros())
 
 
 def key_of(leave: UploadGrant) -> str:

@@ -26,7 +26,7 @@ from gateway.serve import serve
 from infrastructure.quota import LocalQuota
 from resolvers.clients.files import FilesClient
 from tests.databases import fresh_sqlite
-from tests.gateway.http.reserved import SIGNER, files_client, member, register
+from tests.gateway.http.files_service import SIGNER, files_client, member, register
 
 
 async def peak(_: Request) -> Response:
