@@ -124,6 +124,7 @@ async def open_backend(
         login_shares = await stack.enter_async_context(LoginShares(operations))
         yield Backend(
             operations=operations,
+            records=records,
             orders=orders,
             onboarding_requests=OnboardingRequestFactory(orders, passwords, keys),
             cursors=cursors,

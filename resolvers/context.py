@@ -28,6 +28,7 @@ from resolvers.known_users import KnownUsers
 from resolvers.loaders import Loader, Loaders, operation_loader, record_loader
 from resolvers.login_shares import LoginShares
 from resolvers.onboard_user import OnboardingRequestFactory
+from resolvers.operation_records import OperationRecords
 from resolvers.operations import Operations
 from resolvers.orders import Orders
 from resolvers.start import Command, Order, Result, Workflow
@@ -60,6 +61,7 @@ class Backend:
     """What a process opened once and all executions share."""
 
     operations: Operations
+    records: OperationRecords
     orders: Orders
     onboarding_requests: OnboardingRequestFactory
     cursors: Cursors
@@ -252,7 +254,7 @@ class Context:
     async def load_record(self, operation_id: str) -> OperationRecord | None:
         """Load the record of an operation without a check of access; raises ServiceUnavailable."""
         if self._records is None:
-            self._records = record_loader(self.backend.operations.records)
+            self._records = record_loader(self.backend.records.records)
         return await self._records.load(operation_id)
 
     def caller(self, session: Session | None = None, *, account: str = "") -> Caller:

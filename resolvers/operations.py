@@ -16,7 +16,6 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.auth import Session
-from contracts.calls import Caller
 from contracts.errors import (
     DeadlineExceeded,
     DomainError,
@@ -25,8 +24,7 @@ from contracts.errors import (
     OperationNotRetryable,
     ServiceUnavailable,
 )
-from contracts.operation_records import OperationRecord, RecordFilter, RecordPageRequest
-from contracts.operation_statistics import OperationStatistics, StatisticsRequest
+from contracts.operation_records import RecordFilter
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from infrastructure.change_notifications import Wakeups
 from infrastructure.fair_queue import Requester
@@ -38,7 +36,7 @@ from resolvers.cursors import Cursors
 from resolvers.describe_limit import DescribeLimit
 from resolvers.failures import TEMPORAL, domain_error
 from resolvers.feed import Feeds
-from resolvers.operation_records import OperationPage, OperationRecords
+from resolvers.operation_records import OperationRecords
 from resolvers.poller import OperationPoller
 from resolvers.progress import ProgressHub
 from resolvers.start import RPC_SECONDS, Command, Order, Result, Starter, Workflow
@@ -256,19 +254,6 @@ class Operations:
             log.warning("record_lookup_failed", error=repr(error))
             return False
         return any(filter.matches_subject(record.subject) for record in found)
-
-    async def page(self, caller: Caller, request: RecordPageRequest, *, after: str | None) -> OperationPage:
-        """One page of the record of operations, as ``OperationRecords.page``."""
-        return await self._records.page(caller, request, after=after)
-
-    async def statistics(self, caller: Caller, request: StatisticsRequest) -> OperationStatistics:
-        """Statistics of the operations of all members, as ``OperationRecords.statistics``."""
-        return await self._records.statistics(caller, request)
-
-    async def records(self, operation_ids: list[str]) -> list[OperationRecord | None]:
-        """The records with these ids, in the order asked for; None in the place of one that does not exist."""
-        found = {record.operation.id: record for record in (await self._records.look_up(operation_ids)).records}
-        return [found.get(operation_id) for operation_id in operation_ids]
 
     async def cancel(self, access: OperationAccess, operation_id: str, requester: Requester) -> Operation:
         """Ask it to stop and undo what it did; harmless where it has closed. OperationNotFound for the login of another

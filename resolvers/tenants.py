@@ -19,7 +19,7 @@ async def operations(context: Context, tenant: Tenant, page: OperationPageInput,
     request = RecordPageRequest(
         of_all_members=True, first=page.first, filter=filter.to_record_filter(), order=page.order_by
     )
-    return await context.backend.operations.page(context.caller(viewer), request, after=page.after)
+    return await context.backend.records.page(context.caller(viewer), request, after=page.after)
 
 
 async def operation_statistics(
@@ -28,7 +28,7 @@ async def operation_statistics(
     """Statistics of the operations of all members; PermissionDenied as above."""
     viewer = await _administrator(context, tenant)
     request = StatisticsRequest(filter=filter.to_record_filter(), interval=input.interval, time_zone=input.time_zone)
-    return await context.backend.operations.statistics(context.caller(viewer), request)
+    return await context.backend.records.statistics(context.caller(viewer), request)
 
 
 async def _administrator(context: Context, tenant: Tenant) -> Session:

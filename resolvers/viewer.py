@@ -114,7 +114,7 @@ class Viewer:
     async def operations(self, page: OperationPageInput, filter: FilterInput) -> OperationPage:
         """Those the viewer started in the current tenant."""
         request = RecordPageRequest(first=page.first, filter=filter.to_record_filter(), order=page.order_by)
-        return await self._context.backend.operations.page(self.caller, request, after=page.after)
+        return await self._context.backend.records.page(self.caller, request, after=page.after)
 
     async def update_preferences(self, input: UpdatePreferencesInput) -> PreferencesSaved:
         """InvalidInput names the field that the service refuses by its path in the mutation's input."""
