@@ -26,7 +26,7 @@ _REQUIRED = MappingProxyType(
         OperationKind.USER_ONBOARDING: ONBOARD,
     }
 )
-"""Which permission each kind of operation takes, checked before anything is read or started again."""
+"""The permission that each kind of operation of a tenant requires, checked before anything is read or started."""
 
 
 async def retry(context: Context, input: RetryOperationInput) -> SignIn:
@@ -48,9 +48,8 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
         )
         if before is not None:
             return SignIn(before, None, None)
-    if failed.kind is not OperationKind.TENANT_SWITCH and viewer.tenant_id not in failed.tenant_ids:
-        raise PermissionDenied("Switch to the tenant that the operation belongs to first.")
-    if failed.kind in _REQUIRED:
+        if viewer.tenant_id not in failed.tenant_ids:
+            raise PermissionDenied("Switch to the tenant that the operation belongs to first.")
         await context.permitted(_REQUIRED[failed.kind])
     operations, seconds = context.backend.operations, input.wait_seconds
     orders = context.backend.orders
