@@ -55,6 +55,10 @@ class World:
                 return found
         raise SessionEnded()
 
+    async def notify(self) -> None:
+        """Send the change notification of the session."""
+        await self.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+
     def note(self, ended: Session) -> None:
         self.over.append(ended.id)
 
@@ -88,7 +92,7 @@ async def test_the_task_of_a_session_that_has_ended_ends(world: World) -> None:
     with world.watch.staying(TOKEN, session(), world.note):
         await until(lambda: len(tasks()) == 1)
         found = world.sessions.pop(TOKEN)
-        await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+        await world.notify()
         await until(lambda: world.over == [found.id])
         await until(lambda: tasks() == [])
         assert world.watch.known(TOKEN) is None
@@ -113,7 +117,7 @@ async def test_a_callback_is_called_once_while_its_block_runs_and_not_after_that
             pass
         world.sessions.clear()
         for _ in range(3):
-            await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+            await world.notify()
             await asyncio.sleep(0.05)
     assert world.over == [session().id]
     assert left == []
@@ -193,11 +197,20 @@ class Bound:
     """A stream of its own that follows a switch, which has ended its session. ``ended`` counts its ends."""
 
     def __init__(self, world: World) -> None:
+        self.world = world
         self.following = Following()
         self.ended = 0
         self.tasks = BackgroundTasks()
         context: Any = SimpleNamespace(following=self.following, session_before=self._before)
         self.binding = SessionBinding(world.watch, context, self._end, self._start)
+
+    async def lose_session(self) -> None:
+        """Bind the stream to its session, and end that session."""
+        self.binding.bind(TOKEN, session())
+        await until(lambda: len(tasks()) == 1)
+        self.world.sessions.clear()
+        await self.world.notify()
+        await until(lambda: self.binding.has_ended)
 
     async def _before(self) -> HandedOverSession:
         return HandedOverSession(session=session(), ended_by=f"{SWITCH}:hand_over_session")
@@ -212,11 +225,7 @@ class Bound:
 async def test_a_binding_ends_its_stream_once_and_after_the_last_word_of_the_switch(world: World) -> None:
     bound = Bound(world)
     with bound.following.operation(SWITCH):
-        bound.binding.bind(TOKEN, session())
-        await until(lambda: len(tasks()) == 1)
-        world.sessions.clear()
-        await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
-        await until(lambda: bound.binding.has_ended)
+        await bound.lose_session()
         await asyncio.sleep(0.3)
         assert bound.ended == 0
     await until(lambda: bound.ended == 1)
@@ -229,18 +238,14 @@ async def test_a_binding_whose_session_is_back_goes_on_and_ends_with_it_another_
     bound = Bound(world)
     before = world.sessions[TOKEN]
     with bound.following.operation(SWITCH):
-        bound.binding.bind(TOKEN, session())
-        await until(lambda: len(tasks()) == 1)
-        world.sessions.clear()
-        await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
-        await until(lambda: bound.binding.has_ended)
+        await bound.lose_session()
         world.sessions[TOKEN] = before
     await until(lambda: not bound.binding.has_ended)
     await until(lambda: len(tasks()) == 1)
     assert bound.ended == 0
     await asyncio.sleep(0.1)
     world.sessions.clear()
-    await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+    await world.notify()
     await until(lambda: bound.ended == 1)
     bound.binding.close()
 
@@ -248,11 +253,7 @@ async def test_a_binding_whose_session_is_back_goes_on_and_ends_with_it_another_
 async def test_a_stream_that_has_ended_by_itself_is_neither_ended_nor_bound_again(world: World) -> None:
     bound = Bound(world)
     with bound.following.operation(SWITCH):
-        bound.binding.bind(TOKEN, session())
-        await until(lambda: len(tasks()) == 1)
-        world.sessions.clear()
-        await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
-        await until(lambda: bound.binding.has_ended)
+        await bound.lose_session()
         bound.binding.close()
     await until(lambda: len(bound.tasks) == 0)
     assert bound.ended == 0
@@ -270,7 +271,7 @@ async def test_a_binding_to_another_session_lets_the_one_before_go(world: World)
     bound.binding.bind("newer", world.sessions["newer"])
     await until(lambda: world.watch.known(TOKEN) is None and len(tasks()) == 1)
     del world.sessions[TOKEN]
-    await world.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+    await world.notify()
     await asyncio.sleep(0.1)
     assert (bound.ended, bound.binding.has_ended) == (0, False)
     bound.binding.close()
