@@ -181,7 +181,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             if context.found_viewer is not None and context.token is not None:
                 await self._hold(context.token, context.found_viewer)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
-        except (RateLimited, _SessionUnknown) as refusal:
+        except RateLimited as refusal:
             await operation.send_initial_errors(translate([_raised(refusal)], context.request_id))
         except GraphQLError as error:
             await operation.send_initial_errors(translate([error], context.request_id))
@@ -240,11 +240,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         return is_answer
 
     async def _bind(self, binding: SessionBinding, context: Context) -> None:
-        """Bind a stream to the session that it starts with. Raises _SessionUnknown: then the stream must not start."""
+        """Bind a stream to the session that it starts with. Raises GraphQLError: then the stream must not start."""
         try:
             session = await context.viewer()
         except Exception as error:
-            raise _SessionUnknown() from error
+            raise GraphQLError("", original_error=error) from error
         if session is not None and context.token is not None:
             binding.bind(context.token, session)
             await self._hold(context.token, session)
@@ -326,13 +326,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         return True
 
 
-class _SessionUnknown(Exception):
-    """Whether the token opens a session could not be found out; the cause says why."""
-
-
-def _raised(error: DomainError | _SessionUnknown) -> GraphQLError:
-    cause = error.__cause__ if isinstance(error, _SessionUnknown) else error
-    return GraphQLError("", original_error=cause if isinstance(cause, Exception) else error)
+def _raised(error: DomainError) -> GraphQLError:
+    return GraphQLError("", original_error=error)
 
 
 def _is_well_formed(message: object) -> bool:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from activities.auth.revocations import CachedRevocations
 from contracts.auth import REVOKED, HotSession, hot_session_key
@@ -26,11 +21,8 @@ from contracts.errors import SessionEnded
 from infrastructure.change_notifications import open_wakeups
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import ADA, Services, session, settings
+from tests.gateway.redis_server import RedisServer
 from tests.gateway.serving import Gateway, introduction, running_gateway
-from tests.servers import HOST, wait_until
-from worker.dev.binaries import redis_server
-from worker.dev.children import child
-from worker.dev.ports import free_port
 
 WHO = "{ viewer { user { id } } }"
 NOBODY: dict[str, Any] = {"viewer": None}
@@ -38,45 +30,10 @@ SHE = {"viewer": {"user": {"id": ADA}}}
 LOST, KEPT = "the-revoked-token", "the-other-token"
 
 
-class Server:
-    """A Redis that can be saved, killed, paused and started again from what it saved."""
-
-    def __init__(self, folder: Path) -> None:
-        self.url = f"redis://{HOST}:{free_port(HOST)}/0"
-        self._folder = folder
-        self._running = ExitStack()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        port = self.url.rpartition(":")[2].partition("/")[0]
-        command = [str(redis_server()), "--port", port, "--bind", HOST, "--dir", str(self._folder), "--save", ""]
-        log = self._folder / "log"
-        self._process = self._running.enter_context(child(command, log=log))
-        wait_until(lambda: log.read_bytes().count(b"Ready to accept") > self._starts, self._process, log)
-        self._starts += 1
-
-    _starts = 0
-
-    def kill(self) -> None:
-        self.say(signal.SIGKILL)
-        self._running.close()
-
-    def say(self, what: signal.Signals) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, what)
-
-    def close(self) -> None:
-        self._running.close()
-
-    async def do(self, *command: str) -> Any:
-        async with Redis.from_url(self.url, retry=Retry(NoBackoff(), 0)) as redis:
-            return await redis.execute_command(*command)  # type: ignore[no-untyped-call]
-
-
 class World:
     """Two gateways and the auth service's word, on one Redis."""
 
-    def __init__(self, redis: Server, gateways: list[Gateway], revocations: CachedRevocations) -> None:
+    def __init__(self, redis: RedisServer, gateways: list[Gateway], revocations: CachedRevocations) -> None:
         self.redis = redis
         self.gateways = gateways
         self.revocations = revocations
@@ -105,15 +62,15 @@ class World:
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
     server.start()
     yield server
     server.close()
 
 
 @pytest.fixture
-async def world(redis: Server, temporal_address: str) -> AsyncIterator[World]:
+async def world(redis: RedisServer, temporal_address: str) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         services = Services()
         told = settings(temporal_address, redis_url=redis.url)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.fakes import TOKEN, Services, settings
+from tests.gateway.redis_server import RedisServer
 from tests.gateway.serving import WHO, running_gateway
-from tests.gateway.test_revoked import Server
 
 
-async def until_so_many_of_users(most: int, server: Server) -> None:
+async def until_so_many_of_users(most: int, server: RedisServer) -> None:
     async with asyncio.timeout(10):
         while True:
             keys = await server.do("KEYS", "quota:user:*")
@@ -27,7 +27,7 @@ async def until_so_many_of_users(most: int, server: Server) -> None:
 async def test_gateways_share_the_places_of_users_and_of_addresses(
     temporal_address: str, services: Services, tmp_path: Path
 ) -> None:
-    server = Server(tmp_path)
+    server = RedisServer(tmp_path)
     server.start()
     configured = settings(
         temporal_address, data_dir=tmp_path, redis_url=server.url, sockets_by_user=2, sockets_by_address=3

@@ -1,0 +1,53 @@
+"""A Redis server of one test, for what happens when Redis dies, hangs or comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from tests.servers import HOST, wait_until
+from worker.dev.binaries import redis_server
+from worker.dev.children import child
+from worker.dev.ports import free_port
+
+
+class RedisServer:
+    """A Redis that can be saved, killed, paused and started again from what it saved."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"redis://{HOST}:{free_port(HOST)}/0"
+        self._folder = folder
+        self._running = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
+
+    def start(self) -> None:
+        port = self.url.rpartition(":")[2].partition("/")[0]
+        command = [str(redis_server()), "--port", port, "--bind", HOST, "--dir", str(self._folder), "--save", ""]
+        log = self._folder / "log"
+        self._process = self._running.enter_context(child(command, log=log))
+        wait_until(lambda: log.read_bytes().count(b"Ready to accept") > self._starts, self._process, log)
+        self._starts += 1
+
+    def kill(self) -> None:
+        self.say(signal.SIGKILL)
+        self._running.close()
+
+    def say(self, what: signal.Signals) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, what)
+
+    def close(self) -> None:
+        self._running.close()
+
+    async def do(self, *command: str) -> Any:
+        async with Redis.from_url(self.url, retry=Retry(NoBackoff(), 0)) as redis:
+            return await redis.execute_command(*command)  # type: ignore[no-untyped-call]
