@@ -1,4 +1,4 @@
-"""What to count a client by: its network address."""
+"""The client network: whose requests and connections share a limit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _ONE_HOUSEHOLD = 64
 
 
 def neighbourhood(connection: HTTPConnection) -> str:
-    """What to count a client by: its IPv4 address, or the network that its IPv6 address is in."""
+    """Return the client network: the IPv4 address, or the network of 64 bits that the IPv6 address is in."""
     return network_of(connection.client.host if connection.client else "")
 
 
 @lru_cache(maxsize=10_000)
 def network_of(host: str) -> str:
-    """The same of a client's address."""
+    """Return the client network of an address."""
     address = parse_address(host)
     if isinstance(address, IPv6Address):
         return str(IPv6Network((int(address), _ONE_HOUSEHOLD), strict=False))

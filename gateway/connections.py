@@ -115,9 +115,9 @@ class Connection(TCPServer):
                     transport.abort()
 
     def _limit_head(self) -> None:
-        """Close the connection where the head of a request has begun and does not end in time.
+        """Close the connection if the head of a request has begun and does not end in time.
 
-        hypercorn's only timer is that of idle connections, which may wait much longer for a request to begin.
+        hypercorn has only a timer for idle connections, which may last much longer.
         """
         if not self.protocol.has_partial_head:
             self._stop_head_timer()
@@ -139,8 +139,8 @@ class Connection(TCPServer):
 
 
 def _limit_unsent(network: socket.socket) -> None:
-    """Have the kernel take little more than it can send: otherwise it takes some MiB at once, and the rate at which a
-    client reads could not be seen for minutes.
+    """Bound the unsent bytes in the kernel, which otherwise buffers some MiB, so that the rate at which a client reads
+    could not be measured for minutes.
     """
     if option := getattr(socket, "TCP_NOTSENT_LOWAT", None):
         with suppress(OSError):  # a socket that is no TCP

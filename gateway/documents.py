@@ -76,7 +76,7 @@ class NamedDocuments:
         return known
 
     async def _admit(self, query: str, id: str | None, trusted: str | None) -> str:
-        """Return the document to execute, once it is known to be the one it is named for, and trusted if required."""
+        """Return the document to execute. Raises GraphQLError if its id names another one, or it must not be used."""
         if trusted is not None:
             if trusted != query and self._definitions(trusted) != self._definitions(query):
                 raise refusal("The document is not the one that its id names.")
@@ -129,9 +129,9 @@ class NamedDocuments:
 
 
 def with_document_id(body: dict[str, object]) -> dict[str, object]:
-    """Return the request with the id of its document, where a parameter of its own has that, among its extensions.
+    """Return the request with the id of its document among its extensions, if one of its parameters is that id.
 
-    ``id`` and ``doc_id`` name a document only where none is sent: other clients send an id of their own beside one.
+    ``id`` and ``doc_id`` name a document only in requests without one: some clients send another id beside a document.
     """
     names = ("documentId",) if body.get("query") else ID_PARAMETERS
     id = next((body[name] for name in names if body.get(name) is not None), None)

@@ -131,7 +131,7 @@ class Http2(H2Protocol):
 
 
 class _StreamBuffers(dict[int, StreamBuffer]):
-    """The buffers of a connection's streams: hypercorn puts its own kind in, and this one holds the other kind."""
+    """The buffers of a connection's streams: a _WaitingBuffer replaces each buffer that hypercorn adds."""
 
     def __init__(self, event_class: type[IOEvent]) -> None:
         super().__init__()
@@ -142,10 +142,10 @@ class _StreamBuffers(dict[int, StreamBuffer]):
 
 
 class _WaitingBuffer(StreamBuffer):
-    """Has the application wait while the peer takes nothing.
+    """Makes the application wait while the peer's window is empty.
 
-    hypercorn's own wakes it up at each attempt to send, also where the peer's window is empty, so that it would hold
-    all of a response whose client does not read.
+    hypercorn's own buffer wakes the application at each attempt to send, so that it would hold all of a response whose
+    client does not read.
     """
 
     async def push(self, data: bytes) -> None:

@@ -68,7 +68,7 @@ class Metrics:
         )
 
     def count_refusals(self, kind: str, count: int) -> None:
-        """Of whom stands in the log alone: clients never become labels."""
+        """Count refusals by kind only: clients are no labels, the log names them."""
         self.refusals.labels(kind).inc(count)
 
     def gauge(self, name: str, about: str, label: str, reading: Reading) -> None:

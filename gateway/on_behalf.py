@@ -1,4 +1,4 @@
-"""Operations carry which request, client and account started them, for the log lines of their steps."""
+"""Pass request, client and account to the operations that they start, for the log lines of the steps."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class RateLimits:
 
 
 class RateLimiter:
-    """One a process. ``secret`` keys the digests that stand for client networks in Redis: addresses are personal."""
+    """The rate limiter of one process. ``secret`` keys the digests that replace client networks in Redis."""
 
     def __init__(self, rates: RateLimits, secret: bytes, clock: Callable[[], float] = time.monotonic) -> None:
         self._rates = rates
@@ -44,7 +44,7 @@ class RateLimiter:
         self._tiers: OrderedDict[str, tuple[SubscriptionTier, float]] = OrderedDict()
 
     async def check(self, context: Context) -> None:
-        """Count what is to be executed for this client. Raises RateLimited."""
+        """Count an execution for this client. Raises RateLimited."""
         if self._rates.address:
             network = hashlib.blake2s(context.client.network.encode(), key=self._secret, digest_size=12)
             self._consume(f"address:{network.hexdigest()}", self._rates.address)
@@ -67,7 +67,7 @@ class RateLimiter:
         known = self._tiers.get(session.tenant_id)
         if known is not None and known[1] > self._clock():
             rate = rates.get(known[0], 0)
-        else:  # which tier it is matters only to clients that do more than the lowest allows
+        else:  # the tier matters only to clients that exceed the limit of the lowest
             rate = min(rates.values())
             if rate and not self._limiter.has_room(key, rate):
                 rate = rates.get(await self._load_tier(context, session), 0)
@@ -80,7 +80,7 @@ class RateLimiter:
             raise RateLimited(retry_after=max(1, math.ceil(wait)))
 
     async def _load_tier(self, context: Context, session: Session) -> SubscriptionTier:
-        # While the tier is unknown its tenant is not held to less than it may have.
+        # While the tier is unknown the limits of the highest tier apply.
         tier, seconds = SubscriptionTier.ENTERPRISE, _UNKNOWN_TIER_SECONDS
         with suppress(DomainError):
             tenants = await context.backend.tenants.tenants(context.caller(session), [session.tenant_id])
@@ -93,7 +93,7 @@ class RateLimiter:
 
 
 async def _session_of(context: Context) -> Session | None:
-    """Return whose request it is; None where that is unknown, for which the execution of the request has an error."""
+    """Return the session of the request; None if it is unknown: the execution reports the error."""
     sessions = context.backend.sessions
     known = sessions.known(context.token) if isinstance(sessions, SessionWatch) else None
     if known is not None:  # an open stream keeps the session known: it need not be looked up for each request

@@ -233,7 +233,7 @@ def is_introduction(payload: Mapping[str, object] | None) -> bool:
 
 
 def presented_tenant(connection: HTTPConnection) -> str | None:
-    """The tenant that the client displays, by the header X-Tenant-Id. Several that differ are like none of them."""
+    """The tenant that the client displays, by the header X-Tenant-Id. Several values that differ match no tenant."""
     given = [value.strip() for value in connection.headers.getlist("x-tenant-id")]
     if not given:
         return None

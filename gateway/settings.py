@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(default=30, gt=0)
     """How long a peer may take nothing of what is sent to it."""
     session_check_seconds: float = Field(default=0.75, gt=0, le=4)
-    """Between two looks at the session of who stays, where no wake-up comes: a revocation is seen in half a minute."""
+    """Between two checks of the sessions of open connections: a bound on how late a revocation is noticed."""
     socket_init_seconds: float = Field(default=SocketLimits.init_seconds, gt=0)
     socket_messages: int = Field(default=SocketLimits.messages, gt=0)
     """A minute, of one websocket's client."""

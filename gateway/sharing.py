@@ -122,7 +122,7 @@ class Sharing:
 
     @contextmanager
     def _asked(self, question: Hashable | None) -> Iterator[bool]:
-        """While the block runs it is asked. Whether another client asked the same before, and still does."""
+        """Count the question while the block runs. Yield whether another client is asking the same."""
         if question is None:
             yield False
             return

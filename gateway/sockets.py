@@ -137,7 +137,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             payload = cast("dict[str, object]", message["payload"])
             payload.setdefault("query", None)
             await super().handle_subscribe(message)
-            if is_new:  # with the token of now, whatever the socket's is when it begins
+            if is_new:  # with the present token, even if the socket's is renewed before the start
                 self._asked[message["id"]] = self.context.for_execution(), with_document_id(payload).get("extensions")
             return
         reason = QuotaExhausted(f"A websocket carries {most} operations at a time; end some first.", retry_after=1.0)
@@ -313,7 +313,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         try:
             new = await self._sessions.find(token, request_id=request_id)
             old = None if present is None else await self._sessions.find(present, request_id=request_id)
-        except DomainError:  # neither session is known to be the same; the client may ask again
+        except DomainError:  # the sessions could not be compared; the client may ask again
             return False
         bound = self._binding.session
         if new is None or self._is_over or self._binding.has_ended or (bound is not None and old is None):

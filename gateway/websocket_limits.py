@@ -1,4 +1,4 @@
-"""How much one websocket, one user and one network address may ask for."""
+"""The limits of one websocket, one user and one client network."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from infrastructure.quota import QuotaKey
 
 TOO_MANY = 4429
-"""Clients that get this do not come back by themselves."""
+"""Close code after which clients do not reconnect by themselves."""
 
 
 @dataclass(frozen=True)
 class SocketLimits:
-    """``init_seconds`` until a socket must have introduced itself; ``messages`` a minute and ``operations`` at a time
+    """``init_seconds`` until ``connection_init`` has to arrive; ``messages`` a minute and ``operations`` at a time
     of one socket; open sockets and event streams ``by_user`` and ``by_address``.
     """
 

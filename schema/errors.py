@@ -20,7 +20,7 @@ from schema.mistakes import misplaced, mistaken_variables
 log = structlog.get_logger()
 
 _MAX_FIELD_LENGTH = 64
-"""A field is named as the client calls it in the answer."""
+"""Of the name of a field in the log: it is the client's alias."""
 _OF_THE_REQUEST = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError, RecursionError)
 
 
@@ -47,11 +47,11 @@ def translate(
 
 
 class RefusedDocument(GraphQLError):
-    """The document asks for too much, or is not one of those that are carried out here."""
+    """The document exceeds a limit, or it is not trusted."""
 
 
 def refused_document(message: str) -> GraphQLError:
-    """For a document that is refused whatever its fields are."""
+    """Return the error for a document that is refused as a whole."""
     return RefusedDocument(message, extensions=refusal("").extensions)
 
 
@@ -67,7 +67,7 @@ def refusal(message: str) -> GraphQLError:
 
 
 def _note_refusals(errors: Sequence[GraphQLError], request_id: str) -> None:
-    """Write what the errors refuse: one line for each kind of refusal at each field, with the number of its errors."""
+    """Log the refusals among the errors: one line for each kind at each field, with the number of its errors."""
     found: Counter[tuple[Refusal, str | None, str | None]] = Counter()
     for error in errors:
         field = str(error.path[0])[:_MAX_FIELD_LENGTH] if error.path else None

@@ -41,13 +41,13 @@ ONCE = frozenset(("login", "submitMfaCode", "switchTenant", "onboardUser"))
 _LEAF = 0.25
 """A scalar's part of what an object costs to resolve."""
 _UPSTREAM_CALL = 20
-"""What a call of Temporal or of a service costs, however little of its answer is asked for."""
+"""The cost of a call of Temporal or a service, in addition to that of the selection."""
 _CALLING_TYPES = frozenset(("Viewer", "Dashboard"))
-"""Types each of whose objects has a call made for it, beside the root types."""
+"""Types whose fields each cause a call, in addition to the root types."""
 _CALLING_FIELDS = frozenset(
     (("Tenant", "operations"), ("Tenant", "operationStatistics"), ("OperationConnection", "totalCount"))
 )
-"""Further fields for each of which a call is made."""
+"""Further fields that each cause a call."""
 _UNSIZED = 5
 """How many a list is taken to hold that has no ``first``: steps, tenants, feature flags."""
 _DEEPEST = 100
@@ -239,9 +239,9 @@ class Scales:
         return weight
 
     def _calls_upstream(self, parent: GraphQLNamedType | None, name: str) -> bool:
-        """Whether the field has Temporal or a service called for each time that it is asked for, and for each item.
+        """Whether the field causes a call of Temporal or a service, for each time it is selected and for each item.
 
-        What lies within other objects is loaded in batches, in few calls for all of them.
+        Fields of other objects are loaded in batches, in few calls.
         """
         if parent is None or name == "viewer":  # the session is looked up once a request
             return False

@@ -35,7 +35,7 @@ def may_ask_for_parts(query: str | None) -> bool:
 
 
 def wrong_initial_counts(document: DocumentNode, variables: Mapping[str, object] | None = None) -> list[GraphQLError]:
-    """An error for each ``@stream`` whose initialCount is null or negative: validation does not find these."""
+    """Return an error for each ``@stream`` whose initialCount is null or negative, which validation does not find."""
     search = _InitialCounts(variables or {})
     visit(document, search)
     return search.errors

@@ -1,4 +1,4 @@
-"""Who uses a signed URL, with the permissions of now: those of the time when it was given out decide nothing."""
+"""The user of a signed URL with their current permissions: those at the time of its signature do not count."""
 
 from __future__ import annotations
 

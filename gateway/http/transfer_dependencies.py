@@ -13,8 +13,9 @@ from infrastructure.quota import Quota
 
 @dataclass(frozen=True)
 class TransferDependencies:
-    """``find_caller`` returns the user of a grant with the permissions of now. ``quota`` counts each client's share in
-    all processes.
+    """``find_caller`` returns the user of a grant with their current permissions.
+
+    ``quota`` counts each client's share in all processes.
     """
 
     storage: FileStorage

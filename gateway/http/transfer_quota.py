@@ -28,7 +28,7 @@ DOWNLOADS = TransferShares(process=256, url=8, user=12, tenant=64, address=32)
 
 
 class TransferHolder(NamedTuple):
-    """Whose share a transfer counts for. ``url`` is whatever identifies the signed URL."""
+    """Whose share a transfer counts for. ``url`` identifies the signed URL."""
 
     url: str
     user_id: str

@@ -11,7 +11,7 @@ _CARRIED_PART = 0.25
 class MinimumRate(Contract):
     """``bytes_per_second``, averaged over ``window_seconds`` of waiting for the client.
 
-    A transfer that falls below it occupies a place of the transfer quota for little use, and is ended.
+    A slower transfer is ended: it would hold a share of the transfer quota for too long.
     """
 
     bytes_per_second: int = 16 * 1024

@@ -32,16 +32,16 @@ log = structlog.get_logger(__name__)
 
 
 class UploadReservations(Protocol):
-    """The room that the files service keeps for uploads."""
+    """The space that the files service reserves for uploads."""
 
     async def reserve_upload(self, caller: Caller, upload_id: str) -> None:
-        """Keep the room for some minutes.
+        """Reserve the space for some minutes.
 
-        Raises UploadNotFound, UploadCompleted, InvalidInput (no room), and PermissionDenied to who may not write files.
+        Raises UploadNotFound, UploadCompleted, InvalidInput (no space) or PermissionDenied.
         """
 
     async def confirm_upload(self, caller: Caller, upload_id: str) -> None:
-        """Keep the room of bytes that have arrived. Raises UploadNotFound."""
+        """Keep the space of bytes that have arrived. Raises UploadNotFound."""
 
 
 class UploadReceipt(Contract):
@@ -111,7 +111,7 @@ class Uploads:
 
 
 class _Reservation:
-    """The room of one upload while its bytes arrive, for as long as its user may write files."""
+    """The space of one upload while its bytes arrive, for as long as its user may write files."""
 
     def __init__(
         self,
@@ -127,13 +127,13 @@ class _Reservation:
         self._renew_at = 0.0
 
     async def begin(self) -> None:
-        """Reserve the room. Raises what ``reserve_upload`` raises, and ServiceUnavailable."""
+        """Reserve the space. Raises what ``reserve_upload`` raises, and ServiceUnavailable."""
         self._caller = await self._find_caller()
         await self._reservations.reserve_upload(self._caller, self._upload_id)
         self._renew_at = asyncio.get_running_loop().time() + self._interval_seconds
 
     async def renew(self) -> None:
-        """Reserve the room anew if it is time. A service that is away does not end an upload that has begun."""
+        """Reserve the space anew if it is time. An unavailable service does not end an upload that has begun."""
         if asyncio.get_running_loop().time() < self._renew_at:
             return
         try:
@@ -142,7 +142,7 @@ class _Reservation:
             log.warning("reservation_not_renewed", error=repr(error))
 
     async def confirm(self) -> None:
-        """Keep the room of the bytes that have arrived. If the service is away, the reservation only lapses earlier."""
+        """Keep the space of the bytes that have arrived. Without the service the reservation lapses earlier."""
         try:
             await self._reservations.confirm_upload(self._caller, self._upload_id)
         except (ServiceUnavailable, DeadlineExceeded) as error:

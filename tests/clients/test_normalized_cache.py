@@ -41,7 +41,7 @@ async def test_possible_types_are_served_as_they_are_committed(dev_stack: Stack)
     assert set(answer.json()["Node"]) > set(answer.json()["Operation"])
 
 
-async def test_ids_of_viewer_and_preferences_tell_users_and_tenants_apart(dev_stack: Stack) -> None:
+async def test_ids_of_viewer_and_preferences_distinguish_users_and_tenants(dev_stack: Stack) -> None:
     ada, grace = Client(dev_stack), Client(dev_stack)
     await ada.log_in("ada@example.com")
     await grace.log_in("grace@example.com")

@@ -67,11 +67,11 @@ class World:
             following=Following(), backend=backend, token=None, request_id="", session_before=None
         )
         self.stream = EventStream(
-            self._told(), ServerSentEvents(), context, streams, PATIENCE, lambda value: json.dumps(value), None
+            self._yield_results(), ServerSentEvents(), context, streams, PATIENCE, lambda value: json.dumps(value), None
         )
         self.task = asyncio.create_task(self.stream({}, self.client.receive, self.client.send))
 
-    async def _told(self) -> AsyncGenerator[Written]:
+    async def _yield_results(self) -> AsyncGenerator[Written]:
         try:
             while (result := await self.results.get()) is not None:
                 yield Written(result, None)
@@ -164,7 +164,7 @@ class Stuck:
         await asyncio.sleep(60)
 
 
-async def test_a_drain_waits_for_streams_no_longer_than_it_is_told(streams: OpenStreams) -> None:
+async def test_a_drain_waits_for_streams_no_longer_than_its_time_limit(streams: OpenStreams) -> None:
     with streams.including(Stuck()):
         began = time.monotonic()
         await streams.drain(0.2)

@@ -107,7 +107,7 @@ async def test_a_repeated_key_gives_the_operation_that_it_started_before_the_ses
     assert facts(error)["reason"] == "IDEMPOTENCY_KEY_REUSED"
 
 
-async def test_exempt_mutations_and_queries_are_executed_and_tell_the_current_tenant(
+async def test_exempt_mutations_and_queries_are_executed_and_carry_the_current_tenant(
     client: httpx.AsyncClient, services: Services
 ) -> None:
     in_tenant(services, ACME)
@@ -121,7 +121,7 @@ async def test_exempt_mutations_and_queries_are_executed_and_tell_the_current_te
     assert anonymous.json() == {"data": {"viewer": None}}
 
 
-async def test_a_websocket_tells_with_each_result_and_refuses_mutations(
+async def test_a_websocket_carries_it_with_each_result_and_refuses_mutations(
     gateway: Gateway, services: Services, temporal_client: Client
 ) -> None:
     in_tenant(services, ACME)

@@ -263,7 +263,7 @@ async def assert_gone(gateway: Gateway, operation_id: str) -> None:
         assert error_of(answer) == ("NOT_FOUND", None)
 
 
-async def test_deletes_what_the_record_does_not_have_and_refuses_what_nobody_has(
+async def test_deletes_what_the_record_does_not_have_and_refuses_unknown_ids(
     gateway: Gateway, services: Services, record: OperationsService, temporal_client: Client
 ) -> None:
     services.handlers["operations/write"] = refuse

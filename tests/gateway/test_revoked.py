@@ -114,7 +114,7 @@ async def test_it_is_over_at_once_although_invalid_text_was_published(world: Wor
         assert time.monotonic() - before < 5, "usually a few hundredths of a second"
 
 
-async def test_a_copy_that_is_no_text_keeps_nobody_else_from_being_found(world: World) -> None:
+async def test_an_invalid_copy_affects_no_other_session(world: World) -> None:
     """Copies of sessions are read many at once."""
     await world.redis.do("EVAL", "return redis.call('SET', KEYS[1], '\\xff\\xfe')", "1", _copy_key(LOST))
     found = await asyncio.gather(*(world.who(token) for token in (LOST, KEPT) * 5))

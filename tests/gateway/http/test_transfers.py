@@ -74,7 +74,7 @@ async def test_sending_again_under_the_same_address_changes_nothing(
     ],
     ids=["too large", "too small", "other bytes", "other type"],
 )
-@pytest.mark.parametrize("length_is_told", [True, False])
+@pytest.mark.parametrize("has_content_length", [True, False])
 async def test_refuses_what_was_not_announced_and_keeps_nothing_of_it(
     client: httpx.AsyncClient,
     store: Store,
@@ -82,10 +82,10 @@ async def test_refuses_what_was_not_announced_and_keeps_nothing_of_it(
     content_type: str,
     status: int,
     why: str,
-    length_is_told: bool,
+    has_content_length: bool,
 ) -> None:
     leave = grant(content_type=content_type)
-    answer = await client.put(await announced(leave), content=content if length_is_told else chunked(content))
+    answer = await client.put(await announced(leave), content=content if has_content_length else chunked(content))
     assert answer.status_code == status
     (error,) = answer.json()["errors"]
     assert error["extensions"]["code"] == "BAD_USER_INPUT"
