@@ -29,15 +29,15 @@ LOGIN = "mutation ($input: LoginInput!) { login(input: $input) { operation { id 
 FREE, PRO = SubscriptionTier.FREE, SubscriptionTier.PROFESSIONAL
 
 
-class Someone(Context):
-    """Who asks, without a process around it."""
+class ClientContext(Context):
+    """The context of a request from a client network, without a process around it."""
 
     def __init__(self, network: str = "192.0.2.1") -> None:
         self.client = Client(network)
         self.token = None
 
 
-async def let_through(limits: RateLimiter, who: Someone, asked: int) -> int:
+async def let_through(limits: RateLimiter, who: ClientContext, asked: int) -> int:
     """How many of those that are asked at once."""
     done, waits = 0, list[float]()
     for _ in range(asked):
@@ -59,14 +59,14 @@ async def test_a_minute_s_requests_come_at_once_and_then_one_after_the_other() -
     now = 0.0
     limits = limits_of(60, lambda: now)
 
-    assert await let_through(limits, Someone(), 100) == 60
+    assert await let_through(limits, ClientContext(), 100) == 60
     now += 10
-    assert await let_through(limits, Someone(), 100) == 10
-    assert await let_through(limits, Someone("192.0.2.2"), 100) == 60
+    assert await let_through(limits, ClientContext(), 100) == 10
+    assert await let_through(limits, ClientContext("192.0.2.2"), 100) == 60
 
 
 async def test_no_bound_is_no_bound() -> None:
-    assert await let_through(limits_of(0), Someone(), 1000) == 1000
+    assert await let_through(limits_of(0), ClientContext(), 1000) == 1000
 
 
 async def test_processes_at_one_redis_let_no_more_through_together_than_one() -> None:
@@ -77,26 +77,26 @@ async def test_processes_at_one_redis_let_no_more_through_together_than_one() ->
                 await stack.enter_async_context(each.shared(url))
             done = 0
             for _ in range(25):  # a second's worth in each, whatever one alone would let through
-                done += sum([await let_through(each, Someone(), 40) for each in processes])
+                done += sum([await let_through(each, ClientContext(), 40) for each in processes])
                 await asyncio.sleep(0.1)
             assert 600 <= done < 900, "what comes while they learn of each other may be too much"
-            assert sum([await let_through(each, Someone(), 10) for each in processes]) == 0
+            assert sum([await let_through(each, ClientContext(), 10) for each in processes]) == 0
             assert "192.0" not in str(await redis.keys("*"))
 
 
 async def test_each_process_goes_on_by_its_own_count_while_redis_is_away() -> None:
     limits = limits_of(100)
     async with limits.shared(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0"):
-        first = await let_through(limits, Someone(), 90)
+        first = await let_through(limits, ClientContext(), 90)
         await asyncio.sleep(0.7)
         assert first == 90
-        assert 10 <= await let_through(limits, Someone(), 100) <= 13
+        assert 10 <= await let_through(limits, ClientContext(), 100) <= 13
 
 
 async def test_counting_costs_a_request_next_to_nothing() -> None:
     limits = limits_of(10_000_000)
     before = time.process_time()
-    await let_through(limits, Someone(), 10_000)
+    await let_through(limits, ClientContext(), 10_000)
     assert (time.process_time() - before) / 10_000 < 0.000_1
 
 

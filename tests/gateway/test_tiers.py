@@ -62,8 +62,8 @@ class World:
         return [tenant(id, "Acme").model_copy(update={"subscription_tier": self.tier})]
 
 
-class Someone(Context):
-    """A request of this session, before no more of the backend than a rate limit needs."""
+class SessionContext(Context):
+    """The context of a request with this session, and the part of the backend that a rate limit needs."""
 
     def __init__(self, world: World, found: Session) -> None:
         backend: Any = SimpleNamespace(sessions=None, tenants=world.tenants, pseudonyms=Pseudonyms(b"k" * 32))
@@ -77,7 +77,7 @@ class Someone(Context):
 
 async def test_a_tier_is_believed_for_300_seconds_and_then_asked_for_anew() -> None:
     world = World()
-    who = Someone(world, session())
+    who = SessionContext(world, session())
     assert await world.let_through(who) == 20
     assert world.asked == 1
 
@@ -92,7 +92,7 @@ async def test_a_tier_is_believed_for_300_seconds_and_then_asked_for_anew() -> N
 
 async def test_a_tier_is_not_believed_for_longer_than_300_seconds() -> None:
     world = World()
-    who = Someone(world, session())
+    who = SessionContext(world, session())
     await world.let_through(who)
     world.tier, world.now = FREE, 300
     assert await world.let_through(who) == 10
@@ -101,7 +101,7 @@ async def test_a_tier_is_not_believed_for_longer_than_300_seconds() -> None:
 
 async def test_a_tier_that_could_not_be_found_out_is_asked_for_again_after_five_seconds() -> None:
     world = World()
-    who = Someone(world, session())
+    who = SessionContext(world, session())
     world.is_away = True
     for _ in range(15):
         await world.limiter.check(who)
@@ -117,7 +117,7 @@ async def test_a_tier_that_could_not_be_found_out_is_asked_for_again_after_five_
 
 
 async def test_a_session_that_is_not_found_within_a_second_holds_up_nothing() -> None:
-    class Silent(Someone):
+    class Silent(SessionContext):
         async def viewer(self) -> Session | None:
             await asyncio.sleep(60)
             raise AssertionError
@@ -134,7 +134,7 @@ async def test_only_so_many_tiers_are_kept(monkeypatch: pytest.MonkeyPatch) -> N
     world = World()
     tenants = [ACME, "ten_" + "c" * 32, "ten_" + "d" * 32]
     people = [
-        Someone(world, session(user_id=f"usr_{number:032x}").model_copy(update={"tenant_id": each}))
+        SessionContext(world, session(user_id=f"usr_{number:032x}").model_copy(update={"tenant_id": each}))
         for number, each in enumerate(tenants)
     ]
     for who in people:

@@ -13,7 +13,7 @@ from tests.gateway.sessions.auth_service import AuthService
 from tests.gateway.sessions.streams import followed_operation, seconds_to_end
 
 
-async def test_a_socket_receives_the_end_of_the_switch_that_ends_its_session_before_it_closes(
+async def test_a_socket_receives_the_end_of_the_switch_that_ended_its_session(
     gateway: Gateway, auth: AuthService, temporal_client: Client
 ) -> None:
     async with followed_operation(gateway, temporal_client) as (sock, script):
