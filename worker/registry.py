@@ -13,9 +13,10 @@ from temporalio.client import Client
 
 from activities.auth import endpoints as auth_endpoints
 from activities.auth.activities import Auth
+from activities.auth.credentials import CredentialsService
 from activities.auth.revocations import CachedRevocations
 from activities.auth.sealing import UNSEALED, Sealing, SecretSeal
-from activities.auth.service import SESSION_IDLE, AuthService
+from activities.auth.sessions import SESSION_IDLE, SessionsService
 from activities.files import endpoints as files_endpoints
 from activities.files.activities import Files
 from activities.files.processing import ProcessingService
@@ -104,17 +105,12 @@ class Domain:
 
 def auth(parts: Parts) -> Domain:
     revocations = CachedRevocations(parts.cache, parts.wakeups)
-    service = AuthService(
-        parts.passwords,
-        revocations,
-        memberships=TenantsService(parts.wakeups),
-        seal=parts.seal,
-        idle=parts.session_idle,
-    )
+    sessions = SessionsService(revocations, memberships=TenantsService(parts.wakeups), idle=parts.session_idle)
+    credentials = CredentialsService(parts.passwords, revocations, seal=parts.seal)
     return Domain(
         TaskQueue.AUTH,
-        activities=activities_of(Auth(service)),
-        routes=tuple(auth_endpoints.routes(service, parts.signer("auth"))),
+        activities=activities_of(Auth(sessions, credentials)),
+        routes=tuple(auth_endpoints.routes(sessions, credentials, parts.signer("auth"))),
         chores=(Sealing(parts.seal).seal_regularly, revocations.post_regularly),
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from activities.auth.service import AuthService
+from activities.auth.credentials import CredentialsService
+from activities.auth.sessions import SessionsService
 from activities.calls import Nothing, endpoint, user_of
 from contracts.audit import Audit
 from contracts.auth import (
@@ -21,30 +22,30 @@ from contracts.auth import (
 from contracts.calls import Caller, CallSigner
 
 
-def routes(service: AuthService, signer: CallSigner) -> list[Route]:
-    async def verify_credentials(caller: Caller, credentials: Credentials) -> VerifiedCredentials:
-        return await service.verify_credentials(credentials, client=caller.client)
+def routes(sessions: SessionsService, credentials: CredentialsService, signer: CallSigner) -> list[Route]:
+    async def verify_credentials(caller: Caller, given: Credentials) -> VerifiedCredentials:
+        return await credentials.verify_credentials(given, client=caller.client)
 
     async def get_current_session(_: Caller, lookup: SessionLookup) -> Session:
-        return await service.get_current_session(lookup)
+        return await sessions.get_current_session(lookup)
 
     async def get_current_sessions(_: Caller, lookups: SessionLookups) -> list[FoundSession]:
-        return await service.get_current_sessions(lookups)
+        return await sessions.get_current_sessions(lookups)
 
     async def get_handed_over_session(_: Caller, lookup: SessionLookup) -> HandedOverSession:
-        return await service.get_handed_over_session(lookup)
+        return await sessions.get_handed_over_session(lookup)
 
     async def list_sessions(caller: Caller, _: Nothing) -> list[Session]:
-        return await service.list_sessions(user_of(caller))
+        return await sessions.list_sessions(user_of(caller))
 
     async def end_session(caller: Caller, session: SessionRef) -> None:
-        await service.end_session(user_of(caller), session.session_id)
+        await sessions.end_session(user_of(caller), session.session_id)
 
     async def revoke_session(caller: Caller, session: SessionRef) -> None:
-        await service.end_session(user_of(caller), session.session_id, by=Audit.SESSION_REVOKED)
+        await sessions.end_session(user_of(caller), session.session_id, by=Audit.SESSION_REVOKED)
 
     async def check_permissions(caller: Caller, check: PermissionCheck) -> Session:
-        return await service.check_permissions(check, user_id=user_of(caller))
+        return await sessions.check_permissions(check, user_id=user_of(caller))
 
     return [
         endpoint("/auth/verify_credentials", signer, Credentials, verify_credentials),

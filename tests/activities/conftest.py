@@ -10,8 +10,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from activities.auth.credentials import CredentialsService
+from activities.auth.sessions import SessionsService
 from activities.tenants.models import Membership
+from activities.tenants.service import TenantsService
 from contracts.auth import Role
+from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
 from tests.databases import fresh_sqlite
 from tests.servers import Postgres
@@ -37,7 +41,7 @@ async def join(user_id: str, tenant_id: str, role: Role) -> None:
 
 
 class PostedRevocations:
-    """Keeps what the edge would be told."""
+    """Keeps the published revocations."""
 
     def __init__(self) -> None:
         self.posted: set[str] = set()
@@ -105,3 +109,15 @@ def passwords() -> Iterator[Passwords]:
     passwords = Passwords()
     yield passwords
     passwords.close()
+
+
+@pytest.fixture
+def sessions_service(opened: None, revocations: PostedRevocations, clock: Clock) -> SessionsService:
+    return SessionsService(revocations, clock, memberships=TenantsService(LocalWakeups()))
+
+
+@pytest.fixture
+def credentials_service(
+    opened: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock
+) -> CredentialsService:
+    return CredentialsService(passwords, revocations, clock)

@@ -11,9 +11,10 @@ from tortoise.context import TortoiseContext
 from tortoise.migrations import api
 
 from activities.auth import models
+from activities.auth.credentials import CredentialsService
 from activities.auth.revocations import Revocations
 from activities.auth.sealing import SealBroken, Sealing, SecretSeal
-from activities.auth.service import AuthService
+from activities.auth.sessions import SessionsService
 from activities.tenants.service import TenantsService
 from contracts.auth import NewAuthentication, Role, SessionLookup, TotpAttempt
 from contracts.base import new_id, utc_now
@@ -29,11 +30,11 @@ SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 OLD, NEW = os.urandom(32), os.urandom(32)
 
 
-def service_with(seal: SecretSeal, passwords: Passwords, revocations: Revocations, clock: Clock) -> AuthService:
-    return AuthService(passwords, revocations, clock, memberships=TenantsService(LocalWakeups()), seal=seal)
+def service_with(seal: SecretSeal, passwords: Passwords, revocations: Revocations, clock: Clock) -> CredentialsService:
+    return CredentialsService(passwords, revocations, clock, seal=seal)
 
 
-async def enrol(service: AuthService) -> str:
+async def enrol(service: CredentialsService) -> str:
     user_id = new_id("usr")
     await service.set_up_authentication(
         NewAuthentication(
@@ -47,7 +48,7 @@ async def enrol(service: AuthService) -> str:
     return user_id
 
 
-async def accepts(service: AuthService, user_id: str, clock: Clock, key: str) -> None:
+async def accepts(service: CredentialsService, user_id: str, clock: Clock, key: str) -> None:
     await service.check_totp(TotpAttempt(key=key, user_id=user_id, code=TOTP(SECRET).at(clock.now)))
 
 
@@ -162,5 +163,5 @@ async def test_a_filled_database_of_the_first_release_is_brought_up_to_date_and_
     async with database(url):
         await join("usr_1", "ten_1", Role.ADMIN)
         assert await Sealing(seal).seal_all() == 1
-        service = AuthService(passwords, revocations, memberships=TenantsService(LocalWakeups()), seal=seal)
+        service = SessionsService(revocations, memberships=TenantsService(LocalWakeups()))
         assert (await service.get_current_session(SessionLookup(token_hash="a" * 64))).id == "ses_1"

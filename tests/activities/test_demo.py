@@ -1,6 +1,6 @@
 """The demo data goes into an empty database only, and is what the walk-through speaks of."""
 
-from activities.auth.service import AuthService
+from activities.auth.credentials import CredentialsService
 from activities.tenants.service import TenantsService
 from activities.users import models as users
 from contracts.auth import Credentials, MfaMethod, Redemption, Role
@@ -37,7 +37,7 @@ async def test_alan_signs_in_with_a_second_factor(
     opened: None, passwords: Passwords, revocations: PostedRevocations
 ) -> None:
     await fill_with_demo_data(passwords)
-    service = AuthService(passwords, revocations, memberships=TenantsService(LocalWakeups()))
+    service = CredentialsService(passwords, revocations)
 
     verified = await service.verify_credentials(
         Credentials.model_validate({"email": "alan@example.com", "password": "adx-demo-password"})

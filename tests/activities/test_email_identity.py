@@ -8,17 +8,15 @@ import pytest
 from tortoise.exceptions import IntegrityError
 
 from activities.auth import models as auth
-from activities.auth.service import AuthService
-from activities.tenants.service import TenantsService
+from activities.auth.credentials import CredentialsService
 from activities.users import models as users
 from activities.users.service import UsersService
 from contracts.auth import Credentials, NewAuthentication
 from contracts.base import new_id, utc_now
 from contracts.errors import EmailTaken, InvalidCredentials, InvalidInput
 from contracts.users import NewUser
-from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
-from tests.activities.conftest import Clock, PostedRevocations
+from tests.activities.conftest import Clock
 
 PASSWORD = "correct horse"
 EQUIVALENT = [
@@ -64,11 +62,6 @@ def people(opened: None, clock: Clock) -> UsersService:
     return UsersService(clock)
 
 
-@pytest.fixture
-def sign_in(opened: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock) -> AuthService:
-    return AuthService(passwords, revocations, clock, memberships=TenantsService(LocalWakeups()))
-
-
 def a_user(email: str) -> NewUser:
     user_id = new_id("usr")
     return NewUser(key=user_id, user_id=user_id, email=email, name="Ada", mfa_enabled=False, tenant_id=new_id("ten"))
@@ -89,10 +82,10 @@ def credentials(email: str, password: str = PASSWORD) -> Credentials:
     "email", ["Ada@Example.COM", "x@straße.example", "u@MÜNCHEN.example", "u@xn--mnchen-3ya.example"]
 )
 async def test_an_address_is_stored_as_it_was_entered(
-    people: UsersService, sign_in: AuthService, passwords: Passwords, email: str
+    people: UsersService, credentials_service: CredentialsService, passwords: Passwords, email: str
 ) -> None:
     assert (await people.create_user(a_user(f" {email} "))).email == email
-    await sign_in.set_up_authentication(await a_sign_in(passwords, f" {email} "))
+    await credentials_service.set_up_authentication(await a_sign_in(passwords, f" {email} "))
 
     assert (await users.User.get()).email == email
     assert (await auth.Credential.get()).email == email
@@ -100,7 +93,7 @@ async def test_an_address_is_stored_as_it_was_entered(
 
 @pytest.mark.parametrize(("one", "other"), EQUIVALENT)
 async def test_equivalent_spellings_are_one_account(
-    people: UsersService, sign_in: AuthService, passwords: Passwords, one: str, other: str
+    people: UsersService, credentials_service: CredentialsService, passwords: Passwords, one: str, other: str
 ) -> None:
     await people.create_user(a_user(one))
     with pytest.raises(EmailTaken) as taken:
@@ -108,36 +101,38 @@ async def test_equivalent_spellings_are_one_account(
     assert [field.path for field in taken.value.fields] == [("email",)]
 
     new = await a_sign_in(passwords, one)
-    await sign_in.set_up_authentication(new)
+    await credentials_service.set_up_authentication(new)
     with pytest.raises(EmailTaken):
-        await sign_in.set_up_authentication(await a_sign_in(passwords, other))
+        await credentials_service.set_up_authentication(await a_sign_in(passwords, other))
     for spelling in (one, other):
-        assert (await sign_in.verify_credentials(credentials(spelling))).user_id == new.user_id
+        assert (await credentials_service.verify_credentials(credentials(spelling))).user_id == new.user_id
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
 async def test_different_mailboxes_are_two_accounts(
-    people: UsersService, sign_in: AuthService, passwords: Passwords, one: str, other: str
+    people: UsersService, credentials_service: CredentialsService, passwords: Passwords, one: str, other: str
 ) -> None:
     for email in (one, other):
         await people.create_user(a_user(email))
         new = await a_sign_in(passwords, email, f"password of {email}")
-        await sign_in.set_up_authentication(new)
-        assert (await sign_in.verify_credentials(credentials(email, f"password of {email}"))).user_id == new.user_id
+        await credentials_service.set_up_authentication(new)
+        assert (
+            await credentials_service.verify_credentials(credentials(email, f"password of {email}"))
+        ).user_id == new.user_id
 
 
 @pytest.mark.parametrize("email", UNDELIVERABLE)
 async def test_an_undeliverable_address_is_refused_by_the_services(
-    people: UsersService, sign_in: AuthService, passwords: Passwords, email: str
+    people: UsersService, credentials_service: CredentialsService, passwords: Passwords, email: str
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
         await people.create_user(a_user(email))
     assert [field.path for field in refused.value.fields] == [("email",)]
     with pytest.raises(InvalidInput) as refused:
-        await sign_in.set_up_authentication(await a_sign_in(passwords, email))
+        await credentials_service.set_up_authentication(await a_sign_in(passwords, email))
     assert [field.path for field in refused.value.fields] == [("email",)]
     with pytest.raises(InvalidCredentials):
-        await sign_in.verify_credentials(credentials(email))
+        await credentials_service.verify_credentials(credentials(email))
     assert not await users.User.exists()
     assert not await auth.Credential.exists()
 
@@ -179,18 +174,20 @@ async def test_simultaneous_equivalent_spellings_become_one_account(on_postgres:
     ],
 )
 async def test_a_password_is_the_same_from_every_keyboard(
-    sign_in: AuthService, passwords: Passwords, set_as: str, checked_as: str
+    credentials_service: CredentialsService, passwords: Passwords, set_as: str, checked_as: str
 ) -> None:
-    await sign_in.set_up_authentication(await a_sign_in(passwords, "ada@example.com", set_as))
+    await credentials_service.set_up_authentication(await a_sign_in(passwords, "ada@example.com", set_as))
 
-    await sign_in.verify_credentials(credentials("ada@example.com", checked_as))
+    await credentials_service.verify_credentials(credentials("ada@example.com", checked_as))
 
 
 @pytest.mark.parametrize("password", ["P\u00e4ssword", "password ", " password", "\uff50assword", "pass\0word"])
-async def test_a_password_is_not_trimmed_or_folded(sign_in: AuthService, passwords: Passwords, password: str) -> None:
-    await sign_in.set_up_authentication(await a_sign_in(passwords, "ada@example.com", password))
+async def test_a_password_is_not_trimmed_or_folded(
+    credentials_service: CredentialsService, passwords: Passwords, password: str
+) -> None:
+    await credentials_service.set_up_authentication(await a_sign_in(passwords, "ada@example.com", password))
 
-    assert await sign_in.verify_credentials(credentials("ada@example.com", password))
+    assert await credentials_service.verify_credentials(credentials("ada@example.com", password))
     for other in ("p\u00e4ssword", "password", "PASSWORD", "pass"):
         with pytest.raises(InvalidCredentials):
-            await sign_in.verify_credentials(credentials("ada@example.com", other))
+            await credentials_service.verify_credentials(credentials("ada@example.com", other))

@@ -9,8 +9,9 @@ from pydantic import JsonValue
 from starlette.applications import Starlette
 
 from activities.auth import endpoints as auth_endpoints
+from activities.auth.credentials import CredentialsService
 from activities.auth.revocations import CachedRevocations
-from activities.auth.service import AuthService
+from activities.auth.sessions import SessionsService
 from activities.tenants import endpoints as tenants_endpoints
 from activities.tenants.service import TenantsService
 from activities.users import endpoints as users_endpoints
@@ -62,9 +63,9 @@ class Services:
     """All endpoints of one process, the demo data behind them, and somebody who calls."""
 
     def __init__(
-        self, passwords: Passwords, http: httpx.AsyncClient, auth: AuthService, cache: SimpleMemoryCache
+        self, passwords: Passwords, http: httpx.AsyncClient, sessions: SessionsService, cache: SimpleMemoryCache
     ) -> None:
-        self.passwords, self.http, self.auth, self.cache = passwords, http, auth, cache
+        self.passwords, self.http, self.sessions, self.cache = passwords, http, sessions, cache
 
     async def call(self, path: str, body: JsonValue, caller: Caller) -> httpx.Response:
         headers = {"Authorization": f"Bearer {SIGNERS[service_of(path)].sign(caller)}"}
@@ -74,17 +75,18 @@ class Services:
 @pytest.fixture
 async def services(opened: None, passwords: Passwords) -> AsyncIterator[Services]:
     cache = SimpleMemoryCache()
-    auth = AuthService(passwords, CachedRevocations(cache, LocalWakeups()), memberships=TenantsService(LocalWakeups()))
+    revocations = CachedRevocations(cache, LocalWakeups())
+    sessions = SessionsService(revocations, memberships=TenantsService(LocalWakeups()))
     app = Starlette(
         routes=[
-            *auth_endpoints.routes(auth, SIGNERS["auth"]),
+            *auth_endpoints.routes(sessions, CredentialsService(passwords, revocations), SIGNERS["auth"]),
             *users_endpoints.routes(UsersService(), SIGNERS["users"]),
             *tenants_endpoints.routes(TenantsService(LocalWakeups()), SIGNERS["tenants"]),
         ]
     )
     await fill_with_demo_data(passwords)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://services") as http:
-        yield Services(passwords, http, auth, cache)
+        yield Services(passwords, http, sessions, cache)
     await cache.clear()
 
 
@@ -168,8 +170,8 @@ async def open_session(services: Services, account: str, token_hash: str = "a" *
     new = NewSession(
         key=token_hash, user_id=caller.user_id, tenant_id=caller.tenant_id, role=Role.ADMIN, token_hash=token_hash
     )
-    session = await services.auth.create_session(new)
-    await services.auth.hand_over_session(SessionHandover(key=f"{token_hash}:activate", session_id=session.id))
+    session = await services.sessions.create_session(new)
+    await services.sessions.hand_over_session(SessionHandover(key=f"{token_hash}:activate", session_id=session.id))
     return session
 
 
@@ -206,7 +208,7 @@ async def test_a_session_of_somebody_else_is_not_found(services: Services, path:
 
     assert (foreign.status_code, refusal(foreign).name) == (404, "SessionNotFound")
     assert foreign.content == absent.content
-    assert (await services.auth.get_session(session.id)).id == session.id
+    assert (await services.sessions.get_session(session.id)).id == session.id
 
 
 async def test_users_and_tenants_are_given_in_batches_as_far_as_the_caller_may_see_them(services: Services) -> None:

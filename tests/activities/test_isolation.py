@@ -19,7 +19,8 @@ from starlette.applications import Starlette
 
 from activities.auth import endpoints as auth_endpoints
 from activities.auth import models as auth
-from activities.auth.service import AuthService
+from activities.auth.credentials import CredentialsService
+from activities.auth.sessions import SessionsService
 from activities.files import endpoints as files_endpoints
 from activities.files import models as files
 from activities.files.service import FilesService
@@ -220,10 +221,12 @@ def open_services(stack: AsyncExitStack, folder: Path, passwords: Passwords) -> 
     def clock() -> datetime:
         return NOON
 
+    revocations = PostedRevocations()
     app = Starlette(
         routes=[
             *auth_endpoints.routes(
-                AuthService(passwords, PostedRevocations(), clock, memberships=TenantsService(LocalWakeups())),
+                SessionsService(revocations, clock, memberships=TenantsService(LocalWakeups())),
+                CredentialsService(passwords, revocations, clock),
                 SIGNERS["auth"],
             ),
             *users_endpoints.routes(UsersService(clock), SIGNERS["users"]),

@@ -19,10 +19,9 @@ from temporalio.service import RPCError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
 
 from activities.auth import models as auth
+from activities.auth.credentials import CredentialsService
 from activities.auth.revocations import CachedRevocations
-from activities.auth.service import AuthService
 from activities.notifications.mail import Mail, MailFolder
-from activities.tenants.service import TenantsService
 from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import Contract, new_id, utc_now
@@ -135,10 +134,10 @@ class _Scripted(ActivityInboundInterceptor):
 class Stage:
     """Workers of every domain on one database with the demo data in it."""
 
-    def __init__(self, client: Client, script: Script, auth: AuthService, services: Starlette) -> None:
+    def __init__(self, client: Client, script: Script, credentials: CredentialsService, services: Starlette) -> None:
         self.client = client
         self.script = script
-        self.auth = auth
+        self.credentials = credentials
         self.services = services
 
     async def start(
@@ -241,9 +240,5 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
                     workflow_failure_exception_types=[DomainError],
                 )
             )
-        signing_in = AuthService(
-            passwords,
-            CachedRevocations(parts.cache, parts.wakeups),
-            memberships=TenantsService(parts.wakeups),
-        )
-        yield Stage(client, script, signing_in, services_app(routes_of(domains)))
+        credentials = CredentialsService(passwords, CachedRevocations(parts.cache, parts.wakeups))
+        yield Stage(client, script, credentials, services_app(routes_of(domains)))

@@ -67,7 +67,7 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     """Somebody has just given the right password."""
     async with staged(environment.client, folder, script) as stage:
-        verified = await stage.auth.verify_credentials(
+        verified = await stage.credentials.verify_credentials(
             Credentials(email=f"{account}@example.com", password=SecretStr(PASSWORD))
         )
         wanted = tenant and (await tenants.Tenant.get(slug=tenant)).id

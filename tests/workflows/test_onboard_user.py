@@ -62,7 +62,7 @@ async def test_makes_a_user_who_can_sign_in_and_has_a_place_and_is_told_so(
         assert (workspace.user_id, workspace.tenant_id) == (user.id, command.tenant_id)
         assert workspace.name == "Linus Pauling's workspace"
         credentials = Credentials.model_validate({"email": "linus@example.com", "password": PASSWORD})
-        verified = await stage.auth.verify_credentials(credentials)
+        verified = await stage.credentials.verify_credentials(credentials)
         assert verified.user_id == user.id
         assert [letter["To"] for letter in mail.letters] == ["Linus Pauling <Linus@Example.com>"]
         assert mail.letters[0]["Subject"] == "Welcome to Acme"
@@ -81,10 +81,10 @@ async def test_makes_a_user_who_can_sign_in_and_has_a_place_and_is_told_so(
 async def test_a_user_with_a_second_factor_is_asked_for_it(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
     async with scene(time_skipping, tmp_path, Script()) as playing:
         await playing.play(totp_secret=TOTP_SECRET)
-        auth_service = playing.stage.auth
+        service = playing.stage.credentials
         credentials = Credentials.model_validate({"email": "linus@example.com", "password": PASSWORD})
-        verified = await auth_service.verify_credentials(credentials)
-        identity = await auth_service.redeem_reference(Redemption(key="a", reference=verified.reference))
+        verified = await service.verify_credentials(credentials)
+        identity = await service.redeem_reference(Redemption(key="a", reference=verified.reference))
 
         assert identity.mfa_method is MfaMethod.TOTP
         assert (await users.User.get(id=identity.user_id)).mfa_enabled

@@ -1,59 +1,36 @@
-"""The rules of signing in: who gave the right password or code, and which session opens what."""
+"""The rules of sessions: which token opens which session, and what the session permits."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import JsonValue
-from pyotp.totp import TOTP
 from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from activities.auth import models
 from activities.auth.memberships import Memberships
 from activities.auth.revocations import Revocations
-from activities.auth.sealing import UNSEALED, SecretSeal
 from activities.effects import once, undo
 from activities.transactions import in_one_transaction
 from contracts.audit import Audit, audit
 from contracts.auth import (
     PERMISSIONS,
-    Credentials,
     FoundSession,
     HandedOverSession,
-    Identity,
-    MfaMethod,
-    NewAuthentication,
     NewSession,
     PermissionCheck,
-    Redemption,
     Role,
     Session,
     SessionHandover,
     SessionLookup,
     SessionLookups,
     SignIn,
-    TotpAttempt,
-    VerifiedCredentials,
     is_step_of,
 )
 from contracts.base import Contract, is_id, new_id, utc_now
-from contracts.email_addresses import email_key
-from contracts.errors import (
-    EmailTaken,
-    InvalidCredentials,
-    InvalidMfaCode,
-    PermissionDenied,
-    SessionEnded,
-    SessionNotFound,
-)
-from contracts.validation import Email, validate
-from infrastructure.fair_queue import Requester
-from infrastructure.passwords import Passwords
+from contracts.errors import PermissionDenied, SessionEnded, SessionNotFound
 
 SESSION_LIFETIME = timedelta(hours=24)
 """In all, however much it is used."""
@@ -61,19 +38,8 @@ SESSION_IDLE = timedelta(hours=2)
 """Without being used."""
 SEEN_EVERY = timedelta(minutes=5)
 """Between two notes that a session is in use; it may lie idle for so much longer."""
-REFERENCE_LIFETIME = timedelta(minutes=5)
-REFERENCE_KEPT = timedelta(hours=1)
-"""How long after its end a reference is remembered, for the late retry of the step that redeemed it."""
-TOTP_WINDOW = 1
-"""Steps of 30 s by which a user's clock may be off, either way."""
 MOST_SESSIONS = 100
 """How many sessions one listing shows."""
-
-
-class _SignInName(Contract):
-    """What a new user signs in as."""
-
-    email: Email
 
 
 class _Opened(Contract):
@@ -90,123 +56,24 @@ class _HandedOver(Contract):
     ended: _Opened | None = None
 
 
-class AuthService:
-    """Sessions and credentials. After a commit that ends a session, ``revocations`` publishes it to the gateways.
+class SessionsService:
+    """Sessions. After a commit that ends one, ``revocations`` publishes it to the gateways.
 
     A session opens something only while its user is a member of its tenant, in the role that ``memberships`` say then.
     """
 
     def __init__(
         self,
-        passwords: Passwords,
         revocations: Revocations,
         clock: Callable[[], datetime] = utc_now,
         *,
         memberships: Memberships,
-        seal: SecretSeal = UNSEALED,
         idle: timedelta = SESSION_IDLE,
     ) -> None:
-        self._passwords = passwords
         self._revocations = revocations
         self._memberships = memberships
         self._clock = clock
-        self._seal = seal
         self._idle = idle
-
-    # ------------------------------------------------------------------------------------------- who it is
-
-    async def verify_credentials(self, credentials: Credentials, *, client: str = "") -> VerifiedCredentials:
-        """Return a one-time reference for the user of these credentials. ``client``: the digest of their network.
-
-        Raises InvalidCredentials, whichever is wrong, and RateLimited where too many passwords wait to be checked.
-        """
-        key = email_key(credentials.email)
-        requester = Requester(client, key)
-        row = None if "\0" in key else await models.Credential.get_or_none(email_key=key)
-        password = credentials.password.get_secret_value()
-        right = await self._passwords.verify(row.password_hash if row else None, password, requester)
-        if row is None or not right:
-            raise InvalidCredentials()
-        if self._passwords.is_outdated(row.password_hash):
-            await models.Credential.filter(user_id=row.user_id, password_hash=row.password_hash).update(
-                password_hash=await self._passwords.hash(password, requester)
-            )
-        now = self._clock()
-        reference = secrets.token_urlsafe(32)
-        await models.OneTimeReference.filter(user_id=row.user_id, expires_at__lt=now - REFERENCE_KEPT).delete()
-        await models.OneTimeReference.create(
-            hash=_sha256(reference), user_id=row.user_id, expires_at=now + REFERENCE_LIFETIME
-        )
-        return VerifiedCredentials(reference=reference, user_id=row.user_id)
-
-    async def redeem_reference(self, redemption: Redemption) -> Identity:
-        """Whose reference it is. The same key may redeem it again; another, or too late, raises InvalidCredentials."""
-        references = models.OneTimeReference.filter(hash=_sha256(redemption.reference))
-        await references.filter(redeemed_by=None, expires_at__gt=self._clock()).update(redeemed_by=redemption.key)
-        reference = await references.get_or_none(redeemed_by=redemption.key)
-        credential = reference and await models.Credential.get_or_none(user_id=reference.user_id)
-        if not credential:
-            raise InvalidCredentials()
-        return Identity(
-            user_id=credential.user_id, mfa_method=MfaMethod.TOTP if credential.totp_secret is not None else None
-        )
-
-    async def check_totp(self, attempt: TotpAttempt) -> None:
-        """Accept a code of now or of a neighbouring step, each once (RFC 6238, 5.2). Raises InvalidMfaCode."""
-        code = attempt.code.strip()
-
-        async def accept() -> JsonValue:
-            credential = await models.Credential.get_or_none(user_id=attempt.user_id)
-            if credential is None or credential.totp_secret is None:
-                raise InvalidMfaCode()
-            totp = TOTP(self._seal.open(credential.totp_secret, owner=credential.user_id))
-            present = int(self._clock().timestamp()) // totp.interval
-            for step in range(present - TOTP_WINDOW, present + TOTP_WINDOW + 1):
-                unused = models.Credential.filter(
-                    Q(last_totp_step__isnull=True) | Q(last_totp_step__lt=step), user_id=attempt.user_id
-                )
-                if _equal(totp.generate_otp(step), code) and await unused.update(last_totp_step=step):
-                    return _sha256(code)
-            raise InvalidMfaCode()
-
-        accepted = await once(models.AuthEffect, attempt.key, accept)
-        if not _equal(str(accepted), _sha256(code)):
-            raise InvalidMfaCode()
-
-    async def set_up_authentication(self, new: NewAuthentication) -> None:
-        """Let a new user sign in. Raises InvalidInput, EmailTaken."""
-        email = validate(_SignInName, {"email": new.email}).email
-        key = email_key(email)
-
-        async def enter() -> JsonValue:
-            if await models.Credential.exists(email_key=key):
-                raise EmailTaken.at("email")
-            sealed = new.totp_secret and self._seal.close(new.totp_secret, owner=new.user_id)
-            await models.Credential.create(
-                user_id=new.user_id,
-                email=email,
-                email_key=key,
-                password_hash=new.password_hash,
-                totp_secret=sealed,
-            )
-            return new.user_id
-
-        await once(models.AuthEffect, new.key, enter)
-
-    async def clean_up_authentication(self, key: str) -> None:
-        """As if they had never been able to sign in: what they did with it meanwhile goes too."""
-        opened: list[str] = []
-
-        async def remove(user_id: JsonValue) -> None:
-            opened.extend(row.token_hash for row in await models.Session.filter(user_id=user_id))
-            for mine in (models.SignIn, models.Session, models.OneTimeReference, models.Credential):
-                await mine.filter(user_id=user_id).delete()
-
-        await undo(models.AuthEffect, key, remove)
-        for token_hash in opened:
-            await self._revocations.post(token_hash)
-
-    # ------------------------------------------------------------------------------------------- sessions
 
     async def create_session(self, new: NewSession) -> Session:
         """A session that opens nothing yet."""
@@ -419,11 +286,3 @@ def _session(row: models.Session, role: Role) -> Session:
 
 def _opened(row: models.Session) -> _Opened:
     return _Opened(id=row.id, token_hash=row.token_hash)
-
-
-def _equal(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
