@@ -10,8 +10,7 @@ from tortoise.functions import Count
 
 from activities.operations import models
 from activities.operations.listing import Listing
-from activities.operations.mapping import MICROSECOND as _MICROSECOND
-from activities.operations.mapping import microseconds, moment, record_of, record_row, state_row
+from activities.operations.mapping import MICROSECOND, microseconds, moment, record_of, record_row, state_row
 from activities.operations.sql import dialect_of, upsert
 from activities.operations.statistics import StatisticsQuery
 from activities.transactions import current_connection, in_one_transaction
@@ -121,12 +120,9 @@ class OperationsService:
             NotSignedIn: the caller has no user or tenant.
             PermissionDenied: the operations of all members require ``operations:administer``.
         """
-        if caller.user_id is None or caller.tenant_id is None:
-            raise NotSignedIn()
-        if request.of_all_members and ADMINISTER not in caller.permissions:
-            raise PermissionDenied()
+        user_id, tenant_id = _principal(caller, administers=request.of_all_members)
         connection = current_connection()
-        listing = Listing(dialect_of(connection), caller.user_id, caller.tenant_id, request)
+        listing = Listing(dialect_of(connection), user_id, tenant_id, request)
         rows: list[dict[str, Any]] = []
         if listing.is_search:
             rows = await listing.page_of_window().rows(connection)
@@ -151,12 +147,9 @@ class OperationsService:
             NotSignedIn: the caller has no user or tenant.
             PermissionDenied: statistics require ``operations:administer``.
         """
-        if caller.user_id is None or caller.tenant_id is None:
-            raise NotSignedIn()
-        if ADMINISTER not in caller.permissions:
-            raise PermissionDenied()
+        user_id, tenant_id = _principal(caller, administers=True)
         connection = current_connection()
-        query = StatisticsQuery(dialect_of(connection), caller.user_id, caller.tenant_id, request, self._clock())
+        query = StatisticsQuery(dialect_of(connection), user_id, tenant_id, request, self._clock())
         return query.summary(await query.groups().rows(connection), await query.starts().rows(connection))
 
     async def delete(self, operation_id: str, *, is_known: bool = False) -> None:
@@ -280,7 +273,7 @@ class OperationsService:
         now = microseconds(self._clock())
         await models.OperationRecord.filter(id=operation_id, missing_since__isnull=True).update(missing_since=now)
         row = await models.OperationRecord.get_or_none(id=operation_id)
-        return row is not None and row.missing_since is not None and now - row.missing_since >= timeout // _MICROSECOND
+        return row is not None and row.missing_since is not None and now - row.missing_since >= timeout // MICROSECOND
 
     async def unrepaired(self, limit: int) -> list[Operation]:
         """Operations of the last seven days that have not undone all that they had done, the newest first."""
@@ -309,6 +302,15 @@ class OperationsService:
             return await models.OperationRecord.filter(id__in=ids).delete()
 
         return await in_one_transaction(remove)
+
+
+def _principal(caller: Caller, *, administers: bool) -> tuple[str, str]:
+    """Return the user and the tenant of a call; ``administers``: require the right to see all members' operations."""
+    if caller.user_id is None or caller.tenant_id is None:
+        raise NotSignedIn()
+    if administers and ADMINISTER not in caller.permissions:
+        raise PermissionDenied()
+    return caller.user_id, caller.tenant_id
 
 
 def _newest_of_each(records: Sequence[OperationRecord]) -> list[OperationRecord]:
