@@ -6,7 +6,7 @@ A write can be lost, a workflow can be terminated or reset, and a database or Te
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -193,7 +193,7 @@ class RecordRepair:
         unknown = [OperationRecord(operation=operation) for operation in findings.unknown]
         for start in range(0, len(unknown), MAX_BATCH):
             await self._service.write(unknown[start : start + MAX_BATCH])
-        return len(unknown) + await self._correct_in_turn(findings.to_describe)
+        return len(unknown) + await self._in_turn(findings.to_describe, self.correct)
 
     async def _operation_of(self, execution: WorkflowExecution) -> Operation | None:
         """The operation of a row of visibility; None if it is none of ours or cannot be read."""
@@ -204,12 +204,9 @@ class RecordRepair:
 
     async def _check_open(self, began: datetime) -> int:
         """Describe what visibility does not show as running: its end may be unknown here, or Temporal has lost it."""
-        corrected = 0
         written_before = began - self._interval
-        for operation_id in await self._service.unconfirmed(began, written_before=written_before, limit=_MAX_CHECKS):
-            await self._pause(1 / DESCRIBES_PER_SECOND)
-            corrected += await self._check_one(operation_id)
-        return corrected
+        unconfirmed = await self._service.unconfirmed(began, written_before=written_before, limit=_MAX_CHECKS)
+        return await self._in_turn(unconfirmed, self._check_one)
 
     async def _check_one(self, operation_id: str) -> bool:
         began = utc_now()
@@ -238,11 +235,12 @@ class RecordRepair:
                 corrected += 1
         return corrected
 
-    async def _correct_in_turn(self, operation_ids: Iterable[str]) -> int:
+    async def _in_turn(self, operation_ids: Iterable[str], correct: Callable[[str], Awaitable[bool]]) -> int:
+        """Correct each of the operations, at the rate of describes; return how many records that changed."""
         corrected = 0
         for operation_id in operation_ids:
             await self._pause(1 / DESCRIBES_PER_SECOND)
-            corrected += await self.correct(operation_id)
+            corrected += await correct(operation_id)
         return corrected
 
     async def _pause(self, seconds: float) -> None:
