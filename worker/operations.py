@@ -19,6 +19,7 @@ from contracts.environment import a_key_ring, what_is_wrong
 from contracts.errors import OperationNotFound
 from contracts.logs import configure_logs
 from contracts.operations import kind_of
+from contracts.startup import SecretDatabaseUrl
 from contracts.temporal import connect, leave
 from worker.database import database
 
@@ -30,7 +31,7 @@ class OperationsSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
-    database_url: SecretStr
+    database_url: SecretDatabaseUrl
     temporal_address: str | None = None
     temporal_namespace: str | None = None
     codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None

@@ -93,7 +93,9 @@ async def test_says_what_is_wrong(
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("changes", [{"DATABASE_URL": ""}, {"TEMPORAL_ADDRESS": "127.0.0.1:1"}])
+@pytest.mark.parametrize(
+    "changes", [{"DATABASE_URL": ""}, {"DATABASE_URL": "mysql://host/adx"}, {"TEMPORAL_ADDRESS": "127.0.0.1:1"}]
+)
 async def test_says_what_is_away(environment: dict[str, str], tmp_path: Path, changes: dict[str, str]) -> None:
     await fresh_sqlite(tmp_path)
     code, _, errors = await run(environment | changes, "delete", UNKNOWN)
