@@ -50,10 +50,7 @@ async def database(url: str) -> AsyncIterator[None]:
     """
     _check(url)
     context = TortoiseContext()
-    with (
-        _explained(url),
-        context,
-    ):  # needed for the initialization only
+    with _explained(url), context:  # needed for the initialization only
         await context.init(configuration(url), _enable_global_fallback=True)
     try:
         yield

@@ -60,10 +60,11 @@ async def _user(
 ) -> None:
     """A user with a role in each tenant, who works in the first of them."""
     user_id, email = new_id("usr"), f"{account}@{_DOMAIN}"
+    key = email_key(email)
     await users.User.create(
         id=user_id,
         email=email,
-        email_key=email_key(email),
+        email_key=key,
         name=name,
         mfa_enabled=totp_secret is not None,
         tenant_id=next(iter(roles)),
@@ -72,7 +73,7 @@ async def _user(
     await auth.Credential.create(
         user_id=user_id,
         email=email,
-        email_key=email_key(email),
+        email_key=key,
         password_hash=password_hash,
         totp_secret=totp_secret,
     )
