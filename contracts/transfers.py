@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from contracts.base import Contract, utc_now
 from contracts.errors import PermissionDenied
+from contracts.secret_keys import SecretKeys
 
 UPLOADS_PATH = "/uploads"
 DOWNLOADS_PATH = "/downloads"
@@ -53,16 +54,12 @@ Grant = TypeVar("Grant", UploadGrant, DownloadGrant)
 class TransferSigner:
     """Signs and reads grants (JWT, HS256, RFC 7519), under a key derived from that of the files service.
 
-    Grants that were signed with one of the ``former`` keys are still read.
+    Grants that were signed with a former key are still read.
     """
 
-    def __init__(
-        self, service_key: bytes, clock: Callable[[], datetime] = utc_now, former: Sequence[bytes] = ()
-    ) -> None:
+    def __init__(self, keys: SecretKeys, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
-        self._keys = [
-            OctKey.import_key(hmac.new(key, b"transfers", hashlib.sha256).digest()) for key in (service_key, *former)
-        ]
+        self._keys = [OctKey.import_key(hmac.new(key, b"transfers", hashlib.sha256).digest()) for key in keys.all]
 
     def upload_path(self, grant: UploadGrant, expires_at: datetime) -> str:
         return f"{UPLOADS_PATH}/{self._sign(grant, expires_at)}"

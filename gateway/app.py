@@ -119,7 +119,7 @@ def create_app(
     )
     trusted = read_manifest(settings.trusted_documents, schema.documents) if settings.trusted_documents else None
     keys = settings.service_keys("files")
-    storage, signer = open_storage(settings.storage()), TransferSigner(keys.current, former=keys.former)
+    storage, signer = open_storage(settings.storage()), TransferSigner(keys)
 
     async def show_schema(_request: Request) -> Response:
         return PlainTextResponse(sdl)

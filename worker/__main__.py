@@ -77,7 +77,7 @@ async def opened_parts(
             wakeups=await stack.enter_async_context(open_wakeups(redis_url)),
             service_keys=service_keys,
             storage=open_storage(settings.storage()),
-            transfers=TransferSigner(service_keys.current, former=service_keys.former),
+            transfers=TransferSigner(service_keys),
             mail=open_mail(smtp_url, _mail_folder(settings)),
             mail_from=settings.mail_from,
             app_url=settings.product_url(),

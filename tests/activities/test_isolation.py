@@ -231,7 +231,7 @@ def open_services(stack: AsyncExitStack, folder: Path, passwords: Passwords) -> 
             ),
             *users_endpoints.routes(UsersService(clock), SIGNERS["users"]),
             *tenants_endpoints.routes(TenantsService(LocalWakeups()), SIGNERS["tenants"]),
-            *files_endpoints.routes(FilesService(TransferSigner(b"k" * 32), clock), SIGNERS["files"]),
+            *files_endpoints.routes(FilesService(TransferSigner(SecretKeys(b"k" * 32)), clock), SIGNERS["files"]),
             *workspaces_endpoints.routes(WorkspacesService(clock=clock), SIGNERS["workspaces"]),
         ]
     )

@@ -93,8 +93,8 @@ def test_addresses_of_transfers_are_read_under_former_keys() -> None:
         content_type="text/plain",
         size=1,
     )
-    path = TransferSigner(OLD).download_path(grant, utc_now() + timedelta(minutes=1))
+    path = TransferSigner(SecretKeys(OLD)).download_path(grant, utc_now() + timedelta(minutes=1))
     token = path.removeprefix("/downloads/")
-    assert TransferSigner(NEW, former=[OLD]).read(token, DownloadGrant) == grant
+    assert TransferSigner(SecretKeys(NEW, (OLD,))).read(token, DownloadGrant) == grant
     with pytest.raises(PermissionDenied):
-        TransferSigner(NEW).read(token, DownloadGrant)
+        TransferSigner(SecretKeys(NEW)).read(token, DownloadGrant)

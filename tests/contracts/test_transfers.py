@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from contracts.errors import PermissionDenied
+from contracts.secret_keys import SecretKeys
 from contracts.transfers import DownloadGrant, TransferSigner, UploadGrant
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -23,7 +24,7 @@ DOWNLOAD = DownloadGrant(
 
 
 def signer_at(moment: datetime, key: bytes = b"s" * 32) -> TransferSigner:
-    return TransferSigner(key, lambda: moment)
+    return TransferSigner(SecretKeys(key), lambda: moment)
 
 
 def token(path: str) -> str:

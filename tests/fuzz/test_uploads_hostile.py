@@ -25,6 +25,7 @@ from activities.files.rules import checked
 from contracts.base import new_id, utc_now
 from contracts.errors import InvalidInput
 from contracts.files import NewUpload
+from contracts.secret_keys import SecretKeys
 from contracts.storage import FileStorage, open_storage, staging_key
 from contracts.tenants import SubscriptionTier
 from contracts.transfers import DownloadGrant, TransferSigner, UploadGrant
@@ -167,7 +168,7 @@ async def test_bytes_that_are_not_what_was_announced_are_refused_and_not_kept(
 GOOD = path(grant())
 ADDRESSES: list[tuple[str, str, int]] = [
     ("one that is over", path(grant(), seconds=-1), 403),
-    ("one of another key", path(grant(), signer=TransferSigner(b"x" * 32)), 403),
+    ("one of another key", path(grant(), signer=TransferSigner(SecretKeys(b"x" * 32))), 403),
     (
         "one of a download",
         SIGNER.download_path(

@@ -16,6 +16,7 @@ from tortoise.exceptions import OperationalError
 
 from contracts.base import utc_now
 from contracts.errors import DomainError, ErrorCode, every_error
+from contracts.secret_keys import SecretKeys
 from contracts.transfers import TransferSigner, UploadGrant
 from tests.gateway.event_streams import following
 from tests.gateway.fakes import KEY, TOKEN, Services, settings
@@ -241,7 +242,7 @@ async def test_an_address_that_opens_something_is_not_written_down(temporal_addr
         size=1,
         content_type="text/plain",
     )
-    path = TransferSigner(KEY.encode()).upload_path(grant, utc_now() + timedelta(minutes=5))
+    path = TransferSigner(SecretKeys(KEY.encode())).upload_path(grant, utc_now() + timedelta(minutes=5))
     settled = settings(temporal_address, data_dir=tmp_path, storage_url=f"file://{tmp_path}/files")
     async with running_gateway(settled, Services()) as gateway, httpx.AsyncClient(trust_env=False) as http:
         (tmp_path / "files").rmdir()

@@ -203,14 +203,15 @@ def assert_undone_in_spite_of_a_cancellation(script: Script, state: OperationSta
 
 def parts_in(folder: Path, client: Client, passwords: Passwords, mail: Mail | None = None) -> Parts:
     """What the domains of one process need, with files and letters in the folder."""
+    keys = SecretKeys(b"s" * 32)
     return Parts(
         temporal=client,
         passwords=passwords,
         cache=SimpleMemoryCache(),
         wakeups=LocalWakeups(),
-        service_keys=SecretKeys(b"s" * 32),
+        service_keys=keys,
         storage=open_storage(str(folder / "files")),
-        transfers=TransferSigner(b"s" * 32),
+        transfers=TransferSigner(keys),
         mail=mail or MailFolder(folder / "mail"),
     )
 

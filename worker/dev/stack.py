@@ -84,15 +84,15 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
             runtime=runtime,
         )
         await ensure_search_attributes(client)
-        service_key = keys.service_key.encode()
+        service_keys = SecretKeys(keys.service_key.encode())
         parts = Parts(
             temporal=client,
             passwords=passwords,
             cache=cache,
             wakeups=wakeups,
-            service_keys=SecretKeys(service_key),
+            service_keys=service_keys,
             storage=open_storage(folder_in(grounds.data_dir)),
-            transfers=TransferSigner(service_key),
+            transfers=TransferSigner(service_keys),
             mail=open_mail(None, grounds.data_dir / "mail"),
             seal=SecretSeal(KeyRing.parse(keys.codec_keys)),
         )

@@ -27,6 +27,7 @@ from contracts.files import (
     UploadFileCommand,
 )
 from contracts.operations import StepHeartbeat
+from contracts.secret_keys import SecretKeys
 from contracts.storage import FileStorage, staging_key
 from contracts.tenants import SubscriptionTier
 from contracts.transfers import TransferSigner
@@ -52,7 +53,7 @@ async def in_pieces(content: bytes, size: int = 65536) -> AsyncIterator[bytes]:
 class Desk:
     def __init__(self, storage: FileStorage, clock: Callable[[], datetime] = utc_now) -> None:
         self.storage = storage
-        self.signer = TransferSigner(b"k" * 32, clock)
+        self.signer = TransferSigner(SecretKeys(b"k" * 32), clock)
         self.files = FilesService(self.signer, clock)
         self.uploading = UploadingService(storage, clock)
         self.processing = ProcessingService(storage)

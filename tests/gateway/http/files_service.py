@@ -25,7 +25,7 @@ from resolvers.clients.files import FilesClient
 from worker.database import database
 
 KEY = b"k" * 32
-SIGNER = TransferSigner(KEY)
+SIGNER = TransferSigner(SecretKeys(KEY))
 
 
 @asynccontextmanager

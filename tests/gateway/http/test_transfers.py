@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from contracts.base import new_id, utc_now
+from contracts.secret_keys import SecretKeys
 from contracts.storage import FileStorage, open_storage
 from contracts.transfers import TransferSigner, UploadGrant
 from gateway.http.transfer_limits import TransferLimits
@@ -104,7 +105,7 @@ async def test_an_address_that_is_stale_forged_or_for_the_other_way_opens_nothin
     client: httpx.AsyncClient, store: Store
 ) -> None:
     fresh = address(grant())
-    forged = TransferSigner(b"x" * 32).upload_path(grant(), utc_now() + timedelta(minutes=1))
+    forged = TransferSigner(SecretKeys(b"x" * 32)).upload_path(grant(), utc_now() + timedelta(minutes=1))
     for path in (address(grant(), -timedelta(seconds=1)), forged, fresh[:-4] + "aaaa", "/uploads/x"):
         assert (await client.put(path, content=TEXT)).status_code == 403
     assert (await client.get(fresh.replace("uploads", "downloads"))).status_code == 403
