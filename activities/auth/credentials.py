@@ -33,8 +33,8 @@ from infrastructure.fair_queue import Requester
 from infrastructure.passwords import Passwords
 
 REFERENCE_LIFETIME = timedelta(minutes=5)
-REFERENCE_KEPT = timedelta(hours=1)
-"""How long after its end a reference is remembered, for the late retry of the step that redeemed it."""
+REFERENCE_RETENTION = timedelta(hours=1)
+"""How long an expired reference is kept, for a late retry of the step that redeemed it."""
 TOTP_WINDOW = 1
 """Steps of 30 s by which a user's clock may be off, either way."""
 
@@ -79,14 +79,14 @@ class CredentialsService:
             )
         now = self._clock()
         reference = secrets.token_urlsafe(32)
-        await models.OneTimeReference.filter(user_id=row.user_id, expires_at__lt=now - REFERENCE_KEPT).delete()
+        await models.OneTimeReference.filter(user_id=row.user_id, expires_at__lt=now - REFERENCE_RETENTION).delete()
         await models.OneTimeReference.create(
             hash=_sha256(reference), user_id=row.user_id, expires_at=now + REFERENCE_LIFETIME
         )
         return VerifiedCredentials(reference=reference, user_id=row.user_id)
 
     async def redeem_reference(self, redemption: Redemption) -> Identity:
-        """Whose reference it is. The same key may redeem it again; another, or too late, raises InvalidCredentials."""
+        """Return whose reference it is. Only the same key may redeem it again. Raises InvalidCredentials."""
         references = models.OneTimeReference.filter(hash=_sha256(redemption.reference))
         await references.filter(redeemed_by=None, expires_at__gt=self._clock()).update(redeemed_by=redemption.key)
         reference = await references.get_or_none(redeemed_by=redemption.key)
@@ -98,7 +98,7 @@ class CredentialsService:
         )
 
     async def check_totp(self, attempt: TotpAttempt) -> None:
-        """Accept a code of now or of a neighbouring step, each once (RFC 6238, 5.2). Raises InvalidMfaCode."""
+        """Accept a code of this time step or a neighbouring one (RFC 6238, 5.2), each once. Raises InvalidMfaCode."""
         code = attempt.code.strip()
 
         async def accept() -> JsonValue:
@@ -120,7 +120,7 @@ class CredentialsService:
             raise InvalidMfaCode()
 
     async def set_up_authentication(self, new: NewAuthentication) -> None:
-        """Let a new user sign in. Raises InvalidInput, EmailTaken."""
+        """Store the credentials of a new user. Raises InvalidInput, EmailTaken."""
         email = validate(_SignInName, {"email": new.email}).email
         key = email_key(email)
 
@@ -140,7 +140,7 @@ class CredentialsService:
         await once(models.AuthEffect, new.key, enter)
 
     async def clean_up_authentication(self, key: str) -> None:
-        """As if they had never been able to sign in: what they did with it meanwhile goes too."""
+        """Undo the step: delete the user's credentials, and the sessions and references made with them. Idempotent."""
         opened: list[str] = []
 
         async def remove(user_id: JsonValue) -> None:

@@ -33,24 +33,24 @@ from contracts.base import Contract, is_id, new_id, utc_now
 from contracts.errors import PermissionDenied, SessionEnded, SessionNotFound
 
 SESSION_LIFETIME = timedelta(hours=24)
-"""In all, however much it is used."""
+"""The maximum, from its creation."""
 SESSION_IDLE = timedelta(hours=2)
-"""Without being used."""
+"""The maximum without use."""
 SEEN_EVERY = timedelta(minutes=5)
-"""Between two notes that a session is in use; it may lie idle for so much longer."""
+"""The interval of writes of the last use. A session may be idle for this much longer than ``idle``."""
 MOST_SESSIONS = 100
-"""How many sessions one listing shows."""
+"""The maximum in one list."""
 
 
 class _Opened(Contract):
-    """What the ledger keeps of a session that was opened or signed in with."""
+    """The recorded answer of a step that created or activated a session."""
 
     id: str
     token_hash: str
 
 
 class _HandedOver(Contract):
-    """What the ledger keeps of a handover."""
+    """The recorded answer of a handover."""
 
     opened: _Opened
     ended: _Opened | None = None
@@ -59,7 +59,7 @@ class _HandedOver(Contract):
 class SessionsService:
     """Sessions. After a commit that ends one, ``revocations`` publishes it to the gateways.
 
-    A session opens something only while its user is a member of its tenant, in the role that ``memberships`` say then.
+    A session is valid while its user is a member of its tenant, and has the role that ``memberships`` return then.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class SessionsService:
         self._idle = idle
 
     async def create_session(self, new: NewSession) -> Session:
-        """A session that opens nothing yet."""
+        """Create an inactive session. Raises SessionEnded if the one that it replaces does not exist."""
 
         async def create() -> JsonValue:
             now = self._clock()
@@ -106,7 +106,7 @@ class SessionsService:
             await self._revocations.post(_Opened.model_validate(answer).token_hash)
 
     async def record_sign_in(self, sign_in: SignIn) -> None:
-        """Note that somebody signed in, and activate the session. Raises SessionEnded."""
+        """Record that the user signed in, and activate the session. Raises SessionEnded."""
 
         async def record() -> JsonValue:
             row = await self._activate(sign_in.session_id)
@@ -129,8 +129,10 @@ class SessionsService:
             await self._revocations.post(_Opened.model_validate(answer).token_hash)
 
     async def hand_over_session(self, handover: SessionHandover) -> None:
-        """Activate the new session and end the old one. Raises SessionEnded where either was ended meanwhile, so that a
-        revocation of the old one is not escaped by a switch that was under way.
+        """Activate the new session and end the old one.
+
+        Raises:
+            SessionEnded: one of them has ended. So a running switch does not escape a revocation of the old session.
         """
 
         async def hand_over() -> JsonValue:
@@ -144,7 +146,7 @@ class SessionsService:
             await self._revocations.post(done.ended.token_hash)
 
     async def restore_previous_session(self, key: str) -> None:
-        """As it was before the handover; but what was revoked since, the new session included, stays over."""
+        """Undo the handover. A session that was revoked since, the new one included, remains ended."""
 
         async def restore(answer: JsonValue) -> None:
             done = _HandedOver.model_validate(answer)
@@ -161,7 +163,7 @@ class SessionsService:
             await self._revocations.withdraw(done.ended.token_hash)
 
     async def get_session(self, session_id: str, *, operation_id: str | None = None) -> Session:
-        """Raises SessionEnded unless it opens something now, or ``operation_id`` itself ended it in a run before."""
+        """Raises SessionEnded unless it is valid now, or an earlier run of ``operation_id`` ended it."""
         id = session_id if is_id(session_id, "ses") else ""
         if operation_id is not None:
             row = await models.Session.get_or_none(id=id, expires_at__gt=self._clock())
@@ -170,34 +172,34 @@ class SessionsService:
         return await self._view(await self._find(id=id))
 
     async def get_current_session(self, lookup: SessionLookup) -> Session:
-        """Raises SessionEnded unless the token opens something now. It counts as the session's use."""
+        """Return the valid session of the token, and record its use. Raises SessionEnded."""
         known = _is_token_hash(lookup.token_hash)
         row = await self._find(token_hash=lookup.token_hash if known else "")
         session = await self._view(row)
-        await self._note_use([row])
+        await self._record_use([row])
         return session
 
     async def get_current_sessions(self, lookups: SessionLookups) -> list[FoundSession]:
-        """Those that the tokens open now, in no order; one that opens nothing is left out. It counts as their use."""
+        """Return the valid sessions of the tokens, in no order, and record their use."""
         hashes = [each for each in lookups.token_hashes if _is_token_hash(each)]
         views = await self._views(await self._live().filter(token_hash__in=hashes))
-        await self._note_use([row for row, _ in views])
+        await self._record_use([row for row, _ in views])
         return [FoundSession(token_hash=row.token_hash, session=session) for row, session in views]
 
     async def get_handed_over_session(self, lookup: SessionLookup) -> HandedOverSession:
-        """The session that the token opened until a handover ended it. Raises SessionEnded for any other."""
+        """Return the session of the token if a handover ended it. Raises SessionEnded for any other."""
         row = await models.Session.get_or_none(token_hash=lookup.token_hash, expires_at__gt=self._clock())
         if row is None or row.ended_by is None:
             raise SessionEnded()
         return HandedOverSession(session=await self._view(row), ended_by=row.ended_by)
 
     async def list_sessions(self, user_id: str) -> list[Session]:
-        """All that open something now, in whatever tenant, newest first."""
+        """The user's valid sessions in all tenants, newest first."""
         rows = await self._live().filter(user_id=user_id).order_by("-created_at", "id").limit(MOST_SESSIONS)
         return [session for _, session in await self._views(rows)]
 
     async def end_session(self, user_id: str, session_id: str, *, by: Audit = Audit.SIGN_OUT) -> None:
-        """Log out, or revoke; harmless where it has ended. Raises SessionNotFound, for a foreign one too."""
+        """End a session of the user; idempotent. Raises SessionNotFound, also for another user's session."""
         mine = models.Session.filter(id=session_id if is_id(session_id, "ses") else "", user_id=user_id)
 
         async def end() -> models.Session:
@@ -212,7 +214,7 @@ class SessionsService:
         await self._revocations.post(ended.token_hash)
 
     async def check_permissions(self, check: PermissionCheck, user_id: str | None = None) -> Session:
-        """The session, where whoever holds it may do all that is asked. ``user_id``: it must be this user's.
+        """Return the session if it has all these permissions. ``user_id``: it must be this user's.
 
         Raises SessionEnded, PermissionDenied.
         """
@@ -226,13 +228,13 @@ class SessionsService:
         return session
 
     async def _view(self, row: models.Session) -> Session:
-        """Raises SessionEnded if its user is not a member of its tenant any more."""
+        """Raises SessionEnded if its user is no longer a member of its tenant."""
         for _, session in await self._views([row]):
             return session
         raise SessionEnded()
 
     async def _views(self, rows: Sequence[models.Session]) -> list[tuple[models.Session, Session]]:
-        """Those whose users are members, with the roles of now."""
+        """The sessions whose users are members, with their current roles."""
         if not rows:
             return []
         roles = await self._memberships.roles({(row.user_id, row.tenant_id) for row in rows})
@@ -244,7 +246,7 @@ class SessionsService:
         in_use = Q(last_seen_at__isnull=True) | Q(last_seen_at__gt=now - self._idle - SEEN_EVERY)
         return models.Session.filter(in_use, active=True, ended_at=None, expires_at__gt=now)
 
-    async def _note_use(self, rows: Sequence[models.Session]) -> None:
+    async def _record_use(self, rows: Sequence[models.Session]) -> None:
         now = self._clock()
         seen = [row.id for row in rows if row.last_seen_at is None or row.last_seen_at <= now - SEEN_EVERY]
         if seen:
