@@ -34,16 +34,16 @@ DEVELOPMENT_APP_URL = "http://127.0.0.1:5173"
 """Where ``make web`` serves the example page."""
 
 
-def an_app_url(url: str) -> str:
-    """The same, if links can begin with it; ValueError."""
+def valid_app_url(url: str) -> str:
+    """Return the same value if links can begin with it. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be an absolute address such as https://app.example.com")
     return url
 
 
-def where_the_product_is(app_url: str | None, environment: Environment) -> str:
-    """What links to the product begin with; without an address in production they are paths on the frontend's own."""
+def app_url_or_default(app_url: str | None, environment: Environment) -> str:
+    """Return what links to the product begin with: in production without ``APP_URL`` nothing, so they are paths."""
     return app_url or (DEVELOPMENT_APP_URL if environment is Environment.DEVELOPMENT else "")
 
 

@@ -52,24 +52,24 @@ def reason_of(error: BaseException) -> str:
     return text.strip().splitlines()[0].rstrip(".")
 
 
-def _a_redis_url(url: str) -> str:
+def _valid_redis_url(url: str) -> str:
     if urlsplit(url).scheme not in _REDIS_SCHEMES:
         raise ValueError("names no Redis: redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET")
     return url
 
 
-def _a_secret_redis_url(url: SecretStr) -> SecretStr:
-    _a_redis_url(url.get_secret_value())
+def _valid_secret_redis_url(url: SecretStr) -> SecretStr:
+    _valid_redis_url(url.get_secret_value())
     return url
 
 
-def _a_database_url(url: SecretStr) -> SecretStr:
+def _valid_database_url(url: SecretStr) -> SecretStr:
     parts = urlsplit(url.get_secret_value())
     if parts.scheme not in ("sqlite", "postgres", "asyncpg") or not (parts.netloc or parts.path):
         raise ValueError("names no database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME")
     return url
 
 
-RedisUrl = Annotated[str, AfterValidator(_a_redis_url)]
-SecretRedisUrl = Annotated[SecretStr, AfterValidator(_a_secret_redis_url)]
-SecretDatabaseUrl = Annotated[SecretStr, AfterValidator(_a_database_url)]
+RedisUrl = Annotated[str, AfterValidator(_valid_redis_url)]
+SecretRedisUrl = Annotated[SecretStr, AfterValidator(_valid_secret_redis_url)]
+SecretDatabaseUrl = Annotated[SecretStr, AfterValidator(_valid_database_url)]

@@ -24,9 +24,9 @@ from contracts.codec import KeyRing
 from contracts.environment import (
     Environment,
     a_key_ring,
-    an_app_url,
+    app_url_or_default,
     is_production,
-    where_the_product_is,
+    valid_app_url,
     with_every_fault,
     without_encryption,
 )
@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".data")
     storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
     public_url: str | None = None
-    app_url: Annotated[str, AfterValidator(an_app_url)] | None = None
+    app_url: Annotated[str, AfterValidator(valid_app_url)] | None = None
     """Where people open the product, for links to workspaces; None: the example page, in development."""
     allowed_origins: tuple[Annotated[str, AfterValidator(origin_of)], ...] = ()
     """Other origins whose pages may ask here and open websockets, with the viewer's cookie."""
@@ -210,7 +210,7 @@ class Settings(BaseSettings):
 
     def product_url(self) -> str:
         """What links to workspaces begin with, by the same rule as the worker's."""
-        return where_the_product_is(self.app_url, self.environment)
+        return app_url_or_default(self.app_url, self.environment)
 
     def storage(self) -> str:
         """Where files lie, by the same rule as the worker's."""

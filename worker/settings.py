@@ -14,8 +14,8 @@ from activities.notifications.mail import DEFAULT_SENDER, SmtpServer
 from contracts.environment import (
     Environment,
     a_key_ring,
-    an_app_url,
-    where_the_product_is,
+    app_url_or_default,
+    valid_app_url,
     with_every_fault,
     without_encryption,
 )
@@ -75,7 +75,7 @@ class WorkerSettings(VersionSettings):
     redis_url: SecretRedisUrl | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_names_a_mail_server)] | None = None
     mail_from: str = DEFAULT_SENDER
-    app_url: Annotated[str, AfterValidator(an_app_url)] | None = None
+    app_url: Annotated[str, AfterValidator(valid_app_url)] | None = None
     data_dir: Path = Path(".data")
     storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
     session_idle_seconds: float = Field(default=7_200, gt=0)
@@ -96,7 +96,7 @@ class WorkerSettings(VersionSettings):
 
     def product_url(self) -> str:
         """What links to workspaces begin with, by the same rule as the gateway's."""
-        return where_the_product_is(self.app_url, self.environment)
+        return app_url_or_default(self.app_url, self.environment)
 
     def service_keys(self) -> SecretKeys:
         return SecretKeys.parse(self.service_key.get_secret_value())
