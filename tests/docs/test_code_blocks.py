@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from playwright.async_api import async_playwright
-from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
 
 from tests.browser.conftest import ARGUMENTS
 from tests.browser.conftest import chromium as chromium
@@ -31,7 +29,7 @@ from tests.docs.blocks import (
     is_run_elsewhere,
     read,
 )
-from tests.end_to_end.client import PASSWORD, Client
+from tests.end_to_end.client import PASSWORD, Client, graphql_socket
 from tests.stack import ROOT, Stack
 
 JS_PRELUDE = """
@@ -202,10 +200,7 @@ async def test_the_message_that_renews_a_token_is_answered_as_described(dev_stac
     answer = re.search(r'`(\{"type": "pong".*?\}\})`', (ROOT / "docs" / "subscriptions.md").read_text())
     assert answer
     ada, again = await signed_in(dev_stack), await signed_in(dev_stack)
-    protocols = [Subprotocol("graphql-transport-ws")]
-    async with connect(dev_stack.websocket, subprotocols=protocols, proxy=None) as socket:
-        await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": ada.token}}))
-        assert json.loads(await socket.recv())["type"] == "connection_ack"
+    async with graphql_socket(dev_stack.websocket, ada.token) as socket:
         await socket.send(json.dumps(message).replace("NEW-TOKEN", str(again.token)))
         assert json.loads(await asyncio.wait_for(socket.recv(), 15)) == json.loads(answer[1])
 

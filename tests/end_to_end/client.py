@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import cycle
 from typing import Any, cast
 
 import httpx
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from tests.gateway.fakes import facts
@@ -27,6 +27,19 @@ fragment State on Operation {
   error { code message compensated }
 }
 """
+
+
+@asynccontextmanager
+async def graphql_socket(
+    url: str, token: str | None = None, *, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[ClientConnection]:
+    """Open a websocket whose ``connection_init`` carries the token, and wait until the gateway accepts it."""
+    protocols = [Subprotocol("graphql-transport-ws")]
+    async with connect(url, subprotocols=protocols, additional_headers=headers, proxy=None) as socket:
+        payload = {"authorization": f"Bearer {token}"} if token else {}
+        await socket.send(json.dumps({"type": "connection_init", "payload": payload}))
+        assert json.loads(await socket.recv())["type"] == "connection_ack"
+        yield socket
 
 
 class Client:
@@ -119,14 +132,8 @@ class Client:
     @asynccontextmanager
     async def follow(self, operation_id: str) -> AsyncIterator[AsyncIterator[Json]]:
         """Its states as a subscription tells them, until the server completes it."""
-        async with connect(
-            f"{next(self._gateways)}/graphql".replace("http", "ws", 1),
-            subprotocols=[Subprotocol("graphql-transport-ws")],
-            proxy=None,
-        ) as socket:
-            payload = {"authorization": f"Bearer {self.token}"} if self.token else {}
-            await socket.send(json.dumps({"type": "connection_init", "payload": payload}))
-            assert json.loads(await socket.recv())["type"] == "connection_ack"
+        url = f"{next(self._gateways)}/graphql".replace("http", "ws", 1)
+        async with graphql_socket(url, self.token) as socket:
             document = OPERATION + "subscription ($id: ID!) { operation(id: $id) { ...State } }"
             query = {"query": document, "variables": {"id": operation_id}}
             await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": query}))

@@ -9,10 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
 
-from tests.end_to_end.client import PASSWORD, Client
+from tests.end_to_end.client import PASSWORD, Client, graphql_socket
 from tests.end_to_end.test_contract_onboarding import ONBOARD, onboarding_input
 from tests.stack import Stack
 
@@ -23,10 +21,7 @@ FEED = "subscription ($filter: OperationFilter) { operations(filter: $filter) { 
 async def following(stack: Stack, client: Client, **filter: object) -> AsyncIterator[list[tuple[str, str]]]:
     """Subscribe to the feed; yield the ids and statuses emitted so far."""
     emitted: list[tuple[str, str]] = []
-    async with connect(stack.websocket, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None) as socket:
-        await socket.send(
-            json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {client.token}"}})
-        )
+    async with graphql_socket(stack.websocket, client.token) as socket:
         payload = {"query": FEED, "variables": {"filter": filter}}
         await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
 
-from tests.end_to_end.client import Client
+from tests.end_to_end.client import Client, graphql_socket
 from tests.stack import Stack
 
 UNAUTHORISED = 4401
@@ -25,15 +22,6 @@ FOLLOW = "subscription ($id: ID!) { operation(id: $id) { status } }"
 def stack(request: pytest.FixtureRequest) -> Stack:
     running: Stack = request.getfixturevalue(request.param)
     return running
-
-
-@asynccontextmanager
-async def socket_of(client: Client, stack: Stack) -> AsyncIterator[ClientConnection]:
-    async with connect(stack.websocket, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None) as socket:
-        introduction = {"authorization": f"Bearer {client.token}"}
-        await socket.send(json.dumps({"type": "connection_init", "payload": introduction}))
-        assert json.loads(await socket.recv())["type"] == "connection_ack"
-        yield socket
 
 
 async def subscribe(socket: ClientConnection, query: str, **variables: object) -> None:
@@ -58,7 +46,7 @@ async def test_a_session_that_is_ended_ends_its_socket_within_a_second(stack: St
     await grace.log_in("grace@example.com")
     await herself_elsewhere.log_in("grace@example.com")
     session = (await grace.ask("{ viewer { session { id } } }"))["viewer"]["session"]["id"]
-    async with socket_of(grace, stack) as socket:
+    async with graphql_socket(stack.websocket, grace.token) as socket:
         await subscribe(socket, "subscription { operations { id } }")
         await asyncio.sleep(0.5)
         if how.startswith("mutation"):
@@ -79,7 +67,7 @@ async def test_a_switch_ends_the_socket_it_is_followed_on_after_its_own_last_wor
     await ada.log_in("ada@example.com")
     there = "Globex" if await ada.current_tenant() == "Acme" else "Acme"
     there_id = await ada.tenant(there)
-    async with socket_of(ada, stack) as socket:
+    async with graphql_socket(stack.websocket, ada.token) as socket:
         operation_id, token = await ada.start_switch(there_id)
         await subscribe(socket, FOLLOW, id=operation_id)
         messages, code = await told(socket)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 from pyotp import parse_uri
 from pyotp.totp import TOTP
-from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
+from websockets.asyncio.client import ClientConnection
 
 from gateway.sessions import COOKIE, LOGIN_COOKIE
-from tests.end_to_end.client import PASSWORD, Client, Json
+from tests.end_to_end.client import PASSWORD, Client, Json, graphql_socket
 from tests.stack import Stack
 
 EVERYTHING = """
@@ -117,19 +113,7 @@ def check_public(operation: Json, person: Person, status: str) -> None:
     assert "ten_" not in text
 
 
-@asynccontextmanager
-async def socket(stack: Stack, token: str | None = None, cookie: str | None = None) -> AsyncIterator[Any]:
-    headers = {"cookie": cookie} if cookie else {}
-    async with connect(
-        stack.websocket, subprotocols=[Subprotocol("graphql-transport-ws")], additional_headers=headers, proxy=None
-    ) as opened:
-        payload = {"authorization": f"Bearer {token}"} if token else {}
-        await opened.send(json.dumps({"type": "connection_init", "payload": payload}))
-        assert json.loads(await opened.recv())["type"] == "connection_ack"
-        yield opened
-
-
-async def ask_over(opened: Any, query: str, **variables: object) -> list[Json]:
+async def ask_over(opened: ClientConnection, query: str, **variables: object) -> list[Json]:
     """Execute the document on the websocket; return all results until it completes."""
     name, results = uuid4().hex, []
     payload = {"query": query, "variables": variables}
@@ -171,7 +155,7 @@ async def test_the_id_of_a_login_shows_neither_user_nor_tenant(
     for id, status in ((waiting, "WAITING"), (completed, "COMPLETED")):
         for query in READS.values():
             check_public(shown(await other.hear(query, id=id)), person, status)
-    async with socket(dev_stack, other.token) as opened:
+    async with graphql_socket(dev_stack.websocket, other.token) as opened:
         (last,) = await ask_over(opened, FOLLOW, id=completed)
         check_public(shown(last), person, "COMPLETED")
         (read,) = await ask_over(opened, OPERATION, id=waiting)
@@ -199,13 +183,13 @@ async def test_only_the_client_that_started_a_login_submits_codes_and_cancels(
                 answer = (await http.post(dev_stack.graphql, json=request, headers=headers)).json()
                 assert codes(answer) == ["NOT_FOUND"], (other, answer)
         if other != "\u00e9":
-            async with socket(dev_stack, other) as opened:
+            async with graphql_socket(dev_stack.websocket, other) as opened:
                 assert codes((await ask_over(opened, SUBMIT, id=login, code="000000"))[0]) == ["NOT_FOUND"]
                 assert codes((await ask_over(opened, CANCEL, id=login))[0]) == ["NOT_FOUND"]
 
     state = (await Client(dev_stack).ask(OPERATION, id=login))["operation"]
     assert (state["status"], state["challenge"]["attemptsLeft"]) == ("WAITING", 5)
-    async with socket(dev_stack, token) as opened:
+    async with graphql_socket(dev_stack.websocket, token) as opened:
         (refused,) = await ask_over(opened, SUBMIT, id=login, code=wrong(person.authenticator))
         assert codes(refused) == ["INVALID_CREDENTIALS"]
         (cancelled,) = await ask_over(opened, CANCEL, id=login)
@@ -244,7 +228,9 @@ async def test_a_browser_proves_by_cookie_that_it_started_the_login(dev_stack: S
 
         refused = await ask(browser, SUBMIT, id=login, code=wrong(person.authenticator))
         assert codes(refused.json()) == ["INVALID_CREDENTIALS"]
-        async with socket(dev_stack, cookie=f"{LOGIN_COOKIE}={browser.cookies[LOGIN_COOKIE]}") as opened:
+        async with graphql_socket(
+            dev_stack.websocket, headers={"cookie": f"{LOGIN_COOKIE}={browser.cookies[LOGIN_COOKIE]}"}
+        ) as opened:
             (done,) = await ask_over(opened, SUBMIT, id=login, code=person.authenticator.now())
             assert done["data"]["submitMfaCode"]["operation"]["startedBy"]["email"] == person.email
             (last,) = await ask_over(opened, FOLLOW, id=login)
@@ -269,10 +255,10 @@ async def test_a_follower_by_id_alone_sees_no_more_while_the_user_follows(dev_st
     payload = await person.log_in(Client(dev_stack))
     login, token = payload["operation"]["id"], payload["sessionToken"]
     async with (
-        socket(dev_stack) as stranger,
-        socket(dev_stack) as second_stranger,
-        socket(dev_stack, token) as mine,
-        socket(dev_stack, cookie=f"{LOGIN_COOKIE}={token}") as by_cookie,
+        graphql_socket(dev_stack.websocket) as stranger,
+        graphql_socket(dev_stack.websocket) as second_stranger,
+        graphql_socket(dev_stack.websocket, token) as mine,
+        graphql_socket(dev_stack.websocket, headers={"cookie": f"{LOGIN_COOKIE}={token}"}) as by_cookie,
     ):
         following = [
             asyncio.create_task(ask_over(each, FOLLOW, id=login))
@@ -322,7 +308,7 @@ async def test_the_former_session_of_a_switch_sees_its_users_and_tenants(dev_sta
     mine = await ada.ask(query, id=switch)
     assert mine["operation"]["startedBy"] == {"email": "ada@example.com"}
     assert await former.ask(query, id=switch) == mine
-    async with socket(dev_stack, former.token) as opened:
+    async with graphql_socket(dev_stack.websocket, former.token) as opened:
         (followed,) = await ask_over(opened, query.replace("query", "subscription", 1), id=switch)
         assert followed["data"] == mine
     other, _ = await ada.start_switch("ten_" + "f" * 32)

@@ -14,11 +14,9 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 from redis import Redis
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
 
-from tests.end_to_end.client import PASSWORD, Client
+from tests.end_to_end.client import PASSWORD, Client, graphql_socket
 from tests.end_to_end.files import announce, keep, send
 from tests.end_to_end.test_contract_onboarding import onboard, onboarding_input
 from tests.security.world import Execute, database_of
@@ -187,15 +185,9 @@ async def test_an_open_stream_ends_when_its_role_or_membership_does(member: Memb
 
 @asynccontextmanager
 async def over_socket(member: Member) -> AsyncIterator[asyncio.Task[None]]:
-    protocol = Subprotocol("graphql-transport-ws")
-    async with connect(member.stack.websocket, subprotocols=[protocol], proxy=None) as socket:
-        hello = {"authorization": f"Bearer {member.client.token}"}
-        for message in (
-            {"type": "connection_init", "payload": hello},
-            {"type": "subscribe", "id": "1", "payload": {"query": FEED}},
-            {"type": "subscribe", "id": "2", "payload": {"query": ACCESS}},
-        ):
-            await socket.send(json.dumps(message))
+    async with graphql_socket(member.stack.websocket, member.client.token) as socket:
+        for id, query in (("1", FEED), ("2", ACCESS)):
+            await socket.send(json.dumps({"type": "subscribe", "id": id, "payload": {"query": query}}))
         while json.loads(await socket.recv()) != {"type": "complete", "id": "2"}:
             pass
 

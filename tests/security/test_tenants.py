@@ -9,7 +9,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,13 @@ import pytest
 from graphql import build_schema as read_schema
 from pydantic import SecretStr
 from temporalio.client import Client as Temporal
-from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
 
 from contracts.storage import folder_in
 from gateway.app import create_app
 from gateway.serve import serve
 from gateway.settings import Settings
 from schema.build import build_schema
-from tests.end_to_end.client import PASSWORD
+from tests.end_to_end.client import PASSWORD, graphql_socket
 from tests.security.counting import CountingTransport, Counts, TemporalCounts
 from tests.security.places import CannotBeExercised, Place, document, places
 from tests.security.world import OPERATIONS, RANDOM, THINGS, World, database_of, make_world
@@ -42,8 +40,6 @@ MEANT = {"tenantId": ("ten",), "sessionId": ("ses",), "fileId": ("fil",), "uploa
 QUICK = ("Query.node", "Query.operation", "Mutation.revokeSession", "Mutation.processFile", "Mutation.cancelOperation")
 """Which are answered by what is looked up, and start nothing."""
 OF_OPERATIONS = ("operation", "cancelOperation", "retryOperation", "submitMfaCode")
-
-PROTOCOL = Subprotocol("graphql-transport-ws")
 
 Ask = Callable[[str, str], Awaitable[str]]
 """The whole answer to a document about an id, without what differs each time."""
@@ -111,39 +107,17 @@ def narrows_a_feed(place: Place) -> bool:
     return place.owner == "Subscription" and narrows_a_list(place)
 
 
-def over_a_feed(world: World, url: str) -> Ask:
-    """Ask by subscribing to a feed; the answer is what it emits within 0.7 s, including existing operations."""
+def over_a_socket(world: World, url: str, *, seconds: float = 30, is_endless: bool = False) -> Ask:
+    """Ask on a websocket. The answer to an endless feed is what it emits within ``seconds``."""
 
     async def ask(query: str, id: str) -> str:
         said: list[Any] = []
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.7), connect(url, subprotocols=[PROTOCOL], proxy=None) as socket:
-                hello = {"type": "connection_init", "payload": {"authorization": f"Bearer {world.viewer.token}"}}
-                await socket.send(json.dumps(hello))
-                await socket.recv()
+        with suppress(TimeoutError) if is_endless else nullcontext():
+            async with asyncio.timeout(seconds), graphql_socket(url, world.viewer.token) as socket:
                 payload = {"query": query, "variables": {"id": id}}
                 await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
-                while True:
+                while is_endless or not said or said[-1]["type"] not in ("error", "complete"):
                     said.append(json.loads(await socket.recv()))
-        return without_chance(said, id)
-
-    return ask
-
-
-def over_a_socket(world: World, url: str) -> Ask:
-    async def ask(query: str, id: str) -> str:
-        said: list[Any] = []
-        async with (
-            asyncio.timeout(30),
-            connect(url, subprotocols=[PROTOCOL], proxy=None) as socket,
-        ):
-            hello = {"type": "connection_init", "payload": {"authorization": f"Bearer {world.viewer.token}"}}
-            await socket.send(json.dumps(hello))
-            await socket.recv()
-            payload = {"query": query, "variables": {"id": id}}
-            await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
-            while not said or said[-1]["type"] not in ("error", "complete"):
-                said.append(json.loads(await socket.recv()))
         return without_chance(said, id)
 
     return ask
@@ -169,7 +143,7 @@ async def asking(world: World, stack: Stack) -> AsyncIterator[Callable[[Place], 
     """How a document about a place is asked."""
     async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
         posted, subscribed = over_http(world, http, stack.graphql), over_a_socket(world, stack.websocket)
-        followed = over_a_feed(world, stack.websocket)
+        followed = over_a_socket(world, stack.websocket, seconds=0.7, is_endless=True)
         yield (
             lambda place: followed if narrows_a_feed(place) else subscribed if place.owner == "Subscription" else posted
         )
