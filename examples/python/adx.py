@@ -242,7 +242,7 @@ async def _carry_out(arguments: argparse.Namespace) -> None:
         case "upload":
             await upload(gateway, arguments.path.name, content)
         case "onboard":
-            await onboard(gateway, arguments.newcomer, arguments.name)
+            await onboard(gateway, arguments.user_email, arguments.name)
 
 
 def _arguments() -> argparse.Namespace:
@@ -253,9 +253,9 @@ def _arguments() -> argparse.Namespace:
     commands.add_parser("dashboard")
     commands.add_parser("switch").add_argument("tenant")
     commands.add_parser("upload").add_argument("path", type=Path)
-    newcomer = commands.add_parser("onboard")
-    newcomer.add_argument("newcomer", metavar="email")
-    newcomer.add_argument("name")
+    onboarding = commands.add_parser("onboard")
+    onboarding.add_argument("user_email", metavar="email")
+    onboarding.add_argument("name")
     return parser.parse_args()
 
 
@@ -263,4 +263,4 @@ if __name__ == "__main__":
     try:
         asyncio.run(main())
     except KeyboardInterrupt:
-        sys.exit("Stopped. What was started goes on.")
+        sys.exit("Stopped. Operations that were started continue.")

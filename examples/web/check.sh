@@ -1,4 +1,4 @@
-# Says in a sentence why the page cannot be started, where that can be known before.
+# Checks what the page needs before it is started, and prints what is missing.
 set -eu
 
 refuse() {

@@ -31,7 +31,7 @@ function Session({ onChange, display }: SessionProps) {
   const [{ data, error }, ask] = useQuery({ query: DashboardDocument });
   const [viewer, setViewer] = useState<Viewer>();
   const answered = data?.viewer ?? undefined;
-  // Another tab may switch the tenant of the session, which all tabs share: this one goes on showing its own.
+  // All tabs share the session. If another tab switches its tenant, this one keeps showing the former tenant.
   const movedTo = viewer && answered && tenantOf(answered).id !== tenantOf(viewer).id ? tenantOf(answered).name : undefined;
   if (answered && answered !== viewer && !movedTo) {
     display(tenantOf(answered).id);

@@ -42,19 +42,19 @@ export function Files({ files, may, onStarted }: Props) {
 function Upload({ onStarted }: { onStarted: (operation: Operation) => void }) {
   const [name, setName] = useState("");
   const [sent, setSent] = useState(0);
-  const [told, setTold] = useState<Operation>();
-  const [trouble, setTrouble] = useState("");
+  const [started, setStarted] = useState<Operation>();
+  const [uploadFailure, setUploadFailure] = useState("");
   const [, create] = useMutation(CreateUploadDocument);
   const [, complete] = useMutation(CompleteUploadDocument);
-  const { operation, trouble: lost } = useOperation(told);
-  const failure = trouble || lost || operation?.error?.message;
+  const { operation, failure: followFailure } = useOperation(started);
+  const failure = uploadFailure || followFailure || operation?.error?.message;
   const isBusy = name !== "" && !failure && !(operation && isClosed(operation));
 
   async function upload(file: File) {
     setName(file.name);
     setSent(0);
-    setTold(undefined);
-    setTrouble("");
+    setStarted(undefined);
+    setUploadFailure("");
     try {
       const contentType = file.type || "application/octet-stream";
       const created = await create({ input: { name: file.name, contentType, size: file.size } });
@@ -64,10 +64,10 @@ function Upload({ onStarted }: { onStarted: (operation: Operation) => void }) {
       const completed = await complete({ input: { uploadId: target.id, idempotencyKey: crypto.randomUUID() } });
       if (completed.error) throw new Error(messageOf(completed.error));
       const { operation } = completed.data!.completeUpload;
-      setTold(operation);
+      setStarted(operation);
       onStarted(operation);
     } catch (error) {
-      setTrouble((error as Error).message || "The file could not be uploaded.");
+      setUploadFailure((error as Error).message || "The file could not be uploaded.");
     }
   }
 
@@ -98,7 +98,7 @@ function Upload({ onStarted }: { onStarted: (operation: Operation) => void }) {
         <div className="sending" role="status">
           <span>{name}</span>
           <small>
-            {trouble && !operation
+            {uploadFailure && !operation
               ? "Not uploaded"
               : operation
                 ? `${isClosed(operation) ? "" : "Making the file · "}${percent(operation.progress.fraction)}`
@@ -107,7 +107,7 @@ function Upload({ onStarted }: { onStarted: (operation: Operation) => void }) {
           <Bar
             label={operation ? "Upload: file made" : "Upload: bytes sent"}
             value={operation?.progress.fraction ?? sent}
-            tone={trouble || lost ? "FAILED" : (operation?.status ?? "SENDING")}
+            tone={uploadFailure || followFailure ? "FAILED" : (operation?.status ?? "SENDING")}
           />
           {failure && <p role="alert">{failure}</p>}
         </div>

@@ -7,23 +7,23 @@ import { type Operation, useOperation } from "./adx/useOperation";
 import { Bar, Field } from "./parts";
 import { statusOf } from "./words";
 
-const NOBODY: OnboardUserInput = { name: "", email: "", password: "", role: "member", mfaEnabled: false };
+const EMPTY: OnboardUserInput = { name: "", email: "", password: "", role: "member", mfaEnabled: false };
 
 export function OnboardUser({ onStarted }: { onStarted: (operation: Operation) => void }) {
-  const [input, setInput] = useState(NOBODY);
-  const [told, setTold] = useState<Operation>();
+  const [input, setInput] = useState(EMPTY);
+  const [started, setStarted] = useState<Operation>();
   const [{ data, error, fetching }, start] = useMutation(OnboardUserDocument);
-  const { operation, trouble } = useOperation(told);
-  // Some of it is seen at once, and some only by a step: that an address is in use, for instance.
+  const { operation, failure } = useOperation(started);
+  // The mutation reports invalid fields at once; a step reports others, for instance an address in use.
   const wrong = byField([...wrongFields(error), ...(operation?.error?.fields ?? [])]);
   const set = (change: Partial<OnboardUserInput>) => setInput({ ...input, ...change });
 
   async function submit(event: FormEvent) {
     event.preventDefault();
-    setTold(undefined);
+    setStarted(undefined);
     const answer = await start({ input: { ...input, idempotencyKey: crypto.randomUUID() } });
     if (!answer.data) return;
-    setTold(answer.data.onboardUser.operation);
+    setStarted(answer.data.onboardUser.operation);
     onStarted(answer.data.onboardUser.operation);
   }
 
@@ -75,7 +75,7 @@ export function OnboardUser({ onStarted }: { onStarted: (operation: Operation) =
           Onboard
         </button>
         {error && Object.keys(wrong).length === 0 && <p role="alert">{messageOf(error)}</p>}
-        {trouble && <p role="alert">{trouble}</p>}
+        {failure && <p role="alert">{failure}</p>}
         {operation && <Outcome operation={operation} totpUri={data?.onboardUser.totpUri} />}
       </form>
     </section>
@@ -92,7 +92,7 @@ function Outcome({ operation, totpUri }: { operation: Operation; totpUri: string
       <Bar label="Onboarding: part done" value={operation.progress.fraction} tone={operation.status} />
       {secret && operation.status === "COMPLETED" && (
         <p>
-          The secret of their second factor, told only here: <code>{secret}</code>
+          The secret of their second factor, shown only here: <code>{secret}</code>
         </p>
       )}
     </div>

@@ -9,9 +9,9 @@ import { Steps } from "./Steps";
 import { ago, duration, kindOf, statusOf } from "./words";
 
 /** One operation, followed to its end. It is open from the start where it is still going on when it is first shown. */
-export function OperationCard({ told, onStarted }: { told: Operation; onStarted: (operation: Operation) => void }) {
-  const { operation, trouble } = useOperation(told);
-  const [isOpen, setOpen] = useState(!isClosed(told));
+export function OperationCard({ initial, onStarted }: { initial: Operation; onStarted: (operation: Operation) => void }) {
+  const { operation, failure } = useOperation(initial);
+  const [isOpen, setOpen] = useState(!isClosed(initial));
   const { progress, error, status } = operation;
   const name = kindOf(operation);
 
@@ -41,7 +41,7 @@ export function OperationCard({ told, onStarted }: { told: Operation; onStarted:
           {error.compensated && progress.steps.some((step) => step.status === "COMPENSATED") && " Everything was undone."}
         </p>
       )}
-      {trouble && <p role="alert">{trouble}</p>}
+      {failure && <p role="alert">{failure}</p>}
       <Steps operation={operation} />
       <Actions operation={operation} onStarted={onStarted} />
     </details>
@@ -51,7 +51,7 @@ export function OperationCard({ told, onStarted }: { told: Operation; onStarted:
 function Actions({ operation, onStarted }: { operation: Operation; onStarted: (operation: Operation) => void }) {
   const [cancelling, cancel] = useMutation(CancelOperationDocument);
   const [retrying, retry] = useMutation(RetryOperationDocument);
-  const trouble = cancelling.error ?? retrying.error;
+  const failure = cancelling.error ?? retrying.error;
 
   async function again() {
     const { data } = await retry({ input: { id: operation.id, idempotencyKey: crypto.randomUUID() } });
@@ -60,7 +60,7 @@ function Actions({ operation, onStarted }: { operation: Operation; onStarted: (o
 
   return (
     <footer>
-      {trouble && <p role="alert">{messageOf(trouble)}</p>}
+      {failure && <p role="alert">{messageOf(failure)}</p>}
       {(operation.status === "RUNNING" || operation.status === "WAITING") && (
         <button disabled={cancelling.fetching} onClick={() => cancel({ input: { id: operation.id } })}>
           Cancel

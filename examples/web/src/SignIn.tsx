@@ -20,20 +20,20 @@ const MOST_TRIES = 6; // of ten seconds each
 export function SignIn({ onSignedIn }: { onSignedIn: () => void }) {
   const [input, setInput] = useState<LoginInput>({ email: "", password: "" });
   const [login, setLogin] = useState<Operation>();
-  const [trouble, setTrouble] = useState("");
+  const [failure, setFailure] = useState("");
   const [{ fetching }, start] = useMutation(LoginDocument);
 
   async function signIn(asked: LoginInput) {
-    setTrouble("");
+    setFailure("");
     // Sent again with the same key, a login is the same login: if its answer is lost, or it takes longer than a request.
     for (let tries = 0; tries < MOST_TRIES; tries += 1) {
       const { data, error } = await start({ input: asked });
-      if (error) return setTrouble(messageOf(error));
+      if (error) return setFailure(messageOf(error));
       const { operation } = data!.login;
       if (operation.status === "COMPLETED") return onSignedIn(); // the answer that says so brought the cookie
       if (operation.status !== "RUNNING") return setLogin(operation);
     }
-    setTrouble("Signing in takes longer than usual. Try again in a moment.");
+    setFailure("Signing in takes longer than usual. Try again in a moment.");
   }
 
   function submit(event: FormEvent) {
@@ -73,7 +73,7 @@ export function SignIn({ onSignedIn }: { onSignedIn: () => void }) {
               onChange={(event) => setInput({ ...input, password: event.target.value })}
             />
           </Field>
-          {trouble && <p role="alert">{trouble}</p>}
+          {failure && <p role="alert">{failure}</p>}
           <button className="primary" disabled={fetching}>
             {fetching ? "Signing in…" : "Sign in"}
           </button>
@@ -99,9 +99,9 @@ export function SignIn({ onSignedIn }: { onSignedIn: () => void }) {
   );
 }
 
-/** The login waits for a code. It is followed meanwhile, without a session: it may time out, or run out of tries. */
+/** Asks for the code of a login that waits, and follows the login: it may time out or fail after too many codes. */
 function SecondFactor(props: { login: Operation; onDone: () => void; onBack: () => void }) {
-  const { operation: login, trouble } = useOperation(props.login);
+  const { operation: login, failure } = useOperation(props.login);
   const [code, setCode] = useState("");
   const [{ fetching, error }, send] = useMutation(SubmitMfaCodeDocument);
   const challenge = "challenge" in login ? login.challenge : null;
@@ -133,7 +133,7 @@ function SecondFactor(props: { login: Operation; onDone: () => void; onBack: () 
               onChange={(event) => setCode(event.target.value)}
             />
           </Field>
-          {trouble && <p role="alert">{trouble}</p>}
+          {failure && <p role="alert">{failure}</p>}
           {challenge && <p className="muted">{challenge.attemptsLeft} tries left</p>}
           <button className="primary" disabled={fetching}>
             {fetching ? "Checking…" : "Continue"}

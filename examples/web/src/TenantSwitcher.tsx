@@ -18,16 +18,16 @@ export function TenantSwitcher({ overview, onSwitched }: Props) {
   const { currentTenant, availableTenants } = overview;
   const dialog = useRef<HTMLDialogElement>(null);
   const [target, setTarget] = useState("");
-  const [told, setTold] = useState<Operation>();
+  const [started, setStarted] = useState<Operation>();
   const [{ error }, ask] = useMutation(SwitchTenantDocument);
   const [isLate, setLate] = useState(false);
-  // An operation that cannot be followed is no reason to stop: the request below waits for its end, too.
-  const { operation } = useOperation(told);
+  // If the operation cannot be followed, the request below still waits for its end.
+  const { operation } = useOperation(started);
   const isOver = isLate || error || (operation && isClosed(operation) && operation.status !== "COMPLETED");
 
   async function switchTo(tenant: { id: string; name: string }) {
     setTarget(tenant.name);
-    setTold(undefined);
+    setStarted(undefined);
     setLate(false);
     dialog.current?.showModal();
     // Asked at once for its id, to show its steps; then again, with the same key, for its end: that answer brings the
@@ -37,7 +37,7 @@ export function TenantSwitcher({ overview, onSwitched }: Props) {
       const waitSeconds = tries ? 10 : 0;
       const { data } = await ask({ input: { ...input, waitSeconds } });
       if (!data) return;
-      setTold(data.switchTenant.operation);
+      setStarted(data.switchTenant.operation);
       if (waitSeconds && data.switchTenant.operation.status === "COMPLETED") return onSwitched();
       if (waitSeconds && isClosed(data.switchTenant.operation)) return;
     }

@@ -50,7 +50,7 @@ export function Workspace({ viewer, movedTo, reload, onSessionChange }: Props) {
           </header>
           <div className="card">
             {[...fresh, ...listed].map((operation) => (
-              <OperationCard key={operation.id} told={operation} onStarted={start} />
+              <OperationCard key={operation.id} initial={operation} onStarted={start} />
             ))}
             {!listed.length && !fresh.length && <p className="empty">What you start appears here, step by step.</p>}
           </div>

@@ -1,4 +1,4 @@
-/** How things are said on the page. A value that it does not know, of a newer gateway, is said by its own name. */
+/** The labels of the page. A value of a newer gateway without a label is shown by its own name. */
 import type { OperationKind, OperationStatus, StepStatus } from "./adx/generated/graphql";
 
 const KINDS: Partial<Record<OperationKind, string>> = {

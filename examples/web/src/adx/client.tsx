@@ -10,7 +10,7 @@ import { Connection, type ConnectionState, type Sink } from "./connection";
 export interface Adx {
   readonly client: Client;
   readonly connection: Connection;
-  /** Says which tenant the page displays: the gateway then changes nothing in another one. */
+  /** Sets the tenant that the page displays: the gateway then refuses mutations in another tenant. */
   readonly display: (tenantId: string) => void;
 }
 
@@ -55,7 +55,7 @@ export function createAdx(path = "/graphql"): Adx {
   return { client, connection, display: (tenantId) => (tenant = tenantId) };
 }
 
-/** No request is waited for without end. The gateway itself answers within forty seconds. */
+/** Aborts a request that has no answer after ANSWER_SECONDS. The gateway answers within forty seconds. */
 const fetchInTime: typeof fetch = (input, init) => {
   const late = new AbortController();
   setTimeout(() => late.abort(new DOMException("No answer in time", "TimeoutError")), ANSWER_SECONDS * 1000);

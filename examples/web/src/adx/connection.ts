@@ -9,9 +9,9 @@ const PING_SECONDS = 10;
 const PONG_SECONDS = 5;
 const LONGEST_WAIT_SECONDS = 15;
 const SIGNED_OUT = 4401;
-const PASSING = ["UPSTREAM_UNAVAILABLE", "TIMEOUT", "RATE_LIMITED"];
+const TEMPORARY = ["UPSTREAM_UNAVAILABLE", "TIMEOUT", "RATE_LIMITED"];
 
-/** Without a query the extensions name the document. */
+/** If `query` is empty, `extensions` name the document. */
 type Payload = { query: string; variables: Record<string, unknown>; extensions?: Record<string, unknown> };
 type Answer = { data?: Record<string, unknown> | null; errors?: readonly object[] };
 export type Sink<T = Answer> = { next(value: T): void; error(reason: unknown): void; complete(): void };
@@ -22,7 +22,7 @@ export class Connection {
   readonly #disposal = new AbortController();
   readonly #socket: Client;
 
-  /** `tenantId`: of the tenant that the page displays, once it is known. */
+  /** `tenantId` returns the tenant that the page displays, once it is known. */
   constructor(url: string, tenantId: () => string | undefined = () => undefined) {
     let silence: ReturnType<typeof setTimeout>;
     this.#socket = createClient({
@@ -109,9 +109,9 @@ function wait(tries: number): Promise<void> {
   });
 }
 
-/** Errors of a part that is away for a while, or of too many requests: the subscription itself is in order. */
+/** Whether the errors are temporary (a service is unavailable, a rate limit): then the subscription is repeated. */
 function isPassing(errors: unknown): boolean {
-  return Array.isArray(errors) && errors.some((each) => PASSING.includes(each?.extensions?.code));
+  return Array.isArray(errors) && errors.some((each) => TEMPORARY.includes(each?.extensions?.code));
 }
 
 function isSignedOut(reason: unknown): boolean {

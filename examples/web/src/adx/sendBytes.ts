@@ -1,4 +1,4 @@
-/** Sends a file's bytes to where `createUpload` says. XMLHttpRequest, because fetch does not tell how far a body is. */
+/** Sends a file's bytes to where `createUpload` says. XMLHttpRequest, because fetch does not report the progress of a body. */
 import type { CreateUploadMutation } from "./generated/graphql";
 
 type UploadTarget = CreateUploadMutation["createUpload"]["upload"];
@@ -7,7 +7,7 @@ const STALLED_SECONDS = 60;
 const LOST = "The connection was lost while the file was being sent. Try again.";
 const STALLED = "The gateway has not answered for a minute while the file was being sent. Try again.";
 
-/** `onProgress` is told the part that has gone up, 0 to 1. Rejects with an Error in words for a user. */
+/** Calls `onProgress` with the fraction sent, 0 to 1. Rejects with an Error whose message is for the user. */
 export function sendBytes(target: UploadTarget, file: Blob, onProgress: (fraction: number) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -31,7 +31,7 @@ export function sendBytes(target: UploadTarget, file: Blob, onProgress: (fractio
   });
 }
 
-/** The message of a refusal, which has the shape of GraphQL's errors; a proxy's has any shape. */
+/** The message of a refusal: of the gateway's GraphQL error, or a general one if a proxy answered. */
 function reasonOf(request: XMLHttpRequest): string {
   try {
     const message: unknown = JSON.parse(request.responseText).errors[0].message;

@@ -9,26 +9,26 @@ export type Operation = OperationStateFragment;
 
 const CLOSED: readonly OperationStatus[] = ["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"];
 
-/** A status that this page does not know, of a newer gateway, is one of an operation that goes on. */
+/** An unknown status, which a newer gateway may send, counts as open. */
 export function isClosed(operation: { status: OperationStatus }): boolean {
   return CLOSED.includes(operation.status);
 }
 
-/** `trouble`: why nothing newer will come although the operation is not closed, in words for a user; else empty. */
-export type Followed<Told> = { operation: Operation | Told; trouble: string };
+/** `failure`: why the operation cannot be followed to its end, as a message for the user; empty while it can. */
+export type Followed<Initial> = { operation: Operation | Initial; failure: string };
 
-/** The newest state of the operation that a query or a mutation told; of none, where it is undefined. */
-export function useOperation<Told extends Operation | undefined>(told: Told): Followed<Told> {
-  const id = told?.id ?? "";
-  // Where it is first seen is where it is followed from; the connection keeps the place from then on.
-  const variables = useMemo(() => ({ id, after: told?.cursor }), [id]);
+/** Subscribes to the operation from the `initial` state, which a query or mutation returned, and returns its newest state. */
+export function useOperation<Initial extends Operation | undefined>(initial: Initial): Followed<Initial> {
+  const id = initial?.id ?? "";
+  // The subscription begins at the cursor of the first state; the connection keeps later cursors for reconnects.
+  const variables = useMemo(() => ({ id, after: initial?.cursor }), [id]);
   const [{ data, error }] = useSubscription({
     query: FollowOperationDocument,
     variables,
-    pause: !told || isClosed(told),
+    pause: !initial || isClosed(initial),
   });
-  if (!told || isClosed(told)) return { operation: told, trouble: "" };
-  const operation = data?.operation.id === id ? data.operation : told;
+  if (!initial || isClosed(initial)) return { operation: initial, failure: "" };
+  const operation = data?.operation.id === id ? data.operation : initial;
   const isLost = error && !isClosed(operation);
-  return { operation, trouble: isLost ? `This operation cannot be followed any more: ${messageOf(error)}` : "" };
+  return { operation, failure: isLost ? `This operation cannot be followed any more: ${messageOf(error)}` : "" };
 }
