@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run by MinIO's client, each time: makes the bucket, and the accounts of gateways and of the files worker.
+# Creates the bucket and the accounts of the gateways and the files worker; can be repeated. Run by MinIO's client.
 set -eu
 mc alias set storage http://storage:9000 root "$STORAGE_ROOT_PASSWORD"
 mc mb --ignore-existing storage/adx
@@ -10,6 +10,6 @@ for name in gateway files; do
     esac
     mc admin policy create storage "adx-$name" "/storage/$name.json"
     mc admin user add storage "adx-$name" "$password"
-    # It fails where the policy is attached already.
+    # This fails if the policy is attached already.
     mc admin policy attach storage "adx-$name" --user "adx-$name" || mc admin user info storage "adx-$name" | grep -q "adx-$name"
 done
