@@ -37,10 +37,10 @@ from resolvers.context import Backend
 from resolvers.credentials import CredentialChecks
 from resolvers.cursors import Cursors
 from resolvers.dashboard import Sources
-from resolvers.describe_limit import DescribeLimit
+from resolvers.describe_quota import DescribeQuota
 from resolvers.durations import Durations
 from resolvers.known_users import KnownUsers
-from resolvers.login_shares import LoginShares
+from resolvers.login_quota import LoginQuota
 from resolvers.observer import OperationObserver
 from resolvers.onboard_user import OnboardingRequestFactory
 from resolvers.operation_records import OperationRecords
@@ -48,7 +48,7 @@ from resolvers.operations import Operations
 from resolvers.orders import Orders
 from resolvers.progress import ProgressHub
 from resolvers.sealing import Seal
-from resolvers.throttle import SignInThrottle
+from resolvers.sign_in_throttle import SignInThrottle
 
 _SECONDS = 0.75
 """A Redis that is slower than this is done without."""
@@ -88,7 +88,7 @@ async def open_backend(
         hub = await stack.enter_async_context(
             ProgressHub(temporal, budget=budget, observe=observer.see, lag=metrics.lag.observe)
         )
-        describe_limit = DescribeLimit()
+        describe_quota = DescribeQuota()
         records = OperationRecords(OperationsClient(calls("operations")), hub, cursors, observer.closed)
         await stack.enter_async_context(records.running())
         passwords = stack.enter_context(closing(Passwords()))
@@ -119,9 +119,9 @@ async def open_backend(
             ),
         )
         operations = await stack.enter_async_context(
-            Operations(temporal, hub, records, wakeups, cursors, describe_limit)
+            Operations(temporal, hub, records, wakeups, cursors, describe_quota)
         )
-        login_shares = await stack.enter_async_context(LoginShares(operations))
+        login_quota = await stack.enter_async_context(LoginQuota(operations))
         yield Backend(
             operations=operations,
             records=records,
@@ -130,7 +130,7 @@ async def open_backend(
             cursors=cursors,
             credentials=CredentialChecks(auth, throttle, keys.current),
             throttle=throttle,
-            login_shares=login_shares,
+            login_quota=login_quota,
             auth=auth,
             users=KnownUsers(users, copies),
             tenants=tenants,

@@ -56,7 +56,7 @@ from gateway.websocket_limits import TOO_MANY, SocketLimits
 from gateway.wires import Wire, acceptable_wire, accepts_json
 from infrastructure.quota import Quota
 from resolvers.context import Backend, Context, SessionCookie
-from resolvers.throttle import Client
+from resolvers.sign_in_throttle import Client
 from schema.build import Schema
 from schema.errors import refusal, translate
 from schema.parts import whole_only

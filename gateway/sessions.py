@@ -21,7 +21,7 @@ from resolvers.cache import CACHE_IS_AWAY
 from resolvers.clients.auth import AuthClient
 from resolvers.deadlines import deadline
 from resolvers.rounds import Rounds
-from resolvers.throttle import DEVICE_SECONDS
+from resolvers.sign_in_throttle import DEVICE_SECONDS
 from resolvers.tokens import token_hash
 
 COOKIE = "adx_session"

@@ -38,7 +38,7 @@ from gateway.browsers import origin_of
 from gateway.rate_limits import RateLimits
 from gateway.websocket_limits import SocketLimits
 from resolvers.budget import LONG_POLLS
-from resolvers.throttle import SignInLimits
+from resolvers.sign_in_throttle import SignInLimits
 
 _USER_RATES = {
     SubscriptionTier.FREE: 600,

@@ -16,7 +16,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from contracts.validation import normalized_password
-from infrastructure.fair_queue import FairQueue, Requester
+from infrastructure.fair_semaphore import FairSemaphore, Requester
 from infrastructure.tasks import finish
 
 Outcome = TypeVar("Outcome")
@@ -29,15 +29,15 @@ INTERNAL = Requester(client="", account="")
 class Passwords:
     """Argon2id with 19 MiB, two passes and one lane (OWASP's floor). ``waiting``: how many requests may wait.
 
-    One client and one account have half of the threads at most; the others stay free for all others. Every
-    password is normalized before it is hashed or compared, so that it does not matter how a keyboard writes it.
+    One client, and one account, use at most half of the threads, at least one. Every password is normalized before it
+    is hashed or compared, so that it does not matter how a keyboard writes it.
     """
 
     def __init__(self, threads: int = 2, waiting: int = 32) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
         self._decoy = self._hasher.hash(secrets.token_hex())
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="passwords", initializer=_give_way)
-        self._queue = FairQueue(threads, share=max(1, threads // 2), max_waiting=waiting)
+        self._slots = FairSemaphore(threads, share=max(1, threads // 2), max_waiting=waiting)
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
@@ -76,9 +76,9 @@ class Passwords:
             try:
                 return await asyncio.wrap_future(self._threads.submit(work))
             finally:
-                self._queue.release(requester)
+                self._slots.release(requester)
 
-        await self._queue.acquire(requester)
+        await self._slots.acquire(requester)
         # The slot is held until the work ends, even if the caller is cancelled: the thread goes on working.
         return await finish(work_and_release(), name="hash a password")
 

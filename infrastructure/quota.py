@@ -52,7 +52,7 @@ class Quota(Protocol):
 
 
 class LocalQuota:
-    """A quota that counts in this process only."""
+    """A concurrency quota per key that counts in this process only; it raises QuotaExhausted."""
 
     def __init__(self) -> None:
         self._held: Counter[tuple[str, str]] = Counter()

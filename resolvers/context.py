@@ -12,7 +12,7 @@ from contracts.errors import NotSignedIn, PermissionDenied, SessionEnded
 from contracts.logs import learn
 from contracts.operation_records import OperationRecord
 from contracts.operations import Operation, OperationKind, kind_of
-from infrastructure.fair_queue import Requester
+from infrastructure.fair_semaphore import Requester
 from infrastructure.pseudonyms import Pseudonyms
 from resolvers.access import OperationAccess
 from resolvers.clients.auth import AuthClient
@@ -26,13 +26,13 @@ from resolvers.durations import Durations
 from resolvers.following import Following
 from resolvers.known_users import KnownUsers
 from resolvers.loaders import Loader, Loaders, operation_loader, record_loader
-from resolvers.login_shares import LoginShares
+from resolvers.login_quota import LoginQuota
 from resolvers.onboard_user import OnboardingRequestFactory
 from resolvers.operation_records import OperationRecords
 from resolvers.operations import Operations
 from resolvers.orders import Orders
+from resolvers.sign_in_throttle import Client, SignInThrottle
 from resolvers.start import Command, Order, Result, Workflow
-from resolvers.throttle import Client, SignInThrottle
 from resolvers.tokens import is_same_token, token_hash
 from resolvers.watcher import Delivery
 
@@ -67,7 +67,7 @@ class Backend:
     cursors: Cursors
     credentials: CredentialChecks
     throttle: SignInThrottle
-    login_shares: LoginShares
+    login_quota: LoginQuota
     auth: AuthClient
     users: KnownUsers
     tenants: TenantsClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contracts.auth import Credentials, VerifiedCredentials
 from contracts.calls import Caller
 from resolvers.clients.auth import AuthClient
-from resolvers.throttle import Client, SignInThrottle
+from resolvers.sign_in_throttle import Client, SignInThrottle
 from resolvers.together import Together
 from resolvers.tokens import credentials_digest
 

@@ -9,7 +9,7 @@ from contracts.operation_records import Subject
 from contracts.operations import Operation, OperationKind, UserOnboarded
 from contracts.secret_keys import SecretKeys
 from contracts.users import OnboardUserCommand
-from infrastructure.fair_queue import Requester
+from infrastructure.fair_semaphore import Requester
 from infrastructure.passwords import Passwords
 from resolvers.inputs import OnboardUserInput
 from resolvers.orders import OperationIds, Orders, Wish

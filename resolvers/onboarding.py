@@ -10,7 +10,7 @@ from contracts.auth import roles_granted_by
 from contracts.errors import RoleTooHigh
 from contracts.operations import Operation, OperationKind
 from contracts.users import OnboardUserCommand
-from infrastructure.fair_queue import Requester
+from infrastructure.fair_semaphore import Requester
 from resolvers.context import Context
 from resolvers.expected_tenant import repeated
 from resolvers.inputs import OnboardUserInput

@@ -27,13 +27,13 @@ from contracts.errors import (
 from contracts.operation_records import RecordFilter
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from infrastructure.change_notifications import Wakeups
-from infrastructure.fair_queue import Requester
+from infrastructure.fair_semaphore import Requester
 from infrastructure.operation_history import operation_of
 from infrastructure.repair_status import with_repair
 from infrastructure.tasks import BackgroundTasks, concurrently
 from resolvers.access import OperationAccess
 from resolvers.cursors import Cursors
-from resolvers.describe_limit import DescribeLimit
+from resolvers.describe_quota import DescribeQuota
 from resolvers.failures import TEMPORAL, domain_error
 from resolvers.feed import Feeds
 from resolvers.operation_records import OperationRecords
@@ -83,10 +83,10 @@ class Operations:
         records: OperationRecords,
         wakeups: Wakeups,
         cursors: Cursors,
-        describe_limit: DescribeLimit,
+        describe_quota: DescribeQuota,
     ) -> None:
         self._client = client
-        self._describe_limit = describe_limit
+        self._describe_quota = describe_quota
         self._hub = hub
         self._records = records
         self._starter = Starter(client)
@@ -335,7 +335,7 @@ class Operations:
         """Describe it within the share of who asks."""
         if kind_of(operation_id) is None:
             raise OperationNotFound()
-        async with self._describe_limit.slot(requester):
+        async with self._describe_quota.slot(requester):
             return await self._describe(operation_id)
 
     async def _load_or_error(self, operation_id: str, requester: Requester) -> Operation | Exception:

@@ -11,7 +11,7 @@ from contracts.errors import DomainError, NotSignedIn
 from contracts.logs import learn
 from contracts.operation_records import Subject
 from contracts.operations import Operation, OperationKind, OperationStatus, StepStatus
-from infrastructure.fair_queue import Requester
+from infrastructure.fair_semaphore import Requester
 from resolvers.access import public_login
 from resolvers.context import Context
 from resolvers.inputs import LoginInput, SubmitMfaCodeInput, SwitchTenantInput
@@ -40,7 +40,7 @@ async def log_in(context: Context, input: LoginInput) -> SignIn:
     )
     order = context.backend.orders.log_in(verified, input.tenant_id, Wish(key=input.idempotency_key))
     order = order.concerning(Subject(label=input.email, target_id=verified.user_id))
-    async with context.backend.login_shares.starting(Requester(context.client.network, account)) as started:
+    async with context.backend.login_quota.starting(Requester(context.client.network, account)) as started:
         operation = await context.start(order, wait_seconds=0)
         started(operation)
     operation = await context.backend.operations.settle(operation, wait_seconds=input.wait_seconds)

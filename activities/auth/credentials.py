@@ -29,7 +29,7 @@ from contracts.base import Contract, utc_now
 from contracts.email_addresses import email_key
 from contracts.errors import EmailTaken, InvalidCredentials, InvalidMfaCode
 from contracts.validation import Email, validate
-from infrastructure.fair_queue import Requester
+from infrastructure.fair_semaphore import Requester
 from infrastructure.passwords import Passwords
 
 REFERENCE_LIFETIME = timedelta(minutes=5)

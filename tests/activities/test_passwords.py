@@ -6,7 +6,7 @@ import time
 import pytest
 
 from contracts.errors import RateLimited
-from infrastructure.fair_queue import Requester
+from infrastructure.fair_semaphore import Requester
 from infrastructure.passwords import Passwords
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from contracts.calls import Caller
 from contracts.errors import InvalidCredentials
-from infrastructure.fair_queue import Requester
+from infrastructure.fair_semaphore import Requester
 from infrastructure.passwords import Passwords
 from tests.gateway.fakes import Services, settings
 from tests.gateway.serving import Gateway, running_gateway

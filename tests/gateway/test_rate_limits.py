@@ -16,7 +16,7 @@ from contracts.errors import RateLimited, ServiceUnavailable
 from contracts.tenants import SubscriptionTier
 from gateway.rate_limits import RateLimiter, RateLimits
 from resolvers.context import Context
-from resolvers.throttle import Client
+from resolvers.sign_in_throttle import Client
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import ACME, ADA, TOKEN, Services, facts, session, settings, tenant
 from tests.gateway.serving import Gateway, introduction, running_gateway

@@ -22,7 +22,7 @@ from resolvers.breakers import Breaker
 from resolvers.clients.calls import ServiceCalls
 from resolvers.clients.tenants import TenantsClient
 from resolvers.context import Context
-from resolvers.throttle import Client
+from resolvers.sign_in_throttle import Client
 from tests.gateway.fakes import ACME, KEY, TOKEN, Services, session, tenant
 
 FREE, PRO = SubscriptionTier.FREE, SubscriptionTier.PROFESSIONAL

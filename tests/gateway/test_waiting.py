@@ -11,7 +11,7 @@ import pytest
 from temporalio.client import Client
 
 from contracts.operations import OperationKind, OperationStatus
-from infrastructure.fair_queue import Requester
+from infrastructure.fair_semaphore import Requester
 from resolvers.access import OperationAccess
 from resolvers.operations import Operations
 from tests.gateway.fakes import ADA, Services, session, settings

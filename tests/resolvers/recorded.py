@@ -29,7 +29,7 @@ from resolvers.breakers import Breaker
 from resolvers.clients.calls import ServiceCalls
 from resolvers.clients.operations import OperationsClient
 from resolvers.cursors import Cursors
-from resolvers.describe_limit import DescribeLimit
+from resolvers.describe_quota import DescribeQuota
 from resolvers.feed import Feeds
 from resolvers.operation_records import OperationRecords
 from resolvers.operations import Operations
@@ -130,7 +130,7 @@ class Replica:
         self.records = OperationRecords(record.client(), self.hub, cursors, closed)
         self.poller = OperationPoller(client, self.hub, self.wakeups, check_seconds=check_seconds)
         self.feeds = Feeds(self.poller, self.records, self.wakeups, look_seconds=look_seconds)
-        self.operations = Operations(client, self.hub, self.records, self.wakeups, cursors, DescribeLimit())
+        self.operations = Operations(client, self.hub, self.records, self.wakeups, cursors, DescribeQuota())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Replica]:

@@ -1,6 +1,6 @@
 """A flood of logins of one account, with the right password, does not delay the login of another account.
 
-The test is also the command that replays the attack: `python -m pytest tests/end_to_end/test_login_shares.py`.
+The test is also the command that replays the attack: `python -m pytest tests/end_to_end/test_login_quota.py`.
 """
 
 from __future__ import annotations

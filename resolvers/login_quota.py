@@ -1,4 +1,4 @@
-"""The share that each account and each client network has of the logins under way."""
+"""A concurrency quota for logins, with a share for each account and each client network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import structlog
 
 from contracts.errors import RateLimited
 from contracts.operations import Operation
-from infrastructure.fair_queue import FairQueue, Requester
+from infrastructure.fair_semaphore import FairSemaphore, Requester
 from infrastructure.tasks import BackgroundTasks
 from resolvers.operations import Operations
 
@@ -28,17 +28,19 @@ _HELD_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-class LoginShares:
-    """Bounds the logins under way; one a process.
+class LoginQuota:
+    """Bounds the logins that one process runs at a time.
 
-    Temporal and the workers serve all logins in the order in which they come. Without shares, those of one account that
-    knows its password would delay all others.
+    Temporal and the workers serve logins in the order of their start. Without shares, the logins of one account whose
+    password is known would delay all others.
     """
 
     def __init__(self, operations: Operations, *, held_seconds: float = _HELD_SECONDS) -> None:
         self._operations = operations
         self._held_seconds = held_seconds
-        self._queue = FairQueue(_LOGINS, share=_CLIENT_SHARE, account_share=_ACCOUNT_SHARE, max_waiting=_MAX_WAITING)
+        self._slots = FairSemaphore(
+            _LOGINS, share=_CLIENT_SHARE, account_share=_ACCOUNT_SHARE, max_waiting=_MAX_WAITING
+        )
         self._tasks = BackgroundTasks()
 
     async def __aenter__(self) -> Self:
@@ -58,7 +60,7 @@ class LoginShares:
         """
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
-                await self._queue.acquire(requester)
+                await self._slots.acquire(requester)
         except TimeoutError as error:
             raise RateLimited(retry_after=_RETRY_SECONDS) from error
         started: list[Operation] = []
@@ -68,7 +70,7 @@ class LoginShares:
             if started:
                 self._tasks.start(self._release_later(started[0], requester), name="await the end of a login")
             else:
-                self._queue.release(requester)
+                self._slots.release(requester)
 
     async def _release_later(self, login: Operation, requester: Requester) -> None:
         try:
@@ -79,4 +81,4 @@ class LoginShares:
         except Exception as error:  # noqa: BLE001 - subscribers of the login receive the error
             log.warning("the end of a login is not known", error=repr(error))
         finally:
-            self._queue.release(requester)
+            self._slots.release(requester)

@@ -1,8 +1,8 @@
-"""A bounded number of slots for expensive work, shared fairly between the clients that wait for one.
+"""A semaphore whose slots are shared fairly between clients, for expensive work.
 
-Some slots always stay free for other clients: no client, and no account from whatever clients, holds more than its
-share. Waiting requests are served round robin: first between clients, then between the accounts of one client. A full
-queue drops the newest request of the client that has the most requests in it, so no client can fill it for others.
+No client, and no account whatever its clients, holds more slots than its share; all slots can be held by several
+clients together. Waiting requests are granted a slot round robin: first between clients, then between the accounts of
+one client. If the queue is full, the newest request of the client with the most waiting requests is refused.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Requester(NamedTuple):
     account: str
 
 
-class FairQueue:
-    """``slots`` at a time in all, ``share`` of them for one client, ``account_share`` for one account, by default as
-    many, and ``max_waiting`` requests.
+class FairSemaphore:
+    """``slots`` in all, at most ``share`` of them for one client and ``account_share`` (by default ``share``) for one
+    account, and a queue of at most ``max_waiting`` requests.
     """
 
     def __init__(self, slots: int, *, share: int, max_waiting: int, account_share: int | None = None) -> None:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from contracts.errors import RateLimited
-from infrastructure.fair_queue import FairQueue, Requester
+from infrastructure.fair_semaphore import FairSemaphore, Requester
 
 MALLORY, ADA = Requester("198.51.100.7", "mallory"), Requester("192.0.2.1", "ada")
 
@@ -17,7 +17,7 @@ MALLORY, ADA = Requester("198.51.100.7", "mallory"), Requester("192.0.2.1", "ada
 class Work:
     """Requests that hold a slot until the test lets one end; notes the order in which they had one."""
 
-    def __init__(self, queue: FairQueue) -> None:
+    def __init__(self, queue: FairSemaphore) -> None:
         self.queue = queue
         self.began: list[Requester] = []
         self.refused: list[Requester] = []
@@ -53,7 +53,7 @@ async def settle() -> None:
 
 
 async def test_a_flood_leaves_a_slot_free_for_another_client() -> None:
-    work = Work(FairQueue(4, share=2, max_waiting=100))
+    work = Work(FairSemaphore(4, share=2, max_waiting=100))
     await work.ask(MALLORY, 90)
     assert work.running == 2
 
@@ -62,7 +62,7 @@ async def test_a_flood_leaves_a_slot_free_for_another_client() -> None:
 
 
 async def test_an_account_has_one_share_from_however_many_clients() -> None:
-    work = Work(FairQueue(8, share=2, max_waiting=100))
+    work = Work(FairSemaphore(8, share=2, max_waiting=100))
     for number in range(50):
         await work.ask(Requester(f"198.51.100.{number}", "mallory"))
     assert work.running == 2
@@ -72,7 +72,7 @@ async def test_an_account_has_one_share_from_however_many_clients() -> None:
 
 
 async def test_waiting_clients_are_served_in_turn_whatever_one_has_waiting() -> None:
-    work = Work(FairQueue(1, share=1, max_waiting=100))
+    work = Work(FairSemaphore(1, share=1, max_waiting=100))
     await work.ask(MALLORY, 50)
     await work.ask(ADA)
     await work.end_one()
@@ -82,7 +82,7 @@ async def test_waiting_clients_are_served_in_turn_whatever_one_has_waiting() -> 
 
 
 async def test_accounts_of_one_network_are_served_in_turn() -> None:
-    work = Work(FairQueue(1, share=1, max_waiting=100))
+    work = Work(FairSemaphore(1, share=1, max_waiting=100))
     await work.ask(Requester("192.0.2.1", "mallory"), 50)
     await work.ask(ADA)
     await work.end_one()
@@ -92,7 +92,7 @@ async def test_accounts_of_one_network_are_served_in_turn() -> None:
 
 
 async def test_a_full_queue_refuses_the_client_that_fills_it() -> None:
-    work = Work(FairQueue(1, share=1, max_waiting=10))
+    work = Work(FairSemaphore(1, share=1, max_waiting=10))
     await work.ask(MALLORY, 30)
     assert work.refused == [MALLORY] * 19
     await work.ask(ADA, 3)
@@ -102,7 +102,7 @@ async def test_a_full_queue_refuses_the_client_that_fills_it() -> None:
 
 
 async def test_who_leaves_the_queue_leaves_no_slot_and_no_request_behind() -> None:
-    work = Work(FairQueue(2, share=1, max_waiting=100))
+    work = Work(FairSemaphore(2, share=1, max_waiting=100))
     await work.ask(MALLORY, 5)
     for task in work.tasks[1:]:
         task.cancel()
@@ -117,7 +117,7 @@ async def test_who_leaves_the_queue_leaves_no_slot_and_no_request_behind() -> No
 
 
 async def test_a_slot_that_is_granted_to_who_leaves_at_that_moment_goes_to_the_next() -> None:
-    work = Work(FairQueue(1, share=1, max_waiting=100))
+    work = Work(FairSemaphore(1, share=1, max_waiting=100))
     await work.ask(MALLORY, 2)
     await work.ask(ADA)
     work._ends.pop(0).set()  # noqa: SLF001
@@ -131,7 +131,7 @@ async def test_a_slot_that_is_granted_to_who_leaves_at_that_moment_goes_to_the_n
 @pytest.mark.parametrize("seed", range(20))
 async def test_all_slots_are_free_after_any_mixture_of_ends_and_departures(seed: int) -> None:
     dice = random.Random(seed)
-    queue = FairQueue(3, share=2, max_waiting=15)
+    queue = FairSemaphore(3, share=2, max_waiting=15)
 
     async def hold(requester: Requester) -> None:
         async with queue.slot(requester):
@@ -151,7 +151,7 @@ async def test_all_slots_are_free_after_any_mixture_of_ends_and_departures(seed:
 
 
 async def test_a_full_queue_refuses_the_newest_request_of_the_client_that_fills_it() -> None:
-    work = Work(FairQueue(1, share=1, max_waiting=3))
+    work = Work(FairSemaphore(1, share=1, max_waiting=3))
     await work.ask(MALLORY, 4)
     await work.ask(ADA)
     assert [task.done() for task in work.tasks] == [False, False, False, True, False]
@@ -159,7 +159,7 @@ async def test_a_full_queue_refuses_the_newest_request_of_the_client_that_fills_
 
 
 async def test_a_client_has_its_share_again_once_it_gave_slots_back() -> None:
-    work = Work(FairQueue(4, share=2, max_waiting=100))
+    work = Work(FairSemaphore(4, share=2, max_waiting=100))
     for number in range(6):
         await work.ask(Requester(MALLORY.client, f"account {number}"))
     for expected in (3, 4, 5, 6):
@@ -169,7 +169,7 @@ async def test_a_client_has_its_share_again_once_it_gave_slots_back() -> None:
 
 
 async def test_an_account_has_its_share_again_once_it_gave_slots_back() -> None:
-    work = Work(FairQueue(4, share=4, account_share=2, max_waiting=100))
+    work = Work(FairSemaphore(4, share=4, account_share=2, max_waiting=100))
     for number in range(6):
         await work.ask(Requester(f"198.51.100.{number}", MALLORY.account))
     for expected in (3, 4, 5, 6):
@@ -180,7 +180,7 @@ async def test_an_account_has_its_share_again_once_it_gave_slots_back() -> None:
 
 async def test_a_slot_that_is_given_back_lets_in_all_whom_its_holder_kept_out() -> None:
     """One waits for the share of the client, the other for that of the account; two slots are free all the while."""
-    work = Work(FairQueue(3, share=1, max_waiting=100))
+    work = Work(FairSemaphore(3, share=1, max_waiting=100))
     await work.ask(Requester("a network", "ada"))
     await work.ask(Requester("a network", "grace"))
     await work.ask(Requester("another network", "ada"))
@@ -190,10 +190,24 @@ async def test_a_slot_that_is_given_back_lets_in_all_whom_its_holder_kept_out() 
 
 
 async def test_a_queue_without_room_to_wait_refuses_a_request_without_a_slot() -> None:
-    work = Work(FairQueue(1, share=1, max_waiting=0))
+    work = Work(FairSemaphore(1, share=1, max_waiting=0))
     await work.ask(MALLORY)
     await work.ask(ADA, 2)
     assert (work.running, work.refused) == (1, [ADA, ADA])
     await work.end_one()
     await work.ask(ADA)
     assert work.running == 1
+
+
+async def test_clients_together_hold_all_slots_each_within_its_share() -> None:
+    work = Work(FairSemaphore(4, share=2, max_waiting=100))
+    await work.ask(MALLORY, 3)
+    assert work.running == 2
+    await work.ask(ADA, 3)
+    assert work.running == 4
+    third = Requester("203.0.113.9", "grace")
+    await work.ask(third)
+    assert work.running == 4, "no slot is reserved for a new client"
+    for _ in range(3):
+        await work.end_one()
+    assert third in work.began

@@ -1,4 +1,4 @@
-"""How many descriptions of operations one process asks Temporal for at a time, and how many of them for one client."""
+"""A concurrency quota for describe calls to Temporal, with a share for each client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from contracts.errors import DeadlineExceeded
-from infrastructure.fair_queue import FairQueue, Requester
+from infrastructure.fair_semaphore import FairSemaphore, Requester
 from resolvers.failures import TEMPORAL
 
 _MAX_CONCURRENT = 128
@@ -19,11 +19,11 @@ _WAIT_TIMEOUT_SECONDS = 4.0
 """A describe call itself takes three seconds at most, and an answer comes within ten."""
 
 
-class DescribeLimit:
-    """One a process. A request waits for its turn, and the requests of other clients do not wait for it."""
+class DescribeQuota:
+    """Bounds the describe calls of one process. A request waits for a slot; one client uses at most its share."""
 
     def __init__(self) -> None:
-        self._queue = FairQueue(
+        self._slots = FairSemaphore(
             _MAX_CONCURRENT, share=_SHARE, account_share=_SHARE_OF_REQUEST, max_waiting=_MAX_WAITING
         )
 
@@ -37,10 +37,10 @@ class DescribeLimit:
         """
         try:
             async with asyncio.timeout(_WAIT_TIMEOUT_SECONDS):
-                await self._queue.acquire(requester)
+                await self._slots.acquire(requester)
         except TimeoutError as error:
             raise DeadlineExceeded(service=TEMPORAL) from error
         try:
             yield
         finally:
-            self._queue.release(requester)
+            self._slots.release(requester)

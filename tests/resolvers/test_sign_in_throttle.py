@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from contracts.errors import DomainError, InvalidCredentials, InvalidMfaCode, RateLimited, ServiceUnavailable
 from contracts.secret_keys import SecretKeys
 from infrastructure.rate_limit import MemoryTokenBuckets, RateLimitKey, RedisTokenBuckets, TokenBucketStore
-from resolvers.throttle import Client, SignInLimits, SignInThrottle
+from resolvers.sign_in_throttle import Client, SignInLimits, SignInThrottle
 from worker.dev.ports import free_port
 
 SECRET = SecretKeys(b"s" * 32)

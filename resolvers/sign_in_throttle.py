@@ -19,7 +19,7 @@ from typing import NamedTuple
 from contracts.email_addresses import email_key
 from contracts.errors import DomainError, InvalidCredentials, TooManyAttempts
 from contracts.secret_keys import SecretKeys
-from infrastructure.fair_queue import FairQueue, Requester
+from infrastructure.fair_semaphore import FairSemaphore, Requester
 from infrastructure.rate_limit import RateLimitKey, TokenBucketStore
 
 DEVICE_SECONDS = 180 * 24 * 3600
@@ -69,7 +69,7 @@ class SignInThrottle:
         self._keys = keys
         self._limits = limits
         self._clock = clock
-        self._queue = FairQueue(_MAX_CONCURRENT, share=_SHARE, max_waiting=_MAX_WAITING)
+        self._slots = FairSemaphore(_MAX_CONCURRENT, share=_SHARE, max_waiting=_MAX_WAITING)
 
     @asynccontextmanager
     async def trying_password(self, email: str, client: Client) -> AsyncIterator[None]:
@@ -88,7 +88,7 @@ class SignInThrottle:
                 RateLimitKey(f"account:{account}", self._limits.account, _QUARTER),
                 RateLimitKey(f"network:{network}", self._limits.network, _QUARTER),
             ]
-        async with self._queue.slot(Requester(network, account)), self._trying(buckets):
+        async with self._slots.slot(Requester(network, account)), self._trying(buckets):
             yield
 
     @asynccontextmanager

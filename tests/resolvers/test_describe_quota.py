@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack
 import pytest
 
 from contracts.errors import DeadlineExceeded, OperationNotFound
-from infrastructure.fair_queue import Requester
-from resolvers.describe_limit import DescribeLimit
+from infrastructure.fair_semaphore import Requester
+from resolvers.describe_quota import DescribeQuota
 
 ADA = Requester("ada", "request")
 
 
-async def held_at_once(limit: DescribeLimit, requesters: list[Requester]) -> int:
+async def held_at_once(limit: DescribeQuota, requesters: list[Requester]) -> int:
     """How many of them have a slot while the others wait for one."""
     held, may_end = 0, asyncio.Event()
 
@@ -34,7 +34,7 @@ async def held_at_once(limit: DescribeLimit, requesters: list[Requester]) -> int
 
 
 async def test_128_are_described_at_once_16_for_one_client_and_8_for_one_request() -> None:
-    limit = DescribeLimit()
+    limit = DescribeQuota()
     for _ in range(2):
         assert await held_at_once(limit, [Requester(f"client-{n}", f"request-{n}") for n in range(150)]) == 128
         assert await held_at_once(limit, [Requester("client", f"request-{n}") for n in range(20)]) == 16
@@ -42,7 +42,7 @@ async def test_128_are_described_at_once_16_for_one_client_and_8_for_one_request
 
 
 async def test_a_slot_is_returned_also_by_a_description_that_fails_or_is_cancelled() -> None:
-    limit = DescribeLimit()
+    limit = DescribeQuota()
     async with asyncio.timeout(10):
         for _ in range(10):
             with pytest.raises(OperationNotFound):
@@ -56,7 +56,7 @@ async def test_a_slot_is_returned_also_by_a_description_that_fails_or_is_cancell
 
 
 async def test_a_request_that_waits_for_four_seconds_fails_and_leaves_the_slots_to_others() -> None:
-    limit = DescribeLimit()
+    limit = DescribeQuota()
     async with AsyncExitStack() as stack:
         for _ in range(8):
             await stack.enter_async_context(limit.slot(ADA))
@@ -68,6 +68,6 @@ async def test_a_request_that_waits_for_four_seconds_fails_and_leaves_the_slots_
     assert await held_at_once(limit, [ADA] * 12) == 8
 
 
-async def _hold(limit: DescribeLimit) -> None:
+async def _hold(limit: DescribeQuota) -> None:
     async with limit.slot(ADA):
         await asyncio.sleep(60)
