@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 import sys
 from contextlib import AsyncExitStack
 
-from hypercorn.utils import LifespanFailureError
 from pydantic import ValidationError
 
 from contracts.environment import what_is_wrong
@@ -18,7 +16,7 @@ from contracts.temporal import leave
 from contracts.tracing import traced
 from gateway.app import create_app
 from gateway.garbage import look_rarely
-from gateway.serve import Tls, serve
+from gateway.server.serve import Tls, serve
 from gateway.settings import Settings
 from gateway.trusted_documents import BadManifest
 from infrastructure.monitoring import Monitoring, MonitoringPortTaken, monitored, telling_runtime
@@ -69,15 +67,7 @@ def main() -> int:
             f"The gateway cannot listen on {settings.host}:{settings.gateway_port}: {reason_of(error)}", file=sys.stderr
         )
         return 1
-    except LifespanFailureError as error:  # its message is the whole traceback, the reason its last line
-        print(f"The gateway could not start: {_last_line(error)}", file=sys.stderr)
-        return 1
     return 0
-
-
-def _last_line(error: LifespanFailureError) -> str:
-    """Return the sentence that ends the traceback, without the class of one of our own errors."""
-    return re.sub(r"^contracts\.startup\.\w+: ", "", str(error).strip().splitlines()[-2])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived
 
-from gateway.connections import SAY
+from gateway.server.websocket_framing import SEND_TEXT
 
 _CLOSING_SECONDS = 2.0
 """How long a peer may take to answer a close before it is left alone."""
@@ -49,9 +49,9 @@ class SocketAdapter(ASGIWebSocketAdapter):
     async def send_text(self, text: str) -> None:
         if self.is_closed:
             return
-        say: Callable[[str], Awaitable[None]] | None = self.ws.scope.get(SAY)
-        if say is not None:
-            await say(text)
+        send_text: Callable[[str], Awaitable[None]] | None = self.ws.scope.get(SEND_TEXT)
+        if send_text is not None:
+            await send_text(text)
         else:
             await self.ws.send({"type": "websocket.send", "text": text})
 

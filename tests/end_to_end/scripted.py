@@ -14,7 +14,7 @@ from temporalio.client import Client as Temporal
 
 from contracts.environment import Environment
 from gateway.app import create_app
-from gateway.serve import serve
+from gateway.server.serve import serve
 from gateway.settings import Settings
 from tests.end_to_end.client import Client
 from tests.stack import Stack

@@ -22,7 +22,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from gateway.app import create_app
-from gateway.serve import Tls, serve
+from gateway.server.serve import Tls, serve
 from gateway.settings import Settings
 from infrastructure.change_notifications import Wakeups
 from infrastructure.monitoring import Monitoring

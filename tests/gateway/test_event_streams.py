@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from temporalio.client import Client
 
 from contracts.base import utc_now
-from gateway.serve import Tls
+from gateway.server.serve import Tls
 from gateway.sessions import COOKIE
 from tests.gateway.event_streams import MULTIPART, SSE, Event, following
 from tests.gateway.fakes import ADA, TOKEN, Services, settings

@@ -22,8 +22,8 @@ ALLOWED = {
     ("workflows/operation.py", "ensure_future"),
     ("workflows/operation.py", "shield"),
     # The base class of hypercorn, which awaits the applications of a connection.
-    ("gateway/inboxes.py", "TaskGroup"),
-    ("gateway/protocols.py", "TaskGroup"),
+    ("gateway/server/receive_queue.py", "TaskGroup"),
+    ("gateway/server/protocol_selector.py", "TaskGroup"),
 }
 
 

@@ -21,7 +21,7 @@ from temporalio.client import Client as Temporal
 
 from contracts.storage import folder_in
 from gateway.app import create_app
-from gateway.serve import serve
+from gateway.server.serve import serve
 from gateway.settings import Settings
 from schema.build import build_schema
 from tests.end_to_end.client import PASSWORD, graphql_socket

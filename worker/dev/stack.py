@@ -23,7 +23,7 @@ from contracts.temporal import connect, ensure_search_attributes
 from contracts.tracing import traced
 from contracts.transfers import TransferSigner
 from gateway.app import create_app
-from gateway.serve import serve
+from gateway.server.serve import serve
 from gateway.settings import Settings
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.monitoring import Monitoring, monitored, telling_runtime

@@ -22,7 +22,7 @@ from gateway.http.transfer_quota import DOWNLOADS
 from gateway.http.transfer_rate import MinimumRate
 from gateway.http.transfers import transfer_routes
 from gateway.open_streams import OpenStreams
-from gateway.serve import serve
+from gateway.server.serve import serve
 from infrastructure.quota import LocalQuota
 from resolvers.clients.files import FilesClient
 from tests.databases import fresh_sqlite

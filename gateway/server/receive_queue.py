@@ -1,4 +1,4 @@
-"""What a peer sends, on its way to the application: a little ahead of it, and dropped once it has ended."""
+"""What a peer sends, queued for the application: bounded, and dropped once the application has ended."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.config import Config
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
-_LAST_WORDS = ("http.disconnect", "websocket.disconnect")
+_DISCONNECTS = ("http.disconnect", "websocket.disconnect")
 
 
-class Inbox(asyncio.Queue[ASGIReceiveEvent]):
-    """Whoever puts something into a full one waits until there is room, or until nobody will take anything any more.
+class BoundedReceiveQueue(asyncio.Queue[ASGIReceiveEvent]):
+    """``put`` waits for room, or until the application has ended and takes nothing any more.
 
-    That the peer is gone needs no room: the application itself says so when it has answered.
+    A disconnect needs no room: the server itself puts it when the application has answered.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_events: int) -> None:
         super().__init__()
-        self._most = most
+        self._max_events = max_events
         self._is_open = True
         self._room = asyncio.Event()
 
     async def put(self, item: ASGIReceiveEvent) -> None:
-        while self._is_open and self.qsize() >= self._most and item["type"] not in _LAST_WORDS:
+        while self._is_open and self.qsize() >= self._max_events and item["type"] not in _DISCONNECTS:
             self._room.clear()
             await self._room.wait()
         if self._is_open:
@@ -41,8 +41,11 @@ class Inbox(asyncio.Queue[ASGIReceiveEvent]):
         self._room.set()
 
 
-class Applications(TaskGroup):
-    """As hypercorn's, which would wait for ever where an application answers before it has read what was sent."""
+class AppTaskGroup(TaskGroup):
+    """Gives each application a queue that closes with it.
+
+    hypercorn's own queue is full for ever if an application answers before it has read all that was sent.
+    """
 
     async def spawn_app(
         self,
@@ -51,13 +54,13 @@ class Applications(TaskGroup):
         scope: Scope,
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
-        inbox = Inbox(config.max_app_queue_size)
+        queue = BoundedReceiveQueue(config.max_app_queue_size)
 
         async def run(scope: Scope, _receive: object, *others: object) -> None:
             try:
-                await app(scope, inbox.get, *others)  # type: ignore[arg-type]
+                await app(scope, queue.get, *others)  # type: ignore[arg-type]
             finally:
-                inbox.close()
+                queue.close()
 
         await super().spawn_app(run, config, scope, send)  # type: ignore[arg-type]
-        return inbox.put
+        return queue.put

@@ -1,39 +1,33 @@
-"""One network connection as hypercorn serves it, but no wait for a peer is endless and nothing ambiguous is taken."""
+"""One network connection as hypercorn serves it, with a time limit for each wait for the peer."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from contextlib import suppress
-from functools import partial
 
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Data
-from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.inboxes import Applications
-from gateway.protocols import Protocols, SocketFrames, SocketHandshake
+from gateway.server.protocol_selector import ProtocolSelector
+from gateway.server.receive_queue import AppTaskGroup
 
-SAY = "adx.say"
-"""In a websocket's scope: sends a text past the layers around the application, which leave messages as they are."""
-
-_UNSENT_BYTES = 32 * 1024
-_HEAD_SECONDS = 5.0
-"""How long a request's head may take from its first byte to its last."""
-_LINGER_SECONDS = 5.0
-"""How long a closed connection waits for its peer to take the rest."""
+_MAX_UNSENT_BYTES = 32 * 1024
+"""That the kernel buffers."""
+_HEAD_TIMEOUT_SECONDS = 5.0
+"""From the first byte of a request's head to its last."""
+_CLOSE_TIMEOUT_SECONDS = 5.0
+"""That a closed connection waits for its peer to read the rest."""
 
 
 class Connection(TCPServer):
-    """A peer that takes nothing for ``stall_seconds`` is cut off, which its client sees as a lost connection (1006)."""
+    """A peer that reads nothing for ``stall_seconds`` is disconnected; its client sees a lost connection (1006)."""
 
-    protocol: Protocols
+    protocol: ProtocolSelector
 
     def __init__(
         self,
@@ -54,13 +48,13 @@ class Connection(TCPServer):
         _limit_unsent(writer.get_extra_info("socket"))
 
     async def run(self) -> None:
-        """As hypercorn's own, with protocols that refuse more."""
+        """Serve the connection until it is closed."""
         network, tls = self.writer.get_extra_info("socket"), self.writer.get_extra_info("ssl_object")
         try:
             client = parse_socket_addr(network.family, network.getpeername())
             server = parse_socket_addr(network.family, network.getsockname())
-            async with Applications(self.loop) as self._task_group:
-                self.protocol = Protocols(
+            async with AppTaskGroup(self.loop) as self._task_group:
+                self.protocol = ProtocolSelector(
                     self.app,
                     self.config,
                     self.context,
@@ -85,7 +79,7 @@ class Connection(TCPServer):
             await self._close()
 
     async def protocol_send(self, event: Event) -> None:
-        """Hand it to the network, waiting only where too much waits there already: memory stays bounded."""
+        """Write the bytes, and wait only if too many are unsent already, so that memory is bounded."""
         if isinstance(event, Updated) and self._has_ended:
             return
         if not isinstance(event, RawData):
@@ -95,13 +89,13 @@ class Connection(TCPServer):
         transport = self.writer.transport
         async with self.send_lock:
             if transport.get_write_buffer_size() > self._most_bytes:
-                await self._less_waiting()
+                await self._wait_for_reader()
             if not transport.is_closing():
                 self.writer.write(event.data)
                 return
         await self.protocol.handle(Closed())
 
-    async def _less_waiting(self) -> None:
+    async def _wait_for_reader(self) -> None:
         transport = self.writer.transport
         while not transport.is_closing():
             before = transport.get_write_buffer_size()
@@ -122,7 +116,7 @@ class Connection(TCPServer):
         if not self.protocol.has_partial_head:
             self._stop_head_timer()
         elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.writer.close)
+            self._head_timer = self.loop.call_later(_HEAD_TIMEOUT_SECONDS, self.writer.close)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -131,11 +125,11 @@ class Connection(TCPServer):
 
     async def _close(self) -> None:
         self._stop_head_timer()
-        leaving = self.loop.call_later(_LINGER_SECONDS, self.writer.transport.abort)
+        timer = self.loop.call_later(_CLOSE_TIMEOUT_SECONDS, self.writer.transport.abort)
         try:
             await super()._close()
         finally:
-            leaving.cancel()
+            timer.cancel()
 
 
 def _limit_unsent(network: socket.socket) -> None:
@@ -144,26 +138,4 @@ def _limit_unsent(network: socket.socket) -> None:
     """
     if option := getattr(socket, "TCP_NOTSENT_LOWAT", None):
         with suppress(OSError):  # a socket that is no TCP
-            network.setsockopt(socket.IPPROTO_TCP, option, _UNSENT_BYTES)
-
-
-def framed(app: ASGIApp, most_bytes: int) -> ASGIApp:
-    """The application, with websockets that do not deflate and take no message above so many bytes.
-
-    Hypercorn has no setting against the first, and would keep what comes above the second.
-    """
-
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        stream = getattr(send, "__self__", None)
-        if isinstance(stream, WSStream):
-            stream.handshake = SocketHandshake(scope["headers"], scope["http_version"], most_bytes=most_bytes)
-            scope[SAY] = partial(_say, stream)
-        await app(scope, receive, send)
-
-    return serve
-
-
-async def _say(stream: WSStream, text: str) -> None:
-    assert isinstance(stream.connection, SocketFrames)
-    if frame := stream.connection.text_frame(text):
-        await stream.send(Data(stream_id=stream.stream_id, data=frame))
+            network.setsockopt(socket.IPPROTO_TCP, option, _MAX_UNSENT_BYTES)

@@ -1,9 +1,8 @@
-"""HTTP/2 as hypercorn reads it, less what only makes work, and what a peer leaves behind that is gone."""
+"""HTTP/2 as hypercorn reads it, with limits on frames that belong to no request, and nothing kept of closed peers."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import suppress
 
 from h2.errors import ErrorCodes
@@ -27,42 +26,40 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import Event as IOEvent
 from hyperframe.frame import Frame
 
+from gateway.server.heads import HOST, MAX_HEAD_BYTES, MAX_HEADERS
 from infrastructure.rate_limit import TokenBucket
 
-MOST_HEAD_BYTES = 16 * 1024
-MOST_HEADERS = 100
-HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 _FRAME_LENGTH_BYTES = 3
-_IDLE_FRAMES_A_MINUTE = 400
-"""Of one HTTP/2 connection: frames that make work and are part of no request. One that is heard out gives one back."""
-_TURN_BYTES = 16 * 1024
-"""What is read of one HTTP/2 connection, in frames of nine bytes perhaps, before others have their turn."""
-_COMPRESSION_BYTES = 4096
-"""What is remembered of the headers sent to one peer, whatever more it offers: each new header is looked for in it."""
+_IDLE_FRAMES_PER_MINUTE = 400
+"""Of one connection: frames that cost time and belong to no request. Each complete response refunds one."""
+_SLICE_BYTES = 16 * 1024
+"""Read of one connection, in frames of nine bytes perhaps, before the event loop runs other tasks."""
+_HEADER_TABLE_BYTES = 4096
+"""Of the table of sent headers, however large a table the peer offers: each new header is searched in it."""
 
 
 class Http2(H2Protocol):
-    """Priorities, which cost much and are given up by RFC 9113, are not heeded."""
+    """Ignores priorities, which cost much and are deprecated by RFC 9113."""
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
         self._frames = self.connection.incoming_buffer = _Http2Frames(server=True)
-        self.connection.decoder.max_header_list_size = MOST_HEAD_BYTES
+        self.connection.decoder.max_header_list_size = MAX_HEAD_BYTES
         self.stream_buffers = _StreamBuffers(self.context.event_class)
-        self._is_greeted = False
-        self._idle_frames = TokenBucket(_IDLE_FRAMES_A_MINUTE, 60)
+        self._has_settings = False
+        self._idle_frames = TokenBucket(_IDLE_FRAMES_PER_MINUTE, 60)
 
     async def handle(self, event: Event) -> None:
         if not isinstance(event, RawData):
             await super().handle(event)
-            for buffer in list(self.stream_buffers.values()):  # in which answers wait for a peer that is gone
+            for buffer in list(self.stream_buffers.values()):  # in which responses wait for a peer that is gone
                 await buffer.close()
             return
-        for begin in range(0, len(event.data), _TURN_BYTES):
+        for begin in range(0, len(event.data), _SLICE_BYTES):
             if begin:
                 await asyncio.sleep(0)
             if not self.closed:
-                await super().handle(RawData(event.data[begin : begin + _TURN_BYTES]))
+                await super().handle(RawData(event.data[begin : begin + _SLICE_BYTES]))
 
     @property
     def has_partial_head(self) -> bool:
@@ -70,7 +67,7 @@ class Http2(H2Protocol):
 
         While requests are under way, their bodies' frames may well come in parts.
         """
-        return not self.streams and (self._frames.is_partial or not self._is_greeted)
+        return not self.streams and (self._frames.is_partial or not self._has_settings)
 
     async def stream_send(self, event: StreamEvent) -> None:
         if not isinstance(event, StreamClosed) or event.stream_id not in self.streams:
@@ -97,7 +94,7 @@ class Http2(H2Protocol):
         await self._window_updated(stream_id)  # wakes the sending task, which completes or forgets the stream
 
     async def _handle_events(self, events: list[Http2Event]) -> None:
-        """One at a time, for each may close the stream that the next one is for."""
+        """Handle one event at a time, because each may close the stream of the next one."""
         for event in events:
             if self._is_idle(event) and not self._idle_frames.consume(asyncio.get_running_loop().time()):
                 self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
@@ -108,20 +105,20 @@ class Http2(H2Protocol):
                 self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
                 await self._flush()
             elif isinstance(event, DataReceived) and event.stream_id not in self.streams:
-                # More of a body that was refused: taken, so that the connection's other streams go on.
+                # The rest of a body that was refused: accepted, so that the other streams continue.
                 self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 await self._flush()
             elif not isinstance(event, PriorityUpdated):
                 await super()._handle_events([event])
             if isinstance(event, RemoteSettingsChanged):
-                self._is_greeted = True
+                self._has_settings = True
                 encoder = self.connection.encoder
-                encoder.header_table_size = min(encoder.header_table_size, _COMPRESSION_BYTES)
+                encoder.header_table_size = min(encoder.header_table_size, _HEADER_TABLE_BYTES)
             elif isinstance(event, StreamReset):
                 await asyncio.sleep(0)  # in which the sending task forgets the stream
 
     def _is_idle(self, event: Http2Event) -> bool:
-        """Whether it costs something here and is part of no request."""
+        """Whether the event costs time and belongs to no request."""
         match event:
             case DataReceived():
                 return not event.data and event.stream_ended is None
@@ -169,7 +166,7 @@ class _WaitingBuffer(StreamBuffer):
 
 
 class _Http2Frames(FrameBuffer):
-    """Refuses a frame that is too long when it begins, and not once all of it was kept."""
+    """Refuses a frame that is too long when it begins, and not when all of it has been buffered."""
 
     @property
     def is_partial(self) -> bool:
@@ -183,12 +180,12 @@ class _Http2Frames(FrameBuffer):
 
 
 def _is_complete(request: RequestReceived) -> bool:
-    """Whether it has the parts that hypercorn counts on, and few more. CONNECT is for websockets only (RFC 8441)."""
+    """Whether the request has the headers that hypercorn expects. CONNECT is for websockets only (RFC 8441)."""
     parts: dict[bytes, bytes] = dict(request.headers)
     method, path = parts.get(b":method", b""), parts.get(b":path", b"")
     host = parts.get(b":authority", parts.get(b"host", b""))
     if method == b"CONNECT" and parts.get(b":protocol") != b"websocket":
         return False
-    if len(request.headers) > MOST_HEADERS:
+    if len(request.headers) > MAX_HEADERS:
         return False
     return method.isalpha() and path.isascii() and path != b"" and HOST.fullmatch(host) is not None
