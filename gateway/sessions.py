@@ -17,10 +17,10 @@ from contracts.auth import HOT_SESSION_SECONDS, REVOKED, REVOKED_SECONDS, HotSes
 from contracts.base import utc_now
 from contracts.calls import Caller
 from contracts.errors import SessionEnded
+from infrastructure.batching import Batching
 from resolvers.cache import CACHE_IS_AWAY
 from resolvers.clients.auth import AuthClient
 from resolvers.deadlines import deadline
-from resolvers.rounds import Rounds
 from resolvers.sign_in_throttle import DEVICE_SECONDS
 from resolvers.tokens import token_hash
 
@@ -40,7 +40,7 @@ SECURE_COOKIE = f"{_SECURE}{COOKIE}"
 CACHE_SECONDS = 0.5
 """A request asks the cache more than once, and does without it."""
 _LONGEST_TOKEN = 200
-_MOST_AT_ONCE = 500
+_MAX_BATCH_SIZE = 500
 _SHORTEST_COPY_SECONDS = 0.01
 """A copy that would expire sooner is not worth writing."""
 _REVOKED_FOR = timedelta(seconds=REVOKED_SECONDS)
@@ -73,14 +73,14 @@ class HotSessions:
         self._is_lost = is_lost or asyncio.Event()
         self._clock = clock
         self._cache_seconds = cache_seconds
-        self._copies = Rounds(self._read, most=_MOST_AT_ONCE, at_once=2)
+        self._copies: Batching[str] = Batching(self._read, max_batch_size=_MAX_BATCH_SIZE, max_concurrent=2)
         self._hot = timedelta(seconds=hot_seconds)
         self._believed_from = clock() - _REVOKED_FOR - _CLOCKS_DIFFER
         self.hits = self.misses = 0
 
     async def find(self, token: str, *, request_id: str) -> Session | None:
         """The session that the token opens now; None where it opens none."""
-        copy = await self._copies.answer(hot_session_key(token_hash(token)))
+        copy = await self._copies.load(hot_session_key(token_hash(token)))
         now = self._clock()
         if self._is_lost.is_set():
             self._is_lost.clear()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -22,9 +22,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
 from contracts.base import utc_now
-from infrastructure.tasks import SharedTask, concurrently
+from infrastructure.batching import Batching
+from infrastructure.single_flight import SingleFlight
 from resolvers.deadlines import deadline
-from resolvers.rounds import Rounds
 from resolvers.sealing import Seal
 
 FRESH_SECONDS = 30
@@ -41,7 +41,7 @@ CACHE_IS_AWAY = (RedisError, OSError, asyncio.TimeoutError)
 CLAIMED = "claimed"
 """What stands in the place of a copy that is being fetched."""
 _LOOK_SECONDS = 0.02
-_MOST_AT_ONCE = 500
+_MAX_BATCH_SIZE = 500
 _NO_STAMP = "0"
 
 Value = TypeVar("Value")
@@ -72,8 +72,8 @@ class Copies:
         self._cache = cache
         self._seal = seal
         self._answer_seconds = answer_seconds
-        self._fetches: dict[str, SharedTask[Any]] = {}
-        self._reads = Rounds(self._read_all, most=_MOST_AT_ONCE, at_once=2)
+        self._fetches: SingleFlight[Copy[Any]] = SingleFlight()
+        self._reads: Batching[str] = Batching(self._read_all, max_batch_size=_MAX_BATCH_SIZE, max_concurrent=2)
         self._away_until = 0.0
         self.hits = self.misses = 0
 
@@ -83,14 +83,14 @@ class Copies:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for fetch in list(self._fetches.values()):
-            await fetch.stop()
+        await self._fetches.aclose()
         await self._reads.aclose()
 
     async def stamp(self, *scopes: str) -> str:
         """What the keys of copies carry that depend on all of these. Empty while the cache is away."""
         try:
-            stamps = await concurrently(*(self._reads.answer(_stamp_key(scope)) for scope in scopes))
+            loading = [self._reads.load(_stamp_key(scope)) for scope in scopes]  # one batch
+            stamps = [await each for each in loading]
         except _Away:
             return ""
         return ".".join(stamp or _NO_STAMP for stamp in stamps)
@@ -113,11 +113,7 @@ class Copies:
         copy = await self.at_hand(key, kind)
         if copy is not None:
             return copy
-        task = self._fetches.get(key)
-        if task is None:
-            task = self._fetches[key] = SharedTask(self._fetch(key, kind, fetch), name=f"fetch {key}")
-            task.when_done(lambda: self._fetches.pop(key, None))
-        return cast(Copy[Value], await task.result())
+        return await self._fetches.run(key, lambda: self._fetch(key, kind, fetch))
 
     async def _fetch(
         self, key: str, kind: TypeAdapter[Copy[Value]], fetch: Callable[[], Awaitable[Value]]
@@ -155,7 +151,7 @@ class Copies:
 
     async def _text(self, key: str) -> str | None:
         try:
-            return await self._reads.answer(key)
+            return await self._reads.load(key)
         except _Away:
             return None
 

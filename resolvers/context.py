@@ -8,10 +8,11 @@ from typing import Protocol
 
 from contracts.auth import HandedOverSession, Session
 from contracts.calls import Caller
-from contracts.errors import NotSignedIn, PermissionDenied, SessionEnded
+from contracts.errors import NotSignedIn, OperationNotFound, PermissionDenied, SessionEnded
 from contracts.logs import learn
 from contracts.operation_records import OperationRecord
 from contracts.operations import Operation, OperationKind, kind_of
+from infrastructure.batching import DataLoader
 from infrastructure.fair_semaphore import Requester
 from infrastructure.pseudonyms import Pseudonyms
 from resolvers.access import OperationAccess
@@ -25,7 +26,7 @@ from resolvers.dashboard import Sources
 from resolvers.durations import Durations
 from resolvers.following import Following
 from resolvers.known_users import KnownUsers
-from resolvers.loaders import Loader, Loaders, operation_loader, record_loader
+from resolvers.loaders import MAX_BATCH_SIZE, Loaders
 from resolvers.login_quota import LoginQuota
 from resolvers.onboard_user import OnboardingRequestFactory
 from resolvers.operation_records import OperationRecords
@@ -117,8 +118,8 @@ class Context:
         self._looked_up = False
         self._looking_up = asyncio.Lock()
         self._loaders: dict[Caller, Loaders] = {}
-        self._operations: Loader[Operation] | None = None
-        self._records: Loader[OperationRecord | None] | None = None
+        self._operations: DataLoader[Operation] | None = None
+        self._records: DataLoader[OperationRecord] | None = None
 
     def for_execution(self) -> Context:
         """The same client, with nothing looked up yet: a socket has one context for all of its life."""
@@ -246,15 +247,18 @@ class Context:
         """Load an operation without a check of access, once per request. Raises OperationNotFound."""
         if self._operations is None:
             requester = await self.requester()
-            self._operations = self._operations or operation_loader(
-                lambda ids: self.backend.operations.load(ids, requester)
+            self._operations = self._operations or DataLoader(
+                lambda ids: self.backend.operations.load(ids, requester), max_batch_size=MAX_BATCH_SIZE
             )
-        return await self._operations.load(operation_id)
+        operation = await self._operations.load(operation_id)
+        if operation is None:
+            raise OperationNotFound()
+        return operation
 
     async def load_record(self, operation_id: str) -> OperationRecord | None:
         """Load the record of an operation without a check of access; raises ServiceUnavailable."""
         if self._records is None:
-            self._records = record_loader(self.backend.records.records)
+            self._records = DataLoader(self.backend.records.records, max_batch_size=MAX_BATCH_SIZE)
         return await self._records.load(operation_id)
 
     def caller(self, session: Session | None = None, *, account: str = "") -> Caller:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contracts.auth import Credentials, VerifiedCredentials
 from contracts.calls import Caller
+from infrastructure.single_flight import SingleFlight
 from resolvers.clients.auth import AuthClient
 from resolvers.sign_in_throttle import Client, SignInThrottle
-from resolvers.together import Together
 from resolvers.tokens import credentials_digest
 
 
@@ -17,7 +17,7 @@ class CredentialChecks:
         self._auth = auth
         self._throttle = throttle
         self._secret = secret
-        self._under_way: Together[VerifiedCredentials] = Together()
+        self._checks: SingleFlight[VerifiedCredentials] = SingleFlight()
 
     async def verify(
         self, caller: Caller, credentials: Credentials, client: Client, *, key: str | None
@@ -30,7 +30,7 @@ class CredentialChecks:
             return await self._try(caller, credentials, client)
         password = credentials.password.get_secret_value()
         digest = credentials_digest(self._secret, key, credentials.email, password)
-        return await self._under_way.do(digest, lambda: self._try(caller, credentials, client))
+        return await self._checks.run(digest, lambda: self._try(caller, credentials, client))
 
     async def _try(self, caller: Caller, credentials: Credentials, client: Client) -> VerifiedCredentials:
         async with self._throttle.trying_password(credentials.email, client):

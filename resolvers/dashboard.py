@@ -22,14 +22,16 @@ from contracts.files import File, FilePageRequest
 from contracts.operations import Operation
 from contracts.tenants import Tenant
 from contracts.users import User
-from infrastructure.tasks import SharedTask, concurrently
+from infrastructure.batching import DataLoader
+from infrastructure.single_flight import Once
+from infrastructure.tasks import concurrently
 from resolvers.cache import Copies, Copy
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
 from resolvers.deadlines import deadline
 from resolvers.failures import domain_error
-from resolvers.loaders import Loader, Loaders, lack
+from resolvers.loaders import Loaders
 from resolvers.observer import tenant_scope, user_scope
 from resolvers.operation_records import OperationRecords
 
@@ -73,7 +75,8 @@ class Dashboard:
         self._session = session
         self._caller = caller
         self._loaders = loaders
-        self._stamping: SharedTask[str] | None = None
+        scopes = user_scope(session.user_id), tenant_scope(session.tenant_id)
+        self._stamp = Once(lambda: sources.copies.stamp(*scopes))
 
     async def profile(self) -> User:
         async with _in_time(self._sources.seconds, USERS):
@@ -140,10 +143,7 @@ class Dashboard:
     async def _key(self, source: str, ids: Iterable[str] = ()) -> str:
         """Of a copy that only who may see the same finds, and nobody after a change of what it shows."""
         user_id, tenant_id = self._session.user_id, self._session.tenant_id
-        if self._stamping is None:
-            scopes = user_scope(user_id), tenant_scope(tenant_id)
-            self._stamping = SharedTask(self._sources.copies.stamp(*scopes), name="read the stamps")
-        stamp = await self._stamping.result()
+        stamp = await self._stamp.result()
         what = sha256(json.dumps([self._session.permissions, sorted(ids)]).encode()).hexdigest()[:32]
         return f"dashboard:{source}:{user_id}:{tenant_id}:{stamp}:{what}"
 
@@ -160,7 +160,7 @@ class Dashboard:
 
 
 async def _introduce(
-    loader: Loader[Known | None],
+    loader: DataLoader[Known],
     ids: set[str],
     seconds: float,
     service: str,
@@ -172,9 +172,9 @@ async def _introduce(
         async with _in_time(seconds, service):
             found = {each.id: each for each in await find(ids)}
     except DomainError as error:
-        lack(loader, ids, error)
+        loader.prime(dict.fromkeys(ids, error))
     else:
-        loader.prime_many({id: found.get(id) for id in ids})
+        loader.prime({id: found.get(id) for id in ids})
 
 
 @asynccontextmanager

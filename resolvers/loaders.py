@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable
-from typing import TypeAlias, TypeVar
+from collections.abc import Sequence
 
-from strawberry.dataloader import DataLoader
-
-from contracts.auth import Session
 from contracts.calls import Caller
 from contracts.files import File
-from contracts.operation_records import OperationRecord
-from contracts.operations import Operation
 from contracts.tenants import Tenant
-from contracts.users import Preferences, User
+from contracts.users import User
 from contracts.workspaces import Workspace
+from infrastructure.batching import DataLoader
+from infrastructure.single_flight import Once
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
@@ -23,10 +18,6 @@ from resolvers.clients.workspaces import WorkspacesClient
 from resolvers.known_users import KnownUsers
 
 MAX_BATCH_SIZE = 200
-
-Thing = TypeVar("Thing")
-
-Loader: TypeAlias = DataLoader[str, Thing]
 
 
 class Loaders:
@@ -41,80 +32,25 @@ class Loaders:
         workspaces: WorkspacesClient,
         auth: AuthClient,
     ) -> None:
-        self._caller = caller
-        self._users = users
-        self._tenants = tenants
-        self._files = files
-        self._workspaces = workspaces
-        self._auth = auth
-        self.user: DataLoader[str, User | None] = DataLoader(self._load_users, max_batch_size=MAX_BATCH_SIZE)
-        self.tenant: DataLoader[str, Tenant | None] = DataLoader(self._load_tenants, max_batch_size=MAX_BATCH_SIZE)
-        self.file: DataLoader[str, File | None] = DataLoader(self._load_files, max_batch_size=MAX_BATCH_SIZE)
-        self.workspace: DataLoader[str, Workspace | None] = DataLoader(
-            self._load_workspaces, max_batch_size=MAX_BATCH_SIZE
-        )
+        async def load_users(ids: Sequence[str]) -> dict[str, User]:
+            return {user.id: user for user in await users.users(caller, ids)}
 
-        self._sessions: DataLoader[None, tuple[Session, ...]] = DataLoader(self._load_sessions)
-        self._preferences: DataLoader[None, Preferences] = DataLoader(self._load_preferences)
-        self._memberships: DataLoader[None, tuple[Tenant, ...]] = DataLoader(self._load_memberships)
+        async def load_tenants(ids: Sequence[str]) -> dict[str, Tenant]:
+            return {tenant.id: tenant for tenant in await tenants.tenants(caller, ids)}
 
-    async def sessions(self) -> tuple[Session, ...]:
+        async def load_files(ids: Sequence[str]) -> dict[str, File]:
+            return {file.id: file for file in await files.files(caller, ids)}
+
+        async def load_workspaces(ids: Sequence[str]) -> dict[str, Workspace]:
+            return {workspace.id: workspace for workspace in await workspaces.workspaces(caller, ids)}
+
+        self.user = DataLoader(load_users, max_batch_size=MAX_BATCH_SIZE)
+        self.tenant = DataLoader(load_tenants, max_batch_size=MAX_BATCH_SIZE)
+        self.file = DataLoader(load_files, max_batch_size=MAX_BATCH_SIZE)
+        self.workspace = DataLoader(load_workspaces, max_batch_size=MAX_BATCH_SIZE)
+        self.sessions = Once(lambda: auth.sessions(caller))
         """The caller's open sessions, newest first."""
-        return await self._sessions.load(None)
-
-    async def preferences(self) -> Preferences:
+        self.preferences = Once(lambda: users.preferences(caller))
         """The caller's preferences."""
-        return await self._preferences.load(None)
-
-    async def memberships(self) -> tuple[Tenant, ...]:
+        self.memberships = Once(lambda: tenants.memberships(caller))
         """All tenants that the caller is a member of."""
-        return await self._memberships.load(None)
-
-    async def _load_sessions(self, _: list[None]) -> list[tuple[Session, ...]]:
-        return [await self._auth.sessions(self._caller)]
-
-    async def _load_preferences(self, _: list[None]) -> list[Preferences]:
-        return [await self._users.preferences(self._caller)]
-
-    async def _load_memberships(self, _: list[None]) -> list[tuple[Tenant, ...]]:
-        return [await self._tenants.memberships(self._caller)]
-
-    async def _load_users(self, ids: list[str]) -> list[User | None]:
-        found = {user.id: user for user in await self._users.users(self._caller, ids)}
-        return [found.get(id) for id in ids]
-
-    async def _load_tenants(self, ids: list[str]) -> list[Tenant | None]:
-        found = {tenant.id: tenant for tenant in await self._tenants.tenants(self._caller, ids)}
-        return [found.get(id) for id in ids]
-
-    async def _load_files(self, ids: list[str]) -> list[File | None]:
-        found = {file.id: file for file in await self._files.files(self._caller, ids)}
-        return [found.get(id) for id in ids]
-
-    async def _load_workspaces(self, ids: list[str]) -> list[Workspace | None]:
-        found = {workspace.id: workspace for workspace in await self._workspaces.workspaces(self._caller, ids)}
-        return [found.get(id) for id in ids]
-
-
-def operation_loader(
-    load: Callable[[list[str]], Coroutine[object, object, list[Operation | Exception]]],
-) -> Loader[Operation]:
-    """Return a loader that asks for each operation once, those of one moment together."""
-    return DataLoader(load, max_batch_size=MAX_BATCH_SIZE)
-
-
-def record_loader(
-    load: Callable[[list[str]], Coroutine[object, object, list[OperationRecord | None]]],
-) -> Loader[OperationRecord | None]:
-    """Return a loader of records of operations, which works alike."""
-    return DataLoader(load, max_batch_size=MAX_BATCH_SIZE)
-
-
-def lack(loader: Loader[Thing], ids: Iterable[str], error: Exception) -> None:
-    """Have the loader answer with the error at once, where nothing was asked of it about these yet."""
-    for id in ids:
-        if loader.cache_map.get(id) is None:
-            future: asyncio.Future[Thing] = loader.loop.create_future()
-            future.set_exception(error)
-            future.exception()  # nobody need ask
-            loader.cache_map.set(id, future)

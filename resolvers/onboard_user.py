@@ -11,10 +11,10 @@ from contracts.secret_keys import SecretKeys
 from contracts.users import OnboardUserCommand
 from infrastructure.fair_semaphore import Requester
 from infrastructure.passwords import Passwords
+from infrastructure.single_flight import SingleFlight
 from resolvers.inputs import OnboardUserInput
 from resolvers.orders import OperationIds, Orders, Wish
 from resolvers.start import Order
-from resolvers.together import Together
 from resolvers.tokens import new_user_id, password_digest, totp_secret
 from workflows.onboard_user import OnboardUser
 
@@ -26,7 +26,7 @@ class OnboardingRequestFactory:
         self._orders = orders
         self._passwords = passwords
         self._keys = keys
-        self._hashing: Together[str] = Together()
+        self._hashing: SingleFlight[str] = SingleFlight()
 
     async def order(
         self, viewer: Session, input: OnboardUserInput, requester: Requester
@@ -46,7 +46,7 @@ class OnboardingRequestFactory:
             email=input.email,
             name=input.name,
             role=input.role,
-            password_hash=await self._hashing.do(digest, lambda: self._passwords.hash(password, requester)),
+            password_hash=await self._hashing.run(digest, lambda: self._passwords.hash(password, requester)),
             totp_secret=totp_secret(secret, id) if input.mfa_enabled else None,
         )
         order = self._orders.of_viewer(viewer, ids, OnboardUser.run, command, asked, formerly_asked=formerly_asked)

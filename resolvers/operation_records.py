@@ -130,10 +130,9 @@ class OperationRecords:
         """Return the records with these ids, at most 500, without a check of access."""
         return await self._client.look_up(Caller(), operation_ids)
 
-    async def records(self, operation_ids: Sequence[str]) -> list[OperationRecord | None]:
-        """Return the records with these ids in their order; None in the place of one that does not exist."""
-        found = {record.operation.id: record for record in (await self.look_up(operation_ids)).records}
-        return [found.get(operation_id) for operation_id in operation_ids]
+    async def records(self, operation_ids: Sequence[str]) -> dict[str, OperationRecord]:
+        """Return the records with these ids, by id."""
+        return {record.operation.id: record for record in (await self.look_up(operation_ids)).records}
 
     def _known_active(self, user_id: str, tenant_id: str) -> dict[str, Operation]:
         """The operations that were active when they were last seen here; of the viewers seen last."""

@@ -177,13 +177,13 @@ class Operations:
 
     async def get(self, access: OperationAccess, operation_id: str, requester: Requester) -> Operation:
         """The operation as the client may see it; OperationNotFound where it may not."""
-        [operation] = await self.load([operation_id], requester)
+        operation = (await self.load([operation_id], requester))[operation_id]
         if isinstance(operation, Exception):
             raise operation
         return await access.shown(operation)
 
-    async def load(self, operation_ids: Sequence[str], requester: Requester) -> list[Operation | Exception]:
-        """Return the operations in the order of the ids, without a check of access; an error in the place of a failure.
+    async def load(self, operation_ids: Sequence[str], requester: Requester) -> dict[str, Operation | Exception]:
+        """Return the operation of each id, without a check of access; the error if it could not be loaded.
 
         What Temporal does not retain is read from the record; what was deleted is not found.
         """
@@ -191,7 +191,7 @@ class Operations:
         found = await concurrently(*(self._load_or_error(operation_id, requester) for operation_id in operation_ids))
         is_missing = any(isinstance(operation, OperationNotFound) for operation in found)
         recorded = await self._recorded(looking_up, seconds=None if is_missing else DELETION_CHECK_SECONDS)
-        return [recorded.joined(id_, operation) for id_, operation in zip(operation_ids, found, strict=True)]
+        return {id_: recorded.joined(id_, operation) for id_, operation in zip(operation_ids, found, strict=True)}
 
     async def follow(
         self, access: OperationAccess, operation_id: str, *, after: str | None

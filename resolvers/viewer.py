@@ -82,11 +82,11 @@ class Viewer:
 
     async def sessions(self) -> list[ShownSession]:
         """All open ones, newest first."""
-        sessions = await self._context.loaders(self.caller).sessions()
+        sessions = await self._context.loaders(self.caller).sessions.result()
         return [ShownSession(session, self) for session in sessions]
 
     async def preferences(self) -> ViewerPreferences:
-        found = await self._context.loaders(self.caller).preferences()
+        found = await self._context.loaders(self.caller).preferences.result()
         return ViewerPreferences.of(self._session.user_id, found)
 
     async def tenant(self, tenant_id: str) -> Tenant:
@@ -97,7 +97,7 @@ class Viewer:
         return tenant
 
     async def tenant_overview(self) -> TenantOverview:
-        available = await self._context.loaders(self.caller).memberships()
+        available = await self._context.loaders(self.caller).memberships.result()
         current = next((tenant for tenant in available if tenant.id == self._session.tenant_id), None)
         if current is None:
             raise TenantNotFound()

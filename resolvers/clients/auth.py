@@ -19,11 +19,11 @@ from contracts.auth import (
 )
 from contracts.calls import Caller
 from contracts.errors import SessionEnded
+from infrastructure.batching import Batching
 from resolvers.clients.calls import ServiceCalls
-from resolvers.rounds import Rounds
 
-_LOOK_UPS_AT_ONCE = 4
-_MOST_LOOK_UPS = 100
+_MAX_CONCURRENT_LOOKUPS = 4
+_MAX_LOOKUPS = 100
 
 _VERIFIED = TypeAdapter(VerifiedCredentials)
 _SESSION = TypeAdapter(Session)
@@ -36,7 +36,9 @@ _NOTHING = TypeAdapter(None)
 class AuthClient:
     def __init__(self, calls: ServiceCalls) -> None:
         self._calls = calls
-        self._look_ups = Rounds(self._current_sessions, most=_MOST_LOOK_UPS, at_once=_LOOK_UPS_AT_ONCE)
+        self._lookups: Batching[Session] = Batching(
+            self._current_sessions, max_batch_size=_MAX_LOOKUPS, max_concurrent=_MAX_CONCURRENT_LOOKUPS
+        )
         self._request_ids: dict[str, str] = {}
 
     async def verify_credentials(self, caller: Caller, credentials: Credentials) -> VerifiedCredentials:
@@ -50,7 +52,7 @@ class AuthClient:
         Those that are asked for at one moment are looked up together, and for no caller by a call that began before.
         """
         self._request_ids.setdefault(token_hash, caller.request_id)
-        session = await self._look_ups.answer(token_hash)
+        session = await self._lookups.load(token_hash)
         if session is None:
             raise SessionEnded()
         return session
