@@ -26,7 +26,10 @@ _REQUIRED = MappingProxyType(
         OperationKind.USER_ONBOARDING: ONBOARD,
     }
 )
-"""The permission that each kind of operation of a tenant requires, checked before anything is read or started."""
+"""The permission that a kind of operation of a tenant requires before anything is read or started.
+
+A kind without an entry checks the permission in its first step only.
+"""
 
 
 async def retry(context: Context, input: RetryOperationInput) -> SignIn:
@@ -50,7 +53,8 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
             return SignIn(before, None, None)
         if viewer.tenant_id not in failed.tenant_ids:
             raise PermissionDenied("Switch to the tenant that the operation belongs to first.")
-        await context.permitted(_REQUIRED[failed.kind])
+        if (permission := _REQUIRED.get(failed.kind)) is not None:
+            await context.permitted(permission)
     operations, seconds = context.backend.operations, input.wait_seconds
     orders = context.backend.orders
     match failed.kind:

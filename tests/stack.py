@@ -103,9 +103,10 @@ def start_separate_stack(folder: Path, **others: str) -> Iterator[Stack]:
 
 
 def plain_environment() -> dict[str, str]:
-    """This process's environment without what would steer the product."""
+    """Return this process's environment without the variables that configure the product, make or pytest-xdist."""
     steering = re.compile(
-        r"((DATABASE|REDIS|SERVICES|STORAGE|SMTP|APP|PUBLIC)_URL|\w+_KEYS?|\w+_PORT|PORT|HOST|DATA_DIR|ENVIRONMENT)$"
+        r"(MAKE.*|MFLAGS|PYTEST_.*|(DATABASE|REDIS|SERVICES|STORAGE|SMTP|APP|PUBLIC)_URL|"
+        r"\w+_KEYS?|\w+_PORT|PORT|HOST|DATA_DIR|ENVIRONMENT)$"
     )
     return {
         name: value

@@ -72,14 +72,18 @@ class Client:
         return cast("Json", answer.json())
 
     async def log_in(self, email: str) -> None:
-        """Again where a service is away, as one whose process was just replaced: its breaker rests for some seconds."""
-        async with asyncio.timeout(60):
+        """Log in, and repeat the attempt as a client should.
+
+        After UPSTREAM_UNAVAILABLE a service is restarted within seconds; RATE_LIMITED states when to repeat.
+        """
+        async with asyncio.timeout(150):
             while True:
                 answer = await self._try_to_log_in(email)
-                codes = [error["extensions"]["code"] for error in answer.get("errors", ())]
-                if codes != ["UPSTREAM_UNAVAILABLE"]:
+                extensions = [error["extensions"] for error in answer.get("errors", ())]
+                codes = [each["code"] for each in extensions]
+                if codes not in (["UPSTREAM_UNAVAILABLE"], ["RATE_LIMITED"]):
                     break
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(extensions[0].get("retryAfter", 0.5))
         assert not codes, answer
         login = answer["data"]["login"]
         assert login["operation"]["status"] == "COMPLETED", answer

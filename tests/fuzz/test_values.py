@@ -157,10 +157,11 @@ def errors_of_the_gateway(log: Path, begin: int) -> list[str]:
         return [line for line in lines if "an execution failed" in line or "endpoint ran into trouble" in line]
 
 
-@pytest.fixture
-async def token(dev_stack: Stack) -> str:
+@pytest.fixture(scope="module")
+def token(dev_stack: Stack) -> str:
+    """The session token of one user for all tests: the logins that these send exhaust the rate limit of the address."""
     client = Client(dev_stack)
-    await client.log_in("grace@example.com")
+    asyncio.run(client.log_in("grace@example.com"))
     assert client.token
     return client.token
 

@@ -146,15 +146,15 @@ def selection(schema: GraphQLSchema, type_: object, depth: int) -> str:
     if isinstance(named, GraphQLObjectType | GraphQLInterfaceType):
         for name, field in named.fields.items():
             below = get_named_type(field.type)
-            if field.args or (not is_leaf_type(below) and depth == 0):
+            if field.args or (not is_leaf_type(below) and depth <= 0):
                 continue
             parts.append(f"{name} {selection(schema, below, depth - 1)}".strip())
-    if isinstance(named, GraphQLInterfaceType | GraphQLUnionType):
+    if isinstance(named, GraphQLInterfaceType | GraphQLUnionType) and depth > 0:
         own = named.fields if isinstance(named, GraphQLInterfaceType) else {}
         for each in schema.get_possible_types(named):
             more = [name for name, field in each.fields.items() if name not in own and not field.args]
             inner = " ".join(f"{name} {selection(schema, each.fields[name].type, depth - 1)}" for name in more)
-            if inner and depth > 0:
+            if inner:
                 parts.append(f"... on {each.name} {{ {inner} }}")
     return f"{{ {' '.join(parts)} }}"
 
