@@ -109,6 +109,7 @@ class Actor:
         for _ in range(MOST_TRIES):
             _, last = await self.log_in(uuid4().hex)
             if last == "COMPLETED":
+                self.tenant_id = await self.works_in() or self.tenant_id
                 return
         raise AssertionError(f"{self.account.email} cannot log in: {last}")
 

@@ -15,6 +15,7 @@ from contracts.operations import (
     OperationResult,
     OperationState,
     OperationStatus,
+    StepStatus,
     UserOnboarded,
 )
 from tests.chaos.evidence import Acknowledged, Following, History, Ran, Record, Seen, Stored, Token, Told, World
@@ -132,6 +133,18 @@ def shown(thing_id: str, tenant_id: str) -> Plant:
     return lambda world: world.histories[0].seen.append(Seen(thing_id, tenant_id))
 
 
+def changes_nothing(operation: Ran) -> Plant:
+    """Let the switch be one to the current tenant, which skips the step that creates a session."""
+    steps = tuple(
+        step.model_copy(update={"status": StepStatus.SKIPPED}) if step.name == "create_session" else step
+        for step in operation.state.steps
+    )
+    skipped = replace(operation, state=operation.state.model_copy(update={"steps": steps}))
+    return lambda world: replace(
+        world, operations=tuple(skipped if each is operation else each for each in world.operations)
+    )
+
+
 FAILED = OperationStatus.FAILED
 PLANTED: list[tuple[str, str, Plant]] = [
     ("every_acknowledged", "is lost", lambda world: replace(world, operations=world.operations[1:])),
@@ -141,6 +154,7 @@ PLANTED: list[tuple[str, str, Plant]] = [
     ("user_and_session", "disagree", changed("users_user", tenant_id=ACME)),
     ("user_and_session", "no member", gone("tenants_membership", 1)),
     ("sessions_are_those", "is missing", gone("auth_session", 1)),
+    ("sessions_are_those", "is that of a switch that changes nothing", changes_nothing(SWITCH)),
     ("sessions_are_those", "opens nothing", changed("auth_session", 1, active=False)),
     ("sessions_are_those", "is left behind", ended(SWITCH, FAILED)),
     ("sessions_end_by", "old one lives", changed("auth_session", 0, ended_at=None)),
@@ -191,6 +205,15 @@ PLANTED: list[tuple[str, str, Plant]] = [
 
 def test_nothing_is_reported_where_all_is_well() -> None:
     assert violations(well()) == []
+
+
+def test_a_switch_to_the_current_tenant_keeps_its_session_and_creates_none() -> None:
+    world = changes_nothing(SWITCH)(well())
+    assert world is not None
+    (old, _) = world.tables["auth_session"]
+    old |= {"ended_at": None, "ended_by": None}
+    del world.tables["auth_session"][1]
+    assert [each for each in violations(world) if each.invariant.startswith("sessions_")] == []
 
 
 @pytest.mark.parametrize(("invariant", "what", "plant"), PLANTED, ids=[f"{name}: {what}" for name, what, _ in PLANTED])
