@@ -49,6 +49,7 @@ from resolvers.orders import Orders
 from resolvers.progress import ProgressHub
 from resolvers.sealing import Seal
 from resolvers.sign_in_throttle import SignInThrottle
+from resolvers.watcher import Mode
 
 _SECONDS = 0.75
 """A Redis that is slower than this is done without."""
@@ -86,7 +87,9 @@ async def open_backend(
         observer = OperationObserver(copies, durations)
         budget = Budget(long_polls=settings.long_polls)
         hub = await stack.enter_async_context(
-            ProgressHub(temporal, budget=budget, observe=observer.see, lag=metrics.lag.observe)
+            ProgressHub(
+                temporal, budget=budget, wakeups=wakeups, observe=observer.see, observe_delay=metrics.lag.observe
+            )
         )
         describe_quota = DescribeQuota()
         records = OperationRecords(OperationsClient(calls("operations")), hub, cursors, observer.closed)
@@ -105,9 +108,9 @@ async def open_backend(
         )
         metrics.gauge(
             "gateway_hub_watchers",
-            "Operations that are watched here: each by a long-poll, or described at an interval.",
+            "Operations that are followed here: with a long-poll, with change notifications, or at an interval.",
             "mode",
-            lambda: {"interval": budget.described, "stream": hub.watching - budget.described},
+            lambda: {mode.value.lower(): float(hub.modes[mode]) for mode in Mode},
         )
         metrics.counter(
             "gateway_cache_reads",
@@ -150,7 +153,7 @@ async def _shared(
 ) -> AsyncIterator[tuple[Wakeups, TokenBucketStore]]:
     """What replicas share where there is a Redis, and each has for itself where there is none."""
     if redis_url is None:
-        yield local_notifier or LocalWakeups(), MemoryTokenBuckets()
+        yield local_notifier or LocalWakeups(has_publishers=False), MemoryTokenBuckets()
         return
     again = Retry(NoBackoff(), 1)  # for a connection that is no more, which one learns by using it
     async with (

@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     login_tries_network: int = Field(default=100, ge=1)
     """The same from one network, for whatever accounts."""
     long_polls: int = Field(default=LONG_POLLS, ge=0, le=100_000)
-    """Operations that are followed by a long-poll of their own; those beyond are described at an interval."""
+    """Operations that are followed with a long-poll each; the others are followed with change notifications."""
     keep_alive_seconds: float = Field(default=75, gt=0, le=3_600)
     """How long a connection may be idle. Load balancers keep idle ones for 60 s as a rule and must close them first:
     otherwise they send a request on a connection that is being closed.

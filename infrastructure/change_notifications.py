@@ -1,22 +1,26 @@
-"""Change notifications (wake-ups): messages between processes that something with a name has changed.
+"""Change notifications (wake-ups): messages between processes that something has changed.
 
-A subscriber reads the change itself. A notification may be lost, so subscribers also read at an interval.
+A subscriber reads the change itself. A notification may be lost, so subscribers also read at an interval. There are two
+kinds: those by name reach every process, for what changes rarely (a user's list of operations, a session, a role);
+those by topic reach only the processes that are subscribed to the topic, for what changes often (an operation).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from contracts.cache import redis_at
-from infrastructure.tasks import supervised
+from infrastructure.tasks import essential, supervised
+from infrastructure.topic_subscriptions import TOPIC_PREFIX, Subscription, TopicSubscriptions
 
 LOST = "lost"
 """The name of the notification that a process sends itself when it may have missed those of other processes."""
@@ -24,6 +28,8 @@ LOST = "lost"
 _CHANNEL = "wakeups"
 _RECONNECT_SECONDS = 1.0
 _DEADLINE_SECONDS = 2.0
+_SILENCE_SECONDS = 5.0
+"""A connection on which nothing arrives for so long, not even the answer to a ping, counts as lost."""
 
 log = structlog.get_logger()
 
@@ -32,7 +38,7 @@ class Wakeups(Protocol):
     """Sends and receives change notifications.
 
     Names are ids: of a user whose operations changed, of a session that changed (``hot_session_key``), of a user in a
-    tenant whose role or membership changed (``access_key``).
+    tenant whose role or membership changed (``access_key``). Topics are the ids of operations.
     """
 
     async def tell(self, name: str) -> None:
@@ -41,12 +47,20 @@ class Wakeups(Protocol):
     def hearing(self, *names: str) -> AbstractContextManager[asyncio.Event]:
         """Yield an event that each notification of these names sets; the subscriber clears it before it reads."""
 
+    async def publish(self, topics: Collection[str]) -> None:
+        """Notify the subscribers of each of these topics, in the processes that have any."""
+
+    def subscribed(self, topic: str) -> AbstractContextManager[Subscription]:
+        """Yield a subscription to the topic."""
+
 
 class LocalWakeups:
-    """Change notifications within one process."""
+    """Change notifications within one process. ``has_publishers``: what changes topics runs in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_publishers: bool = True) -> None:
+        self._has_publishers = has_publishers
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
 
     async def tell(self, name: str) -> None:
         for event in self._waiting.get(name, ()):
@@ -70,9 +84,25 @@ class LocalWakeups:
                 if not self._waiting[name]:
                     del self._waiting[name]
 
+    async def publish(self, topics: Collection[str]) -> None:
+        for topic in topics:
+            for subscription in self._subscriptions.get(topic, ()):
+                subscription.changed.set()
+
+    @contextmanager
+    def subscribed(self, topic: str) -> Iterator[Subscription]:
+        subscription = Subscription(is_active=self._has_publishers)
+        self._subscriptions[topic].add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions[topic].discard(subscription)
+            if not self._subscriptions[topic]:
+                del self._subscriptions[topic]
+
 
 class SharedWakeups:
-    """Change notifications between processes, over one Redis subscription per process.
+    """Change notifications between processes, over one connection to Redis per process.
 
     While Redis is unavailable, the subscribers of this process still receive the notifications of this process.
     ``subscriber`` is the client that subscribes, by default ``redis``. It should not retry by itself: a retry delays
@@ -83,6 +113,7 @@ class SharedWakeups:
         self._redis = redis
         self._subscriber = subscriber or redis
         self._here = LocalWakeups()
+        self._topics = TopicSubscriptions()
 
     async def tell(self, name: str) -> None:
         await self._here.tell(name)
@@ -95,6 +126,18 @@ class SharedWakeups:
     def hearing(self, *names: str) -> AbstractContextManager[asyncio.Event]:
         return self._here.hearing(*names)
 
+    async def publish(self, topics: Collection[str]) -> None:
+        try:
+            async with asyncio.timeout(_DEADLINE_SECONDS), self._redis.pipeline(transaction=False) as commands:
+                for topic in topics:
+                    commands.publish(TOPIC_PREFIX + topic.encode(), b"")
+                await commands.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("change_notifications_not_sent", count=len(topics), error=repr(error))
+
+    def subscribed(self, topic: str) -> AbstractContextManager[Subscription]:
+        return self._topics.subscribed(topic)
+
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Receive the notifications of other processes while the block runs."""
@@ -104,23 +147,36 @@ class SharedWakeups:
     async def _listen(self) -> None:
         while True:
             try:
-                async with self._subscriber.pubsub(ignore_subscribe_messages=True) as subscription:
-                    await subscription.subscribe(_CHANNEL)
-                    self._here.tell_all()  # notifications sent before the subscription were missed
-                    async for message in subscription.listen():
-                        await self._take_in(message["data"])
+                async with self._subscriber.pubsub() as connection:
+                    await connection.subscribe(_CHANNEL)
+                    async with essential(lambda: self._topics.subscribe(connection), name="subscribe to topics"):
+                        await self._receive(connection)
             except (RedisError, OSError) as error:
                 log.warning("no wake-ups from Redis for now", error=repr(error))
             finally:  # whatever ended the subscription: from now on notifications are missed
+                self._topics.lose_connection()
                 await self._here.tell(LOST)
             await asyncio.sleep(_RECONNECT_SECONDS)
 
-    async def _take_in(self, name: bytes) -> None:
-        """Notify the subscribers of the name. Every client of Redis can publish there, so it may not be a name."""
-        try:
-            await self._here.tell(name.decode())
-        except UnicodeDecodeError:
-            log.warning("a wake-up that is not UTF-8 was ignored", size=len(name))
+    async def _receive(self, connection: PubSub) -> None:
+        while True:
+            message = await connection.get_message(timeout=_SILENCE_SECONDS)
+            if message is None:
+                raise TimeoutError("Redis is silent.")
+            await self._take_in(message)
+
+    async def _take_in(self, message: dict[str, Any]) -> None:
+        """Notify the subscribers. Every client of Redis can publish there, so it may not be a name."""
+        channel: bytes = message["channel"] or b""
+        if channel.startswith(TOPIC_PREFIX):
+            self._topics.take_in(message["type"], channel)
+        elif message["type"] == "subscribe":
+            self._here.tell_all()  # notifications sent before the subscription were missed
+        elif message["type"] == "message":
+            try:
+                await self._here.tell(message["data"].decode())
+            except UnicodeDecodeError:
+                log.warning("a wake-up that is not UTF-8 was ignored", size=len(message["data"]))
 
 
 async def woken(news: asyncio.Event, seconds: float) -> bool:

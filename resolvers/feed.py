@@ -17,10 +17,12 @@ from contracts.operations import Operation, Position
 from infrastructure.change_notifications import Wakeups, woken
 from infrastructure.tasks import BackgroundTasks
 from resolvers.operation_records import OperationRecords
-from resolvers.poller import OperationPoller
+from resolvers.progress import ProgressHub
 
 LOOK_SECONDS = 10.0
 """Between two looks at the list where no wake-up came: what makes a lost one harmless."""
+_AGAIN_SECONDS = 1.0
+"""Before an operation is followed again after Temporal has not answered."""
 NEWEST = 100
 """Operations of the list that are looked at: what is older and has not closed is not followed here."""
 
@@ -32,13 +34,13 @@ class Feeds:
 
     def __init__(
         self,
-        poller: OperationPoller,
+        hub: ProgressHub,
         records: OperationRecords,
         wakeups: Wakeups,
         *,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        self._poller = poller
+        self._hub = hub
         self._records = records
         self._wakeups = wakeups
         self._look_seconds = look_seconds
@@ -63,7 +65,7 @@ class Feeds:
         source = self._sources.get(key)
         if source is None:
             source = self._sources[key] = Source(
-                self._poller, self._records, self._wakeups, viewer, look_seconds=self._look_seconds
+                self._hub, self._records, self._wakeups, viewer, look_seconds=self._look_seconds
             )
         source.users += 1
         try:
@@ -91,14 +93,14 @@ class Source:
 
     def __init__(
         self,
-        poller: OperationPoller,
+        hub: ProgressHub,
         records: OperationRecords,
         wakeups: Wakeups,
         viewer: Session,
         *,
         look_seconds: float,
     ) -> None:
-        self._poller = poller
+        self._hub = hub
         self._records = records
         self._wakeups = wakeups
         self._viewer = viewer
@@ -162,17 +164,26 @@ class Source:
 
     async def _pass_on(self, operation: Operation) -> None:
         try:
-            async with aclosing(self._poller.newer(operation)) as states:
-                async for newer in states:
-                    self._under_way[operation.id] = newer
-                    self._deliver(newer)
+            while True:
+                try:
+                    return await self._follow(self._under_way[operation.id])
+                except ServiceUnavailable as error:
+                    log.warning("feed_interrupted", workflow_id=operation.id, error=repr(error))
+                    await asyncio.sleep(_AGAIN_SECONDS)
         except OperationNotFound:
-            pass  # the namespace's retention took it
+            pass  # Temporal does not retain it any more
         except Exception as error:
             log.error("a feed lost an operation", workflow_id=operation.id, exc_info=error)
             self._delivered.pop(operation.id, None)  # the next read of the list begins it again
         finally:
             del self._under_way[operation.id]
+
+    async def _follow(self, operation: Operation) -> None:
+        """Deliver each newer state than this one."""
+        async with aclosing(self._hub.watch(operation.id, after=operation.position)) as states:
+            async for newer in states:
+                self._under_way[operation.id] = newer
+                self._deliver(newer)
 
     def _deliver(self, operation: Operation) -> None:
         self._delivered[operation.id] = operation.position

@@ -153,7 +153,7 @@ class OperationRecords:
 
     def _newest_state(self, operation: Operation) -> Operation:
         """The state that this process follows, if that is newer: the record may lag behind."""
-        followed = self._hub.streamed(operation.id)
+        followed = self._hub.current(operation.id)
         if followed is None or followed.position.as_tuple() <= operation.position.as_tuple():
             return operation
         return followed

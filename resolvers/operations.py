@@ -37,7 +37,6 @@ from resolvers.describe_quota import DescribeQuota
 from resolvers.failures import TEMPORAL, domain_error
 from resolvers.feed import Feeds
 from resolvers.operation_records import OperationRecords
-from resolvers.poller import OperationPoller
 from resolvers.progress import ProgressHub
 from resolvers.start import RPC_SECONDS, Command, Order, Result, Starter, Workflow
 from resolvers.watcher import Delivery
@@ -92,7 +91,7 @@ class Operations:
         self._starter = Starter(client)
         self._wakeups = wakeups
         self._cursors = cursors
-        self._feeds = Feeds(OperationPoller(client, hub, wakeups), records, wakeups)
+        self._feeds = Feeds(hub, records, wakeups)
         self._tasks = BackgroundTasks()
 
     async def __aenter__(self) -> Self:
@@ -200,7 +199,7 @@ class Operations:
         if kind_of(operation_id) is None:
             raise OperationNotFound()
         position = None if after is None else self._cursors.read(operation_id, after)
-        is_known = self._hub.known(operation_id) is not None
+        is_known = self._hub.current(operation_id) is not None
         states = self._hub.watch(operation_id, after=position, admit=lambda found: self._admit(access, found))
         try:
             async with aclosing(states):

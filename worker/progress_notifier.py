@@ -77,8 +77,7 @@ class ProgressNotifier(Interceptor):
             await asyncio.sleep(_COALESCE_SECONDS)
             self._has_changes.clear()
             changed, self._changed = self._changed, {}
-            for operation_id in changed:
-                await self._wakeups.tell(operation_id)
+            await self._wakeups.publish(changed)
 
 
 class _Workflows(WorkflowInboundInterceptor):

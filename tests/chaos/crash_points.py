@@ -131,6 +131,8 @@ class CrashingWakeups:
         self._wakeups = wakeups
         self._plans = plans
         self.hearing = wakeups.hearing
+        self.subscribed = wakeups.subscribed
+        self.publish = wakeups.publish
 
     async def tell(self, name: str) -> None:
         await self._plans.die_at("telling")

@@ -29,6 +29,11 @@ class TemporalCalls(Interceptor):
         self.slow = 0.0
         self.under_way = 0
         self.most_at_once = 0
+        self._failing: dict[str, list[RPCStatusCode]] = {}
+
+    def fail(self, call: str, status: RPCStatusCode, times: int) -> None:
+        """Let the next calls of this kind fail."""
+        self._failing[call] = [status] * times
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
         return _Counting(next, self)
@@ -38,6 +43,8 @@ class TemporalCalls(Interceptor):
         await asyncio.sleep(self.slow)
         if self.away:
             raise RPCError("unavailable", RPCStatusCode.UNAVAILABLE, b"")
+        if failing := self._failing.get(call):
+            raise RPCError("out of order", failing.pop(), b"")
 
 
 class _Counting(OutboundInterceptor):

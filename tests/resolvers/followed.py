@@ -9,7 +9,11 @@ from contextlib import aclosing, asynccontextmanager
 from temporalio.client import Client
 
 from contracts.operations import Operation
-from resolvers.progress import ProgressHub
+from infrastructure.change_notifications import LocalWakeups
+from resolvers.budget import Budget
+from resolvers.newest_state import StateObserver
+from resolvers.progress import ProgressHub, ignore_delay, ignore_state
+from resolvers.watcher import Sources, Watcher
 from tests.gateway.serving import until
 from tests.resolvers.scripted import Script, ScriptStarter, next_of
 
@@ -49,6 +53,12 @@ async def recorded(client: Client, starter: ScriptStarter) -> AsyncIterator[tupl
         await until(lambda: recorder.revisions == [0])
         yield script, recorder
         await following
+
+
+def watcher_of(client: Client, operation_id: str, observe: StateObserver = ignore_state) -> Watcher:
+    """A watcher without a hub."""
+    wakeups = LocalWakeups(has_publishers=False)
+    return Watcher(operation_id, Sources(client, Budget(), wakeups, observe, ignore_delay))
 
 
 def watcher_tasks(operation_id: str) -> list[str]:

@@ -26,6 +26,7 @@ from infrastructure.operation_history import operation_of
 from infrastructure.record_buffer import RecordBuffer
 from infrastructure.tasks import supervised
 from resolvers.breakers import Breaker
+from resolvers.budget import Budget
 from resolvers.clients.calls import ServiceCalls
 from resolvers.clients.operations import OperationsClient
 from resolvers.cursors import Cursors
@@ -33,7 +34,6 @@ from resolvers.describe_quota import DescribeQuota
 from resolvers.feed import Feeds
 from resolvers.operation_records import OperationRecords
 from resolvers.operations import Operations
-from resolvers.poller import OperationPoller
 from resolvers.progress import ProgressHub
 from tests.databases import fresh_sqlite
 from tests.resolvers.scripted import TENANT, Script, ScriptStarter, scripts
@@ -121,15 +121,16 @@ class Replica:
         *,
         look_seconds: float = 60,
         check_seconds: float = 60,
+        long_polls: int = 0,
         closed: Callable[[Operation], Awaitable[None]] = _ignore,
     ) -> None:
         cursors = Cursors(SecretKeys(b"secret"))
         self._client = client
-        self.hub = ProgressHub(client)
         self.wakeups = LocalWakeups() if redis is None else SharedWakeups(redis)
+        budget = Budget(long_polls=long_polls, check_seconds=check_seconds)
+        self.hub = ProgressHub(client, budget=budget, wakeups=self.wakeups, linger_seconds=0)
         self.records = OperationRecords(record.client(), self.hub, cursors, closed)
-        self.poller = OperationPoller(client, self.hub, self.wakeups, check_seconds=check_seconds)
-        self.feeds = Feeds(self.poller, self.records, self.wakeups, look_seconds=look_seconds)
+        self.feeds = Feeds(self.hub, self.records, self.wakeups, look_seconds=look_seconds)
         self.operations = Operations(client, self.hub, self.records, self.wakeups, cursors, DescribeQuota())
 
     @asynccontextmanager

@@ -15,6 +15,7 @@ from temporalio.client import Client
 from contracts.errors import ServiceUnavailable
 from contracts.operations import Operation
 from resolvers.feed import Feeds
+from resolvers.watcher import Mode
 from tests.gateway.serving import until as until_true
 from tests.gateway.temporal_calls import TemporalCalls
 from tests.resolvers.recorded import Record, Replica, end, recording_worker, viewer
@@ -132,7 +133,7 @@ async def test_delivers_each_step_at_once_without_a_long_poll(temporal_client: C
                 (state,) = await heard(states, 1)
                 delays.append(time.monotonic() - moved)
                 assert (state.id, state.position.revision) == (operation_id, number // 5 + 1)
-            assert replica.hub.watching == 0
+            assert replica.hub.modes == {Mode.NOTIFIED: 5}
         for operation_id in ids:
             await end(temporal_client, operation_id)
     # Nobody looks by himself within a minute here; a busy machine has its pauses.
@@ -144,7 +145,7 @@ async def test_what_is_watched_here_anyway_is_not_asked_for(temporal_client: Cli
     config = temporal_client.config()
     config["interceptors"] = [calls]
     client = Client(**config)
-    me, replica = viewer(), Replica(client, record)
+    me, replica = viewer(), Replica(client, record, long_polls=1)
     async with scripts(client) as starter, replica.running(), aclosing(replica.feeds.follow(me)) as states:
         script = await starter.start(user_id=me.user_id)
         async with aclosing(replica.hub.watch(script.id)) as watched:
@@ -163,17 +164,14 @@ async def test_what_is_watched_here_anyway_is_not_asked_for(temporal_client: Cli
 
 
 async def test_delivers_retries_and_heartbeats_at_an_interval(temporal_client: Client, record: Record) -> None:
-    """Also where a watcher is there that nobody subscribed to, and that therefore does not look for them."""
     me, replica = viewer(OWNER), Replica(temporal_client, record, check_seconds=0.3)
     async with scripts(temporal_client) as starter, replica.running(), aclosing(replica.feeds.follow(me)) as states:
         labour = await starter.start_labour()
-        async with aclosing(replica.hub.watch(labour, quietly=True)) as quiet:
-            await anext(quiet)
-            await replica.write(labour)
-            await replica.wakeups.tell(me.user_id)
-            told: list[Operation] = []
-            while not told or not told[-1].is_closed:
-                told += await heard(states, 1)
+        await replica.write(labour)
+        await replica.wakeups.tell(me.user_id)
+        told: list[Operation] = []
+        while not told or not told[-1].is_closed:
+            told += await heard(states, 1)
     steps = [state.state.steps[0] for state in told]
     assert any(step.attempt == 2 and step.last_error for step in steps)
     fractions = [step.fraction for step in steps if step.fraction is not None]
@@ -189,8 +187,7 @@ async def test_any_number_of_followers_share_one_source(temporal_client: Client,
         await asyncio.sleep(0.3)
         started = await replica.start(starter, me)
         told = await asyncio.gather(*listening)
-        assert replica.poller.following == 1
-        assert replica.hub.watching == 0
+        assert replica.hub.watching == 1
         for states in feeds:
             await states.aclose()
         await end(temporal_client, started)
@@ -265,12 +262,13 @@ async def test_the_last_follower_to_leave_ends_the_source(temporal_client: Clien
         first, second = replica.feeds.follow(me), replica.feeds.follow(me)
         for states in (first, second):
             await heard(states, 1)
-        await until_true(lambda: (looking(), replica.poller.following) == (1, 1))
+        await until_true(lambda: (looking(), replica.hub.watching) == (1, 1))
         await first.aclose()
         await asyncio.sleep(0.1)
-        assert (looking(), replica.poller.following) == (1, 1)
+        assert (looking(), replica.hub.watching) == (1, 1)
         await second.aclose()
-        assert (looking(), replica.poller.following) == (0, 0)
+        assert looking() == 0
+        await until_true(lambda: replica.hub.watching == 0)
         again = replica.feeds.follow(me)
         assert [state.id for state in await heard(again, 1)] == [started]
         await again.aclose()

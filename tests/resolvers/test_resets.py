@@ -20,8 +20,8 @@ from infrastructure.change_notifications import LocalWakeups
 from infrastructure.operation_history import operation_of
 from resolvers.budget import Budget
 from resolvers.cursors import Cursors
-from resolvers.poller import OperationPoller
 from resolvers.progress import ProgressHub
+from resolvers.watcher import Mode
 from tests.resolvers.recorded import Record, recording_worker, until, viewer
 from tests.resolvers.scripted import Script, ScriptStarter, next_of
 from tests.servers import reset_workflow
@@ -60,16 +60,19 @@ def assert_in_order(states: list[Operation]) -> None:
 
 
 @pytest.mark.parametrize("kind", OperationKind)
-@pytest.mark.parametrize("long_polls", [10, 0], ids=["long-poll", "described"])
+@pytest.mark.parametrize("mode", Mode)
 async def test_followers_of_a_reset_operation_see_the_new_run_to_its_end(
-    temporal_client: Client, temporal_address: str, starter: ScriptStarter, kind: OperationKind, long_polls: int
+    temporal_client: Client, temporal_address: str, starter: ScriptStarter, kind: OperationKind, mode: Mode
 ) -> None:
     script = await starter.start(kind)
-    async with ProgressHub(temporal_client, budget=Budget(long_polls=long_polls)) as hub:
+    budget = Budget(long_polls=10 if mode is Mode.STREAM else 0, check_seconds=0.5)
+    wakeups = LocalWakeups(has_publishers=mode is Mode.NOTIFIED)
+    async with ProgressHub(temporal_client, budget=budget, wakeups=wakeups) as hub:
         before = await moved(temporal_client, script, 3)
         states = hub.watch(script.id)
         first = await next_of(states)
         assert first.position.revision == 3
+        assert hub.modes == {mode: 1}
         late = asyncio.create_task(to_the_end(hub.watch(script.id, after=before.position)))
 
         await reset_workflow(temporal_address, script.id)
@@ -176,20 +179,6 @@ async def test_a_list_shows_the_newest_run_of_a_reset_operation_once(
         await until(is_listed)
         assert [(each.run_id, each.is_closed) for each in await record.operations(me)] == [(expected.run_id, False)]
         await script.end()
-
-
-async def test_a_feed_follows_the_new_run_of_a_reset_operation(
-    temporal_client: Client, temporal_address: str, starter: ScriptStarter
-) -> None:
-    script = await starter.start()
-    before = await moved(temporal_client, script, 3)
-    async with ProgressHub(temporal_client) as hub:
-        newer = OperationPoller(temporal_client, hub, LocalWakeups(), check_seconds=0.1).newer(before)
-        await reset_workflow(temporal_address, script.id)
-        await script.end()
-        received = await to_the_end(newer)
-    assert_in_order([before, *received])
-    assert received[-1].state.status is OperationStatus.COMPLETED
 
 
 async def test_positions_of_history_and_of_descriptions_are_the_same(

@@ -10,10 +10,8 @@ from temporalio.client import Client
 from contracts.base import utc_now
 from contracts.operations import Operation, OperationKind, OperationState, OperationStatus, Position, StepStatus
 from infrastructure.operation_history import operation_of
-from resolvers.budget import Budget
 from resolvers.progress import ProgressHub
-from resolvers.watcher import Watcher
-from tests.resolvers.followed import StateRecorder, recorded
+from tests.resolvers.followed import StateRecorder, recorded, watcher_of
 from tests.resolvers.polls import with_polls
 from tests.resolvers.scripted import OWNER, ScriptStarter
 
@@ -65,15 +63,15 @@ async def test_a_state_that_was_being_observed_does_not_replace_a_newer_one(
             await may_go_on.wait()
 
     script = await starter.start()
-    watching = Watcher(client, script.id, Budget(), observe)
-    older = asyncio.create_task(watching._publish(at(script.id, 1)))  # noqa: SLF001 - the two ways meet there
+    watching = watcher_of(client, script.id, observe)
+    older = asyncio.create_task(watching.state.publish(at(script.id, 1)))
     await begun.wait()
-    await watching._publish(at(script.id, 2))  # noqa: SLF001
+    await watching.state.publish(at(script.id, 2))
     may_go_on.set()
     await older
-    assert watching.latest.position.revision == 2
-    await watching._publish(at(script.id, 1))  # noqa: SLF001
-    assert watching.latest.position.revision == 2
+    assert watching.state.latest.position.revision == 2
+    await watching.state.publish(at(script.id, 1))
+    assert watching.state.latest.position.revision == 2
     await watching.stop()
     await script.end()
 

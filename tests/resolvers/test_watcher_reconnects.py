@@ -10,11 +10,9 @@ from temporalio.service import RPCStatusCode
 
 from contracts.errors import OperationNotFound, ServiceUnavailable
 from resolvers import watcher
-from resolvers.budget import Budget
 from resolvers.progress import ProgressHub
-from resolvers.watcher import Watcher
 from tests.gateway.serving import until
-from tests.resolvers.followed import StateRecorder, follow, recorded
+from tests.resolvers.followed import StateRecorder, follow, recorded, watcher_of
 from tests.resolvers.polls import with_polls
 from tests.resolvers.scripted import ScriptStarter, next_of
 
@@ -89,24 +87,21 @@ async def test_a_state_is_not_called_current_while_temporal_does_not_answer(
 ) -> None:
     client, polls = with_polls(temporal_client)
     async with ProgressHub(client) as hub, follow(hub, starter) as (script, states):
-        known, streamed = hub.known(script.id), hub.streamed(script.id)
-        assert known is not None
-        assert streamed is not None
-        assert known.position.revision == streamed.position.revision == 0
+        current = hub.current(script.id)
+        assert current is not None
+        assert current.position.revision == 0
         polls.fail(status, 10_000)
         await script.move()
         await until(lambda: polls.failed > 0)
         for _ in range(20):
-            assert (hub.known(script.id), hub.streamed(script.id)) == (None, None)
+            assert hub.current(script.id) is None
             await asyncio.sleep(0.01)
         assert hub.watching == 1, "whatever ails Temporal is not the end"
         polls.failing.clear()
         await script.move()
         while (await next_of(states)).position.revision < 2:
             pass
-        known, streamed = hub.known(script.id), hub.streamed(script.id)
-        assert known is not None
-        assert streamed is not None
+        assert hub.current(script.id) is not None
         await script.end()
 
 
@@ -116,9 +111,9 @@ async def test_who_waits_too_long_for_a_first_state_gets_service_unavailable(
     client, polls = with_polls(temporal_client)
     polls.may_fetch.clear()
     script = await starter.start()
-    watching = Watcher(client, script.id, Budget())
+    watching = watcher_of(client, script.id)
     with pytest.raises(ServiceUnavailable) as raised:
-        await watching.first(0.1)
+        await watching.state.first(0.1)
     assert raised.value.service == "temporal"
     await watching.stop()
     await script.end()

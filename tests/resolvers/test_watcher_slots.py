@@ -98,40 +98,6 @@ async def test_closing_the_hub_ends_every_stream_as_a_lost_connection(
     await script.end()
 
 
-async def test_who_overheard_an_operation_leaves_nothing_behind(
-    temporal_client: Client, starter: ScriptStarter
-) -> None:
-    async with ProgressHub(temporal_client) as hub:
-        script, news, others = await starter.start(), asyncio.Event(), asyncio.Event()
-        states = hub.watch(script.id)
-        await next_of(states)
-        with hub.overhearing(script.id, others):
-            with hub.overhearing(script.id, news):
-                await script.move()
-                await next_of(states)
-                await asyncio.wait_for(news.wait(), 5)
-            news.clear()
-            others.clear()
-            await script.end()
-            await next_of(states)
-            await asyncio.wait_for(others.wait(), 5)
-            assert not news.is_set()
-        assert hub._overhearing == {}  # noqa: SLF001 - it would grow by one for each operation
-        await states.aclose()
-
-
-async def test_what_is_described_at_an_interval_is_not_called_streamed(
-    temporal_client: Client, starter: ScriptStarter
-) -> None:
-    async with (
-        ProgressHub(temporal_client, budget=Budget(long_polls=0)) as hub,
-        follow(hub, starter) as (script, _),
-    ):
-        assert hub.known(script.id) is not None
-        assert hub.streamed(script.id) is None
-        await script.end()
-
-
 async def test_describes_each_operation_once_a_second_and_all_a_hundred_times_a_second(
     temporal_client: Client, starter: ScriptStarter
 ) -> None:
@@ -145,22 +111,3 @@ async def test_describes_each_operation_once_a_second_and_all_a_hundred_times_a_
         assert budget.interval == 10
         budget.described -= 999
         await script.end()
-
-
-async def test_a_watcher_stops_describing_once_only_quiet_subscribers_are_left(
-    temporal_client: Client, starter: ScriptStarter
-) -> None:
-    client, polls = with_polls(temporal_client)
-    async with ProgressHub(client) as hub:
-        labour = await starter.start_labour()
-        quiet = hub.watch(labour, quietly=True)
-        await next_of(quiet)
-        loud = hub.watch(labour)
-        await next_of(loud)
-        await until(lambda: len(polls.descriptions) > 0)
-        await loud.aclose()
-        await asyncio.sleep(0.6)  # in which a look that was due already may be made
-        before = len(polls.descriptions)
-        await asyncio.sleep(1.5)
-        assert len(polls.descriptions) == before
-        await quiet.aclose()

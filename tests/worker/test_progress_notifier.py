@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from uuid import uuid4
 
 from temporalio.client import Client
@@ -28,7 +29,8 @@ async def test_each_change_of_an_operation_is_notified_under_its_id(temporal_cli
     kind, queue = OperationKind.TENANT_SWITCH, f"notifier-{uuid4().hex}"
     one, other = (operation_id(b"", kind, tenant_id="", user_id="", key=None) for _ in range(2))
     memo = {MEMO_STATE: OperationState.first(kind, utc_now(), started_by="usr_a").to_memo()}
-    with wakeups.hearing(one) as news, wakeups.hearing(other) as others_news:
+    with wakeups.subscribed(one) as followed, wakeups.subscribed(other) as others:
+        news = followed.changed
         async with running_workers(temporal_client, [Domain(queue, workflows=(SwitchTenant,))], wakeups):  # type: ignore[arg-type]
             handle = await temporal_client.start_workflow(
                 SwitchTenant.run, COMMAND, id=one, task_queue=queue, memo=memo
@@ -41,7 +43,7 @@ async def test_each_change_of_an_operation_is_notified_under_its_id(temporal_cli
             assert not news.is_set(), "nothing moved since"
             await handle.cancel()
             assert await woken(news, 10), "it ended"
-    assert not others_news.is_set()
+    assert not others.changed.is_set()
 
 
 class SlowNotifier(LocalWakeups):
@@ -52,8 +54,8 @@ class SlowNotifier(LocalWakeups):
         self.sent: list[str] = []
         self.is_sending, self.may_go_on = asyncio.Event(), asyncio.Event()
 
-    async def tell(self, name: str) -> None:
-        self.sent.append(name)
+    async def publish(self, topics: Collection[str]) -> None:
+        self.sent += topics
         self.is_sending.set()
         await self.may_go_on.wait()
 
