@@ -105,7 +105,7 @@ def answers(report: Report, seed: int, seconds: float) -> None:
         async def measure() -> None:
             async with _actors(ground) as (main, walker):
                 until = time.monotonic() + seconds
-                found = await measured(ground, main, walker, PARTS, WEATHERS, until=until)
+                found = await measured(ground, main, walker, PARTS, WEATHERS, documented=table(), until=until)
                 report.found([*found.faults(), *unlike(found, table())])
                 slowest = max((cell.seconds, name) for cells in found.cells.values() for name, cell in cells.items())
                 count = sum(map(len, found.cells.values()))

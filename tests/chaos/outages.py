@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
@@ -185,9 +185,19 @@ async def measured(
     parts: tuple[str, ...],
     weathers: dict[str, Weather],
     *,
+    documented: Mapping[str, Mapping[str, str]],
     until: float = math.inf,
 ) -> Measured:
-    """``until``: when no part is turned any more, by the monotonic clock."""
+    """Ask for each operation while each part is in each weather.
+
+    The table holds for a session that the gateway has read within 0.8 s, and on a busy machine the probes take longer
+    together. Therefore a probe that should answer and does not is repeated alone, right after the session was read,
+    up to three times.
+
+    Args:
+        documented: The table of the documentation, by part and operation.
+        until: When no part is turned any more, by the monotonic clock.
+    """
     found = Measured()
     last = ""
     for part, name in product(parts, weathers):
@@ -203,10 +213,23 @@ async def measured(
             cells = await asyncio.gather(*(cell(each, ready) for each in PROBES))
         finally:
             ground.network.turn(part, FAIR)
-        found.cells[part, name] = dict(zip(PROBES, cells, strict=True))
+        by_probe = dict(zip(PROBES, cells, strict=True))
+        for probe, _ in product(PROBES, range(3)):
+            if by_probe[probe].answer in RETRYABLE and documented[part][probe] == ANSWERS:
+                by_probe[probe] = await _cell_alone(ground, probe, ready, part, weathers[name])
+        found.cells[part, name] = by_probe
         found.recoveries[part, name] = await recovery(main)
         last = part
     return found
+
+
+async def _cell_alone(ground: Ground, probe: str, ready: Prepared, part: str, weather: Weather) -> Cell:
+    await asyncio.gather(ready.main.ask(WHO), ready.walker.ask(WHO))
+    ground.network.turn(part, weather)
+    try:
+        return await cell(probe, ready)
+    finally:
+        ground.network.turn(part, FAIR)
 
 
 async def recovery(actor: Actor) -> float:

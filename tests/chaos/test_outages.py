@@ -39,7 +39,7 @@ async def test_operations_answer_as_documented_while_a_part_is_down_and_all_is_w
 ) -> None:
     down = {"down": WEATHERS["down"]}
     parts = sorted(PARTS, key="redis".__eq__)  # last, for afterwards its copies are not believed for a while
-    found = await measured(ground, actors[0], actors[1], tuple(parts), down)
+    found = await measured(ground, actors[0], actors[1], tuple(parts), down, documented=table())
     assert list(found.faults()) == []
     assert unlike(found, table()) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import cast
 from uuid import uuid4
 
 from temporalio.client import Client as Temporal
@@ -22,6 +23,17 @@ async def the_one_answer(ask: Callable[[], Awaitable[Json]]) -> Json:
     return answers[0]
 
 
+async def answered(client: Client, document: str, **variables: object) -> Json:
+    """Return the data; repeat after TIMEOUT, which a hundred requests at once can cause on a busy machine."""
+    async with asyncio.timeout(120):
+        while True:
+            body = await client.hear(document, **variables)
+            codes = {error["extensions"]["code"] for error in body.get("errors", ())}
+            if codes != {"TIMEOUT"}:
+                assert not codes, body
+                return cast("Json", body["data"])
+
+
 async def workflows(stack: Stack, operation_id: str) -> int:
     """How many runs there are of it."""
     temporal = await Temporal.connect(stack.temporal_address)
@@ -36,7 +48,7 @@ async def test_a_newcomer_is_taken_in_once(stack: Stack, ada: Client) -> None:
       onboardUser(input: $input) { totpUri operation { id status result { user { id } workspace { id } } } }
     }
     """
-    answer = (await the_one_answer(lambda: ada.ask(document, input=person)))["onboardUser"]
+    answer = (await the_one_answer(lambda: answered(ada, document, input=person)))["onboardUser"]
     assert answer["operation"]["status"] == "COMPLETED"
     assert len(letters_to(stack, person["email"])) == 1
     assert await workflows(stack, answer["operation"]["id"]) == 1
@@ -53,7 +65,7 @@ async def test_an_upload_is_made_a_file_once(stack: Stack, ada: Client) -> None:
     }
     """
     wanted = {"uploadId": target["id"], "idempotencyKey": uuid4().hex, "waitSeconds": 30}
-    answer = (await the_one_answer(lambda: ada.ask(document, input=wanted)))["completeUpload"]["operation"]
+    answer = (await the_one_answer(lambda: answered(ada, document, input=wanted)))["completeUpload"]["operation"]
     assert answer["status"] == "COMPLETED"
     assert (await ada.ask(count))["viewer"]["files"]["totalCount"] == before + 1
     assert await workflows(stack, answer["id"]) == 1
@@ -63,7 +75,7 @@ async def test_a_file_is_read_once(stack: Stack, ada: Client) -> None:
     file = await keep(ada, b"some words\n")
     document = "mutation ($input: ProcessFileInput!) { processFile(input: $input) { operation { id status } } }"
     wanted = {"fileId": file["id"], "idempotencyKey": uuid4().hex, "waitSeconds": 30}
-    answer = (await the_one_answer(lambda: ada.ask(document, input=wanted)))["processFile"]["operation"]
+    answer = (await the_one_answer(lambda: answered(ada, document, input=wanted)))["processFile"]["operation"]
     assert answer["status"] == "COMPLETED"
     assert await workflows(stack, answer["id"]) == 1
 

@@ -18,10 +18,26 @@ from tests.workflows.staging import ANSWER, Script
 NAMES = STEPS[OperationKind.TENANT_SWITCH]
 
 
-async def follow_a_switch(ada: Client) -> list[Json]:
-    operation_id, _ = await ada.start_switch(await ada.tenant("Globex"))
-    async with asyncio.timeout(30), ada.follow(operation_id) as states:
-        return [state async for state in states]
+class Gate:
+    """Holds the first step of a switch until the client has received the first state."""
+
+    def __init__(self) -> None:
+        self._has_begun = False
+        self._is_open = asyncio.Event()
+
+    async def watch(self, activity: str) -> None:
+        if self._has_begun and activity == "check_access":
+            await self._is_open.wait()
+
+    async def follow_a_switch(self, ada: Client) -> list[Json]:
+        self._has_begun = True
+        operation_id, _ = await ada.start_switch(await ada.tenant("Globex"))
+        states = []
+        async with asyncio.timeout(30), ada.follow(operation_id) as followed:
+            async for state in followed:
+                states.append(state)
+                self._is_open.set()
+        return states
 
 
 async def things() -> list[Any]:
@@ -34,8 +50,9 @@ async def things() -> list[Any]:
 async def test_each_step_is_seen_running_and_then_completed_in_order(
     temporal_client: Temporal, temporal_address: str, tmp_path: Path
 ) -> None:
-    async with signed_in(temporal_client, temporal_address, tmp_path, Script()) as ada:
-        states = await follow_a_switch(ada)
+    gate = Gate()
+    async with signed_in(temporal_client, temporal_address, tmp_path, Script(watch=gate.watch)) as ada:
+        states = await gate.follow_a_switch(ada)
 
     assert states[-1]["status"] == "COMPLETED"
     for name in NAMES:
@@ -50,10 +67,11 @@ async def test_each_step_is_seen_running_and_then_completed_in_order(
 async def test_a_step_that_fails_is_seen_failing_and_every_finished_one_being_undone(
     temporal_client: Temporal, temporal_address: str, tmp_path: Path
 ) -> None:
-    script = Script(after={"hand_over_session": ANSWER})
+    gate = Gate()
+    script = Script(after={"hand_over_session": ANSWER}, watch=gate.watch)
     async with signed_in(temporal_client, temporal_address, tmp_path, script) as ada:
         before = await things()
-        states = await follow_a_switch(ada)
+        states = await gate.follow_a_switch(ada)
         assert await things() == before
         assert await ada.current_tenant() == "Acme"
 

@@ -211,6 +211,7 @@ class Bound:
         self.world.sessions.clear()
         await self.world.notify()
         await until(lambda: self.binding.has_ended)
+        await asyncio.sleep(0)  # the task that ends the stream has begun
 
     async def _before(self) -> HandedOverSession:
         return HandedOverSession(session=session(), ended_by=f"{SWITCH}:hand_over_session")

@@ -73,7 +73,12 @@ async def _repair_with_reset(
             has_reset = True
             await reset_workflow(address, switch.id, to=to)
 
-    script.cancel = reset
+    async def hold(activity: str) -> None:
+        """Let the run that the reset begins wait until the repair has undone a part."""
+        while activity == "check_access" and has_reset and script.cancel_before not in script.ended:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    script.cancel, script.watch = reset, hold
     repair = await client.start_workflow(
         RepairOperation.run,
         ended,
