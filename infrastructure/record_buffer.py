@@ -34,7 +34,7 @@ Write: TypeAlias = Callable[[Sequence[OperationRecord]], Awaitable[None]]
 
 
 class RecordBuffer:
-    """One a process."""
+    """The writes of one process that wait for the record, at most one state per operation."""
 
     def __init__(
         self, write: Write, *, coalesce_seconds: float = COALESCE_SECONDS, capacity: int = MAX_BUFFERED
@@ -60,10 +60,12 @@ class RecordBuffer:
             self.dropped += 1
         self._has_records.set()
 
-    async def wait_until_written(self, concerns: Callable[[OperationRecord], bool], *, urgent: bool = True) -> None:
-        """Wait until each record for which ``concerns`` is true is written, but not while writes fail.
+    async def wait_while_pending(self, concerns: Callable[[OperationRecord], bool], *, urgent: bool = True) -> None:
+        """Wait while a record for which ``concerns`` is true waits to be written; return also as soon as writes fail.
 
-        ``urgent`` has them written at once instead of with those of the next moment.
+        Args:
+            concerns: Selects the records to wait for.
+            urgent: Write them at once instead of together with those of the next ``coalesce_seconds``.
         """
         while self._failures == 0 and any(concerns(each) for each in (*self._in_flight, *self._waiting.values())):
             if urgent:
@@ -99,7 +101,7 @@ class RecordBuffer:
             for record in self._in_flight:
                 del self._waiting[record.operation.id]
             try:
-                await self._write_batch(self._in_flight)
+                await write_batch(self._write, self._in_flight)
             except BaseException:
                 self._failures += 1
                 for record in self._in_flight:
@@ -112,37 +114,40 @@ class RecordBuffer:
             self._failures = 0
         self._has_records.clear()
 
-    async def _write_batch(self, batch: Sequence[OperationRecord]) -> None:
-        """Write a batch. If it is refused, write its records one by one, and drop those that cannot be stored.
 
-        Raises:
-            Exception: none of the records could be written, so the record is unavailable.
-        """
-        try:
-            await self._write_in_time(batch)
-        except _UNAVAILABLE:
+async def write_batch(write: Write, batch: Sequence[OperationRecord]) -> None:
+    """Write a batch. If it is refused, write its records one by one, and log and drop those that cannot be stored.
+
+    Raises:
+        Exception: none of the records could be written, so the record is unavailable.
+    """
+    try:
+        await _write_in_time(write, batch)
+    except _UNAVAILABLE:
+        raise
+    except Exception:
+        if len(batch) == 1:
             raise
-        except Exception:
-            if len(batch) == 1:
-                raise
-            rejected = [record for record in batch if not await self._accepts(record)]
-            if len(rejected) == len(batch):
-                raise
-            ids = [record.operation.id for record in rejected]
-            log.exception("records_rejected", operations=ids)
-
-    async def _accepts(self, record: OperationRecord) -> bool:
-        try:
-            await self._write_in_time([record])
-        except _UNAVAILABLE:
+        rejected = [record for record in batch if not await _accepts(write, record)]
+        if len(rejected) == len(batch):
             raise
-        except Exception:  # noqa: BLE001 - the caller decides by the other records
-            return False
-        return True
+        ids = [record.operation.id for record in rejected]
+        log.exception("records_rejected", operations=ids)
 
-    async def _write_in_time(self, batch: Sequence[OperationRecord]) -> None:
-        async with asyncio.timeout(_WRITE_TIMEOUT):
-            await self._write(batch)
+
+async def _accepts(write: Write, record: OperationRecord) -> bool:
+    try:
+        await _write_in_time(write, [record])
+    except _UNAVAILABLE:
+        raise
+    except Exception:  # noqa: BLE001 - the caller decides by the other records
+        return False
+    return True
+
+
+async def _write_in_time(write: Write, batch: Sequence[OperationRecord]) -> None:
+    async with asyncio.timeout(_WRITE_TIMEOUT):
+        await write(batch)
 
 
 def _delay(failures: int) -> float:

@@ -125,7 +125,10 @@ class BackgroundTasks:
 
 
 class SharedTask(Generic[Result]):
-    """Work that any number of callers await, and that goes on when they leave. A failure that none awaits is logged."""
+    """A task whose result any number of callers await; it continues if callers are cancelled.
+
+    A failure that no caller awaits is logged.
+    """
 
     def __init__(self, work: Coroutine[Any, Any, Result], *, name: str) -> None:
         self._waiting = 0

@@ -75,12 +75,15 @@ class OperationRecords:
             else:
                 active.pop(operation.id, None)
 
-    async def wait_until_written(self, operation_id: str) -> None:
+    async def wait_while_pending(self, operation_id: str) -> None:
         """Wait until the operation is in the record, or until a write has failed."""
-        await self._buffer.wait_until_written(lambda record: record.operation.id == operation_id, urgent=False)
+        await self._buffer.wait_while_pending(lambda record: record.operation.id == operation_id, urgent=False)
 
     async def page(self, caller: Caller, request: RecordPageRequest, *, after: str | None) -> OperationPage:
-        """One page of the caller's operations in the current tenant, or of all members' operations.
+        """Return one page of the caller's operations in the current tenant, or of all members' operations.
+
+        ``total`` of the page is a function that counts in a request of its own, for fields that select it. A cursor
+        is valid for the same caller, tenant and order only.
 
         Raises:
             InvalidCursor: ``after`` is not a cursor of the same list in the same order.
@@ -147,9 +150,9 @@ class OperationRecords:
 
     async def _wait_for_own_starts(self, caller: Caller, request: RecordPageRequest) -> None:
         if request.of_all_members:
-            await self._buffer.wait_until_written(lambda record: caller.tenant_id in record.operation.tenant_ids)
+            await self._buffer.wait_while_pending(lambda record: caller.tenant_id in record.operation.tenant_ids)
         else:
-            await self._buffer.wait_until_written(lambda record: record.operation.user_id == caller.user_id)
+            await self._buffer.wait_while_pending(lambda record: record.operation.user_id == caller.user_id)
 
     def _newest_state(self, operation: Operation) -> Operation:
         """The state that this process follows, if that is newer: the record may lag behind."""

@@ -298,7 +298,7 @@ class Operations:
         self._tasks.start(self._notify(operation), name="notify feeds of a start")
 
     async def _notify(self, operation: Operation) -> None:
-        await self._records.wait_until_written(operation.id)
+        await self._records.wait_while_pending(operation.id)
         await self._wakeups.tell(operation.user_id)
 
     async def _look_for_nothing(self) -> None:

@@ -1,4 +1,7 @@
-"""Publication of an operation's state from inside the workflow sandbox, as soon as the workflow has written it."""
+"""Publish each new state of an operation from the workflow sandbox to the worker process.
+
+The worker sends it to the record of operations and notifies the gateways that follow the operation.
+"""
 
 from __future__ import annotations
 

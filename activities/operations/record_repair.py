@@ -28,6 +28,7 @@ from contracts.operations import (
     StepStatus,
 )
 from infrastructure.operation_history import operation_of
+from infrastructure.record_buffer import write_batch
 from infrastructure.repair_status import with_repair
 
 PERIOD = timedelta(minutes=1)
@@ -126,7 +127,14 @@ class RecordRepair:
                     break
 
     async def reconcile(self) -> None:
-        """Correct what started or closed since the last complete round, and what the record or Temporal has as open."""
+        """Make one complete round.
+
+        It compares the record with the executions that started or closed since the last complete round, describes the
+        operations that the record has as open and visibility does not, and deletes records past their retention.
+
+        Raises:
+            LeaseLost: another process has acquired the lease, because this round took too long.
+        """
         began = utc_now()
         watermark = await self._lease.watermark()
         corrected = await self._compare_executions(began, None if watermark is None else watermark - _OVERLAP)
@@ -147,7 +155,7 @@ class RecordRepair:
             return False
         if operation is None:
             return False
-        return await self._service.replace(OperationRecord(operation=operation), if_written_before=began)
+        return await self._service.replace(OperationRecord(operation=operation), read_at=began)
 
     async def _has(self, operation_id: str, revision: int) -> bool:
         """Correct the record; whether Temporal had the revision already, so that nothing is left to check."""
@@ -156,7 +164,7 @@ class RecordRepair:
             operation = await self._describe(operation_id)
             if operation is None:
                 return True
-            await self._service.replace(OperationRecord(operation=operation), if_written_before=began)
+            await self._service.replace(OperationRecord(operation=operation), read_at=began)
             return operation.is_closed or operation.position.revision >= revision
         except Exception:
             log.exception("record_check_failed", workflow_id=operation_id)
@@ -192,8 +200,23 @@ class RecordRepair:
         await self._service.confirm(findings.confirmed)
         unknown = [OperationRecord(operation=operation) for operation in findings.unknown]
         for start in range(0, len(unknown), MAX_BATCH):
-            await self._service.write(unknown[start : start + MAX_BATCH])
+            await self._write(unknown[start : start + MAX_BATCH])
         return len(unknown) + await self._in_turn(findings.to_describe, self.correct)
+
+    async def _write(self, batch: Sequence[OperationRecord]) -> None:
+        try:
+            await write_batch(self._service.write, batch)
+        except Exception as error:  # noqa: BLE001 - it is logged, or the database's own error is raised
+            await self._note_rejected([record.operation.id for record in batch], error)
+
+    async def _note_rejected(self, ids: Sequence[str], error: Exception) -> None:
+        """Log that these operations cannot be stored, so that the round continues with the others.
+
+        Raises:
+            Exception: the database does not answer, so that the round must be repeated.
+        """
+        await self._service.versions(ids)
+        log.error("records_rejected", operations=list(ids), exc_info=error)
 
     async def _operation_of(self, execution: WorkflowExecution) -> Operation | None:
         """The operation of a row of visibility; None if it is none of ours or cannot be read."""
@@ -217,13 +240,13 @@ class RecordRepair:
             return False
         if operation is not None:
             record = OperationRecord(operation=operation)
-            return await self._service.replace(record, if_written_before=began, confirm=True)
+            return await self._service.replace(record, read_at=began, confirm=True)
         if not await self._service.mark_missing(operation_id, self._missing_timeout):
             return False
         found = (await self._service.look_up([operation_id])).records
         if not found or found[0].operation.is_closed:
             return False
-        return await self._service.replace(OperationRecord(operation=lost(found[0].operation)), if_written_before=began)
+        return await self._service.replace(OperationRecord(operation=lost(found[0].operation)), read_at=began)
 
     async def _check_repaired(self) -> int:
         corrected = 0
@@ -231,7 +254,7 @@ class RecordRepair:
             await self._pause(1 / DESCRIBES_PER_SECOND)
             repaired = await with_repair(operation, self._client)
             if not repaired.needs_repair:
-                await self._service.write([OperationRecord(operation=repaired)])
+                await self._write([OperationRecord(operation=repaired)])
                 corrected += 1
         return corrected
 
@@ -240,7 +263,12 @@ class RecordRepair:
         corrected = 0
         for operation_id in operation_ids:
             await self._pause(1 / DESCRIBES_PER_SECOND)
-            corrected += await correct(operation_id)
+            try:
+                corrected += await correct(operation_id)
+            except RPCError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is logged, or the database's own error is raised
+                await self._note_rejected([operation_id], error)
         return corrected
 
     async def _pause(self, seconds: float) -> None:

@@ -189,15 +189,14 @@ class OperationsService:
         if not await in_one_transaction(mark):
             raise OperationNotFound()
 
-    async def replace(
-        self, record: OperationRecord, *, if_written_before: datetime | None = None, confirm: bool = False
-    ) -> bool:
+    async def replace(self, record: OperationRecord, *, read_at: datetime | None = None, confirm: bool = False) -> bool:
         """Replace the stored state, also by an older one: Temporal may have been restored, or the workflow reset.
 
         Args:
             record: the state that Temporal has.
-            if_written_before: leave the row if something was written since then: that is newer than what was read.
-            confirm: note that Temporal knows the operation, also if nothing changes.
+            read_at: when the state was read from Temporal; a row that was written later is left as it is.
+            confirm: note that Temporal knows the operation also if the record does not change. A changed record is
+                always confirmed.
 
         Returns:
             Whether the record was changed.
@@ -212,7 +211,7 @@ class OperationsService:
                 await self._write_rows([record], now)
                 return True
             if (stored.deleted_at is not None and stored.deleted_at >= stored_start) or (
-                if_written_before is not None and stored.written_at >= microseconds(if_written_before)
+                read_at is not None and stored.written_at >= microseconds(read_at)
             ):
                 return False
             if stored.version == row["version"] and stored.status == row["status"]:
@@ -220,7 +219,7 @@ class OperationsService:
                     await self.confirm([stored.id])
                 return False
             is_older = str(row["version"]) < stored.version
-            if is_older and stored.written_at >= microseconds((if_written_before or now) - _PUBLISHED_EARLY):
+            if is_older and stored.written_at >= microseconds((read_at or now) - _PUBLISHED_EARLY):
                 return False
             changes = {name: row[name] for name in ("version", "confirmed_at", *_NEWER)}
             await models.OperationRecord.filter(id=stored.id).update(**changes)

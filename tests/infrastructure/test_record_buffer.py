@@ -67,7 +67,7 @@ async def test_states_of_one_operation_are_written_once_with_the_newest(store: S
         buffer.add(first)
         buffer.add(record(3, id=first.operation.id))
         buffer.add(record(2, id=first.operation.id))
-        await buffer.wait_until_written(anything)
+        await buffer.wait_while_pending(anything)
 
     [[written]] = store.batches
     assert (written.operation.position.revision, written.subject) == (3, subject)
@@ -78,10 +78,10 @@ async def test_wait_returns_only_after_the_record_is_written(store: Store) -> No
     async with buffer.running():
         added = record()
         buffer.add(added)
-        await asyncio.wait_for(buffer.wait_until_written(lambda each: each.operation.id == added.operation.id), 5)
+        await asyncio.wait_for(buffer.wait_while_pending(lambda each: each.operation.id == added.operation.id), 5)
 
         assert added.operation.id in store.stored
-        await buffer.wait_until_written(anything)
+        await buffer.wait_while_pending(anything)
 
 
 async def test_failed_writes_are_repeated_and_newer_states_win(store: Store) -> None:
@@ -89,7 +89,7 @@ async def test_failed_writes_are_repeated_and_newer_states_win(store: Store) -> 
     async with buffer.running():
         first = record(1)
         buffer.add(first)
-        await asyncio.wait_for(buffer.wait_until_written(anything), 5)
+        await asyncio.wait_for(buffer.wait_while_pending(anything), 5)
         buffer.add(record(2, id=first.operation.id))
         assert store.batches == []
 
@@ -108,7 +108,7 @@ async def test_record_that_cannot_be_stored_does_not_block_the_others(store: Sto
     async with buffer.running():
         for each in (*good[:2], bad, *good[2:]):
             buffer.add(each)
-        await asyncio.wait_for(buffer.wait_until_written(anything), 5)
+        await asyncio.wait_for(buffer.wait_while_pending(anything), 5)
 
     assert set(store.stored) == {each.operation.id for each in good}
 
@@ -118,7 +118,7 @@ async def test_large_numbers_are_written_in_batches(store: Store) -> None:
     async with buffer.running():
         for _ in range(2 * MAX_BATCH + 1):
             buffer.add(record())
-        await buffer.wait_until_written(anything)
+        await buffer.wait_while_pending(anything)
 
     assert [len(batch) for batch in store.batches] == [MAX_BATCH, MAX_BATCH, 1]
 
@@ -129,7 +129,7 @@ async def test_full_buffer_drops_the_oldest_and_counts_it(store: Store) -> None:
     for each in added:
         buffer.add(each)
     async with buffer.running():
-        await buffer.wait_until_written(anything)
+        await buffer.wait_while_pending(anything)
 
     assert list(store.stored) == [each.operation.id for each in added[1:]]
     assert buffer.dropped == 1
@@ -150,7 +150,7 @@ async def test_batch_is_written_once_per_attempt_while_the_record_is_down(store:
     async with buffer.running():
         for _ in range(50):
             buffer.add(record())
-        await buffer.wait_until_written(anything)
+        await buffer.wait_while_pending(anything)
         assert store.attempts == 1
         store.is_down = False
         async with asyncio.timeout(10):

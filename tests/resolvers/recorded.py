@@ -149,7 +149,7 @@ class Replica:
         description = await self._client.get_workflow_handle(operation_id).describe()
         operation = await operation_of(description, self._client)
         self.records.add(operation)
-        await self.records.wait_until_written(operation_id)
+        await self.records.wait_while_pending(operation_id)
         return operation
 
     async def start(self, starter: ScriptStarter, who: Session) -> str:
