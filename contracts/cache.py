@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 from aiocache import RedisCache, SimpleMemoryCache
 from aiocache.base import BaseCache
+from aiocache.plugins import BasePlugin
 from aiocache.serializers import StringSerializer
 from redis.asyncio import BlockingConnectionPool, Redis
-
-Pool: TypeAlias = type[BlockingConnectionPool]
 
 DEADLINE_SECONDS = 2.0
 """A cache that is slower than this is no cache."""
@@ -22,30 +21,34 @@ _MOST_CONNECTIONS = 50
 
 @asynccontextmanager
 async def open_cache(
-    redis_url: str | None, *, seconds: float = DEADLINE_SECONDS, pool: Pool = BlockingConnectionPool
+    redis_url: str | None,
+    *,
+    seconds: float = DEADLINE_SECONDS,
+    plugins: Sequence[BasePlugin] = (),
+    on_open: Callable[[Redis], None] = lambda _: None,
 ) -> AsyncIterator[BaseCache]:
     """The Redis of that URL (``redis://``, ``rediss://`` or ``unix://``), or this process's own memory for None.
 
     Values are strings; each command has ``seconds``. It connects at first use, so that a Redis that is
-    down keeps nobody from starting.
+    down keeps nobody from starting. ``plugins`` observe its reads and writes; ``on_open`` is
+    called with its client of Redis.
     """
     if redis_url is None:
-        yield SimpleMemoryCache(serializer=StringSerializer(), timeout=seconds)
+        yield SimpleMemoryCache(serializer=StringSerializer(), timeout=seconds, plugins=list(plugins))
         return
-    cache = _Redis(serializer=StringSerializer(), timeout=seconds)
-    async with redis_at(redis_url, pool=pool) as client:
+    cache = _Redis(serializer=StringSerializer(), timeout=seconds, plugins=list(plugins))
+    async with redis_at(redis_url) as client:
+        on_open(client)
         cache.client = client  # its own constructor knows neither TLS nor user names
         yield cache
 
 
-def redis_at(
-    url: str, *, seconds: float = DEADLINE_SECONDS, pool: Pool = BlockingConnectionPool, **options: Any
-) -> Redis:
+def redis_at(url: str, *, seconds: float = DEADLINE_SECONDS, **options: Any) -> Redis:
     """A client with a bounded number of connections; who finds all busy waits for one for so many ``seconds``.
 
     Redis' own clients have a bound, too, and raise beyond it. ``options`` are those of its connections.
     """
-    connections = pool.from_url(url, max_connections=_MOST_CONNECTIONS, timeout=seconds, **options)
+    connections = BlockingConnectionPool.from_url(url, max_connections=_MOST_CONNECTIONS, timeout=seconds, **options)
     return Redis.from_pool(connections)
 
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import httpx
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor, RequestInfo
 from opentelemetry.propagate import extract, set_global_textmap
@@ -30,10 +29,13 @@ from contracts.operations import kind_of
 
 _FLUSH_SECONDS = 3.0
 """That a process waits at its end for a collector to take the last spans."""
-_WORKFLOW = "temporalWorkflowID"
+WORKFLOW_ID = "temporalWorkflowID"
+"""The attribute under which the SDK notes a workflow's id."""
+TEMPORAL_TRACER = "adx.temporal"
+"""The tracer of calls of Temporal."""
 _SHOWN = frozenset(
     (
-        _WORKFLOW,
+        WORKFLOW_ID,
         "temporalRunID",
         "temporalActivityID",
         "graphql.operation.type",
@@ -58,15 +60,16 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class Spans:
-    """One a process."""
+    """The spans of one process. Without an exporter they stay in the process."""
 
-    def __init__(self, process: str, exporter: SpanExporter | None = None) -> None:
+    def __init__(self, process: str, exporter: SpanExporter | None) -> None:
         resource = Resource.create()
         if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: process}))
         self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self.provider.sampler = FromRequests(self.provider.sampler)
-        self.provider.add_span_processor(BatchSpanProcessor(KnownFacts(exporter or OTLPSpanExporter())))
+        if exporter is not None:
+            self.provider.add_span_processor(BatchSpanProcessor(KnownFacts(exporter)))
         self.tracer = self.provider.get_tracer("adx")
         self._propagator = TraceContextTextMapPropagator()
         if "OTEL_PROPAGATORS" not in os.environ:
@@ -74,7 +77,7 @@ class Spans:
 
     def temporal(self) -> TracingInterceptor:
         """For the client, from which workers take it too."""
-        interceptor = TracingInterceptor(self.tracer)
+        interceptor = TracingInterceptor(self.provider.get_tracer(TEMPORAL_TRACER))
         interceptor.text_map_propagator = self._propagator
         return interceptor
 
@@ -153,7 +156,7 @@ class FromRequests(Sampler):
     ) -> SamplingResult:
         has_parent = get_current_span(parent_context).get_span_context().is_valid
         told = attributes or {}
-        if kind is SpanKind.CLIENT and not has_parent and _WORKFLOW not in told:
+        if kind is SpanKind.CLIENT and not has_parent and WORKFLOW_ID not in told:
             return SamplingResult(Decision.DROP)
         if any(str(told.get(each, "")).startswith(_RESET) for each in _STATEMENTS):
             return SamplingResult(Decision.DROP)
@@ -182,7 +185,7 @@ class KnownFacts(SpanExporter):
 def _known(span: ReadableSpan) -> ReadableSpan:
     told = span.attributes or {}
     attributes: dict[str, AttributeValue] = {name: value for name, value in told.items() if name in _SHOWN}
-    kind = kind_of(str(told.get(_WORKFLOW, "")))
+    kind = kind_of(str(told.get(WORKFLOW_ID, "")))
     if kind is not None:
         attributes["adx.kind"] = kind.value
     statement = next((str(told[name]) for name in _STATEMENTS if name in told), "")

@@ -41,9 +41,11 @@ def traced(process: str) -> Iterator[Spans | None]:
         log.warning("no traces are sent: this process speaks another protocol", asked=asked, spoken=_SPOKEN)
         yield None
         return
-    from contracts.spans import Spans  # here, for what it loads costs memory and time
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # costs memory and time
 
-    spans, written = Spans(process), structlog.get_config()["processors"]
+    from contracts.spans import Spans
+
+    spans, written = Spans(process, OTLPSpanExporter()), structlog.get_config()["processors"]
     structlog.configure(processors=[spans.named, *written])
     try:
         yield spans

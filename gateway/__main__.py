@@ -15,6 +15,7 @@ from contracts.startup import StartFailure, reason_of
 from contracts.temporal import leave
 from contracts.tracing import traced
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from gateway.garbage import look_rarely
 from gateway.server.serve import Tls, serve
 from gateway.settings import Settings
@@ -28,14 +29,16 @@ async def run(settings: Settings) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, stop.set)
     tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
-    monitoring, runtime = Monitoring(), None
+    runtime, sdk = telling_runtime() if settings.metrics_port is not None else (None, None)
+    monitoring = Monitoring(sdk=sdk)
     async with AsyncExitStack() as stack:
         spans = stack.enter_context(traced("gateway"))
         if settings.metrics_port is not None:
-            runtime, monitoring.sdk = telling_runtime()
             await stack.enter_async_context(monitored(monitoring, host=settings.host, port=settings.metrics_port))
+        app = create_app(settings, Dependencies(monitoring=monitoring, runtime=runtime, spans=spans))
         await serve(
-            create_app(settings, monitoring=monitoring, runtime=runtime, spans=spans),
+            app,
+            drain=app.streams.drain,
             host=settings.host,
             port=settings.gateway_port,
             stop=stop,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from typing import NamedTuple
 
 import httpx
 from aiocache.base import BaseCache
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from temporalio.client import Client
 
 from contracts.auth import HOT_SESSION_SECONDS
-from contracts.cache import Pool, redis_at
+from contracts.cache import redis_at
 from contracts.calls import CallSigner
 from gateway.metrics import Metrics
 from gateway.session_watch import SessionWatch
@@ -55,6 +56,13 @@ _SECONDS = 0.75
 """A Redis that is slower than this is done without."""
 
 
+class OpenedBackend(NamedTuple):
+    """What resolvers use, and the watch of sessions, which only transports use."""
+
+    backend: Backend
+    sessions: SessionWatch
+
+
 @asynccontextmanager
 async def open_backend(
     settings: Settings,
@@ -63,10 +71,10 @@ async def open_backend(
     cache: BaseCache,
     local_notifier: Wakeups | None,
     metrics: Metrics,
-    pool: Pool = BlockingConnectionPool,
-) -> AsyncIterator[Backend]:
+    instrument: Callable[[Redis], None] = lambda _: None,
+) -> AsyncIterator[OpenedBackend]:
     """Open while the block runs. ``http`` carries the calls of the services; ``local_notifier`` carries the change
-    notifications of services in this process. ``pool``: the class of the connection pools to Redis.
+    notifications of services in this process. ``instrument`` is called with each client of Redis.
     """
     keys = settings.secret_keys()
 
@@ -80,7 +88,9 @@ async def open_backend(
     files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
     cursors, orders, durations = Cursors(keys), Orders(keys), Durations()
     async with AsyncExitStack() as stack:
-        wakeups, token_buckets = await stack.enter_async_context(_shared(settings.redis_url, local_notifier, pool))
+        wakeups, token_buckets = await stack.enter_async_context(
+            _shared(settings.redis_url, local_notifier, instrument)
+        )
         throttle = SignInThrottle(token_buckets, keys, settings.sign_in_limits())
         await stack.enter_async_context(durations.shared(cache))
         copies = await stack.enter_async_context(Copies(cache, seal=Seal(keys, "copies")))
@@ -125,7 +135,7 @@ async def open_backend(
             Operations(temporal, hub, records, wakeups, cursors, describe_quota)
         )
         login_quota = await stack.enter_async_context(LoginQuota(operations))
-        yield Backend(
+        backend = Backend(
             operations=operations,
             records=records,
             orders=orders,
@@ -145,11 +155,12 @@ async def open_backend(
             pseudonyms=Pseudonyms(keys.current),
             app_url=settings.product_url(),
         )
+        yield OpenedBackend(backend, sessions)
 
 
 @asynccontextmanager
 async def _shared(
-    redis_url: str | None, local_notifier: Wakeups | None, pool: Pool
+    redis_url: str | None, local_notifier: Wakeups | None, instrument: Callable[[Redis], None]
 ) -> AsyncIterator[tuple[Wakeups, TokenBucketStore]]:
     """What replicas share where there is a Redis, and each has for itself where there is none."""
     if redis_url is None:
@@ -157,17 +168,18 @@ async def _shared(
         return
     again = Retry(NoBackoff(), 1)  # for a connection that is no more, which one learns by using it
     async with (
-        redis_at(redis_url, pool=pool) as redis,
+        redis_at(redis_url) as redis,
         Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0)) as ears,
         redis_at(
             redis_url,
-            pool=pool,
             seconds=_SECONDS,
             socket_timeout=_SECONDS,
             socket_connect_timeout=_SECONDS,
             retry=again,
         ) as asked,
     ):
+        for client in (redis, asked):
+            instrument(client)
         shared = SharedWakeups(redis, ears)
         async with shared.listening():
             yield shared, RedisTokenBuckets(asked)

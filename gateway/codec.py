@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
@@ -22,7 +22,7 @@ from contracts.codec import EncryptionCodec, KeyRing, Undecryptable
 from contracts.errors import DomainError, NotSignedIn
 from gateway.middleware import TooLarge
 from gateway.sessions import presented_token
-from resolvers.context import Backend
+from resolvers.clients.auth import AuthClient
 from resolvers.tokens import token_hash
 
 CODEC_PATH = "/codec"
@@ -34,7 +34,9 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 log = structlog.get_logger()
 
 
-def codec_routes(keys: KeyRing | None, readers: Sequence[str], origins: Sequence[str]) -> list[BaseRoute]:
+def codec_routes(
+    keys: KeyRing | None, readers: Sequence[str], origins: Sequence[str], auth: Callable[[], AuthClient]
+) -> list[BaseRoute]:
     """POST /codec/decode, where there are keys and ``readers``: the ids of the users who may ask.
 
     A payload does not say of which tenant it is, so no role in a tenant opens this. ``origins`` are those whose pages
@@ -49,7 +51,7 @@ def codec_routes(keys: KeyRing | None, readers: Sequence[str], origins: Sequence
         allow_headers=["authorization", "content-type", "x-namespace"],
         allow_credentials=True,
     )
-    decode = Decode(keys, frozenset(readers), frozenset(origins))
+    decode = Decode(keys, frozenset(readers), frozenset(origins), auth)
     return [Route(f"{CODEC_PATH}/decode", decode.answer, methods=["POST", "OPTIONS"], middleware=[cors])]
 
 
@@ -59,17 +61,20 @@ _REFUSALS = {401: Refusal.UNAUTHENTICATED, 403: Refusal.FORBIDDEN, 413: Refusal.
 class Decode:
     """Each answer and each refusal is a line in the log: who asked, and for how much under which keys."""
 
-    def __init__(self, keys: KeyRing, readers: frozenset[str], origins: frozenset[str]) -> None:
+    def __init__(
+        self, keys: KeyRing, readers: frozenset[str], origins: frozenset[str], auth: Callable[[], AuthClient]
+    ) -> None:
         self._codec = EncryptionCodec(keys)
         self._readers = readers
         self._origins = origins
+        self._auth = auth
 
     async def answer(self, request: Request) -> Response:
         """As the protocol has it: Payloads in protobuf's JSON, there and back; a refusal says why in ``message``."""
         if not self._is_meant(request):
             return _refused(403, "This origin may not ask.")
         try:
-            session = await _session(request)
+            session = await _session(self._auth(), request)
         except NotSignedIn as error:
             return _refused(401, error.message)
         except DomainError as error:
@@ -96,14 +101,13 @@ class Decode:
         return "authorization" in request.headers or request.headers.get("origin") in self._origins
 
 
-async def _session(request: Request) -> Session:
+async def _session(auth: AuthClient, request: Request) -> Session:
     """By the auth service's own word, not the edge's copy: who is signed out reads nothing for even a second."""
     token = presented_token(request)
     if token is None:
         raise NotSignedIn()
-    backend: Backend = request.app.state.backend
     caller = Caller(request_id=request.state.request_id)
-    return await backend.auth.current_session(caller, token_hash(token))
+    return await auth.current_session(caller, token_hash(token))
 
 
 def _payloads(body: bytes) -> Payloads:

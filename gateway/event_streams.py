@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing, closing
-from typing import TypeAlias
+from dataclasses import dataclass
 
 from graphql import DocumentNode, GraphQLError, OperationType, get_operation_ast
 from starlette.responses import Response
@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from contracts.auth import Session
 from contracts.errors import DomainError, ServiceUnavailable, SessionEnded
+from gateway.json_text import encode_json
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionBinding, SessionWatch
 from gateway.sharing import BrokenOff, StreamedResults, Written, payload_of
@@ -21,7 +22,15 @@ from infrastructure.tasks import first_of
 from resolvers.context import Context
 from schema.errors import translate
 
-Encode: TypeAlias = Callable[[object], str]
+
+@dataclass(frozen=True)
+class StreamedSubscription:
+    """``session`` is the one that the stream was started with; None if the request carries none."""
+
+    results: StreamedResults
+    wire: Wire
+    context: Context
+    session: Session | None
 
 
 class EventStream:
@@ -31,23 +40,15 @@ class EventStream:
     """
 
     def __init__(
-        self,
-        results: StreamedResults,
-        wire: Wire,
-        context: Context,
-        streams: OpenStreams,
-        patience: Patience,
-        encode: Encode,
-        session: Session | None,
+        self, subscription: StreamedSubscription, streams: OpenStreams, patience: Patience, sessions: SessionWatch
     ) -> None:
-        """``session``: the session that the stream was started with; None if the request carries none."""
-        self._results = results
-        self._wire = wire
-        self._context = context
+        self._results = subscription.results
+        self._wire = subscription.wire
+        self._context = subscription.context
+        self._session = subscription.session
         self._streams = streams
         self._patience = patience
-        self._encode = encode
-        self._session = session
+        self._sessions = sessions
         self._last_words: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
         self._sent_at = asyncio.get_running_loop().time()
@@ -120,12 +121,6 @@ class EventStream:
         if not self._last_words.done():
             self._last_words.set_result(last_words)
 
-    @property
-    def _sessions(self) -> SessionWatch:
-        sessions = self._context.backend.sessions
-        assert isinstance(sessions, SessionWatch)
-        return sessions
-
     def _binding(self) -> SessionBinding:
         binding = SessionBinding(self._sessions, self._context, self._end_with_session, self._streams.start)
         if self._session is not None and self._context.token is not None:
@@ -140,7 +135,7 @@ class EventStream:
 
     def _errors(self, error: DomainError) -> str:
         errors = translate([GraphQLError("", original_error=error)], self._context.request_id)
-        return self._encode([each.formatted for each in errors])
+        return encode_json([each.formatted for each in errors])
 
 
 def asks_for_stream(document: DocumentNode | None, operation_name: str | None) -> bool | None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from graphql import DocumentNode, GraphQLError
 from graphql.execution import PendingResult, SubsequentIncrementalExecutionResult
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -30,13 +30,15 @@ from contracts.audit import Refusal, refused
 from contracts.errors import RateLimited
 from gateway.addresses import neighbourhood
 from gateway.answers import in_its_kind, status_of, was_refused
-from gateway.documents import NamedDocuments, with_document_id
-from gateway.event_streams import EventStream, as_events, asks_for_stream
+from gateway.connections import Connections
+from gateway.documents import with_document_id
+from gateway.event_streams import EventStream, StreamedSubscription, as_events, asks_for_stream
 from gateway.http.error_responses import domain_error_response, error_response, request_id_of
-from gateway.json_text import BadJson, read_json
+from gateway.json_text import BadJson, encode_json, read_json
 from gateway.metrics import Metrics
 from gateway.open_streams import OpenStreams, Patience
 from gateway.rate_limits import RateLimiter
+from gateway.session_watch import SessionWatch
 from gateway.sessions import (
     NoCookie,
     ResponseCookie,
@@ -55,7 +57,7 @@ from gateway.sockets import RESTARTING, SocketHandler
 from gateway.websocket_limits import TOO_MANY, SocketLimits
 from gateway.wires import Wire, acceptable_wire, accepts_json
 from infrastructure.quota import Quota
-from resolvers.context import Backend, Context, SessionCookie
+from resolvers.context import Context, SessionCookie
 from resolvers.sign_in_throttle import Client
 from schema.build import Schema
 from schema.errors import refusal, translate
@@ -74,6 +76,22 @@ class SocketContext(Context):
     connection_params: dict[str, object] | None = None
 
 
+@dataclass(frozen=True)
+class EndpointParts:
+    """What the endpoint is made of. ``connections`` returns the open connections while the application runs."""
+
+    schema: Schema
+    connections: Callable[[], Connections]
+    streams: OpenStreams
+    patience: Patience
+    limits: SocketLimits
+    requests: RateLimiter
+    quota: Quota
+    metrics: Metrics
+    allowed_origins: Sequence[str] = ()
+    public_url: str | None = None
+
+
 class GraphQLEndpoint(GraphQL[Context, None]):
     """HTTP and graphql-transport-ws. Of POST only JSON is taken, which no other site's form can send with a cookie; by
     GET nothing can be changed.
@@ -82,36 +100,29 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     websocket_adapter_class = SocketAdapter
     graphql_transport_ws_handler_class = SocketHandler
 
-    def __init__(
-        self,
-        schema: Schema,
-        streams: OpenStreams,
-        patience: Patience,
-        *,
-        limits: SocketLimits,
-        requests: RateLimiter,
-        quota: Quota,
-        metrics: Metrics,
-        allowed_origins: Sequence[str] = (),
-        public_url: str | None = None,
-    ) -> None:
+    def __init__(self, parts: EndpointParts) -> None:
         super().__init__(
-            schema,
+            parts.schema,
             graphql_ide=None,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
-            connection_init_wait_timeout=timedelta(seconds=limits.init_seconds),
+            connection_init_wait_timeout=timedelta(seconds=parts.limits.init_seconds),
             max_subscriptions_per_connection=None,  # our own limit tells when to come again
-            allowed_origins=allowed_origins,
+            allowed_origins=parts.allowed_origins,
         )
-        self._schema = schema
-        self.streams = streams
-        self.patience = patience
-        self.limits = limits
-        self.requests = requests
-        self.metrics = metrics
-        self.quota = quota
+        self._schema = parts.schema
+        self._connections = parts.connections
+        self.streams = parts.streams
+        self.patience = parts.patience
+        self.limits = parts.limits
+        self.requests = parts.requests
+        self.metrics = parts.metrics
+        self.quota = parts.quota
         self.sharing = Sharing()
-        self.public_url = public_url
+        self.public_url = parts.public_url
+
+    @property
+    def sessions(self) -> SessionWatch:
+        return self._connections().sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -157,7 +168,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         asked = await self.parse_http_body(self.request_adapter_class(request))
         assert isinstance(asked, GraphQLRequestData), "batches have been refused"
         try:
-            asked.query = await self._named(request).text(asked.query, asked.extensions)
+            asked.query = await self._connections().documents.text(asked.query, asked.extensions)
         except GraphQLError:
             is_stream: bool | None = False  # the answer in one piece says why
         else:
@@ -174,7 +185,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         context = await self.get_context(request, await self.get_sub_response(request))
         await self.requests.check(context)
         context.following.last_event_id = request.headers.get("last-event-id") or None
-        question = Asked(asked.query, asked.variables, asked.operation_name)
+        question = Asked(asked.query, asked.variables, asked.operation_name, asked.extensions)
         try:
             session = await context.viewer()
         except Exception as error:  # noqa: BLE001 - the viewer is unknown: the stream yields the error and ends
@@ -183,21 +194,18 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             results = self.sharing.subscribe(question, context, self.schema.subscribe)
         self.metrics.count(self._schema.document(asked.query), asked.operation_name)
         stay.enter_context(self.metrics.subscription(wire.name))
-        return EventStream(results, wire, context, self.streams, self.patience, self.encode_json, session)
-
-    def _named(self, connection: HTTPConnection) -> NamedDocuments:
-        named: NamedDocuments = connection.app.state.documents
-        return named
+        subscription = StreamedSubscription(results, wire, context, session)
+        return EventStream(subscription, self.streams, self.patience, self.sessions)
 
     def read(self, query: str | None) -> DocumentNode | None:
         return self._schema.document(query)
 
-    async def document(self, socket: HTTPConnection, query: str | None, extensions: object) -> str | None:
+    async def document(self, query: str | None, extensions: object) -> str | None:
         """Return the text of the document that a message names or contains. Raises GraphQLError."""
-        return await self._named(socket).text(query, extensions if isinstance(extensions, dict) else None)
+        return await self._connections().documents.text(query, extensions if isinstance(extensions, dict) else None)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
-        backend: Backend = request.app.state.backend
+        backend = self._connections().backend
         request_id: str = request.state.request_id
         address = self.public_url or reached_at(request)
         secure = is_secure(request)
@@ -245,7 +253,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         """
         await self.requests.check(context)
         try:
-            query = await self._named(request).text(request_data.query, request_data.extensions)
+            query = await self._connections().documents.text(request_data.query, request_data.extensions)
         except GraphQLError as error:
             return PreExecutionError(data=None, errors=[error])
         request.state.asked = self._schema.document(query), request_data.operation_name
@@ -258,6 +266,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
                 variable_values=request_data.variables,
                 context_value=context,
                 operation_name=request_data.operation_name,
+                operation_extensions=request_data.extensions,
                 allowed_operation_types=_BY_METHOD[request.method],
             )
             if isinstance(result, ExecutionResult):
@@ -326,7 +335,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return read_json(data)
 
     def encode_json(self, data: object) -> str:
-        return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+        return encode_json(data)
 
 
 async def _refused(error: Exception, request_id: str) -> StreamedResults:

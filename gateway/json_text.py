@@ -35,6 +35,11 @@ def read_json(data: str | bytes, *, what: str = "body") -> object:
     return value
 
 
+def encode_json(value: object) -> str:
+    """Return the value in one line, without spaces."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
 def _is_deep(value: object) -> bool:
     level = [value]
     for _ in range(MOST_NESTED + 1):

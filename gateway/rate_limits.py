@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from contracts.auth import Session
 from contracts.errors import DomainError, RateLimited
 from contracts.tenants import SubscriptionTier
-from gateway.session_watch import SessionWatch
 from infrastructure.rate_limit import MAX_KEYS
 from infrastructure.shared_rate_limit import SharedRateLimiter
 from resolvers.context import Context
@@ -94,8 +93,7 @@ class RateLimiter:
 
 async def _session_of(context: Context) -> Session | None:
     """Return the session of the request; None if it is unknown: the execution reports the error."""
-    sessions = context.backend.sessions
-    known = sessions.known(context.token) if isinstance(sessions, SessionWatch) else None
+    known = context.backend.sessions.known(context.token)
     if known is not None:  # an open stream keeps the session known: it need not be looked up for each request
         return known
     with suppress(DomainError, TimeoutError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated, Self, TypeAlias
 
@@ -62,6 +62,14 @@ class Shown(StrEnum):
     EVEN_IN_PRODUCTION = "even-in-production"
 
 
+class ResponseTracing(Enum):
+    """Which responses have ``extensions.trace``."""
+
+    NEVER = "never"
+    ON_REQUEST = "on request"
+    ALWAYS = "always"
+
+
 KeyList: TypeAlias = Annotated[SecretStr, AfterValidator(checked_secret_keys)]
 
 SERVICES = ("auth", "users", "tenants", "files", "workspaces", "operations")
@@ -107,8 +115,9 @@ class Settings(BaseSettings):
     """Origins of Temporal's UI, whose pages may ask for that."""
     graphiql: Shown | None = None
     introspection: Shown | None = None
+    """None of these two: on in development only. The served schema goes with introspection."""
     trace_answers: Shown | None = None
-    """None of these three: on in development only. The served schema goes with introspection."""
+    """Whether each response has ``extensions.trace``; None: those that request it, in development only."""
     temporal_ui_url: str | None = None
     """Where Temporal's UI is, for links to operations in answers that carry a trace."""
     trusted_documents: Path | None = None
@@ -186,8 +195,10 @@ class Settings(BaseSettings):
     def shows_schema(self) -> bool:
         return self._shows(self.introspection)
 
-    def traces_answers(self) -> bool:
-        return self._shows(self.trace_answers)
+    def response_traces(self) -> ResponseTracing:
+        if self.trace_answers is not None:
+            return ResponseTracing.NEVER if self.trace_answers is Shown.OFF else ResponseTracing.ALWAYS
+        return ResponseTracing.ON_REQUEST if self.environment is Environment.DEVELOPMENT else ResponseTracing.NEVER
 
     def link_of(self, operation_id: str) -> str | None:
         """To the operation in Temporal's UI; None if ``temporal_ui_url`` is not set."""

@@ -30,6 +30,7 @@ class Asked(NamedTuple):
     query: str | None
     variables: dict[str, object] | None
     operation_name: str | None
+    extensions: dict[str, object] | None = None
 
 
 class Written(NamedTuple):
@@ -54,6 +55,7 @@ class Start(Protocol):
         context_value: Context | None = None,
         root_value: None = None,
         operation_name: str | None = None,
+        operation_extensions: dict[str, object] | None = None,
     ) -> Results: ...
 
 
@@ -209,6 +211,7 @@ async def _start(asked: Asked, context: Context, start: Start) -> Results:
         variable_values=asked.variables,
         context_value=context,
         operation_name=asked.operation_name,
+        operation_extensions=asked.extensions,
     )
     return results if context.expected_tenant is None else _with_current_tenant(results, context)
 

@@ -10,7 +10,6 @@ from typing import Protocol, TypeAlias, cast
 
 import structlog
 from graphql import DocumentNode, GraphQLError
-from starlette.requests import HTTPConnection
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Operation as HandledOperation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
@@ -69,9 +68,12 @@ class Endpoint(Protocol):
     sharing: Sharing
     metrics: Metrics
 
+    @property
+    def sessions(self) -> SessionWatch: ...
+
     def read(self, query: str | None) -> DocumentNode | None: ...
 
-    async def document(self, socket: HTTPConnection, query: str | None, extensions: object) -> str | None: ...
+    async def document(self, query: str | None, extensions: object) -> str | None: ...
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
@@ -167,9 +169,14 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         end = partial(self._end_operation, operation, context)
         try:
             await self._shared.requests.check(context)
-            query = await self._shared.document(self._socket.ws, operation.query, extensions)
+            query = await self._shared.document(operation.query, extensions)
             document = self._shared.read(query)
-            asked = Asked(query, operation.variables, operation.operation_name)
+            asked = Asked(
+                query,
+                operation.variables,
+                operation.operation_name,
+                extensions if isinstance(extensions, dict) else None,
+            )
             with closing(SessionBinding(self._sessions, context, end, self._shared.streams.start)) as binding:
                 if asks_for_stream(document, operation.operation_name) is not False:
                     await self._bind(binding, context)
@@ -214,9 +221,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     @property
     def _sessions(self) -> SessionWatch:
-        sessions = self.context.backend.sessions
-        assert isinstance(sessions, SessionWatch)
-        return sessions
+        return self._shared.sessions
 
     async def _send_results(self, operation: SocketOperation, results: StreamedResults) -> None:
         head = f'{{"id":{json.dumps(operation.id)},"type":"next","payload":'

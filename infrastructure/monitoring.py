@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 import httpx
@@ -32,28 +31,39 @@ _STOP_SECONDS = 3.0
 _HOST = "127.0.0.1"
 
 
-@dataclass
 class Monitoring:
-    """The endpoints of that port. ``vital``: names of the checks without which the process cannot work at all."""
+    """The endpoints of that port.
 
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-    checks: dict[str, Check] = field(default_factory=dict)
-    vital: frozenset[str] = frozenset({"temporal"})
-    sdk: str | None = None
-    """The URL at which Temporal's SDK serves its own metrics."""
-    is_stopping: Callable[[], bool] = lambda: False
+    Args:
+        vital: names of the checks without which the process cannot work at all.
+        sdk: the URL at which Temporal's SDK serves its own metrics.
+    """
+
+    def __init__(self, *, vital: Iterable[str] = ("temporal",), sdk: str | None = None) -> None:
+        self.registry = CollectorRegistry()
+        self._vital = frozenset(vital)
+        self._sdk = sdk
+        self._checks: dict[str, Check] = {}
+        self._is_stopping: list[Callable[[], bool]] = []
+
+    def add_checks(self, checks: Mapping[str, Check]) -> None:
+        """Report these checks, too, under their names."""
+        self._checks.update(checks)
+
+    def add_stop_signal(self, is_stopping: Callable[[], bool]) -> None:
+        """Report the process as stopping as soon as this returns True."""
+        self._is_stopping.append(is_stopping)
 
     async def health(self, _request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readiness(self, _request: Request) -> Response:
         """Report each check by name. 503 while a vital one fails or is missing, and once the process is stopping."""
-        names = list(self.checks)
-        there = dict(zip(names, await concurrently(*(_is_there(self.checks[name]) for name in names)), strict=True))
-        works = all(there.get(name, False) for name in self.vital) and not self.is_stopping()
-        status = (
-            "stopping" if self.is_stopping() else "down" if not works else "ok" if all(there.values()) else "degraded"
-        )
+        names = list(self._checks)
+        there = dict(zip(names, await concurrently(*(_is_there(self._checks[name]) for name in names)), strict=True))
+        is_stopping = any(each() for each in self._is_stopping)
+        works = all(there.get(name, False) for name in self._vital) and not is_stopping
+        status = "stopping" if is_stopping else "down" if not works else "ok" if all(there.values()) else "degraded"
         parts = {name: "ok" if is_there else "away" for name, is_there in there.items()}
         return JSONResponse({"status": status, "parts": parts}, status_code=200 if works else 503)
 
@@ -62,11 +72,11 @@ class Monitoring:
         return Response(text + await self._of_the_sdk(), media_type=CONTENT_TYPE_LATEST)
 
     async def _of_the_sdk(self) -> bytes:
-        if self.sdk is None:
+        if self._sdk is None:
             return b""
         try:
-            async with _client(self.sdk) as http:
-                return (await http.get(self.sdk, timeout=_CHECK_SECONDS)).content
+            async with _client(self._sdk) as http:
+                return (await http.get(self._sdk, timeout=_CHECK_SECONDS)).content
         except httpx.HTTPError:
             return b""
 

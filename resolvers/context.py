@@ -42,6 +42,9 @@ class Sessions(Protocol):
     async def find(self, token: str, *, request_id: str) -> Session | None:
         """The session that the token opens now; None where it opens none."""
 
+    def known(self, token: str | None) -> Session | None:
+        """The session of the token, if an open stream keeps it current; None if none does."""
+
 
 class SessionCookie(Protocol):
     """The browser's copy of the token. Over a websocket there is no answer to set it in, and nothing happens."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import strawberry
 from graphql import DocumentNode, GraphQLError
@@ -19,7 +19,6 @@ from strawberry.types.graphql import OperationType
 
 from contracts.errors import DeadlineExceeded
 from resolvers.context import Context
-from resolvers.ledger import LinkOf, open_ledger
 from schema.admission import NO_REQUEST, Admission
 from schema.direct import make_direct
 from schema.documents import Documents
@@ -30,6 +29,9 @@ from schema.query import Query
 from schema.scalars import SCALARS
 from schema.subscription import Subscription
 
+if TYPE_CHECKING:
+    from infrastructure.response_trace import ResponseTraces
+
 EXECUTION_SECONDS = 40.0
 """For a query or mutation: ten more than a client may ask to wait for its operation."""
 
@@ -38,10 +40,33 @@ class Schema(strawberry.Schema):
     """What is asked of it is admitted, or refused, before anything of it is carried out.
 
     It executes without the machinery by which Strawberry calls extensions, which costs as much as a small query does.
+    Without ``introspection`` a document that asks for it is refused; without ``suggestions`` no error names parts of
+    the schema that the document does not. ``traces`` records what an execution calls.
     """
 
-    documents: Documents
-    execution_seconds = EXECUTION_SECONDS
+    def __init__(
+        self,
+        query: type,
+        mutation: type | None = None,
+        subscription: type | None = None,
+        *,
+        types: Iterable[type] = (),
+        introspection: bool = True,
+        suggestions: bool = True,
+        execution_seconds: float = EXECUTION_SECONDS,
+        traces: ResponseTraces | None = None,
+    ) -> None:
+        super().__init__(
+            query,
+            mutation,
+            subscription,
+            types=types,
+            config=StrawberryConfig(scalar_map=SCALARS, enable_experimental_incremental_execution=True),
+        )
+        make_direct(self._schema)
+        self.documents = Documents(self._schema, introspection=introspection, suggestions=suggestions)
+        self._execution_seconds = execution_seconds
+        self._traces = traces
 
     def asks_for_parts(self, query: str | None, variables: Mapping[str, object] | None) -> bool:
         """Whether the answer would come in parts."""
@@ -60,23 +85,34 @@ class Schema(strawberry.Schema):
         root_value: object | None = None,
         operation_name: str | None = None,
         allowed_operation_types: Iterable[OperationType] | None = None,
-        operation_extensions: dict[str, object] | None = None,  # noqa: ARG002 - the base class has it
+        operation_extensions: dict[str, object] | None = None,
     ) -> ExecutionResult:
         """The result of a query or mutation, its errors translated. One that takes too long is ended, and with it all
         resolvers. Raises MissingQueryError, CannotGetOperationTypeError and InvalidOperationTypeError.
         """
         asked = Admission(self, query, variable_values, operation_name, context_value)
+        if self._traces is None or not self._traces.is_requested(operation_extensions):
+            return await self._executed(asked, root_value, allowed_operation_types)
+        with self._traces.recording() as trace:
+            result = await self._executed(asked, root_value, allowed_operation_types)
+            if isinstance(result, ExecutionResult | PreExecutionError):
+                result.extensions = {"trace": trace.summary()}
+            return result
+
+    async def _executed(
+        self, asked: Admission, root_value: object, allowed_operation_types: Iterable[OperationType] | None
+    ) -> ExecutionResult:
         if refused := asked.refused(self.documents, allowed_operation_types):
             return refused
         try:
-            async with asyncio.timeout(self.execution_seconds) as deadline:
+            async with asyncio.timeout(self._execution_seconds) as deadline:
                 result = experimental_execute_incrementally(
                     self._schema,
                     asked.tree,
                     root_value,
-                    context_value,
-                    variable_values,
-                    operation_name,
+                    asked.context,
+                    asked.variables,
+                    asked.operation_name,
                     executor_class=Execution,
                     is_awaitable=is_awaitable,
                 )
@@ -97,7 +133,7 @@ class Schema(strawberry.Schema):
         context_value: object | None = None,
         root_value: object | None = None,
         operation_name: str | None = None,
-        operation_extensions: dict[str, object] | None = None,  # noqa: ARG002
+        operation_extensions: dict[str, object] | None = None,
         allowed_operation_types: Iterable[OperationType] | None = None,
     ) -> StreamResult:
         """The results of an operation, for transports that have no words for an answer in parts."""
@@ -111,8 +147,20 @@ class Schema(strawberry.Schema):
         if refused is not None:
             return _only(refused)
         if asked.operation_type is not OperationType.SUBSCRIPTION:
-            return _once(self.execute(query, variable_values, context_value, root_value, operation_name))
-        return self._followed(asked, root_value)
+            return _once(
+                self.execute(
+                    query,
+                    variable_values,
+                    context_value,
+                    root_value,
+                    operation_name,
+                    operation_extensions=operation_extensions,
+                )
+            )
+        results = self._followed(asked, root_value)
+        if self._traces is None or not self._traces.is_requested(operation_extensions):
+            return results
+        return _with_trace(results, asked.context, self._traces)
 
     async def _followed(self, asked: Admission, root_value: object) -> StreamResult:
         """Each result of a subscription, with how its states come: ``extensions.delivery { mode intervalMs }``."""
@@ -151,55 +199,26 @@ class Schema(strawberry.Schema):
         """Nothing: Strawberry would log each error whole, even answers to clients. ``schema.errors`` logs trouble."""
 
 
-class TracedSchema(Schema):
-    """Says with each answer, and with the first result of a subscription, what it took: ``extensions.trace``."""
-
-    link_of: LinkOf
-
-    async def execute(self, *args: Any, **named: Any) -> ExecutionResult:
-        ledger = open_ledger()
-        result = await super().execute(*args, **named)
-        if isinstance(result, ExecutionResult | PreExecutionError):
-            result.extensions = {"trace": ledger.told(self.link_of)}
-        return result
-
-    async def _followed(self, asked: Admission, root_value: object) -> StreamResult:
-        ledger, is_told = open_ledger(), False
-        async with aclosing(cast(AsyncGenerator[ExecutionResult], super()._followed(asked, root_value))) as results:
-            async for result in results:
-                if not is_told:
-                    is_told = True
-                    latest = asked.context.following.latest if isinstance(asked.context, Context) else None
-                    if latest is not None:
-                        ledger.note(latest.id)
-                    result.extensions = {**(result.extensions or {}), "trace": ledger.told(self.link_of)}
+async def _with_trace(results: StreamResult, context: object, traces: ResponseTraces) -> StreamResult:
+    """The results of a subscription, the first of them with what it took."""
+    async with aclosing(cast(AsyncGenerator[ExecutionResult], results)) as stream:
+        with traces.recording() as trace:
+            first = await anext(stream, None)
+            if first is not None:
+                latest = context.following.latest if isinstance(context, Context) else None
+                if latest is not None:
+                    traces.note_operation(latest.id)
+                first.extensions = {**(first.extensions or {}), "trace": trace.summary()}
+        if first is not None:
+            yield first
+            async for result in stream:
                 yield result
 
 
 def build_schema(
-    *,
-    introspection: bool = True,
-    suggestions: bool = True,
-    execution_seconds: float = EXECUTION_SECONDS,
-    link_of: LinkOf | None = None,
+    *, introspection: bool = True, suggestions: bool = True, traces: ResponseTraces | None = None
 ) -> Schema:
-    """The schema. Without ``introspection`` a document that asks for it is refused; without ``suggestions`` no error
-    names parts of the schema that the document does not. With ``link_of`` each answer tells what it took, with a link
-    to each operation that it is about.
-    """
-    schema = (Schema if link_of is None else TracedSchema)(
-        query=Query,
-        mutation=Mutation,
-        subscription=Subscription,
-        config=StrawberryConfig(scalar_map=SCALARS, enable_experimental_incremental_execution=True),
-    )
-    graphql_schema = schema._schema  # noqa: SLF001 - Strawberry has no other way to it
-    make_direct(graphql_schema)
-    schema.documents = Documents(graphql_schema, introspection=introspection, suggestions=suggestions)
-    schema.execution_seconds = execution_seconds
-    if isinstance(schema, TracedSchema) and link_of is not None:
-        schema.link_of = link_of
-    return schema
+    return Schema(Query, Mutation, Subscription, introspection=introspection, suggestions=suggestions, traces=traces)
 
 
 def _delivery(context: object) -> dict[str, object] | None:

@@ -94,9 +94,8 @@ def _mail_folder(settings: WorkerSettings) -> Path:
 
 
 async def run(process: str, settings: WorkerSettings) -> None:
-    monitoring, runtime = Monitoring(vital=frozenset({"temporal", "database"})), None
-    if settings.metrics_port is not None:
-        runtime, monitoring.sdk = telling_runtime()
+    runtime, sdk = telling_runtime() if settings.metrics_port is not None else (None, None)
+    monitoring = Monitoring(vital=("temporal", "database"), sdk=sdk)
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         spans = stack.enter_context(traced(f"worker-{process}"))
@@ -107,11 +106,15 @@ async def run(process: str, settings: WorkerSettings) -> None:
         parts = await stack.enter_async_context(opened_parts(settings, runtime, spans))
         if settings.environment is Environment.PRODUCTION and process in ("auth", "all"):  # others may not look there
             await refuse_demo_data()
-        monitoring.checks["temporal"] = temporal_answers(parts.temporal)
-        monitoring.checks["database"] = database_answers(settings.database_url.get_secret_value())
+        monitoring.add_checks(
+            {
+                "temporal": temporal_answers(parts.temporal),
+                "database": database_answers(settings.database_url.get_secret_value()),
+            }
+        )
         if settings.redis_url:
-            monitoring.checks["redis"] = redis_answers(settings.redis_url.get_secret_value())
-        monitoring.is_stopping = stop.is_set
+            monitoring.add_checks({"redis": redis_answers(settings.redis_url.get_secret_value())})
+        monitoring.add_stop_signal(stop.is_set)
         domains = domains_of(process, parts)
         metrics = Metrics(monitoring.registry)
         await stack.enter_async_context(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,9 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.typing import AppWrapper, LifespanState
 from hypercorn.utils import LifespanFailureError, wrap_app
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from contracts.startup import StartFailure
-from gateway.open_streams import OpenStreams
 from gateway.server.accept_queue import AcceptQueue, PrioritizedStreamReader
 from gateway.server.connection import Connection
 from gateway.server.websocket_framing import with_websocket_limits
@@ -53,8 +52,9 @@ class Tls(NamedTuple):
 
 
 async def serve(
-    app: Starlette,
+    app: ASGIApp,
     *,
+    drain: Callable[[float], Awaitable[None]],
     host: str,
     port: int,
     stop: asyncio.Event,
@@ -67,7 +67,7 @@ async def serve(
 ) -> None:
     """Serve HTTP/1.1, HTTP/2 (without TLS to clients with prior knowledge) and websockets until ``stop`` is set.
 
-    Then it ends websockets and event streams within ``drain_seconds``, finishes the requests in progress, and returns.
+    Then ``drain`` ends websockets and event streams within ``drain_seconds``, and requests in progress are finished.
     ``listening`` is a socket that is bound already and is taken over; ``announce`` is called when requests are
     answered. A connection without a request is closed after ``keep_alive_seconds``.
 
@@ -81,7 +81,6 @@ async def serve(
     taken_over = socket.socket(fileno=listening.detach())
     config = _config(tls, keep_alive_seconds)
     framework = wrap_app(with_websocket_limits(app, MAX_MESSAGE_BYTES), config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type]
-    streams: OpenStreams = app.state.streams
     context = WorkerContext(None)
 
     async with _started(framework, config) as state, BackgroundTasks() as connections:
@@ -107,7 +106,7 @@ async def serve(
         try:
             announce()
             await stop.wait()
-            await streams.drain(drain_seconds)  # hypercorn itself closes sockets with 1011, at which clients give up
+            await drain(drain_seconds)  # hypercorn itself closes sockets with 1011, at which clients give up
         finally:
             server.close()
             await context.terminated.set()

@@ -100,6 +100,10 @@ async def test_graphiql_logs_in_queries_switches_tenant_and_follows_the_switch_t
     assert [frame["type"] for frame in (visit.frames[0], visit.frames[-1])] == ["connection_ack", "complete"]
     final = visit.frames[-2]["payload"]["data"]["operation"]
     assert final["status"] == "COMPLETED"
+    traces = [
+        number for number, frame in enumerate(visit.frames) if "trace" in frame.get("payload", {}).get("extensions", {})
+    ]
+    assert traces == [1]  # GraphiQL requests it, and the first result of a subscription has it
 
     await visit.run("Dashboard")
     await visit.expect_answer('"tenant": { "name": "Globex"')

@@ -14,6 +14,7 @@ from temporalio.client import Client as Temporal
 
 from contracts.environment import Environment
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from gateway.server.serve import serve
 from gateway.settings import Settings
 from tests.end_to_end.client import Client
@@ -38,10 +39,18 @@ async def signed_in(
             secret_key=SecretStr("k" * 32),
             service_key=SecretStr(SERVICE_KEY),
         )
-        app = create_app(settings, services=httpx.ASGITransport(stage.services))
+        app = create_app(settings, Dependencies(services=httpx.ASGITransport(stage.services)))
         stop, answering = asyncio.Event(), asyncio.Event()
         serving = asyncio.create_task(
-            serve(app, host="127.0.0.1", port=port, stop=stop, listening=listening, announce=answering.set)
+            serve(
+                app,
+                drain=app.streams.drain,
+                host="127.0.0.1",
+                port=port,
+                stop=stop,
+                listening=listening,
+                announce=answering.set,
+            )
         )
         try:
             await answering.wait()

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from tests.fuzz.hostile import requests
 from tests.gateway.fakes import TOKEN, Services, settings
 
@@ -82,7 +83,9 @@ def test_no_document_wears_the_gateway_out(
 @asynccontextmanager
 async def _client(temporal_address: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     cache = SimpleMemoryCache(serializer=StringSerializer())
-    app = create_app(settings(temporal_address, data_dir=folder), services=Services().transport, cache=cache)
+    app = create_app(
+        settings(temporal_address, data_dir=folder), Dependencies(services=Services().transport, cache=cache)
+    )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

@@ -13,6 +13,7 @@ from aiocache.base import BaseCache
 from aiocache.serializers import StringSerializer
 
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from tests.gateway.fakes import TOKEN, Services, settings
 
 Ask = Callable[..., Awaitable[Any]]
@@ -32,7 +33,9 @@ def cache() -> BaseCache:
 async def client(
     temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings(temporal_address, data_dir=tmp_path), services=services.transport, cache=cache)
+    app = create_app(
+        settings(temporal_address, data_dir=tmp_path), Dependencies(services=services.transport, cache=cache)
+    )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import uuid4
 
 from aiocache.base import BaseCache
-from starlette.applications import Starlette
 from temporalio.client import Interceptor
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
@@ -21,7 +20,9 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
+from gateway.app import Gateway as Application
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from gateway.server.serve import Tls, serve
 from gateway.settings import Settings
 from infrastructure.change_notifications import Wakeups
@@ -38,7 +39,7 @@ mutation ($input: SwitchTenantInput!) { switchTenant(input: $input) { operation 
 class Gateway:
     """``url`` is that of its websockets; set ``stop`` to stop it, and see it ``stopped``."""
 
-    def __init__(self, app: Starlette, port: int, stop: asyncio.Event, stopped: asyncio.Event) -> None:
+    def __init__(self, app: Application, port: int, stop: asyncio.Event, stopped: asyncio.Event) -> None:
         self.app = app
         self.port = port
         self.url = f"ws://127.0.0.1:{port}/graphql"
@@ -130,11 +131,13 @@ async def running_gateway(
 ) -> AsyncIterator[Gateway]:
     app = create_app(
         settings,
-        services=services.transport,
-        cache=cache,
-        wakeups=wakeups,
-        interceptors=interceptors,
-        monitoring=monitoring,
+        Dependencies(
+            services=services.transport,
+            cache=cache,
+            wakeups=wakeups,
+            interceptors=interceptors,
+            monitoring=monitoring or Monitoring(),
+        ),
     )
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
@@ -142,6 +145,7 @@ async def running_gateway(
     serving = asyncio.create_task(
         serve(
             app,
+            drain=app.streams.drain,
             host="127.0.0.1",
             port=port,
             stop=stop,

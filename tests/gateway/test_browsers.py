@@ -17,6 +17,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from gateway.sessions import COOKIE, SECURE_COOKIE, ResponseCookie
 from tests.gateway.fakes import ADA, TOKEN, Services, session, settings
 from tests.gateway.serving import WHO, running_gateway
@@ -29,7 +30,7 @@ LOG_OUT = "mutation { logout { ok } }"
 async def gateway(temporal_address: str, services: Services, folder: Path, url: str, **others: Any) -> Any:
     proxies = {"trusted_proxies": ("127.0.0.1/32",)}  # the address that the client has
     known = settings(temporal_address, data_dir=folder, allowed_origins=(FRIEND,), **proxies | others)
-    app = create_app(known, services=services.transport)
+    app = create_app(known, Dependencies(services=services.transport))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url=url) as client:
         yield client

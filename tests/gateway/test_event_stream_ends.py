@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ import pytest
 from aiocache import SimpleMemoryCache
 from starlette.types import Message
 
-from gateway.event_streams import EventStream
+from gateway.event_streams import EventStream, StreamedSubscription
 from gateway.open_streams import OpenStreams, Patience
 from gateway.session_watch import SessionWatch
 from gateway.sessions import HotSessions
@@ -62,13 +61,12 @@ class World:
         self.is_closed = False
         calls: Any = None
         sessions = SessionWatch(HotSessions(SimpleMemoryCache(), AuthClient(calls)), LocalWakeups(), check_seconds=60)
-        backend = SimpleNamespace(sessions=sessions, operations=None)
+        backend = SimpleNamespace(operations=None)
         context: Any = SimpleNamespace(
             following=Following(), backend=backend, token=None, request_id="", session_before=None
         )
-        self.stream = EventStream(
-            self._yield_results(), ServerSentEvents(), context, streams, PATIENCE, lambda value: json.dumps(value), None
-        )
+        subscription = StreamedSubscription(self._yield_results(), ServerSentEvents(), context, None)
+        self.stream = EventStream(subscription, streams, PATIENCE, sessions)
         self.task = asyncio.create_task(self.stream({}, self.client.receive, self.client.send))
 
     async def _yield_results(self) -> AsyncGenerator[Written]:

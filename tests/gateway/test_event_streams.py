@@ -181,8 +181,8 @@ async def test_a_client_that_goes_takes_its_subscription_along(
     script = await starter.start(user_id=ADA)
     async with following(client, gateway, FOLLOW, accept=accept, id=script.id) as events:
         await told(events)
-        assert len(gateway.app.state.streams) == 1
-    await until(lambda: len(gateway.app.state.streams) == 0, 3)
+        assert len(gateway.app.streams) == 1
+    await until(lambda: len(gateway.app.streams) == 0, 3)
     await script.end()
 
 

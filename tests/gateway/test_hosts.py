@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from gateway.security.hosts import is_loopback_host
 from gateway.settings import Settings, Shown
 from tests.gateway.fakes import ADA, Services, settings
@@ -122,7 +123,7 @@ async def test_a_loopback_name_is_answered_on_every_transport(gateway: Gateway) 
 
 async def test_with_a_public_url_other_names_are_answered(temporal_address: str, tmp_path: Path) -> None:
     configured = settings(temporal_address, data_dir=tmp_path, public_url="https://adx.example.com")
-    app = create_app(configured, services=Services().transport)
+    app = create_app(configured, Dependencies(services=Services().transport))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 
 from contracts.cache import open_cache
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from gateway.documents import NamedDocuments
 from gateway.manifest import main
 from gateway.trusted_documents import BadManifest, read_manifest
@@ -175,7 +176,9 @@ async def trusting(
         trusted_documents=folder / "documents.json",
         only_trusted_documents=only,
     )
-    app = create_app(told, services=services.transport, cache=SimpleMemoryCache(serializer=StringSerializer()))
+    app = create_app(
+        told, Dependencies(services=services.transport, cache=SimpleMemoryCache(serializer=StringSerializer()))
+    )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

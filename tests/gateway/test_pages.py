@@ -28,6 +28,7 @@ from contracts.operations import (
 )
 from contracts.workspaces import Workspace
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from tests.gateway.fakes import ACME, FILE, GLOBEX, TOKEN, Services, file, person, session, settings
 from tests.gateway.temporal_calls import TemporalCalls
 
@@ -113,7 +114,8 @@ async def client(
     temporal_address: str, services: Services, temporal: TemporalCalls, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(
-        settings(temporal_address, data_dir=tmp_path), services=services.transport, interceptors=[temporal]
+        settings(temporal_address, data_dir=tmp_path),
+        Dependencies(services=services.transport, interceptors=[temporal]),
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (

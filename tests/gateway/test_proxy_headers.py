@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from contracts.environment import Environment
 from gateway.addresses import neighbourhood
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from gateway.security.proxy_headers import ProxyHeadersMiddleware
 from gateway.sessions import reached_at
 from tests.gateway.fakes import Services, settings
@@ -110,7 +111,8 @@ async def test_counts_every_request_as_tls_with_a_public_url_of_https() -> None:
 @asynccontextmanager
 async def gateway(temporal_address: str, folder: Path, peer: str, **others: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(
-        settings(temporal_address, data_dir=folder).model_copy(update=others), services=Services().transport
+        settings(temporal_address, data_dir=folder).model_copy(update=others),
+        Dependencies(services=Services().transport),
     )
     transport = httpx.ASGITransport(app, client=(peer, 1))
     async with (

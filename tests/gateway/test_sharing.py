@@ -106,13 +106,13 @@ async def test_who_follows_alone_after_others_have_gone_has_no_group(gateway: Ga
     for _ in range(2):
         async with crowd(gateway, 3, FOLLOW, id=script.id):
             await until(lambda: len(groups()) == 1)
-        await until(lambda: len(gateway.app.state.streams) == 0)
+        await until(lambda: len(gateway.app.streams) == 0)
         await until(lambda: len(groups()) == 0)
         async with crowd(gateway, 1, FOLLOW, id=script.id) as (alone,):
             await script.move()
             await alone.next()
             assert groups() == []
-        await until(lambda: len(gateway.app.state.streams) == 0)
+        await until(lambda: len(gateway.app.streams) == 0)
 
 
 def groups() -> list[asyncio.Task[Any]]:
@@ -211,7 +211,9 @@ async def test_a_source_that_is_away_is_told_to_all_alike(gateway: Gateway, serv
             raise ServiceUnavailable(service="users")
 
         services.handlers["users/get_users"] = away
-        await gateway.app.state.backend.dashboards.copies.changed(user_scope(ADA))  # or they would be shown a copy
+        await gateway.app.connections.backend.dashboards.copies.changed(
+            user_scope(ADA)
+        )  # or they would be shown a copy
         await script.move()
         for sock in sockets:
             message = await sock.next()

@@ -88,8 +88,8 @@ async def test_a_peer_that_does_not_even_answer_the_close_is_left_alone(
         running_gateway(impatient(temporal_address, tmp_path), services) as gateway,
         deaf_socket(gateway) as deaf,
     ):
-        await until(lambda: len(gateway.app.state.streams) == 1)
-        await until(lambda: len(gateway.app.state.streams) == 0)
+        await until(lambda: len(gateway.app.streams) == 1)
+        await until(lambda: len(gateway.app.streams) == 0)
         told, code = await deaf.read()
     assert [message["type"] for message in told] == ["connection_ack", "ping"]
     assert code == SILENT
@@ -120,7 +120,7 @@ async def test_who_stops_reading_is_cut_off_grows_no_memory_and_delays_nobody(
                 query = {"query": FOLLOW_MUCH, "variables": {"id": script.id}}
                 await slow.say({"id": str(number), "type": "subscribe", "payload": query})
             begun, delays, memory = time.monotonic(), list[float](), list[int]()
-            while len(gateway.app.state.streams) > 1:
+            while len(gateway.app.streams) > 1:
                 assert time.monotonic() - begun < 60, "it was not cut off"
                 moved = time.monotonic()
                 await script.move()

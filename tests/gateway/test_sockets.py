@@ -198,7 +198,7 @@ async def test_one_address_and_one_user_have_so_many_sockets_and_get_them_back(
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 4429
         await stack.aclose()
-        await until(lambda: len(gateway.app.state.streams) == 0)
+        await until(lambda: len(gateway.app.streams) == 0)
         again = [await stack.enter_async_context(gateway.open({"authorization": TOKEN})) for _ in range(2)]
         async with gateway.open({"authorization": TOKEN}) as third_of_ada:
             assert await third_of_ada.end() == 4429
@@ -258,7 +258,7 @@ async def test_an_event_stream_gives_its_place_back_as_it_completes_and_as_its_c
             async with client.stream("POST", url, json=feed) as stream:
                 assert stream.status_code == 200
                 assert (await client.post(url, json=gone)).status_code == 429
-            await until(lambda: len(gateway.app.state.streams) == 0)
+            await until(lambda: len(gateway.app.streams) == 0)
 
 
 async def test_a_socket_that_does_not_introduce_itself_is_closed(
@@ -273,7 +273,7 @@ async def test_a_socket_that_does_not_introduce_itself_is_closed(
             await asyncio.wait_for(silent.recv(), 10)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 4408
-        await until(lambda: len(gateway.app.state.streams) == 1)
+        await until(lambda: len(gateway.app.streams) == 1)
         assert (await introduced.ask("{ __typename }"))[0]["type"] == "next"
 
 

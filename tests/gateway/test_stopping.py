@@ -96,7 +96,7 @@ async def test_one_socket_is_closed_at_once(gateway: Gateway) -> None:
 
 async def test_a_client_that_does_not_answer_the_close_holds_up_nothing(gateway: Gateway) -> None:
     async with deaf_socket(gateway) as deaf:
-        await until(lambda: len(gateway.app.state.streams) == 1)
+        await until(lambda: len(gateway.app.streams) == 1)
         begun = time.monotonic()
         gateway.stop.set()
         await gateway.stopped.wait()

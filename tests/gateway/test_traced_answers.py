@@ -1,7 +1,8 @@
-"""While a product is developed each answer tells what it took; elsewhere nothing is counted."""
+"""A response has ``extensions.trace`` if TRACE_ANSWERS is on, and in development if the request asks for it."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,40 +10,45 @@ from typing import Any
 
 import httpx
 import pytest
+from aiocache import SimpleMemoryCache
 from aiocache.base import BaseCache
-from starlette.applications import Starlette
+from aiocache.serializers import StringSerializer
 
 from contracts.environment import Environment
-from gateway.app import create_app
-from gateway.settings import Settings, Shown
+from gateway.app import Gateway, create_app
+from gateway.dependencies import Dependencies
+from gateway.settings import ResponseTracing, Settings, Shown
+from infrastructure.response_trace import CacheReads
 from tests.end_to_end.client import Client
 from tests.gateway.fakes import GLOBEX, TOKEN, Services, settings
-from tests.gateway.serving import SWITCH
+from tests.gateway.serving import SWITCH, introduction, running_gateway
 from tests.stack import Stack
 
 Asking = Callable[..., Awaitable[Any]]
 
+TRACED = {"trace": True}
+VIEWER = "{ viewer { user { id } } }"
+SWITCH_INPUT = {"tenantId": GLOBEX, "waitSeconds": 0}
 UI = "http://temporal.test/"
 
 
 @asynccontextmanager
-async def gateway(told: Settings, services: Services, cache: BaseCache) -> AsyncIterator[tuple[Starlette, Asking]]:
-    app = create_app(told, services=services.transport, cache=cache)
+async def gateway(told: Settings, services: Services, cache: BaseCache) -> AsyncIterator[tuple[Gateway, Asking]]:
+    app = create_app(told, Dependencies(services=services.transport, cache=cache))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.localhost") as http,
     ):
 
-        async def ask(query: str, **variables: object) -> Any:
-            body = {"query": query, "variables": variables}
+        async def ask(query: str, extensions: object = None, **variables: object) -> Any:
+            body = {"query": query, "variables": variables, "extensions": extensions}
             return (await http.post("/graphql", json=body, headers={"authorization": f"Bearer {TOKEN}"})).json()
 
         yield app, ask
 
 
-async def test_calls_are_told_and_what_the_cache_had(
-    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
-) -> None:
+async def test_calls_are_told_and_what_the_cache_had(temporal_address: str, services: Services, tmp_path: Path) -> None:
+    cache = SimpleMemoryCache(serializer=StringSerializer(), plugins=[CacheReads()])
     told = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.ON)
     async with gateway(told, services, cache) as (_, ask):
         dashboard = "{ viewer { dashboard { tenant { id } } } }"
@@ -78,7 +84,8 @@ async def test_the_first_result_of_a_stream_tells_it_and_no_other(separate_stack
     document = f'subscription {{ operation(id: "{operation_id}") {{ status cursor }} }}'
     async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
         headers = {"authorization": f"Bearer {ada.token}", "accept": "text/event-stream"}
-        answer = await http.post(separate_stack.graphql, json={"query": document}, headers=headers)
+        body = {"query": document, "extensions": TRACED}
+        answer = await http.post(separate_stack.graphql, json=body, headers=headers)
     told = [line for line in answer.text.splitlines() if line.startswith("data: {")]
     assert len(told) >= 1
     assert [number for number, line in enumerate(told) if '"trace":' in line] == [0]
@@ -88,7 +95,10 @@ async def test_the_first_result_of_a_stream_tells_it_and_no_other(separate_stack
 async def test_commands_to_redis_are_counted(separate_stack: Stack) -> None:
     ada = Client(separate_stack)
     await ada.log_in("ada@example.com")
-    answer = await ada.hear("{ viewer { user { id } } }")
+    body = {"query": "{ viewer { user { id } } }", "extensions": TRACED}
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        headers = {"authorization": f"Bearer {ada.token}"}
+        answer = (await http.post(separate_stack.graphql, json=body, headers=headers)).json()
     assert answer["extensions"]["trace"]["redis"]["calls"] >= 1
 
 
@@ -98,15 +108,75 @@ async def test_without_the_setting_nothing_is_counted_and_nothing_told(
     told = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.OFF)
     async with gateway(told, services, cache) as (app, ask):
         answer = await ask("{ viewer { user { id } } }")
-        around = app.state.temporal.config()["interceptors"]
+        around = app.connections.temporal.config()["interceptors"]
     assert answer["data"]["viewer"]
     assert "extensions" not in answer
-    assert "gateway.counting" not in {type(each).__module__ for each in around}
+    assert "infrastructure.response_trace" not in {type(each).__module__ for each in around}
     assert not cache.plugins
 
 
-@pytest.mark.parametrize(("environment", "shown"), [(Environment.DEVELOPMENT, True), (Environment.PRODUCTION, False)])
-def test_it_is_for_development(environment: Environment, shown: bool) -> None:
+async def test_by_default_only_the_response_to_a_request_that_asks_for_it_has_a_trace(
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+) -> None:
+    told = settings(temporal_address, data_dir=tmp_path, trace_answers=None)
+    async with gateway(told, services, cache) as (_, ask):
+        default = await ask(VIEWER)
+        requested = await ask(VIEWER, TRACED)
+        others = [await ask(VIEWER, extensions) for extensions in ({}, {"trace": False}, {"trace": "yes"})]
+    assert "extensions" not in default
+    assert requested["extensions"]["trace"]["services"]["calls"] >= 1
+    assert not [answer for answer in others if "extensions" in answer]
+
+
+async def test_each_execution_counts_only_its_own_calls(
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+) -> None:
+    told = settings(temporal_address, data_dir=tmp_path, trace_answers=None)
+    async with gateway(told, services, cache) as (_, ask):
+        answers = await asyncio.gather(*(ask(SWITCH, TRACED, input=SWITCH_INPUT) for _ in range(5)))
+    for answer in answers:
+        operation_id = answer["data"]["switchTenant"]["operation"]["id"]
+        assert [each["id"] for each in answer["extensions"]["trace"]["operations"]] == [operation_id]
+
+
+async def test_a_websocket_requests_a_trace_for_one_operation(
+    temporal_address: str, services: Services, tmp_path: Path
+) -> None:
+    told = settings(temporal_address, data_dir=tmp_path, trace_answers=None)
+    async with running_gateway(told, services) as gateway, gateway.open(introduction()) as socket:
+        traces = []
+        for extensions in (TRACED, None):
+            payload = {"query": VIEWER, "extensions": extensions}
+            await socket.say({"id": "one", "type": "subscribe", "payload": payload})
+            traces.append((await socket.next_of("one"))["payload"].get("extensions"))
+            assert (await socket.next_of("one"))["type"] == "complete"
+    assert traces[0]["trace"]["services"]["calls"] >= 1
+    assert traces[1] is None
+
+
+async def test_production_gives_no_trace_on_request(
+    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+) -> None:
+    production = settings(temporal_address, data_dir=tmp_path, trace_answers=None).model_copy(
+        update={"environment": Environment.PRODUCTION}
+    )
+    async with gateway(production, services, cache) as (_, ask):
+        assert "extensions" not in await ask(VIEWER, TRACED)
+
+
+@pytest.mark.parametrize(
+    ("environment", "setting", "tracing"),
+    [
+        (Environment.DEVELOPMENT, None, ResponseTracing.ON_REQUEST),
+        (Environment.DEVELOPMENT, Shown.OFF, ResponseTracing.NEVER),
+        (Environment.DEVELOPMENT, Shown.ON, ResponseTracing.ALWAYS),
+        (Environment.PRODUCTION, None, ResponseTracing.NEVER),
+        (Environment.PRODUCTION, Shown.EVEN_IN_PRODUCTION, ResponseTracing.ALWAYS),
+    ],
+)
+def test_it_is_for_development(environment: Environment, setting: Shown | None, tracing: ResponseTracing) -> None:
     keys = {"codec_keys": f"one:{'A' * 43}=", "service_key": "s" * 32}
-    told = Settings.model_validate({"secret_key": "k" * 32, "environment": environment} | keys)
-    assert told.traces_answers() is shown
+    told = Settings.model_validate(
+        {"secret_key": "k" * 32, "environment": environment, "trace_answers": setting} | keys
+    )
+    assert told.response_traces() is tracing

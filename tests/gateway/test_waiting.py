@@ -22,7 +22,7 @@ from tests.resolvers.scripted import Script, scripts
 @pytest.fixture
 async def operations(temporal_address: str, services: Services, tmp_path: Path) -> AsyncIterator[Operations]:
     async with running_gateway(settings(temporal_address, data_dir=tmp_path), services) as gateway:
-        found: Operations = gateway.app.state.backend.operations
+        found: Operations = gateway.app.connections.backend.operations
         yield found
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import httpx
 
-from infrastructure.monitoring import Monitoring, monitored
+from infrastructure.monitoring import Check, Monitoring, monitored
 
 
 async def said(monitoring: Monitoring) -> tuple[int, str]:
     async with monitored(monitoring, host="127.0.0.1", port=0) as url, httpx.AsyncClient(trust_env=False) as http:
         answer = await http.get(f"{url}/readyz")
     return answer.status_code, answer.json()["status"]
+
+
+def monitoring(checks: dict[str, Check], *, is_stopping: bool = False) -> Monitoring:
+    monitoring = Monitoring()
+    monitoring.add_checks(checks)
+    monitoring.add_stop_signal(lambda: is_stopping)
+    return monitoring
 
 
 async def there() -> bool:
@@ -23,14 +30,14 @@ async def away() -> bool:
 
 async def test_nothing_is_ready_before_what_it_cannot_do_without_is_opened() -> None:
     assert await said(Monitoring()) == (503, "down")
-    assert await said(Monitoring(checks={"redis": there})) == (503, "down")
+    assert await said(monitoring({"redis": there})) == (503, "down")
 
 
 async def test_a_part_that_can_be_done_without_may_be_away_and_a_vital_one_may_not() -> None:
-    assert await said(Monitoring(checks={"temporal": there, "redis": there})) == (200, "ok")
-    assert await said(Monitoring(checks={"temporal": there, "redis": away})) == (200, "degraded")
-    assert await said(Monitoring(checks={"temporal": away, "redis": there})) == (503, "down")
+    assert await said(monitoring({"temporal": there, "redis": there})) == (200, "ok")
+    assert await said(monitoring({"temporal": there, "redis": away})) == (200, "degraded")
+    assert await said(monitoring({"temporal": away, "redis": there})) == (503, "down")
 
 
 async def test_who_is_to_stop_is_not_ready() -> None:
-    assert await said(Monitoring(checks={"temporal": there}, is_stopping=lambda: True)) == (503, "stopping")
+    assert await said(monitoring({"temporal": there}, is_stopping=True)) == (503, "stopping")

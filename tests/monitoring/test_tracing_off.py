@@ -11,6 +11,7 @@ import pytest
 
 from contracts.tracing import is_wanted
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from tests.collector import collecting
 from tests.gateway.fakes import Services, settings
 from tests.stack import ROOT, plain_environment
@@ -69,9 +70,9 @@ def test_nothing_of_them_is_loaded_where_they_are_off() -> None:
 
 
 async def test_nothing_is_wrapped_where_they_are_off(temporal_address: str, tmp_path: Path) -> None:
-    app = create_app(settings(temporal_address, data_dir=tmp_path), services=Services().transport)
+    app = create_app(settings(temporal_address, data_dir=tmp_path), Dependencies(services=Services().transport))
     async with app.router.lifespan_context(app):
-        around = app.state.temporal.config()["interceptors"]
+        around = app.connections.temporal.config()["interceptors"]
         assert [type(each).__module__ for each in around] == ["gateway.on_behalf", "gateway.metrics"]
     assert not [each for each in app.user_middleware if "spans" in getattr(each.cls, "__module__", "")]
 

@@ -11,7 +11,6 @@ import strawberry
 
 from contracts.errors import ErrorCode
 from schema.build import Schema
-from schema.documents import Documents
 
 TOO_LONG = {"code": ErrorCode.TIMEOUT.value}
 
@@ -21,7 +20,7 @@ ended: list[str] = []
 @strawberry.type
 class Query:
     @strawberry.field
-    async def slow(self) -> int:
+    async def slow() -> int:
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -33,7 +32,7 @@ class Query:
 @strawberry.type
 class Subscription:
     @strawberry.subscription
-    async def count(self) -> AsyncGenerator[int]:
+    async def count() -> AsyncGenerator[int]:
         for number in range(3):
             await asyncio.sleep(0.1)
             yield number
@@ -41,10 +40,7 @@ class Subscription:
 
 def schema() -> Schema:
     ended.clear()
-    made = Schema(query=Query, subscription=Subscription)
-    made.documents = Documents(made._schema, introspection=True, suggestions=True)  # noqa: SLF001
-    made.execution_seconds = 0.1
-    return made
+    return Schema(Query, subscription=Subscription, execution_seconds=0.1)
 
 
 async def told(text: str) -> list[Any]:

@@ -13,8 +13,7 @@ import strawberry
 from strawberry import Info, Parent
 
 from schema.build import Schema, build_schema
-from schema.direct import DIRECT, make_direct
-from schema.documents import Documents
+from schema.direct import DIRECT
 from schema.execution import Execution
 from schema.fields import field, stream
 
@@ -226,11 +225,7 @@ def test_most_fields_of_the_schema_need_none() -> None:
 
 
 def _direct() -> Schema:
-    schema = Schema(query=Query, subscription=Subscription, types=(Box, Bag))
-    graphql_schema = schema._schema  # noqa: SLF001
-    make_direct(graphql_schema)
-    schema.documents = Documents(graphql_schema, introspection=True, suggestions=True)
-    return schema
+    return Schema(query=Query, subscription=Subscription, types=(Box, Bag))
 
 
 def _places(result: Any) -> list[object]:

@@ -21,6 +21,7 @@ from temporalio.api.common.v1 import Payload
 from contracts.codec import EncryptionCodec, KeyRing
 from contracts.errors import ServiceUnavailable
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from gateway.settings import Settings
 from tests.gateway.fakes import ADA, GLOBEX, GRACE, KEY, TOKEN, Services
 from tests.gateway.serving import introduction, running_gateway
@@ -41,7 +42,7 @@ def settings(temporal_address: str, folder: Path, **told: object) -> Settings:
 
 @asynccontextmanager
 async def gateway(settings: Settings, services: Services | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings, services=(services or Services()).transport)
+    app = create_app(settings, Dependencies(services=(services or Services()).transport))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.localhost") as client,

@@ -15,6 +15,7 @@ from pydantic import SecretStr, ValidationError
 
 from contracts.environment import Environment, what_is_wrong
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from gateway.settings import Settings, Shown
 from tests.gateway.fakes import Services
 from tests.stack import plain_environment, run_module
@@ -141,7 +142,7 @@ def test_the_stack_of_developers_is_not_for_production(tmp_path: Path) -> None:
 async def gateway(temporal_address: str, folder: Path, **told: object) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(
         Settings(**SOUND | {"temporal_address": temporal_address, "data_dir": folder} | told),  # type: ignore[arg-type]
-        services=Services().transport,
+        Dependencies(services=Services().transport),
     )
     async with (
         app.router.lifespan_context(app),

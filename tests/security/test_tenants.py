@@ -21,6 +21,7 @@ from temporalio.client import Client as Temporal
 
 from contracts.storage import folder_in
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from gateway.server.serve import serve
 from gateway.settings import Settings
 from schema.build import build_schema
@@ -251,10 +252,18 @@ async def counted_stack(temporal: Temporal, address: str, folder: Path) -> Async
             storage_url=folder_in(folder),
         )
         services = CountingTransport(httpx.ASGITransport(stage.services), counts)
-        app = create_app(settings, services=services, interceptors=[TemporalCounts(counts)])
+        app = create_app(settings, Dependencies(services=services, interceptors=[TemporalCounts(counts)]))
         stop, answering = asyncio.Event(), asyncio.Event()
         serving = asyncio.create_task(
-            serve(app, host="127.0.0.1", port=port, stop=stop, listening=listening, announce=answering.set)
+            serve(
+                app,
+                drain=app.streams.drain,
+                host="127.0.0.1",
+                port=port,
+                stop=stop,
+                listening=listening,
+                announce=answering.set,
+            )
         )
         try:
             await answering.wait()

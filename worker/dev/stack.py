@@ -23,11 +23,13 @@ from contracts.temporal import connect, ensure_search_attributes
 from contracts.tracing import traced
 from contracts.transfers import TransferSigner
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from gateway.server.serve import serve
 from gateway.settings import Settings
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.monitoring import Monitoring, monitored, telling_runtime
 from infrastructure.passwords import Passwords
+from infrastructure.response_trace import CacheReads
 from infrastructure.tasks import essential
 from worker.database import database, database_answers, migrate
 from worker.demo import fill_with_demo_data
@@ -72,7 +74,7 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
         await stack.enter_async_context(database(database_url))
         passwords = stack.enter_context(closing(Passwords()))
         await fill_with_demo_data(passwords)
-        cache = await stack.enter_async_context(open_cache(None))
+        cache = await stack.enter_async_context(open_cache(None, plugins=[CacheReads()]))
         wakeups = LocalWakeups()
         runtime, sdk_metrics = telling_runtime()
         monitoring = Monitoring(sdk=sdk_metrics)
@@ -102,15 +104,12 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
         )
         services = httpx.ASGITransport(services_app(routes_of(domains), spans), raise_app_exceptions=False)
         settings = _gateway_settings(grounds)
-        monitoring.checks["database"] = database_answers(database_url)
+        monitoring.add_checks({"database": database_answers(database_url)})
         app = create_app(
             settings,
-            services=services,
-            cache=cache,
-            wakeups=wakeups,
-            monitoring=monitoring,
-            runtime=runtime,
-            spans=spans,
+            Dependencies(
+                services=services, cache=cache, wakeups=wakeups, monitoring=monitoring, runtime=runtime, spans=spans
+            ),
         )
         metrics = await stack.enter_async_context(monitored(monitoring, host=_HERE, port=0))
         await stack.enter_async_context(essential(lambda: _watch(temporal, stop), name="watch the Temporal server"))
@@ -121,6 +120,7 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
             stop=stop,
             listening=grounds.listening,
             announce=lambda: announce(f"{metrics}/metrics"),
+            drain=app.streams.drain,
             drain_seconds=_DRAIN_SECONDS,
         )
         if not temporal.is_running:

@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 from contracts.calls import Caller
 from gateway.app import create_app
+from gateway.dependencies import Dependencies
 from tests.gateway.fakes import (
     GLOBEX,
     TOKEN,
@@ -103,9 +104,7 @@ async def running_gateway(
     temporal = TemporalCalls()
     app = create_app(
         settings(temporal_address, data_dir=folder, redis_url=redis_url),
-        services=services.transport,
-        cache=cache,
-        interceptors=[temporal],
+        Dependencies(services=services.transport, cache=cache, interceptors=[temporal]),
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (

@@ -69,8 +69,7 @@ async def main(storage_url: str, folder: str, port: str) -> None:
     app = Starlette(
         routes=[*transfers, Route("/peak", peak), Route("/announce", announce, methods=["POST"])], lifespan=lifespan
     )
-    app.state.streams = OpenStreams()
-    await serve(app, host="127.0.0.1", port=int(port), stop=asyncio.Event())
+    await serve(app, drain=OpenStreams().drain, host="127.0.0.1", port=int(port), stop=asyncio.Event())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ import { type Answer, ask, HTTP_PATH, socketUrl } from "./endpoint";
 import { Names } from "./names";
 import { Session } from "./session";
 
+/** In development the gateway adds `extensions.trace` to the response, with the calls that it took. */
+type TracedParams = FetcherParams & { extensions: { trace: true } };
+
 export function createFetcher(): Fetcher {
   const session = new Session(ask);
   const names = new Names(ask);
@@ -32,7 +35,8 @@ export function createFetcher(): Fetcher {
     if (params.operationName === "IntrospectionQuery") return send(params, options);
     const headers = { ...(await session.headers()), ...options?.headers };
     const variables = await names.resolve(params.variables ?? {}, headers);
-    return send(...asWritten({ ...params, variables }, { ...options, headers }));
+    const request: TracedParams = { ...params, variables, extensions: { trace: true } };
+    return send(...asWritten(request, { ...options, headers }));
   };
 }
 

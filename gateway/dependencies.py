@@ -1,0 +1,40 @@
+"""What the caller of ``create_app`` may provide instead of what the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import httpx
+from aiocache.base import BaseCache
+from temporalio.client import Interceptor
+from temporalio.runtime import Runtime
+
+from infrastructure.change_notifications import Wakeups
+from infrastructure.monitoring import Monitoring
+
+if TYPE_CHECKING:
+    from contracts.spans import Spans
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """Attributes:
+
+    services: the transport for calls of the services; None: the network.
+    cache: a cache that others share, and that stays open; None: the one that the settings name.
+    wakeups: the change notifications of services in this process.
+    interceptors: for the calls of Temporal.
+    monitoring: has the registry of metrics and the checks of readiness.
+    runtime: the runtime of Temporal's SDK.
+    spans: records traces.
+    """
+
+    services: httpx.AsyncBaseTransport | None = None
+    cache: BaseCache | None = None
+    wakeups: Wakeups | None = None
+    interceptors: Sequence[Interceptor] = ()
+    monitoring: Monitoring = field(default_factory=Monitoring)
+    runtime: Runtime | None = None
+    spans: Spans | None = None
