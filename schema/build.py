@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from contextlib import aclosing
+from inspect import isawaitable
 from typing import TYPE_CHECKING, cast
 
 import strawberry
@@ -20,9 +21,8 @@ from strawberry.types.graphql import OperationType
 from contracts.errors import DeadlineExceeded
 from resolvers.context import Context
 from schema.admission import NO_REQUEST, Admission
-from schema.direct import make_direct
 from schema.documents import Documents
-from schema.execution import Execution, is_awaitable
+from schema.execution import Execution
 from schema.mutation import Mutation
 from schema.parts import asks_for_parts, may_ask_for_parts, whole_only
 from schema.query import Query
@@ -63,7 +63,6 @@ class Schema(strawberry.Schema):
             types=types,
             config=StrawberryConfig(scalar_map=SCALARS, enable_experimental_incremental_execution=True),
         )
-        make_direct(self._schema)
         self.documents = Documents(self._schema, introspection=introspection, suggestions=suggestions)
         self._execution_seconds = execution_seconds
         self._traces = traces
@@ -114,9 +113,8 @@ class Schema(strawberry.Schema):
                     asked.variables,
                     asked.operation_name,
                     executor_class=Execution,
-                    is_awaitable=is_awaitable,
                 )
-                if is_awaitable(result):
+                if isawaitable(result):
                     result = await result
         except TimeoutError as error:
             return asked.failed(DeadlineExceeded() if deadline.expired() else error)
@@ -172,22 +170,20 @@ class Schema(strawberry.Schema):
                 asked.context,
                 asked.variables,
                 asked.operation_name,
-                is_awaitable=is_awaitable,
             )
             if isinstance(executor, list):
                 yield PreExecutionError(data=None, errors=asked.translated(executor))
                 return
             source = create_source_event_stream(executor)
-            if is_awaitable(source):
+            if isawaitable(source):
                 source = await source
             if isinstance(source, GraphQLExecutionResult):
                 yield PreExecutionError(data=None, errors=asked.translated(source.errors or []))
                 return
-            assert isinstance(executor, Execution)
             async with aclosing(cast(AsyncGenerator[object], source)) as events:
                 async for event in events:
-                    result = executor.told(event)
-                    if is_awaitable(result):
+                    result = executor.build_per_event_executor(event).execute_operation(serially=False)
+                    if isawaitable(result):
                         result = await result
                     told = asked.answered(cast(GraphQLExecutionResult, result))
                     told.extensions = _delivery(asked.context)

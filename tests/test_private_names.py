@@ -54,8 +54,6 @@ NAMES = [
     PrivateName("hypercorn", "hypercorn.protocol.h2:StreamBuffer", "_complete"),
     PrivateName("hypercorn", "hypercorn.protocol.h2:StreamBuffer", "_is_empty"),
     PrivateName("hypercorn", "hypercorn.protocol.h2:StreamBuffer", "_paused"),
-    PrivateName("strawberry-graphql", "strawberry:Info", "_field"),
-    PrivateName("strawberry-graphql", "strawberry:Info", "_raw_info"),
     PrivateName("strawberry-graphql", "strawberry:Schema", "_schema"),
     PrivateName("strawberry-graphql", "strawberry.asgi:GraphQL", "_process_stream_result"),
     PrivateName(
