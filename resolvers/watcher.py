@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
@@ -78,6 +78,7 @@ class Watcher:
         self._client, self._budget = sources.client, sources.budget
         self._wakeups, self._observe_delay = sources.wakeups, sources.observe_delay
         self._subscription: Subscription | None = None
+        """None while a long-poll is held; afterwards the last one, also once the operation has closed."""
         self._is_in_touch = False
         self.state = NewestState(sources.observe)
         self.subscribers = 0
@@ -126,23 +127,15 @@ class Watcher:
     async def _follow(self) -> None:
         while not self.state.is_closed:
             if self._budget.take():
+                self._subscription = None
                 try:
                     await self._long_poll()
                 finally:
                     self._budget.give_back()
             else:
-                with self._subscribed() as subscription:
-                    await subscription.begun()
-                    await self._read_at_wakeups(subscription.changed)
-
-    @contextmanager
-    def _subscribed(self) -> Iterator[Subscription]:
-        with self._wakeups.subscribed(self._id) as subscription, self._budget.describing():
-            self._subscription = subscription
-            try:
-                yield subscription
-            finally:
-                self._subscription = None
+                with self._wakeups.subscribed(self._id) as self._subscription, self._budget.describing():
+                    await self._subscription.begun()
+                    await self._read_at_wakeups(self._subscription.changed)
 
     async def _long_poll(self) -> None:
         """Hold a long-poll until the operation has closed or Temporal refuses the long-poll."""

@@ -70,7 +70,7 @@ def running_redis(arguments: Sequence[str] = ()) -> Iterator[str]:
             *arguments,
         ]
         with child(command, log=folder / "log") as process:
-            wait_until(lambda: _listens(port), process, folder / "log")
+            wait_until(lambda: listens(port), process, folder / "log")
             yield f"redis://{HOST}:{port}/0"
 
 
@@ -168,7 +168,7 @@ def _reachable(binaries: Path, folder: Path, user: str | None) -> Path:
     return folder / "package" / binaries.relative_to(root.parent)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:

@@ -39,7 +39,7 @@ MEASURES = (
     Measure("thousand", crowds.thousand, 90),
     Measure("ten-thousand", crowds.ten_thousand, 150),
     Measure("storm", storm.storm, 90),
-    Measure("quotas", quotas.as_they_come, 240),
+    Measure("quotas", quotas.as_they_come, 480),
     Measure("raised", quotas.raised, 180, RAISED),
     # On a ground of their own: what they start is under way for ever after.
     Measure("start", starts.one_in_flight, 60),

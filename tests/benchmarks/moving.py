@@ -1,4 +1,7 @@
-"""Operations that move when they are told to, and ``python -m tests.benchmarks.moving QUEUE``, their worker."""
+"""Operations that move when they are told to, and ``python -m tests.benchmarks.moving QUEUE``, their worker.
+
+The worker publishes change notifications as ours do.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from contracts.base import utc_now
 from contracts.codec import KeyRing
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, OperationStatus, operation_id
 from contracts.temporal import connect, leave
+from infrastructure.change_notifications import open_wakeups
 from infrastructure.operation_history import TENANTS, USER
+from worker.progress_notifier import ProgressNotifier
+from workflows.state_publication import publish_state
 
 KIND = OperationKind.TENANT_SWITCH
 Handle = WorkflowHandle[Any, Any]
@@ -40,6 +46,7 @@ class Moving:
             status = OperationStatus.COMPLETED if self._orders.pop(0) == "end" else OperationStatus.RUNNING
             self._state = state = state.model_copy(update={"revision": state.revision + 1, "status": status})
             workflow.upsert_memo({MEMO_STATE: state.to_memo()})
+            publish_state(KIND, state)
 
     @workflow.signal
     def order(self, word: str) -> None:
@@ -116,15 +123,21 @@ async def work(queue: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     keys = KeyRing.parse(os.environ["CODEC_KEYS"])
     client = await connect(address=os.environ["TEMPORAL_ADDRESS"], namespace=None, keys=keys)
-    async with Worker(
-        client,
-        task_queue=queue,
-        workflows=[Moving],
-        workflow_runner=UnsandboxedWorkflowRunner(),
-        max_cached_workflows=5000,
-        max_concurrent_workflow_tasks=50,
-    ):
-        await stop.wait()
+    async with open_wakeups(os.environ["REDIS_URL"]) as wakeups:
+        notifier = ProgressNotifier(wakeups, lambda _info, _outcome: None, ())
+        async with (
+            notifier.running(),
+            Worker(
+                client,
+                task_queue=queue,
+                workflows=[Moving],
+                workflow_runner=UnsandboxedWorkflowRunner(),
+                interceptors=[notifier],
+                max_cached_workflows=12_000,
+                max_concurrent_workflow_tasks=50,
+            ),
+        ):
+            await stop.wait()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,11 @@ from tests.chaos.telling import live
 
 LIMIT_SECONDS = 225.0
 """Beside what ``--minutes`` says, for all that begins, settles and ends: then it is over."""
-STAGES: tuple[tuple[float, tuple[str, ...]], ...] = ((0.6, ("deaths",)), (0.4, ("answers", "pauses", "rounds")))
+STAGES: tuple[tuple[float, tuple[str, ...]], ...] = (
+    (0.5, ("deaths",)),
+    (0.35, ("answers", "pauses", "rounds")),
+    (0.15, ("following",)),
+)
 """Shares of the time, and what runs at once in it: the second stage waits more than it works."""
 
 

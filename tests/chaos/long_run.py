@@ -15,6 +15,7 @@ from uuid import uuid4
 from tests.chaos.actor import Actor, Refused
 from tests.chaos.campaign import CALLS, Job, Outcome, blows, carry_out, kills
 from tests.chaos.evidence import History
+from tests.chaos.following import SETTINGS, follow_while_killing
 from tests.chaos.gather import gathered, quiet
 from tests.chaos.ground import PARTS, Ground, chaos_ground
 from tests.chaos.invariants import violations
@@ -22,12 +23,16 @@ from tests.chaos.outages import CLIENTS, RECOVERY_SECONDS, WEATHERS, held, measu
 from tests.chaos.pauses import STOPPABLE, paused
 from tests.chaos.regressions import keep
 from tests.chaos.reliability import table, unlike, written
+from tests.clients import npm
+from tests.clients.cluster import running_cluster
 
 Done = TypeVar("Done")
 
 KILLS, CANCELS, TERMINATIONS, ROUNDS = 200, 300, 50, 100
 """Kills of each saga."""
 CLIENTS_AT_ONCE = 64
+FOLLOWED = 200
+_SECONDS_PER_KILL = 6.0
 PAUSE_SECONDS = 60.0
 REPAIR_SECONDS = 60
 """What a worker is told where nobody says otherwise."""
@@ -145,6 +150,29 @@ def rounds_under_load(report: Report, seed: int, seconds: float) -> None:
         asyncio.run(_within(seconds + GRACE_SECONDS, _rounds(report, ground, seed, seconds)))
 
 
+def following(report: Report, seed: int, seconds: float) -> None:
+    """Two hundred operations in each mode of delivery, on a cluster of two gateways."""
+    npm.install(npm.CLIENTS)
+    with _folder() as folder, running_cluster(folder) as cluster:
+        for mode, settings in SETTINGS.items():
+            kills = max(5, int(seconds / len(SETTINGS) / _SECONDS_PER_KILL))
+            done = asyncio.run(
+                _within(
+                    seconds + GRACE_SECONDS,
+                    follow_while_killing(cluster, settings, operations=FOLLOWED, kills=kills, seed=seed),
+                )
+            )
+            report.found([f"{fault} (mode {mode})" for fault in done.faults])
+            if mode not in done.modes:
+                report.found([f"no state arrived by {mode}"])
+            killed = ", ".join(f"{name} {count}" for name, count in sorted(done.kills.items()))
+            frames = ", ".join(f"{count} {each}" for each, count in done.modes.most_common())
+            report.say(
+                f"Operations followed by {mode} to their ends: {FOLLOWED - len(done.faults)} of {FOLLOWED} "
+                f"(frames: {frames}), while these were killed: {killed}."
+            )
+
+
 async def _rounds(report: Report, ground: Ground, seed: int, seconds: float) -> None:
     async with _actors(ground) as (watcher, *workers):
         actors = [watcher, *workers]
@@ -210,16 +238,25 @@ PARTS_OF_THE_RUN: dict[str, Part] = {
     "answers": answers,
     "pauses": pauses,
     "rounds": rounds_under_load,
+    "following": following,
 }
 
 
 @contextmanager
 def _ground(*, accounts: int, hands: int, outside: bool = False, **told: str) -> Iterator[Ground]:
+    with (
+        _folder() as folder,
+        chaos_ground(folder, accounts=accounts, hands=hands, outside=outside, **told) as ground,
+    ):
+        yield ground
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="adx-chaos-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)  # PostgreSQL may run as nobody and must find its way through
-        with chaos_ground(folder, accounts=accounts, hands=hands, outside=outside, **told) as ground:
-            yield ground
+        yield folder
 
 
 @asynccontextmanager

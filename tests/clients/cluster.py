@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from temporalio.client import Client as Temporal
 
@@ -20,20 +21,26 @@ from contracts.operations import Position
 from contracts.secret_keys import SecretKeys
 from contracts.temporal import connect
 from resolvers.cursors import Cursors
-from tests.servers import HOST, running_postgres, running_redis, wait_until
+from tests.servers import HOST, listens, running_postgres, wait_until
 from tests.stack import Stack, healthy, plain_environment, run_module, start_module
+from worker.dev.binaries import redis_server
+from worker.dev.children import child
 from worker.dev.ports import free_port
 from worker.dev.temporal_server import temporal_server
 
 
 @dataclass
 class Cluster:
-    """What runs, by name: ``temporal``, ``worker``, ``gateway-0``, ``gateway-1``. Its methods block."""
+    """What runs, by name: ``redis``, ``temporal``, ``worker``, ``gateway-0``, ``gateway-1``. Its methods block.
+
+    ``of_gateways``: environment that only gateways get, from their next start on.
+    """
 
     folder: Path
     environment: dict[str, str]
     temporal_port: int
     gateway_ports: tuple[int, ...]
+    of_gateways: dict[str, str] = field(default_factory=dict)
     running: dict[str, tuple[ExitStack, subprocess.Popen[bytes]]] = field(default_factory=dict)
     _beside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "cluster"))
 
@@ -45,7 +52,7 @@ class Cluster:
         await asyncio.get_running_loop().run_in_executor(self._beside, do, *arguments)
 
     def close(self) -> None:
-        for name in sorted(self.running):  # gateways, then Temporal, then the worker
+        for name in sorted(self.running):  # gateways, then the servers, then the worker
             stack, _ = self.running[name]
             stack.close()
         self._beside.shutdown()
@@ -65,6 +72,25 @@ class Cluster:
         """What the gateways wrote into the cursor."""
         return Cursors(SecretKeys(self.environment["SECRET_KEY"].encode())).read(operation_id, cursor)
 
+    def start_redis(self) -> None:
+        port = urlsplit(self.environment["REDIS_URL"]).port
+        assert port is not None
+        stack, log = ExitStack(), self.folder / "redis.log"
+        command = [str(redis_server()), "--port", str(port), "--bind", HOST, "--dir", str(self.folder), "--save", ""]
+        process = stack.enter_context(child(command, log=log))
+        wait_until(lambda: listens(port), process, log)
+        self.running["redis"] = (stack, process)
+
+    def start_moving(self) -> None:
+        """A worker of its own for the operations of the benchmarks, on the task queue ``moving``."""
+        stack = ExitStack()
+        process = stack.enter_context(
+            start_module(
+                "tests.benchmarks.moving", "moving", environment=self.environment, log=self.folder / "moving.log"
+            )
+        )
+        self.running["moving"] = (stack, process)
+
     def start_temporal(self) -> None:
         stack = ExitStack()
         server = stack.enter_context(
@@ -82,7 +108,7 @@ class Cluster:
 
     def start_gateway(self, index: int) -> None:
         port = self.gateway_ports[index]
-        self._start(f"gateway-{index}", port, "gateway", GATEWAY_PORT=str(port))
+        self._start(f"gateway-{index}", port, "gateway", GATEWAY_PORT=str(port), **self.of_gateways)
 
     def stop(self, name: str) -> None:
         """Ask it to stop, and wait until it has."""
@@ -113,13 +139,13 @@ class Cluster:
 @contextmanager
 def running_cluster(folder: Path, *, gateways: int = 2, **environment: str) -> Iterator[Cluster]:
     """All of it, with the demo data, on PostgreSQL, Redis and a Temporal that keeps what it has in a file."""
-    with running_redis() as redis_url, running_postgres() as postgres:
+    with running_postgres() as postgres:
         temporal_port, worker_port = free_port(HOST), free_port(HOST)
         told = plain_environment() | {
             "HOST": HOST,
             "ENVIRONMENT": "development",
             "DATABASE_URL": postgres.new_database(),
-            "REDIS_URL": redis_url,
+            "REDIS_URL": f"redis://{HOST}:{free_port(HOST)}/0",
             "TEMPORAL_ADDRESS": f"{HOST}:{temporal_port}",
             "TEMPORAL_NAMESPACE": "default",
             "SECRET_KEY": secrets.token_hex(32),
@@ -136,6 +162,7 @@ def running_cluster(folder: Path, *, gateways: int = 2, **environment: str) -> I
         ports = tuple(free_port(HOST) for _ in range(gateways))
         cluster = Cluster(folder, told | environment, temporal_port, ports)
         try:
+            cluster.start_redis()
             cluster.start_temporal()
             run_module("worker.migrate", cluster.environment, "--demo")
             cluster.start_worker()

@@ -1,5 +1,5 @@
 // `node crowd.mjs CONFIG`: many graphql-ws clients, a socket each, every one following an operation to its end. Says
-// [client, "open"], [client, "state", cursor, status], [client, "closed", code], [client, "complete"] and
+// [client, "open"], [client, "state", cursor, status, mode], [client, "closed", code], [client, "complete"] and
 // [client, "dead", why], a JSON line each.
 import { FOLLOW, resuming, say, socketClient } from "./documents.mjs";
 
@@ -11,6 +11,11 @@ const patience = pause && {
   shouldRetry: () => true, // also where it is cut in the middle of connecting, which the library takes as final
 };
 
+/** Whether a client should subscribe again, as docs/subscriptions.md says; only where the test has it be patient. */
+function isTemporary(errors) {
+  return patience && errors.every((each) => ["UPSTREAM_UNAVAILABLE", "TIMEOUT"].includes(each.extensions?.code));
+}
+
 async function follow(client, operation) {
   const sockets = socketClient({
     url: `${config.websocket}?client=${client}`,
@@ -20,12 +25,18 @@ async function follow(client, operation) {
     ...patience, // else the library's own
   });
   const { payload, saw } = resuming({ query: FOLLOW, variables: { id: operation } });
-  try {
+  const followed = async () => {
     for await (const result of sockets.iterate(payload)) {
+      if (result.errors && isTemporary(result.errors)) return false;
       if (result.errors) throw new Error(JSON.stringify(result.errors));
       saw(result.data.operation);
-      say([client, "state", result.data.operation.cursor, result.data.operation.status]);
+      const mode = result.extensions?.delivery?.mode ?? null;
+      say([client, "state", result.data.operation.cursor, result.data.operation.status, mode]);
     }
+    return true;
+  };
+  try {
+    while (!(await followed())) await patience.retryWait();
     say([client, "complete"]);
   } catch (error) {
     say([client, "dead", String(error?.message ?? `${error?.code} ${error?.reason}`)]);

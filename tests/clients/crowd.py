@@ -21,6 +21,8 @@ class Follower:
     operation_id: str
     opened: int = 0
     states: list[tuple[str, str]] = field(default_factory=list)
+    modes: list[str] = field(default_factory=list)
+    """By what mode of delivery each state arrived."""
     closed: list[int] = field(default_factory=list)
     complete: bool = False
     dead: str | None = None
@@ -67,8 +69,9 @@ class Crowd:
         match what, more:
             case "open", _:
                 follower.opened += 1
-            case "state", (str(cursor), str(status)):
+            case "state", (str(cursor), str(status), mode):
                 follower.states.append((cursor, status))
+                follower.modes.append(str(mode))
             case "closed", (int(code),):
                 follower.closed.append(code)
             case "complete", _:

@@ -81,6 +81,15 @@ async def test_reads_the_state_once_for_each_notification(temporal_client: Clien
         assert (delivery.mode, delivery.interval_ms) == (Mode.NOTIFIED, NEVER * 1000)
 
 
+async def test_the_final_state_is_delivered_in_the_mode_of_those_before(
+    temporal_client: Client, starter: ScriptStarter
+) -> None:
+    async with followed(temporal_client, starter, check_seconds=0.2) as one:
+        await one.script.end()
+        assert (await next_of(one.states)).is_closed
+        assert one.hub.modes == {Mode.NOTIFIED: 1}
+
+
 async def test_a_lost_notification_costs_one_check_interval_at_most(
     temporal_client: Client, starter: ScriptStarter
 ) -> None:
