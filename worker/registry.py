@@ -181,10 +181,10 @@ def operations(parts: Parts) -> Domain:
 PROCESSES: dict[str, tuple[Callable[[Parts], Domain], ...]] = {
     "auth": (auth,),
     "users": (users,),
-    "tenants": (tenants,),
+    "tenants": (tenants, workspaces),
     "files": (files,),
-    "operations": (operations, workspaces, notifications),
-    "all": (auth, users, tenants, files, operations, workspaces, notifications),
+    "operations": (operations, notifications),
+    "all": (auth, users, tenants, workspaces, files, operations, notifications),
 }
 """By the name that ``python -m worker`` is given."""
 

@@ -10,13 +10,13 @@ from worker.database import DOMAINS, database
 
 _READ_BY = {"tenants_membership": ("auth",)}
 """Tables that another process reads, too: a session has the role that its user has in the tenant now."""
-_OWN_PROCESS = ("auth", "users", "tenants", "files")
-_ALL_OTHERS = "operations"
+_SERVED_BY = {"workspaces": "tenants", "notifications": "operations"}
+"""The process of each domain that has none of its own name (worker/registry.py)."""
 
 
 def role_of(domain: str) -> str:
     """The role of the process that serves the domain: ``docker/postgres/roles.sql`` makes it."""
-    return f"adx_{domain if domain in _OWN_PROCESS else _ALL_OTHERS}"
+    return f"adx_{_SERVED_BY.get(domain, domain)}"
 
 
 async def grant_tables(url: str) -> None:

@@ -20,7 +20,7 @@ from worker.dev.ports import free_port
 
 DOCKER = Path(__file__).parent.parent.parent / "docker"
 GATEWAYS = 2
-WORKERS = {"auth": "8081", "users": "8082", "tenants": "8083", "files": "8084", "operations": "8085"}
+WORKERS = {"auth": "8081", "users": "8082", "files": "8083", "operations": "8084", "tenants": "8085"}
 """The service of each domain and the port of its endpoints."""
 PROXY = HOST
 """The address of the reverse proxy. A client with another address of this machine connects without the proxy."""

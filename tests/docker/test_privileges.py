@@ -30,7 +30,7 @@ STORAGE = ("STORAGE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 SECRETS = {
     "gateway": {
         "SECRET_KEY",
-        *(f"{name}_KEY" for name in ("AUTH", "USERS", "TENANTS", "FILES", "WORKSPACES")),
+        *(f"{name}_KEY" for name in ("AUTH", "USERS", "TENANTS", "FILES", "OPERATIONS")),
         "CODEC_KEYS",
         "REDIS_URL",
         *STORAGE,
@@ -70,9 +70,9 @@ def test_compose_gives_each_process_the_same_secrets(variables: dict[str, str]) 
     for name, process in compose_processes(variables).items():
         given = {key for key, value in process.environment.items() if any(each in value for each in variables.values())}
         known_to_all = {"STORAGE_URL", "AWS_ACCESS_KEY_ID", "SMTP_URL"}
-        # One worker serves workspaces and operations, so the gateway knows its key by both names.
-        if process.environment.get("OPERATIONS_KEY") == process.environment.get("WORKSPACES_KEY"):
-            given.discard("OPERATIONS_KEY")
+        # One worker serves tenants and workspaces, so the gateway knows its key by both names.
+        if process.environment.get("TENANTS_KEY") == process.environment.get("WORKSPACES_KEY"):
+            given.discard("WORKSPACES_KEY")
         assert given == SECRETS["migrate" if name == "demo" else name] - known_to_all, name
 
 
@@ -194,6 +194,7 @@ async def test_redis_requires_a_password_and_allows_workers_only_sessions(redis_
     for name, url in redis_urls.items():
         assert await may(url, "SET", "session:x", "1")
         assert await may(url, "PUBLISH", "wakeups", "x")
+        assert await may(url, "PUBLISH", "changes:x", "") == (name in ("gateway", "operations"))
         assert await may(url, "SET", "place", "1") == (name == "gateway")
         assert await may(url, "EVAL", "return 1", "0") == (name == "gateway")
         for words in ("FLUSHALL", "CONFIG GET *", "ACL LIST", "KEYS *", "SHUTDOWN NOSAVE", "MONITOR"):
