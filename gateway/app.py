@@ -45,6 +45,7 @@ from gateway.trusted_documents import read_manifest
 from infrastructure.distributed_quota import create_quota
 from infrastructure.pseudonyms import Pseudonyms
 from infrastructure.quota import Quota
+from infrastructure.redis_policy import RedisPolicy
 from schema.build import Schema, build_schema
 from schema.errors import internal_error
 from schema.possible_types import possible_types
@@ -88,14 +89,17 @@ def create_app(settings: Settings, dependencies: Dependencies | None = None) -> 
     shows_schema, secret = settings.shows_schema(), settings.secret_keys().current
     schema = build_schema(introspection=shows_schema, suggestions=shows_schema, traces=traces)
     metrics = Metrics(dependencies.monitoring.registry, schema.documents.schema, dependencies.spans)
-    requests, quota = RateLimiter(settings.rates(), secret), create_quota(settings.redis_url, secret)
+    redis = RedisPolicy(settings.redis_url, instrument=traces.redis if traces else None) if settings.redis_url else None
+    requests, quota = RateLimiter(settings.rates(), secret), create_quota(redis, secret)
     trusted = read_manifest(settings.trusted_documents, schema.documents) if settings.trusted_documents else None
     name_documents = partial(
         NamedDocuments, schema.documents, trusted=trusted, only_trusted=settings.only_trusted_documents
     )
     streams = OpenStreams()
     dependencies.monitoring.add_stop_signal(lambda: streams.stopping)
-    lifecycle = Lifecycle(settings, dependencies, Parts(name_documents, metrics, requests, quota, streams, traces))
+    lifecycle = Lifecycle(
+        settings, dependencies, Parts(name_documents, metrics, redis, requests, quota, streams, traces)
+    )
     endpoint = GraphQLEndpoint(
         EndpointParts(
             schema=schema,

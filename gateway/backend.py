@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import NamedTuple
 
 import httpx
-from aiocache.base import BaseCache
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from temporalio.client import Client
 
 from contracts.auth import HOT_SESSION_SECONDS
-from contracts.cache import redis_at
 from contracts.calls import CallSigner
 from gateway.metrics import Metrics
 from gateway.session_watch import SessionWatch
 from gateway.sessions import HotSessions
 from gateway.settings import SERVICES, Settings
+from infrastructure.cache import Cache
 from infrastructure.change_notifications import LOST, LocalWakeups, SharedWakeups, Wakeups
 from infrastructure.passwords import Passwords
 from infrastructure.pseudonyms import Pseudonyms
 from infrastructure.rate_limit import MemoryTokenBuckets, RedisTokenBuckets, TokenBucketStore
+from infrastructure.redis_policy import RedisPolicy
+from infrastructure.tagged_cache import TaggedCache
 from resolvers.breakers import Breaker
 from resolvers.budget import Budget
-from resolvers.cache import Copies
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.calls import ServiceCalls
 from resolvers.clients.files import FilesClient
@@ -52,9 +49,6 @@ from resolvers.sealing import Seal
 from resolvers.sign_in_throttle import SignInThrottle
 from resolvers.watcher import Mode
 
-_SECONDS = 0.75
-"""A Redis that is slower than this is done without."""
-
 
 class OpenedBackend(NamedTuple):
     """What resolvers use, and the watch of sessions, which only transports use."""
@@ -68,13 +62,13 @@ async def open_backend(
     settings: Settings,
     temporal: Client,
     http: httpx.AsyncClient,
-    cache: BaseCache,
+    cache: Cache,
     local_notifier: Wakeups | None,
     metrics: Metrics,
-    instrument: Callable[[Redis], None] = lambda _: None,
+    redis: RedisPolicy | None,
 ) -> AsyncIterator[OpenedBackend]:
     """Open while the block runs. ``http`` carries the calls of the services; ``local_notifier`` carries the change
-    notifications of services in this process. ``instrument`` is called with each client of Redis.
+    notifications of services in this process.
     """
     keys = settings.secret_keys()
 
@@ -88,13 +82,11 @@ async def open_backend(
     files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
     cursors, orders, durations = Cursors(keys), Orders(keys), Durations()
     async with AsyncExitStack() as stack:
-        wakeups, token_buckets = await stack.enter_async_context(
-            _shared(settings.redis_url, local_notifier, instrument)
-        )
+        wakeups, token_buckets = await stack.enter_async_context(_shared(redis, local_notifier))
         throttle = SignInThrottle(token_buckets, keys, settings.sign_in_limits())
         await stack.enter_async_context(durations.shared(cache))
-        copies = await stack.enter_async_context(Copies(cache, seal=Seal(keys, "copies")))
-        observer = OperationObserver(copies, durations)
+        tagged_cache = await stack.enter_async_context(TaggedCache(cache, encryption=Seal(keys, "copies")))
+        observer = OperationObserver(tagged_cache, durations)
         budget = Budget(long_polls=settings.long_polls)
         hub = await stack.enter_async_context(
             ProgressHub(
@@ -106,7 +98,7 @@ async def open_backend(
         await stack.enter_async_context(records.running())
         passwords = stack.enter_context(closing(Passwords()))
         is_lost = stack.enter_context(wakeups.hearing(LOST))
-        hot_seconds = HOT_SESSION_SECONDS if settings.redis_url else 0.0
+        hot_seconds = HOT_SESSION_SECONDS if redis else 0.0
         hot_sessions = HotSessions(cache, auth, is_lost, hot_seconds=hot_seconds)
         sessions = SessionWatch(hot_sessions, wakeups, check_seconds=settings.session_check_seconds)
         await stack.enter_async_context(sessions)
@@ -127,7 +119,7 @@ async def open_backend(
             "Reads of the cache of all processes, by what was looked for and whether it was there.",
             "result",
             lambda: (
-                {"copy_hit": copies.hits, "copy_miss": copies.misses}
+                {"copy_hit": tagged_cache.hits, "copy_miss": tagged_cache.misses}
                 | {"session_hit": hot_sessions.hits, "session_miss": hot_sessions.misses}
             ),
         )
@@ -145,11 +137,11 @@ async def open_backend(
             throttle=throttle,
             login_quota=login_quota,
             auth=auth,
-            users=KnownUsers(users, copies),
+            users=KnownUsers(users, tagged_cache),
             tenants=tenants,
             files=files,
             workspaces=workspaces,
-            dashboards=Sources(copies, records, users, tenants, files),
+            dashboards=Sources(tagged_cache, records, users, tenants, files),
             sessions=sessions,
             durations=durations,
             pseudonyms=Pseudonyms(keys.current),
@@ -160,26 +152,13 @@ async def open_backend(
 
 @asynccontextmanager
 async def _shared(
-    redis_url: str | None, local_notifier: Wakeups | None, instrument: Callable[[Redis], None]
+    redis: RedisPolicy | None, local_notifier: Wakeups | None
 ) -> AsyncIterator[tuple[Wakeups, TokenBucketStore]]:
     """What replicas share where there is a Redis, and each has for itself where there is none."""
-    if redis_url is None:
+    if redis is None:
         yield local_notifier or LocalWakeups(has_publishers=False), MemoryTokenBuckets()
         return
-    again = Retry(NoBackoff(), 1)  # for a connection that is no more, which one learns by using it
-    async with (
-        redis_at(redis_url) as redis,
-        Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0)) as ears,
-        redis_at(
-            redis_url,
-            seconds=_SECONDS,
-            socket_timeout=_SECONDS,
-            socket_connect_timeout=_SECONDS,
-            retry=again,
-        ) as asked,
-    ):
-        for client in (redis, asked):
-            instrument(client)
-        shared = SharedWakeups(redis, ears)
+    async with redis.publisher() as publisher, redis.subscriber() as subscriber:
+        shared = SharedWakeups(publisher, subscriber)
         async with shared.listening():
-            yield shared, RedisTokenBuckets(asked)
+            yield shared, RedisTokenBuckets(redis)

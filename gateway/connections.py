@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 import httpx
-from aiocache.base import BaseCache
-from aiocache.plugins import BasePlugin
-from redis.asyncio import Redis
 from temporalio.client import Client
 from temporalio.service import RetryConfig
 
-from contracts.cache import open_cache
 from contracts.calls import KEEP_ALIVE_SECONDS
 from contracts.temporal import connect, ensure_search_attributes
 from gateway.backend import open_backend
@@ -26,10 +22,11 @@ from gateway.on_behalf import NamedRequests
 from gateway.open_streams import OpenStreams
 from gateway.rate_limits import RateLimiter
 from gateway.session_watch import SessionWatch
-from gateway.sessions import CACHE_SECONDS
 from gateway.settings import SERVICES, Settings
-from infrastructure.monitoring import http_answers, redis_answers, temporal_answers
+from infrastructure.cache import Cache, MemoryCache, RedisCache
+from infrastructure.monitoring import http_answers, temporal_answers
 from infrastructure.quota import Quota
+from infrastructure.redis_policy import RedisPolicy
 from resolvers.context import Backend
 
 if TYPE_CHECKING:
@@ -55,8 +52,9 @@ class Connections:
 class Parts:
     """What connections are opened with. ``name_documents`` makes the persisted queries of a cache."""
 
-    name_documents: Callable[[BaseCache], NamedDocuments]
+    name_documents: Callable[[Cache], NamedDocuments]
     metrics: Metrics
+    redis: RedisPolicy | None
     requests: RateLimiter
     quota: Quota
     streams: OpenStreams
@@ -91,27 +89,28 @@ class Lifecycle:
 
     async def _open(self, stack: AsyncExitStack) -> Connections:
         settings, dependencies, parts = self._settings, self._dependencies, self._parts
-        cache = dependencies.cache or await stack.enter_async_context(self._open_cache())
+        if parts.redis is not None:
+            await stack.enter_async_context(parts.redis.running())
+        cache = self._cache()
         http = await stack.enter_async_context(self._open_http())
         temporal = await self._connect_temporal()
         await ensure_search_attributes(temporal)
         opened = await stack.enter_async_context(
-            open_backend(settings, temporal, http, cache, dependencies.wakeups, parts.metrics, self._trace_redis)
+            open_backend(settings, temporal, http, cache, dependencies.wakeups, parts.metrics, parts.redis)
         )
-        await stack.enter_async_context(parts.requests.shared(settings.redis_url))
+        await stack.enter_async_context(parts.requests.shared(parts.redis))
         await stack.enter_async_context(parts.quota.running())
         await stack.enter_async_context(parts.streams.tended())
         return Connections(temporal, parts.name_documents(cache), opened.backend, opened.sessions)
 
-    @asynccontextmanager
-    async def _open_cache(self) -> AsyncIterator[BaseCache]:
-        async with open_cache(
-            self._settings.redis_url,
-            seconds=CACHE_SECONDS,
-            plugins=self._cache_plugins(),
-            on_open=self._trace_redis,
-        ) as cache:
-            yield cache
+    def _cache(self) -> Cache:
+        redis = self._parts.redis
+        cache = self._dependencies.cache or (RedisCache(redis) if redis else MemoryCache())
+        if self._parts.traces is None:
+            return cache
+        from infrastructure.response_trace import TracedCache  # costs memory and time
+
+        return TracedCache(cache)
 
     @asynccontextmanager
     async def _open_http(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -138,20 +137,9 @@ class Lifecycle:
             runtime=dependencies.runtime,
         )
         checks = {"temporal": temporal_answers(temporal)}
-        if settings.redis_url is not None:
-            checks["redis"] = redis_answers(settings.redis_url)
+        if self._parts.redis is not None:
+            checks["redis"] = self._parts.redis.ping
         if dependencies.services is None:
             checks |= {name: http_answers(settings.service(name)) for name in SERVICES}
         dependencies.monitoring.add_checks(checks)
         return temporal
-
-    def _cache_plugins(self) -> Sequence[BasePlugin]:
-        if self._parts.traces is None:
-            return ()
-        from infrastructure.response_trace import CacheReads  # costs memory and time
-
-        return (CacheReads(),)
-
-    def _trace_redis(self, client: Redis) -> None:
-        if self._parts.traces is not None:
-            self._parts.traces.redis(client)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import httpx
-from aiocache.base import BaseCache
 from temporalio.client import Interceptor
 from temporalio.runtime import Runtime
 
+from infrastructure.cache import Cache
 from infrastructure.change_notifications import Wakeups
 from infrastructure.monitoring import Monitoring
 
@@ -32,7 +32,7 @@ class Dependencies:
     """
 
     services: httpx.AsyncBaseTransport | None = None
-    cache: BaseCache | None = None
+    cache: Cache | None = None
     wakeups: Wakeups | None = None
     interceptors: Sequence[Interceptor] = ()
     monitoring: Monitoring = field(default_factory=Monitoring)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import cast
 
-from aiocache.base import BaseCache
 from graphql import GraphQLError, print_ast
 
 from gateway.trusted_documents import TrustedDocuments, digest
-from resolvers.cache import CACHE_IS_AWAY
+from infrastructure.cache import Cache
 from schema.documents import Documents
 from schema.errors import refusal, refused_document
 
@@ -23,7 +20,6 @@ MOST_SHARED = 4_096
 MOST_AT_HAND = 500
 MOST_CHARACTERS_AT_HAND = 2_000_000
 
-_ANSWER_SECONDS = 0.5
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 ID_PARAMETERS = ("documentId", "doc_id", "id")
 """Request parameters that name a document: of the GraphQL over HTTP proposal, of Relay's documentation, of others."""
@@ -43,7 +39,7 @@ class NamedDocuments:
     def __init__(
         self,
         documents: Documents,
-        cache: BaseCache,
+        cache: Cache,
         trusted: TrustedDocuments | None = None,
         *,
         only_trusted: bool = False,
@@ -103,19 +99,15 @@ class NamedDocuments:
         except GraphQLError:
             return
         self._keep(name, text)
-        with suppress(*CACHE_IS_AWAY):
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                await self._cache.set(_place(name), text, ttl=KEPT_SECONDS)
+        await self._cache.set_many({_place(name): text}, ttl_seconds=KEPT_SECONDS)
 
     async def _recall(self, name: str) -> str | None:
         if name in self._at_hand:
             self._at_hand.move_to_end(name)
             return self._at_hand[name]
-        text: str | None = None
-        with suppress(*CACHE_IS_AWAY):
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                text = await self._cache.get(_place(name))
-        if not isinstance(text, str) or digest(text) != name:  # another document has the place
+        place = _place(name)
+        text = (await self._cache.get_many((place,)) or {}).get(place)
+        if text is None or digest(text) != name:  # another document has the place
             return None
         self._keep(name, text)
         return text

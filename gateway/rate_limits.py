@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
@@ -14,7 +13,9 @@ from dataclasses import dataclass, field
 from contracts.auth import Session
 from contracts.errors import DomainError, RateLimited
 from contracts.tenants import SubscriptionTier
+from infrastructure.cache import LocalCache
 from infrastructure.rate_limit import MAX_KEYS
+from infrastructure.redis_policy import RedisPolicy
 from infrastructure.shared_rate_limit import SharedRateLimiter
 from resolvers.context import Context
 
@@ -38,9 +39,8 @@ class RateLimiter:
     def __init__(self, rates: RateLimits, secret: bytes, clock: Callable[[], float] = time.monotonic) -> None:
         self._rates = rates
         self._secret = secret[:32]
-        self._clock = clock
         self._limiter = SharedRateLimiter(clock)
-        self._tiers: OrderedDict[str, tuple[SubscriptionTier, float]] = OrderedDict()
+        self._tiers: LocalCache[str, SubscriptionTier] = LocalCache(MAX_KEYS, clock)
 
     async def check(self, context: Context) -> None:
         """Count an execution for this client. Raises RateLimited."""
@@ -54,9 +54,9 @@ class RateLimiter:
             await self._consume_by_tier(f"user:{session.user_id}", self._rates.user, context, session)
             await self._consume_by_tier(f"tenant:{session.tenant_id}", self._rates.tenant, context, session)
 
-    def shared(self, redis_url: str | None) -> AbstractAsyncContextManager[None]:
+    def shared(self, redis: RedisPolicy | None) -> AbstractAsyncContextManager[None]:
         """Count together with the other processes at that Redis while the block runs."""
-        return self._limiter.shared(redis_url)
+        return self._limiter.shared(redis)
 
     async def _consume_by_tier(
         self, key: str, rates: Mapping[SubscriptionTier, int], context: Context, session: Session
@@ -64,8 +64,8 @@ class RateLimiter:
         if not rates:
             return
         known = self._tiers.get(session.tenant_id)
-        if known is not None and known[1] > self._clock():
-            rate = rates.get(known[0], 0)
+        if known is not None:
+            rate = rates.get(known, 0)
         else:  # the tier matters only to clients that exceed the limit of the lowest
             rate = min(rates.values())
             if rate and not self._limiter.has_room(key, rate):
@@ -84,10 +84,7 @@ class RateLimiter:
         with suppress(DomainError):
             tenants = await context.backend.tenants.tenants(context.caller(session), [session.tenant_id])
             tier, seconds = next((each.subscription_tier for each in tenants), SubscriptionTier.FREE), _TIER_SECONDS
-        self._tiers[session.tenant_id] = tier, self._clock() + seconds
-        self._tiers.move_to_end(session.tenant_id)
-        if len(self._tiers) > MAX_KEYS:
-            self._tiers.popitem(last=False)
+        self._tiers.set(session.tenant_id, tier, ttl_seconds=seconds)
         return tier
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-import structlog
-from aiocache.base import BaseCache
 from pydantic import ValidationError
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -18,9 +16,8 @@ from contracts.base import utc_now
 from contracts.calls import Caller
 from contracts.errors import SessionEnded
 from infrastructure.batching import Batching
-from resolvers.cache import CACHE_IS_AWAY
+from infrastructure.cache import Cache
 from resolvers.clients.auth import AuthClient
-from resolvers.deadlines import deadline
 from resolvers.sign_in_throttle import DEVICE_SECONDS
 from resolvers.tokens import token_hash
 
@@ -37,8 +34,6 @@ _SECURE = "__Host-"
 SECURE_COOKIE = f"{_SECURE}{COOKIE}"
 """Over TLS. No other host, and no unencrypted response, can set a cookie of such a name in a browser."""
 
-CACHE_SECONDS = 0.5
-"""A request asks the cache more than once, and does without it."""
 _LONGEST_TOKEN = 200
 _MAX_BATCH_SIZE = 500
 _SHORTEST_COPY_SECONDS = 0.01
@@ -46,8 +41,6 @@ _SHORTEST_COPY_SECONDS = 0.01
 _REVOKED_FOR = timedelta(seconds=REVOKED_SECONDS)
 _CLOCKS_DIFFER = timedelta(seconds=2)
 """By no more, in whatever two processes."""
-
-log = structlog.get_logger()
 
 
 class HotSessions:
@@ -60,19 +53,17 @@ class HotSessions:
 
     def __init__(
         self,
-        cache: BaseCache,
+        cache: Cache,
         auth: AuthClient,
         is_lost: asyncio.Event | None = None,
         clock: Callable[[], datetime] = utc_now,
         *,
-        cache_seconds: float = CACHE_SECONDS,
         hot_seconds: float = HOT_SESSION_SECONDS,
     ) -> None:
         self._cache = cache
         self._auth = auth
         self._is_lost = is_lost or asyncio.Event()
         self._clock = clock
-        self._cache_seconds = cache_seconds
         self._copies: Batching[str] = Batching(self._read, max_batch_size=_MAX_BATCH_SIZE, max_concurrent=2)
         self._hot = timedelta(seconds=hot_seconds)
         self._believed_from = clock() - _REVOKED_FOR - _CLOCKS_DIFFER
@@ -119,25 +110,22 @@ class HotSessions:
 
     async def _read(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Of all who ask at one moment."""
-        try:
-            async with deadline(self._cache_seconds):
-                copies: list[str | None] = await self._cache.multi_get(keys, timeout=None)
-        except CACHE_IS_AWAY as error:
-            log.warning("the cache does not answer", error=repr(error))
+        copies = await self._cache.get_many(keys)
+        if copies is None:
             self._is_lost.set()
             return {}
-        return {key: copy for key, copy in zip(keys, copies, strict=True) if copy is not None}
+        return copies
 
     async def _keep(self, key: str, hot: HotSession, instead_of: str | None) -> None:
         """Only in place of what was there: a revocation that was posted while we looked the session up must stand."""
         seconds = (hot.read_at + self._hot - self._clock()).total_seconds()
         if seconds < _SHORTEST_COPY_SECONDS:
             return
-        with suppress(ValueError, *CACHE_IS_AWAY):
-            if instead_of is None:
-                await self._cache.add(key, hot.model_dump_json(), ttl=seconds)
-            elif instead_of != REVOKED:
-                await self._cache.set(key, hot.model_dump_json(), ttl=seconds, _cas_token=instead_of)
+        text = hot.model_dump_json()
+        if instead_of is None:
+            await self._cache.add(key, text, ttl_seconds=seconds)
+        elif instead_of != REVOKED:
+            await self._cache.replace(key, text, expected=instead_of, ttl_seconds=seconds)
 
 
 class ResponseCookie:

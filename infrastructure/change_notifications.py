@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from contracts.cache import redis_at
+from infrastructure.redis_policy import redis_at
 from infrastructure.tasks import essential, supervised
 from infrastructure.topic_subscriptions import TOPIC_PREFIX, Subscription, TopicSubscriptions
 

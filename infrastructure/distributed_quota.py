@@ -1,5 +1,7 @@
 """A concurrency quota that all processes at one Redis count together, by leases.
 
+While Redis is unavailable each process goes on by its own count (local).
+
 Each process writes into Redis how many it holds of a key, with an expiry, and renews that before it expires. So a
 process's count returns after Redis has lost it, and what a killed process held is free once its lease has expired.
 Requests are gathered and sent in one pipeline.
@@ -11,24 +13,19 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeAlias
 from uuid import uuid4
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from contracts.cache import redis_at
-from contracts.errors import ServiceUnavailable
 from infrastructure.change_notifications import woken
-from infrastructure.quota import LocalQuota, Quota, QuotaKey, WhenUnavailable, exhausted
+from infrastructure.quota import LocalQuota, Quota, QuotaKey, exhausted
+from infrastructure.redis_policy import RedisPolicy
 from infrastructure.tasks import supervised
 
 LEASE_SECONDS = 60.0
-_DEADLINE_SECONDS = 0.75
-_UNAVAILABLE_SECONDS = 5.0
-"""How long Redis is not asked after it has failed to answer."""
 _BATCH_SIZE = 500
 
 # KEYS: the quota's key. ARGV: the process, how many it holds, how many more it wants, the limit, the lease in seconds.
@@ -60,8 +57,8 @@ return more
 
 log = structlog.get_logger()
 
-_Answer: TypeAlias = "asyncio.Future[bool | None]"
-"""Whether it was granted; None where Redis did not answer and the quota refuses then."""
+_Answer: TypeAlias = "asyncio.Future[bool]"
+"""Whether it was granted."""
 
 
 class _Name(NamedTuple):
@@ -79,18 +76,13 @@ class DistributedQuota:
 
     def __init__(
         self,
-        redis: Redis,
+        redis: RedisPolicy,
         secret: bytes,
         *,
-        when_unavailable: WhenUnavailable = WhenUnavailable.LOCAL,
         lease_seconds: float = LEASE_SECONDS,
-        owns_redis: bool = False,
     ) -> None:
         self._redis = redis
-        self._owns_redis = owns_redis
-        self._script = redis.register_script(_SCRIPT)
         self._secret = secret[:32]
-        self._when_unavailable = when_unavailable
         self._lease_seconds = lease_seconds
         self._process = uuid4().hex
         self._local = LocalQuota()
@@ -98,7 +90,6 @@ class DistributedQuota:
         self._requests: dict[_Name, list[_Request]] = {}
         self._changed: set[_Name] = set()
         self._wakeup = asyncio.Event()
-        self._unavailable_until = 0.0
 
     @asynccontextmanager
     async def acquire(self, *keys: QuotaKey) -> AsyncIterator[None]:
@@ -111,21 +102,17 @@ class DistributedQuota:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            if self._owns_redis:
-                await stack.enter_async_context(self._redis)
-            try:
-                async with supervised(self._run, name="renew quota leases"):
-                    yield
-            finally:
-                for requests in self._requests.values():
-                    _grant(requests, len(requests))
-                with suppress(RedisError, OSError, TimeoutError):
-                    async with asyncio.timeout(_DEADLINE_SECONDS):
-                        await self._exchange([*self._held.keys() | self._changed], {})
+        try:
+            async with supervised(self._run, name="renew quota leases"):
+                yield
+        finally:
+            for requests in self._requests.values():
+                _grant(requests, len(requests))
+            names = [*self._held.keys() | self._changed]
+            await self._redis.bypass(lambda redis: self._exchange(redis, names, {}), ())
 
     async def _grants(self, keys: Sequence[QuotaKey]) -> list[_Name]:
-        """Have all keys granted, or none. Raises QuotaExhausted, and ServiceUnavailable."""
+        """Have all keys granted, or none. Raises QuotaExhausted."""
         if not keys:
             return []
         names = [self._name(key) for key in keys]
@@ -141,8 +128,6 @@ class DistributedQuota:
         if len(granted) == len(asked):
             return granted
         self._release(granted)
-        if any(answer.result() is None for _, answer in asked):
-            raise ServiceUnavailable(service="redis")
         raise exhausted()
 
     def _request(self, name: _Name, limit: int) -> _Answer:
@@ -176,27 +161,20 @@ class DistributedQuota:
                 await self._answer(names[begin : begin + _BATCH_SIZE], requests)
 
     async def _answer(self, names: Sequence[_Name], requests: dict[_Name, list[_Request]]) -> None:
-        loop = asyncio.get_running_loop()
-        more: Sequence[int | None] = [None] * len(names)
-        if loop.time() >= self._unavailable_until:
-            try:
-                async with asyncio.timeout(_DEADLINE_SECONDS):
-                    more = await self._exchange(names, requests)
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("quota_unavailable", mode=self._when_unavailable.value, error=repr(error))
-                self._unavailable_until = loop.time() + _UNAVAILABLE_SECONDS
-            except Exception as error:
-                log.error("quota_unavailable", mode=self._when_unavailable.value, exc_info=error)
-                self._unavailable_until = loop.time() + _UNAVAILABLE_SECONDS
-            except BaseException:  # the process stops: no request is left without an answer
-                for unanswered in requests.values():
-                    _grant(unanswered, len(unanswered))
-                raise
+        async def by_own_count() -> Sequence[int | None]:
+            return [None] * len(names)
+
+        try:
+            more = await self._redis.local(lambda redis: self._exchange(redis, names, requests), by_own_count)
+        except Exception as error:
+            log.error("quota_exchange_failed", exc_info=error)
+            more = await by_own_count()
+        except BaseException:  # the process stops: no request is left without an answer
+            for unanswered in requests.values():
+                _grant(unanswered, len(unanswered))
+            raise
         for name, granted in zip(names, more, strict=True):
             asked = requests.get(name, ())
-            if granted is None and self._when_unavailable is WhenUnavailable.REFUSE:
-                _refuse(asked)
-                asked = ()
             allowed = len(asked) if granted is None else granted
             taken = _grant(asked, allowed)
             self._held[name] += taken
@@ -205,24 +183,24 @@ class DistributedQuota:
             if not self._held[name]:
                 del self._held[name]
 
-    async def _exchange(self, names: Sequence[_Name], requests: dict[_Name, list[_Request]]) -> list[int]:
+    async def _exchange(
+        self, redis: Redis, names: Sequence[_Name], requests: dict[_Name, list[_Request]]
+    ) -> Sequence[int | None]:
         """Write this process's counts and return how many more it may hold of each."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
+        script = redis.register_script(_SCRIPT)
+        async with redis.pipeline(transaction=False) as pipeline:
             for name in names:
                 asked = requests.get(name, ())
                 limit = min((request.limit for request in asked), default=0)
                 numbers = (self._held[name], len(asked), limit, self._lease_seconds)
                 key = f"quota:{name.kind}:{name.owner_digest}"
-                await self._script(keys=[key], args=[self._process, *numbers], client=pipeline)
+                await script(keys=[key], args=[self._process, *numbers], client=pipeline)
             return [int(each) for each in await pipeline.execute()]
 
 
-def create_quota(redis_url: str | None, secret: bytes) -> Quota:
-    """Return the quota of all processes at that Redis, to which it connects at first use; a local one for None."""
-    if redis_url is None:
-        return LocalQuota()
-    redis = redis_at(redis_url, seconds=_DEADLINE_SECONDS, socket_connect_timeout=_DEADLINE_SECONDS)
-    return DistributedQuota(redis, secret, owns_redis=True)
+def create_quota(redis: RedisPolicy | None, secret: bytes) -> Quota:
+    """Return the quota of all processes at that Redis; a local one for None."""
+    return LocalQuota() if redis is None else DistributedQuota(redis, secret)
 
 
 def _grant(requests: Sequence[_Request], allowed: int) -> int:
@@ -233,9 +211,3 @@ def _grant(requests: Sequence[_Request], allowed: int) -> int:
             answer.set_result(taken < allowed)
             taken += taken < allowed
     return taken
-
-
-def _refuse(requests: Sequence[_Request]) -> None:
-    for _, answer in requests:
-        if not answer.done():
-            answer.set_result(None)

@@ -12,7 +12,6 @@ import httpx
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -144,14 +143,6 @@ async def _is_there(check: Check) -> bool:
 
 def temporal_answers(client: Client) -> Check:
     return lambda: client.service_client.check_health(timeout=timedelta(seconds=_CHECK_SECONDS))
-
-
-def redis_answers(url: str) -> Check:
-    async def ask() -> object:
-        async with Redis.from_url(url) as redis:
-            return await redis.ping()
-
-    return ask
 
 
 def http_answers(url: str) -> Check:

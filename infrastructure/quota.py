@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from enum import Enum
 from typing import NamedTuple, Protocol
 
 from contracts.errors import QuotaExhausted
@@ -27,15 +26,6 @@ class QuotaKey(NamedTuple):
     limit: int
 
 
-class WhenUnavailable(Enum):
-    """What a limit does while Redis does not answer."""
-
-    LOCAL = "local"
-    """This process goes on by its own count."""
-    REFUSE = "refuse"
-    """Raise ServiceUnavailable."""
-
-
 class Quota(Protocol):
     """A concurrency quota per key."""
 
@@ -44,7 +34,6 @@ class Quota(Protocol):
 
         Raises:
             QuotaExhausted: a key is exhausted.
-            ServiceUnavailable: Redis does not answer, and the quota refuses then.
         """
 
     def running(self) -> AbstractAsyncContextManager[None]:

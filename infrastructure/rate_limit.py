@@ -6,51 +6,47 @@ the one that was not used for the longest time is evicted.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from contracts.errors import ServiceUnavailable
-from infrastructure.quota import WhenUnavailable
+from infrastructure.redis_policy import RedisPolicy
 
 MAX_KEYS = 100_000
 """Buckets that one process keeps in memory."""
-_DEADLINE_SECONDS = 1.0
 
-# The time is Redis's, because the clocks of the processes differ. KEYS: buckets; ARGV: how many tokens, then for each
-# bucket its capacity and its refill a second. Answers with the seconds until all have enough, 0 where all had. A key
-# that holds anything else begins anew as a full bucket.
+# The time is Redis's, because the clocks of the processes differ. KEYS: buckets. ARGV: how many tokens; 1 if they are
+# taken although there are fewer, which leaves a debt; then for each bucket its capacity and its refill a second. It
+# returns the seconds until all have enough, or, with a debt, until all have a token again; 0 if all have them. A key
+# with any other content is replaced by a full bucket.
 _SCRIPT = """
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
-local cost, wait, tokens = tonumber(ARGV[1]), 0, {}
+local cost, may_owe, wait, tokens = tonumber(ARGV[1]), ARGV[2] == '1', 0, {}
 for i, key in ipairs(KEYS) do
-    local capacity, refill = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+    local capacity, refill = tonumber(ARGV[2 * i + 1]), tonumber(ARGV[2 * i + 2])
     local kept = redis.pcall('HMGET', key, 'tokens', 'at')
     if kept.err then redis.call('DEL', key) end
     local had, at = tonumber(kept[1]), tonumber(kept[2])
     tokens[i] = capacity
-    if had and at and had >= 0 and at == at then
+    if had and at and had >= -capacity and at == at then
         tokens[i] = math.min(capacity, had + math.max(0, now - at) * refill)
     end
-    if tokens[i] < cost then wait = math.max(wait, (cost - tokens[i]) / refill) end
+    local wanted = may_owe and cost + 1 or cost
+    if tokens[i] < wanted then wait = math.max(wait, (wanted - math.max(tokens[i], cost - capacity)) / refill) end
 end
-if wait > 0 then return tostring(wait) end
+if wait > 0 and not may_owe then return tostring(wait) end
 for i, key in ipairs(KEYS) do
-    local capacity, refill = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
-    redis.call('HSET', key, 'tokens', math.min(capacity, tokens[i] - cost), 'at', now)
-    redis.call('PEXPIRE', key, math.ceil(capacity / refill * 1000))
+    local capacity, refill = tonumber(ARGV[2 * i + 1]), tonumber(ARGV[2 * i + 2])
+    local left = math.max(-capacity, math.min(capacity, tokens[i] - cost))
+    redis.call('HSET', key, 'tokens', left, 'at', now)
+    redis.call('PEXPIRE', key, math.ceil((capacity - left) / refill * 1000))
 end
-return '0'
+return tostring(wait)
 """
-
-log = structlog.get_logger()
 
 
 class TokenBucket:
@@ -103,11 +99,11 @@ class TokenBucketStore(Protocol):
         """Take one token of each key, or none of any; return the seconds until each has one, 0 where all had.
 
         Raises:
-            ServiceUnavailable: Redis does not answer, and the store refuses then.
+            ServiceUnavailable: Redis is unavailable.
         """
 
     async def refund(self, keys: Sequence[RateLimitKey]) -> None:
-        """Return one token to each key. Where Redis does not answer they return by refill only."""
+        """Return one token to each key. While Redis is unavailable they return by refill only."""
 
 
 class MemoryTokenBuckets:
@@ -153,39 +149,44 @@ class MemoryTokenBuckets:
 
 
 class RedisTokenBuckets:
-    """Token buckets of all processes at one Redis. It is away after ``deadline_seconds`` without answer."""
+    """Token buckets of all processes at one Redis."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        *,
-        when_unavailable: WhenUnavailable = WhenUnavailable.REFUSE,
-        deadline_seconds: float = _DEADLINE_SECONDS,
-    ) -> None:
-        self._deadline_seconds = deadline_seconds
-        self._script = redis.register_script(_SCRIPT)
-        self._local = MemoryTokenBuckets() if when_unavailable is WhenUnavailable.LOCAL else None
+    def __init__(self, redis: RedisPolicy) -> None:
+        self._redis = redis
 
     async def consume(self, keys: Sequence[RateLimitKey]) -> float:
-        try:
-            return await self._change(keys, 1)
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("rate_limit_unavailable", error=repr(error))
-            if self._local is None:
-                raise ServiceUnavailable(service="redis") from error
-            return await self._local.consume(keys)
+        return await self._redis.refuse(lambda redis: self._change(redis, keys, 1))
 
     async def refund(self, keys: Sequence[RateLimitKey]) -> None:
-        try:
-            await self._change(keys, -1)
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("rate_limit_refund_failed", error=repr(error))
-            if self._local is not None:
-                await self._local.refund(keys)
+        await self._redis.bypass(lambda redis: self._change(redis, keys, -1), 0.0)
 
-    async def _change(self, keys: Sequence[RateLimitKey], cost: int) -> float:
+    async def charge(self, charges: Sequence[tuple[RateLimitKey, int]]) -> list[float] | None:
+        """Take tokens that were used already, even if there are fewer, which leaves a debt of one capacity at most.
+
+        Returns:
+            For each key the seconds until it has a token again, 0 if it has one; None while Redis is unavailable: the
+            caller goes on by its own count.
+        """
+        return await self._redis.local(lambda redis: self._charge(redis, charges), _uncharged)
+
+    async def _change(self, redis: Redis, keys: Sequence[RateLimitKey], cost: int) -> float:
         # A cluster places keys by what stands in braces: all keys of one script must lie on one of its servers.
         names = [f"{{rate_limit}}:{key.name}" for key in keys]
-        numbers = [number for key in keys for number in (key.capacity, key.capacity / key.seconds)]
-        async with asyncio.timeout(self._deadline_seconds):
-            return float(await self._script(keys=names, args=[cost, *numbers]))
+        return float(await redis.register_script(_SCRIPT)(keys=names, args=_arguments(keys, cost, may_owe=False)))
+
+    async def _charge(self, redis: Redis, charges: Sequence[tuple[RateLimitKey, int]]) -> list[float] | None:
+        script = redis.register_script(_SCRIPT)
+        async with redis.pipeline(transaction=False) as pipeline:
+            for key, cost in charges:
+                await script(
+                    keys=[f"rate_limit:{key.name}"], args=_arguments((key,), cost, may_owe=True), client=pipeline
+                )
+            return [float(wait) for wait in await pipeline.execute()]
+
+
+def _arguments(keys: Sequence[RateLimitKey], cost: int, *, may_owe: bool) -> list[float]:
+    return [cost, int(may_owe), *(number for key in keys for number in (key.capacity, key.capacity / key.seconds))]
+
+
+async def _uncharged() -> None:
+    return None

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from aiocache.plugins import BasePlugin
 from opentelemetry.context import Context, attach, create_key, detach, get_value, set_value
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -16,6 +15,7 @@ from temporalio.client import CancelWorkflowInput, DescribeWorkflowInput, Interc
 
 from contracts.operations import kind_of
 from contracts.spans import TEMPORAL_TRACER, WORKFLOW_ID, Spans
+from infrastructure.cache import Cache
 
 LinkOf: TypeAlias = Callable[[str], str | None]
 """From an operation's id to its page in Temporal's UI."""
@@ -145,13 +145,19 @@ class _TracedCalls(OutboundInterceptor):
             await super().cancel_workflow(input)
 
 
-class CacheReads(BasePlugin):  # type: ignore[misc]  # aiocache has no types
+class TracedCache:
     """Notes in the current span which keys a read of the cache found."""
 
-    async def post_multi_get(self, _cache: object, keys: Sequence[str], *, ret: Sequence[object], **_: object) -> None:
-        """Count copies only: keys that begin with ``changed:`` hold the times of changes."""
-        found = [value is not None for key, value in zip(keys, ret, strict=True) if not key.startswith("changed:")]
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self.set_many, self.add, self.replace, self.delete = cache.set_many, cache.add, cache.replace, cache.delete
+
+    async def get_many(self, keys: Sequence[str]) -> dict[str, str] | None:
+        """Count values only: keys that begin with ``changed:`` have the versions of tags."""
+        values = await self._cache.get_many(keys)
+        found = [key in (values or {}) for key in keys if not key.startswith("changed:")]
         get_current_span().add_event(_CACHE_READ, {"hits": sum(found), "misses": len(found) - sum(found)})
+        return values
 
 
 def _number(attributes: Mapping[str, object] | None, name: str) -> int:

@@ -23,25 +23,25 @@ from contracts.operations import Operation
 from contracts.tenants import Tenant
 from contracts.users import User
 from infrastructure.batching import DataLoader
+from infrastructure.deadlines import deadline
 from infrastructure.single_flight import Once
+from infrastructure.tagged_cache import CachedValue, TaggedCache
 from infrastructure.tasks import concurrently
-from resolvers.cache import Copies, Copy
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
-from resolvers.deadlines import deadline
 from resolvers.failures import domain_error
 from resolvers.loaders import Loaders
-from resolvers.observer import tenant_scope, user_scope
+from resolvers.observer import tenant_tag, user_tag
 from resolvers.operation_records import OperationRecords
 
 SOURCE_SECONDS = 1.0
 """How long one source may take before its own field is given up."""
 RECENT_FILES = 10
 
-_USERS = TypeAdapter(Copy[tuple[User, ...]])
-_TENANTS = TypeAdapter(Copy[tuple[Tenant, ...]])
-_FILES = TypeAdapter(Copy[tuple[File, ...]])
+_USERS = TypeAdapter(CachedValue[tuple[User, ...]])
+_TENANTS = TypeAdapter(CachedValue[tuple[Tenant, ...]])
+_FILES = TypeAdapter(CachedValue[tuple[File, ...]])
 
 USERS, TENANTS, FILES, OPERATIONS = "users", "tenants", "files", "operations"
 
@@ -55,7 +55,7 @@ log = structlog.get_logger()
 class Sources:
     """Where dashboards come from; one a process."""
 
-    copies: Copies
+    cache: TaggedCache
     records: OperationRecords
     users: UsersClient
     tenants: TenantsClient
@@ -75,8 +75,8 @@ class Dashboard:
         self._session = session
         self._caller = caller
         self._loaders = loaders
-        scopes = user_scope(session.user_id), tenant_scope(session.tenant_id)
-        self._stamp = Once(lambda: sources.copies.stamp(*scopes))
+        tags = user_tag(session.user_id), tenant_tag(session.tenant_id)
+        self._version = Once(lambda: sources.cache.version(*tags))
 
     async def profile(self) -> User:
         async with _in_time(self._sources.seconds, USERS):
@@ -117,18 +117,20 @@ class Dashboard:
         )
         return min((moment for moment in moments if moment is not None), default=utc_now())
 
-    async def _fetched_at(self, key: str, kind: TypeAdapter[Copy[Value]]) -> datetime | None:
-        copy = await self._sources.copies.at_hand(key, kind)
+    async def _fetched_at(self, key: str, kind: TypeAdapter[CachedValue[Value]]) -> datetime | None:
+        copy = await self._sources.cache.get(key, kind)
         return None if copy is None else copy.fetched_at
 
     async def _users(self, ids: Collection[str]) -> tuple[User, ...]:
         key = await self._key(USERS, ids)
-        copy = await self._sources.copies.get(key, _USERS, lambda: self._sources.users.users(self._caller, list(ids)))
+        copy = await self._sources.cache.get_or_load(
+            key, _USERS, lambda: self._sources.users.users(self._caller, list(ids))
+        )
         return copy.value
 
     async def _tenants(self, ids: Collection[str]) -> tuple[Tenant, ...]:
         key = await self._key(TENANTS, ids)
-        copy = await self._sources.copies.get(
+        copy = await self._sources.cache.get_or_load(
             key, _TENANTS, lambda: self._sources.tenants.tenants(self._caller, list(ids))
         )
         return copy.value
@@ -137,15 +139,15 @@ class Dashboard:
         async def fetch() -> tuple[File, ...]:
             return (await self._sources.files.page(self._caller, FilePageRequest(first=RECENT_FILES))).files
 
-        copy = await self._sources.copies.get(await self._key(FILES), _FILES, fetch)
+        copy = await self._sources.cache.get_or_load(await self._key(FILES), _FILES, fetch)
         return copy.value
 
     async def _key(self, source: str, ids: Iterable[str] = ()) -> str:
         """Of a copy that only who may see the same finds, and nobody after a change of what it shows."""
         user_id, tenant_id = self._session.user_id, self._session.tenant_id
-        stamp = await self._stamp.result()
+        version = await self._version.result()
         what = sha256(json.dumps([self._session.permissions, sorted(ids)]).encode()).hexdigest()[:32]
-        return f"dashboard:{source}:{user_id}:{tenant_id}:{stamp}:{what}"
+        return f"dashboard:{source}:{user_id}:{tenant_id}:{version}:{what}"
 
     async def _acquaint(self, until: float, *, users: set[str], tenants: set[str]) -> None:
         """Have the users and tenants ready, or the word that they are not to be had in time."""

@@ -8,16 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-import structlog
-from aiocache.base import BaseCache
-from aiocache.lock import OptimisticLock, OptimisticLockError
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.base import utc_now
 from contracts.operations import Operation, OperationKind, OperationStatus, Step, StepStatus
+from infrastructure.cache import Cache
 from infrastructure.tasks import supervised
-from resolvers.cache import ANSWER_SECONDS, CACHE_IS_AWAY
-from resolvers.deadlines import deadline
 
 EXCHANGE_SECONDS = 10.0
 """Between two exchanges with the other processes."""
@@ -32,8 +28,6 @@ _WEIGHT = 0.2
 """Of the newest run in the moving average: about the last ten runs count."""
 _BEHIND = (StepStatus.COMPLETED, StepStatus.SKIPPED)
 _SHARED = TypeAdapter(dict[str, float])
-
-log = structlog.get_logger()
 
 
 class Durations:
@@ -76,7 +70,7 @@ class Durations:
         return total
 
     @asynccontextmanager
-    async def shared(self, cache: BaseCache, *, every_seconds: float = EXCHANGE_SECONDS) -> AsyncIterator[None]:
+    async def shared(self, cache: Cache, *, every_seconds: float = EXCHANGE_SECONDS) -> AsyncIterator[None]:
         """Exchange them with the other processes, and with those that come after us, while the block runs."""
         await self.exchange(cache)
         try:
@@ -85,34 +79,30 @@ class Durations:
         finally:
             await self.exchange(cache)
 
-    async def exchange(self, cache: BaseCache) -> None:
+    async def exchange(self, cache: Cache) -> None:
         """Take over what the others have learned, and add what we have; a later exchange mends one that fails."""
         news = list(self._news)
-        try:
-            async with deadline(ANSWER_SECONDS), OptimisticLock(cache, CACHE_KEY) as lock:
-                text = await cache.get(CACHE_KEY)
-                seconds = _read(text)
-                if text is not None and seconds is None:  # the lock could not replace an unreadable value
-                    await cache.delete(CACHE_KEY)
-                    return
-                if seconds is None:
-                    seconds = dict(self._seconds)  # the cache is new or was lost; our news are in them
-                else:
-                    for step, taken in news:
-                        _average(seconds, step, taken)
-                if news:
-                    await lock.cas(_SHARED.dump_json(seconds).decode(), ttl=KEPT_SECONDS)
-        except OptimisticLockError:
-            return  # another process was quicker
-        except CACHE_IS_AWAY as error:
-            log.warning("durations are not shared for now", error=repr(error))
+        found = await cache.get_many((CACHE_KEY,))
+        if found is None:  # the cache is unavailable
             return
+        text = found.get(CACHE_KEY)
+        seconds = _read(text)
+        if text is not None and seconds is None:  # an unreadable value could not be compared and replaced
+            await cache.delete(CACHE_KEY)
+            return
+        if seconds is None:
+            seconds = dict(self._seconds)  # the cache is new or was lost; our news are in them
+        else:
+            for step, taken in news:
+                _average(seconds, step, taken)
+        if news and not await _write(cache, seconds, instead_of=text):
+            return  # another process was quicker, or the cache is unavailable
         self._news = self._news[len(news) :]
         for step, taken in self._news:
             _average(seconds, step, taken)
         self._seconds = seconds
 
-    async def _exchange_regularly(self, cache: BaseCache, every_seconds: float) -> None:
+    async def _exchange_regularly(self, cache: Cache, every_seconds: float) -> None:
         while True:
             await asyncio.sleep(every_seconds)
             await self.exchange(cache)
@@ -126,6 +116,13 @@ class Durations:
 def _average(averages: dict[str, float], step: str, seconds: float) -> None:
     before = averages.get(step)
     averages[step] = seconds if before is None else before + _WEIGHT * (seconds - before)
+
+
+async def _write(cache: Cache, seconds: dict[str, float], *, instead_of: str | None) -> bool:
+    text = _SHARED.dump_json(seconds).decode()
+    if instead_of is None:
+        return bool(await cache.add(CACHE_KEY, text, ttl_seconds=KEPT_SECONDS))
+    return bool(await cache.replace(CACHE_KEY, text, expected=instead_of, ttl_seconds=KEPT_SECONDS))
 
 
 def _key(kind: OperationKind, step: Step) -> str:

@@ -9,7 +9,7 @@ import structlog
 
 from contracts.base import utc_now
 from contracts.operations import Operation, OperationKind
-from resolvers.cache import FRESH_SECONDS, Copies
+from infrastructure.tagged_cache import FRESH_SECONDS, TaggedCache
 from resolvers.durations import Durations
 
 PATIENCE_SECONDS = 1.0
@@ -21,21 +21,21 @@ _OF_ONE_USER = frozenset((OperationKind.LOGIN, OperationKind.TENANT_SWITCH))
 log = structlog.get_logger()
 
 
-def user_scope(user_id: str) -> str:
-    """What copies depend on that show something of this user's own."""
+def user_tag(user_id: str) -> str:
+    """Return the tag of cached values that contain data of this user."""
     return f"user:{user_id}"
 
 
-def tenant_scope(tenant_id: str) -> str:
-    """What copies depend on that show something of this tenant's."""
+def tenant_tag(tenant_id: str) -> str:
+    """Return the tag of cached values that contain data of this tenant."""
     return f"tenant:{tenant_id}"
 
 
 class OperationObserver:
     """Receives each new state before clients do, so a client that reads after a close finds what it changed."""
 
-    def __init__(self, copies: Copies, durations: Durations) -> None:
-        self._copies = copies
+    def __init__(self, cache: TaggedCache, durations: Durations) -> None:
+        self._cache = cache
         self._durations = durations
 
     async def see(self, operation: Operation) -> None:
@@ -53,7 +53,7 @@ class OperationObserver:
             log.warning("a close was not passed on", workflow_id=operation.id, error=repr(error))
 
     async def _closed(self, operation: Operation) -> None:
-        scopes = [user_scope(operation.user_id)]
+        tags = [user_tag(operation.user_id)]
         if operation.kind not in _OF_ONE_USER:
-            scopes += [tenant_scope(tenant_id) for tenant_id in operation.tenant_ids]
-        await self._copies.changed(*scopes)
+            tags += [tenant_tag(tenant_id) for tenant_id in operation.tenant_ids]
+        await self._cache.invalidate(*tags)

@@ -22,7 +22,7 @@ from resolvers.inputs import (
     UpdatePreferencesInput,
     in_the_input,
 )
-from resolvers.observer import user_scope
+from resolvers.observer import user_tag
 from resolvers.operation_records import OperationPage
 from resolvers.paging import Page
 
@@ -123,7 +123,7 @@ class Viewer:
             saved = await self._context.backend.users.update_preferences(self.caller, patch)
         except InvalidInput as error:
             raise in_the_input(error) from error
-        await self._context.backend.dashboards.copies.changed(user_scope(self._session.user_id))
+        await self._context.backend.dashboards.cache.invalidate(user_tag(self._session.user_id))
         self._context.forget()
         return PreferencesSaved(ViewerPreferences.of(self._session.user_id, saved))
 

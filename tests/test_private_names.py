@@ -16,7 +16,6 @@ from tests.private_names import defines, names_in, used_names
 from tests.stack import ROOT
 
 VERIFIED = {
-    "aiocache": "0.12.3",
     "graphql-core": "3.3.2",
     "h2": "4.4.1",
     "hypercorn": "0.18.0",
@@ -37,9 +36,6 @@ class PrivateName(NamedTuple):
 
 
 NAMES = [
-    PrivateName("aiocache", "aiocache.base:BaseCache.set", "_cas_token"),
-    PrivateName("aiocache", "aiocache.base:BaseCache", "_get"),
-    PrivateName("aiocache", "aiocache.base:BaseCache", "_multi_get"),
     PrivateName("graphql-core", "graphql.execution.execute:Executor", "_relevant_sub_fields"),
     PrivateName("h2", "h2.frame_buffer:FrameBuffer", "_data"),
     PrivateName("h2", "h2.frame_buffer:FrameBuffer", "_headers_buffer"),

@@ -16,7 +16,6 @@ from temporalio.runtime import Runtime
 
 from activities.auth.sealing import SecretSeal
 from activities.notifications.mail import open_mail
-from contracts.cache import open_cache
 from contracts.codec import KeyRing
 from contracts.environment import Environment, what_is_wrong
 from contracts.logs import configure_logs
@@ -25,16 +24,17 @@ from contracts.storage import open_storage
 from contracts.temporal import connect, ensure_search_attributes, leave
 from contracts.tracing import traced
 from contracts.transfers import TransferSigner
+from infrastructure.cache import MemoryCache, RedisCache
 from infrastructure.change_notifications import open_wakeups
 from infrastructure.monitoring import (
     Monitoring,
     MonitoringPortTaken,
     monitored,
-    redis_answers,
     telling_runtime,
     temporal_answers,
 )
 from infrastructure.passwords import Passwords
+from infrastructure.redis_policy import RedisPolicy
 from worker.database import database, database_answers, trace_statements
 from worker.demo import DemoDataInProduction, refuse_demo_data
 from worker.http import serve_services, services_app
@@ -70,10 +70,12 @@ async def opened_parts(
     async with AsyncExitStack() as stack:
         passwords = stack.enter_context(closing(Passwords()))
         await stack.enter_async_context(database(settings.database_url.get_secret_value()))
+        redis = await stack.enter_async_context(RedisPolicy(redis_url).running()) if redis_url else None
         yield Parts(
             temporal=client,
             passwords=passwords,
-            cache=await stack.enter_async_context(open_cache(redis_url)),
+            cache=RedisCache(redis) if redis else MemoryCache(),
+            redis=redis,
             wakeups=await stack.enter_async_context(open_wakeups(redis_url)),
             service_keys=service_keys,
             storage=open_storage(settings.storage()),
@@ -112,8 +114,8 @@ async def run(process: str, settings: WorkerSettings) -> None:
                 "database": database_answers(settings.database_url.get_secret_value()),
             }
         )
-        if settings.redis_url:
-            monitoring.add_checks({"redis": redis_answers(settings.redis_url.get_secret_value())})
+        if parts.redis is not None:
+            monitoring.add_checks({"redis": parts.redis.ping})
         monitoring.add_stop_signal(stop.is_set)
         domains = domains_of(process, parts)
         metrics = Metrics(monitoring.registry)

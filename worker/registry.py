@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from aiocache.base import BaseCache
 from starlette.routing import Route
 from temporalio.client import Client
 
@@ -45,9 +44,11 @@ from contracts.secret_keys import SecretKeys
 from contracts.storage import FileStorage
 from contracts.temporal import TaskQueue
 from contracts.transfers import TransferSigner
+from infrastructure.cache import Cache
 from infrastructure.change_notifications import Wakeups
 from infrastructure.passwords import Passwords
 from infrastructure.record_buffer import RecordBuffer
+from infrastructure.redis_policy import RedisPolicy
 from worker.metrics import CountOpen
 from worker.progress_notifier import StateListener
 from worker.reconciler import PERIOD, Reconciler
@@ -69,13 +70,15 @@ class Parts:
 
     temporal: Client
     passwords: Passwords
-    cache: BaseCache
+    cache: Cache
     wakeups: Wakeups
     service_keys: SecretKeys
     storage: FileStorage
     transfers: TransferSigner
     mail: Mail
     mail_from: str = DEFAULT_SENDER
+    redis: RedisPolicy | None = None
+    """None without Redis."""
     app_url: str = DEVELOPMENT_APP_URL
     """Where people open the product, for links."""
     repair_within: timedelta = PERIOD

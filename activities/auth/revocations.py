@@ -8,13 +8,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 import structlog
-from aiocache.base import BaseCache
-from redis.exceptions import RedisError
 
 from contracts.auth import REVOKED, REVOKED_SECONDS, hot_session_key
+from infrastructure.cache import Cache
 from infrastructure.change_notifications import Wakeups
 
-_UNREACHABLE = (RedisError, OSError, TimeoutError)
 _AGAIN_SECONDS = 0.5
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +33,7 @@ class CachedRevocations:
     themselves. Until then ``post_owed`` posts it again, so that a cache that answers again holds no copy of it.
     """
 
-    def __init__(self, cache: BaseCache, wakeups: Wakeups, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cache: Cache, wakeups: Wakeups, clock: Callable[[], float] = time.monotonic) -> None:
         self._cache = cache
         self._wakeups = wakeups
         self._clock = clock
@@ -48,10 +46,8 @@ class CachedRevocations:
 
     async def withdraw(self, token_hash: str) -> None:
         self._owed.pop(token_hash, None)
-        try:
-            await self._cache.delete(hot_session_key(token_hash))
-        except _UNREACHABLE as error:
-            _log.warning("revocation_not_withdrawn", error=repr(error))
+        if not await self._cache.delete(hot_session_key(token_hash), always=True):
+            _log.warning("revocation_not_withdrawn")
 
     async def post_regularly(self) -> None:
         """Until cancelled, post again what did not get through."""
@@ -69,9 +65,10 @@ class CachedRevocations:
             self._owed.pop(token_hash, None)
 
     async def _set(self, token_hash: str) -> bool:
-        try:
-            await self._cache.set(hot_session_key(token_hash), REVOKED, ttl=REVOKED_SECONDS)
-        except _UNREACHABLE as error:
-            _log.warning("revocation_not_posted", error=repr(error))
-            return False
-        return True
+        """Try even if Redis is known to be unavailable: it may have returned with a copy from before."""
+        is_set = await self._cache.set_many(
+            {hot_session_key(token_hash): REVOKED}, ttl_seconds=REVOKED_SECONDS, always=True
+        )
+        if not is_set:
+            _log.warning("revocation_not_posted")
+        return is_set

@@ -1,38 +1,35 @@
 """The edge's copies of sessions: replaced at a revocation, and no reason to fail when the cache is away."""
 
 import asyncio
+from collections.abc import Mapping
 
-from aiocache.backends.memory import SimpleMemoryCache
 from structlog.testing import capture_logs
 
 from activities.auth.revocations import CachedRevocations
 from contracts.auth import REVOKED, hot_session_key
-from contracts.cache import open_cache, redis_at
+from infrastructure.cache import MemoryCache
 from infrastructure.change_notifications import LocalWakeups, open_wakeups
 from infrastructure.tasks import BackgroundTasks
+from tests.redis_access import open_cache, redis_client, value_of
 from worker.dev.ports import free_port
 
 
 async def test_a_revocation_takes_the_place_of_the_copy_until_it_is_withdrawn() -> None:
-    cache = SimpleMemoryCache()
+    cache = MemoryCache()
     revocations = CachedRevocations(cache, LocalWakeups())
-    await cache.set(hot_session_key("hash"), "the copy")
+    await cache.set_many({hot_session_key("hash"): "the copy"}, ttl_seconds=60)
 
     await revocations.post("hash")
-    assert await cache.get(hot_session_key("hash")) == REVOKED
+    assert await value_of(cache, hot_session_key("hash")) == REVOKED
     assert not await _add(cache, "a copy that was read before the revocation")
 
     await revocations.withdraw("hash")
-    assert await cache.get(hot_session_key("hash")) is None
-    await cache.clear()
+    assert await value_of(cache, hot_session_key("hash")) is None
 
 
-async def _add(cache: SimpleMemoryCache, copy: str) -> bool:
+async def _add(cache: MemoryCache, copy: str) -> bool:
     """As the edge keeps a copy: only where there is nothing."""
-    try:
-        return bool(await cache.add(hot_session_key("hash"), copy))
-    except ValueError:
-        return False
+    return await cache.add(hot_session_key("hash"), copy, ttl_seconds=60)
 
 
 async def test_a_cache_that_is_away_is_logged_and_fails_nothing() -> None:
@@ -43,46 +40,42 @@ async def test_a_cache_that_is_away_is_logged_and_fails_nothing() -> None:
             await revocations.post("hash")
             await revocations.withdraw("hash")
 
-    expected = ["revocation_not_posted", "a wake-up was not sent on", "revocation_not_withdrawn"]
+    expected = ["redis_unavailable", "revocation_not_posted", "a wake-up was not sent on", "revocation_not_withdrawn"]
     assert [entry["event"] for entry in logs] == expected
 
 
 async def test_a_revocation_wakes_who_stays_with_the_session_once_it_is_posted() -> None:
-    cache, wakeups = SimpleMemoryCache(), LocalWakeups()
+    cache, wakeups = MemoryCache(), LocalWakeups()
     with wakeups.hearing(hot_session_key("hash")) as news:
         await CachedRevocations(cache, wakeups).post("hash")
         assert news.is_set()
-        assert await cache.get(hot_session_key("hash")) == REVOKED
-    await cache.clear()
+        assert await value_of(cache, hot_session_key("hash")) == REVOKED
 
 
-class Flaky(SimpleMemoryCache):  # type: ignore[misc] # aiocache is not typed
+class Flaky(MemoryCache):
     """A cache that can be down."""
 
     is_down = False
 
-    async def set(self, *arguments: object, **options: object) -> bool:
-        if self.is_down:
-            raise ConnectionError
-        return bool(await super().set(*arguments, **options))
+    async def set_many(self, values: Mapping[str, str], *, ttl_seconds: float, always: bool = False) -> bool:
+        return not self.is_down and await super().set_many(values, ttl_seconds=ttl_seconds, always=always)
 
 
 async def test_a_revocation_that_did_not_get_through_is_posted_once_the_cache_is_back() -> None:
     cache, wakeups = Flaky(), LocalWakeups()
     revocations = CachedRevocations(cache, wakeups)
-    await cache.set(hot_session_key("hash"), "the copy")
+    await cache.set_many({hot_session_key("hash"): "the copy"}, ttl_seconds=60)
     cache.is_down = True
     await revocations.post("hash")
     await revocations.post_owed()
-    assert await cache.get(hot_session_key("hash")) == "the copy"
+    assert await value_of(cache, hot_session_key("hash")) == "the copy"
 
     cache.is_down = False
     with wakeups.hearing(hot_session_key("hash")) as news:
         await revocations.post_owed()
         assert news.is_set()
 
-    assert await cache.get(hot_session_key("hash")) == REVOKED
-    await cache.clear()
+    assert await value_of(cache, hot_session_key("hash")) == REVOKED
 
 
 async def test_what_was_withdrawn_meanwhile_or_is_long_past_is_not_posted_again() -> None:
@@ -97,13 +90,12 @@ async def test_what_was_withdrawn_meanwhile_or_is_long_past_is_not_posted_again(
     cache.is_down = False
     await revocations.post_owed()
 
-    assert await cache.get(hot_session_key("withdrawn")) is None
-    assert await cache.get(hot_session_key("past")) is None
-    await cache.clear()
+    assert await value_of(cache, hot_session_key("withdrawn")) is None
+    assert await value_of(cache, hot_session_key("past")) is None
 
 
 async def test_a_revocation_stays_posted_for_30_seconds(redis_url: str) -> None:
-    async with open_cache(redis_url) as cache, redis_at(redis_url) as redis:
+    async with open_cache(redis_url) as cache, redis_client(redis_url) as redis:
         await CachedRevocations(cache, LocalWakeups()).post("for 30 s")
         assert 29_000 < await redis.pttl(hot_session_key("for 30 s")) <= 30_000
 
@@ -116,12 +108,11 @@ async def test_what_is_owed_is_posted_for_30_seconds_and_once() -> None:
     cache.is_down = False
     now[0] = 29.9
     await revocations.post_owed()
-    assert await cache.get(hot_session_key("owed")) == REVOKED
+    assert await value_of(cache, hot_session_key("owed")) == REVOKED
 
-    await cache.set(hot_session_key("owed"), "the copy of a session that was restored")
+    await cache.set_many({hot_session_key("owed"): "the copy of a session that was restored"}, ttl_seconds=60)
     await revocations.post_owed()
-    assert await cache.get(hot_session_key("owed")) == "the copy of a session that was restored"
-    await cache.clear()
+    assert await value_of(cache, hot_session_key("owed")) == "the copy of a session that was restored"
 
 
 async def test_what_is_owed_is_posted_within_seconds_of_the_caches_return() -> None:
@@ -133,6 +124,5 @@ async def test_what_is_owed_is_posted_within_seconds_of_the_caches_return() -> N
         tasks.start(revocations.post_regularly(), name="post")
         await asyncio.sleep(0.7)
         cache.is_down = False
-        while await cache.get(hot_session_key("owed")) != REVOKED:  # noqa: ASYNC110 - it sends no event
+        while await value_of(cache, hot_session_key("owed")) != REVOKED:  # noqa: ASYNC110 - it sends no event
             await asyncio.sleep(0.02)
-    await cache.clear()

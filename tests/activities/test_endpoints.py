@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from aiocache.backends.memory import SimpleMemoryCache
 from pydantic import JsonValue
 from starlette.applications import Starlette
 
@@ -32,8 +31,10 @@ from contracts.calls import Caller, CallSigner
 from contracts.errors import ErrorRecord
 from contracts.secret_keys import SecretKeys
 from contracts.users import Preferences
+from infrastructure.cache import MemoryCache
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
+from tests.redis_access import value_of
 from worker.demo import PASSWORD, fill_with_demo_data
 
 KEYS = SecretKeys(b"a key of thirty-two bytes, or so.")
@@ -63,7 +64,7 @@ class Services:
     """All endpoints of one process, the demo data behind them, and somebody who calls."""
 
     def __init__(
-        self, passwords: Passwords, http: httpx.AsyncClient, sessions: SessionsService, cache: SimpleMemoryCache
+        self, passwords: Passwords, http: httpx.AsyncClient, sessions: SessionsService, cache: MemoryCache
     ) -> None:
         self.passwords, self.http, self.sessions, self.cache = passwords, http, sessions, cache
 
@@ -74,7 +75,7 @@ class Services:
 
 @pytest.fixture
 async def services(opened: None, passwords: Passwords) -> AsyncIterator[Services]:
-    cache = SimpleMemoryCache()
+    cache = MemoryCache()
     revocations = CachedRevocations(cache, LocalWakeups())
     sessions = SessionsService(revocations, memberships=TenantsService(LocalWakeups()))
     app = Starlette(
@@ -87,7 +88,6 @@ async def services(opened: None, passwords: Passwords) -> AsyncIterator[Services
     await fill_with_demo_data(passwords)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://services") as http:
         yield Services(passwords, http, sessions, cache)
-    await cache.clear()
 
 
 async def user_named(account: str) -> users.User:
@@ -196,7 +196,7 @@ async def test_a_session_is_found_listed_checked_and_ended(services: Services) -
     assert [Session.model_validate(each) for each in listed.json()] == [session]
     assert (ended.status_code, ended.json()) == (200, None)
     assert (gone.status_code, refusal(gone).name) == (401, "SessionEnded")
-    assert await services.cache.get(hot_session_key("a" * 64)) == REVOKED
+    assert await value_of(services.cache, hot_session_key("a" * 64)) == REVOKED
 
 
 @pytest.mark.parametrize("path", ["/auth/revoke_session", "/auth/end_session"])

@@ -17,13 +17,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
-from aiocache import SimpleMemoryCache
-from aiocache.serializers import StringSerializer
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
+from infrastructure.cache import MemoryCache
 from tests.fuzz.hostile import requests
 from tests.gateway.fakes import TOKEN, Services, settings
 
@@ -82,7 +81,7 @@ def test_no_document_wears_the_gateway_out(
 
 @asynccontextmanager
 async def _client(temporal_address: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    cache = SimpleMemoryCache(serializer=StringSerializer())
+    cache = MemoryCache()
     app = create_app(
         settings(temporal_address, data_dir=folder), Dependencies(services=Services().transport, cache=cache)
     )

@@ -8,12 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from aiocache import SimpleMemoryCache
-from aiocache.base import BaseCache
-from aiocache.serializers import StringSerializer
 
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
+from infrastructure.cache import Cache, MemoryCache
 from tests.gateway.fakes import TOKEN, Services, settings
 
 Ask = Callable[..., Awaitable[Any]]
@@ -25,13 +23,13 @@ def services() -> Services:
 
 
 @pytest.fixture
-def cache() -> BaseCache:
-    return SimpleMemoryCache(serializer=StringSerializer())
+def cache() -> Cache:
+    return MemoryCache()
 
 
 @pytest.fixture
 async def client(
-    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(
         settings(temporal_address, data_dir=tmp_path), Dependencies(services=services.transport, cache=cache)

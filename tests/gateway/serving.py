@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
-from aiocache.base import BaseCache
 from temporalio.client import Interceptor
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
@@ -25,6 +24,7 @@ from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from gateway.server.serve import Tls, serve
 from gateway.settings import Settings
+from infrastructure.cache import Cache
 from infrastructure.change_notifications import Wakeups
 from infrastructure.monitoring import Monitoring
 from tests.gateway.fakes import TOKEN, Services
@@ -120,7 +120,7 @@ async def running_gateway(
     settings: Settings,
     services: Services,
     *,
-    cache: BaseCache | None = None,
+    cache: Cache | None = None,
     wakeups: Wakeups | None = None,
     drain_seconds: float = 1,
     stall_seconds: float = 30,

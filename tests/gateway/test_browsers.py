@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from aiocache.base import BaseCache
 from pydantic import ValidationError
 from starlette.responses import Response
 from websockets.asyncio.client import connect
@@ -19,6 +18,7 @@ from websockets.typing import Origin, Subprotocol
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from gateway.sessions import COOKIE, SECURE_COOKIE, ResponseCookie
+from infrastructure.cache import Cache
 from tests.gateway.fakes import ADA, TOKEN, Services, session, settings
 from tests.gateway.serving import WHO, running_gateway
 
@@ -209,7 +209,7 @@ async def test_a_gateway_that_is_public_by_tls_believes_so_whatever_its_proxy_sa
 
 
 async def test_sockets_open_to_pages_of_known_origins_only(
-    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
     known = settings(temporal_address, data_dir=tmp_path, allowed_origins=(FRIEND,))
     protocols = [Subprotocol("graphql-transport-ws")]

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiocache import SimpleMemoryCache
 from starlette.types import Message
 
 from gateway.event_streams import EventStream, StreamedSubscription
@@ -18,6 +17,7 @@ from gateway.session_watch import SessionWatch
 from gateway.sessions import HotSessions
 from gateway.sharing import Written
 from gateway.wires import ServerSentEvents
+from infrastructure.cache import MemoryCache
 from infrastructure.change_notifications import LocalWakeups
 from resolvers.clients.auth import AuthClient
 from resolvers.following import Following
@@ -60,7 +60,7 @@ class World:
         self.results: asyncio.Queue[str | None] = asyncio.Queue()
         self.is_closed = False
         calls: Any = None
-        sessions = SessionWatch(HotSessions(SimpleMemoryCache(), AuthClient(calls)), LocalWakeups(), check_seconds=60)
+        sessions = SessionWatch(HotSessions(MemoryCache(), AuthClient(calls)), LocalWakeups(), check_seconds=60)
         backend = SimpleNamespace(operations=None)
         context: Any = SimpleNamespace(
             following=Following(), backend=backend, token=None, request_id="", session_before=None

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from aiocache.base import BaseCache
 from graphql import build_schema as read_schema
 from temporalio.client import Client
 
 from contracts.auth import PERMISSIONS, Role
+from infrastructure.cache import Cache
 from schema.build import build_schema
 from tests.gateway.event_streams import MULTIPART, SSE, following
 from tests.gateway.fakes import ACME, ADA, FILE, GLOBEX, TOKEN, Services, facts, session, settings
@@ -35,9 +35,7 @@ EXEMPT = {"login", "submitMfaCode", "logout", "revokeSession", "switchTenant", "
 
 
 @pytest.fixture
-async def gateway(
-    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
-) -> AsyncIterator[Gateway]:
+async def gateway(temporal_address: str, services: Services, cache: Cache, tmp_path: Path) -> AsyncIterator[Gateway]:
     async with running_gateway(settings(temporal_address, data_dir=tmp_path), services, cache=cache) as gateway:
         yield gateway
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import time
@@ -13,21 +12,20 @@ from typing import Any
 
 import httpx
 import pytest
-from aiocache import SimpleMemoryCache
-from aiocache.base import BaseCache
-from aiocache.serializers import StringSerializer
 from graphql import GraphQLError
 from redis.asyncio import Redis
 
-from contracts.cache import open_cache
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from gateway.documents import NamedDocuments
 from gateway.manifest import main
 from gateway.trusted_documents import BadManifest, read_manifest
+from infrastructure.cache import Cache, MemoryCache, RedisCache
 from schema.build import build_schema
 from tests.gateway.fakes import Services, settings
 from tests.gateway.serving import running_gateway
+from tests.mail_server import silent_server
+from tests.redis_access import flush, open_cache, open_redis
 
 QUERY = "query Known {\n  __typename\n}"
 OTHER = "query Other {\n  viewer {\n    user {\n      id\n    }\n  }\n}"
@@ -91,25 +89,25 @@ async def test_a_name_that_is_none_is_refused(client: httpx.AsyncClient, extensi
 
 
 async def test_processes_learn_documents_from_each_other() -> None:
-    cache, schema = SimpleMemoryCache(serializer=StringSerializer()), build_schema().documents
+    cache, schema = MemoryCache(), build_schema().documents
     await NamedDocuments(schema, cache).text(QUERY, persisted(QUERY))
     assert await NamedDocuments(schema, cache).text(None, persisted(QUERY)) == QUERY
 
 
 async def test_what_strangers_send_cannot_fill_the_cache() -> None:
-    cache, documents = SimpleMemoryCache(serializer=StringSerializer()), build_schema().documents
+    cache, documents = MemoryCache(), build_schema().documents
     named = NamedDocuments(documents, cache)
     for n in range(550):
         text = f"query q{n} {{ __typename }}"
         await named.text(text, persisted(text))
     assert len(named._at_hand) == 500  # noqa: SLF001
-    places = set(cache._cache)  # noqa: SLF001
+    places = set(cache._values._entries)  # noqa: SLF001
     assert len(places) > 400
     assert places <= {f"document:{n}" for n in range(4_096)}
 
 
 async def test_long_documents_are_kept_at_hand_up_to_two_million_characters_those_used_last() -> None:
-    cache, documents = SimpleMemoryCache(serializer=StringSerializer()), build_schema().documents
+    cache, documents = MemoryCache(), build_schema().documents
     named = NamedDocuments(documents, cache)
     texts = [f"query q{n} {{ __typename }} #{'x' * 9_970}" for n in range(300)]
     for text in texts:
@@ -123,29 +121,23 @@ async def test_long_documents_are_kept_at_hand_up_to_two_million_characters_thos
 
 async def test_a_document_is_shared_for_a_day(redis_url: str) -> None:
     async with open_cache(redis_url) as cache, Redis.from_url(redis_url) as redis:
-        await cache.clear()
+        await flush(redis_url)
         await NamedDocuments(build_schema().documents, cache).text(QUERY, persisted(QUERY))
         (place,) = await redis.keys("document:*")
         assert 24 * 3600 - 60 < await redis.ttl(place) <= 24 * 3600
 
 
 async def test_a_cache_that_hangs_holds_up_a_document_for_half_a_second() -> None:
-    class Hanging(SimpleMemoryCache):  # type: ignore[misc]
-        async def get(self, *_: object, **__: object) -> None:
-            await asyncio.sleep(60)
-
-        async def set(self, *_: object, **__: object) -> None:
-            await asyncio.sleep(60)
-
-    named, began = NamedDocuments(build_schema().documents, Hanging()), time.monotonic()
-    with pytest.raises(GraphQLError, match="PersistedQueryNotFound"):
-        await named.text(None, persisted(OTHER))
-    assert await named.text(QUERY, persisted(QUERY)) == QUERY
-    assert 0.9 < time.monotonic() - began < 6
+    async with silent_server() as port, open_redis(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.5) as redis:
+        named, began = NamedDocuments(build_schema().documents, RedisCache(redis)), time.monotonic()
+        with pytest.raises(GraphQLError, match="PersistedQueryNotFound"):
+            await named.text(None, persisted(OTHER))
+        assert await named.text(QUERY, persisted(QUERY)) == QUERY
+        assert 0.4 < time.monotonic() - began < 4
 
 
 async def test_documents_are_named_by_hash_over_websockets_too(
-    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
     told = settings(temporal_address, data_dir=tmp_path)
     async with running_gateway(told, services, cache=cache) as gateway, gateway.open() as socket:
@@ -176,9 +168,7 @@ async def trusting(
         trusted_documents=folder / "documents.json",
         only_trusted_documents=only,
     )
-    app = create_app(
-        told, Dependencies(services=services.transport, cache=SimpleMemoryCache(serializer=StringSerializer()))
-    )
+    app = create_app(told, Dependencies(services=services.transport, cache=MemoryCache()))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -247,10 +237,10 @@ async def test_no_way_leads_around_the_manifest(temporal_address: str, services:
 
 
 async def test_a_document_that_somebody_puts_into_the_cache_under_another_s_name_is_not_carried_out() -> None:
-    cache, documents = SimpleMemoryCache(serializer=StringSerializer()), build_schema().documents
+    cache, documents = MemoryCache(), build_schema().documents
     await NamedDocuments(documents, cache).text(QUERY, persisted(QUERY))
-    (place,) = cache._cache  # noqa: SLF001
-    await cache.set(place, OTHER)
+    (place,) = cache._values._entries  # noqa: SLF001
+    await cache.set_many({place: OTHER}, ttl_seconds=60)
     with pytest.raises(GraphQLError, match="PersistedQueryNotFound"):
         await NamedDocuments(documents, cache).text(None, persisted(QUERY))
 

@@ -20,6 +20,7 @@ from resolvers.sign_in_throttle import Client
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import ACME, ADA, TOKEN, Services, facts, session, settings, tenant
 from tests.gateway.serving import Gateway, introduction, running_gateway
+from tests.redis_access import open_redis
 from tests.servers import running_redis
 from worker.dev.ports import free_port
 
@@ -71,22 +72,24 @@ async def test_no_bound_is_no_bound() -> None:
 
 async def test_processes_at_one_redis_let_no_more_through_together_than_one() -> None:
     with running_redis() as url:
-        async with AsyncExitStack() as stack, Redis.from_url(url) as redis:
+        async with AsyncExitStack() as stack, Redis.from_url(url) as looking:
             processes = [limits_of(600) for _ in range(3)]
             for each in processes:
-                await stack.enter_async_context(each.shared(url))
+                redis = await stack.enter_async_context(open_redis(url))
+                await stack.enter_async_context(each.shared(redis))
             done = 0
             for _ in range(25):  # a second's worth in each, whatever one alone would let through
                 done += sum([await let_through(each, ClientContext(), 40) for each in processes])
                 await asyncio.sleep(0.1)
             assert 600 <= done < 900, "what comes while they learn of each other may be too much"
             assert sum([await let_through(each, ClientContext(), 10) for each in processes]) == 0
-            assert "192.0" not in str(await redis.keys("*"))
+            assert "192.0" not in str(await looking.keys("*"))
 
 
 async def test_each_process_goes_on_by_its_own_count_while_redis_is_away() -> None:
     limits = limits_of(100)
-    async with limits.shared(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0"):
+    url = f"redis://127.0.0.1:{free_port('127.0.0.1')}/0"
+    async with open_redis(url) as redis, limits.shared(redis):
         first = await let_through(limits, ClientContext(), 90)
         await asyncio.sleep(0.7)
         assert first == 90

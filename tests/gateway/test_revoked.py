@@ -16,13 +16,13 @@ import pytest
 from activities.auth.revocations import CachedRevocations
 from contracts.auth import REVOKED, HotSession, hot_session_key
 from contracts.base import utc_now
-from contracts.cache import open_cache
 from contracts.errors import SessionEnded
 from infrastructure.change_notifications import open_wakeups
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import ADA, Services, session, settings
-from tests.gateway.redis_server import RedisServer
 from tests.gateway.serving import Gateway, introduction, running_gateway
+from tests.redis_access import open_cache
+from tests.redis_server import RedisServer
 
 WHO = "{ viewer { user { id } } }"
 NOBODY: dict[str, Any] = {"viewer": None}
@@ -115,7 +115,7 @@ async def test_it_is_over_at_once_although_invalid_text_was_published(world: Wor
 
 
 async def test_an_invalid_copy_affects_no_other_session(world: World) -> None:
-    """Copies of sessions are read many at once."""
+    """TaggedCache of sessions are read many at once."""
     await world.redis.do("EVAL", "return redis.call('SET', KEYS[1], '\\xff\\xfe')", "1", _copy_key(LOST))
     found = await asyncio.gather(*(world.who(token) for token in (LOST, KEPT) * 5))
     assert found == [[SHE, SHE]] * 10

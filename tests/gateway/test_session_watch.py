@@ -10,8 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from aiocache import SimpleMemoryCache
-from aiocache.serializers import StringSerializer
 
 from contracts.auth import HandedOverSession, Role, Session, access_key, hot_session_key
 from contracts.calls import Caller, CallSigner
@@ -19,6 +17,7 @@ from contracts.errors import ServiceUnavailable, SessionEnded
 from contracts.secret_keys import SecretKeys
 from gateway.session_watch import SessionBinding, SessionWatch
 from gateway.sessions import HotSessions
+from infrastructure.cache import MemoryCache
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.tasks import BackgroundTasks
 from resolvers.breakers import Breaker
@@ -44,7 +43,7 @@ class World:
         http = httpx.AsyncClient(transport=services.transport)
         signer = CallSigner("auth", SecretKeys(KEY.encode()))
         auth = AuthClient(ServiceCalls("auth", "http://auth.test", http, signer, Breaker("auth", failures=1000)))
-        cache = SimpleMemoryCache(serializer=StringSerializer())
+        cache = MemoryCache()
         self.watch = SessionWatch(HotSessions(cache, auth, hot_seconds=0), self.wakeups, check_seconds=check_seconds)
 
     def _find(self, _caller: Caller, body: dict[str, Any]) -> Session:

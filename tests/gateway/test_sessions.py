@@ -8,16 +8,18 @@ from typing import Any
 
 import httpx
 import pytest
-from aiocache.base import BaseCache
 
 from contracts.auth import REVOKED, REVOKED_SECONDS, HotSession, hot_session_key
 from contracts.base import utc_now
 from contracts.errors import ServiceUnavailable
 from gateway.sessions import COOKIE, HotSessions
+from infrastructure.cache import Cache
 from resolvers.clients.auth import AuthClient
 from resolvers.tokens import token_hash
 from tests.gateway.conftest import Ask
-from tests.gateway.fakes import ADA, KEY, TOKEN, Services, facts, session
+from tests.gateway.fakes import ADA, TOKEN, Services, facts, session
+from tests.redis_access import open_cache
+from worker.dev.ports import free_port
 
 WHO = "{ viewer { user { id } } }"
 NOBODY = {"data": {"viewer": None}}
@@ -76,7 +78,7 @@ class AskedAuth(AuthClient):
         return session()
 
 
-async def test_the_auth_service_is_asked_once_while_the_copy_is_hot_and_within_a_second_again(cache: BaseCache) -> None:
+async def test_the_auth_service_is_asked_once_while_the_copy_is_hot_and_within_a_second_again(cache: Cache) -> None:
     auth = AskedAuth()
     sessions = HotSessions(cache, auth)
     for _ in range(3):
@@ -87,16 +89,16 @@ async def test_the_auth_service_is_asked_once_while_the_copy_is_hot_and_within_a
     assert auth.asked == 2
 
 
-async def test_a_posted_revocation_ends_the_session_at_once(ask: Ask, cache: BaseCache) -> None:
+async def test_a_posted_revocation_ends_the_session_at_once(ask: Ask, cache: Cache) -> None:
     assert await ask(WHO) == SHE
-    await cache.set(HOT, REVOKED, ttl=REVOKED_SECONDS)
+    await cache.set_many({HOT: REVOKED}, ttl_seconds=REVOKED_SECONDS)
     assert await ask(WHO) == NOBODY
 
 
-async def test_a_lookup_under_way_cannot_undo_a_revocation_posted_meanwhile(cache: BaseCache) -> None:
+async def test_a_lookup_under_way_cannot_undo_a_revocation_posted_meanwhile(cache: Cache) -> None:
     class SlowAuth(AuthClient):
         async def current_session(self, caller: object, token_hash: str) -> Any:
-            await cache.set(HOT, REVOKED, ttl=REVOKED_SECONDS)
+            await cache.set_many({HOT: REVOKED}, ttl_seconds=REVOKED_SECONDS)
             return session()
 
     sessions = HotSessions(cache, SlowAuth(calls=None))  # type: ignore[arg-type]
@@ -105,35 +107,29 @@ async def test_a_lookup_under_way_cannot_undo_a_revocation_posted_meanwhile(cach
 
 
 async def test_sessions_are_found_while_the_cache_is_down() -> None:
-    class Down:
-        async def multi_get(self, keys: object, timeout: object) -> list[str | None]:
-            raise ConnectionError(KEY)
-
-        async def add(self, key: str, value: str, ttl: int) -> bool:
-            raise ConnectionError(KEY)
-
     class Auth(AuthClient):
         async def current_session(self, caller: object, token_hash: str) -> Any:
             return session()
 
-    found = await HotSessions(Down(), Auth(calls=None)).find(TOKEN, request_id="")  # type: ignore[arg-type]
+    async with open_cache(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0") as down:
+        found = await HotSessions(down, Auth(calls=None)).find(TOKEN, request_id="")  # type: ignore[arg-type]
     assert found is not None
     assert found.user_id == ADA
 
 
-async def test_an_expired_copy_opens_nothing(cache: BaseCache) -> None:
+async def test_an_expired_copy_opens_nothing(cache: Cache) -> None:
     hot = HotSession(session=session(hours=-1), read_at=utc_now())
-    await cache.set(HOT, hot.model_dump_json(), ttl=0.8)
+    await cache.set_many({HOT: hot.model_dump_json()}, ttl_seconds=0.8)
     assert await HotSessions(cache, AskedAuth()).find(TOKEN, request_id="") is None
 
 
 async def test_a_copy_counts_from_when_it_was_read_however_long_the_cache_keeps_it(
-    cache: BaseCache,
+    cache: Cache,
 ) -> None:
     auth = AskedAuth()
     sessions = HotSessions(cache, auth)
     old = HotSession(session=session(), read_at=utc_now() - timedelta(seconds=0.8))
-    await cache.set(HOT, old.model_dump_json())
+    await cache.set_many({HOT: old.model_dump_json()}, ttl_seconds=60)
     for _ in range(2):
         assert await sessions.find(TOKEN, request_id="") is not None
     assert auth.asked == 1, "the new copy is in its place"

@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from contracts.calls import Caller
 from contracts.errors import ServiceUnavailable, SessionEnded
-from resolvers.observer import user_scope
+from resolvers.observer import user_tag
 from resolvers.tokens import token_hash
 from tests.gateway.event_streams import MULTIPART, SSE, following
 from tests.gateway.fakes import ADA, GRACE, TOKEN, Services, session, settings
@@ -211,8 +211,8 @@ async def test_a_source_that_is_away_is_told_to_all_alike(gateway: Gateway, serv
             raise ServiceUnavailable(service="users")
 
         services.handlers["users/get_users"] = away
-        await gateway.app.connections.backend.dashboards.copies.changed(
-            user_scope(ADA)
+        await gateway.app.connections.backend.dashboards.cache.invalidate(
+            user_tag(ADA)
         )  # or they would be shown a copy
         await script.move()
         for sock in sockets:

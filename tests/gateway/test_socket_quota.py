@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.fakes import TOKEN, Services, settings
-from tests.gateway.redis_server import RedisServer
 from tests.gateway.serving import WHO, running_gateway
+from tests.redis_server import RedisServer
 
 
 async def until_so_many_of_users(most: int, server: RedisServer) -> None:

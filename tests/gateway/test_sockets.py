@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-from aiocache.base import BaseCache
 from temporalio.client import Client
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -19,6 +18,7 @@ from websockets.typing import Subprotocol
 
 from gateway.sessions import COOKIE
 from gateway.websocket_limits import SocketLimits
+from infrastructure.cache import Cache
 from infrastructure.change_notifications import LocalWakeups, Wakeups
 from tests.gateway.fakes import ADA, GLOBEX, TOKEN, Services, facts, settings
 from tests.gateway.serving import FOLLOW, WHO, Gateway, running_gateway, until
@@ -31,7 +31,7 @@ def wakeups() -> Wakeups:
 
 @pytest.fixture
 async def gateway(
-    temporal_address: str, services: Services, cache: BaseCache, wakeups: Wakeups, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, wakeups: Wakeups, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
     known = settings(temporal_address, data_dir=tmp_path)
     async with running_gateway(known, services, cache=cache, wakeups=wakeups) as gateway:

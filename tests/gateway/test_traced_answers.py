@@ -10,15 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
-from aiocache import SimpleMemoryCache
-from aiocache.base import BaseCache
-from aiocache.serializers import StringSerializer
 
 from contracts.environment import Environment
 from gateway.app import Gateway, create_app
 from gateway.dependencies import Dependencies
 from gateway.settings import ResponseTracing, Settings, Shown
-from infrastructure.response_trace import CacheReads
+from infrastructure.cache import Cache, MemoryCache
 from tests.end_to_end.client import Client
 from tests.gateway.fakes import GLOBEX, TOKEN, Services, settings
 from tests.gateway.serving import SWITCH, introduction, running_gateway
@@ -33,7 +30,7 @@ UI = "http://temporal.test/"
 
 
 @asynccontextmanager
-async def gateway(told: Settings, services: Services, cache: BaseCache) -> AsyncIterator[tuple[Gateway, Asking]]:
+async def gateway(told: Settings, services: Services, cache: Cache) -> AsyncIterator[tuple[Gateway, Asking]]:
     app = create_app(told, Dependencies(services=services.transport, cache=cache))
     async with (
         app.router.lifespan_context(app),
@@ -48,7 +45,7 @@ async def gateway(told: Settings, services: Services, cache: BaseCache) -> Async
 
 
 async def test_calls_are_told_and_what_the_cache_had(temporal_address: str, services: Services, tmp_path: Path) -> None:
-    cache = SimpleMemoryCache(serializer=StringSerializer(), plugins=[CacheReads()])
+    cache = MemoryCache()
     told = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.ON)
     async with gateway(told, services, cache) as (_, ask):
         dashboard = "{ viewer { dashboard { tenant { id } } } }"
@@ -63,7 +60,7 @@ async def test_calls_are_told_and_what_the_cache_had(temporal_address: str, serv
 
 
 async def test_an_operation_is_linked_to_where_temporal_shows_it(
-    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
     told = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.ON, temporal_ui_url=UI)
     async with gateway(told, services, cache) as (_, ask):
@@ -103,7 +100,7 @@ async def test_commands_to_redis_are_counted(separate_stack: Stack) -> None:
 
 
 async def test_without_the_setting_nothing_is_counted_and_nothing_told(
-    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
     told = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.OFF)
     async with gateway(told, services, cache) as (app, ask):
@@ -112,11 +109,10 @@ async def test_without_the_setting_nothing_is_counted_and_nothing_told(
     assert answer["data"]["viewer"]
     assert "extensions" not in answer
     assert "infrastructure.response_trace" not in {type(each).__module__ for each in around}
-    assert not cache.plugins
 
 
 async def test_by_default_only_the_response_to_a_request_that_asks_for_it_has_a_trace(
-    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
     told = settings(temporal_address, data_dir=tmp_path, trace_answers=None)
     async with gateway(told, services, cache) as (_, ask):
@@ -129,7 +125,7 @@ async def test_by_default_only_the_response_to_a_request_that_asks_for_it_has_a_
 
 
 async def test_each_execution_counts_only_its_own_calls(
-    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
     told = settings(temporal_address, data_dir=tmp_path, trace_answers=None)
     async with gateway(told, services, cache) as (_, ask):
@@ -155,7 +151,7 @@ async def test_a_websocket_requests_a_trace_for_one_operation(
 
 
 async def test_production_gives_no_trace_on_request(
-    temporal_address: str, services: Services, cache: BaseCache, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
     production = settings(temporal_address, data_dir=tmp_path, trace_answers=None).model_copy(
         update={"environment": Environment.PRODUCTION}

@@ -11,14 +11,14 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from contracts.cache import redis_at
 from infrastructure.change_notifications import LOST, LocalWakeups, SharedWakeups, woken
 from tests.mail_server import silent_server
+from tests.redis_access import redis_client
 
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with redis_at(redis_url) as redis:
+    async with redis_client(redis_url) as redis:
         yield redis
 
 
@@ -93,7 +93,7 @@ async def test_who_left_is_woken_no_more_and_nothing_is_kept_of_them() -> None:
 
 
 async def test_a_notification_to_a_silent_redis_is_given_up_after_two_seconds_and_wakes_this_process() -> None:
-    async with silent_server() as port, redis_at(f"redis://127.0.0.1:{port}/0") as silent:
+    async with silent_server() as port, redis_client(f"redis://127.0.0.1:{port}/0") as silent:
         wakeups, began = SharedWakeups(silent), time.monotonic()
         with capture_logs() as logs, wakeups.hearing("name") as news:
             await wakeups.tell("name")

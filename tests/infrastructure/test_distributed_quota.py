@@ -13,13 +13,14 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from contracts.cache import redis_at
-from contracts.errors import RateLimited, ServiceUnavailable
+from contracts.errors import RateLimited
 from infrastructure import distributed_quota
 from infrastructure.distributed_quota import DistributedQuota
-from infrastructure.quota import LocalQuota, Quota, QuotaKey, WhenUnavailable
+from infrastructure.quota import LocalQuota, Quota, QuotaKey
+from infrastructure.redis_policy import TIMEOUT_SECONDS, RedisPolicy
 from tests.chaos.proxy import FAIR, SILENT, Proxy
 from tests.mail_server import silent_server
+from tests.redis_access import open_redis, redis_client
 
 SECRET = b"s" * 32
 UNUSED_ADDRESS = "redis://127.0.0.1:1/0"
@@ -37,7 +38,7 @@ class Process:
 
 
 @asynccontextmanager
-async def a_process(redis: Redis, most: int, *, lease_seconds: float = 60) -> AsyncIterator[Process]:
+async def a_process(redis: RedisPolicy, most: int, *, lease_seconds: float = 60) -> AsyncIterator[Process]:
     quota = DistributedQuota(redis, SECRET, lease_seconds=lease_seconds)
     async with quota.running():
         yield Process(quota, most)
@@ -50,8 +51,14 @@ def who() -> str:
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with redis_at(redis_url) as redis:
+    async with redis_client(redis_url) as redis:
         yield redis
+
+
+@pytest.fixture
+async def policy(redis_url: str) -> AsyncIterator[RedisPolicy]:
+    async with open_redis(redis_url) as policy:
+        yield policy
 
 
 async def got(process: Process, who: str, times: int) -> list[AbstractAsyncContextManager[None]]:
@@ -71,15 +78,15 @@ async def until_got(process: Process, who: str, times: int) -> None:
             taken += await got(process, who, times - len(taken))
 
 
-async def test_all_processes_together_give_no_more_than_there_are(redis: Redis, who: str) -> None:
-    async with a_process(redis, 10) as one, a_process(redis, 10) as other:
+async def test_all_processes_together_give_no_more_than_there_are(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 10) as one, a_process(policy, 10) as other:
         here, there = await asyncio.gather(got(one, who, 8), got(other, who, 8))
         assert len(here) + len(there) == 10
         assert len(await got(one, uuid4().hex, 10)) == 10, "those of others are theirs"
 
 
-async def test_what_is_given_back_may_be_had_in_another_process(redis: Redis, who: str) -> None:
-    async with a_process(redis, 2) as one, a_process(redis, 2) as other:
+async def test_what_is_given_back_may_be_had_in_another_process(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 2) as one, a_process(policy, 2) as other:
         first, second = await got(one, who, 2)
         assert await got(other, who, 1) == []
         await first.__aexit__(None, None, None)
@@ -87,19 +94,19 @@ async def test_what_is_given_back_may_be_had_in_another_process(redis: Redis, wh
         await second.__aexit__(None, None, None)
 
 
-async def test_what_a_killed_process_held_is_free_after_a_while(redis: Redis, who: str) -> None:
-    quota = DistributedQuota(redis, SECRET, lease_seconds=0.5)
+async def test_what_a_killed_process_held_is_free_after_a_while(policy: RedisPolicy, who: str) -> None:
+    quota = DistributedQuota(policy, SECRET, lease_seconds=0.5)
     counting = asyncio.create_task(quota._run())  # noqa: SLF001 - left without a word, as none is said
     held = await got(Process(quota, 2), who, 2)
     counting.cancel()
-    async with a_process(redis, 2) as other:
+    async with a_process(policy, 2) as other:
         assert await got(other, who, 1) == []
         await until_got(other, who, 2)
     assert len(held) == 2
 
 
-async def test_a_count_that_redis_has_lost_is_written_again(redis: Redis, who: str) -> None:
-    async with a_process(redis, 2, lease_seconds=0.3) as one, a_process(redis, 2) as other:
+async def test_a_count_that_redis_has_lost_is_written_again(redis: Redis, policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 2, lease_seconds=0.3) as one, a_process(policy, 2) as other:
         held = await got(one, who, 2)
         await redis.flushdb()
         await asyncio.sleep(0.4)
@@ -107,8 +114,8 @@ async def test_a_count_that_redis_has_lost_is_written_again(redis: Redis, who: s
         assert len(held) == 2
 
 
-async def test_who_leaves_while_waiting_holds_nothing(redis: Redis, who: str) -> None:
-    async with a_process(redis, 1) as one, a_process(redis, 1) as other:
+async def test_who_leaves_while_waiting_holds_nothing(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 1) as one, a_process(policy, 1) as other:
         for turns in range(6):  # before it is asked, while it is asked, and once it was answered
             held = one.acquire(who)
             leaving = asyncio.create_task(held.__aenter__())
@@ -122,24 +129,16 @@ async def test_who_leaves_while_waiting_holds_nothing(redis: Redis, who: str) ->
 
 
 async def test_without_redis_each_process_goes_on_by_its_own_count(who: str) -> None:
-    async with redis_at(UNUSED_ADDRESS) as nowhere, a_process(nowhere, 3) as process:
+    async with open_redis(UNUSED_ADDRESS) as nowhere, a_process(nowhere, 3) as process:
         async with asyncio.timeout(3):
             held = await got(process, who, 3)
             assert await got(process, who, 1) == []
         assert len(held) == 3
 
 
-async def test_a_quota_that_refuses_without_redis_says_that_redis_is_away(who: str) -> None:
-    async with redis_at(UNUSED_ADDRESS) as nowhere:
-        quota = DistributedQuota(nowhere, SECRET, when_unavailable=WhenUnavailable.REFUSE)
-        async with quota.running(), asyncio.timeout(3):
-            with pytest.raises(ServiceUnavailable):
-                await Process(quota, 3).acquire(who).__aenter__()
-
-
 @pytest.mark.parametrize("is_shared", [False, True])
-async def test_of_several_keys_all_are_held_or_none(redis: Redis, who: str, is_shared: bool) -> None:
-    distributed = DistributedQuota(redis, SECRET)
+async def test_of_several_keys_all_are_held_or_none(policy: RedisPolicy, who: str, is_shared: bool) -> None:
+    distributed = DistributedQuota(policy, SECRET)
     quota: Quota = distributed if is_shared else LocalQuota()
     user, url = QuotaKey("user", who, 2), QuotaKey("url", who, 1)
     async with quota.running(), quota.acquire(user, url):
@@ -151,9 +150,11 @@ async def test_of_several_keys_all_are_held_or_none(redis: Redis, who: str, is_s
                 await quota.acquire(user).__aenter__()
 
 
-async def test_a_key_that_another_process_exhausts_leaves_none_of_the_others_held(redis: Redis, who: str) -> None:
+async def test_a_key_that_another_process_exhausts_leaves_none_of_the_others_held(
+    policy: RedisPolicy, who: str
+) -> None:
     async with AsyncExitStack() as stack:
-        one, other = DistributedQuota(redis, SECRET), DistributedQuota(redis, SECRET)
+        one, other = DistributedQuota(policy, SECRET), DistributedQuota(policy, SECRET)
         for quota in (one, other):
             await stack.enter_async_context(quota.running())
         user, url = QuotaKey("user", who, 1), QuotaKey("url", who, 1)
@@ -171,17 +172,21 @@ async def test_a_key_that_another_process_exhausts_leaves_none_of_the_others_hel
 
 
 @pytest.mark.parametrize("garbage", [b"garbage", b"\xff\xfe", b"3 never", b""])
-async def test_a_lease_that_is_none_is_removed_and_the_quota_goes_on(redis: Redis, who: str, garbage: bytes) -> None:
-    async with a_process(redis, 2) as one, one.acquire(who):
+async def test_a_lease_that_is_none_is_removed_and_the_quota_goes_on(
+    redis: Redis, policy: RedisPolicy, who: str, garbage: bytes
+) -> None:
+    async with a_process(policy, 2) as one, one.acquire(who):
         (key,) = [key async for key in redis.scan_iter("quota:user:*") if await redis.hlen(key)][-1:]
         await redis.hset(key, "another process", garbage)
-        async with a_process(redis, 2) as other:
+        async with a_process(policy, 2) as other:
             assert len(await got(other, who, 3)) == 1
         assert b"another process" not in await redis.hgetall(key)
 
 
-async def test_a_key_of_another_type_is_counted_by_each_process_alone(redis: Redis, who: str) -> None:
-    async with a_process(redis, 2) as one:
+async def test_a_key_of_another_type_is_counted_by_each_process_alone(
+    redis: Redis, policy: RedisPolicy, who: str
+) -> None:
+    async with a_process(policy, 2) as one:
         async with one.acquire(who):
             (key,) = [key async for key in redis.scan_iter("quota:user:*") if await redis.hlen(key)][-1:]
             await redis.set(key, "no hash")
@@ -191,9 +196,9 @@ async def test_a_key_of_another_type_is_counted_by_each_process_alone(redis: Red
 
 
 async def test_an_unexpected_error_is_logged_and_no_later_request_hangs(
-    redis: Redis, who: str, monkeypatch: pytest.MonkeyPatch
+    policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with a_process(redis, 2) as one:
+    async with a_process(policy, 2) as one:
         with monkeypatch.context() as patch, capture_logs() as logs:
             patch.setattr("infrastructure.distributed_quota.DistributedQuota._exchange", _raise)
             async with asyncio.timeout(5):
@@ -204,9 +209,9 @@ async def test_an_unexpected_error_is_logged_and_no_later_request_hangs(
 
 
 async def test_the_task_that_renews_leases_is_restarted(
-    redis: Redis, who: str, monkeypatch: pytest.MonkeyPatch
+    policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with a_process(redis, 1) as one:
+    async with a_process(policy, 1) as one:
         with monkeypatch.context() as patch, capture_logs() as logs:
             patch.setattr("infrastructure.distributed_quota.DistributedQuota._answer", _raise)
             asking = asyncio.create_task(got(one, who, 1))
@@ -227,9 +232,9 @@ async def keys_of(redis: Redis) -> list[bytes]:
     return [key async for key in redis.scan_iter("quota:user:*")]
 
 
-async def test_a_lease_is_for_a_minute_and_its_key_goes_soon_after(redis: Redis, who: str) -> None:
+async def test_a_lease_is_for_a_minute_and_its_key_goes_soon_after(redis: Redis, policy: RedisPolicy, who: str) -> None:
     await redis.flushdb()
-    quota = DistributedQuota(redis, SECRET)
+    quota = DistributedQuota(policy, SECRET)
     async with quota.running(), quota.acquire(QuotaKey("user", who, 1)):
         (key,) = await keys_of(redis)
         assert 60_000 < await redis.pttl(key) <= 61_000
@@ -238,8 +243,8 @@ async def test_a_lease_is_for_a_minute_and_its_key_goes_soon_after(redis: Redis,
         assert (count, expiry - (await redis.time())[0]) in ((1, 60), (1, 59))
 
 
-async def test_what_is_held_longer_than_a_lease_stays_held(redis: Redis, who: str) -> None:
-    async with a_process(redis, 2, lease_seconds=1) as one, a_process(redis, 2) as other:
+async def test_what_is_held_longer_than_a_lease_stays_held(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 2, lease_seconds=1) as one, a_process(policy, 2) as other:
         held = await got(one, who, 2)
         for _ in range(8):
             await asyncio.sleep(0.5)
@@ -247,15 +252,15 @@ async def test_what_is_held_longer_than_a_lease_stays_held(redis: Redis, who: st
         assert len(held) == 2
 
 
-async def test_what_a_process_held_that_stops_in_order_is_free_at_once(redis: Redis, who: str) -> None:
-    async with a_process(redis, 1) as one, one.acquire(who):
+async def test_what_a_process_held_that_stops_in_order_is_free_at_once(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 1) as one, one.acquire(who):
         pass  # the process stops before it has reported the release
-    async with a_process(redis, 1) as other:
+    async with a_process(policy, 1) as other:
         assert len(await got(other, who, 1)) == 1
 
 
-async def test_a_process_that_stops_leaves_no_request_without_an_answer(redis: Redis, who: str) -> None:
-    quota = DistributedQuota(redis, SECRET)
+async def test_a_process_that_stops_leaves_no_request_without_an_answer(policy: RedisPolicy, who: str) -> None:
+    quota = DistributedQuota(policy, SECRET)
     async with quota.running():
         asking = [asyncio.create_task(got(Process(quota, 3), who, 1)) for _ in range(3)]
         await asyncio.sleep(0)
@@ -267,7 +272,7 @@ async def test_a_process_that_stops_leaves_no_request_without_an_answer(redis: R
 async def test_a_redis_that_does_not_respond_delays_a_request_by_one_second_at_most(who: str) -> None:
     async with (
         silent_server() as port,
-        redis_at(f"redis://127.0.0.1:{port}/0") as silent,
+        open_redis(f"redis://127.0.0.1:{port}/0", timeout_seconds=TIMEOUT_SECONDS) as silent,
         a_process(silent, 3) as process,
     ):
         async with asyncio.timeout(1.5):
@@ -279,17 +284,20 @@ async def test_a_redis_that_does_not_respond_delays_a_request_by_one_second_at_m
 
 
 async def test_what_was_granted_while_redis_was_away_is_counted_within_seconds_of_its_return(
-    redis: Redis, redis_url: str, who: str
+    policy: RedisPolicy, redis_url: str, who: str
 ) -> None:
     address = urlsplit(redis_url)
     assert address.port is not None
     async with Proxy(address.port) as proxy:
         await proxy.turn(SILENT)
-        async with redis_at(f"redis://127.0.0.1:{proxy.port}/0") as far, a_process(far, 2, lease_seconds=3) as one:
+        async with (
+            open_redis(f"redis://127.0.0.1:{proxy.port}/0", timeout_seconds=0.5) as far,
+            a_process(far, 2, lease_seconds=3) as one,
+        ):
             async with asyncio.timeout(5):
                 held = await got(one, who, 1)
             await proxy.turn(FAIR)
-            async with a_process(redis, 2) as other, asyncio.timeout(12):
+            async with a_process(policy, 2) as other, asyncio.timeout(12):
                 while True:
                     taken = await got(other, who, 2)
                     if len(taken) == 1:
@@ -300,8 +308,8 @@ async def test_what_was_granted_while_redis_was_away_is_counted_within_seconds_o
             assert len(held) == 1
 
 
-async def test_nothing_is_kept_of_what_was_given_back(redis: Redis, who: str) -> None:
-    for quota in (DistributedQuota(redis, SECRET), LocalQuota()):
+async def test_nothing_is_kept_of_what_was_given_back(policy: RedisPolicy, who: str) -> None:
+    for quota in (DistributedQuota(policy, SECRET), LocalQuota()):
         async with quota.running():
             for number in range(20):
                 async with quota.acquire(QuotaKey("user", f"{who}{number}", 1)):
@@ -320,20 +328,22 @@ def test_a_local_quota_gives_what_there_is_and_gives_it_again() -> None:
                 quota.hold([QuotaKey("user", "grace", 1)] * 2).__enter__()
 
 
-async def test_a_block_that_fails_gives_back_what_it_held(redis: Redis, who: str) -> None:
-    async with a_process(redis, 1) as one:
+async def test_a_block_that_fails_gives_back_what_it_held(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 1) as one:
         with pytest.raises(ArithmeticError):
             async with one.acquire(who):
                 raise ArithmeticError
         await until_got(one, who, 1)
 
 
-async def test_what_a_killed_process_held_is_free_although_another_one_renews_its_own(redis: Redis, who: str) -> None:
-    quota = DistributedQuota(redis, SECRET, lease_seconds=0.5)
+async def test_what_a_killed_process_held_is_free_although_another_one_renews_its_own(
+    policy: RedisPolicy, who: str
+) -> None:
+    quota = DistributedQuota(policy, SECRET, lease_seconds=0.5)
     counting = asyncio.create_task(quota._run())  # noqa: SLF001 - left without a word, as none is said
     held = await got(Process(quota, 3), who, 2)
     counting.cancel()
-    async with a_process(redis, 3, lease_seconds=0.5) as other:
+    async with a_process(policy, 3, lease_seconds=0.5) as other:
         own = await got(other, who, 3)
         assert len(own) == 1
         await until_got(other, who, 2)
@@ -341,9 +351,9 @@ async def test_what_a_killed_process_held_is_free_although_another_one_renews_it
 
 
 async def test_who_leaves_at_the_moment_of_the_grant_holds_nothing(
-    redis: Redis, who: str, monkeypatch: pytest.MonkeyPatch
+    policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with a_process(redis, 1) as one:
+    async with a_process(policy, 1) as one:
         leaving = asyncio.create_task(got(one, who, 1))
         grant = distributed_quota._grant  # noqa: SLF001
 
@@ -361,13 +371,13 @@ async def test_who_leaves_at_the_moment_of_the_grant_holds_nothing(
 
 
 async def test_who_leaves_while_redis_is_asked_holds_nothing_there(
-    redis: Redis, who: str, monkeypatch: pytest.MonkeyPatch
+    policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with a_process(redis, 1) as one, a_process(redis, 1) as other:
+    async with a_process(policy, 1) as one, a_process(policy, 1) as other:
         leaving = asyncio.create_task(got(one, who, 1))
         exchange = DistributedQuota._exchange  # noqa: SLF001
 
-        async def exchange_and_leave(*arguments: Any) -> list[int]:
+        async def exchange_and_leave(*arguments: Any) -> Sequence[int | None]:
             answers = await exchange(*arguments)
             leaving.cancel()
             await asyncio.wait((leaving,))

@@ -10,14 +10,14 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from contracts.cache import redis_at
 from infrastructure.change_notifications import LocalWakeups, SharedWakeups, woken
 from tests.gateway.serving import until
+from tests.redis_access import redis_client
 
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with redis_at(redis_url) as redis:
+    async with redis_client(redis_url) as redis:
         yield redis
 
 

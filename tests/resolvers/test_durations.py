@@ -8,11 +8,9 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from aiocache.base import BaseCache
 from redis.asyncio import Redis
 
 from contracts.base import utc_now
-from contracts.cache import open_cache, redis_at
 from contracts.operations import (
     Operation,
     OperationKind,
@@ -22,8 +20,10 @@ from contracts.operations import (
     Step,
     StepStatus,
 )
+from infrastructure.cache import Cache
 from resolvers.durations import CACHE_KEY, Durations
 from resolvers.timeline import progress
+from tests.redis_access import flush, open_cache, redis_client
 
 
 def ran(name: str, seconds: float) -> Step:
@@ -103,13 +103,14 @@ def test_what_ended_more_than_a_minute_ago_does_not_count_again_for_being_looked
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def cache(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[BaseCache]:
-    async with open_cache(redis_url if request.param == "redis" else None) as cache:
-        await cache.clear()
+async def cache(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Cache]:
+    url = redis_url if request.param == "redis" else None
+    await flush(url)
+    async with open_cache(url) as cache:
         yield cache
 
 
-async def test_what_one_process_learned_the_others_know_and_those_that_come_after_it(cache: BaseCache) -> None:
+async def test_what_one_process_learned_the_others_know_and_those_that_come_after_it(cache: Cache) -> None:
     one, other, later = Durations(), Durations(), Durations()
     waiting = operation(9, OperationStatus.RUNNING, Step(name="a"))
     async with other.shared(cache, every_seconds=0.02):
@@ -121,7 +122,7 @@ async def test_what_one_process_learned_the_others_know_and_those_that_come_afte
         assert later.remaining(waiting) == 4
 
 
-async def test_what_two_processes_learn_meets_in_one_average(cache: BaseCache) -> None:
+async def test_what_two_processes_learn_meets_in_one_average(cache: Cache) -> None:
     one, other = Durations(), Durations()
     one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
     await one.exchange(cache)
@@ -137,7 +138,7 @@ async def test_what_two_processes_learn_meets_in_one_average(cache: BaseCache) -
 async def test_of_processes_that_share_at_one_moment_none_loses_what_it_learned(redis_url: str) -> None:
     """All but one of them find that another was quicker."""
     async with open_cache(redis_url) as cache:
-        await cache.clear()
+        await flush(redis_url)
         await Durations().exchange(cache)
         processes = [Durations() for _ in range(8)]
         steps = [Step(name=f"step-{number}") for number in range(len(processes))]
@@ -153,7 +154,7 @@ async def test_of_processes_that_share_at_one_moment_none_loses_what_it_learned(
 
 async def test_what_is_learned_during_an_exchange_is_shared_by_the_next(redis_url: str) -> None:
     async with open_cache(redis_url) as cache:
-        await cache.clear()
+        await flush(redis_url)
         before, one, later = Durations(), Durations(), Durations()
         before.learn(operation(0, OperationStatus.COMPLETED, ran("c", 1)))
         await before.exchange(cache)
@@ -170,7 +171,7 @@ async def test_what_is_learned_during_an_exchange_is_shared_by_the_next(redis_ur
 
 async def test_what_was_learned_is_kept_for_30_days(redis_url: str) -> None:
     async with open_cache(redis_url) as cache, Redis.from_url(redis_url) as redis:
-        await cache.clear()
+        await flush(redis_url)
         one = Durations()
         one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
         await one.exchange(cache)
@@ -190,11 +191,11 @@ async def test_memory_stays_bounded_however_much_is_learned_while_nothing_is_sha
         tracemalloc.stop()
 
 
-async def test_a_cache_that_was_lost_is_filled_again_from_what_a_process_knows(cache: BaseCache) -> None:
+async def test_a_cache_that_was_lost_is_filled_again_from_what_a_process_knows(cache: Cache) -> None:
     one, other = Durations(), Durations()
     one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
     await one.exchange(cache)
-    await cache.clear()
+    await cache.delete(CACHE_KEY)
     one.learn(operation(2, OperationStatus.COMPLETED, ran("b", 3)))
     await one.exchange(cache)
     await other.exchange(cache)
@@ -219,7 +220,7 @@ def test_steps_behind_and_the_part_done_of_the_one_under_way_make_the_fraction()
 
 
 async def test_bytes_that_are_no_text_are_replaced_by_what_a_process_knows(redis_url: str) -> None:
-    async with open_cache(redis_url) as cache, redis_at(redis_url) as redis:
+    async with open_cache(redis_url) as cache, redis_client(redis_url) as redis:
         await redis.set(CACHE_KEY, b"\xff\xfe")
         durations, others = Durations(), Durations()
         durations.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))

@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from contracts.cache import open_cache
 from contracts.calls import Caller, CallSigner
 from contracts.secret_keys import SecretKeys
+from infrastructure.tagged_cache import TaggedCache
 from resolvers.breakers import Breaker
-from resolvers.cache import Copies
 from resolvers.clients.calls import ServiceCalls
 from resolvers.clients.users import UsersClient
 from resolvers.known_users import KnownUsers
-from resolvers.observer import tenant_scope, user_scope
+from resolvers.observer import tenant_tag, user_tag
 from tests.gateway.fakes import ACME, ADA, GLOBEX, GRACE, KEY, Services, person
+from tests.redis_access import open_cache
 
 SHE = Caller(user_id=ADA, tenant_id=ACME, permissions=("tenant:read",))
 
@@ -49,13 +49,13 @@ def seconds() -> Seconds:
 
 
 @pytest.fixture
-async def copies(redis_url: str) -> AsyncIterator[Copies]:
-    async with open_cache(redis_url) as cache, Copies(cache) as copies:
+async def copies(redis_url: str) -> AsyncIterator[TaggedCache]:
+    async with open_cache(redis_url) as cache, TaggedCache(cache) as copies:
         yield copies
 
 
 @pytest.fixture
-def known(client: UsersClient, copies: Copies, seconds: Seconds) -> KnownUsers:
+def known(client: UsersClient, copies: TaggedCache, seconds: Seconds) -> KnownUsers:
     return KnownUsers(client, copies, clock=seconds)
 
 
@@ -99,19 +99,19 @@ async def test_a_copy_does_not_outlive_its_time(known: KnownUsers, services: Ser
     assert len(asked(services)) == 2
 
 
-@pytest.mark.parametrize("scope", [user_scope(ADA), tenant_scope(ACME)])
+@pytest.mark.parametrize("tag", [user_tag(ADA), tenant_tag(ACME)])
 async def test_a_change_that_another_process_sees_outdates_it_at_once(
-    known: KnownUsers, services: Services, redis_url: str, scope: str
+    known: KnownUsers, services: Services, redis_url: str, tag: str
 ) -> None:
     await known.users(SHE, [ADA])
     services.handlers["users/get_users"] = lambda caller, body: [person(ADA).model_copy(update={"name": "Countess"})]
-    async with open_cache(redis_url) as cache, Copies(cache) as elsewhere:
-        await elsewhere.changed(scope)
+    async with open_cache(redis_url) as cache, TaggedCache(cache) as elsewhere:
+        await elsewhere.invalidate(tag)
     assert [user.name for user in await known.users(SHE, [ADA])] == ["Countess"]
 
 
 async def test_without_word_of_changes_there_are_no_copies(client: UsersClient, services: Services) -> None:
-    async with open_cache("redis://127.0.0.1:1/0") as away, Copies(away) as copies:
+    async with open_cache("redis://127.0.0.1:1/0") as away, TaggedCache(away) as copies:
         known = KnownUsers(client, copies)
         for _ in range(2):
             assert [user.id for user in await known.users(SHE, [ADA])] == [ADA]

@@ -14,7 +14,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from temporalio.client import Client
 
-from contracts.cache import redis_at
 from infrastructure.change_notifications import SharedWakeups
 from infrastructure.operation_history import operation_of
 from resolvers.budget import Budget
@@ -22,6 +21,7 @@ from resolvers.progress import ProgressHub
 from resolvers.watcher import Mode
 from tests.chaos.proxy import DOWN, FAIR, SILENT, Proxy, Weather
 from tests.gateway.serving import until
+from tests.redis_access import redis_client
 from tests.resolvers.followed import StateRecorder
 from tests.resolvers.scripted import ScriptStarter, next_of, scripts
 from tests.servers import HOST
@@ -56,7 +56,7 @@ async def _gateway(client: Client, redis_url: str) -> AsyncIterator[Gateway]:
     budget = Budget(long_polls=0, check_seconds=NEVER)
     async with (
         Proxy(urlsplit(redis_url).port or 0) as proxy,
-        redis_at(redis_url) as redis,
+        redis_client(redis_url) as redis,
         Redis(host=HOST, port=proxy.port, retry=Retry(NoBackoff(), 0)) as subscriber,
     ):
         wakeups = SharedWakeups(redis, subscriber)

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from aiocache import SimpleMemoryCache
 from starlette.applications import Starlette
 from temporalio import activity
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
@@ -38,6 +37,7 @@ from contracts.secret_keys import SecretKeys
 from contracts.storage import open_storage
 from contracts.temporal import SEARCH_ATTRIBUTES
 from contracts.transfers import TransferSigner
+from infrastructure.cache import MemoryCache
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.passwords import Passwords
 from tests.databases import fresh_sqlite
@@ -207,7 +207,7 @@ def parts_in(folder: Path, client: Client, passwords: Passwords, mail: Mail | No
     return Parts(
         temporal=client,
         passwords=passwords,
-        cache=SimpleMemoryCache(),
+        cache=MemoryCache(),
         wakeups=LocalWakeups(),
         service_keys=keys,
         storage=open_storage(str(folder / "files")),

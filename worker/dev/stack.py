@@ -14,7 +14,6 @@ from pydantic import SecretStr
 
 from activities.auth.sealing import SecretSeal
 from activities.notifications.mail import open_mail
-from contracts.cache import open_cache
 from contracts.codec import KeyRing
 from contracts.environment import Environment
 from contracts.secret_keys import SecretKeys
@@ -26,10 +25,10 @@ from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from gateway.server.serve import serve
 from gateway.settings import Settings
+from infrastructure.cache import MemoryCache
 from infrastructure.change_notifications import LocalWakeups
 from infrastructure.monitoring import Monitoring, monitored, telling_runtime
 from infrastructure.passwords import Passwords
-from infrastructure.response_trace import CacheReads
 from infrastructure.tasks import essential
 from worker.database import database, database_answers, migrate
 from worker.demo import fill_with_demo_data
@@ -74,7 +73,7 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
         await stack.enter_async_context(database(database_url))
         passwords = stack.enter_context(closing(Passwords()))
         await fill_with_demo_data(passwords)
-        cache = await stack.enter_async_context(open_cache(None, plugins=[CacheReads()]))
+        cache = MemoryCache()
         wakeups = LocalWakeups()
         runtime, sdk_metrics = telling_runtime()
         monitoring = Monitoring(sdk=sdk_metrics)

@@ -10,12 +10,12 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from aiocache.base import BaseCache
 from temporalio.client import Client
 
 from contracts.calls import Caller
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
+from infrastructure.cache import Cache
 from tests.gateway.fakes import (
     GLOBEX,
     TOKEN,
@@ -99,7 +99,7 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 5) ->
 
 @asynccontextmanager
 async def running_gateway(
-    temporal_address: str, folder: Path, services: Services, cache: BaseCache | None, redis_url: str | None
+    temporal_address: str, folder: Path, services: Services, cache: Cache | None, redis_url: str | None
 ) -> AsyncIterator[Gateway]:
     temporal = TemporalCalls()
     app = create_app(

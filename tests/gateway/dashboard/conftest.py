@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiocache.base import BaseCache
 
+from infrastructure.cache import Cache
 from tests.gateway.dashboard.asking import Gateway, Start, new_user, running_gateway
 from tests.gateway.fakes import (
     Services,
@@ -22,7 +22,7 @@ async def start(temporal_address: str, tmp_path: Path, services: Services) -> As
     """Starts a gateway before the same services; with ``redis_url``, one that shares what it knows."""
     running: list[Any] = []
 
-    async def start(*, cache: BaseCache | None = None, redis_url: str | None = None) -> Gateway:
+    async def start(*, cache: Cache | None = None, redis_url: str | None = None) -> Gateway:
         context = running_gateway(temporal_address, tmp_path, services, cache, redis_url)
         running.append(context)
         return await context.__aenter__()

@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from contracts.base import new_id
-from contracts.cache import redis_at
 from contracts.errors import RateLimited, UploadInProgress
 from contracts.storage import FileStorage, open_storage
 from contracts.transfers import UploadGrant
@@ -30,6 +29,7 @@ from resolvers.clients.files import FilesClient
 from tests.gateway.http.files_service import SIGNER, member
 from tests.gateway.http.stores import Store
 from tests.gateway.http.transferring import MIB, TEXT, announced, connected, gateway, get, grant, link, store_zeros
+from tests.redis_access import open_redis
 
 SHARES = TransferShares(process=20, url=2, user=3, tenant=5, address=7)
 HOLDER = TransferHolder(url="url", user_id="user", tenant_id="tenant", client_network="192.0.2.1")
@@ -43,7 +43,7 @@ async def quotas(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Quota, Q
         yield quota, quota
         return
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(redis_at(request.getfixturevalue("redis_url")))
+        redis = await stack.enter_async_context(open_redis(request.getfixturevalue("redis_url")))
         first, second = DistributedQuota(redis, b"s" * 32), DistributedQuota(redis, b"s" * 32)
         await stack.enter_async_context(first.running())
         await stack.enter_async_context(second.running())

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiocache.base import BaseCache
 
 from activities.auth.revocations import CachedRevocations
+from infrastructure.cache import Cache
 from infrastructure.change_notifications import LocalWakeups, Wakeups
 from tests.gateway.fakes import Services, settings
 from tests.gateway.serving import Gateway, running_gateway
@@ -21,19 +21,19 @@ def wakeups() -> Wakeups:
 
 
 @pytest.fixture
-def auth(services: Services, cache: BaseCache, wakeups: Wakeups) -> AuthService:
+def auth(services: Services, cache: Cache, wakeups: Wakeups) -> AuthService:
     return AuthService(services, CachedRevocations(cache, wakeups))
 
 
 @pytest.fixture
-def silent_auth(services: Services, cache: BaseCache) -> AuthService:
+def silent_auth(services: Services, cache: Cache) -> AuthService:
     """Its change notifications reach no gateway."""
     return AuthService(services, CachedRevocations(cache, LocalWakeups()))
 
 
 @pytest.fixture
 async def gateway(
-    temporal_address: str, services: Services, cache: BaseCache, wakeups: Wakeups, auth: AuthService, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, wakeups: Wakeups, auth: AuthService, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
     """In one process with the services."""
     known = settings(temporal_address, data_dir=tmp_path)

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiocache.base import BaseCache
 
 from activities.auth.revocations import CachedRevocations
 from contracts.auth import Role
 from contracts.base import utc_now
-from contracts.cache import open_cache
+from infrastructure.cache import Cache
 from infrastructure.change_notifications import Wakeups, open_wakeups
 from tests.gateway.fakes import GLOBEX, TOKEN, Services, session, settings
 from tests.gateway.serving import WHO, Gateway, introduction, running_gateway
 from tests.gateway.sessions.auth_service import AuthService
 from tests.gateway.sessions.streams import FEED, seconds_to_end
+from tests.redis_access import open_cache
 
 
 async def test_a_socket_ends_with_its_session_at_once(gateway: Gateway, auth: AuthService) -> None:
@@ -126,7 +126,7 @@ async def test_one_check_serves_all_sockets_of_a_session(
 
 
 async def test_a_session_found_late_is_watched_and_counted_all_the_same(
-    temporal_address: str, services: Services, cache: BaseCache, wakeups: Wakeups, auth: AuthService, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, wakeups: Wakeups, auth: AuthService, tmp_path: Path
 ) -> None:
     """The service did not answer as the socket was opened."""
     known = settings(temporal_address, data_dir=tmp_path, sockets_by_user=1)

@@ -1,4 +1,4 @@
-"""Deadlines that count the time that others take, and not that for which this process is too busy to look."""
+"""A deadline for a call of another process that does not expire because the event loop of this process is busy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _TURNS = 10
 
 @asynccontextmanager
 async def deadline(seconds: float) -> AsyncIterator[None]:
-    """TimeoutError where the block takes longer.
+    """Raise TimeoutError if the block takes longer.
 
-    The time is counted in ten parts, each by a turn of the event loop of its own: an answer that has come while the
-    loop was busy for long is taken before the time is up. In a burst of requests ``asyncio.timeout`` gives it up.
+    The time is divided into ten timers, each of which starts after the one before: a response that arrived while the
+    event loop was busy is read before the deadline expires. In a burst ``asyncio.timeout`` would discard it.
     """
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle

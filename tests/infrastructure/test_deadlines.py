@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from resolvers.deadlines import deadline
+from infrastructure.deadlines import deadline
 
 
 async def test_what_takes_too_long_is_given_up() -> None:
