@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from contextlib import ExitStack
+
+import pytest
 
 from resolvers.budget import Budget
 
@@ -21,3 +25,53 @@ def test_looks_at_many_operations_keep_to_their_share_and_to_that_of_few_again_w
         pauses = [budget.look_seconds(0.5) for _ in range(50)]
         assert 100 * 0.8 <= min(pauses) <= max(pauses) <= 100 * 1.2, "twenty a second"
     assert budget.look_seconds(0.5) == 0.5
+
+
+@pytest.mark.parametrize(("watchers", "interval", "check"), [(1, 1, 5), (100, 1, 5), (250, 2.5, 5), (2000, 20, 40)])
+def test_intervals_grow_with_the_operations_that_are_followed_without_a_long_poll(
+    watchers: int, interval: float, check: float
+) -> None:
+    budget = Budget()
+    with ExitStack() as stack:
+        for _ in range(watchers):
+            stack.enter_context(budget.describing())
+        assert (budget.interval, budget.check_interval) == (interval, check)
+    assert (budget.interval, budget.check_interval) == (1, 5)
+
+
+async def test_reads_16_at_once_and_300_per_second() -> None:
+    budget, at_once, most = Budget(), 0, 0
+
+    async def read() -> None:
+        nonlocal at_once, most
+        async with budget.reading(is_first=False):
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0.2)
+            at_once -= 1
+
+    began = time.monotonic()
+    await asyncio.gather(*(read() for _ in range(100)))
+    assert most == 16
+    assert time.monotonic() - began >= 1.2, "seven times 16"
+
+    began = time.monotonic()
+    await asyncio.gather(*(_read(budget, is_first=False) for _ in range(300)))
+    assert time.monotonic() - began >= 0.99
+
+
+async def test_the_first_read_of_an_operation_does_not_wait_for_the_reads_of_others() -> None:
+    budget = Budget()
+    waiting = [asyncio.create_task(_read(budget, is_first=False)) for _ in range(3000)]
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(2):
+        await asyncio.gather(*(_read(budget, is_first=True) for _ in range(500)))
+    assert sum(task.done() for task in waiting) < 1500
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
+async def _read(budget: Budget, *, is_first: bool) -> None:
+    async with budget.reading(is_first=is_first):
+        await asyncio.sleep(0)

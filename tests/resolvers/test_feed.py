@@ -318,6 +318,49 @@ async def test_a_slow_follower_gets_the_newest_state_of_each_operation(temporal_
             await end(temporal_client, operation_id)
 
 
+async def test_a_feed_and_a_subscription_share_one_watcher(temporal_client: Client, record: Record) -> None:
+    me, replica = viewer(), Replica(temporal_client, record)
+    async with (
+        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        replica.running(),
+        aclosing(replica.feeds.follow(me)) as states,
+    ):
+        started = await replica.start(starter, me)
+        assert [state.id for state in await heard(states, 1)] == [started]
+        async with aclosing(replica.hub.watch(started)) as watched:
+            await anext(watched)
+            assert replica.hub.watching == 1
+            await temporal_client.get_workflow_handle(started).signal("order", "move")
+            (state,) = await heard(states, 1)
+            assert (await anext(watched)).position == state.position
+        await end(temporal_client, started)
+        assert (await heard(states, 1))[0].is_closed
+
+
+async def test_a_feed_delivers_nothing_twice_while_temporal_does_not_answer(
+    temporal_client: Client, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resolvers.progress.FIRST_STATE_SECONDS", 0.2)
+    monkeypatch.setattr("resolvers.feed._AGAIN_SECONDS", 0.1)
+    calls = TemporalCalls()
+    config = temporal_client.config()
+    config["interceptors"] = [calls]
+    me, replica = viewer(), Replica(Client(**config), record, look_seconds=0.2, check_seconds=0.2)
+    async with scripts(temporal_client) as starter, replica.running(), aclosing(replica.feeds.follow(me)) as states:
+        script = await starter.start(user_id=me.user_id)
+        await replica.write(script.id)
+        calls.away = True
+        assert [state.id for state in await heard(states, 1)] == [script.id]
+        again = asyncio.create_task(heard(states, 1))
+        await asyncio.sleep(2)
+        assert not again.done()
+        calls.away = False
+        await script.move()
+        assert [state.position.revision for state in await again] == [1]
+        await script.end()
+        assert (await heard(states, 1))[0].is_closed
+
+
 def test_the_list_is_looked_at_every_ten_seconds_where_no_word_comes() -> None:
     assert inspect.signature(Feeds).parameters["look_seconds"].default == 10
 
