@@ -163,8 +163,8 @@ class Sockets:
 
 
 def revision_in(cursor: str) -> int:
-    """The state's revision, which a client has no business to read: a signature of 12 bytes stands before it."""
-    return int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[12:].split(b".")[0])
+    """The state's revision, which a client has no business to read: behind a signature of 12 bytes and the run."""
+    return int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[12:].split(b".")[1])
 
 
 def _keep(path: str, records: object) -> None:
