@@ -104,7 +104,7 @@ class LocalWakeups:
 class SharedWakeups:
     """Change notifications between processes, over one connection to Redis per process.
 
-    While Redis is unavailable, the subscribers of this process still receive the notifications of this process.
+    While Redis is unavailable, the subscribers of this process still receive the notifications by name of this process.
     ``subscriber`` is the client that subscribes, by default ``redis``. It should not retry by itself: a retry delays
     the notification ``LOST``.
     """
