@@ -158,7 +158,6 @@ async def _shared(
     if redis is None:
         yield local_notifier or LocalWakeups(has_publishers=False), MemoryTokenBuckets()
         return
-    async with redis.publisher() as publisher, redis.subscriber() as subscriber:
-        shared = SharedWakeups(publisher, subscriber)
-        async with shared.listening():
-            yield shared, RedisTokenBuckets(redis)
+    shared = SharedWakeups(redis)
+    async with shared.listening():
+        yield shared, RedisTokenBuckets(redis)

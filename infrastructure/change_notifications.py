@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from infrastructure.redis_policy import redis_at
+from infrastructure.redis_policy import RedisPolicy
 from infrastructure.tasks import essential, supervised
 from infrastructure.topic_subscriptions import TOPIC_PREFIX, Subscription, TopicSubscriptions
 
@@ -27,7 +27,6 @@ LOST = "lost"
 
 _CHANNEL = "wakeups"
 _RECONNECT_SECONDS = 1.0
-_DEADLINE_SECONDS = 2.0
 _SILENCE_SECONDS = 5.0
 """A connection on which nothing arrives for so long, not even the answer to a ping, counts as lost."""
 
@@ -104,36 +103,31 @@ class LocalWakeups:
 class SharedWakeups:
     """Change notifications between processes, over one connection to Redis per process.
 
-    While Redis is unavailable, the subscribers of this process still receive the notifications by name of this process.
-    ``subscriber`` is the client that subscribes, by default ``redis``. It should not retry by itself: a retry delays
-    the notification ``LOST``.
+    While Redis is unavailable, notifications are not sent (bypass): those by name still reach the subscribers of this
+    process, and whoever needs the others reads at an interval.
     """
 
-    def __init__(self, redis: Redis, subscriber: Redis | None = None) -> None:
+    def __init__(self, redis: RedisPolicy) -> None:
         self._redis = redis
-        self._subscriber = subscriber or redis
+        self._is_interrupted = False
         self._here = LocalWakeups()
         self._topics = TopicSubscriptions()
 
     async def tell(self, name: str) -> None:
         await self._here.tell(name)
-        try:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
-                await self._redis.publish(_CHANNEL, name)
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("a wake-up was not sent on", error=repr(error))
+        await self._redis.bypass(lambda redis: redis.publish(_CHANNEL, name), None, always=True)
 
     def hearing(self, *names: str) -> AbstractContextManager[asyncio.Event]:
         return self._here.hearing(*names)
 
     async def publish(self, topics: Collection[str]) -> None:
-        try:
-            async with asyncio.timeout(_DEADLINE_SECONDS), self._redis.pipeline(transaction=False) as commands:
+        async def publish(redis: Redis) -> None:
+            async with redis.pipeline(transaction=False) as commands:
                 for topic in topics:
                     commands.publish(TOPIC_PREFIX + topic.encode(), b"")
                 await commands.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("change_notifications_not_sent", count=len(topics), error=repr(error))
+
+        await self._redis.bypass(publish, None)
 
     def subscribed(self, topic: str) -> AbstractContextManager[Subscription]:
         return self._topics.subscribed(topic)
@@ -141,18 +135,24 @@ class SharedWakeups:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Receive the notifications of other processes while the block runs."""
-        async with supervised(self._listen, name="wake-ups from Redis"):
+        async with (
+            self._redis.subscriber() as subscriber,
+            supervised(lambda: self._listen(subscriber), name="change notifications from Redis"),
+        ):
             yield
 
-    async def _listen(self) -> None:
+    async def _listen(self, subscriber: Redis) -> None:
         while True:
             try:
-                async with self._subscriber.pubsub() as connection:
+                async with subscriber.pubsub() as connection:
                     await connection.subscribe(_CHANNEL)
                     async with essential(lambda: self._topics.subscribe(connection), name="subscribe to topics"):
                         await self._receive(connection)
-            except (RedisError, OSError) as error:
-                log.warning("no wake-ups from Redis for now", error=repr(error))
+            except (RedisError, OSError, RuntimeError) as error:
+                # RuntimeError: a command that fails reconnects, while the other task still reads.
+                if not self._is_interrupted:
+                    self._is_interrupted = True
+                    log.warning("subscription_interrupted", error=repr(error))
             finally:  # whatever ended the subscription: from now on notifications are missed
                 self._topics.lose_connection()
                 await self._here.tell(LOST)
@@ -172,6 +172,9 @@ class SharedWakeups:
             self._topics.take_in(message["type"], channel)
         elif message["type"] == "subscribe":
             self._here.tell_all()  # notifications sent before the subscription were missed
+            if self._is_interrupted:
+                self._is_interrupted = False
+                log.info("subscription_resumed")
         elif message["type"] == "message":
             try:
                 await self._here.tell(message["data"].decode())
@@ -189,11 +192,6 @@ async def woken(news: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-@asynccontextmanager
-async def open_wakeups(redis_url: str | None) -> AsyncIterator[Wakeups]:
-    """Yield the wake-ups of a process that only sends: through that Redis, or without one within the process."""
-    if redis_url is None:
-        yield LocalWakeups()
-        return
-    async with redis_at(redis_url) as redis:
-        yield SharedWakeups(redis)
+def create_wakeups(redis: RedisPolicy | None) -> Wakeups:
+    """Return the wake-ups of a process that only sends: through that Redis, or without one within the process."""
+    return LocalWakeups() if redis is None else SharedWakeups(redis)

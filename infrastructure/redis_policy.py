@@ -116,10 +116,6 @@ class RedisPolicy:
         """Return whether Redis responds, for the readiness of this process."""
         return await self._execute(lambda redis: redis.ping(), always=True)
 
-    def publisher(self) -> Redis:
-        """Return a client for sending change notifications; its user closes it."""
-        return redis_at(self._url)
-
     def subscriber(self) -> Redis:
         """Return a client for subscriptions, which hold a connection. It does not retry; its user closes it."""
         return Redis.from_url(self._url, retry=Retry(NoBackoff(), 0))
@@ -161,11 +157,6 @@ class RedisPolicy:
 def _text(error: BaseException) -> str:
     """Return the error for the log; redis-py's own representation has no message."""
     return f"{type(error).__name__}: {error}"
-
-
-def redis_at(url: str) -> Redis:
-    """Return a client for change notifications, which are sent by a policy of their own."""
-    return _client(url, TIMEOUT_SECONDS)
 
 
 def _client(url: str, timeout_seconds: float) -> Redis:

@@ -25,7 +25,7 @@ from contracts.temporal import connect, ensure_search_attributes, leave
 from contracts.tracing import traced
 from contracts.transfers import TransferSigner
 from infrastructure.cache import MemoryCache, RedisCache
-from infrastructure.change_notifications import open_wakeups
+from infrastructure.change_notifications import create_wakeups
 from infrastructure.monitoring import (
     Monitoring,
     MonitoringPortTaken,
@@ -76,7 +76,7 @@ async def opened_parts(
             passwords=passwords,
             cache=RedisCache(redis) if redis else MemoryCache(),
             redis=redis,
-            wakeups=await stack.enter_async_context(open_wakeups(redis_url)),
+            wakeups=create_wakeups(redis),
             service_keys=service_keys,
             storage=open_storage(settings.storage()),
             transfers=TransferSigner(service_keys),

@@ -21,8 +21,8 @@ from contracts.base import utc_now
 from contracts.codec import KeyRing
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, OperationStatus, operation_id
 from contracts.temporal import connect, leave
-from infrastructure.change_notifications import open_wakeups
 from infrastructure.operation_history import TENANTS, USER
+from tests.redis_access import open_wakeups
 from worker.progress_notifier import ProgressNotifier
 from workflows.state_publication import publish_state
 

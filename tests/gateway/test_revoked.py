@@ -17,11 +17,10 @@ from activities.auth.revocations import CachedRevocations
 from contracts.auth import REVOKED, HotSession, hot_session_key
 from contracts.base import utc_now
 from contracts.errors import SessionEnded
-from infrastructure.change_notifications import open_wakeups
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import ADA, Services, session, settings
 from tests.gateway.serving import Gateway, introduction, running_gateway
-from tests.redis_access import open_cache
+from tests.redis_access import open_cache, open_wakeups
 from tests.redis_server import RedisServer
 
 WHO = "{ viewer { user { id } } }"

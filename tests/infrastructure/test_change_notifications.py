@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -13,7 +14,8 @@ from structlog.testing import capture_logs
 
 from infrastructure.change_notifications import LOST, LocalWakeups, SharedWakeups, woken
 from tests.mail_server import silent_server
-from tests.redis_access import redis_client
+from tests.redis_access import open_wakeups, redis_client
+from tests.redis_server import RedisServer
 
 
 @pytest.fixture
@@ -23,12 +25,12 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def listening(redis: Redis) -> AsyncIterator[SharedWakeups]:
-    wakeups = SharedWakeups(redis)
-    with wakeups.hearing("the beginning") as begun:
-        async with wakeups.listening():
-            assert await woken(begun, 5), "who waits is woken when it begins to listen"
-            yield wakeups
+async def listening(redis_url: str) -> AsyncIterator[SharedWakeups]:
+    async with open_wakeups(redis_url) as wakeups:
+        with wakeups.hearing("the beginning") as begun:
+            async with wakeups.listening():
+                assert await woken(begun, 5), "who waits is woken when it begins to listen"
+                yield wakeups
 
 
 @pytest.mark.parametrize("garbage", [b"\xff", b"\xc3(", b"\x00", b"", b"a" * 1_000_000])
@@ -92,11 +94,32 @@ async def test_who_left_is_woken_no_more_and_nothing_is_kept_of_them() -> None:
     assert not wakeups._waiting  # noqa: SLF001 - a leak shows nowhere else
 
 
-async def test_a_notification_to_a_silent_redis_is_given_up_after_two_seconds_and_wakes_this_process() -> None:
-    async with silent_server() as port, redis_client(f"redis://127.0.0.1:{port}/0") as silent:
-        wakeups, began = SharedWakeups(silent), time.monotonic()
+async def test_a_notification_to_a_silent_redis_is_given_up_after_the_timeout_and_wakes_this_process() -> None:
+    async with (
+        silent_server() as port,
+        open_wakeups(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.5) as wakeups,
+    ):
+        began = time.monotonic()
         with capture_logs() as logs, wakeups.hearing("name") as news:
             await wakeups.tell("name")
         assert news.is_set()
-        assert 1.9 < time.monotonic() - began < 4
-    assert [log["event"] for log in logs] == ["a wake-up was not sent on"]
+        assert 0.4 < time.monotonic() - began < 3
+    assert [log["event"] for log in logs] == ["redis_unavailable"]
+
+
+async def test_an_interrupted_subscription_is_logged_once_and_its_return_once(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    try:
+        async with open_wakeups(server.url) as wakeups:
+            with capture_logs() as logs, wakeups.hearing("name") as news:
+                async with wakeups.listening():
+                    assert await woken(news, 5)
+                    server.kill()
+                    await asyncio.sleep(2.5)  # at least two attempts to subscribe again
+                    news.clear()
+                    server.start()
+                    assert await woken(news, 10)
+    finally:
+        server.close()
+    assert [log["event"] for log in logs] == ["subscription_interrupted", "subscription_resumed"]

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from infrastructure.change_notifications import LocalWakeups, SharedWakeups, woken
 from tests.gateway.serving import until
-from tests.redis_access import redis_client
+from tests.redis_access import open_wakeups, redis_client
 
 
 @pytest.fixture
@@ -22,9 +22,8 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def wakeups(redis: Redis) -> AsyncIterator[SharedWakeups]:
-    wakeups = SharedWakeups(redis)
-    async with wakeups.listening():
+async def wakeups(redis_url: str) -> AsyncIterator[SharedWakeups]:
+    async with open_wakeups(redis_url) as wakeups, wakeups.listening():
         await until(lambda: wakeups._topics._is_connected)  # noqa: SLF001
         yield wakeups
 

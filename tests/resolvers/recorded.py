@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
-from redis.asyncio import Redis
 from temporalio.client import Client
 
 from activities.operations import endpoints
@@ -24,6 +23,7 @@ from contracts.secret_keys import SecretKeys
 from infrastructure.change_notifications import LocalWakeups, SharedWakeups, Wakeups
 from infrastructure.operation_history import operation_of
 from infrastructure.record_buffer import RecordBuffer
+from infrastructure.redis_policy import RedisPolicy
 from infrastructure.tasks import supervised
 from resolvers.breakers import Breaker
 from resolvers.budget import Budget
@@ -117,7 +117,7 @@ class Replica:
         self,
         client: Client,
         record: Record,
-        redis: Redis | None = None,
+        redis: RedisPolicy | None = None,
         *,
         look_seconds: float = 60,
         check_seconds: float = 60,

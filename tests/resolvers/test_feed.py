@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
-from redis.asyncio import Redis
 from temporalio.client import Client
 
 from contracts.errors import ServiceUnavailable
@@ -18,6 +17,7 @@ from resolvers.feed import Feeds
 from resolvers.watcher import Mode
 from tests.gateway.serving import until as until_true
 from tests.gateway.temporal_calls import TemporalCalls
+from tests.redis_access import open_redis
 from tests.resolvers.recorded import Record, Replica, end, recording_worker, viewer
 from tests.resolvers.scripted import OWNER, scripts
 
@@ -86,7 +86,7 @@ async def test_delivers_no_operations_of_other_users(temporal_client: Client, re
 
 
 async def test_another_process_is_woken_through_redis(temporal_client: Client, record: Record, redis_url: str) -> None:
-    async with Redis.from_url(redis_url) as redis:
+    async with open_redis(redis_url) as redis:
         me, here, there = viewer(), Replica(temporal_client, record, redis), Replica(temporal_client, record, redis)
         async with (
             recording_worker(temporal_client, record, there.wakeups) as starter,

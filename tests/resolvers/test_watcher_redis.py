@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from temporalio.client import Client
 
 from infrastructure.change_notifications import SharedWakeups
@@ -21,7 +19,7 @@ from resolvers.progress import ProgressHub
 from resolvers.watcher import Mode
 from tests.chaos.proxy import DOWN, FAIR, SILENT, Proxy, Weather
 from tests.gateway.serving import until
-from tests.redis_access import redis_client
+from tests.redis_access import open_wakeups, redis_client
 from tests.resolvers.followed import StateRecorder
 from tests.resolvers.scripted import ScriptStarter, next_of, scripts
 from tests.servers import HOST
@@ -57,10 +55,10 @@ async def _gateway(client: Client, redis_url: str) -> AsyncIterator[Gateway]:
     async with (
         Proxy(urlsplit(redis_url).port or 0) as proxy,
         redis_client(redis_url) as redis,
-        Redis(host=HOST, port=proxy.port, retry=Retry(NoBackoff(), 0)) as subscriber,
+        open_wakeups(redis_url) as publisher,
+        open_wakeups(f"redis://{HOST}:{proxy.port}/0") as wakeups,
     ):
-        wakeups = SharedWakeups(redis, subscriber)
-        notifier = ProgressNotifier(SharedWakeups(redis), lambda _info, _outcome: None, ())
+        notifier = ProgressNotifier(publisher, lambda _info, _outcome: None, ())
         async with (
             wakeups.listening(),
             ProgressHub(client, budget=budget, wakeups=wakeups, linger_seconds=0) as hub,

@@ -15,12 +15,12 @@ from activities.auth.revocations import CachedRevocations
 from contracts.auth import Role
 from contracts.base import utc_now
 from infrastructure.cache import Cache
-from infrastructure.change_notifications import Wakeups, open_wakeups
+from infrastructure.change_notifications import Wakeups
 from tests.gateway.fakes import GLOBEX, TOKEN, Services, session, settings
 from tests.gateway.serving import WHO, Gateway, introduction, running_gateway
 from tests.gateway.sessions.auth_service import AuthService
 from tests.gateway.sessions.streams import FEED, seconds_to_end
-from tests.redis_access import open_cache
+from tests.redis_access import open_cache, open_wakeups
 
 
 async def test_a_socket_ends_with_its_session_at_once(gateway: Gateway, auth: AuthService) -> None:
