@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from contracts.base import Contract
 
 
@@ -19,6 +21,12 @@ class Effect(Contract):
     key: str
     file_id: str | None = None
     tenant_id: str | None = None
+
+    @classmethod
+    def of(cls, activity: str, argument: Contract) -> Self:
+        """Return the effect of calling the activity with the argument, which has an idempotency key."""
+        facts = argument.model_dump(include={"key", "file_id", "tenant_id"})
+        return cls.model_validate({"activity": activity, **facts})
 
 
 class Effects(Contract):

@@ -40,7 +40,6 @@ class LogIn:
                     Tenants.check_access, AccessRequest(user_id=identity.user_id, tenant_id=tenant_id)
                 )
                 operation.belongs_to(tenant_id)
-                operation.undo(Auth.rollback_session_creation, operation.key)
                 session = await operation.call(
                     Auth.create_session,
                     NewSession(
@@ -53,7 +52,6 @@ class LogIn:
                 )
 
             async with operation.step("record_sign_in"):
-                operation.undo(Auth.forget_sign_in, operation.key)
                 await operation.call(Auth.record_sign_in, SignIn(key=operation.key, session_id=session.id))
 
             return operation.complete(LoggedIn(user_id=identity.user_id, tenant_id=tenant_id))

@@ -27,19 +27,15 @@ class OnboardUser:
         async with OperationRun(OperationKind.USER_ONBOARDING) as operation:
             async with operation.step("create_user"):
                 await operation.call(Auth.check_permissions, _permission(command))
-                operation.undo(Users.delete_user, operation.key)
                 user = await operation.call(Users.create_user, _user(command, operation.key))
 
             async with operation.step("set_up_authentication"):
-                operation.undo(Auth.clean_up_authentication, operation.key)
                 await operation.call(Auth.set_up_authentication, _authentication(command, operation.key))
 
             async with operation.step("assign_to_tenant"):
-                operation.undo(Tenants.remove_user_from_tenant, operation.key)
                 await operation.call(Tenants.assign_user_to_tenant, _assignment(command, operation.key))
 
             async with operation.step("create_workspace"):
-                operation.undo(Workspaces.delete_workspace, operation.key)
                 workspace = await operation.call(
                     Workspaces.create_user_workspace,
                     NewWorkspace(

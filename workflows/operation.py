@@ -14,6 +14,7 @@ from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ActivityError
 
 from contracts.auth import MfaChallenge
+from contracts.base import Contract
 from contracts.errors import OperationErrorCode
 from contracts.operations import (
     ATTRIBUTE_TENANTS,
@@ -26,10 +27,11 @@ from contracts.operations import (
     Step,
     StepStatus,
 )
+from contracts.repairs import Effect
 from workflows.call import Activity, call
+from workflows.compensations import COMPENSATIONS, CompensationStack, undo_of
 from workflows.failure import closing_status, describe, is_ending, retry_of, words
-from workflows.options import QUICK, UNDO, CallOptions
-from workflows.saga import Saga
+from workflows.options import QUICK, CallOptions
 from workflows.state_publication import publish_state
 
 Domain = TypeVar("Domain")
@@ -54,7 +56,7 @@ class OperationRun:
             OperationState.first(kind, workflow.now()) if memo is None else OperationState.model_validate(memo)
         )
         self._kind = kind
-        self._saga = Saga()
+        self._compensations = CompensationStack()
         self._step: str | None = None
 
     async def __aenter__(self) -> Self:
@@ -103,8 +105,12 @@ class OperationRun:
     async def call(
         self, activity: Activity[Domain, Argument, Answer], argument: Argument, options: CallOptions = QUICK
     ) -> Answer:
-        """Have the step under way call the activity, again after trouble, each try with its reason seen by clients."""
+        """Have the step under way call the activity, again after trouble, each try with its reason seen by clients.
+
+        If the activity has an effect, its undo is registered first: it may act and lose its answer.
+        """
         assert self._step is not None, "a call belongs to a step"
+        self._register_undo(self._step, activity.__name__, argument)
         tries = 1
         while True:
             try:
@@ -125,13 +131,17 @@ class OperationRun:
             tries += 1
             await workflow.sleep(delay)
 
+    def _register_undo(self, step: str, activity: str, argument: object) -> None:
+        if activity not in COMPENSATIONS:
+            return
+        if not isinstance(argument, Contract):
+            raise TypeError(f"{activity} has an effect, so its argument must have an idempotency key.")
+        undo = undo_of(Effect.of(activity, argument))
+        if undo is not None:
+            self._compensations.push(step, undo)
+
     def skip(self, name: str) -> None:
         self._change(name, status=StepStatus.SKIPPED)
-
-    def undo(self, activity: Activity[Domain, Argument, None], argument: Argument) -> None:
-        """Write down how to take back the step under way, before it acts: it may act and lose its answer."""
-        assert self._step is not None, "an undo belongs to a step"
-        self._saga.write_down(self._step, lambda: call(activity, argument, UNDO))
 
     def wait(self, challenge: MfaChallenge) -> None:
         """The step under way waits for the user; the next step ends the wait."""
@@ -162,14 +172,14 @@ class OperationRun:
     async def _compensate(self) -> bool:
         """Take all back, newest first; an undo that fails is recorded and the rest go on. True where all is undone."""
         failed: set[str] = set()
-        if self._saga:
+        if self._compensations:
             self._write(status=OperationStatus.COMPENSATING)
-        while entry := self._saga.take_back():
+        while entry := self._compensations.pop():
             if not await _succeeds(entry.undo):
                 failed.add(entry.step)
                 self._change(entry.step, status=StepStatus.COMPENSATION_FAILED)
-            self._mark_compensated(after=self._saga.newest_step)
-            if self._saga:
+            self._mark_compensated(after=self._compensations.newest_step)
+            if self._compensations:
                 self._write()
         self._mark_compensated(after=None)
         return not failed

@@ -24,7 +24,6 @@ class ProcessFile:
                 metadata = await operation.call(Files.extract_metadata, command, BYTES)
 
             async with operation.step("publish_metadata"):
-                operation.undo(Files.withdraw_metadata, operation.key)
                 await operation.call(
                     Files.publish_metadata,
                     MetadataPublication(key=operation.key, file_id=file_id, tenant_id=tenant_id, metadata=metadata),

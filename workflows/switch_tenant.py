@@ -35,13 +35,11 @@ class SwitchTenant:
                 )
 
             async with operation.step("set_tenant"):
-                operation.undo(Users.restore_user_tenant, operation.key)
                 await operation.call(
                     Users.update_user_tenant, TenantChange(key=operation.key, user_id=user_id, tenant_id=tenant_id)
                 )
 
             async with operation.step("create_session"):
-                operation.undo(Auth.rollback_session_creation, operation.key)
                 new = await operation.call(
                     Auth.create_session,
                     NewSession(
@@ -58,7 +56,6 @@ class SwitchTenant:
                 tenant = await operation.call(Tenants.load_tenant_data, access)
 
             async with operation.step("end_old_session"):
-                operation.undo(Auth.restore_previous_session, operation.key)
                 await operation.call(
                     Auth.hand_over_session,
                     SessionHandover(key=operation.key, session_id=new.id, old_session_id=old.id),

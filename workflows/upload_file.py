@@ -21,17 +21,14 @@ class UploadFile:
                 upload = await operation.call(Files.validate_file_upload, command, BYTES)
 
             async with operation.step("create_file_record"):
-                operation.undo(Files.delete_file_record, operation.key)
                 new = NewFile(key=operation.key, checksum=upload.checksum, **command.model_dump())
                 file_id = (await operation.call(Files.create_file_record, new)).file_id
 
             async with operation.step("store_file"):
                 stored = StoredFile(key=operation.key, file_id=file_id, tenant_id=tenant_id)
-                operation.undo(Files.remove_from_storage, stored)
                 await operation.call(Files.upload_to_storage, stored, BYTES)
 
             async with operation.step("update_metadata"):
-                operation.undo(Files.restore_file_metadata, operation.key)
                 await operation.call(
                     Files.update_file_metadata,
                     FileDetails(
@@ -44,7 +41,6 @@ class UploadFile:
                 )
 
             async with operation.step("set_permissions"):
-                operation.undo(Files.restore_file_permissions, operation.key)
                 await operation.call(
                     Files.set_file_permissions,
                     FilePermissions(

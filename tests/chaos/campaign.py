@@ -22,7 +22,7 @@ from tests.chaos.evidence import World
 from tests.chaos.gather import gathered, quiet, repair_seconds, repaired, unclean
 from tests.chaos.ground import Ground
 from tests.chaos.invariants import violations
-from workflows.repair_operation import BY_KEY
+from workflows.compensations import COMPENSATIONS
 
 CALLS: dict[OperationKind, tuple[str, ...]] = {
     OperationKind.LOGIN: ("verify_credentials", "home_tenant", "check_access", "create_session", "record_sign_in"),
@@ -41,7 +41,7 @@ CALLS: dict[OperationKind, tuple[str, ...]] = {
     ),
 }
 """The activities of each saga that is struck, in order. ``Actor.play`` says how each is started."""
-UNDOS = {done: undo.__name__ for done, undo in BY_KEY.items()} | {"upload_to_storage": "remove_from_storage"}
+UNDOS = {done: undo.__name__ for done, undo in COMPENSATIONS.items()}
 BEST_EFFORT = frozenset(("load_tenant_data", "send_welcome_email"))
 WITHIN: dict[str, tuple[Moment, ...]] = {
     "upload_to_storage": ("copied",),

@@ -73,8 +73,8 @@ def _activities(root: Path, names: Names, words: dict[str, str]) -> list[Source]
 
 
 def _undo(root: Path, words: dict[str, str]) -> Source:
-    source = Source(root, "workflows/repair_operation.py")
-    source.has_element("BY_KEY", filled("$Domain.$name.__name__: $Domain.undo_$name", words))
+    source = Source(root, "workflows/compensations.py")
+    source.has_element("COMPENSATIONS", filled("$Domain.$name.__name__: $Domain.undo_$name", words))
     return source
 
 

@@ -47,7 +47,6 @@ async def _switch(command: SwitchTenantCommand, *, session_first: Callable[[], b
         async with operation.step("load_tenant"):
             tenant = await operation.call(Tenants.load_tenant_data, access)
         async with operation.step("end_old_session"):
-            operation.undo(Auth.restore_previous_session, operation.key)
             handover = SessionHandover(key=operation.key, session_id=new.id, old_session_id=old.id)
             await operation.call(Auth.hand_over_session, handover)
         operation.belongs_to(command.from_tenant_id, tenant.id)
@@ -56,14 +55,12 @@ async def _switch(command: SwitchTenantCommand, *, session_first: Callable[[], b
 
 async def _set_tenant(operation: OperationRun, command: SwitchTenantCommand) -> None:
     async with operation.step("set_tenant"):
-        operation.undo(Users.restore_user_tenant, operation.key)
         change = TenantChange(key=operation.key, user_id=command.user_id, tenant_id=command.to_tenant_id)
         await operation.call(Users.update_user_tenant, change)
 
 
 async def _create_session(operation: OperationRun, command: SwitchTenantCommand, role: Role) -> Session:
     async with operation.step("create_session"):
-        operation.undo(Auth.rollback_session_creation, operation.key)
         return await operation.call(
             Auth.create_session,
             NewSession(

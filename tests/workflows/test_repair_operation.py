@@ -18,14 +18,15 @@ from contracts.repairs import EndedOperation, repair_id
 from contracts.temporal import TaskQueue
 from tests.workflows.staging import ANSWER, Script
 from tests.workflows.test_switch_tenant import expected_undos, scene, things, undos_in
-from workflows.repair_operation import BY_KEY, RepairOperation, undo_of
+from workflows.compensations import COMPENSATIONS, undo_of
+from workflows.repair_operation import RepairOperation
 
 HISTORIES = Path(__file__).parent.parent / "histories"
 UNSUCCESSFUL = (
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
 )
-UNDOS = {forward: undo.__name__ for forward, undo in BY_KEY.items()} | {"upload_to_storage": "remove_from_storage"}
+UNDOS = {forward: undo.__name__ for forward, undo in COMPENSATIONS.items()}
 
 
 def events_of(path: Path) -> Sequence[HistoryEvent]:
@@ -79,7 +80,7 @@ async def test_undoes_all_that_it_can_newest_first_and_fails_where_something_is_
             with pytest.raises(WorkflowFailureError) as raised:
                 await repair.result()
             assert isinstance(raised.value.cause, ApplicationError)
-            forward = {undo.__name__: name for name, undo in BY_KEY.items()}
+            forward = {undo.__name__: name for name, undo in COMPENSATIONS.items()}
             assert raised.value.cause.message == f"Not undone: {forward[failing[0]]}"
         else:
             await repair.result()
