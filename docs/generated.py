@@ -25,6 +25,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from contracts.operations import STEPS, OperationKind
+from workflows.compensations import COMPENSATIONS
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,8 +56,8 @@ def compensation_page() -> str:
         )
     lines += [
         "",
-        "Read from the workflows and the schema. An undo is written down before its step acts. When a later step fails",
-        "or the operation is cancelled, they run, newest first. A step without one changes nothing to take back.",
+        "Read from the workflows and the schema. An undo is registered before its step acts. When a later step fails",
+        "or the operation is cancelled, the undos run, newest first. A step without one changes nothing.",
     ]
     kind = ""
     for step in steps():
@@ -111,18 +112,23 @@ def _steps_of(module: ast.Module) -> Iterator[StepOfCode]:
             yield StepOfCode(
                 kind=OperationKind[kinds[0]],
                 name=str(opened.args[0].value),
-                calls=_activities(made, "call"),
-                undo=next(iter(_activities(made, "undo")), None),
+                calls=(calls := _activities(made)),
+                undo=_undo_of(calls),
                 best_effort=opened.func.attr == "best_effort_step",
             )
 
 
-def _activities(calls: list[ast.Call], method: str) -> tuple[str, ...]:
+def _activities(made: list[ast.Call]) -> tuple[str, ...]:
     return tuple(
         ast.unparse(each.args[0])
-        for each in calls
-        if isinstance(each.func, ast.Attribute) and each.func.attr == method and each.args
+        for each in made
+        if isinstance(each.func, ast.Attribute) and each.func.attr == "call" and each.args
     )
+
+
+def _undo_of(calls: tuple[str, ...]) -> str | None:
+    names = (call.rpartition(".")[2] for call in calls)
+    return next((COMPENSATIONS[name].__qualname__ for name in names if name in COMPENSATIONS), None)
 
 
 def _is(node: ast.expr, name: str) -> bool:
