@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
 from email import message_from_bytes
 from functools import partial
 from pathlib import Path
@@ -18,9 +20,12 @@ from contracts.operations import ATTRIBUTE_TENANTS, MEMO_STATE, OperationState, 
 from contracts.repairs import repair_id
 from tests.chaos.evidence import History, Ran, Record, Stored, World
 from tests.chaos.ground import Ground
+from tests.chaos.invariants import the_record_agrees_with_temporal
 from tests.s3 import BUCKET
 from tests.servers import HOST
 
+RECORD_SECONDS = 90
+"""Within which the record is corrected: a minute after visibility shows what it lacks."""
 _AT_ONCE = 10
 _CLOSED_AS = {
     WorkflowExecutionStatus.COMPLETED: OperationStatus.COMPLETED,
@@ -46,7 +51,13 @@ async def gathered(ground: Ground, histories: Iterable[History]) -> World:
     letters = await asyncio.to_thread(lambda: tuple(_letters(ground)))
     is_outside = "storage" in ground.behind
     stored = await _objects_outside(ground) if is_outside else await asyncio.to_thread(_objects, ground.files)
-    return World(histories, tuple(operations), await _tables(ground), stored, letters)
+    world = World(histories, tuple(operations), await _tables(ground), stored, letters)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(RECORD_SECONDS):
+            while any(the_record_agrees_with_temporal(world)):
+                await asyncio.sleep(1)
+                world = replace(world, tables=await _tables(ground))
+    return world
 
 
 async def quiet(ground: Ground, operations: Iterable[str], *, seconds: float = 180) -> None:

@@ -280,6 +280,34 @@ def a_token_opens_what_its_session_says(world: World) -> Iterator[str]:
                 yield f"a token of {history.user_id} opens {token.tenant_id} and its session {tenant_id}"
 
 
+def the_record_agrees_with_temporal(world: World) -> Iterator[str]:
+    recorded = {row["id"]: row for row in world.rows("operations_record")}
+    for ran in world.operations:
+        row, status = recorded.pop(ran.id, None), ran.closed_as or ran.state.status
+        if row is None:
+            yield f"{ran.id} is not in the record"
+            continue
+        if row["status"] != status.value:
+            yield f"{ran.id} is {status} in Temporal and {row['status']} in the record"
+        if row["deleted_at"] is not None:
+            yield f"{ran.id} is marked as deleted, and was not deleted"
+        if row["user_id"] != ran.command.get("user_id", row["user_id"]):
+            yield f"{ran.id} is of {ran.command['user_id']} and in the record of {row['user_id']}"
+        if tuple(each for each in (row["tenant_id"], row["other_tenant_id"]) if each) != ran.tenant_ids[:2]:
+            yield f"{ran.id} is of {ran.tenant_ids} and in the record of {row['tenant_id']}, {row['other_tenant_id']}"
+    for operation_id in recorded:
+        yield f"{operation_id} is in the record and unknown to Temporal"
+
+
+def the_record_has_the_ends_that_clients_received(world: World) -> Iterator[str]:
+    statuses = {row["id"]: row["status"] for row in world.rows("operations_record")}
+    for history in world.histories:
+        for following in history.followed:
+            ends = {state.status for state in following.states if state.is_end}
+            if ends - {statuses.get(following.operation_id)}:
+                yield f"{following.operation_id} ended as {ends} for a client, and not in the record"
+
+
 INVARIANTS: tuple[Callable[[World], Iterator[str]], ...] = (
     every_acknowledged_operation_has_one_end,
     user_and_session_agree_on_the_tenant,
@@ -298,6 +326,8 @@ INVARIANTS: tuple[Callable[[World], Iterator[str]], ...] = (
     progress_only_moves_forward_to_one_end,
     nobody_saw_another_tenant,
     a_token_opens_what_its_session_says,
+    the_record_agrees_with_temporal,
+    the_record_has_the_ends_that_clients_received,
 )
 
 

@@ -49,6 +49,14 @@ def session(id: str, token_hash: str, tenant_id: str, **others: object) -> Recor
     return row | {"ended_at": None, "ended_by": None, "created_at": NOW} | others
 
 
+def recorded(operation: Ran) -> Record:
+    (home, *others) = operation.tenant_ids
+    return {"id": operation.id, "status": "COMPLETED", "user_id": USER, "deleted_at": None} | {
+        "tenant_id": home,
+        "other_tenant_id": "".join(others),
+    }
+
+
 def well() -> World:
     """Somebody logged in, switched, sent a file and had it processed, and onboarded a colleague."""
     following = Following(
@@ -90,6 +98,7 @@ def well() -> World:
         "files_usage": [{"tenant_id": GLOBEX, "bytes": 3}],
         "users_effect": [{"key": keys[0], "undone": False}],
         "auth_effect": [{"key": keys[1], "undone": False}],
+        "operations_record": [recorded(each) for each in (LOGIN, SWITCH, SENT, PROCESSED, ONBOARDED)],
         "notifications_delivery": [{"key": f"{ONBOARDED.id}:send_welcome_email", "message_id": LETTER}],
     }
     operations = (LOGIN, SWITCH, SENT, PROCESSED, ONBOARDED)
@@ -200,6 +209,13 @@ PLANTED: list[tuple[str, str, Plant]] = [
     ("a_token_opens", "ended one", lambda world: world.histories[0].tokens.append(Token("a", ACME))),
     ("a_token_opens", "live one not", lambda world: world.histories[0].tokens.append(Token("b", None))),
     ("a_token_opens", "elsewhere", lambda world: world.histories[0].tokens.append(Token("b", ACME))),
+    ("the_record_agrees", "lacks an operation", gone("operations_record", 1)),
+    ("the_record_agrees", "has an old status", changed("operations_record", 1, status="RUNNING")),
+    ("the_record_agrees", "has one of another user", changed("operations_record", 1, user_id=NEWCOMER)),
+    ("the_record_agrees", "has one of another tenant", changed("operations_record", 1, tenant_id=STRANGE)),
+    ("the_record_agrees", "marks one as deleted", changed("operations_record", 1, deleted_at=1)),
+    ("the_record_agrees", "has one that Temporal does not know", added("operations_record", id="x", status="RUNNING")),
+    ("the_record_has", "has another end than a client received", told(Told("FAILED", (1, True)))),
 ]
 
 
