@@ -105,6 +105,19 @@ def test_a_make_target_that_there_is_not_leads_to_make_help(target: str) -> None
     assert text.startswith(f"There is no target {target}: make help lists all of them.")
 
 
+@pytest.mark.parametrize("version", [None, "0.1.0"])
+def test_make_dev_refuses_a_data_folder_of_another_version(tmp_path: Path, version: str | None) -> None:
+    """A folder without a version is one of 0.1.0."""
+    (tmp_path / "keys.json").write_text("{}")
+    if version is not None:
+        (tmp_path / "version").write_text(version)
+    status, text = said(sys.executable, "-m", "worker.dev", environment=ANY_PORT | {"DATA_DIR": str(tmp_path)})
+    assert status == 1
+    assert text == (
+        f"{tmp_path} holds data of another version, which is not kept: delete it, or set DATA_DIR to another folder.\n"
+    )
+
+
 def test_make_help_names_every_target_in_a_sentence() -> None:
     done = subprocess.run(
         ["make", "help"], cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=True

@@ -13,6 +13,10 @@ from pathlib import Path
 from contracts.base import Contract
 
 
+DATA_VERSION = "0.2.0-dev.1"
+"""Changes when what a folder holds (histories, tables, Redis) cannot be read any more; fixed from release 0.2.0 on."""
+
+
 class DataDirUnusable(Exception):
     """The folder cannot be had; the message says why."""
 
@@ -40,7 +44,19 @@ def held_data_dir(path: Path) -> Iterator[None]:
             raise DataDirUnusable(
                 f"Another stack runs on {path}: stop it, or set DATA_DIR to another folder."
             ) from None
+        _check_version(path)
         yield
+
+
+def _check_version(path: Path) -> None:
+    """Write the version into a new folder. Raises DataDirUnusable if an older folder holds data."""
+    file = path / "version"
+    if not file.exists() and not (path / "keys.json").exists():
+        file.write_text(f"{DATA_VERSION}\n")
+    if not file.exists() or file.read_text().strip() != DATA_VERSION:
+        raise DataDirUnusable(
+            f"{path} holds data of another version, which is not kept: delete it, or set DATA_DIR to another folder."
+        )
 
 
 def keys_in(path: Path) -> DevKeys:
