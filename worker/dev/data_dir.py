@@ -12,7 +12,6 @@ from pathlib import Path
 
 from contracts.base import Contract
 
-
 DATA_VERSION = "0.2.0-dev.1"
 """Changes when what a folder holds (histories, tables, Redis) cannot be read any more; fixed from release 0.2.0 on."""
 
