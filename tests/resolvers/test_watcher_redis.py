@@ -81,6 +81,14 @@ async def test_the_worker_notifies_of_each_change_and_of_the_close(gateway: Gate
         assert (await next_of(states, 5)).is_closed
 
 
+async def test_the_worker_notifies_of_a_close_without_a_final_state(gateway: Gateway) -> None:
+    script = await gateway.starter.start()
+    async with aclosing(gateway.hub.watch(script.id)) as states:
+        await next_of(states)
+        await script.handle.cancel()
+        assert (await next_of(states, 5)).is_closed
+
+
 async def test_a_process_is_subscribed_to_what_it_follows_only(gateway: Gateway) -> None:
     followed, other = await gateway.starter.start(), await gateway.starter.start()
 
