@@ -86,7 +86,7 @@ class LocalWakeups:
     async def publish(self, topics: Collection[str]) -> None:
         for topic in topics:
             for subscription in self._subscriptions.get(topic, ()):
-                subscription.changed.set()
+                subscription.notify()
 
     @contextmanager
     def subscribed(self, topic: str) -> Iterator[Subscription]:

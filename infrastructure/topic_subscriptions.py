@@ -18,14 +18,16 @@ _MAX_TOPICS_PER_COMMAND = 500
 
 
 class Subscription:
-    """To one topic. ``changed`` is set at each notification, and whenever some may have been missed: it is set when the
-    subscription begins and when the connection is lost. The subscriber clears it before it reads.
+    """To one topic. ``changed`` is set at each notification, and when some may have been missed: when the subscription
+    begins, and when the connection is lost. The subscriber calls ``clear`` before it reads.
     """
 
     def __init__(self, *, is_active: bool, is_pending: bool = False) -> None:
         self.is_active = is_active
         """Whether notifications arrive at the moment."""
         self.changed = asyncio.Event()
+        self.is_notified = False
+        """Whether a notification has arrived since ``clear``."""
         self._is_pending = is_pending
 
     async def begun(self) -> None:
@@ -34,6 +36,14 @@ class Subscription:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_SUBSCRIBE_SECONDS):
                     await self.changed.wait()
+
+    def clear(self) -> None:
+        self.changed.clear()
+        self.is_notified = False
+
+    def notify(self) -> None:
+        self.is_notified = True
+        self.changed.set()
 
     def mark(self, *, is_active: bool) -> None:
         self.is_active, self._is_pending = is_active, False
@@ -106,7 +116,7 @@ class TopicSubscriptions:
                 subscription.mark(is_active=True)
         elif kind == "message":
             for subscription in subscriptions:
-                subscription.changed.set()
+                subscription.notify()
 
     def lose_connection(self) -> None:
         if not self._is_connected:

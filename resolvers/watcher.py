@@ -135,7 +135,7 @@ class Watcher:
             else:
                 with self._wakeups.subscribed(self._id) as self._subscription, self._budget.describing():
                     await self._subscription.begun()
-                    await self._read_at_wakeups(self._subscription.changed)
+                    await self._read_at_wakeups(self._subscription)
 
     async def _long_poll(self) -> None:
         """Hold a long-poll until the operation has closed or Temporal refuses the long-poll."""
@@ -161,12 +161,12 @@ class Watcher:
                 self._observe_delay(page.delay_seconds)
             has_read = True
 
-    async def _read_at_wakeups(self, changed: asyncio.Event) -> None:
+    async def _read_at_wakeups(self, subscription: Subscription) -> None:
         """Read the state at each notification, and at an interval, until a long-poll is free."""
         failures, again = 0, iter(_NONE)
         while True:
             before = self.state.operation
-            changed.clear()
+            subscription.clear()
             try:
                 await self._read()
             except RPCError as error:
@@ -179,7 +179,7 @@ class Watcher:
             if self.state.operation is not before:
                 again = iter(_NONE)
             pause = _backoff(failures) if failures else next(again, self._interval * random.uniform(0.8, 1))  # noqa: S311 - jitter
-            if await woken(changed, pause):
+            if await woken(subscription.changed, pause) and subscription.is_notified:
                 again = iter(_AGAIN_SECONDS)
             if self._budget.has_long_poll:
                 return

@@ -145,6 +145,17 @@ async def test_a_notification_during_a_read_leads_to_another_read(
         assert (await next_of(one.states)).position.revision == 1
 
 
+async def test_reads_once_if_notifications_may_have_been_missed(
+    temporal_client: Client, starter: ScriptStarter
+) -> None:
+    """Several reads, as after a notification, of each of thousands of operations would take a minute."""
+    async with followed(temporal_client, starter) as one:
+        (subscription,) = one.wakeups._subscriptions[one.script.id]  # noqa: SLF001
+        subscription.mark(is_active=True)  # as when the connection to Redis was made again
+        await asyncio.sleep(2)
+        assert one.calls.counts["describe"] == 1
+
+
 async def test_leaves_no_subscription_behind(temporal_client: Client, starter: ScriptStarter) -> None:
     async with followed(temporal_client, starter) as one:
         assert list(one.wakeups._subscriptions) == [one.script.id]  # noqa: SLF001 - it would grow by one per operation
