@@ -32,7 +32,7 @@ TIMEOUT_SECONDS = 0.5
 PROBE_INTERVAL_SECONDS = 0.5
 """Between two pings while Redis is unavailable."""
 _MAX_CONNECTIONS = 50
-"""Of a process. A command waits for a free connection."""
+"""Of a process. A command waits until one is free."""
 _UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 
 Value = TypeVar("Value")
@@ -68,6 +68,7 @@ class RedisPolicy:
         self._redis = _client(url, timeout_seconds)
         if instrument is not None:
             instrument(self._redis)
+        self._connections = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._failed = asyncio.Event()
         self._unavailable_since: float | None = None
 
@@ -121,8 +122,14 @@ class RedisPolicy:
         return Redis.from_url(self._url, retry=Retry(NoBackoff(), 0))
 
     async def _execute(self, command: Command[Value], *, always: bool = False) -> Value:
-        if self._unavailable_since is not None and not always:
+        if not (self.is_available or always):
             raise _CommandFailed
+        async with self._connections:  # the time limit is for Redis; a wait for a connection does not count
+            if not (self.is_available or always):
+                raise _CommandFailed
+            return await self._execute_in_time(command)
+
+    async def _execute_in_time(self, command: Command[Value]) -> Value:
         try:
             async with deadline(self._timeout_seconds):
                 return await command(self._redis)

@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 
 from contracts.errors import ServiceUnavailable
 from infrastructure.redis_policy import RedisPolicy
-from tests.redis_access import open_redis
 from tests.redis_server import RedisServer
 from worker.dev.ports import free_port
 
@@ -197,12 +196,27 @@ async def test_readiness_asks_redis_itself(server: RedisServer, policy: RedisPol
         await policy.ping()
 
 
-async def test_more_commands_than_connections_wait_for_one(server: RedisServer) -> None:
-    async with open_redis(server.url, timeout_seconds=60) as policy:
-        answers = await asyncio.gather(*(policy.refuse(lambda redis: redis.ping()) for _ in range(1_000)))
-        assert answers == [True] * 1_000
+async def test_a_crowd_of_commands_waits_for_connections_and_makes_nothing_unavailable(server: RedisServer) -> None:
+    """The time for which a command waits for a connection says nothing about Redis."""
+    async with RedisPolicy(server.url, timeout_seconds=0.5).running() as policy:
+        with capture_logs() as logs:
+            answers = await asyncio.gather(*(policy.refuse(lambda redis: redis.ping()) for _ in range(5_000)))
+        assert answers == [True] * 5_000
+        assert logs == []
         clients = await server.do("CLIENT", "LIST")
     assert len(clients.splitlines()) <= 60
+
+
+async def test_a_crowd_of_commands_ends_with_the_first_timeout_while_redis_hangs(
+    server: RedisServer, policy: RedisPolicy
+) -> None:
+    assert await policy.refuse(set_and_get) == "from Redis"
+    server.say(signal.SIGSTOP)
+    began = time.monotonic()
+    found = await asyncio.gather(*(policy.bypass(set_and_get, "nothing") for _ in range(2_000)))
+    assert set(found) == {"nothing"}
+    assert time.monotonic() - began < 3, "those that wait for a connection do not wait for a timeout each"
+    server.say(signal.SIGCONT)
 
 
 async def test_nothing_is_refused_at_an_address_without_redis_until_a_command_needs_it() -> None:
