@@ -189,3 +189,18 @@ async def test_primed_outcomes_are_not_loaded() -> None:
     with pytest.raises(RateLimited):
         await loader.load("error")
     assert source.batches == [("loaded",)]
+
+
+async def test_a_caller_that_runs_in_the_next_turn_of_the_event_loop_joins_the_batch() -> None:
+    """A field that is resolved together with another one may load a moment later."""
+    source = Source()
+    source.go.set()
+    loader = DataLoader(source, max_batch_size=10)
+
+    async def load_later() -> int | None:
+        return await loader.load("b")
+
+    early = loader.load("a")
+    late = asyncio.create_task(load_later())
+    assert (await early, await late) == (1, 1)
+    assert source.batches == [("a", "b")]
