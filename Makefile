@@ -28,7 +28,7 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: environment ## Runs all tests; ARGS="..." goes to pytest.
 	@$(RUN) -m pytest -n auto --dist loadgroup $(ARGS)
 
-bench: environment ## Measures how fast it is into docs/benchmarks.md, within 15 minutes; ARGS="--only start" measures one thing.
+bench: environment ## Measures how fast it is into docs/benchmarks.md, within 20 minutes; ARGS="--only start" measures one thing.
 	@$(RUN) -m tests.benchmarks $(ARGS)
 
 chaos: environment ## Kills and cuts off every part, within 20 minutes, into docs/reliability.md; ARGS="--seed 7" does it again.
