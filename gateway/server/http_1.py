@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 
 import h11
-from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.events import Data
-from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.events import Closed, Event
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
 
@@ -29,12 +27,6 @@ class Http1(H11Protocol):
     def has_partial_head(self) -> bool:
         is_http = isinstance(self.connection, h11.Connection)
         return is_http and self.connection.their_state is h11.IDLE and bool(self.connection.trailing_data[0])
-
-    async def stream_send(self, event: StreamEvent) -> None:
-        if isinstance(event, Data):
-            await self.send(RawData(data=event.data))
-        else:
-            await super().stream_send(event)
 
     async def handle(self, event: Event) -> None:
         """Handle the event, and close a connection whose handshake was refused: hypercorn would leave it open."""

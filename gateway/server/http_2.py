@@ -18,11 +18,10 @@ from h2.events import (
 from h2.events import Event as Http2Event
 from h2.exceptions import ProtocolError
 from h2.frame_buffer import FrameBuffer
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, H2Protocol, StreamBuffer
-from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import Event as IOEvent
 from hyperframe.frame import Frame
 
@@ -32,8 +31,6 @@ from infrastructure.rate_limit import TokenBucket
 _FRAME_LENGTH_BYTES = 3
 _IDLE_FRAMES_PER_MINUTE = 400
 """Of one connection: frames that cost time and belong to no request. Each complete response refunds one."""
-_SLICE_BYTES = 16 * 1024
-"""Read of one connection, in frames of nine bytes perhaps, before the event loop runs other tasks."""
 _HEADER_TABLE_BYTES = 4096
 """Of the table of sent headers, however large a table the peer offers: each new header is searched in it."""
 
@@ -50,16 +47,10 @@ class Http2(H2Protocol):
         self._idle_frames = TokenBucket(_IDLE_FRAMES_PER_MINUTE, 60)
 
     async def handle(self, event: Event) -> None:
-        if not isinstance(event, RawData):
-            await super().handle(event)
+        await super().handle(event)
+        if isinstance(event, Closed):
             for buffer in list(self.stream_buffers.values()):  # in which responses wait for a peer that is gone
                 await buffer.close()
-            return
-        for begin in range(0, len(event.data), _SLICE_BYTES):
-            if begin:
-                await asyncio.sleep(0)
-            if not self.closed:
-                await super().handle(RawData(event.data[begin : begin + _SLICE_BYTES]))
 
     @property
     def has_partial_head(self) -> bool:
@@ -73,25 +64,18 @@ class Http2(H2Protocol):
         if not isinstance(event, StreamClosed) or event.stream_id not in self.streams:
             await super().stream_send(event)
             return
-        is_websocket = isinstance(self.streams[event.stream_id], WSStream)
         self._idle_frames.refund()
         await super().stream_send(event)
         buffer = self.stream_buffers.get(event.stream_id)
         if buffer is not None and not buffer.complete:
-            await self._end_early(event.stream_id, buffer, is_websocket=is_websocket)
+            await self._reset_incomplete(event.stream_id)
 
-    async def _end_early(self, stream_id: int, buffer: StreamBuffer, *, is_websocket: bool) -> None:
-        """End a stream that the application has left without its last message: its client would wait for that.
-
-        A response is incomplete, so its stream is reset. What a websocket has been sent is all of it.
-        """
-        if is_websocket:
-            buffer.set_complete()
-        else:
-            with suppress(ProtocolError):  # the peer has ended the connection
-                self.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
+    async def _reset_incomplete(self, stream_id: int) -> None:
+        """Reset a stream that the application has left without its last message: its client would wait for that."""
+        with suppress(ProtocolError):  # the peer has ended the connection
+            self.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
         await self._flush()
-        await self._window_updated(stream_id)  # wakes the sending task, which completes or forgets the stream
+        await self._window_updated(stream_id)  # wakes the sending task, which forgets the stream
 
     async def _handle_events(self, events: list[Http2Event]) -> None:
         """Handle one event at a time, because each may close the stream of the next one."""
@@ -114,8 +98,6 @@ class Http2(H2Protocol):
                 self._has_settings = True
                 encoder = self.connection.encoder
                 encoder.header_table_size = min(encoder.header_table_size, _HEADER_TABLE_BYTES)
-            elif isinstance(event, StreamReset):
-                await asyncio.sleep(0)  # in which the sending task forgets the stream
 
     def _is_idle(self, event: Http2Event) -> bool:
         """Whether the event costs time and belongs to no request."""

@@ -28,12 +28,10 @@ MAX_MESSAGE_BYTES = 64 * 1024
 """Of one message from a websocket's client."""
 HANDSHAKE_TIMEOUT_SECONDS = 10.0
 """For the TLS handshake."""
-MAX_STREAMS = 100
-"""Of one HTTP/2 connection at a time."""
 _READ_BUFFER_BYTES = 64 * 1024
 """Of one connection."""
 GRACE_PERIOD_SECONDS = 35.0
-"""For requests under way when the process stops: a mutation may wait half a minute for its operation."""
+"""For requests in progress when the process stops: a mutation may wait half a minute for its operation."""
 
 
 class ApplicationFailedToStart(StartFailure):
@@ -110,16 +108,12 @@ async def serve(
         finally:
             server.close()
             await context.terminated.set()
-            await connections.wait(GRACE_PERIOD_SECONDS)  # for the requests under way
+            await connections.wait(GRACE_PERIOD_SECONDS)  # for the requests in progress
 
 
 def _config(tls: Tls | None, keep_alive_seconds: float) -> Config:
     config = Config()
     config.keep_alive_timeout = keep_alive_seconds
-    config.websocket_max_message_size = (
-        MAX_MESSAGE_BYTES + 1
-    )  # WebSocketFraming, which closes with a code, has the limit
-    config.h2_max_concurrent_streams = MAX_STREAMS
     config.keep_alive_max_requests = 1_000_000  # at which HTTP/2 would cut off the streams in progress
     config.backlog = 8192  # if it is full, the client's system tries again after seconds
     config.accesslog = None

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD = 9
+CLOSE_REASON = b"WebSocket message must be valid JSON"
 
 
 class Peer:
@@ -51,9 +52,27 @@ class Peer:
             frame.flags.add("END_STREAM")
         return frame
 
+    def websocket(self, stream: int) -> Frame:
+        """RFC 8441."""
+        head = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":path", "/graphql"),
+            (":scheme", "http"),
+            (":authority", "localhost"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-protocol", "graphql-transport-ws"),
+        ]
+        frame = HeadersFrame(stream, self._encoder.encode(head))
+        frame.flags.add("END_HEADERS")
+        return frame
+
     async def say(self, frames: Iterable[Frame]) -> None:
         self._writer.write(b"".join(frame.serialize() for frame in frames))
         await self._writer.drain()
+
+    def write(self, data: bytes) -> None:
+        self._writer.write(data)
 
     async def next(self) -> Frame:
         """Raises IncompleteReadError once the gateway has hung up."""
@@ -127,7 +146,7 @@ async def test_frames_that_only_make_work_end_the_connection(gateway: Gateway, f
 
 async def test_a_peer_that_hears_most_out_may_reset_the_rest(gateway: Gateway) -> None:
     async with connected(gateway) as peer:
-        for stream in range(1, 1641, 4):
+        for stream in range(1, 6401, 4):
             await peer.say([peer.request(stream), peer.request(stream + 2), RstStreamFrame(stream + 2)])
             await peer.answered(stream)
 
@@ -148,6 +167,37 @@ async def test_what_is_remembered_of_sent_headers_is_bounded_whatever_the_peer_o
         await peer.say([peer.request(1)])
         assert (b":status", b"200") in list(decoder.decode((await peer.answered(1)).data, raw=True))
     assert decoder.header_table_size == 4096
+
+
+async def test_stream_of_a_websocket_ends_behind_its_close_frame(gateway: Gateway) -> None:
+    masked_text = b"\x81\x81" + bytes(4) + b"x"  # no JSON
+    close = b"\x88" + bytes((2 + len(CLOSE_REASON),)) + (4400).to_bytes(2) + CLOSE_REASON
+    received = b""
+    async with connected(gateway) as peer:
+        await peer.say([peer.websocket(1)])
+        await peer.answered(1)
+        await peer.say([DataFrame(1, masked_text)])
+        async with asyncio.timeout(15):
+            while not isinstance(frame := await peer.next(), DataFrame) or "END_STREAM" not in frame.flags:
+                assert not isinstance(frame, RstStreamFrame)
+                received += frame.data if isinstance(frame, DataFrame) else b""
+    assert received + frame.data == close
+
+
+async def test_priorities_are_ignored(gateway: Gateway) -> None:
+    """hypercorn would keep each prioritized stream, and fail at the thousand and first."""
+    async with connected(gateway) as peer:
+        for number in range(1100):
+            await peer.say([PriorityFrame(100_001 + 2 * number, stream_weight=1), peer.request(2 * number + 1)])
+            await peer.answered(2 * number + 1)
+
+
+async def test_frame_that_is_too_long_is_refused_when_it_begins(gateway: Gateway) -> None:
+    async with connected(gateway) as peer:
+        await peer.say([peer.request(1, ends=False)])
+        peer.write((2**24 - 1).to_bytes(3) + b"\0\0" + (1).to_bytes(4))
+        async with asyncio.timeout(3):
+            assert await peer.end() == ErrorCodes.FRAME_SIZE_ERROR
 
 
 async def test_a_head_of_too_many_headers_is_refused(gateway: Gateway) -> None:

@@ -59,6 +59,8 @@ REFUSED: list[tuple[str, bytes, set[int]]] = [
     ("a host that is none", b"GET /graphiql HTTP/1.1\r\nHost: [\r\n\r\n", {400}),
     ("a host with a path", b"GET /graphiql HTTP/1.1\r\nHost: gateway/@evil.example\r\n\r\n", {400}),
     ("a huge header", get(b"GET /healthz HTTP/1.1", b"X: " + b"a" * 100_000 + b"\r\n"), {400, 431}),
+    ("a head of 30 KB at once", get(b"GET /healthz HTTP/1.1", b"X: " + b"a" * 30_000 + b"\r\n"), {431}),
+    ("120 headers", get(b"GET /healthz HTTP/1.1", b"X: a\r\n" * 120), {431}),
     ("ten thousand headers", get(b"GET /healthz HTTP/1.1", b"X: a\r\n" * 10_000), {400, 431}),
     ("a huge address", get(b"GET /" + b"a" * 100_000 + b" HTTP/1.1"), {400, 414, 431}),
     ("no version", b"GET /healthz\r\n\r\n", {400}),
