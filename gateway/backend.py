@@ -40,7 +40,7 @@ from resolvers.durations import Durations
 from resolvers.known_users import KnownUsers
 from resolvers.login_quota import LoginQuota
 from resolvers.observer import OperationObserver
-from resolvers.onboard_user import OnboardingRequestFactory
+from resolvers.onboarding_requests import OnboardingRequestFactory
 from resolvers.operation_records import OperationRecords
 from resolvers.operations import Operations
 from resolvers.orders import Orders

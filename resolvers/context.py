@@ -28,7 +28,7 @@ from resolvers.following import Following
 from resolvers.known_users import KnownUsers
 from resolvers.loaders import MAX_BATCH_SIZE, Loaders
 from resolvers.login_quota import LoginQuota
-from resolvers.onboard_user import OnboardingRequestFactory
+from resolvers.onboarding_requests import OnboardingRequestFactory
 from resolvers.operation_records import OperationRecords
 from resolvers.operations import Operations
 from resolvers.orders import Orders

@@ -9,32 +9,20 @@ from urllib.parse import urljoin
 from pydantic import JsonValue
 
 from contracts.auth import Session
-from contracts.errors import FileNotFound, InvalidCursor, InvalidInput, TenantNotFound, UserNotFound
+from contracts.errors import InvalidCursor, InvalidInput, TenantNotFound, UserNotFound
 from contracts.files import (
-    AccessLevel,
     File,
     FileCursor,
     FilePageRequest,
     NewUpload,
-    ProcessFileCommand,
-    UploadFileCommand,
     UploadTarget,
 )
-from contracts.operation_records import Subject
-from contracts.operations import FileProcessed, FileUploaded, OperationKind
 from contracts.users import User
-from resolvers.access import ADMINISTER
 from resolvers.context import Context
-from resolvers.expected_tenant import check_expected_tenant, repeated
-from resolvers.inputs import CompleteUploadInput, CreateUploadInput, PageInput, ProcessFileInput, in_the_input
-from resolvers.operations import Started
-from resolvers.orders import Wish
+from resolvers.expected_tenant import check_expected_tenant
+from resolvers.inputs import CreateUploadInput, PageInput, in_the_input
 from resolvers.paging import Page
-from resolvers.start import Order
-from workflows.process_file import ProcessFile
-from workflows.upload_file import UploadFile
-
-WRITE, PROCESS = "files:write", "files:process"
+from resolvers.upload_file import WRITE
 
 
 class UploadCreated(NamedTuple):
@@ -62,60 +50,6 @@ async def create_upload(context: Context, input: CreateUploadInput) -> UploadCre
     except InvalidInput as error:
         raise in_the_input(error) from error
     return UploadCreated(target.model_copy(update={"url": urljoin(context.address, target.url)}))
-
-
-async def complete_upload(context: Context, input: CompleteUploadInput) -> Started:
-    """UploadNotFound where the viewer has no such upload here: then nothing is started. PermissionDenied."""
-    wish, kind = Wish(key=input.idempotency_key), OperationKind.FILE_UPLOAD
-    asked = wish.asked(upload=input.upload_id)
-    before = await repeated(context, kind, wish, lambda ids: [asked] * len(ids.all), wait_seconds=input.wait_seconds)
-    if before is not None:
-        return Started(before)
-    viewer = await context.permitted(WRITE)
-    order = await upload_order(context, viewer, input.upload_id, wish)
-    return Started(await context.start(order, wait_seconds=input.wait_seconds))
-
-
-async def process_file(context: Context, input: ProcessFileInput) -> Started:
-    """FileNotFound where the viewer sees no such file here: then nothing is started. PermissionDenied."""
-    wish, kind = Wish(key=input.idempotency_key), OperationKind.FILE_PROCESSING
-    asked = wish.asked(file=input.file_id)
-    before = await repeated(context, kind, wish, lambda ids: [asked] * len(ids.all), wait_seconds=input.wait_seconds)
-    if before is not None:
-        return Started(before)
-    viewer = await context.permitted(PROCESS)
-    order = await process_order(context, viewer, input.file_id, wish)
-    return Started(await context.start(order, wait_seconds=input.wait_seconds))
-
-
-async def upload_order(
-    context: Context, viewer: Session, upload_id: str, wish: Wish
-) -> Order[UploadFile, UploadFileCommand, FileUploaded]:
-    upload = await context.backend.files.upload(context.caller(viewer), upload_id)
-    command = UploadFileCommand(upload_id=upload_id, tenant_id=viewer.tenant_id, user_id=viewer.user_id)
-    orders = context.backend.orders
-    id = orders.id(OperationKind.FILE_UPLOAD, viewer, wish)
-    order = orders.of_viewer(viewer, id, UploadFile.run, command, wish.asked(upload=upload_id))
-    return order.concerning(Subject(label=upload.name, is_private=upload.access_level is AccessLevel.PRIVATE))
-
-
-async def process_order(
-    context: Context, viewer: Session, file_id: str, wish: Wish
-) -> Order[ProcessFile, ProcessFileCommand, FileProcessed]:
-    file = await context.loaders(context.caller(viewer)).file.load(file_id)
-    if file is None:
-        raise FileNotFound()
-    command = ProcessFileCommand(
-        file_id=file_id,
-        tenant_id=viewer.tenant_id,
-        user_id=viewer.user_id,
-        administers=ADMINISTER in viewer.permissions,
-    )
-    orders = context.backend.orders
-    id = orders.id(OperationKind.FILE_PROCESSING, viewer, wish)
-    order = orders.of_viewer(viewer, id, ProcessFile.run, command, wish.asked(file=file_id))
-    is_private = file.access_level is AccessLevel.PRIVATE
-    return order.concerning(Subject(label=file.name, target_id=file.id, is_private=is_private))
 
 
 async def page(context: Context, viewer: Session, input: PageInput) -> Page[File]:

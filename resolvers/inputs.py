@@ -8,7 +8,6 @@ from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.auth import Role
 from contracts.errors import InvalidInput
 from contracts.files import AccessLevel
 from contracts.operation_records import OperationOrder, RecordFilter
@@ -17,18 +16,13 @@ from contracts.operations import OperationKind, OperationStatus
 from contracts.users import Theme
 from contracts.validation import (
     Checksum,
-    Code,
     Cursor,
-    Email,
     FileName,
     First,
     Id,
     IdempotencyKey,
     LanguageTag,
     MediaType,
-    Name,
-    NewPassword,
-    Password,
     SearchText,
     TimeZone,
     WaitSeconds,
@@ -47,38 +41,8 @@ class Input(BaseModel):
         return validate(cls, {name: value for name, value in given.items() if value is not None}, at=at)
 
 
-class LoginInput(Input):
-    email: Email
-    password: Password
-    tenant_id: Id | None = None
-    idempotency_key: IdempotencyKey | None = None
-    wait_seconds: WaitSeconds = 10
-
-
-class SubmitMfaCodeInput(Input):
-    operation_id: Id
-    code: Code
-    wait_seconds: WaitSeconds = 10
-
-
-class SwitchTenantInput(Input):
-    tenant_id: Id
-    idempotency_key: IdempotencyKey | None = None
-    wait_seconds: WaitSeconds = 10
-
-
 class RevokeSessionInput(Input):
     session_id: Id
-
-
-class OnboardUserInput(Input):
-    email: Email
-    name: Name
-    password: NewPassword
-    role: Role = Role.MEMBER
-    mfa_enabled: bool = False
-    idempotency_key: IdempotencyKey | None = None
-    wait_seconds: WaitSeconds = 0
 
 
 class CreateUploadInput(Input):
@@ -89,18 +53,6 @@ class CreateUploadInput(Input):
     size: int
     checksum: Checksum | None = None
     access_level: AccessLevel = AccessLevel.PRIVATE
-
-
-class CompleteUploadInput(Input):
-    upload_id: Id
-    idempotency_key: IdempotencyKey | None = None
-    wait_seconds: WaitSeconds = 0
-
-
-class ProcessFileInput(Input):
-    file_id: Id
-    idempotency_key: IdempotencyKey | None = None
-    wait_seconds: WaitSeconds = 0
 
 
 class UpdatePreferencesInput(Input):

@@ -10,19 +10,19 @@ from contracts.files import ProcessFileCommand, UploadFileCommand
 from contracts.operations import Operation, OperationKind, OperationStatus
 from contracts.tenants import SwitchTenantCommand
 from contracts.users import OnboardUserCommand
-from resolvers import files
+from resolvers import process_file, upload_file
 from resolvers.context import Context
 from resolvers.expected_tenant import repeated
 from resolvers.inputs import RetryOperationInput
-from resolvers.onboarding import ONBOARD
+from resolvers.onboard_user import ONBOARD
 from resolvers.orders import Wish
 from resolvers.sign_in import SignIn, signed_in
 from resolvers.start import Command, Order, Result, Workflow
 
 _REQUIRED = MappingProxyType(
     {
-        OperationKind.FILE_UPLOAD: files.WRITE,
-        OperationKind.FILE_PROCESSING: files.PROCESS,
+        OperationKind.FILE_UPLOAD: upload_file.WRITE,
+        OperationKind.FILE_PROCESSING: process_file.PROCESS,
         OperationKind.USER_ONBOARDING: ONBOARD,
     }
 )
@@ -63,11 +63,11 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
             return await _start(context, failed, orders.switch_tenant(viewer, switch.to_tenant_id, wish), seconds)
         case OperationKind.FILE_UPLOAD:
             upload = await operations.command(failed.id, UploadFileCommand)
-            upload_order = await files.upload_order(context, viewer, upload.upload_id, wish)
+            upload_order = await upload_file.order(context, viewer, upload.upload_id, wish)
             return await _start(context, failed, upload_order, seconds)
         case OperationKind.FILE_PROCESSING:
             processing = await operations.command(failed.id, ProcessFileCommand)
-            process_order = await files.process_order(context, viewer, processing.file_id, wish)
+            process_order = await process_file.order(context, viewer, processing.file_id, wish)
             return await _start(context, failed, process_order, seconds)
         case OperationKind.USER_ONBOARDING:
             onboarding = await operations.command(failed.id, OnboardUserCommand)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import strawberry
 
-from resolvers import files, inputs, nodes, onboarding, retry, sign_in
+from resolvers import (
+    files,
+    inputs,
+    log_in,
+    nodes,
+    onboard_user,
+    process_file,
+    retry,
+    sign_in,
+    switch_tenant,
+    upload_file,
+)
 from resolvers.operations import Started
 from resolvers.viewer import PreferencesSaved, signed_in_viewer
 from schema.fields import Info, field
@@ -113,7 +124,7 @@ class Mutation:
     )
     @staticmethod
     async def login(info: Info, input: LoginInput) -> sign_in.SignIn:
-        return await sign_in.log_in(info.context, checked(inputs.LoginInput, input))
+        return await log_in.start(info.context, checked(log_in.LoginInput, input))
 
     @field(
         LoginPayload,
@@ -124,7 +135,7 @@ class Mutation:
     )
     @staticmethod
     async def submit_mfa_code(info: Info, input: SubmitMfaCodeInput) -> sign_in.SignIn:
-        return await sign_in.submit_mfa_code(info.context, checked(inputs.SubmitMfaCodeInput, input))
+        return await log_in.submit_mfa_code(info.context, checked(log_in.SubmitMfaCodeInput, input))
 
     @field(LogoutPayload)
     @staticmethod
@@ -146,12 +157,12 @@ class Mutation:
     )
     @staticmethod
     async def switch_tenant(info: Info, input: SwitchTenantInput) -> sign_in.SignIn:
-        return await sign_in.switch_tenant(info.context, checked(inputs.SwitchTenantInput, input))
+        return await switch_tenant.start(info.context, checked(switch_tenant.SwitchTenantInput, input))
 
     @field(OnboardUserPayload)
     @staticmethod
-    async def onboard_user(info: Info, input: OnboardUserInput) -> onboarding.Onboarding:
-        return await onboarding.onboard_user(info.context, checked(inputs.OnboardUserInput, input))
+    async def onboard_user(info: Info, input: OnboardUserInput) -> onboard_user.Onboarding:
+        return await onboard_user.start(info.context, checked(onboard_user.OnboardUserInput, input))
 
     @field(CreateUploadPayload)
     @staticmethod
@@ -161,12 +172,12 @@ class Mutation:
     @field(CompleteUploadPayload)
     @staticmethod
     async def complete_upload(info: Info, input: CompleteUploadInput) -> Started:
-        return await files.complete_upload(info.context, checked(inputs.CompleteUploadInput, input))
+        return await upload_file.start(info.context, checked(upload_file.CompleteUploadInput, input))
 
     @field(ProcessFilePayload)
     @staticmethod
     async def process_file(info: Info, input: ProcessFileInput) -> Started:
-        return await files.process_file(info.context, checked(inputs.ProcessFileInput, input))
+        return await process_file.start(info.context, checked(process_file.ProcessFileInput, input))
 
     @field(UpdatePreferencesPayload)
     @staticmethod
