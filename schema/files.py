@@ -1,8 +1,7 @@
-"""Files, where to send one, and the operations that make and read one."""
+"""Files, and where to send one."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from datetime import datetime
 from typing import TypeAlias
 
@@ -12,12 +11,10 @@ from strawberry import Parent
 from strawberry.scalars import JSON
 
 from contracts import files, users
-from resolvers import details
 from resolvers import files as seen
 from schema.enums import AccessLevel
 from schema.fields import Info, field
 from schema.node import Node
-from schema.operations import Operation, Shown
 from schema.scalars import ByteCount
 from schema.users import User
 
@@ -69,29 +66,3 @@ class UploadTarget:
     method: str
     headers: list[HttpHeader]
     expires_at: datetime
-
-
-@strawberry.type
-class FileUploadResult:
-    file: File
-
-
-@strawberry.type
-class FileUpload(Operation):
-    @field(FileUploadResult | None)
-    @staticmethod
-    def result(operation: Shown, info: Info) -> Awaitable[details.FileOutcome | None] | None:
-        return details.file_outcome(info.context, operation) if operation.state.result else None
-
-
-@strawberry.type
-class FileProcessingResult:
-    file: File
-
-
-@strawberry.type
-class FileProcessing(Operation):
-    @field(FileProcessingResult | None)
-    @staticmethod
-    def result(operation: Shown, info: Info) -> Awaitable[details.FileOutcome | None] | None:
-        return details.file_outcome(info.context, operation) if operation.state.result else None

@@ -28,42 +28,8 @@ class OperationFilter:
 
 
 @strawberry.input
-class LoginInput:
-    email: str
-    password: str
-    tenant_id: ID | None = UNSET
-    idempotency_key: str | None = UNSET
-    wait_seconds: float | None = 10
-
-
-@strawberry.input
-class SubmitMfaCodeInput:
-    operation_id: ID
-    code: str
-    wait_seconds: float | None = 10
-
-
-@strawberry.input
 class RevokeSessionInput:
     session_id: ID
-
-
-@strawberry.input
-class SwitchTenantInput:
-    tenant_id: ID
-    idempotency_key: str | None = UNSET
-    wait_seconds: float | None = 10
-
-
-@strawberry.input
-class OnboardUserInput:
-    email: str
-    name: str
-    password: str = strawberry.field(description="8 to 256 characters, of whatever kind.")
-    role: str = "member"
-    mfa_enabled: bool = False
-    idempotency_key: str | None = UNSET
-    wait_seconds: float | None = 0
 
 
 @strawberry.input
@@ -73,20 +39,6 @@ class CreateUploadInput:
     size: ByteCount
     checksum: str | None = UNSET
     access_level: AccessLevel = AccessLevel.PRIVATE
-
-
-@strawberry.input
-class CompleteUploadInput:
-    upload_id: ID
-    idempotency_key: str | None = UNSET
-    wait_seconds: float | None = 0
-
-
-@strawberry.input
-class ProcessFileInput:
-    file_id: ID
-    idempotency_key: str | None = UNSET
-    wait_seconds: float | None = 0
 
 
 @strawberry.input

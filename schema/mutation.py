@@ -19,37 +19,23 @@ from resolvers import (
 from resolvers.operations import Started
 from resolvers.viewer import PreferencesSaved, signed_in_viewer
 from schema.fields import Info, field
-from schema.files import FileProcessing, FileUpload, UploadTarget
+from schema.files import UploadTarget
 from schema.inputs import (
     CancelOperationInput,
-    CompleteUploadInput,
     CreateUploadInput,
-    LoginInput,
-    OnboardUserInput,
-    ProcessFileInput,
     RetryOperationInput,
     RevokeSessionInput,
-    SubmitMfaCodeInput,
-    SwitchTenantInput,
     UpdatePreferencesInput,
     checked,
 )
-from schema.onboarding import UserOnboarding
-from schema.operations import Login, Operation, TenantSwitch
+from schema.log_in import LoginInput, LoginPayload, SubmitMfaCodeInput
+from schema.onboard_user import OnboardUserInput, OnboardUserPayload
+from schema.operations import Operation
+from schema.process_file import ProcessFileInput, ProcessFilePayload
+from schema.switch_tenant import SwitchTenantInput, SwitchTenantPayload
+from schema.upload_file import CompleteUploadInput, CompleteUploadPayload
 from schema.users import UserPreferences
 from schema.viewer import Viewer
-
-
-@strawberry.type(
-    description="sessionToken is that of the session which the operation makes: worth nothing until the operation is "
-    "COMPLETED, and the same again\nfor the same idempotencyKey, so that a lost answer loses nothing. It is "
-    "stored nowhere but as a hash. A browser also gets it as a\ncookie, with the answer in which the operation stands "
-    "COMPLETED."
-)
-class LoginPayload:
-    operation: Login
-    session_token: str | None
-    viewer: Viewer | None
 
 
 @strawberry.type
@@ -62,38 +48,9 @@ class RevokeSessionPayload:
     ok: bool
 
 
-@strawberry.type(
-    description="The old session, its token and its sockets end with the switch; "
-    "sessionToken, as in LoginPayload, is the new one's."
-)
-class SwitchTenantPayload:
-    operation: TenantSwitch
-    session_token: str | None
-    viewer: Viewer | None
-
-
-@strawberry.type(
-    description="totpUri is the otpauth:// address to enrol with where mfaEnabled was asked for; "
-    "the same again for the same idempotencyKey only."
-)
-class OnboardUserPayload:
-    operation: UserOnboarding
-    totp_uri: str | None
-
-
 @strawberry.type
 class CreateUploadPayload:
     upload: UploadTarget
-
-
-@strawberry.type
-class CompleteUploadPayload:
-    operation: FileUpload
-
-
-@strawberry.type
-class ProcessFilePayload:
-    operation: FileProcessing
 
 
 @strawberry.type

@@ -1,18 +1,17 @@
-"""Operations: the interface that all kinds share, and each kind."""
+"""Operations: the interface that all kinds share."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from datetime import datetime
 from typing import Annotated, TypeAlias
 
 import strawberry
 from strawberry import Parent
 
-from contracts import auth, operations, tenants, users
+from contracts import operations, tenants, users
 from resolvers import details, subjects, timeline
 from resolvers.nodes import Thing
-from schema.enums import MfaMethod, OperationKind, OperationStatus
+from schema.enums import OperationKind, OperationStatus
 from schema.fields import Info, field
 from schema.node import OPERATION_TYPES, Node
 from schema.steps import OperationError, OperationProgress
@@ -84,47 +83,3 @@ class Operation(Node):
     @staticmethod
     def cursor(operation: Shown, info: Info) -> str:
         return info.context.backend.operations.cursor(operation)
-
-
-@strawberry.type
-class MfaChallenge:
-    method: MfaMethod
-    attempts_left: int
-    expires_at: datetime
-
-
-@strawberry.type(
-    description="A sign-in. A client that knows only the id (and is not the user) can read kind, status, progress, "
-    "challenge, error,\nstartedAt, closedAt and cursor, until one hour after it closes. It cannot read anything about "
-    "the user or tenant."
-)
-class Login(Operation):
-    @field(MfaChallenge | None, "Set while WAITING.")
-    @staticmethod
-    def challenge(operation: Shown) -> auth.MfaChallenge | None:
-        return operation.state.challenge if operation.state.status is OperationStatus.WAITING else None
-
-
-@strawberry.type
-class TenantSwitchResult:
-    tenant: Tenant
-    user: User
-    permissions: list[str]
-
-
-@strawberry.type
-class TenantSwitch(Operation):
-    @field(Tenant | None)
-    @staticmethod
-    async def from_tenant(operation: Shown, info: Info) -> tenants.Tenant | None:
-        return await details.from_tenant(info.context, operation)
-
-    @field(Tenant | None)
-    @staticmethod
-    async def to_tenant(operation: Shown, info: Info) -> tenants.Tenant | None:
-        return await details.to_tenant(info.context, operation)
-
-    @field(TenantSwitchResult | None)
-    @staticmethod
-    def result(operation: Shown, info: Info) -> Awaitable[details.SwitchOutcome | None] | None:
-        return details.switch_outcome(info.context, operation) if operation.state.result else None

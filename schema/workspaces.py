@@ -1,8 +1,7 @@
-"""Somebody new: the operation that takes them in, and the place they get."""
+"""Workspaces of users."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import TypeAlias
 
 import strawberry
@@ -12,8 +11,6 @@ from contracts import workspaces
 from resolvers import details
 from schema.fields import Info, field
 from schema.node import Node
-from schema.operations import Operation, Shown
-from schema.users import User
 
 Seen: TypeAlias = Parent[workspaces.Workspace]
 
@@ -30,18 +27,3 @@ class Workspace(Node):
     @classmethod
     def is_type_of(cls, thing: object, _info: object) -> bool:
         return isinstance(thing, workspaces.Workspace)
-
-
-@strawberry.type
-class UserOnboardingResult:
-    user: User
-    workspace: Workspace
-    welcome_email_sent: bool
-
-
-@strawberry.type
-class UserOnboarding(Operation):
-    @field(UserOnboardingResult | None)
-    @staticmethod
-    def result(operation: Shown, info: Info) -> Awaitable[details.OnboardingOutcome | None] | None:
-        return details.onboarding_outcome(info.context, operation) if operation.state.result else None
