@@ -141,7 +141,9 @@ class Sharing:
         """Take part in the group that receives the results while the block runs; its first member starts it."""
         group = self._groups.get(question)
         if group is None or group.has_ended:
-            group = self._groups[question] = Group(partial(_start, asked, shared, start), shared.following, self._tasks)
+            group = self._groups[question] = Group(
+                partial(_start, asked._replace(extensions=None), shared, start), shared.following, self._tasks
+            )
         group.members += 1
         try:
             yield group

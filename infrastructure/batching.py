@@ -79,10 +79,12 @@ class Batching(Generic[Value]):
         except Exception as error:  # noqa: BLE001 - the callers receive it
             for future in _unanswered(batch.values()):
                 _fail(future, error)
-        except BaseException:
+        except asyncio.CancelledError:
             for future in _unanswered(batch.values()):
                 future.cancel()
-            raise
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # otherwise only this call was cancelled, from within
+                raise
 
 
 class DataLoader(Generic[Value]):

@@ -23,6 +23,8 @@ COALESCE_SECONDS = 0.05
 """States that follow within this time are written together."""
 MAX_BUFFERED = 20_000
 """Operations whose newest state waits to be written; beyond that the oldest is dropped."""
+MAX_WAIT_SECONDS = 2.0
+"""How long a list waits for the starts of its own process."""
 _WRITE_TIMEOUT = 5.0
 _RETRY_SECONDS = (0.2, 5.0)
 _UNAVAILABLE = (ServiceUnavailable, DeadlineExceeded, TimeoutError, OSError)
@@ -61,16 +63,23 @@ class RecordBuffer:
         self._has_records.set()
 
     async def wait_while_pending(self, concerns: Callable[[OperationRecord], bool], *, urgent: bool = True) -> None:
-        """Wait while a record for which ``concerns`` is true waits to be written; return also as soon as writes fail.
+        """Wait until the records for which ``concerns`` is true now are written.
+
+        Return also as soon as writes fail, and after ``MAX_WAIT_SECONDS``.
 
         Args:
             concerns: Selects the records to wait for.
             urgent: Write them at once instead of together with those of the next ``coalesce_seconds``.
         """
-        while self._failures == 0 and any(concerns(each) for each in (*self._in_flight, *self._waiting.values())):
-            if urgent:
-                self._is_urgent.set()
-            await self._attempt_ended.wait()
+        ids = {each.operation.id for each in (*self._in_flight, *self._waiting.values()) if concerns(each)}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                while self._failures == 0 and ids:
+                    if urgent:
+                        self._is_urgent.set()
+                    await self._attempt_ended.wait()
+                    in_flight = {record.operation.id for record in self._in_flight}
+                    ids = {id_ for id_ in ids if id_ in self._waiting or id_ in in_flight}
 
     async def run(self) -> None:
         """Write what is added, until cancelled; then write once more what is left."""

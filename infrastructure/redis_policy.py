@@ -29,6 +29,8 @@ from infrastructure.tasks import supervised
 
 TIMEOUT_SECONDS = 0.5
 """For each command, or for the commands of one pipeline."""
+CONNECTION_TIMEOUT_SECONDS = 5.0
+"""For a command that waits for a free connection; the time limit of the command begins afterwards."""
 PROBE_INTERVAL_SECONDS = 0.5
 """Between two pings while Redis is unavailable."""
 _MAX_CONNECTIONS = 50
@@ -114,7 +116,7 @@ class RedisPolicy:
             raise ServiceUnavailable(service="redis") from failed.__cause__
 
     async def ping(self) -> bool:
-        """Return whether Redis responds, for the readiness of this process."""
+        """Return True if Redis responds, also while it counts as unavailable; otherwise raise an error."""
         return await self._execute(lambda redis: redis.ping(), always=True)
 
     def subscriber(self) -> Redis:
@@ -124,10 +126,17 @@ class RedisPolicy:
     async def _execute(self, command: Command[Value], *, always: bool = False) -> Value:
         if not (self.is_available or always):
             raise _CommandFailed
-        async with self._connections:  # the time limit is for Redis; a wait for a connection does not count
+        try:
+            async with asyncio.timeout(CONNECTION_TIMEOUT_SECONDS):
+                await self._connections.acquire()
+        except TimeoutError as error:
+            raise _CommandFailed from error
+        try:
             if not (self.is_available or always):
                 raise _CommandFailed
             return await self._execute_in_time(command)
+        finally:
+            self._connections.release()
 
     async def _execute_in_time(self, command: Command[Value]) -> Value:
         try:

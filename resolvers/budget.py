@@ -45,6 +45,7 @@ class Budget:
         """How many watchers follow without a long-poll at the moment."""
         self._looking = 0
         self._concurrent_reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
+        self._turn = asyncio.Lock()
         self._next_read = 0.0
 
     @property
@@ -79,9 +80,9 @@ class Budget:
     async def reading(self, *, is_first: bool) -> AsyncIterator[None]:
         """Describe an operation in the block, in turn with the other watchers. The first read of one is not delayed."""
         if not is_first:
-            now = time.monotonic()
-            turn = self._next_read = max(now, self._next_read + 1 / MAX_READS_PER_SECOND)
-            await asyncio.sleep(turn - now)
+            async with self._turn:  # a watcher that is cancelled while it waits for its turn uses none
+                await asyncio.sleep(self._next_read - time.monotonic())
+                self._next_read = max(time.monotonic(), self._next_read + 1 / MAX_READS_PER_SECOND)
         async with self._concurrent_reads:
             yield
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import TypeVar
+from uuid import uuid4
 
 import structlog
 from pydantic import TypeAdapter
@@ -76,7 +77,7 @@ class Dashboard:
         self._caller = caller
         self._loaders = loaders
         tags = user_tag(session.user_id), tenant_tag(session.tenant_id)
-        self._version = Once(lambda: sources.cache.version(*tags))
+        self._version = Once(lambda: self._version_of(*tags))
 
     async def profile(self) -> User:
         async with _in_time(self._sources.seconds, USERS):
@@ -141,6 +142,10 @@ class Dashboard:
 
         copy = await self._sources.cache.get_or_load(await self._key(FILES), _FILES, fetch)
         return copy.value
+
+    async def _version_of(self, *tags: str) -> str:
+        """Return the version of the tags; while it is unknown, one of this execution, so that no copy is found."""
+        return await self._sources.cache.version(*tags) or uuid4().hex
 
     async def _key(self, source: str, ids: Iterable[str] = ()) -> str:
         """Of a copy that only who may see the same finds, and nobody after a change of what it shows."""

@@ -72,6 +72,8 @@ class OperationRecords:
             active = self._known_active(operation.user_id, tenant_id)
             if not operation.is_closed:
                 active[operation.id] = operation
+                if len(active) > MAX_ACTIVE:
+                    del active[next(iter(active))]
             else:
                 active.pop(operation.id, None)
 

@@ -80,6 +80,7 @@ class Watcher:
         self._subscription: Subscription | None = None
         """None while a long-poll is held; afterwards the last one, also once the operation has closed."""
         self._is_in_touch = False
+        self._not_found_in_a_row = 0
         self.state = NewestState(sources.observe)
         self.subscribers = 0
         self._tasks = BackgroundTasks()
@@ -150,10 +151,11 @@ class Watcher:
                 if error.status == RPCStatusCode.INVALID_ARGUMENT:
                     poll.forget_token()
                 failures += 1  # whatever is wrong with Temporal, it is never an end
-                self._tolerate(error, failures)
+                self._tolerate(error)
                 await asyncio.sleep(_backoff(failures))
                 continue
-            failures, self._is_in_touch = 0, True
+            failures = 0
+            self._note_answer()
             for operation in page.states if self.state.operation is not None else page.states[-1:]:
                 await self.state.publish(operation)
                 await asyncio.sleep(0)  # subscribers take this state before the next one replaces it
@@ -171,7 +173,7 @@ class Watcher:
                 await self._read()
             except RPCError as error:
                 failures += 1
-                self._tolerate(error, failures)
+                self._tolerate(error)
             else:
                 failures = 0
             if self.state.is_closed:
@@ -188,14 +190,20 @@ class Watcher:
         """Read the state as it is now, with the retries and the heartbeat of its step."""
         async with self._budget.reading(is_first=self.state.operation is None):
             description = await self._client.get_workflow_handle(self._id).describe(rpc_timeout=DESCRIBE_TIMEOUT)
-        self._is_in_touch = True
+        self._note_answer()
         await self.state.publish(await operation_of(description, self._client))
 
-    def _tolerate(self, error: RPCError, failures: int) -> None:
+    def _note_answer(self) -> None:
+        self._is_in_touch, self._not_found_in_a_row = True, 0
+
+    def _tolerate(self, error: RPCError) -> None:
         """Raise OperationNotFound if the operation was never found, or is missing too often in a row."""
         self._is_in_touch = False
-        is_known = self.state.operation is not None
-        if error.status == RPCStatusCode.NOT_FOUND and (not is_known or failures > _MAX_NOT_FOUND):
+        if error.status != RPCStatusCode.NOT_FOUND:
+            self._not_found_in_a_row = 0
+            return
+        self._not_found_in_a_row += 1
+        if self.state.operation is None or self._not_found_in_a_row > _MAX_NOT_FOUND:
             raise OperationNotFound() from error
 
     async def _look_in(self) -> None:

@@ -52,7 +52,10 @@ class AuthClient:
         Those that are asked for at one moment are looked up together, and for no caller by a call that began before.
         """
         self._request_ids.setdefault(token_hash, caller.request_id)
-        session = await self._lookups.load(token_hash)
+        try:
+            session = await self._lookups.load(token_hash)
+        finally:
+            self._request_ids.pop(token_hash, None)  # its batch has not begun if the caller leaves before
         if session is None:
             raise SessionEnded()
         return session

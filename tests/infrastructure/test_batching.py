@@ -204,3 +204,23 @@ async def test_a_caller_that_runs_in_the_next_turn_of_the_event_loop_joins_the_b
     late = asyncio.create_task(load_later())
     assert (await early, await late) == (1, 1)
     assert source.batches == [("a", "b")]
+
+
+async def test_a_call_that_is_cancelled_from_within_strands_no_caller() -> None:
+    started: list[tuple[str, ...]] = []
+
+    async def load(keys: Sequence[str]) -> Mapping[str, str]:
+        started.append(tuple(keys))
+        await asyncio.sleep(0.01)
+        if "a" in keys:
+            raise asyncio.CancelledError
+        return dict.fromkeys(keys, "value")
+
+    batching: Batching[str] = Batching(load, max_batch_size=10, max_concurrent=1)
+    first = batching.load("a")
+    await asyncio.sleep(0.005)
+    second = batching.load("b")
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await asyncio.wait_for(second, 5) == "value"
+    assert started == [("a",), ("b",)]

@@ -84,6 +84,19 @@ async def test_wait_returns_only_after_the_record_is_written(store: Store) -> No
         await buffer.wait_while_pending(anything)
 
 
+async def test_wait_ends_although_further_records_are_added_all_the_time(store: Store) -> None:
+    buffer = RecordBuffer(store.write, coalesce_seconds=0)
+    async with buffer.running():
+        first = record()
+        buffer.add(first)
+        waiting = asyncio.create_task(buffer.wait_while_pending(anything))
+        for _ in range(100):
+            await asyncio.sleep(0)
+            buffer.add(record())
+        assert waiting.done()
+        assert first.operation.id in store.stored
+
+
 async def test_failed_writes_are_repeated_and_newer_states_win(store: Store) -> None:
     buffer, store.is_down = RecordBuffer(store.write, coalesce_seconds=0), True
     async with buffer.running():

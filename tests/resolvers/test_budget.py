@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from resolvers.budget import Budget
+from resolvers.budget import MAX_READS_PER_SECOND, Budget
 
 
 def test_a_few_operations_are_looked_in_on_as_soon_as_wanted() -> None:
@@ -75,3 +75,15 @@ async def test_the_first_read_of_an_operation_does_not_wait_for_the_reads_of_oth
 async def _read(budget: Budget, *, is_first: bool) -> None:
     async with budget.reading(is_first=is_first):
         await asyncio.sleep(0)
+
+
+async def test_reads_that_are_cancelled_use_no_turn() -> None:
+    """As the reads of watchers that end while many wait, for instance after Redis was lost."""
+    budget = Budget()
+
+    cancelled = [asyncio.create_task(_read(budget, is_first=False)) for _ in range(20 * int(MAX_READS_PER_SECOND))]
+    await asyncio.sleep(0.05)
+    for task in cancelled:
+        task.cancel()
+    await asyncio.gather(*cancelled, return_exceptions=True)
+    await asyncio.wait_for(_read(budget, is_first=False), 5)

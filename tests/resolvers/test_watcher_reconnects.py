@@ -59,6 +59,23 @@ async def test_a_known_operation_that_is_not_found_six_times_in_a_row_is_gone(
         await script.end()
 
 
+async def test_an_operation_that_is_not_found_once_after_an_outage_goes_on(
+    temporal_client: Client, starter: ScriptStarter, immediate_retries: None
+) -> None:
+    """As while Temporal recovers: other errors do not count towards those that say that the operation is gone."""
+    client, polls = with_polls(temporal_client)
+    async with ProgressHub(client) as hub, follow(hub, starter) as (script, states):
+        polls.fail(RPCStatusCode.UNAVAILABLE, 6)
+        polls.fail(RPCStatusCode.NOT_FOUND, 1)
+        polls.fail(RPCStatusCode.UNAVAILABLE, 6)
+        polls.fail(RPCStatusCode.NOT_FOUND, 5)
+        await script.move()
+        assert (await next_of(states)).position.revision == 1
+        await script.end()
+        assert (await next_of(states)).is_closed
+    assert polls.failed == 18
+
+
 async def test_drops_a_page_token_that_the_server_forgot_and_delivers_nothing_twice(
     temporal_client: Client, starter: ScriptStarter, immediate_retries: None
 ) -> None:
