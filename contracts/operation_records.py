@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Annotated, TypeAlias, TypeVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from contracts.base import Contract
 from contracts.operations import Operation, OperationKind, OperationStatus, Position
+from contracts.validation import Id, SearchText
 
 MAX_BATCH = 200
 """Records that one write carries."""
@@ -67,6 +68,17 @@ class OperationRecords(Contract):
     records: tuple[OperationRecord, ...] = Field(max_length=MAX_BATCH)
 
 
+Word = TypeVar("Word", bound=str)
+
+
+def _distinct(words: tuple[Word, ...]) -> tuple[Word, ...]:
+    return tuple(sorted(set(words)))
+
+
+Distinct = Annotated[tuple[Word, ...], AfterValidator(_distinct), Field(max_length=100)]
+"""At most 100 distinct values, sorted, so that equal filters have equal cursors."""
+
+
 class RecordFilter(Contract):
     """Conditions that a record must meet; None sets no condition, and an empty tuple matches nothing.
 
@@ -74,14 +86,14 @@ class RecordFilter(Contract):
     compared without regard to case.
     """
 
-    kinds: tuple[OperationKind, ...] | None = None
-    except_kinds: tuple[OperationKind, ...] | None = None
-    statuses: tuple[OperationStatus, ...] | None = None
+    kinds: Distinct[OperationKind] | None = None
+    except_kinds: Distinct[OperationKind] | None = None
+    statuses: Distinct[OperationStatus] | None = None
     started_after: datetime | None = None
     started_before: datetime | None = None
-    started_by_ids: tuple[str, ...] | None = Field(default=None, max_length=100)
-    target_ids: tuple[str, ...] | None = Field(default=None, max_length=100)
-    search: str | None = Field(default=None, max_length=MAX_SUBJECT_LENGTH)
+    started_by_ids: Distinct[Id] | None = None
+    target_ids: Distinct[Id] | None = None
+    search: SearchText | None = None
 
     def matches(self, operation: Operation) -> bool:
         """Whether the operation meets the conditions that do not concern its subject."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import InvalidInput
 from contracts.files import AccessLevel
-from contracts.operation_records import OperationOrder, RecordFilter
+from contracts.operation_records import OperationOrder
 from contracts.operation_statistics import StatisticsInterval
-from contracts.operations import OperationKind, OperationStatus
 from contracts.users import Theme
 from contracts.validation import (
     Checksum,
@@ -23,7 +21,6 @@ from contracts.validation import (
     IdempotencyKey,
     LanguageTag,
     MediaType,
-    SearchText,
     TimeZone,
     WaitSeconds,
     validate,
@@ -86,31 +83,6 @@ class StatisticsInput(Input):
     time_zone: TimeZone = "UTC"
 
 
-class FilterInput(Input):
-    kinds: Annotated[frozenset[OperationKind], Field(max_length=100)] | None = None
-    statuses: Annotated[frozenset[OperationStatus], Field(max_length=100)] | None = None
-
-    except_kinds: Annotated[frozenset[OperationKind], Field(max_length=100)] | None = None
-    started_after: datetime | None = None
-    started_before: datetime | None = None
-    started_by_ids: Annotated[frozenset[Id], Field(max_length=100)] | None = None
-    target_ids: Annotated[frozenset[Id], Field(max_length=100)] | None = None
-    search: SearchText | None = None
-
-    def to_record_filter(self) -> RecordFilter:
-        """Return the filter as the record of operations takes it."""
-        return RecordFilter(
-            kinds=_sorted(self.kinds),
-            except_kinds=_sorted(self.except_kinds),
-            statuses=_sorted(self.statuses),
-            started_after=self.started_after,
-            started_before=self.started_before,
-            started_by_ids=_sorted(self.started_by_ids),
-            target_ids=_sorted(self.target_ids),
-            search=self.search,
-        )
-
-
 class IdInput(Input):
     id: Id
 
@@ -128,10 +100,3 @@ def in_the_input(error: InvalidInput) -> InvalidInput:
     """What a service refuses, by the paths in the input of the mutation that it was given in."""
     fields = tuple(field.model_copy(update={"path": ("input", *field.path)}) for field in error.fields)
     return type(error)(fields[0].message if len(fields) == 1 else error.message, fields=fields)
-
-
-Word = TypeVar("Word", bound=str)
-
-
-def _sorted(words: frozenset[Word] | None) -> tuple[Word, ...] | None:
-    return None if words is None else tuple(sorted(words))

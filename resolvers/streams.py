@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from contracts.operation_records import RecordFilter
 from contracts.operations import Operation
 from resolvers.context import Context
-from resolvers.inputs import FilterInput, FollowInput
+from resolvers.inputs import FollowInput
 from resolvers.nodes import access
 
 
@@ -26,10 +27,10 @@ async def operation(context: Context, input: FollowInput) -> AsyncGenerator[Oper
                 yield state
 
 
-async def operations(context: Context, input: FilterInput) -> AsyncGenerator[Operation]:
+async def operations(context: Context, input: RecordFilter) -> AsyncGenerator[Operation]:
     """NotSignedIn without a session."""
     viewer = await context.signed_in()
-    states = context.backend.operations.follow_all(viewer, input.to_record_filter())
+    states = context.backend.operations.follow_all(viewer, input)
     async with aclosing(states):
         async for state in states:
             context.forget()

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from contracts.auth import Session
 from contracts.errors import PermissionDenied
-from contracts.operation_records import RecordPageRequest
+from contracts.operation_records import RecordFilter, RecordPageRequest
 from contracts.operation_statistics import OperationStatistics, StatisticsRequest
 from contracts.tenants import Tenant
 from resolvers.access import ADMINISTER
 from resolvers.context import Context
-from resolvers.inputs import FilterInput, OperationPageInput, StatisticsInput
+from resolvers.inputs import OperationPageInput, StatisticsInput
 from resolvers.operation_records import OperationPage
 
 
-async def operations(context: Context, tenant: Tenant, page: OperationPageInput, filter: FilterInput) -> OperationPage:
+async def operations(context: Context, tenant: Tenant, page: OperationPageInput, filter: RecordFilter) -> OperationPage:
     """The operations of all members; PermissionDenied in another tenant than the current, or without the permission."""
     viewer = await _administrator(context, tenant)
-    request = RecordPageRequest(
-        of_all_members=True, first=page.first, filter=filter.to_record_filter(), order=page.order_by
-    )
+    request = RecordPageRequest(of_all_members=True, first=page.first, filter=filter, order=page.order_by)
     return await context.backend.records.page(context.caller(viewer), request, after=page.after)
 
 
 async def operation_statistics(
-    context: Context, tenant: Tenant, filter: FilterInput, input: StatisticsInput
+    context: Context, tenant: Tenant, filter: RecordFilter, input: StatisticsInput
 ) -> OperationStatistics:
     """Statistics of the operations of all members; PermissionDenied as above."""
     viewer = await _administrator(context, tenant)
-    request = StatisticsRequest(filter=filter.to_record_filter(), interval=input.interval, time_zone=input.time_zone)
+    request = StatisticsRequest(filter=filter, interval=input.interval, time_zone=input.time_zone)
     return await context.backend.records.statistics(context.caller(viewer), request)
 
 

@@ -8,14 +8,13 @@ from contracts.auth import Session
 from contracts.base import derived_id
 from contracts.errors import InvalidInput, TenantNotFound, UserNotFound
 from contracts.files import File
-from contracts.operation_records import RecordPageRequest
+from contracts.operation_records import RecordFilter, RecordPageRequest
 from contracts.tenants import Tenant
 from contracts.users import Preferences, PreferencesPatch, User
 from resolvers import files
 from resolvers.context import Context
 from resolvers.dashboard import Dashboard
 from resolvers.inputs import (
-    FilterInput,
     OperationPageInput,
     PageInput,
     RevokeSessionInput,
@@ -111,9 +110,9 @@ class Viewer:
         """Those they see in the current tenant, newest first."""
         return await files.page(self._context, self._session, page)
 
-    async def operations(self, page: OperationPageInput, filter: FilterInput) -> OperationPage:
+    async def operations(self, page: OperationPageInput, filter: RecordFilter) -> OperationPage:
         """Those the viewer started in the current tenant."""
-        request = RecordPageRequest(first=page.first, filter=filter.to_record_filter(), order=page.order_by)
+        request = RecordPageRequest(first=page.first, filter=filter, order=page.order_by)
         return await self._context.backend.records.page(self.caller, request, after=page.after)
 
     async def update_preferences(self, input: UpdatePreferencesInput) -> PreferencesSaved:

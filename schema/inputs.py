@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import TypeVar
 
 import strawberry
+from pydantic import BaseModel
 from strawberry import ID, UNSET
 
-from resolvers import inputs
+from contracts.validation import validate
 from schema.enums import AccessLevel, OperationKind, OperationStatus, Theme
 from schema.scalars import ByteCount
 
@@ -61,7 +62,7 @@ class RetryOperationInput:
     wait_seconds: float | None = 0
 
 
-Checked = TypeVar("Checked", bound=inputs.Input)
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def checked(rules: type[Checked], input: object, *, argument: str = "input") -> Checked:
@@ -70,7 +71,8 @@ def checked(rules: type[Checked], input: object, *, argument: str = "input") -> 
     Raises:
         InvalidInput: a value is out of bounds.
     """
-    return rules.check(given(**vars(input)) if input else {}, at=(argument,))
+    values = given(**vars(input)) if input else {}
+    return validate(rules, {name: value for name, value in values.items() if value is not None}, at=(argument,))
 
 
 def given(**arguments: object) -> dict[str, object]:

@@ -8,6 +8,7 @@ import strawberry
 from strawberry import ID, UNSET
 
 from contracts import operations as contract
+from contracts.operation_records import RecordFilter
 from resolvers import inputs, streams
 from schema.fields import Info, stream
 from schema.inputs import OperationFilter, checked, given
@@ -46,6 +47,6 @@ class Subscription:
     async def operations(
         info: Info, filter: OperationFilter | None = UNSET
     ) -> AsyncGenerator[contract.Operation, None]:
-        wanted = checked(inputs.FilterInput, filter, argument="filter")
+        wanted = checked(RecordFilter, filter, argument="filter")
         async for state in streams.operations(info.context, wanted):
             yield state

@@ -8,6 +8,7 @@ import strawberry
 from strawberry import UNSET, Parent
 
 from contracts import operation_statistics, tenants
+from contracts.operation_records import RecordFilter
 from resolvers import inputs
 from resolvers import tenants as administration
 from resolvers.operation_records import OperationPage
@@ -52,7 +53,7 @@ class Tenant(Node):
         order_by: OperationOrder | None = OperationOrder.STARTED_AT_DESC,
     ) -> OperationPage:
         page = inputs.OperationPageInput.check(given(first=first, after=after, order_by=order_by))
-        wanted = checked(inputs.FilterInput, filter, argument="filter")
+        wanted = checked(RecordFilter, filter, argument="filter")
         return await administration.operations(info.context, tenant, page, wanted)
 
     @field(OperationStatistics | None, "Statistics of the operations of all members. Requires operations:administer.")
@@ -64,7 +65,7 @@ class Tenant(Node):
         interval: StatisticsInterval | None = StatisticsInterval.DAY,
         time_zone: str | None = "UTC",
     ) -> operation_statistics.OperationStatistics:
-        wanted = checked(inputs.FilterInput, filter, argument="filter")
+        wanted = checked(RecordFilter, filter, argument="filter")
         input = inputs.StatisticsInput.check(given(interval=interval, time_zone=time_zone))
         return await administration.operation_statistics(info.context, tenant, wanted, input)
 

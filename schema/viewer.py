@@ -10,6 +10,7 @@ from strawberry import ID, UNSET, Parent
 
 from contracts import tenants, users
 from contracts.files import File
+from contracts.operation_records import RecordFilter
 from resolvers import dashboard as gathered
 from resolvers import inputs
 from resolvers import viewer as seen
@@ -109,5 +110,5 @@ class Viewer:
         order_by: OperationOrder | None = OperationOrder.STARTED_AT_DESC,
     ) -> OperationPage:
         page = inputs.OperationPageInput.check(given(first=first, after=after, order_by=order_by))
-        wanted = checked(inputs.FilterInput, filter, argument="filter")
+        wanted = checked(RecordFilter, filter, argument="filter")
         return await viewer.operations(page, wanted)
