@@ -27,7 +27,9 @@ def test_looks_at_many_operations_keep_to_their_share_and_to_that_of_few_again_w
     assert budget.look_seconds(0.5) == 0.5
 
 
-@pytest.mark.parametrize(("watchers", "interval", "check"), [(1, 1, 5), (100, 1, 5), (250, 2.5, 5), (2000, 20, 40)])
+@pytest.mark.parametrize(
+    ("watchers", "interval", "check"), [(1, 1, 5), (100, 1, 5), (125, 1.25, 5), (250, 2.5, 10), (2000, 20, 80)]
+)
 def test_intervals_grow_with_the_operations_that_are_followed_without_a_long_poll(
     watchers: int, interval: float, check: float
 ) -> None:
