@@ -163,7 +163,13 @@ def notifications(parts: Parts) -> Domain:
 def operations(parts: Parts) -> Domain:
     service = OperationsService()
     records = RecordBuffer(service.write)
-    repair = RecordRepair(parts.temporal, service, within=parts.repair_within, retention=parts.record_retention)
+    repair = RecordRepair(
+        parts.temporal,
+        service,
+        within=parts.repair_within,
+        retention=parts.record_retention,
+        publish=parts.wakeups.publish,
+    )
 
     return Domain(
         TaskQueue.OPERATIONS,

@@ -6,9 +6,10 @@ A write can be lost, a workflow can be terminated or reset, and a database or Te
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 import structlog
 from temporalio.client import Client, WorkflowExecution
@@ -69,6 +70,13 @@ class Unreadable(Exception):
     """The state of an operation cannot be read, for instance because its encryption key is missing."""
 
 
+Publish: TypeAlias = Callable[[Collection[str]], Awaitable[None]]
+
+
+async def publish_nothing(_operation_ids: Collection[str]) -> None:
+    """The publication of a repair without subscribers."""
+
+
 class RecordRepair:
     """Compares the record with Temporal at an interval. A lease in the database lets one process at a time do so."""
 
@@ -80,12 +88,15 @@ class RecordRepair:
         within: timedelta = PERIOD,
         retention: timedelta = RECORD_RETENTION,
         missing_timeout: timedelta = MISSING_TIMEOUT,
+        publish: Publish = publish_nothing,
     ) -> None:
+        """``publish`` sends change notifications of operations whose workers did not, as after a termination."""
         self._client = client
         self._service = service
         self._interval = within / _ROUNDS_PER_PERIOD
         self._retention = retention
         self._missing_timeout = missing_timeout
+        self._publish = publish
         self._lease = RepairLease(self._interval)
         self._to_check: dict[str, int] = {}
         self._has_checks = asyncio.Event()
@@ -264,7 +275,9 @@ class RecordRepair:
         for operation_id in operation_ids:
             await self._pause(1 / DESCRIBES_PER_SECOND)
             try:
-                corrected += await correct(operation_id)
+                if await correct(operation_id):
+                    corrected += 1
+                    await self._publish((operation_id,))
             except RPCError:
                 raise
             except Exception as error:  # noqa: BLE001 - it is logged, or the database's own error is raised

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from datetime import timedelta
 
 import pytest
@@ -18,10 +19,13 @@ from contracts.errors import OperationErrorCode
 from contracts.operation_records import OperationRecord, Subject
 from contracts.operations import Operation, OperationKind, OperationState, OperationStatus, Position, operation_id
 from contracts.temporal import connect
+from infrastructure.change_notifications import LocalWakeups
 from infrastructure.operation_history import operation_of
 from infrastructure.tasks import supervised
+from resolvers.budget import Budget
+from resolvers.progress import ProgressHub
 from tests.resolvers.recorded import Record, end_all, recording_worker, until, viewer, with_state
-from tests.resolvers.scripted import TENANT, Script, scripts
+from tests.resolvers.scripted import TENANT, Script, next_of, scripts
 from tests.resolvers.test_starts import counted
 from tests.servers import reset_workflow
 
@@ -114,6 +118,29 @@ async def test_a_terminated_operation_becomes_failed(
     assert listed.closed_at is not None
     assert listed.state.failure is not None
     assert listed.state.failure.code is OperationErrorCode.DATA_INCONSISTENCY
+
+
+async def test_who_follows_an_operation_is_notified_of_a_termination(temporal_client: Client, record: Record) -> None:
+    """Nobody else publishes it, and who follows thousands checks each operation after minutes only."""
+    wakeups = LocalWakeups()
+    repair = RecordRepair(temporal_client, record.service, publish=wakeups.publish)
+    budget = Budget(long_polls=0, check_seconds=1000)
+    async with (
+        recording_worker(temporal_client, record, wakeups) as starter,
+        ProgressHub(temporal_client, budget=budget, wakeups=wakeups) as hub,
+    ):
+        script = await starter.start(with_kind=True)
+        await record.service.write([OperationRecord(operation=await described(temporal_client, script))])
+        async with aclosing(hub.watch(script.id)) as states:
+            assert not (await next_of(states)).is_closed
+            end = asyncio.create_task(next_of(states, 30))
+            await script.handle.terminate()
+
+            async def is_delivered() -> bool:
+                return end.done()
+
+            await repaired_until(repair, is_delivered)
+            assert (await end).is_closed
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["closed", "running"])
