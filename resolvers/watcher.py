@@ -31,7 +31,7 @@ from resolvers.newest_state import NewestState, StateObserver
 LOOK_IN_SECONDS = (0.5, 8.0)
 """Between two descriptions of an operation whose step takes long: at first, and at most while nothing has changed."""
 _BACKOFF_SECONDS = (0.2, 10.0)
-_AGAIN_SECONDS = (0.05, 0.2, 0.5, 1.0)
+_AGAIN_SECONDS = (0.05, 0.2, 0.5, 1.0, 3.0)
 """Pauses after a notification whose change Temporal does not show yet: the notification may be quicker."""
 _MAX_NOT_FOUND = 5
 """How often in a row an operation that was found before may be missing until it counts as gone."""
