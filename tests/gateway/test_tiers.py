@@ -66,7 +66,8 @@ class SessionContext(Context):
     """The context of a request with this session, and the part of the backend that a rate limit needs."""
 
     def __init__(self, world: World, found: Session) -> None:
-        backend: Any = SimpleNamespace(sessions=None, tenants=world.tenants, pseudonyms=Pseudonyms(b"k" * 32))
+        sessions = SimpleNamespace(known=lambda _token: None)
+        backend: Any = SimpleNamespace(sessions=sessions, tenants=world.tenants, pseudonyms=Pseudonyms(b"k" * 32))
         cookie: Any = None
         super().__init__(backend, request_id="", address="", cookie=cookie, token=TOKEN, client=Client("192.0.2.1"))
         self._found = found

@@ -101,7 +101,7 @@ async def labour() -> None:
     if activity.info().attempt == 1:
         for fraction in (0.25, 0.5):
             activity.heartbeat(StepHeartbeat(fraction=fraction))
-            await asyncio.sleep(1)
+            await asyncio.sleep(2)
         raise ApplicationError("A service does not answer.", type="EXTERNAL")
     activity.heartbeat(StepHeartbeat(fraction=0.1))
     await asyncio.sleep(2)
