@@ -109,7 +109,6 @@ class Actor:
         for _ in range(MOST_TRIES):
             _, last = await self.log_in(uuid4().hex)
             if last == "COMPLETED":
-                self.tenant_id = await self.works_in() or self.tenant_id
                 return
         raise AssertionError(f"{self.account.email} cannot log in: {last}")
 
@@ -123,9 +122,12 @@ class Actor:
         self.tenant_id = tenant_id
 
     async def log_in(self, key: str) -> tuple[str, str]:
-        """Operation and last status; whoever succeeds works with the new session."""
+        """Return the operation and its last status; after a success the actor works with the new session."""
         wanted = {"email": self.account.email, "password": PASSWORD, "idempotencyKey": key, "waitSeconds": 0}
-        return await self._changing_session(LOG_IN, "login", wanted, key)
+        operation, status = await self._changing_session(LOG_IN, "login", wanted, key)
+        if status == "COMPLETED":
+            self.tenant_id = await self.works_in() or self.tenant_id
+        return operation, status
 
     async def switch(self, key: str) -> tuple[str, str]:
         there = self.account.other if self.tenant_id == self.account.home else self.account.home

@@ -218,7 +218,10 @@ async def _befell(ground: Ground, temporal: Temporal, actor: Actor, job: Job, ke
         outcome.reached[job.kind] += was_struck
     else:
         striking = asyncio.create_task(_strike(temporal, actor, job, operation))
-        _, status = await actor.play(job.kind, key)
+        played, status = await actor.play(job.kind, key)
+        if played != operation:  # the actor was in another tenant than it knew of, so nothing was struck
+            striking.cancel()
+            return False
         was_struck = await striking
         outcome.terminated += was_struck and job.blow == "terminate"
     outcome.ends[job.blow, status] += 1
