@@ -155,10 +155,10 @@ class FromRequests(Sampler):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         has_parent = get_current_span(parent_context).get_span_context().is_valid
-        told = attributes or {}
-        if kind is SpanKind.CLIENT and not has_parent and WORKFLOW_ID not in told:
+        given = attributes or {}
+        if kind is SpanKind.CLIENT and not has_parent and WORKFLOW_ID not in given:
             return SamplingResult(Decision.DROP)
-        if any(str(told.get(each, "")).startswith(_RESET) for each in _STATEMENTS):
+        if any(str(given.get(each, "")).startswith(_RESET) for each in _STATEMENTS):
             return SamplingResult(Decision.DROP)
         return self._sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
@@ -183,12 +183,12 @@ class KnownFacts(SpanExporter):
 
 
 def _known(span: ReadableSpan) -> ReadableSpan:
-    told = span.attributes or {}
-    attributes: dict[str, AttributeValue] = {name: value for name, value in told.items() if name in _SHOWN}
-    kind = kind_of(str(told.get(WORKFLOW_ID, "")))
+    given = span.attributes or {}
+    attributes: dict[str, AttributeValue] = {name: value for name, value in given.items() if name in _SHOWN}
+    kind = kind_of(str(given.get(WORKFLOW_ID, "")))
     if kind is not None:
         attributes["adx.kind"] = kind.value
-    statement = next((str(told[name]) for name in _STATEMENTS if name in told), "")
+    statement = next((str(given[name]) for name in _STATEMENTS if name in given), "")
     table = _TABLE.search(statement)
     name = f"{span.name} {table[1]}" if table else span.name.rstrip(";")
     return ReadableSpan(

@@ -32,7 +32,7 @@ return 1
 
 
 class Cache(Protocol):
-    """Texts under keys. Whoever reads a value must be able to go on without it: each can be lost at any time."""
+    """Texts under keys. A reader must be able to continue without the value: each can be lost at any time."""
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, str] | None:
         """Return the values of the keys that have one; None if the cache is unavailable."""

@@ -104,7 +104,7 @@ class SharedWakeups:
     """Change notifications between processes, over one connection to Redis per process.
 
     While Redis is unavailable, notifications are not sent (bypass): those by name still reach the subscribers of this
-    process, and whoever needs the others reads at an interval.
+    process, and a process that needs the others reads at an interval.
     """
 
     def __init__(self, redis: RedisPolicy) -> None:

@@ -128,7 +128,7 @@ class TaggedCache:
         return value
 
     async def _claim_or_wait(self, key: str, kind: TypeAdapter[CachedValue[Value]]) -> CachedValue[Value] | None:
-        """Return the value that another process loaded meanwhile; None if this process has to load it."""
+        """Return the value that another process has loaded in between; None if this process has to load it."""
         while await self._cache.add(key, CLAIMED, ttl_seconds=CLAIM_SECONDS) is False:
             text = await self._text(key)
             if text is not None and text != CLAIMED:

@@ -18,7 +18,7 @@ StateObserver: TypeAlias = Callable[[Operation], Awaitable[None]]
 
 
 class NewestState:
-    """Replaced by strictly newer states only, whoever read them and in whatever order they arrive."""
+    """Replaced by strictly newer states only, independent of their reader and of the order in which they arrive."""
 
     def __init__(self, observe: StateObserver) -> None:
         self._observe = observe
@@ -73,7 +73,7 @@ class NewestState:
         """Replace the state if this one is newer."""
         if self._is_newer(operation):
             await self._observe(operation)
-        if self._is_newer(operation):  # still: another state may have been published meanwhile
+        if self._is_newer(operation):  # still: another state may have been published during the await
             self.operation = operation if self.operation is None else never_falling(operation, self.operation)
             if self.operation.is_closed and self._closed_since is None:
                 self._closed_since = asyncio.get_running_loop().time()

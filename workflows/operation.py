@@ -105,7 +105,9 @@ class OperationRun:
     async def call(
         self, activity: Activity[Domain, Argument, Answer], argument: Argument, options: CallOptions = QUICK
     ) -> Answer:
-        """Have the step under way call the activity, again after trouble, each try with its reason seen by clients.
+        """Call the activity for the step under way, and again after a failed attempt.
+
+        Clients see each attempt with its reason.
 
         If the activity has an effect, its undo is registered first: it may act and lose its answer.
         """

@@ -1,4 +1,4 @@
-"""Operations that move when they are told to, and ``python -m tests.benchmarks.moving QUEUE``, their worker.
+"""Operations that change their state on a signal, and ``python -m tests.benchmarks.moving QUEUE``, their worker.
 
 The worker publishes change notifications as ours do.
 """

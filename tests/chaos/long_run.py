@@ -243,10 +243,10 @@ PARTS_OF_THE_RUN: dict[str, Part] = {
 
 
 @contextmanager
-def _ground(*, accounts: int, hands: int, outside: bool = False, **told: str) -> Iterator[Ground]:
+def _ground(*, accounts: int, hands: int, outside: bool = False, **settings: str) -> Iterator[Ground]:
     with (
         _folder() as folder,
-        chaos_ground(folder, accounts=accounts, hands=hands, outside=outside, **told) as ground,
+        chaos_ground(folder, accounts=accounts, hands=hands, outside=outside, **settings) as ground,
     ):
         yield ground
 

@@ -193,7 +193,9 @@ async def test_a_cancelled_one_is_started_again_with_the_same_password_and_secon
         worker.send_signal(signal.SIGSTOP)  # so that the cancellation comes before the first step
         try:
             answer = await ada.hear(bare, input=person)
-            if "errors" in answer:  # more than 0.8 s after the session was read: it is read again, and nobody answers
+            if (
+                "errors" in answer
+            ):  # more than 0.8 s after the session was read: it is read again, from a service that does not answer
                 continue
             payload = answer["data"]["onboardUser"]
             await ada.ask(cancel, id=payload["operation"]["id"])

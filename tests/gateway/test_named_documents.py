@@ -139,8 +139,8 @@ async def test_a_cache_that_hangs_holds_up_a_document_for_half_a_second() -> Non
 async def test_documents_are_named_by_hash_over_websockets_too(
     temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
-    told = settings(temporal_address, data_dir=tmp_path)
-    async with running_gateway(told, services, cache=cache) as gateway, gateway.open() as socket:
+    configured = settings(temporal_address, data_dir=tmp_path)
+    async with running_gateway(configured, services, cache=cache) as gateway, gateway.open() as socket:
 
         async def ask(name: str, **payload: object) -> Any:
             await socket.say({"id": name, "type": "subscribe", "payload": payload})
@@ -162,13 +162,13 @@ async def trusting(
 ) -> AsyncIterator[httpx.AsyncClient]:
     (folder / "known.graphql").write_text(QUERY)
     assert main([str(folder), str(folder / "documents.json")]) == 0
-    told = settings(
+    configured = settings(
         temporal_address,
         data_dir=folder,
         trusted_documents=folder / "documents.json",
         only_trusted_documents=only,
     )
-    app = create_app(told, Dependencies(services=services.transport, cache=MemoryCache()))
+    app = create_app(configured, Dependencies(services=services.transport, cache=MemoryCache()))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -204,14 +204,14 @@ async def test_where_only_documents_of_the_manifest_are_taken_all_others_are_ref
 async def test_no_way_leads_around_the_manifest(temporal_address: str, services: Services, tmp_path: Path) -> None:
     (tmp_path / "known.graphql").write_text(QUERY)
     assert main([str(tmp_path), str(tmp_path / "documents.json")]) == 0
-    told = settings(
+    configured = settings(
         temporal_address,
         data_dir=tmp_path,
         trusted_documents=tmp_path / "documents.json",
         only_trusted_documents=True,
     )
     follow = 'subscription { operation(id: "x") { id } }'
-    async with running_gateway(told, services) as gateway, gateway.open() as socket, httpx.AsyncClient() as http:
+    async with running_gateway(configured, services) as gateway, gateway.open() as socket, httpx.AsyncClient() as http:
         for n, asked in enumerate(
             (
                 {"query": OTHER},

@@ -30,8 +30,8 @@ UI = "http://temporal.test/"
 
 
 @asynccontextmanager
-async def gateway(told: Settings, services: Services, cache: Cache) -> AsyncIterator[tuple[Gateway, Asking]]:
-    app = create_app(told, Dependencies(services=services.transport, cache=cache))
+async def gateway(configured: Settings, services: Services, cache: Cache) -> AsyncIterator[tuple[Gateway, Asking]]:
+    app = create_app(configured, Dependencies(services=services.transport, cache=cache))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.localhost") as http,
@@ -46,8 +46,8 @@ async def gateway(told: Settings, services: Services, cache: Cache) -> AsyncIter
 
 async def test_calls_are_told_and_what_the_cache_had(temporal_address: str, services: Services, tmp_path: Path) -> None:
     cache = MemoryCache()
-    told = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.ON)
-    async with gateway(told, services, cache) as (_, ask):
+    configured = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.ON)
+    async with gateway(configured, services, cache) as (_, ask):
         dashboard = "{ viewer { dashboard { tenant { id } } } }"
         first = (await ask(dashboard))["extensions"]["trace"]
         again = (await ask(dashboard))["extensions"]["trace"]
@@ -62,8 +62,8 @@ async def test_calls_are_told_and_what_the_cache_had(temporal_address: str, serv
 async def test_an_operation_is_linked_to_where_temporal_shows_it(
     temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
-    told = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.ON, temporal_ui_url=UI)
-    async with gateway(told, services, cache) as (_, ask):
+    configured = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.ON, temporal_ui_url=UI)
+    async with gateway(configured, services, cache) as (_, ask):
         answer = await ask(SWITCH, input={"tenantId": GLOBEX, "waitSeconds": 0})
     operation_id = answer["data"]["switchTenant"]["operation"]["id"]
     trace = answer["extensions"]["trace"]
@@ -83,10 +83,10 @@ async def test_the_first_result_of_a_stream_tells_it_and_no_other(separate_stack
         headers = {"authorization": f"Bearer {ada.token}", "accept": "text/event-stream"}
         body = {"query": document, "extensions": TRACED}
         answer = await http.post(separate_stack.graphql, json=body, headers=headers)
-    told = [line for line in answer.text.splitlines() if line.startswith("data: {")]
-    assert len(told) >= 1
-    assert [number for number, line in enumerate(told) if '"trace":' in line] == [0]
-    assert operation_id in told[0].partition('"trace":')[2]
+    configured = [line for line in answer.text.splitlines() if line.startswith("data: {")]
+    assert len(configured) >= 1
+    assert [number for number, line in enumerate(configured) if '"trace":' in line] == [0]
+    assert operation_id in configured[0].partition('"trace":')[2]
 
 
 async def test_commands_to_redis_are_counted(separate_stack: Stack) -> None:
@@ -102,8 +102,8 @@ async def test_commands_to_redis_are_counted(separate_stack: Stack) -> None:
 async def test_without_the_setting_nothing_is_counted_and_nothing_told(
     temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
-    told = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.OFF)
-    async with gateway(told, services, cache) as (app, ask):
+    configured = settings(temporal_address, data_dir=tmp_path, trace_answers=Shown.OFF)
+    async with gateway(configured, services, cache) as (app, ask):
         answer = await ask("{ viewer { user { id } } }")
         around = app.connections.temporal.config()["interceptors"]
     assert answer["data"]["viewer"]
@@ -114,8 +114,8 @@ async def test_without_the_setting_nothing_is_counted_and_nothing_told(
 async def test_by_default_only_the_response_to_a_request_that_asks_for_it_has_a_trace(
     temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
-    told = settings(temporal_address, data_dir=tmp_path, trace_answers=None)
-    async with gateway(told, services, cache) as (_, ask):
+    configured = settings(temporal_address, data_dir=tmp_path, trace_answers=None)
+    async with gateway(configured, services, cache) as (_, ask):
         default = await ask(VIEWER)
         requested = await ask(VIEWER, TRACED)
         others = [await ask(VIEWER, extensions) for extensions in ({}, {"trace": False}, {"trace": "yes"})]
@@ -127,8 +127,8 @@ async def test_by_default_only_the_response_to_a_request_that_asks_for_it_has_a_
 async def test_each_execution_counts_only_its_own_calls(
     temporal_address: str, services: Services, cache: Cache, tmp_path: Path
 ) -> None:
-    told = settings(temporal_address, data_dir=tmp_path, trace_answers=None)
-    async with gateway(told, services, cache) as (_, ask):
+    configured = settings(temporal_address, data_dir=tmp_path, trace_answers=None)
+    async with gateway(configured, services, cache) as (_, ask):
         answers = await asyncio.gather(*(ask(SWITCH, TRACED, input=SWITCH_INPUT) for _ in range(5)))
     for answer in answers:
         operation_id = answer["data"]["switchTenant"]["operation"]["id"]
@@ -138,8 +138,8 @@ async def test_each_execution_counts_only_its_own_calls(
 async def test_a_websocket_requests_a_trace_for_one_operation(
     temporal_address: str, services: Services, tmp_path: Path
 ) -> None:
-    told = settings(temporal_address, data_dir=tmp_path, trace_answers=None)
-    async with running_gateway(told, services) as gateway, gateway.open(introduction()) as socket:
+    configured = settings(temporal_address, data_dir=tmp_path, trace_answers=None)
+    async with running_gateway(configured, services) as gateway, gateway.open(introduction()) as socket:
         traces = []
         for extensions in (TRACED, None):
             payload = {"query": VIEWER, "extensions": extensions}
@@ -172,7 +172,7 @@ async def test_production_gives_no_trace_on_request(
 )
 def test_it_is_for_development(environment: Environment, setting: Shown | None, tracing: ResponseTracing) -> None:
     keys = {"codec_keys": f"one:{'A' * 43}=", "service_key": "s" * 32}
-    told = Settings.model_validate(
+    configured = Settings.model_validate(
         {"secret_key": "k" * 32, "environment": environment, "trace_answers": setting} | keys
     )
-    assert told.response_traces() is tracing
+    assert configured.response_traces() is tracing

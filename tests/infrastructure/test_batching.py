@@ -27,7 +27,7 @@ class Source:
         self.max_concurrent = max(self.max_concurrent, self._running)
         await self.go.wait()
         self._running -= 1
-        if "trouble" in keys:
+        if "failing" in keys:
             raise RateLimited()
         return {key: number for key in keys if key != "absent"}
 
@@ -68,7 +68,7 @@ async def test_an_error_reaches_its_own_batch_only_and_the_next_batch_runs() -> 
     source = Source()
     source.go.set()
     batching = Batching(source, max_batch_size=1, max_concurrent=1)
-    answers = await asyncio.gather(batching.load("trouble"), batching.load("a"), return_exceptions=True)
+    answers = await asyncio.gather(batching.load("failing"), batching.load("a"), return_exceptions=True)
     assert isinstance(answers[0], RateLimited)
     assert answers[1] == 2
 
@@ -113,7 +113,7 @@ async def test_an_error_reaches_every_caller_of_its_batch_and_is_not_kept() -> N
     source = Source()
     source.go.set()
     batching = Batching(source, max_batch_size=10, max_concurrent=1)
-    outcomes = await asyncio.gather(*(batching.load(key) for key in ("trouble", "a", "a")), return_exceptions=True)
+    outcomes = await asyncio.gather(*(batching.load(key) for key in ("failing", "a", "a")), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [RateLimited] * 3
     assert await batching.load("a") == 2
 
@@ -174,7 +174,7 @@ async def test_a_data_loader_keeps_an_error_for_its_execution() -> None:
     source.go.set()
     loader = DataLoader(source, max_batch_size=10)
     for _ in range(2):
-        outcomes = await asyncio.gather(loader.load("trouble"), loader.load("trouble"), return_exceptions=True)
+        outcomes = await asyncio.gather(loader.load("failing"), loader.load("failing"), return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [RateLimited] * 2
     assert len(source.batches) == 1
 

@@ -81,7 +81,7 @@ async def test_a_change_outdates_the_copy_everywhere(processes: list[TaggedCache
     source = Source("before")
     await get(processes[0], source)
     source.word = "after"
-    await processes[-1].invalidate("user:somebody", "tenant:elsewhere")
+    await processes[-1].invalidate("user:other", "tenant:elsewhere")
     assert await get(processes[0], source) == "before"
     await processes[-1].invalidate(scope)
     assert [await get(copies, source) for copies in processes] == ["after"] * len(processes)

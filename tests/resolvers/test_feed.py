@@ -169,10 +169,10 @@ async def test_delivers_retries_and_heartbeats_at_an_interval(temporal_client: C
         labour = await starter.start_labour()
         await replica.write(labour)
         await replica.wakeups.tell(me.user_id)
-        told: list[Operation] = []
-        while not told or not told[-1].is_closed:
-            told += await heard(states, 1)
-    steps = [state.state.steps[0] for state in told]
+        received: list[Operation] = []
+        while not received or not received[-1].is_closed:
+            received += await heard(states, 1)
+    steps = [state.state.steps[0] for state in received]
     assert any(step.attempt == 2 and step.last_error for step in steps)
     fractions = [step.fraction for step in steps if step.fraction is not None]
     assert 0.5 in fractions
@@ -186,13 +186,13 @@ async def test_any_number_of_followers_share_one_source(temporal_client: Client,
         listening = [asyncio.create_task(heard(states, 1)) for states in feeds]
         await asyncio.sleep(0.3)
         started = await replica.start(starter, me)
-        told = await asyncio.gather(*listening)
+        received = await asyncio.gather(*listening)
         assert replica.hub.watching == 1
         for states in feeds:
             await states.aclose()
         await end(temporal_client, started)
 
-    assert {state.id for (state,) in told} == {started}
+    assert {state.id for (state,) in received} == {started}
 
 
 async def test_waits_while_the_record_is_unavailable_and_then_delivers_what_started(

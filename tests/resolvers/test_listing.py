@@ -1,4 +1,4 @@
-"""Pages of operations: whoever goes through them meets each operation once, whatever starts during."""
+"""Pages of operations contain each operation once, whatever starts while a client reads them."""
 
 from __future__ import annotations
 

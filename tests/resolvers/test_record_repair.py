@@ -121,7 +121,7 @@ async def test_a_terminated_operation_becomes_failed(
 
 
 async def test_who_follows_an_operation_is_notified_of_a_termination(temporal_client: Client, record: Record) -> None:
-    """Nobody else publishes it, and who follows thousands checks each operation after minutes only."""
+    """No other process publishes it, and a gateway that follows thousands checks each operation after minutes only."""
     wakeups = LocalWakeups()
     repair = RecordRepair(temporal_client, record.service, publish=wakeups.publish)
     budget = Budget(long_polls=0, check_seconds=1000)

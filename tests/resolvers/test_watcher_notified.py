@@ -96,7 +96,7 @@ async def test_a_lost_notification_costs_one_check_interval_at_most(
     async with followed(temporal_client, starter, check_seconds=1) as one:
         await one.move()
         assert (await next_of(one.states, 1.2)).position.revision == 1
-        await one.script.handle.terminate()  # of which nobody sends a notification
+        await one.script.handle.terminate()  # for which no notification is sent
         assert (await next_of(one.states, 1.5)).is_closed
         with pytest.raises(StopAsyncIteration):
             await next_of(one.states)

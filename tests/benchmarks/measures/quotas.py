@@ -50,14 +50,14 @@ async def as_they_come(ground: Ground) -> list[Figure]:
         for mode in ("STREAM", "NOTIFIED", "INTERVAL")
     }
     delays = [delay for each in by_mode.values() for delay in each]
-    told: dict[str, list[dict[str, Any]]] = {handle.id: [] for handle in handles}
+    received: dict[str, list[dict[str, Any]]] = {handle.id: [] for handle in handles}
     for record in (*first, *records, *last):
-        told[record["operation"]].append(record)
+        received[record["operation"]].append(record)
     events = Counter(handle.id for handle in moved)
-    whole = sum(_saw_it_all(each, events[operation]) for operation, each in told.items())
-    false = [each[-1] for each in told.values() if each and _ended_falsely(each)]
+    whole = sum(_received_everything(each, events[operation]) for operation, each in received.items())
+    false = [each[-1] for each in received.values() if each and _ended_falsely(each)]
     modes = Counter(record["mode"] for record in (*first, *records, *last) if record["kind"] == "next")
-    counts = ", ".join(f"{mode or 'not told'}: {count}" for mode, count in modes.most_common())
+    counts = ", ".join(f"{mode or 'not reported'}: {count}" for mode, count in modes.most_common())
     detail = f"{max(connecting):.0f} s to connect; {polls} long-polls open; frames by mode: {counts}"
     if false:
         detail += f"; a false end: {false[0]['why'] if 'why' in false[0] else false[0]}"
@@ -79,7 +79,7 @@ async def as_they_come(ground: Ground) -> list[Figure]:
         Figure("… false ends", "0", f"{len(false)}", not false),
         at_most("… event to frame, p50", p50, 50, unit=" ms", detail=of),
         at_most("… event to frame, p99", p99, 250, unit=" ms", detail=f"p50 and p99 by mode: {each}"),
-        Figure("… mode told to the client", "yes", "no" if None in modes else "yes", None not in modes),
+        Figure("… mode received to the client", "yes", "no" if None in modes else "yes", None not in modes),
     ]
 
 
@@ -117,15 +117,15 @@ async def raised(ground: Ground) -> list[Figure]:
     return [at_most("2,000 operations with frontend.namespaceCount raised: p99", p99, 50, unit=" ms", detail=detail)]
 
 
-def _saw_it_all(told: list[dict[str, Any]], events: int) -> bool:
+def _received_everything(received: list[dict[str, Any]], events: int) -> bool:
     """The first state, strictly newer ones, the end, and then complete."""
-    states = [record for record in told if record["kind"] == "next"]
+    states = [record for record in received if record["kind"] == "next"]
     revisions = [record["revision"] for record in states]
     newer = all(earlier < later for earlier, later in pairwise(revisions))
     is_whole = revisions[:1] == [0] and revisions[-1:] == [events + 1]
-    return newer and is_whole and states[-1]["status"] == "COMPLETED" and told[-1]["kind"] == "complete"
+    return newer and is_whole and states[-1]["status"] == "COMPLETED" and received[-1]["kind"] == "complete"
 
 
-def _ended_falsely(told: list[dict[str, Any]]) -> bool:
-    over = told[-1]["kind"] != "next"
-    return over and not any(record.get("status") == "COMPLETED" for record in told)
+def _ended_falsely(received: list[dict[str, Any]]) -> bool:
+    over = received[-1]["kind"] != "next"
+    return over and not any(record.get("status") == "COMPLETED" for record in received)

@@ -26,7 +26,7 @@ VIEWER = (
 
 @asynccontextmanager
 async def peer(port: int, sent: bytes) -> AsyncIterator[socket.socket]:
-    """A connection that has sent these bytes, with small buffers, of which nobody reads."""
+    """A connection that has sent these bytes, with small buffers, and that is not read."""
     loop = asyncio.get_running_loop()
     with socket.socket() as network:
         network.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
