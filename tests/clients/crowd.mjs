@@ -1,6 +1,8 @@
 // `node crowd.mjs CONFIG`: many graphql-ws clients, a socket each, every one following an operation to its end. Says
 // [client, "open"], [client, "state", cursor, status, mode], [client, "closed", code], [client, "complete"] and
 // [client, "dead", why], a JSON line each.
+import { inspect } from "node:util";
+
 import { FOLLOW, resuming, say, socketClient } from "./documents.mjs";
 
 const config = JSON.parse(process.argv[2]);
@@ -26,20 +28,25 @@ async function follow(client, operation) {
   });
   const { payload, saw } = resuming({ query: FOLLOW, variables: { id: operation } });
   const followed = async () => {
-    for await (const result of sockets.iterate(payload)) {
-      if (result.errors && isTemporary(result.errors)) return false;
-      if (result.errors) throw new Error(JSON.stringify(result.errors));
-      saw(result.data.operation);
-      const mode = result.extensions?.delivery?.mode ?? null;
-      say([client, "state", result.data.operation.cursor, result.data.operation.status, mode]);
+    try {
+      for await (const result of sockets.iterate(payload)) {
+        if (result.errors) throw result.errors;
+        saw(result.data.operation);
+        const mode = result.extensions?.delivery?.mode ?? null;
+        say([client, "state", result.data.operation.cursor, result.data.operation.status, mode]);
+      }
+      return true;
+    } catch (errors) {
+      // The library throws the list of an `error` message, which refuses the subscription as a whole.
+      if (Array.isArray(errors) && isTemporary(errors)) return false;
+      throw errors;
     }
-    return true;
   };
   try {
     while (!(await followed())) await patience.retryWait();
     say([client, "complete"]);
   } catch (error) {
-    say([client, "dead", String(error?.message ?? `${error?.code} ${error?.reason}`)]);
+    say([client, "dead", error?.message ? String(error.message) : inspect(error)]);
   }
   await sockets.dispose();
 }

@@ -1,0 +1,34 @@
+"""Gateways, workers and Redis killed at random under operations that are followed, in all modes of delivery.
+
+``make chaos`` follows 200 operations in each mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resolvers.watcher import Mode
+from tests.chaos.following import follow_while_killing
+from tests.clients.cluster import Cluster, running_cluster
+
+OPERATIONS, KILLS, SEED = 20, 5, 12
+"""Each of the five parts is killed once."""
+
+
+@pytest.fixture
+def killed_cluster(node_clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running_cluster(tmp_path_factory.mktemp("killed")) as running:
+        yield running
+
+
+async def test_each_client_receives_strictly_newer_states_and_the_end(killed_cluster: Cluster) -> None:
+    """Each gateway has long-polls for a few; the others are notified, and read at an interval while Redis is away."""
+    followed = await follow_while_killing(
+        killed_cluster, {"LONG_POLLS": "4"}, operations=OPERATIONS, kills=KILLS, seed=SEED
+    )
+    assert followed.faults == []
+    assert followed.kills.total() == KILLS
+    assert set(followed.modes) == set(Mode)
