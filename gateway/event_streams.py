@@ -110,6 +110,8 @@ class EventStream:
             self._end(self._restarting())
         else:
             self._end(self._wire.complete)
+        finally:
+            following.settle()
 
     async def _write(self, text: str) -> None:
         self._sending += 1

@@ -185,6 +185,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         context = await self.get_context(request, await self.get_sub_response(request))
         await self.requests.check(context)
         context.following.last_event_id = request.headers.get("last-event-id") or None
+        context.following.start()
         question = Asked(asked.query, asked.variables, asked.operation_name, asked.extensions)
         try:
             session = await context.viewer()

@@ -110,12 +110,12 @@ class Sharing:
                         viewer = await context.viewer()
                         question = _question(asked, context, viewer)
                         if stack.enter_context(self._asked(question)):
+                            update = stack.enter_context(following.operation(state.id))  # without a gap
                             break
                 else:
                     return
             assert state is not None
             group = stack.enter_context(self._group(question, asked, SharedContext(context, viewer), start))
-            update = stack.enter_context(following.operation(state.id))
             async with aclosing(group.after(state)) as newer:
                 async for written in newer:
                     if written.state is not None:

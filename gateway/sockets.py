@@ -166,6 +166,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _run(self, operation: SocketOperation, context: Context, extensions: object) -> None:
         context.following = self.context.following.part()
+        context.following.start()
         end = partial(self._end_operation, operation, context)
         try:
             await self._shared.requests.check(context)
@@ -200,6 +201,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                 await operation.send_operation_message({"id": operation.id, "type": "complete"})
             self.operations.pop(operation.id, None)
             raise
+        finally:
+            context.following.settle()
 
     def forget_id(self, id: str) -> None:
         """It may be forgotten already: the socket ended while the operation's last word was on its way."""

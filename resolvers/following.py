@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
 
 import structlog
 
@@ -19,25 +18,42 @@ _DOUBT_SECONDS = 0.7
 """How long a switch may be thought to have ended the session where only its own state tells, and how long the auth
 service may take to tell which one did."""
 
-Switches: TypeAlias = dict[object, tuple[str, Operation | None]]
-"""The switches of tenant that are followed, by who follows them: each one's id and newest state."""
-
 log = structlog.get_logger()
+
+
+class _Streams:
+    """Of one connection or stream. ``switches``: the id and the newest state of each switch of tenant that is followed,
+    by its stream. ``starting``: the streams of which it is not known yet whether they follow a switch.
+    """
+
+    def __init__(self) -> None:
+        self.switches: dict[object, tuple[str, Operation | None]] = {}
+        self.starting: set[Following] = set()
 
 
 class Following:
     """Of one websocket, or of one event stream. ``last_event_id`` is the cursor with which an event stream resumes."""
 
-    def __init__(self, *, last_event_id: str | None = None, whole: Switches | None = None) -> None:
+    def __init__(self, *, last_event_id: str | None = None, whole: _Streams | None = None) -> None:
         self.last_event_id = last_event_id
         self.latest: Operation | None = None
         """The newest state of the operation that was told last; of use where there is one stream."""
-        self._switches: Switches = {}
-        self._followed_by = (self._switches,) if whole is None else (self._switches, whole)
+        self._streams = _Streams()
+        self._counted_in = (self._streams,) if whole is None else (self._streams, whole)
 
     def part(self) -> Following:
         """For one of the socket's streams: it has a newest state of its own, and waits for no other stream's switch."""
-        return Following(whole=self._switches)
+        return Following(whole=self._streams)
+
+    def start(self) -> None:
+        """A stream starts. Until ``operation`` or ``settle`` is called, it may turn out to follow a switch."""
+        for each in self._counted_in:
+            each.starting.add(self)
+
+    def settle(self) -> None:
+        """The stream follows no switch, or has ended."""
+        for each in self._counted_in:
+            each.starting.discard(self)
 
     @contextmanager
     def operation(self, operation_id: str) -> Iterator[Callable[[Operation], None]]:
@@ -45,27 +61,28 @@ class Following:
         is_switch, one = kind_of(operation_id) is OperationKind.TENANT_SWITCH, object()
 
         def note(state: Operation | None) -> None:
-            for switches in self._followed_by if is_switch else ():
-                switches[one] = operation_id, state
+            for each in self._counted_in if is_switch else ():
+                each.switches[one] = operation_id, state
 
         def told(state: Operation) -> None:
             self.latest = state
             note(state)
 
         note(None)
+        self.settle()
         try:
             yield told
         finally:
-            for switches in self._followed_by:
-                switches.pop(one, None)
+            for each in self._counted_in:
+                each.switches.pop(one, None)
 
     async def last_word(self, handed_over: Callable[[], Awaitable[HandedOverSession]]) -> bool:
         """Return, now that the session has ended, once the very switch that ended it has told its own end here.
 
         ``handed_over`` asks which one that was, and raises NotSignedIn where it was none. False where no switch is
-        followed here at all.
+        followed here at all, and no stream is starting that could follow one.
         """
-        if not self._switches:
+        if not self._streams.switches and not self._streams.starting:
             return False
         loop = asyncio.get_running_loop()
         ended_at = loop.time()
@@ -85,9 +102,11 @@ class Following:
     def _has_last_word(self, seconds: float, before: HandedOverSession | None) -> bool:
         if seconds > LAST_WORD_SECONDS:
             return False
+        if self._streams.starting and seconds < _DOUBT_SECONDS:
+            return True
         if before is not None:
-            return any(before.was_ended_by(operation_id) for operation_id, _ in self._switches.values())
-        return any(seconds < _DOUBT_SECONDS or _ends_session(state) for _, state in self._switches.values())
+            return any(before.was_ended_by(operation_id) for operation_id, _ in self._streams.switches.values())
+        return any(seconds < _DOUBT_SECONDS or _ends_session(state) for _, state in self._streams.switches.values())
 
 
 def _ends_session(state: Operation | None) -> bool:

@@ -14,11 +14,11 @@ from resolvers.nodes import access
 
 async def operation(context: Context, input: FollowInput) -> AsyncGenerator[Operation]:
     """OperationNotFound where there is none or the viewer may not see it; InvalidCursor."""
-    granted = await access(context, input.id)
     following = context.following
-    after = following.last_event_id or input.after
-    states = context.backend.operations.follow(granted, input.id, after=after)
-    with following.operation(input.id) as told:
+    with following.operation(input.id) as told:  # before anything is awaited: the session may end meanwhile
+        granted = await access(context, input.id)
+        after = following.last_event_id or input.after
+        states = context.backend.operations.follow(granted, input.id, after=after)
         async with aclosing(states):
             async for state in states:
                 context.forget()
@@ -29,6 +29,7 @@ async def operation(context: Context, input: FollowInput) -> AsyncGenerator[Oper
 
 async def operations(context: Context, input: RecordFilter) -> AsyncGenerator[Operation]:
     """NotSignedIn without a session."""
+    context.following.settle()
     viewer = await context.signed_in()
     states = context.backend.operations.follow_all(viewer, input)
     async with aclosing(states):

@@ -95,5 +95,28 @@ async def test_where_nobody_tells_which_it_was_a_moment_is_waited(
     assert 0.6 < await seconds_of_last_word(handed_over, until=10) < 5
 
 
+async def test_a_stream_that_is_starting_is_waited_for_until_it_is_known_what_it_follows() -> None:
+    whole = Following()
+    part = whole.part()
+    part.start()
+    waiting = [asyncio.create_task(each.last_word(ended_by(SWITCH))) for each in (whole, part)]
+    await asyncio.sleep(0.2)
+    with part.operation(SWITCH):
+        await asyncio.sleep(LATE_SECONDS)
+        assert not any(task.done() for task in waiting)
+    async with asyncio.timeout(1):
+        assert await asyncio.gather(*waiting) == [True, True]
+
+
+async def test_a_stream_that_does_not_start_is_waited_for_a_moment_only() -> None:
+    whole = Following()
+    part = whole.part()
+    part.start()
+    async with asyncio.timeout(3):
+        assert await whole.last_word(ended_by(SWITCH))
+    part.settle()
+    assert not await whole.last_word(ended_by(SWITCH))
+
+
 async def test_without_a_switch_there_is_no_word_to_wait_for() -> None:
     assert not await Following().last_word(ended_by(SWITCH))

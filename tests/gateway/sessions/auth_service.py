@@ -22,7 +22,9 @@ class AuthService:
         self.is_away = False
         self.is_away_for: set[str] = set()
         self.ends_when_found = False
-        self.delay = 0.0
+        self.ends_when_found_by = ""
+        """The switch that ends each session as soon as it was found."""
+        self.delay = self.handed_over_delay = 0.0
         self._handed_over: dict[str, HandedOverSession] = {}
         services.handlers["auth/get_current_session"] = self._find
         services.handlers["auth/get_handed_over_session"] = self._find_handed_over
@@ -35,10 +37,13 @@ class AuthService:
             if body["token_hash"] == token_hash(token):
                 if self.ends_when_found:
                     del self.sessions[token]
+                elif self.ends_when_found_by:
+                    await self.end(token, by=self.ends_when_found_by)
                 return found
         raise SessionEnded()
 
-    def _find_handed_over(self, caller: Caller, body: dict[str, Any]) -> HandedOverSession:
+    async def _find_handed_over(self, caller: Caller, body: dict[str, Any]) -> HandedOverSession:
+        await asyncio.sleep(self.handed_over_delay)
         if body["token_hash"] not in self._handed_over:
             raise SessionEnded()
         return self._handed_over[body["token_hash"]]

@@ -7,10 +7,11 @@ import asyncio
 from temporalio.client import Client
 
 from contracts.auth import Role
-from tests.gateway.fakes import TOKEN
-from tests.gateway.serving import WHO, Gateway
+from tests.gateway.fakes import ADA, TOKEN
+from tests.gateway.serving import FOLLOW, WHO, Gateway, introduction
 from tests.gateway.sessions.auth_service import AuthService
 from tests.gateway.sessions.streams import followed_operation, seconds_to_end
+from tests.resolvers.scripted import scripts
 
 
 async def test_a_socket_receives_the_end_of_the_switch_that_ended_its_session(
@@ -23,6 +24,22 @@ async def test_a_socket_receives_the_end_of_the_switch_that_ended_its_session(
         assert (await sock.next())["payload"]["data"]["operation"]["status"] == "COMPLETED"
         assert (await sock.next())["type"] == "complete"
         assert await seconds_to_end(sock) < 1
+
+
+async def test_a_socket_receives_the_end_of_a_switch_that_ends_its_session_while_the_stream_starts(
+    gateway: Gateway, auth: AuthService, temporal_client: Client
+) -> None:
+    async with scripts(temporal_client) as starter:
+        script = await starter.start(user_id=ADA)
+        auth.ends_when_found_by = script.id
+        auth.handed_over_delay = 0.4  # and so long it is not known that the stream may follow the operation
+        async with gateway.open(introduction()) as sock:
+            await sock.subscribe(FOLLOW, id=script.id)
+            assert (await sock.next())["payload"]["data"]["operation"]["status"] == "RUNNING"
+            await script.end()
+            assert (await sock.next())["payload"]["data"]["operation"]["status"] == "COMPLETED"
+            assert (await sock.next())["type"] == "complete"
+            assert await seconds_to_end(sock) < 1
 
 
 async def test_a_switch_that_does_not_end_the_session_holds_up_nothing(
