@@ -232,6 +232,19 @@ def test_a_switch_to_the_current_tenant_keeps_its_session_and_creates_none() -> 
     assert [each for each in violations(world) if each.invariant.startswith("sessions_")] == []
 
 
+@pytest.mark.parametrize("is_terminated", [True, False])
+def test_a_sign_in_before_a_repair_may_lead_to_the_tenant_of_the_switch(
+    is_terminated: bool,
+) -> None:
+    world = well()
+    status = OperationStatus.RUNNING if is_terminated else FAILED
+    switch = replace(SWITCH, closed_as=FAILED, state=SWITCH.state.model_copy(update={"status": status}))
+    world.tables["users_user"][0]["tenant_id"] = ACME  # as the repair leaves it
+    world.tables["auth_session"][1]["token_hash"] = "of the sign-in"
+    found = violations(replace(world, operations=(LOGIN, switch)))
+    assert any(each.invariant.startswith("user_and_session") for each in found) is not is_terminated
+
+
 @pytest.mark.parametrize(("invariant", "what", "plant"), PLANTED, ids=[f"{name}: {what}" for name, what, _ in PLANTED])
 def test_a_planted_violation_is_reported(invariant: str, what: str, plant: Plant) -> None:
     world = well()
