@@ -1,5 +1,5 @@
-"""``python -m tests.chaos.counted MODULE [ARGUMENT...]``: the module as it is, but at SIGUSR1 it writes how many tasks
-its event loop has into ``MODULE.tasks`` in its data folder, for whoever looks for leaks."""
+"""``python -m tests.chaos.counted MODULE [ARGUMENT...]``: run the module; at SIGUSR1, write the coroutine's name of
+each task of its event loop into ``MODULE.tasks`` in its data folder, one per line, to find leaks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType
 
 
 def count(_signal: int, _frame: FrameType | None) -> None:
-    names = sorted(f"{task.get_name()} {task.get_coro()!r:.120}" for task in asyncio.all_tasks())
+    names = sorted(getattr(task.get_coro(), "__qualname__", "unknown") for task in asyncio.all_tasks())
     target = Path(os.environ["DATA_DIR"]) / f"{sys.argv[0]}.tasks"
     draft = target.with_suffix(".draft")
     draft.write_text("\n".join(names))

@@ -208,12 +208,15 @@ async def _rounds(report: Report, ground: Ground, seed: int, seconds: float) -> 
     await asyncio.sleep(35)
     for name, first in before.items():
         last = await held(ground, name)
+        tasks, tasks_before = last.tasks.total(), first.tasks.total()
         report.say(
-            f"`{name}` held {first.tasks} tasks, {first.files} files and connections and {first.threads} threads "
-            f"before, and {last.tasks}, {last.files} and {last.threads} after."
+            f"`{name}` held {tasks_before} tasks, {first.files} files and connections and {first.threads} threads "
+            f"before, and {tasks}, {last.files} and {last.threads} after."
         )
-        if last.tasks > first.tasks + 10 or last.files > first.files + 25 or last.threads > first.threads + 10:
-            report.found([f"{name} holds {last} after {len(done)} rounds, and {first} before"])
+        if tasks > tasks_before + 10 or last.files > first.files + 25 or last.threads > first.threads + 10:
+            new = ", ".join(f"{count} {coroutine}" for coroutine, count in (last.tasks - first.tasks).items())
+            held_now = f"{tasks} tasks, {last.files} files and {last.threads} threads"
+            report.found([f"{name} holds {held_now} after {len(done)} rounds; new tasks: {new}"])
 
 
 async def _judge(report: Report, ground: Ground, histories: list[History]) -> None:

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -250,11 +251,11 @@ async def recovery(actor: Actor) -> float:
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds: threads, open files and connections, tasks of its event loop."""
+    """What a process holds: threads, open files and connections, tasks of its event loop by their coroutine."""
 
     threads: int
     files: int
-    tasks: int
+    tasks: Counter[str]
 
 
 async def held(ground: Ground, name: str) -> Held:
@@ -269,7 +270,7 @@ async def held(ground: Ground, name: str) -> Held:
     return Held(
         threads=len(list((process / "task").iterdir())),
         files=len(list((process / "fd").iterdir())),
-        tasks=len(told.read_text().splitlines()),
+        tasks=Counter(told.read_text().splitlines()),
     )
 
 
