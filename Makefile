@@ -21,7 +21,7 @@ web: ## Starts the example page for `make dev`, with Node.js 20.19 or newer, at 
 	@cd examples/web && { test node_modules -nt package-lock.json || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { echo "The packages of examples/web could not be installed: npm says why above." >&2; exit 1; }; } && exec npm run --silent dev
 
 operation: environment ## Writes a new operation with its tests, or says why not: NAME=archive_tenant DOMAIN=tenants.
-	@$(RUN) -m tests.new_operation "$(NAME)" "$(DOMAIN)"
+	@$(RUN) -m tools.scaffold "$(NAME)" "$(DOMAIN)"
 
 # Where this variable is set, each of hundreds of processes, and each sandbox of a workflow, compiles everything anew.
 test: export PYTHONDONTWRITEBYTECODE =
@@ -29,10 +29,10 @@ test: environment ## Runs all tests; ARGS="..." goes to pytest.
 	@$(RUN) -m pytest -n auto --dist loadgroup $(ARGS)
 
 bench: environment ## Measures how fast it is into docs/benchmarks.md, within 20 minutes; ARGS="--only start" measures one thing.
-	@$(RUN) -m tests.benchmarks $(ARGS)
+	@$(RUN) -m tools.benchmarks $(ARGS)
 
 chaos: environment ## Kills and cuts off every part, within 20 minutes, into docs/reliability.md; ARGS="--seed 7" does it again.
-	@$(RUN) -m tests.chaos $(ARGS)
+	@$(RUN) -m tools.chaos $(ARGS)
 
 check: environment ## Checks format, lint, types, imports and that schema.graphql is up to date.
 	@$(RUN) -m ruff format --check .
@@ -62,7 +62,7 @@ DOCUMENTS := documents
 MANIFEST := documents.json
 
 documents: environment ## Writes MANIFEST (documents.json): each operation in the folder DOCUMENTS (documents), by its hash.
-	@$(RUN) -m gateway.manifest $(DOCUMENTS) $(MANIFEST)
+	@$(RUN) -m gateway.http.document_manifest $(DOCUMENTS) $(MANIFEST)
 
 environment: ## Makes .venv from requirements.lock, if it is not made from it already.
 	@sh environment.sh $(VENV)

@@ -14,7 +14,7 @@ from infrastructure.tasks import finish
 Answer = TypeVar("Answer")
 
 
-async def in_one_transaction(act: Callable[[], Awaitable[Answer]]) -> Answer:
+async def atomic(act: Callable[[], Awaitable[Answer]]) -> Answer:
     """Run ``act`` in a transaction, to its end even where the caller is cancelled meanwhile.
 
     Tortoise keeps its lock (SQLite) or its pooled connection (PostgreSQL) for ever when it is cancelled while it begins

@@ -176,14 +176,14 @@ class SessionLookups(Contract):
     token_hashes: tuple[str, ...] = Field(max_length=MOST_LOOKUPS)
 
 
-class FoundSession(Contract):
+class SessionMatch(Contract):
     """What the token of this hash opens."""
 
     token_hash: str
     session: Session
 
 
-class HandedOverSession(Contract):
+class ReplacedSession(Contract):
     """A session that a switch of tenant ended, and the key of the step that did."""
 
     session: Session
@@ -206,7 +206,7 @@ REVOKED = "revoked"
 """What stands in place of the copy once the session is revoked."""
 
 
-class HotSession(Contract):
+class CachedSession(Contract):
     """The edge's copy of a session. ``read_at``: when the auth service was asked, which counts, however long a cache
     keeps the copy.
     """

@@ -290,13 +290,13 @@ class UploadInProgress(Conflict):
     retryable = True
 
 
-class BytesDamaged(Conflict):
+class FileCorrupted(Conflict):
     operation_code = OperationErrorCode.DATA_INCONSISTENCY
     default_message = "The stored bytes are not those that were uploaded."
     user_recoverable = False
 
 
-class EffectUndone(Conflict):
+class StepAlreadyUndone(Conflict):
     default_message = "This step was undone already."
 
 

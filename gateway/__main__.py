@@ -9,18 +9,23 @@ from contextlib import AsyncExitStack
 
 from pydantic import ValidationError
 
-from contracts.environment import what_is_wrong
-from contracts.logs import configure_logs
-from contracts.startup import StartFailure, reason_of
-from contracts.temporal import leave
-from contracts.tracing import traced
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
-from gateway.garbage import look_rarely
-from gateway.server.serve import Tls, serve
+from gateway.http.trusted_documents import InvalidManifest
+from gateway.server.gc_tuning import tune_gc
+from gateway.server.main import Tls, serve
 from gateway.settings import Settings
-from gateway.trusted_documents import BadManifest
-from infrastructure.monitoring import Monitoring, MonitoringPortTaken, monitored, telling_runtime
+from infrastructure.observability.logging import configure_logs
+from infrastructure.observability.monitoring import (
+    Monitoring,
+    MonitoringPortTaken,
+    prometheus_runtime,
+    serve_monitoring,
+)
+from infrastructure.observability.tracing import tracing
+from infrastructure.settings_validation import format_errors
+from infrastructure.startup import StartFailure, reason_of
+from infrastructure.temporal.connection import exit_process
 
 
 async def run(settings: Settings) -> None:
@@ -29,12 +34,14 @@ async def run(settings: Settings) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, stop.set)
     tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
-    runtime, sdk = telling_runtime() if settings.metrics_port is not None else (None, None)
+    runtime, sdk = prometheus_runtime() if settings.metrics_port is not None else (None, None)
     monitoring = Monitoring(sdk=sdk)
     async with AsyncExitStack() as stack:
-        spans = stack.enter_context(traced("gateway"))
+        spans = stack.enter_context(tracing("gateway"))
         if settings.metrics_port is not None:
-            await stack.enter_async_context(monitored(monitoring, host=settings.host, port=settings.metrics_port))
+            await stack.enter_async_context(
+                serve_monitoring(monitoring, host=settings.host, port=settings.metrics_port)
+            )
         app = create_app(settings, Dependencies(monitoring=monitoring, runtime=runtime, spans=spans))
         await serve(
             app,
@@ -42,9 +49,9 @@ async def run(settings: Settings) -> None:
             host=settings.host,
             port=settings.gateway_port,
             stop=stop,
-            announce=look_rarely,
+            announce=tune_gc,
             drain_seconds=settings.drain_seconds,
-            stall_seconds=settings.stall_seconds,
+            write_timeout_seconds=settings.write_timeout_seconds,
             keep_alive_seconds=settings.keep_alive_seconds,
             tls=tls,
         )
@@ -55,11 +62,11 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        print(what_is_wrong(error), file=sys.stderr)
+        print(format_errors(error), file=sys.stderr)
         return 2
     try:
         asyncio.run(run(settings))
-    except (BadManifest, MonitoringPortTaken) as error:
+    except (InvalidManifest, MonitoringPortTaken) as error:
         print(error, file=sys.stderr)
         return 2
     except StartFailure as error:
@@ -74,4 +81,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -17,41 +17,41 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from contracts.calls import Caller
-from contracts.environment import Environment
 from contracts.errors import ErrorCode
-from contracts.storage import open_storage
-from contracts.transfers import UPLOADS_PATH, DownloadGrant, TransferSigner, UploadGrant
-from gateway.browsers import KnownOrigins, SafeAnswers
-from gateway.codec import CODEC_PATH, codec_routes
-from gateway.connections import Connections, Lifecycle, Parts
+from contracts.service_tokens import Caller
+from contracts.transfer_tokens import UPLOADS_PATH, DownloadGrant, TransferSigner, UploadGrant
+from gateway.connection_registry import ConnectionRegistry, KeepAliveSettings
 from gateway.dependencies import Dependencies
-from gateway.documents import NamedDocuments
 from gateway.explorer.routes import DIST, explorer_routes
-from gateway.graphql import EndpointParts, GraphQLEndpoint
-from gateway.health import Health
 from gateway.http.error_responses import error_response, request_id_of
-from gateway.http.transfer_access import find_caller
-from gateway.http.transfer_dependencies import TransferDependencies
-from gateway.http.transfers import transfer_routes
+from gateway.http.graphql_endpoint import EndpointParts, GraphQLEndpoint
+from gateway.http.health import Health
+from gateway.http.middleware import BodyLimitMiddleware, RequestIdMiddleware
+from gateway.http.persisted_queries import PersistedQueries
+from gateway.http.trusted_documents import read_manifest
+from gateway.lifecycle import Connections, Lifecycle, Parts
 from gateway.metrics import Metrics
-from gateway.middleware import BodyLimit, RequestIds
-from gateway.open_streams import OpenStreams, Patience
-from gateway.rate_limits import RateLimiter
+from gateway.security.codec_server import CODEC_PATH, codec_routes
+from gateway.security.csrf import OriginCheckMiddleware, SecurityHeadersMiddleware
 from gateway.security.hosts import LoopbackHostMiddleware
 from gateway.security.proxy_headers import ProxyHeadersMiddleware
+from gateway.security.rate_limits import RateLimiter
 from gateway.settings import ResponseTracing, Settings
-from gateway.trusted_documents import read_manifest
-from infrastructure.distributed_quota import create_quota
-from infrastructure.pseudonyms import Pseudonyms
-from infrastructure.quota import Quota
+from gateway.transfers.access import find_caller
+from gateway.transfers.dependencies import TransferDependencies
+from gateway.transfers.routes import transfer_routes
+from infrastructure.limits.distributed_quota import create_quota
+from infrastructure.limits.quota import Quota
+from infrastructure.observability.pseudonyms import Pseudonyms
 from infrastructure.redis_policy import RedisPolicy
-from schema.build import Schema, build_schema
+from infrastructure.settings_validation import Environment
+from infrastructure.storage import open_storage
 from schema.errors import internal_error
 from schema.possible_types import possible_types
+from schema.schema import Schema, build_schema
 
 if TYPE_CHECKING:
-    from infrastructure.response_trace import ResponseTraces
+    from infrastructure.observability.response_trace import ResponseTraces
 
 MAX_BODY_BYTES = 256 * 1024
 BODY_TIMEOUT_SECONDS = 10.0
@@ -64,7 +64,11 @@ class Gateway(Starlette):
     """The application. ``streams`` are its open websockets and event streams."""
 
     def __init__(
-        self, routes: Sequence[BaseRoute], middleware: Sequence[Middleware], lifecycle: Lifecycle, streams: OpenStreams
+        self,
+        routes: Sequence[BaseRoute],
+        middleware: Sequence[Middleware],
+        lifecycle: Lifecycle,
+        streams: ConnectionRegistry,
     ) -> None:
         self._lifecycle = lifecycle
         self.streams = streams
@@ -93,9 +97,12 @@ def create_app(settings: Settings, dependencies: Dependencies | None = None) -> 
     requests, quota = RateLimiter(settings.rates(), secret), create_quota(redis, secret)
     trusted = read_manifest(settings.trusted_documents, schema.documents) if settings.trusted_documents else None
     name_documents = partial(
-        NamedDocuments, schema.documents, trusted=trusted, only_trusted=settings.only_trusted_documents
+        PersistedQueries,
+        schema.documents,
+        trusted=trusted,
+        only_trusted=settings.require_trusted_documents,
     )
-    streams = OpenStreams()
+    streams = ConnectionRegistry()
     dependencies.monitoring.add_stop_signal(lambda: streams.stopping)
     lifecycle = Lifecycle(
         settings, dependencies, Parts(name_documents, metrics, redis, requests, quota, streams, traces)
@@ -105,7 +112,9 @@ def create_app(settings: Settings, dependencies: Dependencies | None = None) -> 
             schema=schema,
             connections=lambda: lifecycle.connections,
             streams=streams,
-            patience=Patience(settings.ping_seconds, settings.silence_seconds, settings.stall_seconds),
+            patience=KeepAliveSettings(
+                settings.ping_interval_seconds, settings.pong_timeout_seconds, settings.write_timeout_seconds
+            ),
             limits=settings.socket_limits(),
             requests=requests,
             quota=quota,
@@ -138,8 +147,8 @@ def _with_traces(settings: Settings, dependencies: Dependencies) -> tuple[Depend
     tracing = settings.response_traces()
     if tracing is ResponseTracing.NEVER:
         return dependencies, None
-    from contracts.spans import Spans  # costs memory and time
-    from infrastructure.response_trace import ResponseTraces
+    from infrastructure.observability.response_trace import ResponseTraces
+    from infrastructure.observability.spans import Spans  # costs memory and time
 
     spans = dependencies.spans or Spans("gateway", None)
     traces = ResponseTraces(spans, settings.link_of, is_always_on=tracing is ResponseTracing.ALWAYS)
@@ -158,11 +167,13 @@ def _middleware(
             public_url=settings.public_url,
             warns=settings.environment is Environment.PRODUCTION,
         ),
-        Middleware(RequestIds, pseudonyms=pseudonyms, count_refusals=metrics.count_refusals),
-        Middleware(SafeAnswers),
+        Middleware(RequestIdMiddleware, pseudonyms=pseudonyms, count_refusals=metrics.count_refusals),
+        Middleware(SecurityHeadersMiddleware),
         *([] if settings.public_url else [Middleware(LoopbackHostMiddleware)]),
-        Middleware(KnownOrigins, allowed=settings.allowed_origins, reads="/graphql", apart=f"{CODEC_PATH}/"),
-        Middleware(BodyLimit, most_bytes=MAX_BODY_BYTES, seconds=BODY_TIMEOUT_SECONDS, beyond=f"{UPLOADS_PATH}/"),
+        Middleware(OriginCheckMiddleware, allowed=settings.allowed_origins, reads="/graphql", apart=f"{CODEC_PATH}/"),
+        Middleware(
+            BodyLimitMiddleware, most_bytes=MAX_BODY_BYTES, seconds=BODY_TIMEOUT_SECONDS, beyond=f"{UPLOADS_PATH}/"
+        ),
     ]
 
 

@@ -10,12 +10,12 @@ import httpx
 from temporalio.client import Interceptor
 from temporalio.runtime import Runtime
 
-from infrastructure.cache import Cache
-from infrastructure.change_notifications import Wakeups
-from infrastructure.monitoring import Monitoring
+from infrastructure.caching.cache import Cache
+from infrastructure.change_notifications import ChangeNotifier
+from infrastructure.observability.monitoring import Monitoring
 
 if TYPE_CHECKING:
-    from contracts.spans import Spans
+    from infrastructure.observability.spans import Spans
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Dependencies:
 
     services: httpx.AsyncBaseTransport | None = None
     cache: Cache | None = None
-    wakeups: Wakeups | None = None
+    wakeups: ChangeNotifier | None = None
     interceptors: Sequence[Interceptor] = ()
     monitoring: Monitoring = field(default_factory=Monitoring)
     runtime: Runtime | None = None

@@ -24,7 +24,7 @@ from temporalio.client import (
 from temporalio.service import RPCError
 
 if TYPE_CHECKING:
-    from contracts.spans import Spans
+    from infrastructure.observability.spans import Spans
 
 _QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OTHER = "other"

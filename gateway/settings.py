@@ -20,24 +20,24 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.base import is_id
-from contracts.codec import KeyRing
-from contracts.environment import (
+from contracts.secret_keys import SecretKeys, checked_secret_keys
+from contracts.tenants import SubscriptionTier
+from gateway.security.csrf import origin_of
+from gateway.security.rate_limits import RateLimits
+from gateway.websocket.websocket_limits import SocketLimits
+from infrastructure.settings_validation import (
     Environment,
-    a_key_ring,
     app_url_or_default,
     is_production,
     valid_app_url,
-    with_every_fault,
+    valid_key_ring,
+    validate_all,
     without_encryption,
 )
-from contracts.secret_keys import SecretKeys, checked_secret_keys
-from contracts.startup import RedisUrl
-from contracts.storage import folder_in, known_storage
-from contracts.tenants import SubscriptionTier
-from gateway.browsers import origin_of
-from gateway.rate_limits import RateLimits
-from gateway.websocket_limits import SocketLimits
-from resolvers.budget import LONG_POLLS
+from infrastructure.startup import RedisUrl
+from infrastructure.storage import default_storage_url, validate_storage_url
+from infrastructure.temporal.codec import KeyRing
+from resolvers.following.long_poll_quota import MAX_LONG_POLLS
 from resolvers.sign_in_throttle import SignInLimits
 
 _USER_RATES = {
@@ -52,14 +52,14 @@ _TENANT_RATES = {
 }
 
 
-class Shown(StrEnum):
+class FeatureVisibility(StrEnum):
     """Whether something for developers is shown. ``ON`` is a mistake in production, where only the last one shows it:
     so an environment that was copied from a developer opens nothing.
     """
 
     OFF = "off"
     ON = "on"
-    EVEN_IN_PRODUCTION = "even-in-production"
+    FORCE = "force"
 
 
 class ResponseTracing(Enum):
@@ -108,21 +108,21 @@ class Settings(BaseSettings):
     files_key: KeyList | None = None
     workspaces_key: KeyList | None = None
     operations_key: KeyList | None = None
-    codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None
+    codec_keys: Annotated[SecretStr, AfterValidator(valid_key_ring)] | None = None
     codec_readers: tuple[Annotated[str, AfterValidator(_is_a_user)], ...] = ()
     """Ids of the users who may have what Temporal stores decrypted, whatever tenant it is of; empty: no endpoint."""
     codec_origins: tuple[str, ...] = ()
     """Origins of Temporal's UI, whose pages may ask for that."""
-    graphiql: Shown | None = None
-    introspection: Shown | None = None
+    graphiql: FeatureVisibility | None = None
+    introspection: FeatureVisibility | None = None
     """None of these two: on in development only. The served schema goes with introspection."""
-    trace_answers: Shown | None = None
+    response_trace: FeatureVisibility | None = None
     """Whether each response has ``extensions.trace``; None: those that request it, in development only."""
     temporal_ui_url: str | None = None
     """Where Temporal's UI is, for links to operations in answers that carry a trace."""
     trusted_documents: Path | None = None
     """A manifest of graphql-codegen, Apollo, Relay or `make documents`: clients ask for its documents by their ids."""
-    only_trusted_documents: bool = False
+    require_trusted_documents: bool = False
     """Whether no others are carried out."""
     services_url: str = "http://127.0.0.1:8090"
     auth_url: str | None = None
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     workspaces_url: str | None = None
     operations_url: str | None = None
     data_dir: Path = Path(".data")
-    storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
+    storage_url: Annotated[str, AfterValidator(validate_storage_url)] | None = None
     public_url: str | None = None
     app_url: Annotated[str, AfterValidator(valid_app_url)] | None = None
     """Where people open the product, for links to workspaces; None: the example page, in development."""
@@ -142,37 +142,37 @@ class Settings(BaseSettings):
     """Networks of the proxies whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are believed."""
     tls_cert: FilePath | None = None
     tls_key: FilePath | None = None
-    ping_seconds: float = Field(default=20, gt=0)
+    ping_interval_seconds: float = Field(default=20, gt=0)
     """Between two pings of a websocket, and between two signs of life on an event stream."""
-    silence_seconds: float = Field(default=10, gt=0)
+    pong_timeout_seconds: float = Field(default=10, gt=0)
     """How long after a ping a peer may be silent."""
-    stall_seconds: float = Field(default=30, gt=0)
+    write_timeout_seconds: float = Field(default=30, gt=0)
     """How long a peer may take nothing of what is sent to it."""
-    session_check_seconds: float = Field(default=0.75, gt=0, le=4)
+    session_check_interval_seconds: float = Field(default=0.75, gt=0, le=4)
     """Between two checks of the sessions of open connections: a bound on how late a revocation is noticed."""
-    socket_init_seconds: float = Field(default=SocketLimits.init_seconds, gt=0)
-    socket_messages: int = Field(default=SocketLimits.messages, gt=0)
+    connection_init_timeout_seconds: float = Field(default=SocketLimits.init_seconds, gt=0)
+    socket_messages_per_minute: int = Field(default=SocketLimits.messages, gt=0)
     """A minute, of one websocket's client."""
-    socket_operations: int = Field(default=SocketLimits.operations, gt=0)
+    max_operations_per_socket: int = Field(default=SocketLimits.operations, gt=0)
     """Of one websocket at a time."""
-    sockets_by_user: int = Field(default=SocketLimits.by_user, gt=0)
-    sockets_by_address: int = Field(default=SocketLimits.by_address, gt=0)
+    max_sockets_per_user: int = Field(default=SocketLimits.by_user, gt=0)
+    max_sockets_per_address: int = Field(default=SocketLimits.by_address, gt=0)
     """Open at a time in this process, event streams among them."""
     rate_limits: bool | None = None
     """Whether requests are counted; None: in production only. Tries to sign in always are."""
-    user_rates: dict[SubscriptionTier, NonNegativeInt] = Field(default_factory=lambda: dict(_USER_RATES))
+    rate_limit_per_user: dict[SubscriptionTier, NonNegativeInt] = Field(default_factory=lambda: dict(_USER_RATES))
     """Requests a minute of one user, by the tier of the tenant that they work in; 0: without a bound."""
-    tenant_rates: dict[SubscriptionTier, NonNegativeInt] = Field(default_factory=lambda: dict(_TENANT_RATES))
+    rate_limit_per_tenant: dict[SubscriptionTier, NonNegativeInt] = Field(default_factory=lambda: dict(_TENANT_RATES))
     """The same of all users of one tenant together."""
-    address_rate: NonNegativeInt = 12_000
+    rate_limit_per_address: NonNegativeInt = 12_000
     """The same of one network address, whoever asks: many may sit behind it."""
-    login_tries: int = Field(default=10, ge=1)
+    login_attempts_per_account_and_network: int = Field(default=10, ge=1)
     """Wrong passwords within a quarter of an hour, for one account from one network or on a device that it knows."""
-    login_tries_account: int = Field(default=50, ge=1)
+    login_attempts_per_account: int = Field(default=50, ge=1)
     """The same for one account from wherever it is not known."""
-    login_tries_network: int = Field(default=100, ge=1)
+    login_attempts_per_network: int = Field(default=100, ge=1)
     """The same from one network, for whatever accounts."""
-    long_polls: int = Field(default=LONG_POLLS, ge=0, le=100_000)
+    max_long_polls: int = Field(default=MAX_LONG_POLLS, ge=0, le=100_000)
     """Operations that are followed with a long-poll each; the others are followed with change notifications."""
     keep_alive_seconds: float = Field(default=75, gt=0, le=3_600)
     """How long a connection may be idle. Load balancers keep idle ones for 60 s as a rule and must close them first:
@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _check(cls, values: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
-        return with_every_fault(values, read, _faults(values))
+        return validate_all(values, read, _faults(values))
 
     def keys(self) -> KeyRing | None:
         return None if self.codec_keys is None else KeyRing.parse(self.codec_keys.get_secret_value())
@@ -196,8 +196,8 @@ class Settings(BaseSettings):
         return self._shows(self.introspection)
 
     def response_traces(self) -> ResponseTracing:
-        if self.trace_answers is not None:
-            return ResponseTracing.NEVER if self.trace_answers is Shown.OFF else ResponseTracing.ALWAYS
+        if self.response_trace is not None:
+            return ResponseTracing.NEVER if self.response_trace is FeatureVisibility.OFF else ResponseTracing.ALWAYS
         return ResponseTracing.ON_REQUEST if self.environment is Environment.DEVELOPMENT else ResponseTracing.NEVER
 
     def link_of(self, operation_id: str) -> str | None:
@@ -209,14 +209,18 @@ class Settings(BaseSettings):
 
     def rates(self) -> RateLimits:
         counts = self.environment is Environment.PRODUCTION if self.rate_limits is None else self.rate_limits
-        return RateLimits(self.user_rates, self.tenant_rates, self.address_rate) if counts else RateLimits()
+        return (
+            RateLimits(self.rate_limit_per_user, self.rate_limit_per_tenant, self.rate_limit_per_address)
+            if counts
+            else RateLimits()
+        )
 
     def sign_in_limits(self) -> SignInLimits:
         return SignInLimits(
-            account_and_network=self.login_tries,
-            device=self.login_tries,
-            account=self.login_tries_account,
-            network=self.login_tries_network,
+            account_and_network=self.login_attempts_per_account_and_network,
+            device=self.login_attempts_per_account_and_network,
+            account=self.login_attempts_per_account,
+            network=self.login_attempts_per_network,
         )
 
     def product_url(self) -> str:
@@ -225,15 +229,15 @@ class Settings(BaseSettings):
 
     def storage(self) -> str:
         """Where files lie, by the same rule as the worker's."""
-        return self.storage_url or folder_in(self.data_dir)
+        return self.storage_url or default_storage_url(self.data_dir)
 
     def socket_limits(self) -> SocketLimits:
         return SocketLimits(
-            self.socket_init_seconds,
-            self.socket_messages,
-            self.socket_operations,
-            self.sockets_by_user,
-            self.sockets_by_address,
+            self.connection_init_timeout_seconds,
+            self.socket_messages_per_minute,
+            self.max_operations_per_socket,
+            self.max_sockets_per_user,
+            self.max_sockets_per_address,
         )
 
     def service(self, name: str) -> str:
@@ -250,15 +254,15 @@ class Settings(BaseSettings):
         assert own is not None, "checked at the start"
         return SecretKeys.parse(own.get_secret_value())
 
-    def _shows(self, shown: Shown | None) -> bool:
-        return self.environment is Environment.DEVELOPMENT if shown is None else shown is not Shown.OFF
+    def _shows(self, shown: FeatureVisibility | None) -> bool:
+        return self.environment is Environment.DEVELOPMENT if shown is None else shown is not FeatureVisibility.OFF
 
 
 def _faults(values: Mapping[str, object]) -> Iterator[str]:
     if bool(values.get("tls_cert")) != bool(values.get("tls_key")):
         yield "TLS_CERT and TLS_KEY belong together: set both or neither"
-    if str(values.get("only_trusted_documents", "")).lower() in _YES and not values.get("trusted_documents"):
-        yield "ONLY_TRUSTED_DOCUMENTS needs a manifest: name it by TRUSTED_DOCUMENTS"
+    if str(values.get("require_trusted_documents", "")).lower() in _YES and not values.get("trusted_documents"):
+        yield "REQUIRE_TRUSTED_DOCUMENTS needs a manifest: name it by TRUSTED_DOCUMENTS"
     keyless = [name for name in SERVICES if not values.get(f"{name}_key")]
     if keyless and not values.get("service_key"):
         yield f"SERVICE_KEY is missing, or a key for each of {', '.join(f'{name.upper()}_KEY' for name in keyless)}"
@@ -269,9 +273,9 @@ def _faults(values: Mapping[str, object]) -> Iterator[str]:
     for name in ("service_key", *(f"{service}_key" for service in SERVICES)):
         if secret & _keys(values.get(name)):
             yield f"SECRET_KEY and {name.upper()} must differ in production: who has the one would have the other"
-    for name in ("graphiql", "introspection", "trace_answers"):
-        if values.get(name) == Shown.ON:
-            yield f"{name.upper()} is on in production: say {Shown.EVEN_IN_PRODUCTION} if that is meant"
+    for name in ("graphiql", "introspection", "response_trace"):
+        if values.get(name) == FeatureVisibility.ON:
+            yield f"{name.upper()} is on in production: say {FeatureVisibility.FORCE} if that is meant"
 
 
 _YES = frozenset(("true", "1", "yes", "on", "y", "t"))

@@ -1,1 +1,1 @@
-"""Access to external systems and shared technical services (rate limits, quotas, tasks), usable by any process."""
+"""Access to external systems for every process, and the mechanisms that all layers share."""

@@ -22,7 +22,7 @@ from infrastructure.redis_policy import RedisPolicy
 from infrastructure.tasks import essential, supervised
 from infrastructure.topic_subscriptions import TOPIC_PREFIX, Subscription, TopicSubscriptions
 
-LOST = "lost"
+CONNECTION_LOST = "lost"
 """The name of the notification that a process sends itself when it may have missed those of other processes."""
 
 _CHANNEL = "wakeups"
@@ -33,7 +33,7 @@ _SILENCE_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-class Wakeups(Protocol):
+class ChangeNotifier(Protocol):
     """Sends and receives change notifications.
 
     Names are ids: of a user whose operations changed, of a session that changed (``hot_session_key``), of a user in a
@@ -53,7 +53,7 @@ class Wakeups(Protocol):
         """Yield a subscription to the topic."""
 
 
-class LocalWakeups:
+class LocalNotifier:
     """Change notifications within one process. ``has_publishers``: what changes topics runs in this process."""
 
     def __init__(self, *, has_publishers: bool = True) -> None:
@@ -100,7 +100,7 @@ class LocalWakeups:
                 del self._subscriptions[topic]
 
 
-class SharedWakeups:
+class RedisNotifier:
     """Change notifications between processes, over one connection to Redis per process.
 
     While Redis is unavailable, notifications are not sent (bypass): those by name still reach the subscribers of this
@@ -110,7 +110,7 @@ class SharedWakeups:
     def __init__(self, redis: RedisPolicy) -> None:
         self._redis = redis
         self._is_interrupted = False
-        self._here = LocalWakeups()
+        self._here = LocalNotifier()
         self._topics = TopicSubscriptions()
 
     async def tell(self, name: str) -> None:
@@ -155,7 +155,7 @@ class SharedWakeups:
                     log.warning("subscription_interrupted", error=repr(error))
             finally:  # whatever ended the subscription: from now on notifications are missed
                 self._topics.lose_connection()
-                await self._here.tell(LOST)
+                await self._here.tell(CONNECTION_LOST)
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _receive(self, connection: PubSub) -> None:
@@ -182,7 +182,7 @@ class SharedWakeups:
                 log.warning("a wake-up that is not UTF-8 was ignored", size=len(message["data"]))
 
 
-async def woken(news: asyncio.Event, seconds: float) -> bool:
+async def wait_for_event(news: asyncio.Event, seconds: float) -> bool:
     """Wait until the event is set, but at most so many seconds; return whether it was set."""
     try:
         async with asyncio.timeout(seconds):
@@ -192,6 +192,6 @@ async def woken(news: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-def create_wakeups(redis: RedisPolicy | None) -> Wakeups:
+def create_wakeups(redis: RedisPolicy | None) -> ChangeNotifier:
     """Return the wake-ups of a process that only sends: through that Redis, or without one within the process."""
-    return LocalWakeups() if redis is None else SharedWakeups(redis)
+    return LocalNotifier() if redis is None else RedisNotifier(redis)

@@ -16,7 +16,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from contracts.validation import normalized_password
-from infrastructure.fair_semaphore import FairSemaphore, Requester
+from infrastructure.limits.fair_semaphore import FairSemaphore, Requester
 from infrastructure.tasks import finish
 
 Outcome = TypeVar("Outcome")

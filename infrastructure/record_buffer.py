@@ -16,7 +16,7 @@ import structlog
 
 from contracts.errors import DeadlineExceeded, ServiceUnavailable
 from contracts.operation_records import MAX_BATCH, OperationRecord
-from infrastructure.change_notifications import woken as event_or_timeout
+from infrastructure.change_notifications import wait_for_event as event_or_timeout
 from infrastructure.tasks import supervised
 
 COALESCE_SECONDS = 0.05

@@ -6,36 +6,36 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from contracts.auth import HandedOverSession, Session
-from contracts.calls import Caller
+from contracts.auth import ReplacedSession, Session
 from contracts.errors import NotSignedIn, OperationNotFound, PermissionDenied, SessionEnded
-from contracts.logs import learn
 from contracts.operation_records import OperationRecord
 from contracts.operations import Operation, OperationKind, kind_of
-from infrastructure.batching import DataLoader
-from infrastructure.fair_semaphore import Requester
-from infrastructure.pseudonyms import Pseudonyms
-from resolvers.access import OperationAccess
+from contracts.service_tokens import Caller
+from infrastructure.caching.batching import DataLoader
+from infrastructure.limits.fair_semaphore import Requester
+from infrastructure.observability.logging import learn
+from infrastructure.observability.pseudonyms import Pseudonyms
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.workspaces import WorkspacesClient
-from resolvers.credentials import CredentialChecks
-from resolvers.cursors import Cursors
-from resolvers.dashboard import Sources
-from resolvers.durations import Durations
-from resolvers.following import Following
-from resolvers.known_users import KnownUsers
+from resolvers.credential_verification import CredentialChecks
+from resolvers.dashboard import DashboardDependencies
+from resolvers.following.subscription_state import SubscriptionState
+from resolvers.following.watcher import Delivery
 from resolvers.loaders import MAX_BATCH_SIZE, Loaders
 from resolvers.login_quota import LoginQuota
-from resolvers.onboarding_requests import OnboardingRequestFactory
-from resolvers.operation_records import OperationRecords
-from resolvers.operations import Operations
-from resolvers.orders import Orders
-from resolvers.sign_in_throttle import Client, SignInThrottle
-from resolvers.start import Command, Order, Result, Workflow
+from resolvers.operations.access import OperationAccess
+from resolvers.operations.cursors import Cursors
+from resolvers.operations.onboarding_requests import OnboardingRequestFactory
+from resolvers.operations.operations import Operations
+from resolvers.operations.records import OperationRecords
+from resolvers.operations.start import Command, Result, StartRequest, Workflow
+from resolvers.operations.start_requests import StartRequestFactory
+from resolvers.operations.step_durations import Durations
+from resolvers.sign_in_throttle import ClientInfo, SignInThrottle
 from resolvers.tokens import is_same_token, token_hash
-from resolvers.watcher import Delivery
+from resolvers.user_cache import CachedUsersClient
 
 
 class Sessions(Protocol):
@@ -66,18 +66,18 @@ class Backend:
 
     operations: Operations
     records: OperationRecords
-    orders: Orders
+    orders: StartRequestFactory
     onboarding_requests: OnboardingRequestFactory
     cursors: Cursors
     credentials: CredentialChecks
     throttle: SignInThrottle
     login_quota: LoginQuota
     auth: AuthClient
-    users: KnownUsers
+    users: CachedUsersClient
     tenants: TenantsClient
     files: FilesClient
     workspaces: WorkspacesClient
-    dashboards: Sources
+    dashboards: DashboardDependencies
     sessions: Sessions
     durations: Durations
     pseudonyms: Pseudonyms
@@ -103,7 +103,7 @@ class Context:
         token: str | None,
         login_tokens: tuple[str, ...] = (),
         expected_tenant: str | None = None,
-        client: Client = Client(),  # noqa: B008 - it is immutable
+        client: ClientInfo = ClientInfo(),  # noqa: B008 - it is immutable
     ) -> None:
         self.backend = backend
         self.request_id = request_id
@@ -114,7 +114,7 @@ class Context:
         self.expected_tenant = expected_tenant
         self.client = client
         self.delivery: Delivery | None = None
-        self.following = Following()
+        self.following = SubscriptionState()
         self._viewer: Session | None = None
         self._new_session: Session | None = None
         self._former_session: Session | None = None
@@ -145,7 +145,7 @@ class Context:
         self._operations = None
         self._records = None
 
-    async def start(self, order: Order[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
+    async def start(self, order: StartRequest[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
         """Start the operation, as ``Operations.start``. What was loaded before may be other than it left it."""
         operation = await self.backend.operations.start(order, wait_seconds=wait_seconds)
         self.forget()
@@ -227,7 +227,7 @@ class Context:
             raise PermissionDenied()
         return session
 
-    async def session_before(self) -> HandedOverSession:
+    async def session_before(self) -> ReplacedSession:
         """The session that the token opened until a switch of tenant ended it; raises NotSignedIn for any other."""
         if self.token is None:
             raise NotSignedIn()
@@ -236,7 +236,7 @@ class Context:
         except SessionEnded:
             raise NotSignedIn() from None
 
-    def access_to_switch(self, before: HandedOverSession) -> OperationAccess:
+    def access_to_switch(self, before: ReplacedSession) -> OperationAccess:
         """What the session that a switch ended may still see: that switch, with its users and tenants."""
         self._former_session = before.session
         return self.access(before.session)

@@ -17,24 +17,24 @@ from pydantic import TypeAdapter
 
 from contracts.auth import Session
 from contracts.base import utc_now
-from contracts.calls import Caller
 from contracts.errors import DeadlineExceeded, DomainError, ServiceUnavailable, TenantNotFound, UserNotFound
 from contracts.files import File, FilePageRequest
 from contracts.operations import Operation
+from contracts.service_tokens import Caller
 from contracts.tenants import Tenant
 from contracts.users import User
-from infrastructure.batching import DataLoader
+from infrastructure.caching.batching import DataLoader
+from infrastructure.caching.single_flight import Once
+from infrastructure.caching.tagged_cache import CachedValue, TaggedCache
 from infrastructure.deadlines import deadline
-from infrastructure.single_flight import Once
-from infrastructure.tagged_cache import CachedValue, TaggedCache
 from infrastructure.tasks import concurrently
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
-from resolvers.failures import domain_error
+from resolvers.error_translation import domain_error
+from resolvers.following.observer import tenant_tag, user_tag
 from resolvers.loaders import Loaders
-from resolvers.observer import tenant_tag, user_tag
-from resolvers.operation_records import OperationRecords
+from resolvers.operations.records import OperationRecords
 
 SOURCE_SECONDS = 1.0
 """How long one source may take before its own field is given up."""
@@ -53,7 +53,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Sources:
+class DashboardDependencies:
     """Where dashboards come from; one a process."""
 
     cache: TaggedCache
@@ -65,13 +65,14 @@ class Sources:
 
 
 class Dashboard:
-    """One user's in their current tenant, for one execution.
+    """The dashboard of one user in their current tenant, for one execution.
 
-    Each part raises what ails its own source: ServiceUnavailable, or DeadlineExceeded after ``Sources.seconds``. The
-    users and tenants that a part leads to come with it, or are told in the same time not to be had.
+    Each part raises the error of its own source: ServiceUnavailable, or DeadlineExceeded after
+    ``DashboardDependencies.seconds``. The users and tenants that a part refers to are loaded together with it, within
+    the same time; the loader keeps the error of those that could not be loaded.
     """
 
-    def __init__(self, sources: Sources, session: Session, caller: Caller, loaders: Loaders) -> None:
+    def __init__(self, sources: DashboardDependencies, session: Session, caller: Caller, loaders: Loaders) -> None:
         self._sources = sources
         self._session = session
         self._caller = caller

@@ -10,7 +10,7 @@ from contracts.base import is_id
 from contracts.errors import WrongTenant
 from contracts.operations import Operation, OperationKind
 from resolvers.context import Context
-from resolvers.orders import OperationIds, Wish
+from resolvers.operations.start_requests import OperationIds, StartOptions
 
 
 async def check_expected_tenant(context: Context) -> None:
@@ -25,7 +25,7 @@ async def check_expected_tenant(context: Context) -> None:
 async def repeated(
     context: Context,
     kind: OperationKind,
-    wish: Wish,
+    wish: StartOptions,
     asked: Callable[[OperationIds], Sequence[JsonValue]],
     *,
     wait_seconds: float,

@@ -21,8 +21,8 @@ from contracts.users import User
 from resolvers.context import Context
 from resolvers.expected_tenant import check_expected_tenant
 from resolvers.inputs import CreateUploadInput, PageInput, in_the_input
+from resolvers.operations.upload_file import WRITE
 from resolvers.paging import Page
-from resolvers.upload_file import WRITE
 
 
 class UploadCreated(NamedTuple):

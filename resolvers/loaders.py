@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from contracts.calls import Caller
 from contracts.files import File
+from contracts.service_tokens import Caller
 from contracts.tenants import Tenant
 from contracts.users import User
 from contracts.workspaces import Workspace
-from infrastructure.batching import DataLoader
-from infrastructure.single_flight import Once
+from infrastructure.caching.batching import DataLoader
+from infrastructure.caching.single_flight import Once
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.workspaces import WorkspacesClient
-from resolvers.known_users import KnownUsers
+from resolvers.user_cache import CachedUsersClient
 
 MAX_BATCH_SIZE = 200
 
@@ -26,7 +26,7 @@ class Loaders:
     def __init__(
         self,
         caller: Caller,
-        users: KnownUsers,
+        users: CachedUsersClient,
         tenants: TenantsClient,
         files: FilesClient,
         workspaces: WorkspacesClient,

@@ -12,9 +12,9 @@ import structlog
 
 from contracts.errors import RateLimited
 from contracts.operations import Operation
-from infrastructure.fair_semaphore import FairSemaphore, Requester
+from infrastructure.limits.fair_semaphore import FairSemaphore, Requester
 from infrastructure.tasks import BackgroundTasks
-from resolvers.operations import Operations
+from resolvers.operations.operations import Operations
 
 _LOGINS = 64
 _CLIENT_SHARE = 16

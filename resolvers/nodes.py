@@ -12,12 +12,12 @@ from contracts.tenants import Tenant
 from contracts.users import User
 from contracts.workspaces import Workspace
 from infrastructure.tasks import concurrently
-from resolvers.access import OperationAccess
 from resolvers.context import Context
+from resolvers.error_translation import domain_error
 from resolvers.expected_tenant import check_expected_tenant
-from resolvers.failures import domain_error
 from resolvers.inputs import CancelOperationInput
-from resolvers.operations import Started
+from resolvers.operations.access import OperationAccess
+from resolvers.operations.operations import StartedOperation
 from resolvers.sign_in import keep_session_of
 from resolvers.viewer import signed_in_viewer
 
@@ -32,12 +32,12 @@ async def operation(context: Context, id: str) -> Operation:
     return operation
 
 
-async def cancel(context: Context, input: CancelOperationInput) -> Started:
+async def cancel(context: Context, input: CancelOperationInput) -> StartedOperation:
     """Ask an operation to stop and undo what it did. OperationNotFound as above, and for another client's login."""
     granted, requester = await access(context, input.id), await context.requester()
     if kind_of(input.id) not in (OperationKind.LOGIN, OperationKind.TENANT_SWITCH):
         await check_expected_tenant(context)
-    return Started(await context.backend.operations.cancel(granted, input.id, requester))
+    return StartedOperation(await context.backend.operations.cancel(granted, input.id, requester))
 
 
 async def access(context: Context, operation_id: str) -> OperationAccess:

@@ -19,8 +19,8 @@ from typing import NamedTuple
 from contracts.email_addresses import email_key
 from contracts.errors import DomainError, InvalidCredentials, TooManyAttempts
 from contracts.secret_keys import SecretKeys
-from infrastructure.fair_semaphore import FairSemaphore, Requester
-from infrastructure.rate_limit import RateLimitKey, TokenBucketStore
+from infrastructure.limits.fair_semaphore import FairSemaphore, Requester
+from infrastructure.limits.rate_limit import RateLimitKey, TokenBucketStore
 
 DEVICE_SECONDS = 180 * 24 * 3600
 """How long a device is known without a sign-in."""
@@ -33,7 +33,7 @@ _QUARTER = 900.0
 _CODE_SECONDS = 4 * 3600.0
 
 
-class Client(NamedTuple):
+class ClientInfo(NamedTuple):
     """Who sends something, as far as that can be told before anybody has signed in: the network that they are in, and
     what their device says that it is known by. ``digest`` stands for the network in logs and in calls of services.
     """
@@ -72,7 +72,7 @@ class SignInThrottle:
         self._slots = FairSemaphore(_MAX_CONCURRENT, share=_SHARE, max_waiting=_MAX_WAITING)
 
     @asynccontextmanager
-    async def trying_password(self, email: str, client: Client) -> AsyncIterator[None]:
+    async def trying_password(self, email: str, client: ClientInfo) -> AsyncIterator[None]:
         """While the block runs, somebody tries; the try is lost where it raises InvalidCredentials.
 
         Raises TooManyAttempts, alike for accounts that there are and that there are not, and ServiceUnavailable where
@@ -99,7 +99,7 @@ class SignInThrottle:
         ):
             yield
 
-    def new_device(self, email: str, client: Client) -> str | None:
+    def new_device(self, email: str, client: ClientInfo) -> str | None:
         """What a device is known by from now on, after the account's password was right there; None where it is
         known. It opens nothing.
         """

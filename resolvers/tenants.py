@@ -7,10 +7,10 @@ from contracts.errors import PermissionDenied
 from contracts.operation_records import RecordFilter, RecordPageRequest
 from contracts.operation_statistics import OperationStatistics, StatisticsRequest
 from contracts.tenants import Tenant
-from resolvers.access import ADMINISTER
 from resolvers.context import Context
 from resolvers.inputs import OperationPageInput, StatisticsInput
-from resolvers.operation_records import OperationPage
+from resolvers.operations.access import ADMINISTER
+from resolvers.operations.records import OperationPage
 
 
 async def operations(context: Context, tenant: Tenant, page: OperationPageInput, filter: RecordFilter) -> OperationPage:

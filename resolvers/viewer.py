@@ -14,6 +14,7 @@ from contracts.users import Preferences, PreferencesPatch, User
 from resolvers import files
 from resolvers.context import Context
 from resolvers.dashboard import Dashboard
+from resolvers.following.observer import user_tag
 from resolvers.inputs import (
     OperationPageInput,
     PageInput,
@@ -21,12 +22,11 @@ from resolvers.inputs import (
     UpdatePreferencesInput,
     in_the_input,
 )
-from resolvers.observer import user_tag
-from resolvers.operation_records import OperationPage
+from resolvers.operations.records import OperationPage
 from resolvers.paging import Page
 
 
-class ShownSession(NamedTuple):
+class ViewerSession(NamedTuple):
     """One of the viewer's sessions, beside the one that looks at it."""
 
     session: Session
@@ -76,13 +76,13 @@ class Viewer:
             raise UserNotFound()
         return user
 
-    def session(self) -> ShownSession:
-        return ShownSession(self._session, self)
+    def session(self) -> ViewerSession:
+        return ViewerSession(self._session, self)
 
-    async def sessions(self) -> list[ShownSession]:
+    async def sessions(self) -> list[ViewerSession]:
         """All open ones, newest first."""
         sessions = await self._context.loaders(self.caller).sessions.result()
-        return [ShownSession(session, self) for session in sessions]
+        return [ViewerSession(session, self) for session in sessions]
 
     async def preferences(self) -> ViewerPreferences:
         found = await self._context.loaders(self.caller).preferences.result()

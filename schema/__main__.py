@@ -6,8 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from schema.build import build_schema
 from schema.possible_types import possible_types
+from schema.schema import build_schema
 
 SNAPSHOT = Path(__file__).parent.parent / "schema.graphql"
 POSSIBLE_TYPES = SNAPSHOT.with_name("possible-types.json")

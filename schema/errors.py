@@ -12,10 +12,10 @@ from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext
 
-from contracts.audit import Refusal, refusal_of, refused
 from contracts.errors import DomainError, ErrorCode, FieldError
-from resolvers.failures import domain_error
-from schema.mistakes import misplaced, mistaken_variables
+from infrastructure.observability.audit import Refusal, refusal_of, refused
+from resolvers.error_translation import domain_error
+from schema.input_errors import literal_errors, variable_errors
 
 log = structlog.get_logger()
 
@@ -35,7 +35,7 @@ def translate(
     translated: list[GraphQLError] = []
     variables = [error for error in errors if _is_about_variables(error)]
     if variables and execution is not None:
-        fields = mistaken_variables(execution)
+        fields = variable_errors(execution)
         message = fields[0].message if len(fields) == 1 else "The variables are not valid."
         translated.append(_input_error(variables[0], fields, message))
     else:
@@ -98,7 +98,7 @@ def _translate(error: GraphQLError, request_id: str, execution: ExecutionContext
     if isinstance(cause, RecursionError):
         return _located(error, "The document is nested too deeply.", refusal("").extensions)
     if isinstance(cause, _OF_THE_REQUEST) or (cause is None and _is_input_error(error)):
-        fields = misplaced(error, execution)
+        fields = literal_errors(error, execution)
         return _input_error(error, fields, fields[0].message if fields else error.message)
     log.error("an execution failed", request_id=request_id, path=error.path, exc_info=cause or error)
     internal = internal_error(request_id)

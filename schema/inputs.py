@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from strawberry import ID, UNSET
 
 from contracts.validation import validate
-from schema.enums import AccessLevel, OperationKind, OperationStatus, Theme
 from schema.scalars import ByteCount
+from schema.types.enums import AccessLevel, OperationKind, OperationStatus, Theme
 
 
 @strawberry.input

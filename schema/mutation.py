@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import strawberry
 
-from resolvers import (
-    files,
-    inputs,
-    log_in,
-    nodes,
-    onboard_user,
-    process_file,
-    retry,
-    sign_in,
-    switch_tenant,
-    upload_file,
-)
-from resolvers.operations import Started
+from resolvers import files, inputs, nodes, sign_in
+from resolvers.operations import log_in, onboard_user, process_file, retry, switch_tenant, upload_file
+from resolvers.operations.operations import StartedOperation
 from resolvers.viewer import PreferencesSaved, signed_in_viewer
 from schema.fields import Info, field
-from schema.files import UploadTarget
 from schema.inputs import (
     CancelOperationInput,
     CreateUploadInput,
@@ -28,14 +17,15 @@ from schema.inputs import (
     UpdatePreferencesInput,
     checked,
 )
-from schema.log_in import LoginInput, LoginPayload, SubmitMfaCodeInput
-from schema.onboard_user import OnboardUserInput, OnboardUserPayload
-from schema.operations import Operation
-from schema.process_file import ProcessFileInput, ProcessFilePayload
-from schema.switch_tenant import SwitchTenantInput, SwitchTenantPayload
-from schema.upload_file import CompleteUploadInput, CompleteUploadPayload
-from schema.users import UserPreferences
-from schema.viewer import Viewer
+from schema.types.files import UploadTarget
+from schema.types.log_in import LoginInput, LoginPayload, SubmitMfaCodeInput
+from schema.types.onboard_user import OnboardUserInput, OnboardUserPayload
+from schema.types.operations import Operation
+from schema.types.process_file import ProcessFileInput, ProcessFilePayload
+from schema.types.switch_tenant import SwitchTenantInput, SwitchTenantPayload
+from schema.types.upload_file import CompleteUploadInput, CompleteUploadPayload
+from schema.types.users import UserPreferences
+from schema.types.viewer import Viewer
 
 
 @strawberry.type
@@ -128,12 +118,12 @@ class Mutation:
 
     @field(CompleteUploadPayload)
     @staticmethod
-    async def complete_upload(info: Info, input: CompleteUploadInput) -> Started:
+    async def complete_upload(info: Info, input: CompleteUploadInput) -> StartedOperation:
         return await upload_file.start(info.context, checked(upload_file.CompleteUploadInput, input))
 
     @field(ProcessFilePayload)
     @staticmethod
-    async def process_file(info: Info, input: ProcessFileInput) -> Started:
+    async def process_file(info: Info, input: ProcessFileInput) -> StartedOperation:
         return await process_file.start(info.context, checked(process_file.ProcessFileInput, input))
 
     @field(UpdatePreferencesPayload)
@@ -148,7 +138,7 @@ class Mutation:
         "A login can be cancelled only by the client that started it.",
     )
     @staticmethod
-    async def cancel_operation(info: Info, input: CancelOperationInput) -> Started:
+    async def cancel_operation(info: Info, input: CancelOperationInput) -> StartedOperation:
         return await nodes.cancel(info.context, checked(inputs.CancelOperationInput, input))
 
     @field(RetryOperationPayload, "Starts a closed, failed operation again with the same input, as a new operation.")

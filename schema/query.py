@@ -12,9 +12,9 @@ from resolvers import nodes as things
 from resolvers import viewer as seen
 from resolvers.nodes import Thing
 from schema.fields import Info, field
-from schema.node import Node
-from schema.operations import Operation
-from schema.viewer import Viewer
+from schema.types.node import Node
+from schema.types.operations import Operation
+from schema.types.viewer import Viewer
 
 
 @strawberry.type

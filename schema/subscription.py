@@ -9,10 +9,11 @@ from strawberry import ID, UNSET
 
 from contracts import operations as contract
 from contracts.operation_records import RecordFilter
-from resolvers import inputs, streams
+from resolvers import inputs
+from resolvers import subscriptions as streams
 from schema.fields import Info, stream
 from schema.inputs import OperationFilter, checked, given
-from schema.operations import Operation
+from schema.types.operations import Operation
 
 _OPERATION = """
 The operation as it stands (unless `after` is its cursor), then again at each change, then complete once it closes.

@@ -12,13 +12,13 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from contracts.temporal import connect, ensure_search_attributes
+from infrastructure.temporal.connection import connect, ensure_search_attributes
 from tests.docker.deployed import start_deployed_stack
 from tests.servers import Postgres, running_postgres, running_redis, running_temporal
 from tests.stack import Stack, start_dev_stack, start_separate_stack
 from worker.dev.binaries import temporal_test_server
 
-pytest_plugins = ["tests.side_by_side"]
+pytest_plugins = ["tests.xdist_scheduling"]
 
 
 def pytest_configure() -> None:

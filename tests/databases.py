@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from infrastructure.passwords import Passwords
 from worker.database import database, migrate
-from worker.demo import fill_with_demo_data
+from worker.demo import seed_demo_data
 
 _made: dict[bool, bytes] = {}
 """With and without the demo data."""
@@ -30,5 +30,5 @@ async def _make(demo: bool) -> bytes:
         if demo:
             with closing(Passwords()) as passwords:
                 async with database(f"sqlite://{file}"):
-                    await fill_with_demo_data(passwords)
+                    await seed_demo_data(passwords)
         return file.read_bytes()

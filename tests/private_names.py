@@ -22,7 +22,6 @@ PACKAGES = (
     "workflows",
     "activities",
     "worker",
-    "tools",
 )
 _DOCUMENTED = frozenset(
     ("_asdict", "_fields", "_field_defaults", "_make", "_replace", "_value_", "_name_", "_missing_")
@@ -134,7 +133,7 @@ def _is_own_object(node: ast.expr) -> bool:
 def _is_library(name: str) -> bool:
     """Whether it is neither ours nor Python's. ``_typeshed`` exists for the type checker only, which checks it."""
     top = name.partition(".")[0]
-    return top not in (*PACKAGES, "tests", "_typeshed") and top not in sys.stdlib_module_names
+    return top not in (*PACKAGES, "tools", "tests", "_typeshed") and top not in sys.stdlib_module_names
 
 
 def library_bases(kind: object) -> tuple[type, ...]:

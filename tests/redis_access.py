@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from infrastructure.cache import Cache, MemoryCache, RedisCache
-from infrastructure.change_notifications import SharedWakeups
+from infrastructure.caching.cache import Cache, MemoryCache, RedisCache
+from infrastructure.change_notifications import RedisNotifier
 from infrastructure.redis_policy import RedisPolicy
 
 PATIENT_SECONDS = 10.0
@@ -32,10 +32,10 @@ async def open_cache(url: str | None, *, timeout_seconds: float = PATIENT_SECOND
 
 
 @asynccontextmanager
-async def open_wakeups(url: str, *, timeout_seconds: float = PATIENT_SECONDS) -> AsyncIterator[SharedWakeups]:
+async def open_wakeups(url: str, *, timeout_seconds: float = PATIENT_SECONDS) -> AsyncIterator[RedisNotifier]:
     """Change notifications of a process that only sends."""
     async with open_redis(url, timeout_seconds=timeout_seconds) as redis:
-        yield SharedWakeups(redis)
+        yield RedisNotifier(redis)
 
 
 def redis_client(url: str) -> Redis:

@@ -15,8 +15,8 @@ from redis.backoff import NoBackoff
 
 from tests.servers import HOST, wait_until
 from worker.dev.binaries import redis_server
-from worker.dev.children import child
 from worker.dev.ports import free_port
+from worker.dev.subprocesses import child
 
 
 class RedisServer:

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.servers import HOST, wait_until
-from worker.dev.children import child
 from worker.dev.ports import free_port
+from worker.dev.subprocesses import child
 
 _LOCK = Path(__file__).with_name("moto.lock")
 _ENVIRONMENT = Path(sys.prefix) / "moto"

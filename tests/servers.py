@@ -16,8 +16,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from worker.dev.binaries import postgres_folder, redis_server, temporal_cli
-from worker.dev.children import child
 from worker.dev.ports import free_port
+from worker.dev.subprocesses import child
 from worker.dev.temporal_server import TemporalServer, TemporalSilent, temporal_server
 
 HOST = "127.0.0.1"

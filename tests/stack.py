@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tests.collector import Collector
 from tests.servers import HOST, running_postgres, running_redis, running_temporal, wait_until
-from worker.dev.children import child
 from worker.dev.ports import free_port
+from worker.dev.subprocesses import child
 
 ROOT = Path(__file__).parent.parent
 

@@ -75,11 +75,11 @@ ANY_PORT = {"GATEWAY_PORT": "0", "TEMPORAL_PORT": "0", "TEMPORAL_UI_PORT": "0"}
         ("worker.dev", {"GATEWAY_PORT": "x"}, "GATEWAY_PORT"),
         ("worker.dev extra", {}, "usage: python -m worker.dev"),
         ("schema --nonsense", {}, "usage: python -m schema"),
-        ("gateway.manifest", {}, "FOLDER FILE"),
-        ("gateway.manifest /gone x", {}, "There is no folder /gone"),
-        ("gateway.pseudonyms", {}, "Set SECRET_KEY"),
-        ("gateway.pseudonyms x", {"SECRET_KEY": "short"}, "SECRET_KEY has a key of less than 32 characters"),
-        ("tests.new_operation", {}, "make operation NAME="),
+        ("gateway.http.document_manifest", {}, "FOLDER FILE"),
+        ("gateway.http.document_manifest /gone x", {}, "There is no folder /gone"),
+        ("gateway.security.pseudonyms", {}, "Set SECRET_KEY"),
+        ("gateway.security.pseudonyms x", {"SECRET_KEY": "short"}, "SECRET_KEY has a key of less than 32 characters"),
+        ("tools.scaffold", {}, "make operation NAME="),
     ],
 )
 def test_says_in_a_sentence_why_it_does_not_start(module: str, environment: Mapping[str, str], sentence: str) -> None:

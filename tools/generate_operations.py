@@ -44,7 +44,7 @@ _ENDS = (
 
 def generated(count: int, tenant_id: str, now: datetime, seed: int = 1) -> Iterator[OperationRecord]:
     """Records of one tenant; the last of them have not closed."""
-    chance = random.Random(seed)  # noqa: S311 - sample data
+    chance = random.Random(seed)
     users = [new_id("usr") for _ in range(USERS)]
     kinds = list(OperationKind)
     for number in range(count):

@@ -14,46 +14,46 @@ import structlog
 from pydantic import ValidationError
 from temporalio.runtime import Runtime
 
-from activities.auth.sealing import SecretSeal
-from activities.notifications.mail import open_mail
-from contracts.codec import KeyRing
-from contracts.environment import Environment, what_is_wrong
-from contracts.logs import configure_logs
-from contracts.startup import StartFailure, reason_of, usable_folder
-from contracts.storage import open_storage
-from contracts.temporal import connect, ensure_search_attributes, leave
-from contracts.tracing import traced
-from contracts.transfers import TransferSigner
-from infrastructure.cache import MemoryCache, RedisCache
+from activities.auth.totp_encryption import SecretCipher
+from activities.notifications.mailer import open_mail
+from contracts.transfer_tokens import TransferSigner
+from infrastructure.caching.cache import MemoryCache, RedisCache
 from infrastructure.change_notifications import create_wakeups
-from infrastructure.monitoring import (
+from infrastructure.observability.logging import configure_logs
+from infrastructure.observability.monitoring import (
     Monitoring,
     MonitoringPortTaken,
-    monitored,
-    telling_runtime,
+    prometheus_runtime,
+    serve_monitoring,
     temporal_answers,
 )
+from infrastructure.observability.tracing import tracing
 from infrastructure.passwords import Passwords
 from infrastructure.redis_policy import RedisPolicy
+from infrastructure.settings_validation import Environment, format_errors
+from infrastructure.startup import StartFailure, reason_of, usable_folder
+from infrastructure.storage import open_storage
+from infrastructure.temporal.codec import KeyRing
+from infrastructure.temporal.connection import connect, ensure_search_attributes, exit_process
 from worker.database import database, database_answers, trace_statements
 from worker.demo import DemoDataInProduction, refuse_demo_data
 from worker.http import serve_services, services_app
 from worker.metrics import Metrics
-from worker.registry import PROCESSES, Parts, domains_of, routes_of
+from worker.registry import PROCESSES, WorkerDependencies, domains_of, routes_of
 from worker.settings import WorkerSettings
-from worker.signals import stop_on_signals
+from worker.stop_signals import stop_on_signals
 from worker.workers import running_workers
 
 if TYPE_CHECKING:
-    from contracts.spans import Spans
+    from infrastructure.observability.spans import Spans
 
 log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def opened_parts(
+async def open_dependencies(
     settings: WorkerSettings, runtime: Runtime | None = None, spans: Spans | None = None
-) -> AsyncIterator[Parts]:
+) -> AsyncIterator[WorkerDependencies]:
     """All that a worker process is made of, as its settings say."""
     keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
@@ -71,7 +71,7 @@ async def opened_parts(
         passwords = stack.enter_context(closing(Passwords()))
         await stack.enter_async_context(database(settings.database_url.get_secret_value()))
         redis = await stack.enter_async_context(RedisPolicy(redis_url).running()) if redis_url else None
-        yield Parts(
+        yield WorkerDependencies(
             temporal=client,
             passwords=passwords,
             cache=RedisCache(redis) if redis else MemoryCache(),
@@ -83,9 +83,9 @@ async def opened_parts(
             mail=open_mail(smtp_url, _mail_folder(settings)),
             mail_from=settings.mail_from,
             app_url=settings.product_url(),
-            seal=SecretSeal(keys),
+            seal=SecretCipher(keys),
             session_idle=timedelta(seconds=settings.session_idle_seconds),
-            repair_within=timedelta(seconds=settings.repair_seconds),
+            repair_within=timedelta(seconds=settings.repair_deadline_seconds),
             record_retention=timedelta(days=settings.record_retention_days),
         )
 
@@ -96,16 +96,18 @@ def _mail_folder(settings: WorkerSettings) -> Path:
 
 
 async def run(process: str, settings: WorkerSettings) -> None:
-    runtime, sdk = telling_runtime() if settings.metrics_port is not None else (None, None)
+    runtime, sdk = prometheus_runtime() if settings.metrics_port is not None else (None, None)
     monitoring = Monitoring(vital=("temporal", "database"), sdk=sdk)
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
-        spans = stack.enter_context(traced(f"worker-{process}"))
+        spans = stack.enter_context(tracing(f"worker-{process}"))
         if spans:
             trace_statements(spans)
         if settings.metrics_port is not None:
-            await stack.enter_async_context(monitored(monitoring, host=settings.host, port=settings.metrics_port))
-        parts = await stack.enter_async_context(opened_parts(settings, runtime, spans))
+            await stack.enter_async_context(
+                serve_monitoring(monitoring, host=settings.host, port=settings.metrics_port)
+            )
+        parts = await stack.enter_async_context(open_dependencies(settings, runtime, spans))
         if settings.environment is Environment.PRODUCTION and process in ("auth", "all"):  # others may not look there
             await refuse_demo_data()
         monitoring.add_checks(
@@ -122,8 +124,10 @@ async def run(process: str, settings: WorkerSettings) -> None:
         await stack.enter_async_context(
             running_workers(parts.temporal, domains, parts.wakeups, metrics=metrics, version=settings.version())
         )
-        log.info("worker ready", process=process, port=settings.port)
-        await serve_services(services_app(routes_of(domains), spans), host=settings.host, port=settings.port, stop=stop)
+        log.info("worker ready", process=process, port=settings.worker_port)
+        await serve_services(
+            services_app(routes_of(domains), spans), host=settings.host, port=settings.worker_port, stop=stop
+        )
     log.info("worker stopped", process=process)
 
 
@@ -135,7 +139,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = WorkerSettings()
     except ValidationError as error:
-        print(what_is_wrong(error), file=sys.stderr)
+        print(format_errors(error), file=sys.stderr)
         return 2
     try:
         asyncio.run(run(arguments[0], settings))
@@ -146,10 +150,12 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"The worker cannot listen on {settings.host}:{settings.port}: {reason_of(error)}.", file=sys.stderr)
+        print(
+            f"The worker cannot listen on {settings.host}:{settings.worker_port}: {reason_of(error)}.", file=sys.stderr
+        )
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    exit_process(main(sys.argv[1:]))

@@ -15,10 +15,10 @@ from tortoise.context import TortoiseContext
 from tortoise.exceptions import DBConnectionError
 from tortoise.migrations import api
 
-from contracts.startup import DatabaseUnusable, reason_of
+from infrastructure.startup import DatabaseUnusable, reason_of
 
 if TYPE_CHECKING:
-    from contracts.spans import Spans
+    from infrastructure.observability.spans import Spans
 
 DOMAINS = ("auth", "users", "tenants", "files", "workspaces", "notifications", "operations")
 """The domains that have tables."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from activities.auth import models as auth
 from activities.tenants import models as tenants
-from activities.transactions import in_one_transaction
+from activities.transactions import atomic
 from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import new_id, utc_now
@@ -31,7 +31,7 @@ async def refuse_demo_data() -> None:
         raise DemoDataInProduction("The database holds demo accounts, which have no place in production: use another.")
 
 
-async def fill_with_demo_data(passwords: Passwords) -> bool:
+async def seed_demo_data(passwords: Passwords) -> bool:
     """Write the demo data into an empty database, all or nothing; False where it holds users or tenants already."""
     password_hash = await passwords.hash(PASSWORD)
 
@@ -45,7 +45,7 @@ async def fill_with_demo_data(passwords: Passwords) -> bool:
         await _user("Alan Turing", "alan", password_hash, {globex: Role.MEMBER}, totp_secret=TOTP_SECRET)
         return True
 
-    return await in_one_transaction(fill)
+    return await atomic(fill)
 
 
 async def _tenant(name: str, tier: SubscriptionTier, **flags: bool) -> str:

@@ -15,12 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from contracts.calls import KEEP_ALIVE_SECONDS
 from contracts.errors import to_record
-from worker.trouble import class_of
+from contracts.service_tokens import KEEP_ALIVE_SECONDS
+from worker.error_classification import classify
 
 if TYPE_CHECKING:
-    from contracts.spans import Spans
+    from infrastructure.observability.spans import Spans
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ async def _trouble(request: Request, error: Exception) -> Response:
     """With a part that is away the client is told so, and may try again; all else is nobody's business."""
     known = getattr(request.state, "about", {})
     log.error("an endpoint ran into trouble", path=request.url.path, exc_info=error, **known)
-    answer = class_of(error).answer
+    answer = classify(error).answer
     if answer is None:
         return Response(status_code=500)
     return Response(to_record(answer).model_dump_json(), answer.http_status, media_type="application/json")

@@ -18,9 +18,9 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from contracts.audit import refusal_of, refused
 from contracts.errors import DomainError, to_record
-from worker.trouble import class_of
+from infrastructure.observability.audit import refusal_of, refused
+from worker.error_classification import classify
 from workflows.options import EXTERNAL
 
 Outcome = TypeVar("Outcome")
@@ -91,7 +91,7 @@ def as_answer(error: DomainError) -> ApplicationError:
 def _as_trouble(error: Exception) -> ApplicationError:
     """Named by its class, in safe words for whoever reads the operation; the raw ones go to the log only."""
     info = activity.info()
-    trouble = class_of(error)
+    trouble = classify(error)
     log.warning(
         "an activity ran into trouble",
         activity=info.activity_type,

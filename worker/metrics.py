@@ -15,7 +15,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from temporalio.workflow import Info
 
 from contracts.operations import OperationKind, kind_of
-from workflows.options import UNDO
+from workflows.options import COMPENSATION
 
 _LONG = timedelta(hours=1)
 _EVERY_SECONDS = 60.0
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 def is_undo(info: activity.Info) -> bool:
     """Nothing else has so many tries."""
-    return info.retry_policy is not None and info.retry_policy.maximum_attempts == UNDO.retry.maximum_attempts
+    return info.retry_policy is not None and info.retry_policy.maximum_attempts == COMPENSATION.retry.maximum_attempts
 
 
 class Metrics(Interceptor):
@@ -106,7 +106,9 @@ class _Activities(ActivityInboundInterceptor):
             told = error if isinstance(error, ApplicationError) else None
             self._failures.labels(info.activity_type, (told and told.type) or type(error).__name__).inc()
             if undoes:
-                is_last = info.attempt >= UNDO.retry.maximum_attempts or (told is not None and told.non_retryable)
+                is_last = info.attempt >= COMPENSATION.retry.maximum_attempts or (
+                    told is not None and told.non_retryable
+                )
                 self._compensations.labels(info.activity_type, "failed" if is_last else "retried").inc()
             raise
         if undoes:

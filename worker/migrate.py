@@ -9,10 +9,10 @@ from contextlib import closing
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contracts.startup import SecretDatabaseUrl, StartFailure
 from infrastructure.passwords import Passwords
+from infrastructure.startup import SecretDatabaseUrl, StartFailure
 from worker.database import database, migrate
-from worker.demo import fill_with_demo_data
+from worker.demo import seed_demo_data
 from worker.roles import grant_tables
 
 
@@ -29,7 +29,7 @@ async def run(url: str, *, demo: bool) -> None:
     if demo:
         with closing(Passwords()) as passwords:
             async with database(url):
-                await fill_with_demo_data(passwords)
+                await seed_demo_data(passwords)
 
 
 def main(arguments: list[str]) -> int:

@@ -13,14 +13,14 @@ from tortoise.exceptions import BaseORMException
 
 from activities.operations.deletion import OperationDeletion, OperationOpen
 from activities.operations.service import OperationsService
-from contracts.audit import Audit, audit
-from contracts.codec import KeyRing
-from contracts.environment import a_key_ring, what_is_wrong
 from contracts.errors import OperationNotFound
-from contracts.logs import configure_logs
 from contracts.operations import kind_of
-from contracts.startup import SecretDatabaseUrl
-from contracts.temporal import connect, leave
+from infrastructure.observability.audit import Audit, audit
+from infrastructure.observability.logging import configure_logs
+from infrastructure.settings_validation import format_errors, valid_key_ring
+from infrastructure.startup import SecretDatabaseUrl
+from infrastructure.temporal.codec import KeyRing
+from infrastructure.temporal.connection import connect, exit_process
 from worker.database import database
 
 _USAGE = "usage: python -m worker.operations delete ID"
@@ -34,7 +34,7 @@ class OperationsSettings(BaseSettings):
     database_url: SecretDatabaseUrl
     temporal_address: str | None = None
     temporal_namespace: str | None = None
-    codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None
+    codec_keys: Annotated[SecretStr, AfterValidator(valid_key_ring)] | None = None
 
 
 async def delete(operation_id: str, settings: OperationsSettings) -> int:
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = OperationsSettings()
     except ValidationError as error:
-        print(what_is_wrong(error), file=sys.stderr)
+        print(format_errors(error), file=sys.stderr)
         return 2
     try:
         removed = asyncio.run(delete(operation_id, settings))
@@ -78,4 +78,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    exit_process(main(sys.argv[1:]))

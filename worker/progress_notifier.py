@@ -17,7 +17,7 @@ from temporalio.worker import (
 from temporalio.workflow import Info
 
 from contracts.operations import Operation
-from infrastructure.change_notifications import Wakeups
+from infrastructure.change_notifications import ChangeNotifier
 from infrastructure.tasks import supervised
 from workflows.state_publication import PUBLISH_STATE
 
@@ -34,7 +34,7 @@ StateListener: TypeAlias = Callable[[Operation], None]
 class ProgressNotifier(Interceptor):
     """One per process. It is the first interceptor of its workers, so that it sees the outcome of each workflow."""
 
-    def __init__(self, wakeups: Wakeups, closed: Closed, listeners: Sequence[StateListener]) -> None:
+    def __init__(self, wakeups: ChangeNotifier, closed: Closed, listeners: Sequence[StateListener]) -> None:
         self._wakeups = wakeups
         self._closed = closed
         self._listeners = listeners

@@ -13,17 +13,17 @@ from temporalio.client import Client
 from activities.auth import endpoints as auth_endpoints
 from activities.auth.activities import Auth
 from activities.auth.credentials import CredentialsService
-from activities.auth.revocations import CachedRevocations
-from activities.auth.sealing import UNSEALED, Sealing, SecretSeal
+from activities.auth.revocations import CacheRevocationPublisher
 from activities.auth.sessions import SESSION_IDLE, SessionsService
+from activities.auth.totp_encryption import UNSEALED, SecretCipher, SecretReencryption
 from activities.files import endpoints as files_endpoints
 from activities.files.activities import Files
+from activities.files.cleanup import Sweeper
 from activities.files.processing import ProcessingService
 from activities.files.service import FilesService
-from activities.files.sweeper import Sweeper
 from activities.files.uploading import UploadingService
 from activities.notifications.activities import Notifications
-from activities.notifications.mail import DEFAULT_SENDER, Mail
+from activities.notifications.mailer import DEFAULT_SENDER, Mail
 from activities.notifications.service import NotificationsService
 from activities.operations import endpoints as operations_endpoints
 from activities.operations.activities import Operations
@@ -38,20 +38,20 @@ from activities.users.service import UsersService
 from activities.workspaces import endpoints as workspaces_endpoints
 from activities.workspaces.activities import Workspaces
 from activities.workspaces.service import WorkspacesService
-from contracts.calls import CallSigner
-from contracts.environment import DEVELOPMENT_APP_URL
 from contracts.secret_keys import SecretKeys
-from contracts.storage import FileStorage
-from contracts.temporal import TaskQueue
-from contracts.transfers import TransferSigner
-from infrastructure.cache import Cache
-from infrastructure.change_notifications import Wakeups
+from contracts.service_tokens import ServiceTokenSigner
+from contracts.task_queues import TaskQueue
+from contracts.transfer_tokens import TransferSigner
+from infrastructure.caching.cache import Cache
+from infrastructure.change_notifications import ChangeNotifier
 from infrastructure.passwords import Passwords
 from infrastructure.record_buffer import RecordBuffer
 from infrastructure.redis_policy import RedisPolicy
+from infrastructure.settings_validation import DEVELOPMENT_APP_URL
+from infrastructure.storage import FileStorage
 from worker.metrics import CountOpen
 from worker.progress_notifier import StateListener
-from worker.reconciler import PERIOD, Reconciler
+from worker.repair_scheduler import PERIOD, Reconciler
 from worker.state_recording import StateRecorder
 from workflows.log_in import LogIn
 from workflows.onboard_user import OnboardUser
@@ -65,13 +65,13 @@ WORKFLOWS: tuple[type, ...] = (LogIn, SwitchTenant, UploadFile, ProcessFile, Onb
 
 
 @dataclass(frozen=True)
-class Parts:
+class WorkerDependencies:
     """What services are made of; opened and closed by whoever runs them."""
 
     temporal: Client
     passwords: Passwords
     cache: Cache
-    wakeups: Wakeups
+    wakeups: ChangeNotifier
     service_keys: SecretKeys
     storage: FileStorage
     transfers: TransferSigner
@@ -83,12 +83,12 @@ class Parts:
     """Where people open the product, for links."""
     repair_within: timedelta = PERIOD
     record_retention: timedelta = RECORD_RETENTION
-    seal: SecretSeal = UNSEALED
+    seal: SecretCipher = UNSEALED
     session_idle: timedelta = SESSION_IDLE
 
-    def signer(self, service: str) -> CallSigner:
+    def signer(self, service: str) -> ServiceTokenSigner:
         """Verifies the calls to one service."""
-        return CallSigner(service, self.service_keys)
+        return ServiceTokenSigner(service, self.service_keys)
 
 
 @dataclass(frozen=True)
@@ -106,19 +106,19 @@ class Domain:
     count_open: CountOpen | None = None
 
 
-def auth(parts: Parts) -> Domain:
-    revocations = CachedRevocations(parts.cache, parts.wakeups)
+def auth(parts: WorkerDependencies) -> Domain:
+    revocations = CacheRevocationPublisher(parts.cache, parts.wakeups)
     sessions = SessionsService(revocations, memberships=TenantsService(parts.wakeups), idle=parts.session_idle)
     credentials = CredentialsService(parts.passwords, revocations, seal=parts.seal)
     return Domain(
         TaskQueue.AUTH,
         activities=activities_of(Auth(sessions, credentials)),
         routes=tuple(auth_endpoints.routes(sessions, credentials, parts.signer("auth"))),
-        chores=(Sealing(parts.seal).seal_regularly, revocations.post_regularly),
+        chores=(SecretReencryption(parts.seal).seal_regularly, revocations.post_regularly),
     )
 
 
-def users(parts: Parts) -> Domain:
+def users(parts: WorkerDependencies) -> Domain:
     service = UsersService()
     return Domain(
         TaskQueue.USERS,
@@ -127,7 +127,7 @@ def users(parts: Parts) -> Domain:
     )
 
 
-def tenants(parts: Parts) -> Domain:
+def tenants(parts: WorkerDependencies) -> Domain:
     service = TenantsService(parts.wakeups)
     return Domain(
         TaskQueue.TENANTS,
@@ -136,7 +136,7 @@ def tenants(parts: Parts) -> Domain:
     )
 
 
-def files(parts: Parts) -> Domain:
+def files(parts: WorkerDependencies) -> Domain:
     service = FilesService(parts.transfers)
     return Domain(
         TaskQueue.FILES,
@@ -146,7 +146,7 @@ def files(parts: Parts) -> Domain:
     )
 
 
-def workspaces(parts: Parts) -> Domain:
+def workspaces(parts: WorkerDependencies) -> Domain:
     service = WorkspacesService()
     return Domain(
         TaskQueue.WORKSPACES,
@@ -155,12 +155,12 @@ def workspaces(parts: Parts) -> Domain:
     )
 
 
-def notifications(parts: Parts) -> Domain:
+def notifications(parts: WorkerDependencies) -> Domain:
     service = NotificationsService(parts.mail, parts.mail_from, parts.app_url)
     return Domain(TaskQueue.NOTIFICATIONS, activities=activities_of(Notifications(service)))
 
 
-def operations(parts: Parts) -> Domain:
+def operations(parts: WorkerDependencies) -> Domain:
     service = OperationsService()
     records = RecordBuffer(service.write)
     repair = RecordRepair(
@@ -187,7 +187,7 @@ def operations(parts: Parts) -> Domain:
     )
 
 
-PROCESSES: dict[str, tuple[Callable[[Parts], Domain], ...]] = {
+PROCESSES: dict[str, tuple[Callable[[WorkerDependencies], Domain], ...]] = {
     "auth": (auth,),
     "users": (users,),
     "tenants": (tenants, workspaces),
@@ -198,7 +198,7 @@ PROCESSES: dict[str, tuple[Callable[[Parts], Domain], ...]] = {
 """By the name that ``python -m worker`` is given."""
 
 
-def domains_of(process: str, parts: Parts) -> tuple[Domain, ...]:
+def domains_of(process: str, parts: WorkerDependencies) -> tuple[Domain, ...]:
     return tuple(domain(parts) for domain in PROCESSES[process])
 
 

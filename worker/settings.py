@@ -10,18 +10,18 @@ from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from temporalio.common import WorkerDeploymentVersion
 
-from activities.notifications.mail import DEFAULT_SENDER, SmtpServer
-from contracts.environment import (
+from activities.notifications.mailer import DEFAULT_SENDER, SmtpServer
+from contracts.secret_keys import SecretKeys, checked_secret_keys
+from infrastructure.settings_validation import (
     Environment,
-    a_key_ring,
     app_url_or_default,
     valid_app_url,
-    with_every_fault,
+    valid_key_ring,
+    validate_all,
     without_encryption,
 )
-from contracts.secret_keys import SecretKeys, checked_secret_keys
-from contracts.startup import SecretDatabaseUrl, SecretRedisUrl
-from contracts.storage import folder_in, known_storage
+from infrastructure.startup import SecretDatabaseUrl, SecretRedisUrl
+from infrastructure.storage import default_storage_url, validate_storage_url
 
 
 def _names_a_mail_server(url: SecretStr) -> SecretStr:
@@ -29,7 +29,7 @@ def _names_a_mail_server(url: SecretStr) -> SecretStr:
     return url
 
 
-def half_a_version(told: Mapping[str, object]) -> Iterable[str]:
+def incomplete_version(told: Mapping[str, object]) -> Iterable[str]:
     """The fault of a version that is only half named."""
     if bool(told.get("worker_deployment")) != bool(told.get("worker_build_id")):
         yield "WORKER_DEPLOYMENT and WORKER_BUILD_ID must be set together: a version has both names"
@@ -51,7 +51,7 @@ class VersionSettings(BaseSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _check(cls, told: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
-        return with_every_fault(told, read, half_a_version(told))
+        return validate_all(told, read, incomplete_version(told))
 
     def version(self) -> WorkerDeploymentVersion | None:
         if self.worker_deployment is None or self.worker_build_id is None:
@@ -71,28 +71,28 @@ class WorkerSettings(VersionSettings):
     environment: Environment = Environment.DEVELOPMENT
     database_url: SecretDatabaseUrl
     service_key: Annotated[SecretStr, AfterValidator(checked_secret_keys)]
-    codec_keys: Annotated[SecretStr, AfterValidator(a_key_ring)] | None = None
+    codec_keys: Annotated[SecretStr, AfterValidator(valid_key_ring)] | None = None
     redis_url: SecretRedisUrl | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_names_a_mail_server)] | None = None
     mail_from: str = DEFAULT_SENDER
     app_url: Annotated[str, AfterValidator(valid_app_url)] | None = None
     data_dir: Path = Path(".data")
-    storage_url: Annotated[str, AfterValidator(known_storage)] | None = None
+    storage_url: Annotated[str, AfterValidator(validate_storage_url)] | None = None
     session_idle_seconds: float = Field(default=7_200, gt=0)
     """After which a session that nobody uses is over; it is over after a day in any case."""
-    repair_seconds: float = Field(default=60, gt=0)
+    repair_deadline_seconds: float = Field(default=60, gt=0)
     """Within which operations that were ended from outside are undone, and the record of operations is corrected."""
     record_retention_days: float = Field(default=365, gt=0)
     """How long the record keeps operations that have closed."""
     host: str = "127.0.0.1"
-    port: int = Field(default=8090, ge=0, le=65535)
+    worker_port: int = Field(default=8090, ge=0, le=65535)
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """Where /metrics, /healthz and /readyz are told to whoever watches; nowhere without it. 0: any free one."""
 
     @model_validator(mode="wrap")
     @classmethod
     def _check(cls, told: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
-        return with_every_fault(told, read, [*without_encryption(told), *half_a_version(told)])
+        return validate_all(told, read, [*without_encryption(told), *incomplete_version(told)])
 
     def product_url(self) -> str:
         """What links to workspaces begin with, by the same rule as the gateway's."""
@@ -103,4 +103,4 @@ class WorkerSettings(VersionSettings):
 
     def storage(self) -> str:
         """Where files lie, by the same rule as the gateway's."""
-        return self.storage_url or folder_in(self.data_dir)
+        return self.storage_url or default_storage_url(self.data_dir)

@@ -20,9 +20,9 @@ from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.environment import what_is_wrong
-from contracts.startup import StartFailure
-from contracts.temporal import connect, leave
+from infrastructure.settings_validation import format_errors
+from infrastructure.startup import StartFailure
+from infrastructure.temporal.connection import connect, exit_process
 from worker.settings import VersionSettings
 
 _NOT_YET = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = VersionSettings()
     except ValidationError as error:
-        print(what_is_wrong(error), file=sys.stderr)
+        print(format_errors(error), file=sys.stderr)
         return 2
     try:
         return asyncio.run(run(arguments, settings))
@@ -120,4 +120,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    exit_process(main(sys.argv[1:]))

@@ -14,10 +14,10 @@ from temporalio.worker import Interceptor, Worker, WorkerDeploymentConfig
 from temporalio.workflow import Info
 
 from contracts.errors import DomainError
-from infrastructure.change_notifications import Wakeups
+from infrastructure.change_notifications import ChangeNotifier
 from infrastructure.tasks import concurrently, supervised
 from worker.interceptors import ErrorTranslation
-from worker.journal import Journal, operation_closed
+from worker.logging_interceptor import LoggingInterceptor, operation_closed
 from worker.metrics import Metrics
 from worker.progress_notifier import ProgressNotifier
 from worker.registry import Domain
@@ -35,7 +35,7 @@ HEARTBEATS = timedelta(seconds=0.5)
 async def running_workers(
     client: Client,
     domains: Sequence[Domain],
-    wakeups: Wakeups,
+    wakeups: ChangeNotifier,
     interceptors: Sequence[Interceptor] = (),
     metrics: Metrics | None = None,
     version: WorkerDeploymentVersion | None = None,
@@ -54,7 +54,7 @@ async def running_workers(
     listeners = [domain.state_listener for domain in domains if domain.state_listener is not None]
     notifier = ProgressNotifier(wakeups, closed, listeners)
     workers = [
-        _worker(client, domain, [notifier, metrics, Journal(), ErrorTranslation(), *interceptors], version)
+        _worker(client, domain, [notifier, metrics, LoggingInterceptor(), ErrorTranslation(), *interceptors], version)
         for domain in domains
         if domain.workflows or domain.activities
     ]

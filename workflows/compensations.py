@@ -10,10 +10,10 @@ from activities.files.activities import Files
 from activities.tenants.activities import Tenants
 from activities.users.activities import Users
 from activities.workspaces.activities import Workspaces
+from contracts.compensation_repair import RecordedCall
 from contracts.files import StoredFile
-from contracts.repairs import Effect
-from workflows.call import call
-from workflows.options import UNDO
+from workflows.activity_call import call
+from workflows.options import COMPENSATION
 
 Undo = Callable[[], Awaitable[None]]
 
@@ -35,14 +35,14 @@ COMPENSATIONS: dict[str, Callable[..., Awaitable[None]]] = {
 """The activity that undoes each activity with an effect, by the name of the latter."""
 
 
-def undo_of(effect: Effect) -> Undo | None:
+def undo_of(effect: RecordedCall) -> Undo | None:
     """Return how to undo the call; None if it has no effect."""
     activity = COMPENSATIONS.get(effect.activity)
     if activity is None:
         return None
     is_stored = effect.activity == Files.upload_to_storage.__name__  # objects in a store are found by their file
     argument = StoredFile.model_validate(effect.model_dump()) if is_stored else effect.key
-    return lambda: call(activity, argument, UNDO)
+    return lambda: call(activity, argument, COMPENSATION)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from temporalio.exceptions import ActivityError
 from activities.auth.activities import Auth
 from contracts.auth import Identity, MfaChallenge, MfaMethod, TotpAttempt
 from contracts.errors import DeadlineExceeded, InvalidCredentials, InvalidMfaCode, LoginNotWaiting
-from workflows.failure import is_answer
+from workflows.failures import is_domain_error
 from workflows.operation import OperationRun
 
 TRIES = 5
@@ -57,7 +57,7 @@ class MfaCheck:
             try:
                 await operation.call(Auth.check_totp, tried)
             except ActivityError as error:
-                if not is_answer(error, InvalidMfaCode):
+                if not is_domain_error(error, InvalidMfaCode):
                     raise
                 self._tries_left -= 1
                 self._challenge()

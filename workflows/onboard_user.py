@@ -16,7 +16,7 @@ from contracts.tenants import AccessRequest, Assignment
 from contracts.users import NewUser, OnboardUserCommand
 from contracts.workspaces import NewWorkspace, workspace_path
 from workflows.operation import OperationRun
-from workflows.options import MAIL
+from workflows.options import EMAIL
 
 
 @workflow.defn
@@ -56,7 +56,7 @@ class OnboardUser:
                         tenant_name=tenant.name,
                         workspace_url=workspace_path(tenant.slug, workspace.id),
                     ),
-                    MAIL,
+                    EMAIL,
                 )
                 welcomed = True
 

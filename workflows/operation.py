@@ -15,6 +15,7 @@ from temporalio.exceptions import ActivityError
 
 from contracts.auth import MfaChallenge
 from contracts.base import Contract
+from contracts.compensation_repair import RecordedCall
 from contracts.errors import OperationErrorCode
 from contracts.operations import (
     ATTRIBUTE_TENANTS,
@@ -27,11 +28,10 @@ from contracts.operations import (
     Step,
     StepStatus,
 )
-from contracts.repairs import Effect
-from workflows.call import Activity, call
+from workflows.activity_call import Activity, call
 from workflows.compensations import COMPENSATIONS, CompensationStack, undo_of
-from workflows.failure import closing_status, describe, is_ending, retry_of, words
-from workflows.options import QUICK, CallOptions
+from workflows.failures import closing_status, describe, is_terminal, retry_of, words
+from workflows.options import DATABASE, ActivityOptions
 from workflows.state_publication import publish_state
 
 Domain = TypeVar("Domain")
@@ -65,7 +65,7 @@ class OperationRun:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None or not is_ending(error):
+        if error is None or not is_terminal(error):
             return
         cancelled = workflow.cancellation_reason() is not None
         await _to_its_end(self._end_by(error))
@@ -95,7 +95,7 @@ class OperationRun:
         try:
             yield
         except BaseException as error:
-            if not is_ending(error):
+            if not is_terminal(error):
                 raise
             self._fail(name, words(error))
         else:
@@ -103,7 +103,7 @@ class OperationRun:
         self._step = None
 
     async def call(
-        self, activity: Activity[Domain, Argument, Answer], argument: Argument, options: CallOptions = QUICK
+        self, activity: Activity[Domain, Argument, Answer], argument: Argument, options: ActivityOptions = DATABASE
     ) -> Answer:
         """Call the activity for the step under way, and again after a failed attempt.
 
@@ -138,7 +138,7 @@ class OperationRun:
             return
         if not isinstance(argument, Contract):
             raise TypeError(f"{activity} has an effect, so its argument must have an idempotency key.")
-        undo = undo_of(Effect.of(activity, argument))
+        undo = undo_of(RecordedCall.of(activity, argument))
         if undo is not None:
             self._compensations.push(step, undo)
 
@@ -229,7 +229,7 @@ async def _succeeds(undo: Callable[[], Awaitable[None]]) -> bool:
     try:
         await undo()
     except BaseException as error:
-        if not is_ending(error):
+        if not is_terminal(error):
             raise
         workflow.logger.error("An undo failed", exc_info=error)
         return False

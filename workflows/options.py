@@ -14,7 +14,7 @@ from temporalio.common import RetryPolicy
 
 
 @dataclass(frozen=True)
-class Retry:
+class RetrySchedule:
     """How often a class of trouble is tried in all, and the seconds before the second try; doubled each time."""
 
     name: str
@@ -26,9 +26,9 @@ class Retry:
         return timedelta(seconds=self.first_seconds * 2 ** (attempt - 1))
 
 
-NETWORK = Retry("NETWORK", tries=3, first_seconds=1)
-TIMEOUT = Retry("TIMEOUT", tries=2, first_seconds=5)
-EXTERNAL = Retry("EXTERNAL", tries=5, first_seconds=2)
+NETWORK = RetrySchedule("NETWORK", tries=3, first_seconds=1)
+TIMEOUT = RetrySchedule("TIMEOUT", tries=2, first_seconds=5)
+EXTERNAL = RetrySchedule("EXTERNAL", tries=5, first_seconds=2)
 
 
 TROUBLE = {retry.name: retry for retry in (NETWORK, TIMEOUT, EXTERNAL)}
@@ -36,7 +36,7 @@ TROUBLE = {retry.name: retry for retry in (NETWORK, TIMEOUT, EXTERNAL)}
 
 
 @dataclass(frozen=True)
-class CallOptions:
+class ActivityOptions:
     """``start_to_close``: one try's deadline. ``heartbeat``: how long a try may be silent before it is taken for dead.
     ``retry``: what Temporal itself tries again."""
 
@@ -45,10 +45,10 @@ class CallOptions:
     heartbeat: timedelta | None = None
 
 
-QUICK = CallOptions(start_to_close=timedelta(seconds=10))
+DATABASE = ActivityOptions(start_to_close=timedelta(seconds=10))
 """A service's own database and little else."""
 
-BYTES = CallOptions(
+TRANSFER = ActivityOptions(
     start_to_close=timedelta(hours=1),
     heartbeat=timedelta(seconds=5),
     retry=RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_attempts=5),
@@ -56,11 +56,11 @@ BYTES = CallOptions(
 """Reads or moves stored bytes and heartbeats while it does. Temporal tries it again, for only so does the next try
 begin at the last heartbeat."""
 
-MAIL = CallOptions(start_to_close=timedelta(seconds=30))
+EMAIL = ActivityOptions(start_to_close=timedelta(seconds=30))
 """Hands a letter to a mail server. Its trouble is EXTERNAL: five tries in half a minute, and a letter is no reason to
 fail anything."""
 
-UNDO = CallOptions(
+COMPENSATION = ActivityOptions(
     start_to_close=timedelta(seconds=10),
     retry=RetryPolicy(
         initial_interval=timedelta(seconds=1),

@@ -8,7 +8,7 @@ from activities.files.activities import Files
 from contracts.files import MetadataPublication, ProcessFileCommand
 from contracts.operations import FileProcessed, OperationKind
 from workflows.operation import OperationRun
-from workflows.options import BYTES
+from workflows.options import TRANSFER
 
 
 @workflow.defn
@@ -18,10 +18,10 @@ class ProcessFile:
         file_id, tenant_id = command.file_id, command.tenant_id
         async with OperationRun(OperationKind.FILE_PROCESSING) as operation:
             async with operation.step("verify_checksum"):
-                await operation.call(Files.verify_checksum, command, BYTES)
+                await operation.call(Files.verify_checksum, command, TRANSFER)
 
             async with operation.step("extract_metadata"):
-                metadata = await operation.call(Files.extract_metadata, command, BYTES)
+                metadata = await operation.call(Files.extract_metadata, command, TRANSFER)
 
             async with operation.step("publish_metadata"):
                 await operation.call(

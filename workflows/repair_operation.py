@@ -8,10 +8,10 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.operations.activities import Operations
-from contracts.repairs import EndedOperation
-from workflows.call import call
+from contracts.compensation_repair import EndedOperation
+from workflows.activity_call import call
 from workflows.compensations import undo_of
-from workflows.options import UNDO
+from workflows.options import COMPENSATION
 
 _LOOK_INTERVAL = timedelta(seconds=1)
 _LOOKS = 300
@@ -28,10 +28,10 @@ class RepairOperation:
 
     @workflow.run
     async def run(self, ended: EndedOperation) -> None:
-        done = await call(Operations.effects_of, ended, UNDO)
+        done = await call(Operations.effects_of, ended, COMPENSATION)
         failed: list[str] = []
         undos = [(undo, effect) for effect in reversed(done.effects) if (undo := undo_of(effect)) is not None]
-        if not undos or await call(Operations.is_superseded, ended, UNDO):
+        if not undos or await call(Operations.is_superseded, ended, COMPENSATION):
             return
         for undo, effect in undos:
             try:
@@ -45,10 +45,10 @@ class RepairOperation:
 
     async def _end_other_run(self, ended: EndedOperation) -> None:
         """Cancel a run that a reset has begun since, for a part of what it builds on is undone; wait for its end."""
-        if not await call(Operations.is_superseded, ended, UNDO):
+        if not await call(Operations.is_superseded, ended, COMPENSATION):
             return
         for _ in range(_LOOKS):
-            if await call(Operations.cancel_current_run, ended, UNDO):
+            if await call(Operations.cancel_current_run, ended, COMPENSATION):
                 return
             await workflow.sleep(_LOOK_INTERVAL)
         workflow.logger.error("A run goes on of which a part has been undone")

@@ -8,7 +8,7 @@ from activities.files.activities import Files
 from contracts.files import FileDetails, FilePermissions, NewFile, StoredFile, UploadFileCommand
 from contracts.operations import FileUploaded, OperationKind
 from workflows.operation import OperationRun
-from workflows.options import BYTES
+from workflows.options import TRANSFER
 
 
 @workflow.defn
@@ -18,7 +18,7 @@ class UploadFile:
         tenant_id = command.tenant_id
         async with OperationRun(OperationKind.FILE_UPLOAD) as operation:
             async with operation.step("validate_upload"):
-                upload = await operation.call(Files.validate_file_upload, command, BYTES)
+                upload = await operation.call(Files.validate_file_upload, command, TRANSFER)
 
             async with operation.step("create_file_record"):
                 new = NewFile(key=operation.key, checksum=upload.checksum, **command.model_dump())
@@ -26,7 +26,7 @@ class UploadFile:
 
             async with operation.step("store_file"):
                 stored = StoredFile(key=operation.key, file_id=file_id, tenant_id=tenant_id)
-                await operation.call(Files.upload_to_storage, stored, BYTES)
+                await operation.call(Files.upload_to_storage, stored, TRANSFER)
 
             async with operation.step("update_metadata"):
                 await operation.call(

@@ -13,9 +13,9 @@ from pyotp.totp import TOTP
 from tortoise.expressions import Q
 
 from activities.auth import models
-from activities.auth.revocations import Revocations
-from activities.auth.sealing import UNSEALED, SecretSeal
-from activities.effects import once, undo
+from activities.auth.revocations import RevocationPublisher
+from activities.auth.totp_encryption import UNSEALED, SecretCipher
+from activities.idempotency import once, undo
 from contracts.auth import (
     Credentials,
     Identity,
@@ -29,7 +29,7 @@ from contracts.base import Contract, utc_now
 from contracts.email_addresses import email_key
 from contracts.errors import EmailTaken, InvalidCredentials, InvalidMfaCode
 from contracts.validation import Email, validate
-from infrastructure.fair_semaphore import Requester
+from infrastructure.limits.fair_semaphore import Requester
 from infrastructure.passwords import Passwords
 
 REFERENCE_LIFETIME = timedelta(minutes=5)
@@ -51,10 +51,10 @@ class CredentialsService:
     def __init__(
         self,
         passwords: Passwords,
-        revocations: Revocations,
+        revocations: RevocationPublisher,
         clock: Callable[[], datetime] = utc_now,
         *,
-        seal: SecretSeal = UNSEALED,
+        seal: SecretCipher = UNSEALED,
     ) -> None:
         self._passwords = passwords
         self._revocations = revocations

@@ -6,36 +6,36 @@ from starlette.routing import Route
 
 from activities.auth.credentials import CredentialsService
 from activities.auth.sessions import SessionsService
-from activities.calls import Nothing, endpoint, user_of
-from contracts.audit import Audit
+from activities.http import EmptyBody, endpoint, user_of
 from contracts.auth import (
     Credentials,
-    FoundSession,
-    HandedOverSession,
     PermissionCheck,
+    ReplacedSession,
     Session,
     SessionLookup,
     SessionLookups,
+    SessionMatch,
     SessionRef,
     VerifiedCredentials,
 )
-from contracts.calls import Caller, CallSigner
+from contracts.service_tokens import Caller, ServiceTokenSigner
+from infrastructure.observability.audit import Audit
 
 
-def routes(sessions: SessionsService, credentials: CredentialsService, signer: CallSigner) -> list[Route]:
+def routes(sessions: SessionsService, credentials: CredentialsService, signer: ServiceTokenSigner) -> list[Route]:
     async def verify_credentials(caller: Caller, given: Credentials) -> VerifiedCredentials:
         return await credentials.verify_credentials(given, client=caller.client)
 
     async def get_current_session(_: Caller, lookup: SessionLookup) -> Session:
         return await sessions.get_current_session(lookup)
 
-    async def get_current_sessions(_: Caller, lookups: SessionLookups) -> list[FoundSession]:
+    async def get_current_sessions(_: Caller, lookups: SessionLookups) -> list[SessionMatch]:
         return await sessions.get_current_sessions(lookups)
 
-    async def get_handed_over_session(_: Caller, lookup: SessionLookup) -> HandedOverSession:
+    async def get_handed_over_session(_: Caller, lookup: SessionLookup) -> ReplacedSession:
         return await sessions.get_handed_over_session(lookup)
 
-    async def list_sessions(caller: Caller, _: Nothing) -> list[Session]:
+    async def list_sessions(caller: Caller, _: EmptyBody) -> list[Session]:
         return await sessions.list_sessions(user_of(caller))
 
     async def end_session(caller: Caller, session: SessionRef) -> None:
@@ -52,7 +52,7 @@ def routes(sessions: SessionsService, credentials: CredentialsService, signer: C
         endpoint("/auth/get_current_session", signer, SessionLookup, get_current_session),
         endpoint("/auth/get_current_sessions", signer, SessionLookups, get_current_sessions),
         endpoint("/auth/get_handed_over_session", signer, SessionLookup, get_handed_over_session),
-        endpoint("/auth/list_sessions", signer, Nothing, list_sessions),
+        endpoint("/auth/list_sessions", signer, EmptyBody, list_sessions),
         endpoint("/auth/revoke_session", signer, SessionRef, revoke_session),
         endpoint("/auth/end_session", signer, SessionRef, end_session),
         endpoint("/auth/check_permissions", signer, PermissionCheck, check_permissions),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tortoise import fields
 from tortoise.models import Model
 
-from activities.effects import Effect
+from activities.idempotency import IdempotencyRecord
 from contracts.auth import Role
 
 
@@ -63,6 +63,6 @@ class SignIn(Model):
         table = "auth_sign_in"
 
 
-class AuthEffect(Effect):
+class AuthEffect(IdempotencyRecord):
     class Meta:
         table = "auth_effect"

@@ -10,14 +10,14 @@ from typing import Protocol
 import structlog
 
 from contracts.auth import REVOKED, REVOKED_SECONDS, hot_session_key
-from infrastructure.cache import Cache
-from infrastructure.change_notifications import Wakeups
+from infrastructure.caching.cache import Cache
+from infrastructure.change_notifications import ChangeNotifier
 
 _AGAIN_SECONDS = 0.5
 _log = structlog.get_logger(__name__)
 
 
-class Revocations(Protocol):
+class RevocationPublisher(Protocol):
     async def post(self, token_hash: str) -> None:
         """Whoever holds a copy of this session must not trust it any longer."""
 
@@ -25,7 +25,7 @@ class Revocations(Protocol):
         """The session lives again."""
 
 
-class CachedRevocations:
+class CacheRevocationPublisher:
     """Replaces the cached copy of a session by a mark, for longer than the gateways may trust a copy of theirs, and
     sends a change notification, so that the gateways end the streams of the session.
 
@@ -33,7 +33,7 @@ class CachedRevocations:
     themselves. Until then ``post_owed`` posts it again, so that a cache that answers again holds no copy of it.
     """
 
-    def __init__(self, cache: Cache, wakeups: Wakeups, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cache: Cache, wakeups: ChangeNotifier, clock: Callable[[], float] = time.monotonic) -> None:
         self._cache = cache
         self._wakeups = wakeups
         self._clock = clock

@@ -11,26 +11,26 @@ from tortoise.queryset import QuerySet
 
 from activities.auth import models
 from activities.auth.memberships import Memberships
-from activities.auth.revocations import Revocations
-from activities.effects import once, undo
-from activities.transactions import in_one_transaction
-from contracts.audit import Audit, audit
+from activities.auth.revocations import RevocationPublisher
+from activities.idempotency import once, undo
+from activities.transactions import atomic
 from contracts.auth import (
     PERMISSIONS,
-    FoundSession,
-    HandedOverSession,
     NewSession,
     PermissionCheck,
+    ReplacedSession,
     Role,
     Session,
     SessionHandover,
     SessionLookup,
     SessionLookups,
+    SessionMatch,
     SignIn,
     is_step_of,
 )
 from contracts.base import Contract, is_id, new_id, utc_now
 from contracts.errors import PermissionDenied, SessionEnded, SessionNotFound
+from infrastructure.observability.audit import Audit, audit
 
 SESSION_LIFETIME = timedelta(hours=24)
 """The maximum, from its creation."""
@@ -64,7 +64,7 @@ class SessionsService:
 
     def __init__(
         self,
-        revocations: Revocations,
+        revocations: RevocationPublisher,
         clock: Callable[[], datetime] = utc_now,
         *,
         memberships: Memberships,
@@ -179,19 +179,19 @@ class SessionsService:
         await self._record_use([row])
         return session
 
-    async def get_current_sessions(self, lookups: SessionLookups) -> list[FoundSession]:
+    async def get_current_sessions(self, lookups: SessionLookups) -> list[SessionMatch]:
         """Return the valid sessions of the tokens, in no order, and record their use."""
         hashes = [each for each in lookups.token_hashes if _is_token_hash(each)]
         views = await self._views(await self._live().filter(token_hash__in=hashes))
         await self._record_use([row for row, _ in views])
-        return [FoundSession(token_hash=row.token_hash, session=session) for row, session in views]
+        return [SessionMatch(token_hash=row.token_hash, session=session) for row, session in views]
 
-    async def get_handed_over_session(self, lookup: SessionLookup) -> HandedOverSession:
+    async def get_handed_over_session(self, lookup: SessionLookup) -> ReplacedSession:
         """Return the session of the token if a handover ended it. Raises SessionEnded for any other."""
         row = await models.Session.get_or_none(token_hash=lookup.token_hash, expires_at__gt=self._clock())
         if row is None or row.ended_by is None:
             raise SessionEnded()
-        return HandedOverSession(session=await self._view(row), ended_by=row.ended_by)
+        return ReplacedSession(session=await self._view(row), ended_by=row.ended_by)
 
     async def list_sessions(self, user_id: str) -> list[Session]:
         """The user's valid sessions in all tenants, newest first."""
@@ -209,7 +209,7 @@ class SessionsService:
             await mine.update(ended_at=row.ended_at or self._clock(), ended_by=None)
             return row
 
-        ended = await in_one_transaction(end)
+        ended = await atomic(end)
         audit(by, user=user_id, session=ended.id)
         await self._revocations.post(ended.token_hash)
 

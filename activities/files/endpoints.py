@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from activities.calls import endpoint
 from activities.files.service import FilesService
+from activities.http import endpoint
 from contracts.base import Ids
-from contracts.calls import Caller, CallSigner
 from contracts.files import File, FilePage, FilePageRequest, NewUpload, Upload, UploadRef, UploadTarget
+from contracts.service_tokens import Caller, ServiceTokenSigner
 
 
-def routes(service: FilesService, signer: CallSigner) -> list[Route]:
+def routes(service: FilesService, signer: ServiceTokenSigner) -> list[Route]:
     async def create_upload(caller: Caller, new: NewUpload) -> UploadTarget:
         return await service.create_upload(caller, new)
 

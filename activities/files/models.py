@@ -7,7 +7,7 @@ from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
 
-from activities.effects import Effect
+from activities.idempotency import IdempotencyRecord
 
 
 class Upload(Model):
@@ -73,6 +73,6 @@ class Usage(Model):
         table = "files_usage"
 
 
-class FilesEffect(Effect):
+class FilesEffect(IdempotencyRecord):
     class Meta:
         table = "files_effect"

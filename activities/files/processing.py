@@ -7,13 +7,12 @@ import hashlib
 
 from pydantic import JsonValue
 
-from activities.effects import once, undo
 from activities.files import models
-from activities.files.content import Report, count_text, image_metadata, pieces
-from activities.files.views import seen_by
+from activities.files.file_analysis import Report, count_text, image_metadata, read_chunks
+from activities.files.mapping import seen_by
+from activities.idempotency import once, undo
 from contracts.base import Contract, is_id
-from contracts.content import is_textual
-from contracts.errors import BytesDamaged, FileNotFound
+from contracts.errors import FileCorrupted, FileNotFound
 from contracts.files import (
     ChecksumProgress,
     FileMetadata,
@@ -22,7 +21,8 @@ from contracts.files import (
     ProcessFileCommand,
     TextProgress,
 )
-from contracts.storage import FileStorage, storage_key
+from infrastructure.content_sniffing import is_textual
+from infrastructure.storage import FileStorage, storage_key
 
 
 class _Former(Contract):
@@ -49,17 +49,17 @@ class ProcessingService:
         row = await _seen(command)
         key, chunks = storage_key(row.tenant_id, row.id), row.chunk_checksums
         if await self._storage.size(key) != row.size or not isinstance(chunks, list):
-            raise BytesDamaged()
+            raise FileCorrupted()
         done = since or ChecksumProgress()
         for index in range(done.chunks, len(chunks)):
             start = index * row.chunk_bytes
             chunk = hashlib.sha256()
-            async for piece, end in pieces(self._storage, key, start, min(start + row.chunk_bytes, row.size)):
+            async for piece, end in read_chunks(self._storage, key, start, min(start + row.chunk_bytes, row.size)):
                 await asyncio.to_thread(chunk.update, piece)
                 done = ChecksumProgress(fraction=max(done.fraction, end / row.size), chunks=index)
                 report(done)
             if chunk.hexdigest() != chunks[index]:
-                raise BytesDamaged()
+                raise FileCorrupted()
             report(ChecksumProgress(fraction=done.fraction, chunks=index + 1))
 
     async def extract_metadata(

@@ -9,8 +9,8 @@ from tortoise.functions import Count, Sum
 from tortoise.queryset import QuerySet
 
 from activities.files import models
-from activities.files.limits import LIMITS
-from activities.files.rules import no_room, share_used_up
+from activities.files.quotas import LIMITS
+from activities.files.validation import no_room, share_used_up
 from contracts.errors import QuotaExhausted
 from contracts.tenants import SubscriptionTier
 

@@ -8,17 +8,17 @@ from datetime import datetime, timedelta
 from tortoise.expressions import Q
 
 from activities.files import models
+from activities.files.mapping import file_view, find_upload, seen_by, upload_view
 from activities.files.reservations import RESERVATION_LIFETIME, check_room
-from activities.files.rules import checked
-from activities.files.views import file_view, find_upload, seen_by, upload_view
-from activities.transactions import in_one_transaction
+from activities.files.validation import checked
+from activities.transactions import atomic
 from contracts.base import is_id, new_id, utc_now
-from contracts.calls import Caller
 from contracts.errors import NotSignedIn, PermissionDenied, UploadCompleted
 from contracts.files import File, FilePage, FilePageRequest, HttpHeader, NewUpload, Upload, UploadTarget
 from contracts.media_types import essence_of
+from contracts.service_tokens import Caller
 from contracts.tenants import SubscriptionTier
-from contracts.transfers import TransferSigner, UploadGrant
+from contracts.transfer_tokens import TransferSigner, UploadGrant
 
 UPLOAD_LIFETIME = timedelta(hours=1)
 """Within which the bytes of an upload must begin to arrive."""
@@ -66,7 +66,7 @@ class FilesService:
             checksum=new.checksum,
         )
         url = self._signer.upload_path(grant, expires_at)
-        await in_one_transaction(create)
+        await atomic(create)
         headers = (HttpHeader(name="Content-Type", value=new.content_type),)
         return UploadTarget(id=upload_id, url=url, method="PUT", headers=headers, expires_at=expires_at)
 
@@ -93,7 +93,7 @@ class FilesService:
             await check_room(tenant_id, user_id, SubscriptionTier(row.tier), row.size, now, except_id=row.id)
             await models.Upload.filter(id=row.id).update(reserved_until=now + RESERVATION_LIFETIME)
 
-        await in_one_transaction(reserve)
+        await atomic(reserve)
 
     async def confirm_upload(self, caller: Caller, upload_id: str) -> None:
         """Keep the room of an upload whose bytes have arrived. Raises UploadNotFound."""

@@ -8,20 +8,19 @@ from datetime import datetime
 from pydantic import JsonValue
 from tortoise.expressions import F
 
-from activities.effects import once, undo
 from activities.files import models
-from activities.files.content import Report, checksums, reporting
-from activities.files.limits import LIMITS
-from activities.files.rules import no_room
-from activities.files.views import find_upload
+from activities.files.file_analysis import Report, checksums, with_heartbeats
+from activities.files.mapping import find_upload
+from activities.files.quotas import LIMITS
+from activities.files.validation import no_room
+from activities.idempotency import once, undo
 from contracts.base import Contract, new_id, utc_now
-from contracts.content import SAMPLE_BYTES, belies
 from contracts.errors import (
-    BytesDamaged,
-    EffectUndone,
     FieldError,
+    FileCorrupted,
     FileNotFound,
     InvalidInput,
+    StepAlreadyUndone,
     UploadCompleted,
 )
 from contracts.files import (
@@ -35,8 +34,9 @@ from contracts.files import (
     UploadFileCommand,
 )
 from contracts.operations import StepHeartbeat
-from contracts.storage import FileStorage, staging_key, storage_key
 from contracts.tenants import SubscriptionTier
+from infrastructure.content_sniffing import SAMPLE_BYTES, contradicts
+from infrastructure.storage import FileStorage, staging_key, storage_key
 
 
 class _Made(Contract):
@@ -129,10 +129,10 @@ class UploadingService:
         key = storage_key(row.tenant_id, row.id)
         try:
             copying = self._storage.copy(staging_key(row.tenant_id, row.upload_id), key)
-            await reporting(copying, report, StepHeartbeat(fraction=reached))
+            await with_heartbeats(copying, report, StepHeartbeat(fraction=reached))
             sums = await checksums(self._storage, key, row.size, report, reached=reached)
         except FileNotFoundError as error:
-            raise BytesDamaged("The uploaded bytes are gone.") from error
+            raise FileCorrupted("The uploaded bytes are gone.") from error
 
         async def note() -> JsonValue:
             file = models.File.filter(id=row.id)
@@ -142,9 +142,9 @@ class UploadingService:
 
         try:
             if sums.whole != row.checksum or await self._storage.size(key) != row.size:
-                raise BytesDamaged()
+                raise FileCorrupted()
             await once(models.FilesEffect, stored.key, note)
-        except (BytesDamaged, FileNotFound, EffectUndone):
+        except (FileCorrupted, FileNotFound, StepAlreadyUndone):
             await self._storage.remove(key)
             raise
 
@@ -201,7 +201,7 @@ class UploadingService:
         if size != row.size:
             raise _refused(f"{row.size} bytes were announced and {size} have arrived.")
         sample = await self._storage.read(key, 0, SAMPLE_BYTES) if size else b""
-        if belies(sample, row.content_type):
+        if contradicts(sample, row.content_type):
             raise _refused(f"The bytes are not of the type {row.content_type}.")
         found = (await checksums(self._storage, key, size, report, reached=reached)).whole
         if row.checksum is not None and row.checksum != found:

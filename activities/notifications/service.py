@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from activities.notifications import models
-from activities.notifications.letters import Letterhead, welcome_letter
-from activities.notifications.mail import Mail
-from activities.transactions import in_one_transaction
+from activities.notifications.emails import EmailHeaders, welcome_letter
+from activities.notifications.mailer import Mail
+from activities.transactions import atomic
 from contracts.base import utc_now
 from contracts.notifications import WelcomeEmail
 from contracts.workspaces import in_product
@@ -35,7 +35,7 @@ class NotificationsService:
         """
         if await models.Delivery.exists(key=welcome.key):
             return
-        head = Letterhead(sender=self._sender, message_id=self._message_id(welcome.key), date=self._clock())
+        head = EmailHeaders(sender=self._sender, message_id=self._message_id(welcome.key), date=self._clock())
         link = in_product(self._app_url, welcome.workspace_url)
         await self._mail.send(welcome_letter(welcome, head, link))
 
@@ -44,7 +44,7 @@ class NotificationsService:
                 key=welcome.key, defaults={"message_id": head.message_id, "delivered_at": head.date}
             )
 
-        await in_one_transaction(note)
+        await atomic(note)
 
     def _message_id(self, key: str) -> str:
         """One for each key, and of our own domain (RFC 5322, 3.6.4)."""

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.repairs import Effect, Effects, EndedOperation
+from contracts.compensation_repair import Effects, EndedOperation, RecordedCall
 
 _RPC_TIMEOUT = timedelta(seconds=10)
 
@@ -51,7 +51,7 @@ async def is_current(client: Client, ended: EndedOperation) -> bool:
 
 
 async def effects_in(events: AsyncIterator[HistoryEvent], converter: DataConverter) -> Effects:
-    found: dict[tuple[str, str], Effect] = {}
+    found: dict[tuple[str, str], RecordedCall] = {}
     async for event in events:
         call = event.activity_task_scheduled_event_attributes
         if not call.input.payloads:
@@ -59,7 +59,7 @@ async def effects_in(events: AsyncIterator[HistoryEvent], converter: DataConvert
         given = (await converter.decode(call.input.payloads))[0]
         if isinstance(given, dict):
             try:
-                effect = Effect.model_validate(given | {"activity": call.activity_type.name})
+                effect = RecordedCall.model_validate(given | {"activity": call.activity_type.name})
             except ValidationError:  # without a key: it changes nothing
                 continue
             found.setdefault((effect.activity, effect.key), effect)

@@ -10,7 +10,7 @@ from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExec
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.operations.service import OperationsService
-from contracts.repairs import repair_id
+from contracts.compensation_repair import repair_id
 
 _RPC_TIMEOUT = timedelta(seconds=10)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from activities.calls import endpoint
+from activities.http import endpoint
 from activities.operations.service import OperationsService
 from contracts.base import Ids
-from contracts.calls import Caller, CallSigner
 from contracts.operation_records import MAX_BATCH, OperationRecords, RecordLookup, RecordPage, RecordPageRequest
 from contracts.operation_statistics import OperationStatistics, StatisticsRequest
+from contracts.service_tokens import Caller, ServiceTokenSigner
 
 _MAX_BATCH_BYTES = MAX_BATCH * 8 * 1024
 """A state is at most 2 KiB in Temporal's memo; JSON with escapes and nulls, and the subject, make it longer."""
 
 
-def routes(service: OperationsService, signer: CallSigner) -> list[Route]:
+def routes(service: OperationsService, signer: ServiceTokenSigner) -> list[Route]:
     async def write(_caller: Caller, batch: OperationRecords) -> None:
         await service.write(batch.records)
 

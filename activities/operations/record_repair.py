@@ -28,9 +28,9 @@ from contracts.operations import (
     OperationStatus,
     StepStatus,
 )
-from infrastructure.operation_history import operation_of
 from infrastructure.record_buffer import write_batch
-from infrastructure.repair_status import with_repair
+from infrastructure.temporal.operation_history import to_operation
+from infrastructure.temporal.repair_status import with_repair
 
 PERIOD = timedelta(minutes=1)
 """Within which a deviation is corrected once it can be found."""
@@ -333,7 +333,7 @@ class _Findings:
 
 async def _read(execution: WorkflowExecution, client: Client) -> Operation:
     try:
-        return await operation_of(execution, client)
+        return await to_operation(execution, client)
     except OperationNotFound:
         raise
     except Exception as error:

@@ -13,9 +13,8 @@ from activities.operations.listing import Listing
 from activities.operations.mapping import MICROSECOND, microseconds, moment, record_of, record_row, state_row
 from activities.operations.sql import dialect_of, upsert
 from activities.operations.statistics import StatisticsQuery
-from activities.transactions import current_connection, in_one_transaction
+from activities.transactions import atomic, current_connection
 from contracts.base import utc_now
-from contracts.calls import Caller
 from contracts.errors import NotSignedIn, OperationNotFound, PermissionDenied
 from contracts.operation_records import (
     MAX_COUNT,
@@ -28,6 +27,7 @@ from contracts.operation_records import (
 )
 from contracts.operation_statistics import OperationStatistics, StatisticsRequest
 from contracts.operations import Operation, OperationStatus, kind_of
+from contracts.service_tokens import Caller
 
 _PUBLISHED_EARLY = timedelta(seconds=10)
 """A worker publishes a state before Temporal has it: within this time an older state in Temporal proves nothing."""
@@ -91,7 +91,7 @@ class OperationsService:
             return
         now = self._clock()
 
-        await in_one_transaction(lambda: self._write_rows(newest, now))
+        await atomic(lambda: self._write_rows(newest, now))
 
     async def _write_rows(self, newest: Sequence[OperationRecord], now: datetime) -> None:
         connection = current_connection()
@@ -186,7 +186,7 @@ class OperationsService:
                 return 1
             return marked
 
-        if not await in_one_transaction(mark):
+        if not await atomic(mark):
             raise OperationNotFound()
 
     async def replace(self, record: OperationRecord, *, read_at: datetime | None = None, confirm: bool = False) -> bool:
@@ -228,7 +228,7 @@ class OperationsService:
             )
             return True
 
-        return await in_one_transaction(replace_row)
+        return await atomic(replace_row)
 
     async def versions(self, ids: Sequence[str]) -> dict[str, StoredVersion]:
         """What the record has of these operations, by id."""
@@ -300,7 +300,7 @@ class OperationsService:
             await models.OperationStateRow.filter(id__in=ids).delete()
             return await models.OperationRecord.filter(id__in=ids).delete()
 
-        return await in_one_transaction(remove)
+        return await atomic(remove)
 
 
 def _principal(caller: Caller, *, administers: bool) -> tuple[str, str]:

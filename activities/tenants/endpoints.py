@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from activities.calls import Nothing, endpoint, user_of
+from activities.http import EmptyBody, endpoint, user_of
 from activities.tenants.service import TenantsService
 from contracts.base import Ids
-from contracts.calls import Caller, CallSigner
+from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.tenants import Tenant
 
 
-def routes(service: TenantsService, signer: CallSigner) -> list[Route]:
+def routes(service: TenantsService, signer: ServiceTokenSigner) -> list[Route]:
     async def get_tenants(caller: Caller, wanted: Ids) -> list[Tenant]:
         return await service.get_tenants(user_of(caller), wanted.ids)
 
-    async def list_tenants(caller: Caller, _: Nothing) -> list[Tenant]:
+    async def list_tenants(caller: Caller, _: EmptyBody) -> list[Tenant]:
         return await service.list_tenants_of(user_of(caller))
 
     return [
         endpoint("/tenants/get_tenants", signer, Ids, get_tenants),
-        endpoint("/tenants/list_tenants", signer, Nothing, list_tenants),
+        endpoint("/tenants/list_tenants", signer, EmptyBody, list_tenants),
     ]

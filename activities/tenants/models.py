@@ -5,7 +5,7 @@ from __future__ import annotations
 from tortoise import fields
 from tortoise.models import Model
 
-from activities.effects import Effect
+from activities.idempotency import IdempotencyRecord
 from contracts.auth import Role
 from contracts.tenants import SubscriptionTier
 
@@ -42,6 +42,6 @@ class FeatureFlag(Model):
         unique_together = (("tenant_id", "name"),)
 
 
-class TenantsEffect(Effect):
+class TenantsEffect(IdempotencyRecord):
     class Meta:
         table = "tenants_effect"

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable
 
 from pydantic import JsonValue
 
-from activities.effects import once, undo
+from activities.idempotency import once, undo
 from activities.tenants import models
-from activities.transactions import in_one_transaction
+from activities.transactions import atomic
 from contracts.auth import PERMISSIONS, Role, access_key, roles_granted_by
 from contracts.base import is_id
 from contracts.errors import AlreadyMember, LastOwner, PermissionDenied, RoleTooHigh, TenantAccessDenied
@@ -21,7 +21,7 @@ from contracts.tenants import (
     RoleChange,
     Tenant,
 )
-from infrastructure.change_notifications import Wakeups
+from infrastructure.change_notifications import ChangeNotifier
 
 MOST_TENANTS = 500
 """How many tenants one listing shows."""
@@ -34,7 +34,7 @@ class TenantsService:
     delays nothing for long: the gateways read sessions again at an interval.
     """
 
-    def __init__(self, wakeups: Wakeups) -> None:
+    def __init__(self, wakeups: ChangeNotifier) -> None:
         self._wakeups = wakeups
 
     async def roles(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Role]:
@@ -103,7 +103,7 @@ class TenantsService:
             await models.Membership.filter(id=row.id).update(role=change.role)
             return Membership(user_id=row.user_id, tenant_id=row.tenant_id, role=change.role)
 
-        changed = await in_one_transaction(change_it)
+        changed = await atomic(change_it)
         await self._notify(changed)
         return changed
 
@@ -117,7 +117,7 @@ class TenantsService:
             await models.Membership.filter(id=row.id).delete()
             return _membership(row)
 
-        await self._notify(await in_one_transaction(remove_it))
+        await self._notify(await atomic(remove_it))
 
     async def _may_change(self, user_id: str, tenant_id: str, by: str, role: Role | None = None) -> models.Membership:
         """The membership, locked until the transaction ends, as are those of all others of the tenant."""

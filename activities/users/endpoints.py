@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from activities.calls import Nothing, endpoint, user_of
+from activities.http import EmptyBody, endpoint, user_of
 from activities.users.service import UsersService
 from contracts.base import Ids
-from contracts.calls import Caller, CallSigner
+from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.users import Preferences, PreferencesPatch, User
 
 
-def routes(service: UsersService, signer: CallSigner) -> list[Route]:
+def routes(service: UsersService, signer: ServiceTokenSigner) -> list[Route]:
     async def get_users(caller: Caller, wanted: Ids) -> list[User]:
         administers = "users:read" in caller.permissions
         return await service.get_users(user_of(caller), caller.tenant_id, wanted.ids, administers=administers)
 
-    async def get_preferences(caller: Caller, _: Nothing) -> Preferences:
+    async def get_preferences(caller: Caller, _: EmptyBody) -> Preferences:
         return await service.get_preferences(user_of(caller))
 
     async def update_preferences(caller: Caller, patch: PreferencesPatch) -> Preferences:
@@ -24,6 +24,6 @@ def routes(service: UsersService, signer: CallSigner) -> list[Route]:
 
     return [
         endpoint("/users/get_users", signer, Ids, get_users),
-        endpoint("/users/get_preferences", signer, Nothing, get_preferences),
+        endpoint("/users/get_preferences", signer, EmptyBody, get_preferences),
         endpoint("/users/update_preferences", signer, PreferencesPatch, update_preferences),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tortoise import fields
 from tortoise.models import Model
 
-from activities.effects import Effect
+from activities.idempotency import IdempotencyRecord
 from contracts.users import Theme
 
 
@@ -45,6 +45,6 @@ class Preferences(Model):
         table = "users_preferences"
 
 
-class UsersEffect(Effect):
+class UsersEffect(IdempotencyRecord):
     class Meta:
         table = "users_effect"

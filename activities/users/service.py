@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from activities.effects import once, undo
+from activities.idempotency import once, undo
 from activities.users import models
 from contracts.base import Contract, is_id, utc_now
 from contracts.email_addresses import email_key

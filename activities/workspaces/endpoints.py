@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from activities.calls import endpoint
+from activities.http import endpoint
 from activities.workspaces.service import WorkspacesService
 from contracts.base import Ids
-from contracts.calls import Caller, CallSigner
+from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.workspaces import Workspace
 
 
-def routes(service: WorkspacesService, signer: CallSigner) -> list[Route]:
+def routes(service: WorkspacesService, signer: ServiceTokenSigner) -> list[Route]:
     async def get_workspaces(caller: Caller, wanted: Ids) -> list[Workspace]:
         return await service.get_workspaces(caller, wanted.ids)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tortoise import fields
 from tortoise.models import Model
 
-from activities.effects import Effect
+from activities.idempotency import IdempotencyRecord
 
 
 class Workspace(Model):
@@ -19,6 +19,6 @@ class Workspace(Model):
         table = "workspaces_workspace"
 
 
-class WorkspacesEffect(Effect):
+class WorkspacesEffect(IdempotencyRecord):
     class Meta:
         table = "workspaces_effect"

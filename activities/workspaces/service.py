@@ -7,11 +7,11 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from activities.effects import once, undo
+from activities.idempotency import once, undo
 from activities.workspaces import models
 from contracts.base import is_id, new_id, utc_now
-from contracts.calls import Caller
 from contracts.errors import NotSignedIn
+from contracts.service_tokens import Caller
 from contracts.workspaces import NewWorkspace, Workspace
 
 _LONGEST_NAME = 250

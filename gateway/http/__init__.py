@@ -1,1 +1,1 @@
-"""HTTP beside GraphQL: transfers of files, and errors as responses."""
+"""GraphQL over HTTP: endpoint, persisted queries, event streams, health and middleware."""

@@ -1,1 +1,1 @@
-"""What protects the gateway's HTTP surface: proxy headers and host names."""
+"""Protection of the endpoint: origins, headers, client addresses, rate limits, and the codec server."""

@@ -25,7 +25,7 @@ _CLOSE_TIMEOUT_SECONDS = 5.0
 
 
 class Connection(TCPServer):
-    """A peer that reads nothing for ``stall_seconds`` is disconnected; its client sees a lost connection (1006)."""
+    """A peer that reads nothing for ``write_timeout_seconds`` is disconnected; the client sees close code 1006."""
 
     protocol: ProtocolSelector
 
@@ -38,10 +38,10 @@ class Connection(TCPServer):
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         *,
-        stall_seconds: float,
+        write_timeout_seconds: float,
     ) -> None:
         super().__init__(app, asyncio.get_running_loop(), config, context, state, reader, writer)
-        self._stall_seconds = stall_seconds
+        self._stall_seconds = write_timeout_seconds
         self._head_timer: asyncio.TimerHandle | None = None
         self._has_ended = False
         _, self._most_bytes = writer.transport.get_write_buffer_limits()

@@ -10,8 +10,8 @@ from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H2ProtocolAssumedError
 from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
 
-from gateway.server.http_1 import Http1
-from gateway.server.http_2 import Http2
+from gateway.server.http1 import Http1
+from gateway.server.http2 import Http2
 
 
 class ProtocolSelector(ProtocolWrapper):

@@ -16,7 +16,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.events import Event as SocketEvent
 from wsproto.frame_protocol import CloseReason
 
-from infrastructure.rate_limit import TokenBucket
+from infrastructure.limits.rate_limit import TokenBucket
 
 SEND_TEXT = "adx.send_text"
 """In a websocket's scope: sends a text past the layers around the application, which leave messages unchanged."""

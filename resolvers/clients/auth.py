@@ -9,32 +9,32 @@ from pydantic import TypeAdapter
 
 from contracts.auth import (
     Credentials,
-    FoundSession,
-    HandedOverSession,
+    ReplacedSession,
     Session,
     SessionLookup,
     SessionLookups,
+    SessionMatch,
     SessionRef,
     VerifiedCredentials,
 )
-from contracts.calls import Caller
 from contracts.errors import SessionEnded
-from infrastructure.batching import Batching
-from resolvers.clients.calls import ServiceCalls
+from contracts.service_tokens import Caller
+from infrastructure.caching.batching import Batching
+from resolvers.clients.base import ServiceClient
 
 _MAX_CONCURRENT_LOOKUPS = 4
 _MAX_LOOKUPS = 100
 
 _VERIFIED = TypeAdapter(VerifiedCredentials)
 _SESSION = TypeAdapter(Session)
-_FOUND = TypeAdapter(tuple[FoundSession, ...])
-_HANDED_OVER = TypeAdapter(HandedOverSession)
+_FOUND = TypeAdapter(tuple[SessionMatch, ...])
+_HANDED_OVER = TypeAdapter(ReplacedSession)
 _SESSIONS = TypeAdapter(tuple[Session, ...])
 _NOTHING = TypeAdapter(None)
 
 
 class AuthClient:
-    def __init__(self, calls: ServiceCalls) -> None:
+    def __init__(self, calls: ServiceClient) -> None:
         self._calls = calls
         self._lookups: Batching[Session] = Batching(
             self._current_sessions, max_batch_size=_MAX_LOOKUPS, max_concurrent=_MAX_CONCURRENT_LOOKUPS
@@ -67,7 +67,7 @@ class AuthClient:
         """
         return await self._ask_for(caller, token_hashes)
 
-    async def handed_over_session(self, caller: Caller, token_hash: str) -> HandedOverSession:
+    async def handed_over_session(self, caller: Caller, token_hash: str) -> ReplacedSession:
         """The session that the token opened until a switch of tenant ended it; SessionEnded for any other."""
         body = SessionLookup(token_hash=token_hash).model_dump_json()
         return await self._calls.call("get_handed_over_session", caller, body, _HANDED_OVER)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pydantic import TypeAdapter
 
 from contracts.base import Ids
-from contracts.calls import Caller
 from contracts.files import File, FilePage, FilePageRequest, NewUpload, Upload, UploadRef, UploadTarget
-from resolvers.clients.calls import ServiceCalls
+from contracts.service_tokens import Caller
+from resolvers.clients.base import ServiceClient
 
 _TARGET = TypeAdapter(UploadTarget)
 _UPLOAD = TypeAdapter(Upload)
@@ -19,7 +19,7 @@ _PAGE = TypeAdapter(FilePage)
 
 
 class FilesClient:
-    def __init__(self, calls: ServiceCalls) -> None:
+    def __init__(self, calls: ServiceClient) -> None:
         self._calls = calls
 
     async def create_upload(self, caller: Caller, new: NewUpload) -> UploadTarget:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pydantic import TypeAdapter
 
 from contracts.base import Ids
-from contracts.calls import Caller
 from contracts.operation_records import (
     OperationRecord,
     OperationRecords,
@@ -16,7 +15,8 @@ from contracts.operation_records import (
     RecordPageRequest,
 )
 from contracts.operation_statistics import OperationStatistics, StatisticsRequest
-from resolvers.clients.calls import ServiceCalls
+from contracts.service_tokens import Caller
+from resolvers.clients.base import ServiceClient
 
 _NOTHING = TypeAdapter(None)
 _LOOKUP = TypeAdapter(RecordLookup)
@@ -25,7 +25,7 @@ _STATISTICS = TypeAdapter(OperationStatistics)
 
 
 class OperationsClient:
-    def __init__(self, calls: ServiceCalls) -> None:
+    def __init__(self, calls: ServiceClient) -> None:
         self._calls = calls
 
     async def write(self, records: Sequence[OperationRecord]) -> None:

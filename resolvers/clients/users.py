@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pydantic import TypeAdapter
 
 from contracts.base import Ids
-from contracts.calls import Caller
+from contracts.service_tokens import Caller
 from contracts.users import Preferences, PreferencesPatch, User
-from resolvers.clients.calls import ServiceCalls
+from resolvers.clients.base import ServiceClient
 
 _USERS = TypeAdapter(tuple[User, ...])
 _PREFERENCES = TypeAdapter(Preferences)
 
 
 class UsersClient:
-    def __init__(self, calls: ServiceCalls) -> None:
+    def __init__(self, calls: ServiceClient) -> None:
         self._calls = calls
 
     async def users(self, caller: Caller, ids: Sequence[str]) -> tuple[User, ...]:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pydantic import TypeAdapter
 
 from contracts.base import Ids
-from contracts.calls import Caller
+from contracts.service_tokens import Caller
 from contracts.workspaces import Workspace
-from resolvers.clients.calls import ServiceCalls
+from resolvers.clients.base import ServiceClient
 
 _WORKSPACES = TypeAdapter(tuple[Workspace, ...])
 
 
 class WorkspacesClient:
-    def __init__(self, calls: ServiceCalls) -> None:
+    def __init__(self, calls: ServiceClient) -> None:
         self._calls = calls
 
     async def workspaces(self, caller: Caller, ids: Sequence[str]) -> tuple[Workspace, ...]:

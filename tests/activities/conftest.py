@@ -15,7 +15,7 @@ from activities.auth.sessions import SessionsService
 from activities.tenants.models import Membership
 from activities.tenants.service import TenantsService
 from contracts.auth import Role
-from infrastructure.change_notifications import LocalWakeups
+from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
 from tests.databases import fresh_sqlite
 from tests.servers import Postgres
@@ -113,7 +113,7 @@ def passwords() -> Iterator[Passwords]:
 
 @pytest.fixture
 def sessions_service(opened: None, revocations: PostedRevocations, clock: Clock) -> SessionsService:
-    return SessionsService(revocations, clock, memberships=TenantsService(LocalWakeups()))
+    return SessionsService(revocations, clock, memberships=TenantsService(LocalNotifier()))
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ from activities.tenants.service import TenantsService
 from activities.users import models as users
 from contracts.auth import Credentials, MfaMethod, Redemption, Role
 from contracts.tenants import SubscriptionTier
-from infrastructure.change_notifications import LocalWakeups
+from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
 from tests.activities.conftest import PostedRevocations
-from worker.demo import fill_with_demo_data
+from worker.demo import seed_demo_data
 
 
 async def test_fills_an_empty_database_once(opened: None, passwords: Passwords) -> None:
-    assert await fill_with_demo_data(passwords)
-    assert not await fill_with_demo_data(passwords)
+    assert await seed_demo_data(passwords)
+    assert not await seed_demo_data(passwords)
 
     assert sorted(user.email for user in await users.User.all()) == [
         "ada@example.com",
@@ -23,10 +23,10 @@ async def test_fills_an_empty_database_once(opened: None, passwords: Passwords) 
 
 
 async def test_ada_administers_both_tenants_and_starts_in_acme(opened: None, passwords: Passwords) -> None:
-    await fill_with_demo_data(passwords)
+    await seed_demo_data(passwords)
     ada = await users.User.get(email="ada@example.com")
 
-    acme, globex = await TenantsService(LocalWakeups()).list_tenants_of(ada.id)
+    acme, globex = await TenantsService(LocalNotifier()).list_tenants_of(ada.id)
 
     assert (acme.slug, acme.subscription_tier, acme.role) == ("acme", SubscriptionTier.PROFESSIONAL, Role.ADMIN)
     assert (globex.slug, globex.subscription_tier, globex.role) == ("globex", SubscriptionTier.ENTERPRISE, Role.ADMIN)
@@ -36,7 +36,7 @@ async def test_ada_administers_both_tenants_and_starts_in_acme(opened: None, pas
 async def test_alan_signs_in_with_a_second_factor(
     opened: None, passwords: Passwords, revocations: PostedRevocations
 ) -> None:
-    await fill_with_demo_data(passwords)
+    await seed_demo_data(passwords)
     service = CredentialsService(passwords, revocations)
 
     verified = await service.verify_credentials(

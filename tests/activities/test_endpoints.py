@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 
 from activities.auth import endpoints as auth_endpoints
 from activities.auth.credentials import CredentialsService
-from activities.auth.revocations import CachedRevocations
+from activities.auth.revocations import CacheRevocationPublisher
 from activities.auth.sessions import SessionsService
 from activities.tenants import endpoints as tenants_endpoints
 from activities.tenants.service import TenantsService
@@ -18,27 +18,27 @@ from activities.users import models as users
 from activities.users.service import UsersService
 from contracts.auth import (
     REVOKED,
-    FoundSession,
     NewSession,
     Role,
     Session,
     SessionHandover,
+    SessionMatch,
     VerifiedCredentials,
     hot_session_key,
 )
 from contracts.base import new_id
-from contracts.calls import Caller, CallSigner
 from contracts.errors import ErrorRecord
 from contracts.secret_keys import SecretKeys
+from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.users import Preferences
-from infrastructure.cache import MemoryCache
-from infrastructure.change_notifications import LocalWakeups
+from infrastructure.caching.cache import MemoryCache
+from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
 from tests.redis_access import value_of
-from worker.demo import PASSWORD, fill_with_demo_data
+from worker.demo import PASSWORD, seed_demo_data
 
 KEYS = SecretKeys(b"a key of thirty-two bytes, or so.")
-SIGNERS = {service: CallSigner(service, KEYS) for service in ("auth", "users", "tenants")}
+SIGNERS = {service: ServiceTokenSigner(service, KEYS) for service in ("auth", "users", "tenants")}
 PATHS = [
     "/auth/verify_credentials",
     "/auth/get_current_session",
@@ -76,16 +76,16 @@ class Services:
 @pytest.fixture
 async def services(opened: None, passwords: Passwords) -> AsyncIterator[Services]:
     cache = MemoryCache()
-    revocations = CachedRevocations(cache, LocalWakeups())
-    sessions = SessionsService(revocations, memberships=TenantsService(LocalWakeups()))
+    revocations = CacheRevocationPublisher(cache, LocalNotifier())
+    sessions = SessionsService(revocations, memberships=TenantsService(LocalNotifier()))
     app = Starlette(
         routes=[
             *auth_endpoints.routes(sessions, CredentialsService(passwords, revocations), SIGNERS["auth"]),
             *users_endpoints.routes(UsersService(), SIGNERS["users"]),
-            *tenants_endpoints.routes(TenantsService(LocalWakeups()), SIGNERS["tenants"]),
+            *tenants_endpoints.routes(TenantsService(LocalNotifier()), SIGNERS["tenants"]),
         ]
     )
-    await fill_with_demo_data(passwords)
+    await seed_demo_data(passwords)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://services") as http:
         yield Services(passwords, http, sessions, cache)
 
@@ -126,7 +126,9 @@ async def test_a_token_for_one_service_is_refused_by_the_others(services: Servic
 
 
 async def test_a_token_signed_with_another_key_is_refused(services: Services) -> None:
-    forged = CallSigner("tenants", SecretKeys(b"another key of thirty-two bytes!!")).sign(await caller_named("ada"))
+    forged = ServiceTokenSigner("tenants", SecretKeys(b"another key of thirty-two bytes!!")).sign(
+        await caller_named("ada")
+    )
 
     response = await services.http.post("/tenants/list_tenants", json={}, headers={"Authorization": f"Bearer {forged}"})
 
@@ -190,8 +192,8 @@ async def test_a_session_is_found_listed_checked_and_ended(services: Services) -
     gone = await services.call("/auth/get_current_session", {"token_hash": "a" * 64}, Caller())
 
     assert Session.model_validate_json(found.content) == Session.model_validate_json(allowed.content) == session
-    assert [FoundSession.model_validate(each) for each in together.json()] == [
-        FoundSession(token_hash="a" * 64, session=session)
+    assert [SessionMatch.model_validate(each) for each in together.json()] == [
+        SessionMatch(token_hash="a" * 64, session=session)
     ]
     assert [Session.model_validate(each) for each in listed.json()] == [session]
     assert (ended.status_code, ended.json()) == (200, None)

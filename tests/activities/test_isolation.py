@@ -34,19 +34,19 @@ from activities.workspaces import endpoints as workspaces_endpoints
 from activities.workspaces import models as workspaces
 from activities.workspaces.service import WorkspacesService
 from contracts.auth import PERMISSIONS, Role
-from contracts.calls import Caller, CallSigner
 from contracts.files import AccessLevel
 from contracts.secret_keys import SecretKeys
+from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.tenants import SubscriptionTier
-from contracts.transfers import TransferSigner
-from infrastructure.change_notifications import LocalWakeups
+from contracts.transfer_tokens import TransferSigner
+from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
 from tests.activities.conftest import PostedRevocations
 from tests.databases import fresh_sqlite
 from worker.database import database
 
 SIGNERS = {
-    service: CallSigner(service, SecretKeys(b"k" * 32))
+    service: ServiceTokenSigner(service, SecretKeys(b"k" * 32))
     for service in ("auth", "users", "tenants", "files", "workspaces")
 }
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -225,12 +225,12 @@ def open_services(stack: AsyncExitStack, folder: Path, passwords: Passwords) -> 
     app = Starlette(
         routes=[
             *auth_endpoints.routes(
-                SessionsService(revocations, clock, memberships=TenantsService(LocalWakeups())),
+                SessionsService(revocations, clock, memberships=TenantsService(LocalNotifier())),
                 CredentialsService(passwords, revocations, clock),
                 SIGNERS["auth"],
             ),
             *users_endpoints.routes(UsersService(clock), SIGNERS["users"]),
-            *tenants_endpoints.routes(TenantsService(LocalWakeups()), SIGNERS["tenants"]),
+            *tenants_endpoints.routes(TenantsService(LocalNotifier()), SIGNERS["tenants"]),
             *files_endpoints.routes(FilesService(TransferSigner(SecretKeys(b"k" * 32)), clock), SIGNERS["files"]),
             *workspaces_endpoints.routes(WorkspacesService(clock=clock), SIGNERS["workspaces"]),
         ]

@@ -18,15 +18,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
 from activities.notifications import models
-from activities.notifications.mail import DEADLINE_SECONDS, MailFolder, SmtpMail, SmtpServer, open_mail
+from activities.notifications.mailer import DEADLINE_SECONDS, FileMailer, SmtpMail, SmtpServer, open_mail
 from activities.notifications.service import NotificationsService
 from contracts.errors import AddressRefused, ServiceUnavailable
 from contracts.notifications import WelcomeEmail
 from tests.activities.conftest import Clock
 from tests.mail_server import running_mail_server, silent_server
 from worker.dev.ports import free_port
+from worker.error_classification import classify
 from worker.settings import WorkerSettings
-from worker.trouble import class_of
 from workflows.options import EXTERNAL
 
 SENDER = "ADX <hello@adx.example>"
@@ -55,7 +55,7 @@ def texts(letter: EmailMessage) -> tuple[str, str]:
 
 
 def is_worth_more_tries(error: BaseException) -> bool:
-    trouble = class_of(error)
+    trouble = classify(error)
     return trouble.retry is EXTERNAL and isinstance(trouble.answer, ServiceUnavailable)
 
 
@@ -352,7 +352,7 @@ async def test_without_a_server_letters_are_files_that_only_we_may_read(
 
 async def test_the_same_letter_again_is_the_same_file(tmp_path: Path) -> None:
     for _ in range(2):
-        await MailFolder(tmp_path).send(a_letter())
+        await FileMailer(tmp_path).send(a_letter())
 
     assert names_in(tmp_path) == ["1.eml"]
 

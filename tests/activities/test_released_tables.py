@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from tortoise.exceptions import BaseORMException
 
-from tests.activities.older_code import (
+from tests.activities.previous_release import (
     RELEASED_TABLES,
     Apps,
     Names,
@@ -98,7 +98,9 @@ async def test_the_migrations_of_the_release_are_as_they_were_released(tmp_path:
 
 def test_the_tables_of_every_release_are_kept() -> None:
     schemas = {path.stem for path in (ROOT / "tests" / "schema" / "released").glob("*.graphql")}
-    assert {path.stem for path in RELEASED_TABLES.glob("*.json")} == schemas, "python -m tests.activities.older_code"
+    assert {path.stem for path in RELEASED_TABLES.glob("*.json")} == schemas, (
+        "python -m tests.activities.previous_release"
+    )
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])

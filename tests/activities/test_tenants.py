@@ -9,7 +9,7 @@ from activities.tenants import models
 from activities.tenants.service import TenantsService
 from contracts.auth import Role, access_key
 from contracts.base import new_id
-from contracts.errors import Conflict, EffectUndone, LastOwner, PermissionDenied, RoleTooHigh, TenantAccessDenied
+from contracts.errors import Conflict, LastOwner, PermissionDenied, RoleTooHigh, StepAlreadyUndone, TenantAccessDenied
 from contracts.tenants import (
     AccessRequest,
     Assignment,
@@ -20,7 +20,7 @@ from contracts.tenants import (
     SubscriptionTier,
     Tenant,
 )
-from infrastructure.change_notifications import LocalWakeups
+from infrastructure.change_notifications import LocalNotifier
 from tests.activities.conftest import join
 from tests.activities.locks import held_row
 
@@ -49,14 +49,14 @@ def assignment_of(
 
 
 async def test_a_member_has_access_in_their_role(acme: str) -> None:
-    membership = await TenantsService(LocalWakeups()).check_access(AccessRequest(user_id=ADA, tenant_id=acme))
+    membership = await TenantsService(LocalNotifier()).check_access(AccessRequest(user_id=ADA, tenant_id=acme))
 
     assert membership == Membership(user_id=ADA, tenant_id=acme, role=Role.ADMIN)
 
 
 @pytest.mark.parametrize("absent", ["ten_" + "f" * 32, "", "\0", "acme", "x" * 5000])
 async def test_a_foreign_tenant_and_none_at_all_are_the_same(acme: str, absent: str) -> None:
-    service, refusals = TenantsService(LocalWakeups()), []
+    service, refusals = TenantsService(LocalNotifier()), []
 
     for tenant_id in (acme, absent):
         for ask in (service.check_access, service.load_tenant_data):
@@ -69,7 +69,7 @@ async def test_a_foreign_tenant_and_none_at_all_are_the_same(acme: str, absent: 
 
 
 async def test_a_member_sees_the_tenant_with_its_flags_and_their_role(acme: str) -> None:
-    tenant = await TenantsService(LocalWakeups()).load_tenant_data(AccessRequest(user_id=ADA, tenant_id=acme))
+    tenant = await TenantsService(LocalNotifier()).load_tenant_data(AccessRequest(user_id=ADA, tenant_id=acme))
 
     assert tenant == Tenant(
         id=acme,
@@ -82,7 +82,7 @@ async def test_a_member_sees_the_tenant_with_its_flags_and_their_role(acme: str)
 
 
 async def test_tenants_come_in_the_order_asked_for_and_all_of_them_by_name(acme: str) -> None:
-    service, globex, foreign = TenantsService(LocalWakeups()), await add_tenant("Globex"), await add_tenant("Initech")
+    service, globex, foreign = TenantsService(LocalNotifier()), await add_tenant("Globex"), await add_tenant("Initech")
     await models.Membership.create(user_id=ADA, tenant_id=globex, role=Role.GUEST)
     await models.Membership.create(user_id=GRACE, tenant_id=foreign, role=Role.OWNER)
 
@@ -94,7 +94,7 @@ async def test_tenants_come_in_the_order_asked_for_and_all_of_them_by_name(acme:
 
 
 async def test_assigning_a_user_can_be_tried_again_and_undone(acme: str) -> None:
-    service = TenantsService(LocalWakeups())
+    service = TenantsService(LocalNotifier())
     assignment = assignment_of(GRACE, acme, key="onboarding-1:assign_to_tenant")
 
     first = await service.assign_user_to_tenant(assignment)
@@ -105,18 +105,18 @@ async def test_assigning_a_user_can_be_tried_again_and_undone(acme: str) -> None
         await service.remove_user_from_tenant(assignment.key)
     with pytest.raises(TenantAccessDenied):
         await service.check_access(AccessRequest(user_id=GRACE, tenant_id=acme))
-    with pytest.raises(EffectUndone):
+    with pytest.raises(StepAlreadyUndone):
         await service.assign_user_to_tenant(assignment)
 
 
 async def test_an_undo_of_an_assignment_that_never_was_leaves_the_others_alone(acme: str) -> None:
-    await TenantsService(LocalWakeups()).remove_user_from_tenant("onboarding-1:assign_to_tenant")
+    await TenantsService(LocalNotifier()).remove_user_from_tenant("onboarding-1:assign_to_tenant")
 
     assert await models.Membership.all().count() == 1
 
 
 async def test_a_member_is_not_assigned_again_and_nobody_to_no_tenant(acme: str) -> None:
-    service = TenantsService(LocalWakeups())
+    service = TenantsService(LocalNotifier())
 
     with pytest.raises(Conflict):
         await service.assign_user_to_tenant(assignment_of(ADA, acme))
@@ -137,7 +137,7 @@ async def test_a_member_is_not_assigned_again_and_nobody_to_no_tenant(acme: str)
 async def test_a_role_is_given_by_those_who_may_onboard_and_have_one_as_high(
     acme: str, giver: Role, given: list[Role]
 ) -> None:
-    service, linus = TenantsService(LocalWakeups()), new_id("usr")
+    service, linus = TenantsService(LocalNotifier()), new_id("usr")
     await models.Membership.create(user_id=linus, tenant_id=acme, role=giver)
     let: list[Role] = []
 
@@ -157,7 +157,7 @@ async def test_who_assigns_belongs_to_the_tenant(acme: str) -> None:
     await models.Membership.create(user_id=GRACE, tenant_id=globex, role=Role.OWNER)
 
     with pytest.raises(TenantAccessDenied):
-        await TenantsService(LocalWakeups()).assign_user_to_tenant(
+        await TenantsService(LocalNotifier()).assign_user_to_tenant(
             assignment_of(new_id("usr"), acme, Role.GUEST, by=GRACE)
         )
 
@@ -175,14 +175,14 @@ async def owned(acme: str) -> str:
     return acme
 
 
-async def notifies(wakeups: LocalWakeups, user_id: str, tenant_id: str, act: Awaitable[object]) -> bool:
+async def notifies(wakeups: LocalNotifier, user_id: str, tenant_id: str, act: Awaitable[object]) -> bool:
     with wakeups.hearing(access_key(user_id, tenant_id)) as news:
         await act
         return news.is_set()
 
 
 async def test_a_changed_role_and_a_removal_take_effect_and_are_notified(owned: str) -> None:
-    wakeups = LocalWakeups()
+    wakeups = LocalNotifier()
     service = TenantsService(wakeups)
     change = RoleChange(user_id=GRACE, tenant_id=owned, role=Role.GUEST, changed_by=ADA)
     assert await notifies(wakeups, GRACE, owned, service.change_role(change))
@@ -194,7 +194,7 @@ async def test_a_changed_role_and_a_removal_take_effect_and_are_notified(owned: 
 
 
 async def test_an_undone_assignment_is_notified(owned: str) -> None:
-    wakeups, linus = LocalWakeups(), new_id("usr")
+    wakeups, linus = LocalNotifier(), new_id("usr")
     service = TenantsService(wakeups)
     await service.assign_user_to_tenant(assignment_of(linus, owned, key="onboarding-1:assign"))
     assert await notifies(wakeups, linus, owned, service.remove_user_from_tenant("onboarding-1:assign"))
@@ -215,14 +215,14 @@ async def test_an_undone_assignment_is_notified(owned: str) -> None:
 async def test_a_role_change_without_the_right_is_refused(
     owned: str, who: str, role: Role, by: str, refused: type[Exception]
 ) -> None:
-    service = TenantsService(LocalWakeups())
+    service = TenantsService(LocalNotifier())
     with pytest.raises(refused):
         await service.change_role(RoleChange(user_id=who, tenant_id=owned, role=role, changed_by=by))
     assert await service.roles({(ADA, owned), (GRACE, owned)}) == {(ADA, owned): Role.OWNER, (GRACE, owned): Role.ADMIN}
 
 
 async def test_a_member_may_leave_but_not_remove_others_and_the_last_owner_stays(owned: str) -> None:
-    service = TenantsService(LocalWakeups())
+    service = TenantsService(LocalNotifier())
     await join(GRACE, owned, Role.MEMBER)
     with pytest.raises(PermissionDenied):
         await service.remove_member(MemberRemoval(user_id=ADA, tenant_id=owned, removed_by=GRACE))
@@ -233,7 +233,7 @@ async def test_a_member_may_leave_but_not_remove_others_and_the_last_owner_stays
 
 
 async def test_of_two_owners_who_demote_each_other_at_once_one_stays(on_postgres: None) -> None:
-    service = TenantsService(LocalWakeups())
+    service = TenantsService(LocalNotifier())
     for _ in range(10):
         acme = await add_tenant(new_id("key"))
         await join(ADA, acme, Role.OWNER)
@@ -249,7 +249,7 @@ async def test_of_two_owners_who_demote_each_other_at_once_one_stays(on_postgres
 async def test_of_two_owners_of_whom_each_waits_to_demote_the_other_one_stays(
     on_postgres: None, shared_postgres_url: str
 ) -> None:
-    service, acme = TenantsService(LocalWakeups()), await add_tenant("Acme")
+    service, acme = TenantsService(LocalNotifier()), await add_tenant("Acme")
     await join(ADA, acme, Role.OWNER)
     await join(GRACE, acme, Role.OWNER)
     async with held_row(shared_postgres_url, "tenants_membership", "tenant_id", acme) as rows:
@@ -277,4 +277,4 @@ async def test_a_listing_of_tenants_shows_500(opened: None) -> None:
         ]
     )
 
-    assert len(await TenantsService(LocalWakeups()).list_tenants_of(ADA)) == 500
+    assert len(await TenantsService(LocalNotifier()).list_tenants_of(ADA)) == 500

@@ -7,7 +7,7 @@ import pytest
 from activities.users import models
 from activities.users.service import UsersService
 from contracts.base import new_id
-from contracts.errors import EffectUndone, EmailTaken, InvalidInput, UserNotFound
+from contracts.errors import EmailTaken, InvalidInput, StepAlreadyUndone, UserNotFound
 from contracts.users import HomeTenant, NewUser, Preferences, PreferencesPatch, TenantChange, Theme, User
 from tests.activities.conftest import Clock
 from tests.activities.locks import held_row
@@ -96,7 +96,7 @@ async def test_a_change_of_tenant_is_undone_once(service: UsersService) -> None:
     for _ in range(2):
         await service.restore_user_tenant("switch-1:set_tenant")
     assert (await service.home_tenant(ada.id)).tenant_id == ACME
-    with pytest.raises(EffectUndone):
+    with pytest.raises(StepAlreadyUndone):
         await service.update_user_tenant(change)
 
 
@@ -104,7 +104,7 @@ async def test_an_undo_before_the_change_forestalls_it(service: UsersService) ->
     ada = await create(service, "ada")
     await service.restore_user_tenant("switch-1:set_tenant")
 
-    with pytest.raises(EffectUndone):
+    with pytest.raises(StepAlreadyUndone):
         await service.update_user_tenant(TenantChange(key="switch-1:set_tenant", user_id=ada.id, tenant_id=GLOBEX))
 
     assert (await service.home_tenant(ada.id)).tenant_id == ACME
@@ -290,7 +290,7 @@ async def test_creating_a_user_can_be_tried_again_and_undone(service: UsersServi
 
     for table in (models.User, models.Affiliation, models.Preferences):
         assert await table.all().count() == 0
-    with pytest.raises(EffectUndone):
+    with pytest.raises(StepAlreadyUndone):
         await service.create_user(new)
 
 

@@ -9,14 +9,14 @@ from activities.workspaces.endpoints import routes
 from activities.workspaces.service import WorkspacesService
 from contracts.auth import PERMISSIONS, Role
 from contracts.base import new_id
-from contracts.calls import Caller, CallSigner
-from contracts.errors import EffectUndone, NotSignedIn
+from contracts.errors import NotSignedIn, StepAlreadyUndone
 from contracts.secret_keys import SecretKeys
+from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.workspaces import NewWorkspace, Workspace, in_product, workspace_path
 
 ACME, GLOBEX = new_id("ten"), new_id("ten")
 ADA, GRACE, LINUS = new_id("usr"), new_id("usr"), new_id("usr")
-SIGNER = CallSigner("workspaces", SecretKeys(b"a key of thirty-two bytes, or so."))
+SIGNER = ServiceTokenSigner("workspaces", SecretKeys(b"a key of thirty-two bytes, or so."))
 
 
 def caller(user_id: str, role: Role = Role.MEMBER, *, tenant_id: str = ACME) -> Caller:
@@ -55,7 +55,7 @@ async def test_creating_can_be_tried_again_and_undone(opened: None) -> None:
 
     for _ in range(2):
         await service.delete_workspace("onboarding-1:create_workspace")
-    with pytest.raises(EffectUndone):
+    with pytest.raises(StepAlreadyUndone):
         await create()
     assert [row.user_id for row in await models.Workspace.all()] == [ADA]
 
@@ -63,7 +63,7 @@ async def test_creating_can_be_tried_again_and_undone(opened: None) -> None:
 async def test_an_undo_that_comes_first_lets_nothing_be_created(opened: None) -> None:
     await WorkspacesService().delete_workspace("onboarding-1:create_workspace")
 
-    with pytest.raises(EffectUndone):
+    with pytest.raises(StepAlreadyUndone):
         await create()
     assert await models.Workspace.all().count() == 0
 

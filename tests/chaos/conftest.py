@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.chaos.ground import Ground, chaos_ground
+from tools.chaos.environment import Ground, chaos_ground
 
 _TO_BE_CUT_OFF = 4
 _TO_SEE_DEATHS = 18

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from contracts.operations import OperationKind
-from tests.chaos.campaign import CALLS, blows, carry_out, crash_points, kills
-from tests.chaos.ground import Ground
-from tests.chaos.regressions import keep, regressions
+from tools.chaos.environment import Ground
+from tools.chaos.regressions import keep, regressions
+from tools.chaos.scenarios import CALLS, blows, carry_out, crash_points, kills
 
 SEED = 20261122
 

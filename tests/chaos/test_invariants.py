@@ -18,8 +18,8 @@ from contracts.operations import (
     StepStatus,
     UserOnboarded,
 )
-from tests.chaos.evidence import Acknowledged, Following, History, Ran, Record, Seen, Stored, Token, Told, World
-from tests.chaos.invariants import INVARIANTS, violations
+from tools.chaos.invariants import INVARIANTS, violations
+from tools.chaos.observations import Acknowledged, Following, History, Ran, Record, Seen, Stored, Token, Told, World
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 USER, NEWCOMER, ACME, GLOBEX, STRANGE = "usr_1", "usr_2", "ten_1", "ten_2", "ten_3"

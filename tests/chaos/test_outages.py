@@ -14,13 +14,13 @@ import pytest
 from redis.asyncio import Redis
 
 from resolvers.tokens import token_hash
-from tests.chaos.actor import Actor
-from tests.chaos.gather import gathered, quiet
-from tests.chaos.ground import PARTS, Ground
-from tests.chaos.invariants import violations
-from tests.chaos.outages import ALL_WEATHERS, CLIENTS, PROBES, WEATHERS, measured, rounds
-from tests.chaos.proxy import FAIR
-from tests.chaos.reliability import table, unlike
+from tools.chaos.client import Actor
+from tools.chaos.collect import gathered, quiet
+from tools.chaos.environment import PARTS, Ground
+from tools.chaos.invariants import violations
+from tools.chaos.outages import ALL_WEATHERS, CLIENTS, PROBES, WEATHERS, measured, rounds
+from tools.chaos.proxy import FAIR
+from tools.chaos.reliability import table, unlike
 
 SEED = 1
 

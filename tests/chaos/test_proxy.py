@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.chaos.proxy import DOWN, FAIR, RESETTING, SILENT, Proxy, Weather
 from tests.servers import HOST
+from tools.chaos.proxy import DOWN, FAIR, RESETTING, SILENT, Proxy, Weather
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import asyncpg
 import pytest
 from temporalio.service import RPCError
 
-from tests.chaos.actor import ONBOARD, Actor
-from tests.chaos.gather import gathered, quiet, repaired
-from tests.chaos.ground import PASSWORD, Ground
-from tests.chaos.invariants import violations
 from tests.servers import HOST, reset_workflow
+from tools.chaos.client import ONBOARD, Actor
+from tools.chaos.collect import gathered, quiet, repaired
+from tools.chaos.environment import PASSWORD, Ground
+from tools.chaos.invariants import violations
 
 TABLES = ("operations_record", "operations_state", "operations_repair")
 

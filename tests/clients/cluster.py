@@ -16,16 +16,16 @@ from urllib.parse import urlsplit
 
 from temporalio.client import Client as Temporal
 
-from contracts.codec import KeyRing
 from contracts.operations import Position
 from contracts.secret_keys import SecretKeys
-from contracts.temporal import connect
-from resolvers.cursors import Cursors
+from infrastructure.temporal.codec import KeyRing
+from infrastructure.temporal.connection import connect
+from resolvers.operations.cursors import Cursors
 from tests.servers import HOST, listens, running_postgres, wait_until
 from tests.stack import Stack, healthy, plain_environment, run_module, start_module
 from worker.dev.binaries import redis_server
-from worker.dev.children import child
 from worker.dev.ports import free_port
+from worker.dev.subprocesses import child
 from worker.dev.temporal_server import temporal_server
 
 
@@ -86,7 +86,7 @@ class Cluster:
         stack = ExitStack()
         process = stack.enter_context(
             start_module(
-                "tests.benchmarks.moving", "moving", environment=self.environment, log=self.folder / "moving.log"
+                "tools.benchmarks.workload", "moving", environment=self.environment, log=self.folder / "moving.log"
             )
         )
         self.running["moving"] = (stack, process)
@@ -104,7 +104,7 @@ class Cluster:
         self.running["temporal"] = (stack, server.process)
 
     def start_worker(self) -> None:
-        self._start("worker", int(self.environment["PORT"]), "worker", "all")
+        self._start("worker", int(self.environment["WORKER_PORT"]), "worker", "all")
 
     def start_gateway(self, index: int) -> None:
         port = self.gateway_ports[index]
@@ -152,12 +152,12 @@ def running_cluster(folder: Path, *, gateways: int = 2, **environment: str) -> I
             "SERVICE_KEY": secrets.token_hex(32),
             "CODEC_KEYS": f"test:{base64.b64encode(secrets.token_bytes(32)).decode()}",
             "SERVICES_URL": f"http://{HOST}:{worker_port}",
-            "PORT": str(worker_port),
+            "WORKER_PORT": str(worker_port),
             "DATA_DIR": str(folder),
-            "SOCKETS_BY_ADDRESS": "100000",  # all come from one
-            "SOCKETS_BY_USER": "100000",
-            "SOCKET_MESSAGES": "1000000",
-            "SOCKET_OPERATIONS": "10000",
+            "MAX_SOCKETS_PER_ADDRESS": "100000",  # all come from one
+            "MAX_SOCKETS_PER_USER": "100000",
+            "SOCKET_MESSAGES_PER_MINUTE": "1000000",
+            "MAX_OPERATIONS_PER_SOCKET": "10000",
         }
         ports = tuple(free_port(HOST) for _ in range(gateways))
         cluster = Cluster(folder, told | environment, temporal_port, ports)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.clients.npm import said_by
 from tests.gateway.fakes import Services, settings
-from tests.gateway.serving import running_gateway
+from tests.gateway.live_gateway import running_gateway
 
 
 async def test_every_audit_is_passed(node_clients: Path, temporal_address: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from tests.clients.balancer import Balancer
 from tests.clients.cluster import Cluster
 from tests.clients.crowd import Crowd, crowd
-from tests.clients.viewers import Scene, scripted_operations
+from tests.clients.scripted_viewer import Scene, scripted_operations
 
 FULL = os.environ.get("ADX_CHAOS") == "full"
 OPERATIONS, CUTS = (200, 20) if FULL else (20, 5)

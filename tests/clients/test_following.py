@@ -18,7 +18,7 @@ from gql.transport.exceptions import TransportConnectionFailed
 from gql.transport.websockets import WebsocketsTransport
 
 from contracts.secret_keys import SecretKeys
-from resolvers.cursors import Cursors
+from resolvers.operations.cursors import Cursors
 from tests.clients.balancer import Balancer
 from tests.clients.npm import said_by
 from tests.end_to_end.client import OPERATION, Client, Json

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from resolvers.watcher import Mode
-from tests.chaos.following import follow_while_killing
+from resolvers.following.watcher import Mode
 from tests.clients.cluster import Cluster, running_cluster
+from tools.chaos.following import follow_while_killing
 
 OPERATIONS, KILLS, SEED = 20, 5, 12
 """Each of the five parts is killed once."""
@@ -27,7 +27,7 @@ def killed_cluster(node_clients: Path, tmp_path_factory: pytest.TempPathFactory)
 async def test_each_client_receives_strictly_newer_states_and_the_end(killed_cluster: Cluster) -> None:
     """Each gateway has long-polls for a few; the others are notified, and read at an interval while Redis is away."""
     followed = await follow_while_killing(
-        killed_cluster, {"LONG_POLLS": "4"}, operations=OPERATIONS, kills=KILLS, seed=SEED
+        killed_cluster, {"MAX_LONG_POLLS": "4"}, operations=OPERATIONS, kills=KILLS, seed=SEED
     )
     assert followed.faults == []
     assert followed.kills.total() == KILLS

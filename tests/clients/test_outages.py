@@ -14,7 +14,7 @@ import asyncpg
 
 from tests.clients.cluster import Cluster
 from tests.clients.crowd import crowd
-from tests.clients.viewers import at_once
+from tests.clients.scripted_viewer import at_once
 from tests.end_to_end.client import Client
 
 FULL = os.environ.get("ADX_CHAOS") == "full"

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.clients.balancer import Balancer
 from tests.clients.cluster import Cluster
 from tests.clients.crowd import crowd
-from tests.clients.viewers import Scene, scripted_operations
+from tests.clients.scripted_viewer import Scene, scripted_operations
 
 FULL = os.environ.get("ADX_CHAOS") == "full"
 CLIENTS, OPERATIONS, ROUNDS = (500, 50, 10) if FULL else (50, 10, 2)

@@ -15,8 +15,8 @@ from tests.docker.compose import services
 from tests.docker.processes import Process
 from tests.servers import HOST, Postgres, running_postgres, running_redis, running_temporal, wait_until
 from tests.stack import Stack, healthy, plain_environment
-from worker.dev.children import child
 from worker.dev.ports import free_port
+from worker.dev.subprocesses import child
 
 DOCKER = Path(__file__).parent.parent.parent / "docker"
 GATEWAYS = 2
@@ -104,7 +104,7 @@ def start_deployed_stack(folder: Path, *, on_kubernetes: bool = False) -> Iterat
         processes = {}
         told = {name: free_port(HOST) for name in (*WORKERS, *(f"gateway-{number}" for number in range(GATEWAYS)))}
         for name, port in ports.items():
-            assert ours[name].environment["PORT"] == WORKERS[name]
+            assert ours[name].environment["WORKER_PORT"] == WORKERS[name]
             processes[name] = _start(
                 stack, ours[name], here, folder / f"{name}.log", PORT=str(port), METRICS_PORT=str(told[name])
             )

@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from contracts.temporal import TaskQueue
+from contracts.task_queues import TaskQueue
 from gateway.settings import Settings
 from tests.docker.compose import Service, VariableMissing, services, subnets
 from tests.docker.deployed import WORKERS

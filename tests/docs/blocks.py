@@ -33,7 +33,7 @@ RUN_ELSEWHERE = {
     ("docs/tutorial.md", ""): "tests/docs/test_tutorial.py",
     ("docs/frontend.md", "Normalized caches"): "tests/clients/test_normalized_cache.py",
     ("docs/upgrades.md", "Versions of the workflows' workers"): "tests/upgrades/test_commands.py",
-    ("docs/upgrades.md", "Changing a workflow"): "tests/upgrades/changed.py",
+    ("docs/upgrades.md", "Changing a workflow"): "tests/upgrades/next_release.py",
 }
 """The test that runs all blocks of a section, or of a page (empty heading)."""
 

@@ -10,12 +10,12 @@ import pytest
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
-from gateway import documents
+from gateway.http import persisted_queries as documents
 from gateway.settings import Settings
-from resolvers import breakers
-from resolvers.budget import LONG_POLLS
-from schema import documents as execution
-from schema.limits import Limits
+from infrastructure import circuit_breaker as breakers
+from resolvers.following.long_poll_quota import MAX_LONG_POLLS
+from schema.execution import document_cache as execution
+from schema.execution.query_cost import Limits
 from tests.stack import ROOT
 from worker.settings import VersionSettings, WorkerSettings
 
@@ -83,20 +83,32 @@ FACTS: list[tuple[str, str, float]] = [
     ("docs/security.md", r"was valid is kept \(([\d,]+) documents", execution.MOST_DOCUMENTS),
     ("docs/security.md", r"documents and ([\d,]+) tokens a process", execution.MOST_TOKENS),
     ("docs/security.md", r"in one of ([\d,]+) places of the shared cache", documents.MOST_SHARED),
-    ("docs/subscriptions.md", r"sends a `ping` every (\d+) s", defaults(Settings)["PING_SECONDS"]),
-    ("docs/subscriptions.md", r"nothing at all for (\d+) s after one is closed", defaults(Settings)["SILENCE_SECONDS"]),
+    ("docs/subscriptions.md", r"sends a `ping` every (\d+) s", defaults(Settings)["PING_INTERVAL_SECONDS"]),
+    (
+        "docs/subscriptions.md",
+        r"nothing at all for (\d+) s after one is closed",
+        defaults(Settings)["PONG_TIMEOUT_SECONDS"],
+    ),
     (
         "docs/subscriptions.md",
         r"takes nothing of what\s+is sent to a client for (\d+) s",
-        defaults(Settings)["STALL_SECONDS"],
+        defaults(Settings)["WRITE_TIMEOUT_SECONDS"],
     ),
-    ("docs/subscriptions.md", r"A comment \(`:`\) comes every (\d+) s", defaults(Settings)["PING_SECONDS"]),
-    ("docs/subscriptions.md", r"A part `\{\}` comes every (\d+) s", defaults(Settings)["PING_SECONDS"]),
-    ("docs/subscriptions.md", r"A socket carries (\d+) operations at a time", defaults(Settings)["SOCKET_OPERATIONS"]),
-    ("docs/subscriptions.md", r"more than (\d+) messages a minute", defaults(Settings)["SOCKET_MESSAGES"]),
-    ("docs/subscriptions.md", r"no `connection_init` within (\d+) s", defaults(Settings)["SOCKET_INIT_SECONDS"]),
+    ("docs/subscriptions.md", r"A comment \(`:`\) comes every (\d+) s", defaults(Settings)["PING_INTERVAL_SECONDS"]),
+    ("docs/subscriptions.md", r"A part `\{\}` comes every (\d+) s", defaults(Settings)["PING_INTERVAL_SECONDS"]),
+    (
+        "docs/subscriptions.md",
+        r"A socket carries (\d+) operations at a time",
+        defaults(Settings)["MAX_OPERATIONS_PER_SOCKET"],
+    ),
+    ("docs/subscriptions.md", r"more than (\d+) messages a minute", defaults(Settings)["SOCKET_MESSAGES_PER_MINUTE"]),
+    (
+        "docs/subscriptions.md",
+        r"no `connection_init` within (\d+) s",
+        defaults(Settings)["CONNECTION_INIT_TIMEOUT_SECONDS"],
+    ),
     ("docs/subscriptions.md", r"over `DRAIN_SECONDS` \((\d+);", defaults(Settings)["DRAIN_SECONDS"]),
-    ("README.md", r"`LONG_POLLS` \| ([\d,]+) \|", LONG_POLLS),
+    ("README.md", r"`MAX_LONG_POLLS` \| ([\d,]+) \|", MAX_LONG_POLLS),
 ]
 """Page, pattern with the number as its group, and the number in the code."""
 

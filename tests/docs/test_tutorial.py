@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.project_copy import copied_tree, run_in
 from tests.stack import ROOT, Stack, start_dev_stack
-from tests.trees import copied_tree, run_in
 
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 ASK = re.compile(r"^ask\(\).*\n", re.MULTILINE)

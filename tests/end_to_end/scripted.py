@@ -12,14 +12,14 @@ import httpx
 from pydantic import SecretStr
 from temporalio.client import Client as Temporal
 
-from contracts.environment import Environment
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
-from gateway.server.serve import serve
+from gateway.server.main import serve
 from gateway.settings import Settings
+from infrastructure.settings_validation import Environment
 from tests.end_to_end.client import Client
 from tests.stack import Stack
-from tests.workflows.staging import Script, staged
+from tests.workflows.saga_harness import Script, staged
 
 SERVICE_KEY = "s" * 32
 

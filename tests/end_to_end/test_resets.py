@@ -22,9 +22,9 @@ from tests.servers import reset_workflow
 from tests.stack import Stack, start_separate_stack
 from worker.demo import TOTP_SECRET
 
-REPAIR_SECONDS = 3
+REPAIR_DEADLINE_SECONDS = 3
 TWO_REPAIR_INTERVALS_SECONDS = 3.0
-"""The reconciler searches for operations to repair three times per REPAIR_SECONDS."""
+"""The reconciler searches for operations to repair three times per REPAIR_DEADLINE_SECONDS."""
 START = "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { operation { id } } }"
 
 
@@ -32,7 +32,9 @@ START = "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { ope
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack without a mail server: the welcome e-mail is retried for some seconds, then skipped."""
     folder = tmp_path_factory.mktemp("resets")
-    with start_separate_stack(folder, REPAIR_SECONDS=str(REPAIR_SECONDS), SMTP_URL="smtp://127.0.0.1:1") as stack:
+    with start_separate_stack(
+        folder, REPAIR_DEADLINE_SECONDS=str(REPAIR_DEADLINE_SECONDS), SMTP_URL="smtp://127.0.0.1:1"
+    ) as stack:
         yield stack
 
 

@@ -13,7 +13,7 @@ from activities.users import models as users
 from contracts.operations import STEPS, OperationKind
 from tests.end_to_end.client import Client, Json, step
 from tests.end_to_end.scripted import signed_in
-from tests.workflows.staging import ANSWER, Script
+from tests.workflows.saga_harness import ANSWER, Script
 
 NAMES = STEPS[OperationKind.TENANT_SWITCH]
 

@@ -10,9 +10,9 @@ import pytest_asyncio
 from playwright.async_api import Browser, ViewportSize, async_playwright
 
 from tests.browser.conftest import ARGUMENTS, chromium
-from tests.chaos.proxy import FAIR
 from tests.clients.npm import installed
 from tests.examples.page import WEB, Site, Visit, npm, running_site
+from tools.chaos.proxy import FAIR
 
 __all__ = ["chromium"]
 

@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import ConsoleMessage, Locator, Page, Request, WebSocket, expect
 
-from tests.chaos.proxy import Network, Weather
 from tests.end_to_end.client import PASSWORD
 from tests.mail_server import MailServer, running_mail_server
 from tests.servers import HOST, wait_until
 from tests.stack import ROOT, Stack, plain_environment, start_separate_stack
-from worker.dev.children import child
+from tools.chaos.proxy import Network, Weather
 from worker.dev.ports import free_port
+from worker.dev.subprocesses import child
 
 WEB = ROOT / "examples" / "web"
 _NODE = shutil.which("node") or "node"

@@ -23,7 +23,7 @@ def trusting_site(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     built, manifest = folder / "dist", folder / "documents.json"
     npm("run", "build", "--", "--outDir", str(built), VITE_TRUSTED_DOCUMENTS="true")
     manifest.write_bytes((WEB / "src" / "adx" / "generated" / "persisted-documents.json").read_bytes())
-    environment = {"TRUSTED_DOCUMENTS": str(manifest), "ONLY_TRUSTED_DOCUMENTS": "true"}
+    environment = {"TRUSTED_DOCUMENTS": str(manifest), "REQUIRE_TRUSTED_DOCUMENTS": "true"}
     with running_site(folder, built=built, **environment) as site:
         yield site
 

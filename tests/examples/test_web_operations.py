@@ -10,8 +10,8 @@ import pytest
 from playwright.async_api import Page, Route, WebSocketRoute, expect
 from pyotp.totp import TOTP
 
-from tests.chaos.proxy import DOWN, FAIR, SILENT
 from tests.examples.page import SECONDS, Visit
+from tools.chaos.proxy import DOWN, FAIR, SILENT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 from playwright.async_api import FilePayload, Route, expect
 
-from activities.files.limits import LIMITS
+from activities.files.quotas import LIMITS
 from contracts.tenants import SubscriptionTier
-from tests.chaos.proxy import DOWN, FAIR, SILENT, Weather
 from tests.examples.page import RECORD_PROGRESS_BARS, SECONDS, Visit
+from tools.chaos.proxy import DOWN, FAIR, SILENT, Weather
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

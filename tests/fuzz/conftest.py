@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tests.gateway.fakes import Services, settings
-from tests.gateway.serving import Gateway, running_gateway
+from tests.gateway.live_gateway import Gateway, running_gateway
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ async def gateway(
     temporal_address: str, services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Gateway]:
     """One for a whole module: what one test sends must not spoil it for the next."""
-    known = settings(temporal_address, data_dir=tmp_path_factory.mktemp("fuzz"), socket_init_seconds=1.0)
+    known = settings(temporal_address, data_dir=tmp_path_factory.mktemp("fuzz"), connection_init_timeout_seconds=1.0)
     async with running_gateway(known, services) as gateway:
         yield gateway
 

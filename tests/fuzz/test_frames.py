@@ -15,9 +15,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from contracts.calls import Caller
+from contracts.service_tokens import Caller
 from tests.gateway.fakes import Services
-from tests.gateway.serving import WHO, Gateway
+from tests.gateway.live_gateway import WHO, Gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

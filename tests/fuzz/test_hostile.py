@@ -22,7 +22,7 @@ from hypothesis import settings as hypothesis_settings
 
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
-from infrastructure.cache import MemoryCache
+from infrastructure.caching.cache import MemoryCache
 from tests.fuzz.hostile import requests
 from tests.gateway.fakes import TOKEN, Services, settings
 

@@ -22,7 +22,7 @@ from hyperframe.frame import (
     SettingsFrame,
 )
 
-from tests.gateway.serving import Gateway, until
+from tests.gateway.live_gateway import Gateway, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from tests.gateway.serving import Gateway, until
+from tests.gateway.live_gateway import Gateway, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

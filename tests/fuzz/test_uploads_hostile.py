@@ -20,22 +20,22 @@ import pytest
 from PIL import Image
 from starlette.applications import Starlette
 
-from activities.files.content import image_metadata
-from activities.files.rules import checked
+from activities.files.file_analysis import image_metadata
+from activities.files.validation import checked
 from contracts.base import new_id, utc_now
 from contracts.errors import InvalidInput
 from contracts.files import NewUpload
 from contracts.secret_keys import SecretKeys
-from contracts.storage import FileStorage, open_storage, staging_key
 from contracts.tenants import SubscriptionTier
-from contracts.transfers import DownloadGrant, TransferSigner, UploadGrant
-from gateway.http.transfer_dependencies import TransferDependencies
-from gateway.http.transfer_limits import TransferLimits
-from gateway.http.transfer_rate import MinimumRate
-from gateway.http.transfers import transfer_routes
-from infrastructure.quota import LocalQuota
+from contracts.transfer_tokens import DownloadGrant, TransferSigner, UploadGrant
+from gateway.transfers.dependencies import TransferDependencies
+from gateway.transfers.limits import TransferLimits
+from gateway.transfers.rate import MinimumRate
+from gateway.transfers.routes import transfer_routes
+from infrastructure.limits.quota import LocalQuota
+from infrastructure.storage import FileStorage, open_storage, staging_key
 from tests.databases import fresh_sqlite
-from tests.gateway.http.files_service import SIGNER, files_client, member, register
+from tests.gateway.transfers.files_service import SIGNER, files_client, member, register
 
 TEXT = b"The quick brown fox.\n" * 50
 PAGE = b"<!doctype html><script>alert(1)</script>"

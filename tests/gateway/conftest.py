@@ -11,7 +11,7 @@ import pytest
 
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
-from infrastructure.cache import Cache, MemoryCache
+from infrastructure.caching.cache import Cache, MemoryCache
 from tests.gateway.fakes import TOKEN, Services, settings
 
 Ask = Callable[..., Awaitable[Any]]

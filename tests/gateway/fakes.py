@@ -13,15 +13,15 @@ from typing import Any
 import httpx
 from pydantic import BaseModel
 
-from contracts.auth import FoundSession, Role, Session, VerifiedCredentials
+from contracts.auth import Role, Session, SessionMatch, VerifiedCredentials
 from contracts.base import utc_now
-from contracts.calls import Caller, CallSigner
 from contracts.errors import DomainError, InvalidCredentials, SessionEnded, SessionNotFound, to_record
 from contracts.files import AccessLevel, File, FilePage
 from contracts.secret_keys import SecretKeys
+from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.tenants import SubscriptionTier, Tenant
 from contracts.users import Preferences, User
-from gateway.settings import Settings, Shown
+from gateway.settings import FeatureVisibility, Settings
 from resolvers.tokens import token_hash
 from tests.gateway.record import MemoryRecord
 
@@ -63,12 +63,12 @@ class Services:
                 one = self.handlers["auth/get_current_session"](caller, {"token_hash": each})
                 answer = await one if inspect.isawaitable(one) else one
                 assert isinstance(answer, Session)
-                found.append(FoundSession(token_hash=each, session=answer))
+                found.append(SessionMatch(token_hash=each, session=answer))
         return found
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         verb, body = request.url.path.strip("/"), json.loads(request.content)
-        signer = CallSigner(verb.partition("/")[0], self._keys)
+        signer = ServiceTokenSigner(verb.partition("/")[0], self._keys)
         caller = signer.read(request.headers["authorization"].removeprefix("Bearer "))
         self.calls.append((verb, caller, body))
         try:
@@ -104,7 +104,7 @@ def usual_answers() -> dict[str, Handler]:
 
 def settings(temporal_address: str, **others: Any) -> Settings:
     """Answers do not tell what they took, unless a test says so: then they can be compared whole."""
-    told = {"trace_answers": Shown.OFF} | others
+    told = {"response_trace": FeatureVisibility.OFF} | others
     return Settings(secret_key=KEY, service_key=KEY, temporal_address=temporal_address, **told)
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from temporalio.client import Client
 
 from contracts.base import Contract, Ids
-from contracts.calls import Caller
 from contracts.operation_records import (
     MAX_COUNT,
     OperationOrder,
@@ -18,7 +17,8 @@ from contracts.operation_records import (
     RecordPageRequest,
     RecordPosition,
 )
-from infrastructure.operation_history import operation_of
+from contracts.service_tokens import Caller
+from infrastructure.temporal.operation_history import to_operation
 
 if TYPE_CHECKING:
     from activities.operations.service import OperationsService
@@ -38,7 +38,7 @@ class MemoryRecord:
     async def add_from(self, client: Client, operation_id: str) -> None:
         """Have what Temporal knows of the operation, as a worker or the repair writes it."""
         description = await client.get_workflow_handle(operation_id).describe()
-        self.add(OperationRecord(operation=await operation_of(description, client)))
+        self.add(OperationRecord(operation=await to_operation(description, client)))
 
     def write(self, _caller: Caller, body: dict[str, Any]) -> None:
         for record in OperationRecords.model_validate(body).records:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from contracts.environment import what_is_wrong
 from gateway.settings import Settings
+from infrastructure.settings_validation import format_errors
 from tests.gateway.fakes import KEY
 
 
@@ -46,7 +46,7 @@ def test_missing_settings_end_it_with_one_sentence() -> None:
 def test_settings_that_are_wrong_are_told_without_their_values(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError) as caught:
         Settings(**{"secret_key": KEY, "service_key": KEY} | wrong)  # type: ignore[arg-type]
-    sentence = what_is_wrong(caught.value)
+    sentence = format_errors(caught.value)
     assert "short" not in sentence
     assert "nonsense" not in sentence
 

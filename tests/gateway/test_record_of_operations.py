@@ -20,9 +20,9 @@ from activities.operations.service import OperationsService
 from contracts.errors import OperationNotFound
 from contracts.operation_records import OperationRecord
 from contracts.operations import OperationKind, operation_id
-from infrastructure.operation_history import operation_of
+from infrastructure.temporal.operation_history import to_operation
 from tests.databases import fresh_sqlite
-from tests.gateway.dashboard.asking import Gateway, new_user, refuse, running_gateway
+from tests.gateway.dashboard.dashboard_client import Gateway, new_user, refuse, running_gateway
 from tests.gateway.fakes import ACME, GLOBEX, Services, person, session
 from tests.gateway.record import handlers_of
 from worker.database import database
@@ -110,7 +110,7 @@ async def closed(client: Client, record: OperationsService, operation_id: str) -
     """End it from outside, and have the record corrected."""
     await client.get_workflow_handle(operation_id).terminate()
     description = await client.get_workflow_handle(operation_id).describe()
-    await record.write([OperationRecord(operation=await operation_of(description, client))])
+    await record.write([OperationRecord(operation=await to_operation(description, client))])
 
 
 async def test_an_operation_is_listed_immediately_after_its_start(gateway: Gateway) -> None:

@@ -11,18 +11,18 @@ import httpx
 import pytest
 
 from contracts.auth import Session
-from contracts.calls import CallSigner
 from contracts.errors import RateLimited, ServiceUnavailable
 from contracts.secret_keys import SecretKeys
+from contracts.service_tokens import ServiceTokenSigner
 from contracts.tenants import SubscriptionTier
-from gateway import rate_limits
-from gateway.rate_limits import RateLimiter, RateLimits
-from infrastructure.pseudonyms import Pseudonyms
-from resolvers.breakers import Breaker
-from resolvers.clients.calls import ServiceCalls
+from gateway.security import rate_limits
+from gateway.security.rate_limits import RateLimiter, RateLimits
+from infrastructure.circuit_breaker import CircuitBreaker
+from infrastructure.observability.pseudonyms import Pseudonyms
+from resolvers.clients.base import ServiceClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.context import Context
-from resolvers.sign_in_throttle import Client
+from resolvers.sign_in_throttle import ClientInfo
 from tests.gateway.fakes import ACME, KEY, TOKEN, Services, session, tenant
 
 FREE, PRO = SubscriptionTier.FREE, SubscriptionTier.PROFESSIONAL
@@ -38,9 +38,9 @@ class World:
         self.is_away = False
         self.services = Services({"tenants/get_tenants": self._tenants})
         http = httpx.AsyncClient(transport=self.services.transport)
-        signer = CallSigner("tenants", SecretKeys(KEY.encode()))
-        breaker = Breaker("tenants", failures=1000)
-        self.tenants = TenantsClient(ServiceCalls("tenants", "http://tenants.test", http, signer, breaker))
+        signer = ServiceTokenSigner("tenants", SecretKeys(KEY.encode()))
+        breaker = CircuitBreaker("tenants", failures=1000)
+        self.tenants = TenantsClient(ServiceClient("tenants", "http://tenants.test", http, signer, breaker))
         self.limiter = RateLimiter(RateLimits(user={FREE: 10, PRO: 20}), b"k" * 32, lambda: self.now)
 
     async def let_through(self, who: Context) -> int:
@@ -69,7 +69,7 @@ class SessionContext(Context):
         sessions = SimpleNamespace(known=lambda _token: None)
         backend: Any = SimpleNamespace(sessions=sessions, tenants=world.tenants, pseudonyms=Pseudonyms(b"k" * 32))
         cookie: Any = None
-        super().__init__(backend, request_id="", address="", cookie=cookie, token=TOKEN, client=Client("192.0.2.1"))
+        super().__init__(backend, request_id="", address="", cookie=cookie, token=TOKEN, client=ClientInfo("192.0.2.1"))
         self._found = found
 
     async def viewer(self) -> Session | None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.manifest import main
+from gateway.http.document_manifest import main
 from tests.clients.npm import installed, said_by
 from tests.gateway.fakes import ACME, ADA, TOKEN, Services, settings
-from tests.gateway.serving import introduction, running_gateway
+from tests.gateway.live_gateway import introduction, running_gateway
 from tests.stack import ROOT
 
 TOOLS = Path(__file__).parent / "trusted_documents"
@@ -113,7 +113,7 @@ async def test_a_client_asks_by_the_manifest_that_its_tool_wrote(
     async with running_gateway(configured, services) as gateway, gateway.open(introduction()) as socket:
         operation = (await socket.start_switch(ACME))["id"]
     only = settings(
-        temporal_address, data_dir=tmp_path / "data", trusted_documents=manifest, only_trusted_documents=True
+        temporal_address, data_dir=tmp_path / "data", trusted_documents=manifest, require_trusted_documents=True
     )
     async with running_gateway(only, services) as gateway:
         config = {

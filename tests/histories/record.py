@@ -24,12 +24,13 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from contracts.repairs import EndedOperation, repair_id
-from contracts.temporal import TaskQueue, leave
+from contracts.compensation_repair import EndedOperation, repair_id
+from contracts.task_queues import TaskQueue
+from infrastructure.temporal.connection import exit_process
 from tests.stack import ROOT
 from tests.workflows import onboarding, test_log_in, test_process_file, test_switch_tenant, test_upload_file
-from tests.workflows.files_stage import end_of
-from tests.workflows.staging import ANSWER, Script
+from tests.workflows.file_saga_harness import end_of
+from tests.workflows.saga_harness import ANSWER, Script
 from worker.dev.binaries import temporal_test_server
 from workflows.mfa import PATIENCE, TRIES
 from workflows.repair_operation import RepairOperation
@@ -175,4 +176,4 @@ async def main(workflows: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     asyncio.run(main(sys.argv[1:]))
-    leave(0)
+    exit_process(0)

@@ -13,10 +13,10 @@ from temporalio.workflow import NondeterminismError
 
 from contracts.errors import DomainError
 from contracts.operations import OperationStatus, StepStatus
-from tests.histories.altered import altered
 from tests.histories.recorded import Recording, recordings
+from tests.histories.reordered_workflow import altered
 from tests.stack import ROOT
-from tests.upgrades.changed import Patched, Reordered
+from tests.upgrades.next_release import Patched, Reordered
 from worker.registry import WORKFLOWS
 from worker.sandbox import workflow_runner
 from workflows.onboard_user import OnboardUser

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from infrastructure.change_notifications import LOST, LocalWakeups, SharedWakeups, woken
+from infrastructure.change_notifications import CONNECTION_LOST, LocalNotifier, RedisNotifier, wait_for_event
 from tests.mail_server import silent_server
 from tests.redis_access import open_wakeups, redis_client
 from tests.redis_server import RedisServer
@@ -25,63 +25,63 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def listening(redis_url: str) -> AsyncIterator[SharedWakeups]:
+async def listening(redis_url: str) -> AsyncIterator[RedisNotifier]:
     async with open_wakeups(redis_url) as wakeups:
         with wakeups.hearing("the beginning") as begun:
             async with wakeups.listening():
-                assert await woken(begun, 5), "who waits is woken when it begins to listen"
+                assert await wait_for_event(begun, 5), "who waits is woken when it begins to listen"
                 yield wakeups
 
 
 @pytest.mark.parametrize("garbage", [b"\xff", b"\xc3(", b"\x00", b"", b"a" * 1_000_000])
 async def test_what_is_no_name_keeps_no_other_from_arriving(
-    redis: Redis, listening: SharedWakeups, garbage: bytes
+    redis: Redis, listening: RedisNotifier, garbage: bytes
 ) -> None:
     name = uuid4().hex
-    with listening.hearing(name) as news, listening.hearing(LOST) as lost:
+    with listening.hearing(name) as news, listening.hearing(CONNECTION_LOST) as lost:
         await redis.publish("wakeups", garbage)
         await redis.publish("wakeups", name)
-        assert await woken(news, 2)
+        assert await wait_for_event(news, 2)
         assert not lost.is_set()
 
 
 async def test_an_unexpected_error_is_logged_and_notifications_arrive_again(
-    redis: Redis, listening: SharedWakeups, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, listening: RedisNotifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
         raise ArithmeticError("unexpected")
 
     name = uuid4().hex
-    with capture_logs() as logs, listening.hearing(LOST) as lost, listening.hearing(name) as news:
+    with capture_logs() as logs, listening.hearing(CONNECTION_LOST) as lost, listening.hearing(name) as news:
         with monkeypatch.context() as patch:
-            patch.setattr("infrastructure.change_notifications.SharedWakeups._take_in", fail)
+            patch.setattr("infrastructure.change_notifications.RedisNotifier._take_in", fail)
             await redis.publish("wakeups", "anything")
-            assert await woken(lost, 2), "LOST is sent because notifications may have been missed"
-        assert await woken(news, 5), "it subscribes again and notifies all subscribers"
+            assert await wait_for_event(lost, 2), "CONNECTION_LOST is sent because notifications may have been missed"
+        assert await wait_for_event(news, 5), "it subscribes again and notifies all subscribers"
         news.clear()
         await redis.publish("wakeups", name)
-        assert await woken(news, 2)
+        assert await wait_for_event(news, 2)
     failures = [log for log in logs if log["event"] == "background_task_failed"]
     assert [log["log_level"] for log in failures] == ["error"]
 
 
-async def test_a_connection_that_is_cut_is_made_again(redis: Redis, listening: SharedWakeups) -> None:
+async def test_a_connection_that_is_cut_is_made_again(redis: Redis, listening: RedisNotifier) -> None:
     name = uuid4().hex
-    with listening.hearing(LOST) as lost, listening.hearing(name) as news:
+    with listening.hearing(CONNECTION_LOST) as lost, listening.hearing(name) as news:
         await redis.client_kill_filter(_type="pubsub")
-        assert await woken(lost, 5)
-        assert await woken(news, 5)
+        assert await wait_for_event(lost, 5)
+        assert await wait_for_event(news, 5)
         news.clear()
         for _ in range(50):
             await redis.publish("wakeups", name)
-            if await woken(news, 0.1):
+            if await wait_for_event(news, 0.1):
                 break
         assert news.is_set()
         await asyncio.sleep(0)
 
 
 async def test_who_left_is_woken_no_more_and_nothing_is_kept_of_them() -> None:
-    wakeups = LocalWakeups()
+    wakeups = LocalNotifier()
     with wakeups.hearing("one", "two") as left:
         pass
     with pytest.raises(ArithmeticError), wakeups.hearing("one") as failed:
@@ -114,12 +114,12 @@ async def test_an_interrupted_subscription_is_logged_once_and_its_return_once(tm
         async with open_wakeups(server.url) as wakeups:
             with capture_logs() as logs, wakeups.hearing("name") as news:
                 async with wakeups.listening():
-                    assert await woken(news, 5)
+                    assert await wait_for_event(news, 5)
                     server.kill()
                     await asyncio.sleep(2.5)  # at least two attempts to subscribe again
                     news.clear()
                     server.start()
-                    assert await woken(news, 10)
+                    assert await wait_for_event(news, 10)
     finally:
         server.close()
     assert [log["event"] for log in logs] == ["subscription_interrupted", "subscription_resumed"]

@@ -22,13 +22,13 @@ ROOT = Path(__file__).parents[2]
 LAYERS = ("gateway", "schema", "resolvers", "activities", "workflows", "worker", "contracts", "infrastructure")
 POLICY = "infrastructure/redis_policy.py"
 TYPES_AND_ERRORS = {
-    "infrastructure/response_trace.py": "the type of the client that it instruments",
-    "infrastructure/cache.py": "the type of the client that its commands receive",
+    "infrastructure/observability/response_trace.py": "the type of the client that it instruments",
+    "infrastructure/caching/cache.py": "the type of the client that its commands receive",
     "infrastructure/change_notifications.py": "sends and receives over clients that the policy creates",
-    "infrastructure/distributed_quota.py": "the type of the client that its commands receive",
-    "infrastructure/rate_limit.py": "the type of the client that its commands receive",
+    "infrastructure/limits/distributed_quota.py": "the type of the client that its commands receive",
+    "infrastructure/limits/rate_limit.py": "the type of the client that its commands receive",
     "infrastructure/topic_subscriptions.py": "the type of the subscription",
-    "worker/trouble.py": "names errors of Redis in the log",
+    "worker/error_classification.py": "names errors of Redis in the log",
 }
 """Modules that import redis, and what for. None of them creates a client."""
 

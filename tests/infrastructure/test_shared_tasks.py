@@ -18,7 +18,7 @@ from infrastructure.tasks import (
     finish,
     finish_before_leaving,
 )
-from tests.infrastructure.flaky import UnexpectedError
+from tests.infrastructure.fault_injection import UnexpectedError
 
 
 async def test_all_who_wait_for_shared_work_get_its_result_and_who_leaves_ends_nothing() -> None:

@@ -15,7 +15,7 @@ from infrastructure.tasks import (
     essential,
     supervised,
 )
-from tests.infrastructure.flaky import Flaky, UnexpectedError, raise_unexpected_error
+from tests.infrastructure.fault_injection import Flaky, UnexpectedError, raise_unexpected_error
 
 
 def raise_cancelled() -> None:

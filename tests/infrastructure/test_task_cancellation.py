@@ -13,7 +13,7 @@ from infrastructure.tasks import (
     concurrently,
     first_of,
 )
-from tests.infrastructure.flaky import Flaky, UnexpectedError, raise_unexpected_error
+from tests.infrastructure.fault_injection import Flaky, UnexpectedError, raise_unexpected_error
 
 
 class SlowToEnd:

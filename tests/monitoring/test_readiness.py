@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import httpx
 
-from infrastructure.monitoring import Check, Monitoring, monitored
+from infrastructure.observability.monitoring import Check, Monitoring, serve_monitoring
 
 
 async def said(monitoring: Monitoring) -> tuple[int, str]:
-    async with monitored(monitoring, host="127.0.0.1", port=0) as url, httpx.AsyncClient(trust_env=False) as http:
+    async with (
+        serve_monitoring(monitoring, host="127.0.0.1", port=0) as url,
+        httpx.AsyncClient(trust_env=False) as http,
+    ):
         answer = await http.get(f"{url}/readyz")
     return answer.status_code, answer.json()["status"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.tracing import is_wanted
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
+from infrastructure.observability.tracing import is_enabled
 from tests.collector import collecting
 from tests.gateway.fakes import Services, settings
 from tests.stack import ROOT, plain_environment
@@ -19,7 +19,7 @@ from tests.stack import ROOT, plain_environment
 LOADED = """
 import sys
 import gateway.__main__, worker.__main__
-from contracts.tracing import traced
+from infrastructure.observability.tracing import traced
 with traced("any") as spans:
     assert spans is None
 parts = [f"opentelemetry.{part}" for part in ("sdk.trace", "exporter", "instrumentation")]
@@ -27,8 +27,8 @@ parts = (*parts, "temporalio.contrib.opentelemetry")
 print([name for name in sys.modules if name.startswith(parts)])
 """
 ONE_SPAN = """
-from contracts.temporal import leave
-from contracts.tracing import traced
+from infrastructure.temporal.connection import leave
+from infrastructure.observability.tracing import traced
 with traced("any") as spans:
     if spans:
         with spans.operation(None):
@@ -56,12 +56,12 @@ def run(program: str, environment: dict[str, str]) -> subprocess.CompletedProces
     ],
 )
 def test_they_are_off_without_a_collector_and_where_somebody_says_so(environment: dict[str, str]) -> None:
-    assert not is_wanted(environment)
+    assert not is_enabled(environment)
 
 
 def test_they_are_on_with_the_address_of_a_collector() -> None:
-    assert is_wanted({ENDPOINT: "http://127.0.0.1:4318"})
-    assert is_wanted({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"})
+    assert is_enabled({ENDPOINT: "http://127.0.0.1:4318"})
+    assert is_enabled({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"})
 
 
 def test_nothing_of_them_is_loaded_where_they_are_off() -> None:
@@ -73,7 +73,7 @@ async def test_nothing_is_wrapped_where_they_are_off(temporal_address: str, tmp_
     app = create_app(settings(temporal_address, data_dir=tmp_path), Dependencies(services=Services().transport))
     async with app.router.lifespan_context(app):
         around = app.connections.temporal.config()["interceptors"]
-        assert [type(each).__module__ for each in around] == ["gateway.on_behalf", "gateway.metrics"]
+        assert [type(each).__module__ for each in around] == ["gateway.request_context_interceptor", "gateway.metrics"]
     assert not [each for each in app.user_middleware if "spans" in getattr(each.cls, "__module__", "")]
 
 

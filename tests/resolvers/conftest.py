@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 
-from tests.resolvers.recorded import Record, running_record
+from tests.resolvers.operations.recorded import Record, running_record
 from tests.resolvers.scripted import ScriptStarter, scripts
 
 

@@ -28,7 +28,7 @@ from contracts.operations import (
     kind_of,
     operation_id,
 )
-from infrastructure.operation_history import TENANTS, USER
+from infrastructure.temporal.operation_history import TENANTS, USER
 from workflows.state_publication import publish_state
 
 OWNER = "usr_owner"

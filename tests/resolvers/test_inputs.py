@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contracts.errors import InvalidInput
-from resolvers.onboard_user import OnboardUserInput
+from resolvers.operations.onboard_user import OnboardUserInput
 
 
 @pytest.mark.parametrize(

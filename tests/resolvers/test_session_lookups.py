@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from contracts.auth import FoundSession, Session
-from contracts.calls import Caller, CallSigner
+from contracts.auth import Session, SessionMatch
 from contracts.errors import DeadlineExceeded, SessionEnded
 from contracts.secret_keys import SecretKeys
-from resolvers.breakers import Breaker
+from contracts.service_tokens import Caller, ServiceTokenSigner
+from infrastructure.circuit_breaker import CircuitBreaker
 from resolvers.clients.auth import AuthClient
-from resolvers.clients.calls import ServiceCalls
+from resolvers.clients.base import ServiceClient
 from tests.gateway.fakes import KEY, Services, session
 
 HASHES = [f"{number:064x}" for number in range(500)]
@@ -37,12 +37,12 @@ class Auth:
             raise SessionEnded()
         return found[0].session
 
-    async def _many(self, caller: Caller, body: dict[str, Any]) -> list[FoundSession]:
+    async def _many(self, caller: Caller, body: dict[str, Any]) -> list[SessionMatch]:
         assert len(body["token_hashes"]) <= 100
         return await self._find(body["token_hashes"])
 
-    async def _find(self, hashes: list[str]) -> list[FoundSession]:
-        found = [FoundSession(token_hash=each, session=self.open[each]) for each in hashes if each in self.open]
+    async def _find(self, hashes: list[str]) -> list[SessionMatch]:
+        found = [SessionMatch(token_hash=each, session=self.open[each]) for each in hashes if each in self.open]
         self.under_way += 1
         self.is_asked.set()
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -60,7 +60,13 @@ def service() -> Auth:
 def client(service: Auth) -> AuthClient:
     http = httpx.AsyncClient(transport=service.services.transport)
     return AuthClient(
-        ServiceCalls("auth", "http://auth.test", http, CallSigner("auth", SecretKeys(KEY.encode())), Breaker("auth"))
+        ServiceClient(
+            "auth",
+            "http://auth.test",
+            http,
+            ServiceTokenSigner("auth", SecretKeys(KEY.encode())),
+            CircuitBreaker("auth"),
+        )
     )
 
 
@@ -103,8 +109,8 @@ async def test_who_asks_after_a_session_ended_is_not_answered_by_a_call_that_beg
 async def test_waiting_for_a_turn_does_not_count_as_the_services_time(service: Auth) -> None:
     """Each call may take 1.5 seconds, and the last of them begins after more than that."""
     http = httpx.AsyncClient(transport=service.services.transport)
-    signer, breaker = CallSigner("auth", SecretKeys(KEY.encode())), Breaker("auth")
-    client = AuthClient(ServiceCalls("auth", "http://auth.test", http, signer, breaker, seconds=1.5))
+    signer, breaker = ServiceTokenSigner("auth", SecretKeys(KEY.encode())), CircuitBreaker("auth")
+    client = AuthClient(ServiceClient("auth", "http://auth.test", http, signer, breaker, seconds=1.5))
     service.go.clear()
 
     async def now_and_then() -> None:

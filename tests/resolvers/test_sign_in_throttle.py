@@ -10,15 +10,15 @@ from redis.asyncio import Redis
 
 from contracts.errors import DomainError, InvalidCredentials, InvalidMfaCode, RateLimited, ServiceUnavailable
 from contracts.secret_keys import SecretKeys
-from infrastructure.rate_limit import MemoryTokenBuckets, RateLimitKey, RedisTokenBuckets, TokenBucketStore
+from infrastructure.limits.rate_limit import MemoryTokenBuckets, RateLimitKey, RedisTokenBuckets, TokenBucketStore
 from infrastructure.redis_policy import RedisPolicy
-from resolvers.sign_in_throttle import Client, SignInLimits, SignInThrottle
+from resolvers.sign_in_throttle import ClientInfo, SignInLimits, SignInThrottle
 from tests.redis_access import open_redis
 from worker.dev.ports import free_port
 
 SECRET = SecretKeys(b"s" * 32)
 ADA, GRACE = "ada@example.com", "grace@example.com"
-HOME, AWAY = Client("192.0.2.1"), Client("198.51.100.7")
+HOME, AWAY = ClientInfo("192.0.2.1"), ClientInfo("198.51.100.7")
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def throttle(tries: TokenBucketStore) -> SignInThrottle:
     return SignInThrottle(tries, SECRET, SignInLimits())
 
 
-async def guess(throttle: SignInThrottle, email: str = ADA, client: Client = HOME) -> float:
+async def guess(throttle: SignInThrottle, email: str = ADA, client: ClientInfo = HOME) -> float:
     """The seconds to wait where it was not looked at."""
     try:
         async with throttle.trying_password(email, client):
@@ -55,7 +55,7 @@ async def guess(throttle: SignInThrottle, email: str = ADA, client: Client = HOM
         return refused.retry_after or 0
 
 
-async def sign_in(throttle: SignInThrottle, email: str = ADA, client: Client = HOME) -> None:
+async def sign_in(throttle: SignInThrottle, email: str = ADA, client: ClientInfo = HOME) -> None:
     async with throttle.trying_password(email, client):
         pass
 
@@ -95,7 +95,7 @@ async def test_many_networks_together_have_fifty_tries_at_an_account_and_its_own
     throttle: SignInThrottle,
 ) -> None:
     known = HOME._replace(device=throttle.new_device(ADA, HOME))
-    waits = [await guess(throttle, client=Client(f"192.0.2.{n}")) for n in range(51)]
+    waits = [await guess(throttle, client=ClientInfo(f"192.0.2.{n}")) for n in range(51)]
 
     assert waits[:50] == [0] * 50
     assert 0 < waits[50] <= 18
@@ -109,7 +109,7 @@ async def test_whatever_strangers_do_the_tries_of_others_come_back_by_themselves
     now = 0.0
     throttle = SignInThrottle(MemoryTokenBuckets(clock=lambda: now), SECRET, SignInLimits())
     for n in range(1000):
-        await guess(throttle, client=Client(f"192.0.2.{n}"))
+        await guess(throttle, client=ClientInfo(f"192.0.2.{n}"))
 
     now += 18
 
@@ -182,12 +182,12 @@ async def test_codes_are_counted_over_all_logins_of_a_user(throttle: SignInThrot
 async def test_240_logins_of_one_account_leave_another_user_s_login_its_usual_way(throttle: SignInThrottle) -> None:
     may_end = asyncio.Event()
 
-    async def log_in(client: Client) -> None:
+    async def log_in(client: ClientInfo) -> None:
         async with throttle.trying_password(GRACE, client):
             await may_end.wait()
 
     known = throttle.new_device(GRACE, AWAY)
-    flood = [asyncio.create_task(log_in(Client(AWAY.network, known))) for _ in range(240)]
+    flood = [asyncio.create_task(log_in(ClientInfo(AWAY.network, known))) for _ in range(240)]
     await asyncio.sleep(0.2)
     async with asyncio.timeout(5):
         await sign_in(throttle)
@@ -204,7 +204,7 @@ async def test_eight_logins_are_looked_at_at_a_time_and_four_of_one_account_or_n
 
     async def log_in(email: str, network: str) -> None:
         nonlocal under_way
-        async with throttle.trying_password(email, Client(network)):
+        async with throttle.trying_password(email, ClientInfo(network)):
             under_way += 1
             await may_end.wait()
 
@@ -277,7 +277,7 @@ async def test_a_device_stays_known_under_a_former_key_and_is_named_anew() -> No
     during = SignInThrottle(tries, SecretKeys(new, (old,)), SignInLimits())
     known = HOME._replace(device=device)
     for n in range(60):
-        await guess(during, client=Client(f"192.0.2.{n}"))
+        await guess(during, client=ClientInfo(f"192.0.2.{n}"))
     await sign_in(during, client=known)
 
     renamed = during.new_device(ADA, known)

@@ -10,7 +10,7 @@ from typing import Any
 import strawberry
 
 from contracts.errors import ErrorCode
-from schema.build import Schema
+from schema.schema import Schema
 
 TOO_LONG = {"code": ErrorCode.TIMEOUT.value}
 

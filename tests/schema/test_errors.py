@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.errors import DomainError, ErrorCode, FieldError, WrongTenant, every_error, to_record
-from resolvers.failures import domain_error
+from resolvers.error_translation import domain_error
 from schema.errors import translate
 
 SECRET = "the database is at 10.0.0.7"

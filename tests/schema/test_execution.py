@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 import strawberry
 
-from schema.execution import Execution
+from schema.execution.execution_options import Execution
 
 EVENTS = 300
 

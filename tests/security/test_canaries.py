@@ -24,9 +24,9 @@ from websockets.asyncio.client import connect as connect_socket
 from websockets.typing import Subprotocol
 
 from contracts.base import is_id
-from contracts.codec import KeyRing
 from contracts.operations import ATTRIBUTE_KIND, ATTRIBUTE_TENANTS, ATTRIBUTE_USER, OperationKind, kind_of
-from contracts.temporal import connect
+from infrastructure.temporal.codec import KeyRing
+from infrastructure.temporal.connection import connect
 from tests.end_to_end.client import Client, Json
 from tests.end_to_end.files import announce, complete, process, send
 from tests.end_to_end.test_contract_onboarding import LOGIN, ONBOARD, RETRY, SUBMIT

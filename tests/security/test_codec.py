@@ -18,13 +18,13 @@ import pytest
 import structlog
 from temporalio.api.common.v1 import Payload
 
-from contracts.codec import EncryptionCodec, KeyRing
 from contracts.errors import ServiceUnavailable
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from gateway.settings import Settings
+from infrastructure.temporal.codec import EncryptionCodec, KeyRing
 from tests.gateway.fakes import ADA, GLOBEX, GRACE, KEY, TOKEN, Services
-from tests.gateway.serving import introduction, running_gateway
+from tests.gateway.live_gateway import introduction, running_gateway
 from worker.dev.binaries import temporal_cli
 
 OLD = f"old:{base64.b64encode(b'o' * 32).decode()}"

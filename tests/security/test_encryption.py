@@ -15,8 +15,8 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from contracts.codec import KeyRing
-from contracts.temporal import connect
+from infrastructure.temporal.codec import KeyRing
+from infrastructure.temporal.connection import connect
 from tests.security.canaries import found, word
 from tests.security.messages import messages_in
 

@@ -17,10 +17,10 @@ from tortoise.exceptions import OperationalError
 from contracts.base import utc_now
 from contracts.errors import DomainError, ErrorCode, every_error
 from contracts.secret_keys import SecretKeys
-from contracts.transfers import TransferSigner, UploadGrant
-from tests.gateway.event_streams import following
+from contracts.transfer_tokens import TransferSigner, UploadGrant
 from tests.gateway.fakes import KEY, TOKEN, Services, settings
-from tests.gateway.serving import Gateway, introduction, running_gateway
+from tests.gateway.http.event_streams import following
+from tests.gateway.live_gateway import Gateway, introduction, running_gateway
 from tests.security.test_codec import settings as with_codec
 
 SECRET = 'SELECT "password_hash" FROM "auth_credential" at postgres://adx:hunter2@10.0.0.7/adx in /srv/adx/activities'

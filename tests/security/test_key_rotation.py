@@ -8,9 +8,9 @@ import pytest
 import structlog
 from temporalio.client import WorkflowHandle
 
-from contracts.codec import KeyRing, Undecryptable
 from contracts.operations import MEMO_STATE
-from contracts.temporal import connect
+from infrastructure.temporal.codec import KeyRing, Undecryptable
+from infrastructure.temporal.connection import connect
 from tests.gateway.fakes import GLOBEX, TOKEN
 from tests.security.test_codec import NEW, OLD, gateway, settings
 

@@ -13,10 +13,10 @@ import httpx
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from contracts.environment import Environment, what_is_wrong
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
-from gateway.settings import Settings, Shown
+from gateway.settings import FeatureVisibility, Settings
+from infrastructure.settings_validation import Environment, format_errors
 from tests.gateway.fakes import Services
 from tests.stack import plain_environment, run_module
 from worker.settings import WorkerSettings
@@ -42,7 +42,7 @@ def started(module: str, *arguments: str, **told: str) -> tuple[int, str]:
 def fault(**told: object) -> str:
     with pytest.raises(ValidationError) as caught:
         Settings(**SOUND | told)  # type: ignore[arg-type]
-    return what_is_wrong(caught.value)
+    return format_errors(caught.value)
 
 
 def test_a_gateway_in_production_tells_everything_that_is_wrong_at_once() -> None:
@@ -83,7 +83,7 @@ def test_keys_that_are_none_are_refused_by_both(keys: str) -> None:
         WorkerSettings(
             database_url=SecretStr("sqlite://x"), service_key=SecretStr("s" * 32), codec_keys=SecretStr(keys)
         )
-    assert what_is_wrong(caught.value).startswith("The environment is not right: CODEC_KEYS ")
+    assert format_errors(caught.value).startswith("The environment is not right: CODEC_KEYS ")
 
 
 def test_a_short_secret_is_refused() -> None:
@@ -94,9 +94,9 @@ def test_a_short_secret_is_refused() -> None:
 @pytest.mark.parametrize("name", ["graphiql", "introspection"])
 def test_what_is_for_developers_is_shown_only_where_it_is_asked_for_even_in_production(name: str) -> None:
     assert fault(**{name: "on"}) == (
-        f"The environment is not right: {name.upper()} is on in production: say even-in-production if that is meant."
+        f"The environment is not right: {name.upper()} is on in production: say force if that is meant."
     )
-    Settings(**SOUND | {name: "even-in-production"})  # type: ignore[arg-type]
+    Settings(**SOUND | {name: "force"})  # type: ignore[arg-type]
     Settings(**SOUND | {name: "on", "environment": "development"})  # type: ignore[arg-type]
 
 
@@ -168,10 +168,18 @@ async def what_is_shown(client: httpx.AsyncClient) -> dict[str, bool]:
     ("told", "graphiql", "schema"),
     [
         ({}, False, False),
-        ({"graphiql": Shown.EVEN_IN_PRODUCTION}, True, False),
-        ({"introspection": Shown.EVEN_IN_PRODUCTION}, False, True),
+        ({"graphiql": FeatureVisibility.FORCE}, True, False),
+        ({"introspection": FeatureVisibility.FORCE}, False, True),
         ({"environment": Environment.DEVELOPMENT}, True, True),
-        ({"environment": Environment.DEVELOPMENT, "graphiql": Shown.OFF, "introspection": Shown.OFF}, False, False),
+        (
+            {
+                "environment": Environment.DEVELOPMENT,
+                "graphiql": FeatureVisibility.OFF,
+                "introspection": FeatureVisibility.OFF,
+            },
+            False,
+            False,
+        ),
     ],
 )
 async def test_production_shows_neither_graphiql_nor_the_schema_unless_asked(

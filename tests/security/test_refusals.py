@@ -19,15 +19,15 @@ from prometheus_client import generate_latest
 from structlog.testing import LogCapture
 from websockets.exceptions import ConnectionClosedError
 
-from contracts.audit import Refusal
 from contracts.auth import Session
 from contracts.errors import SessionEnded, StorageQuotaExceeded
-from contracts.logs import with_facts, without_secrets
-from infrastructure.monitoring import Monitoring
-from infrastructure.pseudonyms import Pseudonyms
+from infrastructure.observability.audit import Refusal
+from infrastructure.observability.logging import with_facts, without_secrets
+from infrastructure.observability.monitoring import Monitoring
+from infrastructure.observability.pseudonyms import Pseudonyms
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import ADA, KEY, TOKEN, Services, session, settings
-from tests.gateway.serving import Gateway, introduction, running_gateway
+from tests.gateway.live_gateway import Gateway, introduction, running_gateway
 
 EMAIL, PASSWORD = "mallory@attacker.example", "a-guessed-password"
 LOGIN = "mutation ($input: LoginInput!) { login(input: $input) { operation { id } } }"
@@ -93,8 +93,8 @@ async def gateway(temporal_address: str, tmp_path: Path, monitoring: Monitoring)
         data_dir=tmp_path,
         trusted_proxies=[ip_network("127.0.0.0/8")],
         rate_limits=True,
-        address_rate=40,
-        sockets_by_address=1,
+        rate_limit_per_address=40,
+        max_sockets_per_address=1,
     )
     async with running_gateway(configured, services, monitoring=monitoring) as gateway:
         yield gateway

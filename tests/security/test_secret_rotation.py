@@ -13,7 +13,7 @@ import pytest
 from pyotp.totp import TOTP
 
 from contracts.secret_keys import SecretKeys
-from resolvers.sealing import Seal
+from resolvers.encryption import Encryptor
 from tests.end_to_end.client import PASSWORD, Client
 from tests.servers import HOST, wait_until
 from tests.stack import Stack, healthy, start_module
@@ -138,12 +138,12 @@ async def test_cursors_of_before_are_read_while_their_key_is_kept(gateways: Gate
 
 async def test_copies_in_the_cache_are_opened_by_each_listed_key() -> None:
     before, during, after = SecretKeys(b"old"), SecretKeys(b"new", (b"old",)), SecretKeys(b"new")
-    sealed = Seal(before, "copies").close("text", place="here")
-    assert Seal(during, "copies").open(sealed, place="here") == "text"
-    assert Seal(after, "copies").open(sealed, place="here") is None
-    sealed = Seal(during, "copies").close("text", place="here")
-    assert Seal(after, "copies").open(sealed, place="here") == "text"
-    assert Seal(during, "copies").open(sealed, place="there") is None
+    sealed = Encryptor(before, "copies").close("text", place="here")
+    assert Encryptor(during, "copies").open(sealed, place="here") == "text"
+    assert Encryptor(after, "copies").open(sealed, place="here") is None
+    sealed = Encryptor(during, "copies").close("text", place="here")
+    assert Encryptor(after, "copies").open(sealed, place="here") == "text"
+    assert Encryptor(during, "copies").open(sealed, place="there") is None
 
 
 async def signed_in(stack: Stack) -> Client:

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.end_to_end.client import PASSWORD, Client, graphql_socket
 from tests.end_to_end.files import announce, keep, send
 from tests.end_to_end.test_contract_onboarding import onboard, onboarding_input
-from tests.security.world import Execute, database_of
+from tests.security.two_tenants import Execute, database_of
 from tests.stack import Stack
 
 ACCESS = "{ viewer { tenantOverview { permissions } } }"

@@ -19,18 +19,18 @@ from graphql import build_schema as read_schema
 from pydantic import SecretStr
 from temporalio.client import Client as Temporal
 
-from contracts.storage import folder_in
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
-from gateway.server.serve import serve
+from gateway.server.main import serve
 from gateway.settings import Settings
-from schema.build import build_schema
+from infrastructure.storage import default_storage_url
+from schema.schema import build_schema
 from tests.end_to_end.client import PASSWORD, graphql_socket
-from tests.security.counting import CountingTransport, Counts, TemporalCounts
-from tests.security.places import CannotBeExercised, Place, document, places
-from tests.security.world import OPERATIONS, RANDOM, THINGS, World, database_of, make_world
+from tests.security.call_counter import CountingTransport, Counts, TemporalCounts
+from tests.security.id_arguments import CannotBeExercised, Place, document, places
+from tests.security.two_tenants import OPERATIONS, RANDOM, THINGS, World, database_of, make_world
 from tests.stack import Stack
-from tests.workflows.staging import Script, staged
+from tests.workflows.saga_harness import Script, staged
 
 SCHEMA = read_schema(build_schema().as_str())
 MEANT = {"tenantId": ("ten",), "sessionId": ("ses",), "fileId": ("fil",), "uploadId": ("upl",)} | {
@@ -249,7 +249,7 @@ async def counted_stack(temporal: Temporal, address: str, folder: Path) -> Async
             temporal_address=address,
             secret_key=SecretStr("k" * 32),
             service_key=SecretStr("s" * 32),
-            storage_url=folder_in(folder),
+            storage_url=default_storage_url(folder),
         )
         services = CountingTransport(httpx.ASGITransport(stage.services), counts)
         app = create_app(settings, Dependencies(services=services, interceptors=[TemporalCounts(counts)]))

@@ -12,7 +12,8 @@ import pytest
 from temporalio.api.deployment.v1 import WorkerDeploymentVersion
 from temporalio.api.workflowservice.v1 import DescribeWorkerDeploymentVersionRequest
 
-from contracts.temporal import TaskQueue, connect
+from contracts.task_queues import TaskQueue
+from infrastructure.temporal.connection import connect
 from tests.servers import HOST, running_temporal, wait_until
 from tests.stack import ROOT, healthy, plain_environment, run_module, start_module
 from worker.dev.ports import free_port

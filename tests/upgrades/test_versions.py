@@ -14,13 +14,13 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.exceptions import CancelledError
 
 from contracts.operations import STEPS, OperationKind, OperationStatus
-from contracts.temporal import connect
+from infrastructure.temporal.connection import connect
 from tests.servers import running_temporal
-from tests.upgrades.changed import Patched, Reordered
-from tests.upgrades.crossing import Crossing, Switch, crossing, until
+from tests.upgrades.next_release import Patched, Reordered
+from tests.upgrades.upgrade_harness import Crossing, Switch, crossing, until
 from worker.dev.binaries import temporal_cli
 from worker.versions import VersionAbsent, is_drained, make_current
-from workflows.failure import is_ending
+from workflows.failures import is_terminal
 from workflows.switch_tenant import SwitchTenant
 
 OLD, NEW = WorkerDeploymentVersion("adx", "0.1.0"), WorkerDeploymentVersion("adx", "0.2.0")
@@ -183,7 +183,7 @@ async def failed_to_replay(switch: Switch) -> bool:
 
 def test_an_operation_whose_worker_stops_is_not_ended() -> None:
     """Else the garbage collector's end of its coroutine would be an error, outside of any workflow."""
-    assert not is_ending(GeneratorExit())
+    assert not is_terminal(GeneratorExit())
 
 
 async def test_a_version_without_workers_does_not_become_current(temporal_address: str) -> None:

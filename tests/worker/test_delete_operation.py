@@ -13,7 +13,7 @@ from temporalio.client import Client
 from activities.operations.service import OperationsService
 from contracts.operation_records import OperationRecord
 from contracts.operations import OperationKind, operation_id
-from infrastructure.operation_history import operation_of
+from infrastructure.temporal.operation_history import to_operation
 from tests.databases import fresh_sqlite
 from tests.resolvers.scripted import scripts
 from tests.servers import reset_workflow
@@ -48,7 +48,7 @@ async def test_deletes_a_closed_operation_with_all_its_runs_and_is_audited(
     url = await fresh_sqlite(tmp_path)
     async with scripts(temporal_client) as starter:
         script = await starter.start(with_kind=True)
-        operation = await operation_of(await script.handle.describe(), temporal_client)
+        operation = await to_operation(await script.handle.describe(), temporal_client)
         async with database(url):
             await OperationsService().write([OperationRecord(operation=operation)])
 

@@ -22,10 +22,10 @@ from temporalio.worker import Worker
 
 from contracts.errors import DomainError, ErrorRecord, FieldError, every_error, from_record, to_record
 from tests.worker.failing import FailByItself, FailInAnActivity
+from worker.error_classification import classify
 from worker.interceptors import ErrorTranslation
 from worker.sandbox import workflow_runner
-from worker.trouble import class_of
-from workflows.options import EXTERNAL, NETWORK, TIMEOUT, Retry
+from workflows.options import EXTERNAL, NETWORK, TIMEOUT, RetrySchedule
 
 SECRET = "postgres://user:secret@db.internal"
 TROUBLES = {
@@ -107,7 +107,7 @@ async def test_an_answer_that_a_workflow_raises_ends_it_with_the_same_record(
 
 @pytest.mark.parametrize(("how", "retry"), [("refused", NETWORK), ("slow", TIMEOUT), ("unknown", NETWORK)])
 async def test_trouble_tells_its_class_and_nothing_of_what_went_on_inside(
-    temporal_client: Client, queue: str, how: str, retry: Retry
+    temporal_client: Client, queue: str, how: str, retry: RetrySchedule
 ) -> None:
     failure = await failure_of(temporal_client, queue, how)
     assert failure.type == retry.name
@@ -173,14 +173,14 @@ async def test_temporal_waits_between_tries_as_their_class_says_and_else_as_its_
         (KeyError(), NETWORK),
     ],
 )
-def test_classes_trouble_by_what_happened(error: Exception, retry: Retry) -> None:
-    assert class_of(error).retry is retry
+def test_classes_trouble_by_what_happened(error: Exception, retry: RetrySchedule) -> None:
+    assert classify(error).retry is retry
 
 
 def test_looks_through_what_a_library_wraps() -> None:
     wrapped = RuntimeError("wrapped")
     wrapped.__cause__ = TimeoutError()
-    assert class_of(wrapped).retry is TIMEOUT
+    assert classify(wrapped).retry is TIMEOUT
 
 
 def test_the_retries_are_those_that_were_promised() -> None:

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from tortoise import Tortoise
 
-from activities.transactions import in_one_transaction
+from activities.transactions import atomic
 from contracts.errors import ServiceUnavailable
-from tests.chaos.proxy import FAIR, RESETTING, Proxy
 from tests.servers import HOST, Postgres
+from tools.chaos.proxy import FAIR, RESETTING, Proxy
 from worker.database import database
-from worker.trouble import class_of
+from worker.error_classification import classify
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ async def say(statement: str) -> None:
 
 async def unavailable(network: Proxy, act: Callable[[], Awaitable[None]]) -> None:
     with pytest.raises(Exception) as found:  # noqa: PT011 - which one is PostgreSQL's and the driver's affair
-        await in_one_transaction(act)
-    assert isinstance(class_of(found.value).answer, ServiceUnavailable), repr(found.value)
+        await atomic(act)
+    assert isinstance(classify(found.value).answer, ServiceUnavailable), repr(found.value)
     await network.turn(FAIR)
-    await in_one_transaction(lambda: say("SELECT 1"))
+    await atomic(lambda: say("SELECT 1"))
 
 
 async def test_between_two_statements(network: Proxy) -> None:

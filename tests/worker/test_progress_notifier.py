@@ -12,7 +12,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from contracts.base import utc_now
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
 from contracts.tenants import SwitchTenantCommand
-from infrastructure.change_notifications import LocalWakeups, woken
+from infrastructure.change_notifications import LocalNotifier, wait_for_event
 from tests.resolvers.scripted import Scripted
 from worker.progress_notifier import ProgressNotifier
 from worker.registry import Domain
@@ -25,7 +25,7 @@ COMMAND = SwitchTenantCommand(
 
 
 async def test_each_change_of_an_operation_is_notified_under_its_id(temporal_client: Client) -> None:
-    wakeups = LocalWakeups()
+    wakeups = LocalNotifier()
     kind, queue = OperationKind.TENANT_SWITCH, f"notifier-{uuid4().hex}"
     one, other = (operation_id(b"", kind, tenant_id="", user_id="", key=None) for _ in range(2))
     memo = {MEMO_STATE: OperationState.first(kind, utc_now(), started_by="usr_a").to_memo()}
@@ -35,18 +35,18 @@ async def test_each_change_of_an_operation_is_notified_under_its_id(temporal_cli
             handle = await temporal_client.start_workflow(
                 SwitchTenant.run, COMMAND, id=one, task_queue=queue, memo=memo
             )
-            assert await woken(news, 10), "its first step began"
+            assert await wait_for_event(news, 10), "its first step began"
             news.clear()
             async with asyncio.timeout(10):
                 while (await handle.describe()).raw_info.history_length < 5:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             assert not news.is_set(), "nothing moved since"
             await handle.cancel()
-            assert await woken(news, 10), "it ended"
+            assert await wait_for_event(news, 10), "it ended"
     assert not others.changed.is_set()
 
 
-class SlowNotifier(LocalWakeups):
+class SlowNotifier(LocalNotifier):
     """Records the notifications, and delays each one until the test allows it."""
 
     def __init__(self) -> None:

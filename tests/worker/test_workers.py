@@ -11,7 +11,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from infrastructure.change_notifications import LocalWakeups
+from infrastructure.change_notifications import LocalNotifier
 from worker.registry import Domain
 from worker.workers import running_workers
 
@@ -50,7 +50,7 @@ async def test_what_is_under_way_has_five_seconds_to_end_in_all_domains_at_once(
     async with Worker(
         temporal_client, task_queue=employing, workflows=[Employ], workflow_runner=UnsandboxedWorkflowRunner()
     ):
-        async with running_workers(temporal_client, domains, LocalWakeups()):
+        async with running_workers(temporal_client, domains, LocalNotifier()):
             handles = [
                 await temporal_client.start_workflow(
                     Employ.run, args=[queue, seconds], id=f"employ-{uuid4().hex}", task_queue=employing

@@ -12,7 +12,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from activities.auth import models as auth
-from activities.notifications.mail import Mail
+from activities.notifications.mailer import Mail
 from activities.tenants import models as tenants
 from activities.users import models as users
 from activities.workspaces import models as workspaces
@@ -21,7 +21,7 @@ from contracts.base import new_id
 from contracts.operations import OperationKind, OperationState, OperationStatus, StepStatus, UserOnboarded
 from contracts.users import OnboardUserCommand
 from infrastructure.passwords import Passwords
-from tests.workflows.staging import Script, Stage, open_session, staged
+from tests.workflows.saga_harness import Script, Stage, open_session, staged
 from workflows.onboard_user import OnboardUser
 
 KIND = OperationKind.USER_ONBOARDING

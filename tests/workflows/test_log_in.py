@@ -24,7 +24,7 @@ from activities.users import models as users
 from contracts.auth import Credentials, LogInCommand
 from contracts.errors import ErrorRecord, OperationErrorCode
 from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
-from tests.workflows.staging import (
+from tests.workflows.saga_harness import (
     Script,
     Stage,
     When,

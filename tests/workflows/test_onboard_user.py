@@ -38,7 +38,13 @@ from tests.workflows.onboarding import (
     things,
     undos_in,
 )
-from tests.workflows.staging import ANSWER, Script, When, assert_undone_in_spite_of_a_cancellation, cancelling_an_undo
+from tests.workflows.saga_harness import (
+    ANSWER,
+    Script,
+    When,
+    assert_undone_in_spite_of_a_cancellation,
+    cancelling_an_undo,
+)
 from workflows.onboard_user import OnboardUser
 
 

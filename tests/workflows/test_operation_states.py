@@ -8,7 +8,7 @@ from pathlib import Path
 from temporalio.testing import WorkflowEnvironment
 
 from contracts.operations import STEPS, OperationState, OperationStatus, StepStatus
-from tests.workflows.staging import ANSWER, Script, state_of
+from tests.workflows.saga_harness import ANSWER, Script, state_of
 from tests.workflows.test_switch_tenant import ACTIVITY_OF, KIND, UNDO_OF, scene
 from workflows.switch_tenant import SwitchTenant
 

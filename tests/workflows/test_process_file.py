@@ -17,7 +17,7 @@ import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from activities.files.content import PIECE_BYTES
+from activities.files.file_analysis import PIECE_BYTES
 from contracts.errors import OperationErrorCode
 from contracts.files import ProcessFileCommand, TextMetadata
 from contracts.operations import (
@@ -29,9 +29,9 @@ from contracts.operations import (
     StepHeartbeat,
     StepStatus,
 )
-from contracts.storage import open_storage, storage_key
-from tests.activities.files.desk import Desk, caller, in_pieces, objects, rows
-from tests.workflows.files_stage import (
+from infrastructure.storage import open_storage, storage_key
+from tests.activities.files.file_fixtures import Desk, caller, in_pieces, objects, rows
+from tests.workflows.file_saga_harness import (
     FilesStage,
     SlowStorage,
     end_of,
@@ -40,8 +40,8 @@ from tests.workflows.files_stage import (
     opened,
     operations_worker,
 )
-from tests.workflows.staging import ANSWER, Script, assert_undone_in_spite_of_a_cancellation, cancelling_an_undo
-from worker.dev.children import child
+from tests.workflows.saga_harness import ANSWER, Script, assert_undone_in_spite_of_a_cancellation, cancelling_an_undo
+from worker.dev.subprocesses import child
 from workflows.process_file import ProcessFile
 
 KIND = OperationKind.FILE_PROCESSING
@@ -184,7 +184,7 @@ async def test_the_part_done_grows_while_a_step_runs_and_a_cancellation_stops_it
 
 @contextmanager
 def killable_worker(address: str, folder: Path) -> Iterator[Popen[bytes]]:
-    command = [sys.executable, "-m", "tests.workflows.files_stage", address, str(folder), "0.2"]
+    command = [sys.executable, "-m", "tests.workflows.file_saga_harness", address, str(folder), "0.2"]
     with child(command, log=folder / "worker.log", environment=os.environ) as process:
         yield process
 

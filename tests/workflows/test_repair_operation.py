@@ -14,9 +14,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.operations.activities import effects_in
-from contracts.repairs import EndedOperation, repair_id
-from contracts.temporal import TaskQueue
-from tests.workflows.staging import ANSWER, Script
+from contracts.compensation_repair import EndedOperation, repair_id
+from contracts.task_queues import TaskQueue
+from tests.workflows.saga_harness import ANSWER, Script
 from tests.workflows.test_switch_tenant import expected_undos, scene, things, undos_in
 from workflows.compensations import COMPENSATIONS, undo_of
 from workflows.repair_operation import RepairOperation

@@ -9,11 +9,11 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
+from contracts.compensation_repair import EndedOperation, repair_id
 from contracts.operations import OperationStatus
-from contracts.repairs import EndedOperation, repair_id
-from contracts.temporal import TaskQueue
+from contracts.task_queues import TaskQueue
 from tests.servers import reset_workflow
-from tests.workflows.staging import Script, state_of
+from tests.workflows.saga_harness import Script, state_of
 from tests.workflows.test_switch_tenant import scene, things
 from workflows.repair_operation import RepairOperation
 

@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from contracts.operations import OperationState, OperationStatus, StepStatus
 from tests.workflows import onboarding, test_process_file, test_switch_tenant
-from tests.workflows.staging import ANSWER, Script, state_of
+from tests.workflows.saga_harness import ANSWER, Script, state_of
 from workflows.process_file import ProcessFile
 from workflows.switch_tenant import SwitchTenant
 

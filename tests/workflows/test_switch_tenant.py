@@ -19,8 +19,8 @@ from contracts.base import new_id, utc_now
 from contracts.errors import OperationErrorCode
 from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
 from contracts.tenants import SwitchTenantCommand
-from infrastructure.operation_history import TENANTS
-from tests.workflows.staging import (
+from infrastructure.temporal.operation_history import TENANTS
+from tests.workflows.saga_harness import (
     ANSWER,
     Script,
     Stage,

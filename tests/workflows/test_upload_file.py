@@ -21,9 +21,9 @@ from contracts.operations import (
     OperationStatus,
     StepStatus,
 )
-from tests.activities.files.desk import caller, objects, rows
-from tests.workflows.files_stage import FilesStage, files_staged
-from tests.workflows.staging import ANSWER, Script, assert_undone_in_spite_of_a_cancellation, cancelling_an_undo
+from tests.activities.files.file_fixtures import caller, objects, rows
+from tests.workflows.file_saga_harness import FilesStage, files_staged
+from tests.workflows.saga_harness import ANSWER, Script, assert_undone_in_spite_of_a_cancellation, cancelling_an_undo
 from workflows.upload_file import UploadFile
 
 KIND = OperationKind.FILE_UPLOAD

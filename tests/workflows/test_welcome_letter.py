@@ -8,12 +8,12 @@ import pytest
 from aiosmtplib import SMTPServerDisconnected
 from temporalio.testing import WorkflowEnvironment
 
-from activities.notifications.mail import SmtpMail, SmtpServer
+from activities.notifications.mailer import SmtpMail, SmtpServer
 from contracts.errors import AddressRefused
 from contracts.operations import StepStatus
 from tests.mail_server import running_mail_server
 from tests.workflows.onboarding import LETTER, ONE_USER, KeptMail, added_to, letter_of, scene, things, undos_in
-from tests.workflows.staging import ANSWER, Script, When, state_of
+from tests.workflows.saga_harness import ANSWER, Script, When, state_of
 
 
 async def test_a_letter_that_no_server_takes_is_tried_for_a_while_and_fails_nothing(

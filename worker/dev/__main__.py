@@ -11,14 +11,14 @@ from contextlib import ExitStack, suppress
 
 from pydantic import ValidationError
 
-from contracts.logs import configure_logs
-from contracts.temporal import leave
+from infrastructure.observability.logging import configure_logs
+from infrastructure.temporal.connection import exit_process
 from worker.demo import PASSWORD, TOTP_SECRET
 from worker.dev.binaries import BinaryMissing
-from worker.dev.data_dir import DataDirUnusable, held_data_dir, keys_in
+from worker.dev.data_dir import DataDirUnusable, load_or_create_keys, lock_data_dir
 from worker.dev.ports import PortTaken, chosen_port, listen
 from worker.dev.settings import DevSettings
-from worker.dev.stack import Grounds, TemporalEnded, run
+from worker.dev.stack import StackResources, TemporalEnded, run
 from worker.dev.temporal_server import TemporalSilent, temporal_server
 
 _TEMPORAL = "127.0.0.1"
@@ -50,8 +50,8 @@ def _run(settings: DevSettings) -> None:
         listening = stack.enter_context(listen(settings.host, settings.gateway_port, "GATEWAY_PORT"))
         port = chosen_port(_TEMPORAL, settings.temporal_port, "TEMPORAL_PORT")
         ui_port = chosen_port(_TEMPORAL, settings.temporal_ui_port, "TEMPORAL_UI_PORT")
-        stack.enter_context(held_data_dir(data_dir))
-        keys = keys_in(data_dir)
+        stack.enter_context(lock_data_dir(data_dir))
+        keys = load_or_create_keys(data_dir)
         # All addresses of the machine include this one, and the gateway answers to loopback names only.
         host = _TEMPORAL if settings.host == "0.0.0.0" else settings.host  # noqa: S104
         url = f"http://{host}:{listening.getsockname()[1]}"
@@ -60,7 +60,7 @@ def _run(settings: DevSettings) -> None:
                 port=port, ui_port=ui_port, log=data_dir / "temporal.log", database=data_dir / "temporal.db"
             )
         )
-        grounds = Grounds(data_dir=data_dir, keys=keys, listening=listening, temporal=temporal)
+        grounds = StackResources(data_dir=data_dir, keys=keys, listening=listening, temporal=temporal)
         asyncio.run(run(grounds, lambda metrics: _announce(url, metrics, grounds)))
 
 
@@ -72,7 +72,7 @@ def _forget_other_temporals() -> None:
     os.environ["TEMPORAL_CONFIG_FILE"] = os.devnull
 
 
-def _announce(url: str, metrics: str, grounds: Grounds) -> None:
+def _announce(url: str, metrics: str, grounds: StackResources) -> None:
     print(
         f"""
   GraphiQL       {url}/graphiql
@@ -99,4 +99,4 @@ def _refuse(sentence: str) -> int:
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    exit_process(main(sys.argv[1:]))

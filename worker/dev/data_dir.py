@@ -29,7 +29,7 @@ class DevKeys(Contract):
 
 
 @contextmanager
-def held_data_dir(path: Path) -> Iterator[None]:
+def lock_data_dir(path: Path) -> Iterator[None]:
     """Make the folder where it is missing and keep it for this process alone. Raises DataDirUnusable."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def _check_version(path: Path) -> None:
         )
 
 
-def keys_in(path: Path) -> DevKeys:
+def load_or_create_keys(path: Path) -> DevKeys:
     """The folder's keys, made at the first call; nobody but their owner may read them."""
     file = path / "keys.json"
     if not file.exists():

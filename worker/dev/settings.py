@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contracts.environment import Environment
+from infrastructure.settings_validation import Environment
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 """0: any free one."""

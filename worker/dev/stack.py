@@ -12,32 +12,32 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
-from activities.auth.sealing import SecretSeal
-from activities.notifications.mail import open_mail
-from contracts.codec import KeyRing
-from contracts.environment import Environment
+from activities.auth.totp_encryption import SecretCipher
+from activities.notifications.mailer import open_mail
 from contracts.secret_keys import SecretKeys
-from contracts.storage import folder_in, open_storage
-from contracts.temporal import connect, ensure_search_attributes
-from contracts.tracing import traced
-from contracts.transfers import TransferSigner
+from contracts.transfer_tokens import TransferSigner
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
-from gateway.server.serve import serve
+from gateway.server.main import serve
 from gateway.settings import Settings
-from infrastructure.cache import MemoryCache
-from infrastructure.change_notifications import LocalWakeups
-from infrastructure.monitoring import Monitoring, monitored, telling_runtime
+from infrastructure.caching.cache import MemoryCache
+from infrastructure.change_notifications import LocalNotifier
+from infrastructure.observability.monitoring import Monitoring, prometheus_runtime, serve_monitoring
+from infrastructure.observability.tracing import tracing
 from infrastructure.passwords import Passwords
+from infrastructure.settings_validation import Environment
+from infrastructure.storage import default_storage_url, open_storage
 from infrastructure.tasks import essential
+from infrastructure.temporal.codec import KeyRing
+from infrastructure.temporal.connection import connect, ensure_search_attributes
 from worker.database import database, database_answers, migrate
-from worker.demo import fill_with_demo_data
+from worker.demo import seed_demo_data
 from worker.dev.data_dir import DevKeys
 from worker.dev.temporal_server import TemporalServer
 from worker.http import services_app
 from worker.metrics import Metrics
-from worker.registry import Parts, domains_of, routes_of
-from worker.signals import stop_on_signals
+from worker.registry import WorkerDependencies, domains_of, routes_of
+from worker.stop_signals import stop_on_signals
 from worker.workers import running_workers
 
 _HERE = "127.0.0.1"
@@ -50,7 +50,7 @@ class TemporalEnded(Exception):
 
 
 @dataclass(frozen=True)
-class Grounds:
+class StackResources:
     """What the stack stands on: everything that was claimed or started before its event loop."""
 
     data_dir: Path
@@ -59,7 +59,7 @@ class Grounds:
     temporal: TemporalServer
 
 
-async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
+async def run(grounds: StackResources, announce: Callable[[str], None]) -> None:
     """Run until a signal; ``announce`` is called once everything answers, with the address of the metrics.
 
     Raises TemporalEnded.
@@ -68,14 +68,14 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
     database_url = f"sqlite://{grounds.data_dir / 'adx.db'}"
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
-        spans = stack.enter_context(traced("adx"))
+        spans = stack.enter_context(tracing("adx"))
         await migrate(database_url)
         await stack.enter_async_context(database(database_url))
         passwords = stack.enter_context(closing(Passwords()))
-        await fill_with_demo_data(passwords)
+        await seed_demo_data(passwords)
         cache = MemoryCache()
-        wakeups = LocalWakeups()
-        runtime, sdk_metrics = telling_runtime()
+        wakeups = LocalNotifier()
+        runtime, sdk_metrics = prometheus_runtime()
         monitoring = Monitoring(sdk=sdk_metrics)
         client = await connect(
             address=temporal.address,
@@ -86,16 +86,16 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
         )
         await ensure_search_attributes(client)
         service_keys = SecretKeys(keys.service_key.encode())
-        parts = Parts(
+        parts = WorkerDependencies(
             temporal=client,
             passwords=passwords,
             cache=cache,
             wakeups=wakeups,
             service_keys=service_keys,
-            storage=open_storage(folder_in(grounds.data_dir)),
+            storage=open_storage(default_storage_url(grounds.data_dir)),
             transfers=TransferSigner(service_keys),
             mail=open_mail(None, grounds.data_dir / "mail"),
-            seal=SecretSeal(KeyRing.parse(keys.codec_keys)),
+            seal=SecretCipher(KeyRing.parse(keys.codec_keys)),
         )
         domains = domains_of("all", parts)
         await stack.enter_async_context(
@@ -110,7 +110,7 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
                 services=services, cache=cache, wakeups=wakeups, monitoring=monitoring, runtime=runtime, spans=spans
             ),
         )
-        metrics = await stack.enter_async_context(monitored(monitoring, host=_HERE, port=0))
+        metrics = await stack.enter_async_context(serve_monitoring(monitoring, host=_HERE, port=0))
         await stack.enter_async_context(essential(lambda: _watch(temporal, stop), name="watch the Temporal server"))
         await serve(
             app,
@@ -126,7 +126,7 @@ async def run(grounds: Grounds, announce: Callable[[str], None]) -> None:
             raise TemporalEnded(f"The Temporal server ended; its log is {grounds.data_dir / 'temporal.log'}.")
 
 
-def _gateway_settings(grounds: Grounds) -> Settings:
+def _gateway_settings(grounds: StackResources) -> Settings:
     host, port = grounds.listening.getsockname()[:2]
     return Settings(
         host=host,
@@ -139,7 +139,7 @@ def _gateway_settings(grounds: Grounds) -> Settings:
         secret_key=SecretStr(grounds.keys.secret_key),
         service_key=SecretStr(grounds.keys.service_key),
         codec_keys=SecretStr(grounds.keys.codec_keys),
-        storage_url=folder_in(grounds.data_dir),
+        storage_url=default_storage_url(grounds.data_dir),
     )
 
 

@@ -14,8 +14,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from worker.dev.binaries import temporal_cli
-from worker.dev.children import child
 from worker.dev.ports import free_port
+from worker.dev.subprocesses import child
 
 _HOST = "127.0.0.1"
 _POLLS_A_SECOND = 1000

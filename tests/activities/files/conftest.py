@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.storage import FileStorage, open_storage
+from infrastructure.storage import FileStorage, open_storage
 from tests.activities.conftest import Clock
-from tests.activities.files.desk import Desk
+from tests.activities.files.file_fixtures import Desk
 
 
 @pytest.fixture

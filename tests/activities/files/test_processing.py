@@ -9,12 +9,11 @@ import pytest
 from PIL import Image
 
 from activities.files import models
-from activities.files.content import PIECE_BYTES, chunk_bytes_for, count_text
+from activities.files.file_analysis import PIECE_BYTES, chunk_bytes_for, count_text
 from activities.files.processing import ProcessingService
 from contracts.auth import Role
 from contracts.base import new_id
-from contracts.calls import Caller
-from contracts.errors import BytesDamaged, EffectUndone, FileNotFound
+from contracts.errors import FileCorrupted, FileNotFound, StepAlreadyUndone
 from contracts.files import (
     AccessLevel,
     ChecksumProgress,
@@ -27,8 +26,9 @@ from contracts.files import (
     TextProgress,
 )
 from contracts.operations import StepHeartbeat
-from contracts.storage import FileStorage, storage_key
-from tests.activities.files.desk import Desk, caller, in_pieces, rows, unheard
+from contracts.service_tokens import Caller
+from infrastructure.storage import FileStorage, storage_key
+from tests.activities.files.file_fixtures import Desk, caller, in_pieces, rows, unheard
 
 
 def asked_by(viewer: Caller, file_id: str) -> ProcessFileCommand:
@@ -97,10 +97,10 @@ class TestProcessing:
         command = asked_by(owner, await desk.keep(owner, words(3 * PIECE_BYTES)))
         key = storage_key(command.tenant_id, command.file_id)
         await desk.storage.save(key, in_pieces(words(3 * PIECE_BYTES)[:-1] + b"!"))
-        with pytest.raises(BytesDamaged):
+        with pytest.raises(FileCorrupted):
             await desk.processing.verify_checksum(command, unheard)
         await desk.storage.remove(key)
-        with pytest.raises(BytesDamaged):
+        with pytest.raises(FileCorrupted):
             await desk.processing.verify_checksum(command, unheard)
 
     async def test_a_new_try_reads_only_what_is_left(self, desk: Desk) -> None:
@@ -168,7 +168,7 @@ class TestProcessing:
         for _ in range(2):
             await desk.processing.withdraw_metadata("op1:publish")
         assert await rows() == before
-        with pytest.raises(EffectUndone):
+        with pytest.raises(StepAlreadyUndone):
             await desk.processing.publish_metadata(publication)
 
     async def test_an_undo_leaves_alone_what_was_published_since(self, desk: Desk) -> None:

@@ -7,14 +7,14 @@ import asyncio
 import pytest
 
 from activities.files import models
-from activities.files.limits import MIB
+from activities.files.quotas import MIB
 from activities.files.uploading import delete_record
-from activities.transactions import in_one_transaction
+from activities.transactions import atomic
 from contracts.base import new_id
 from contracts.errors import InvalidInput
 from contracts.files import MetadataPublication, NewUpload, TextMetadata
 from contracts.tenants import SubscriptionTier
-from tests.activities.files.desk import Desk, caller
+from tests.activities.files.file_fixtures import Desk, caller
 from tests.activities.locks import held_row
 
 pytestmark = pytest.mark.usefixtures("on_postgres")
@@ -37,7 +37,7 @@ async def test_a_record_that_two_remove_gives_its_room_back_once(desk: Desk, sha
     await desk.keep(sender, b"stays")
     file_id = await desk.keep(sender, b"goes")
     async with held_row(shared_postgres_url, "files_file", "id", file_id) as row:
-        removing = [await row.queue(in_one_transaction(lambda: delete_record(file_id))) for _ in range(2)]
+        removing = [await row.queue(atomic(lambda: delete_record(file_id))) for _ in range(2)]
     await asyncio.gather(*removing)
 
     assert (await models.Usage.get(tenant_id=sender.tenant_id)).bytes == len(b"stays")

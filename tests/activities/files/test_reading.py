@@ -8,12 +8,12 @@ import pytest
 
 from contracts.auth import Role
 from contracts.base import new_id
-from contracts.calls import Caller
 from contracts.errors import NotSignedIn, PermissionDenied
 from contracts.files import AccessLevel, FileCursor, FilePageRequest
-from contracts.transfers import DownloadGrant
+from contracts.service_tokens import Caller
+from contracts.transfer_tokens import DownloadGrant
 from tests.activities.conftest import Clock
-from tests.activities.files.desk import Desk, caller
+from tests.activities.files.file_fixtures import Desk, caller
 
 pytestmark = pytest.mark.usefixtures("opened")
 

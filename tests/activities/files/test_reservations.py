@@ -8,15 +8,15 @@ from datetime import timedelta
 import pytest
 
 from activities.files import models
-from activities.files.limits import GIB, MIB
+from activities.files.quotas import GIB, MIB
 from contracts.base import new_id
-from contracts.calls import Caller
 from contracts.errors import InvalidInput, RateLimited, UploadCompleted, UploadNotFound
 from contracts.files import NewFile, NewUpload
+from contracts.service_tokens import Caller
 from contracts.tenants import SubscriptionTier
-from contracts.transfers import UploadGrant
+from contracts.transfer_tokens import UploadGrant
 from tests.activities.conftest import Clock
-from tests.activities.files.desk import Desk, caller, unheard
+from tests.activities.files.file_fixtures import Desk, caller, unheard
 
 pytestmark = pytest.mark.usefixtures("opened")
 

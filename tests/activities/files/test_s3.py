@@ -11,9 +11,9 @@ import pytest
 
 from contracts.errors import InvalidInput
 from contracts.files import StoredFile, UploadFileCommand
-from contracts.storage import FileStorage, open_storage, staging_key, storage_key
+from infrastructure.storage import FileStorage, open_storage, staging_key, storage_key
 from tests.activities.conftest import Clock
-from tests.activities.files.desk import Desk, caller, in_pieces, unheard
+from tests.activities.files.file_fixtures import Desk, caller, in_pieces, unheard
 from tests.s3 import BUCKET, running_s3
 
 pytestmark = pytest.mark.usefixtures("on_postgres")

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from activities.files import models
-from activities.files.limits import MIB
+from activities.files.quotas import MIB
 from contracts.auth import Role
 from contracts.base import new_id
 from contracts.errors import (
-    BytesDamaged,
     DomainError,
-    EffectUndone,
+    FileCorrupted,
     InvalidInput,
     NotSignedIn,
     PermissionDenied,
+    StepAlreadyUndone,
     UploadCompleted,
     UploadNotFound,
 )
@@ -33,11 +33,11 @@ from contracts.files import (
     UploadFileCommand,
 )
 from contracts.operations import StepHeartbeat
-from contracts.storage import staging_key, storage_key
 from contracts.tenants import SubscriptionTier
-from contracts.transfers import UploadGrant
+from contracts.transfer_tokens import UploadGrant
+from infrastructure.storage import staging_key, storage_key
 from tests.activities.conftest import Clock
-from tests.activities.files.desk import Desk, caller, objects, rows, unheard
+from tests.activities.files.file_fixtures import Desk, caller, objects, rows, unheard
 
 pytestmark = pytest.mark.usefixtures("opened")
 
@@ -241,12 +241,12 @@ async def test_an_undo_that_comes_before_its_step_keeps_it_from_happening(desk: 
     file_id = await desk.record(command, "op:record")
     stored = StoredFile(key="op:store", file_id=file_id, tenant_id=command.tenant_id)
     await desk.uploading.remove_from_storage(stored)
-    with pytest.raises(EffectUndone):
+    with pytest.raises(StepAlreadyUndone):
         await desk.uploading.upload_to_storage(stored, unheard)
     assert await desk.storage.size(storage_key(command.tenant_id, file_id)) is None
     await desk.uploading.delete_file_record("other:record")
     new = NewFile(key="other:record", checksum="0" * 64, **command.model_dump())
-    with pytest.raises(EffectUndone):
+    with pytest.raises(StepAlreadyUndone):
         await desk.uploading.create_file_record(new)
 
 
@@ -276,7 +276,7 @@ async def test_bytes_replaced_after_they_were_checked_are_not_stored(desk: Desk)
     file_id = await desk.record(command, "op:record")
     await desk.stage(command, TEXT.upper())
     stored = StoredFile(key="op:store", file_id=file_id, tenant_id=command.tenant_id)
-    with pytest.raises(BytesDamaged):
+    with pytest.raises(FileCorrupted):
         await desk.uploading.upload_to_storage(stored, unheard)
     assert await desk.storage.size(storage_key(command.tenant_id, file_id)) is None
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from infrastructure.cache import Cache
-from tests.gateway.dashboard.asking import Gateway, Start, new_user, running_gateway
+from infrastructure.caching.cache import Cache
+from tests.gateway.dashboard.dashboard_client import Gateway, Start, new_user, running_gateway
 from tests.gateway.fakes import (
     Services,
     person,

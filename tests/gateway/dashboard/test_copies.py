@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 
-from contracts.calls import Caller
 from contracts.files import FilePage
+from contracts.service_tokens import Caller
 from resolvers.tokens import token_hash
-from tests.gateway.dashboard.asking import (
+from tests.gateway.dashboard.dashboard_client import (
     LISTS,
     SOURCES,
     SWITCH,

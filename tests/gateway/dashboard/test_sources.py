@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from contracts.calls import Caller
 from contracts.errors import PermissionDenied
-from tests.gateway.dashboard.asking import LISTS, SOURCES, Gateway, after, refuse
+from contracts.service_tokens import Caller
+from tests.gateway.dashboard.dashboard_client import LISTS, SOURCES, Gateway, after, refuse
 from tests.gateway.fakes import (
     ACME,
     FILE,

@@ -13,7 +13,7 @@ from hyperframe.frame import SettingsFrame
 
 from contracts.auth import Session
 from tests.gateway.fakes import TOKEN, Services, session, settings
-from tests.gateway.serving import running_gateway, until
+from tests.gateway.live_gateway import running_gateway, until
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize()
 SCHEMA = b"GET /graphql/schema HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
@@ -42,7 +42,9 @@ async def peer(port: int, sent: bytes) -> AsyncIterator[socket.socket]:
     ids=["more responses than buffers hold", "the last responses of a connection"],
 )
 async def test_peer_that_does_not_read_is_disconnected(temporal_address: str, tmp_path: Path, sent: bytes) -> None:
-    async with running_gateway(settings(temporal_address, data_dir=tmp_path), Services(), stall_seconds=0.5) as gateway:
+    async with running_gateway(
+        settings(temporal_address, data_dir=tmp_path), Services(), write_timeout_seconds=0.5
+    ) as gateway:
         before = len(asyncio.all_tasks())
         async with peer(gateway.port, sent):
             await until(lambda: len(asyncio.all_tasks()) > before, 5)

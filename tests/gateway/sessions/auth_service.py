@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from activities.auth.revocations import CachedRevocations
-from contracts.auth import HandedOverSession, Session
-from contracts.calls import Caller
+from activities.auth.revocations import CacheRevocationPublisher
+from contracts.auth import ReplacedSession, Session
 from contracts.errors import ServiceUnavailable, SessionEnded
+from contracts.service_tokens import Caller
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import TOKEN, Services, session
 
@@ -16,7 +16,7 @@ from tests.gateway.fakes import TOKEN, Services, session
 class AuthService:
     """The sessions by token. ``revocations`` publishes the end of a session as the service does."""
 
-    def __init__(self, services: Services, revocations: CachedRevocations) -> None:
+    def __init__(self, services: Services, revocations: CacheRevocationPublisher) -> None:
         self.sessions: dict[str, Session] = {TOKEN: session()}
         self.revocations = revocations
         self.is_away = False
@@ -25,7 +25,7 @@ class AuthService:
         self.ends_when_found_by = ""
         """The switch that ends each session as soon as it was found."""
         self.delay = self.handed_over_delay = 0.0
-        self._handed_over: dict[str, HandedOverSession] = {}
+        self._handed_over: dict[str, ReplacedSession] = {}
         services.handlers["auth/get_current_session"] = self._find
         services.handlers["auth/get_handed_over_session"] = self._find_handed_over
 
@@ -42,7 +42,7 @@ class AuthService:
                 return found
         raise SessionEnded()
 
-    async def _find_handed_over(self, caller: Caller, body: dict[str, Any]) -> HandedOverSession:
+    async def _find_handed_over(self, caller: Caller, body: dict[str, Any]) -> ReplacedSession:
         await asyncio.sleep(self.handed_over_delay)
         if body["token_hash"] not in self._handed_over:
             raise SessionEnded()
@@ -52,7 +52,7 @@ class AuthService:
         """End the session. ``by`` is the switch that replaces it."""
         ended = self.sessions.pop(token)
         if by is not None:
-            self._handed_over[token_hash(token)] = HandedOverSession(session=ended, ended_by=f"{by}:hand_over_session")
+            self._handed_over[token_hash(token)] = ReplacedSession(session=ended, ended_by=f"{by}:hand_over_session")
         await self.revocations.post(token_hash(token))
 
     async def restore(self, token: str, again: Session) -> None:

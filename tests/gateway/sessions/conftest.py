@@ -7,33 +7,33 @@ from pathlib import Path
 
 import pytest
 
-from activities.auth.revocations import CachedRevocations
-from infrastructure.cache import Cache
-from infrastructure.change_notifications import LocalWakeups, Wakeups
+from activities.auth.revocations import CacheRevocationPublisher
+from infrastructure.caching.cache import Cache
+from infrastructure.change_notifications import ChangeNotifier, LocalNotifier
 from tests.gateway.fakes import Services, settings
-from tests.gateway.serving import Gateway, running_gateway
+from tests.gateway.live_gateway import Gateway, running_gateway
 from tests.gateway.sessions.auth_service import AuthService
 
 
 @pytest.fixture
-def wakeups() -> Wakeups:
-    return LocalWakeups()
+def wakeups() -> ChangeNotifier:
+    return LocalNotifier()
 
 
 @pytest.fixture
-def auth(services: Services, cache: Cache, wakeups: Wakeups) -> AuthService:
-    return AuthService(services, CachedRevocations(cache, wakeups))
+def auth(services: Services, cache: Cache, wakeups: ChangeNotifier) -> AuthService:
+    return AuthService(services, CacheRevocationPublisher(cache, wakeups))
 
 
 @pytest.fixture
 def silent_auth(services: Services, cache: Cache) -> AuthService:
     """Its change notifications reach no gateway."""
-    return AuthService(services, CachedRevocations(cache, LocalWakeups()))
+    return AuthService(services, CacheRevocationPublisher(cache, LocalNotifier()))
 
 
 @pytest.fixture
 async def gateway(
-    temporal_address: str, services: Services, cache: Cache, wakeups: Wakeups, auth: AuthService, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, wakeups: ChangeNotifier, auth: AuthService, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
     """In one process with the services."""
     known = settings(temporal_address, data_dir=tmp_path)

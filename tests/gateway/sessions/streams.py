@@ -10,7 +10,7 @@ from typing import Any
 from temporalio.client import Client
 
 from tests.gateway.fakes import ADA
-from tests.gateway.serving import FOLLOW, Gateway, Socket, introduction
+from tests.gateway.live_gateway import FOLLOW, Gateway, Socket, introduction
 from tests.resolvers.scripted import Script, scripts
 
 FEED = "subscription { operations { id } }"

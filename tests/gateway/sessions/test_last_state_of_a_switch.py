@@ -8,7 +8,7 @@ from temporalio.client import Client
 
 from contracts.auth import Role
 from tests.gateway.fakes import ADA, TOKEN
-from tests.gateway.serving import FOLLOW, WHO, Gateway, introduction
+from tests.gateway.live_gateway import FOLLOW, WHO, Gateway, introduction
 from tests.gateway.sessions.auth_service import AuthService
 from tests.gateway.sessions.streams import followed_operation, seconds_to_end
 from tests.resolvers.scripted import scripts

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from activities.auth.revocations import CachedRevocations
+from activities.auth.revocations import CacheRevocationPublisher
 from contracts.auth import Role
 from contracts.base import utc_now
-from infrastructure.cache import Cache
-from infrastructure.change_notifications import Wakeups
+from infrastructure.caching.cache import Cache
+from infrastructure.change_notifications import ChangeNotifier
 from tests.gateway.fakes import GLOBEX, TOKEN, Services, session, settings
-from tests.gateway.serving import WHO, Gateway, introduction, running_gateway
+from tests.gateway.live_gateway import WHO, Gateway, introduction, running_gateway
 from tests.gateway.sessions.auth_service import AuthService
 from tests.gateway.sessions.streams import FEED, seconds_to_end
 from tests.redis_access import open_cache, open_wakeups
@@ -36,7 +36,7 @@ async def test_with_redis_a_socket_ends_within_a_second_of_a_revocation_in_anoth
 ) -> None:
     known = settings(temporal_address, data_dir=tmp_path, redis_url=redis_url)
     async with AsyncExitStack() as stack:
-        elsewhere = CachedRevocations(
+        elsewhere = CacheRevocationPublisher(
             await stack.enter_async_context(open_cache(redis_url)),
             await stack.enter_async_context(open_wakeups(redis_url)),
         )
@@ -57,7 +57,7 @@ async def test_without_redis_a_revocation_elsewhere_is_seen_at_the_next_check(
     temporal_address: str, services: Services, silent_auth: AuthService, tmp_path: Path
 ) -> None:
     """Nothing reaches this process: its copy of the session still says that it lives."""
-    known = settings(temporal_address, data_dir=tmp_path, session_check_seconds=2)
+    known = settings(temporal_address, data_dir=tmp_path, session_check_interval_seconds=2)
     async with running_gateway(known, services) as gateway, gateway.open(introduction()) as sock:
         await sock.ask(WHO)
         await silent_auth.end()
@@ -91,7 +91,7 @@ async def test_a_socket_ends_when_its_viewer_may_no_longer_do_the_same(
 async def test_an_auth_service_that_does_not_answer_ends_no_session(
     temporal_address: str, services: Services, silent_auth: AuthService, tmp_path: Path
 ) -> None:
-    known = settings(temporal_address, data_dir=tmp_path, session_check_seconds=0.5)
+    known = settings(temporal_address, data_dir=tmp_path, session_check_interval_seconds=0.5)
     async with running_gateway(known, services) as gateway, gateway.open(introduction()) as sock:
         await sock.ask(WHO)
         silent_auth.is_away = True
@@ -115,7 +115,7 @@ async def test_the_token_of_a_login_under_way_ends_nothing_until_it_has_opened_s
 async def test_one_check_serves_all_sockets_of_a_session(
     temporal_address: str, services: Services, silent_auth: AuthService, tmp_path: Path
 ) -> None:
-    known = settings(temporal_address, data_dir=tmp_path, session_check_seconds=1)
+    known = settings(temporal_address, data_dir=tmp_path, session_check_interval_seconds=1)
     async with running_gateway(known, services) as gateway, AsyncExitStack() as stack:
         for _ in range(20):
             await stack.enter_async_context(gateway.open(introduction()))
@@ -126,10 +126,10 @@ async def test_one_check_serves_all_sockets_of_a_session(
 
 
 async def test_a_session_found_late_is_watched_and_counted_all_the_same(
-    temporal_address: str, services: Services, cache: Cache, wakeups: Wakeups, auth: AuthService, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, wakeups: ChangeNotifier, auth: AuthService, tmp_path: Path
 ) -> None:
     """The service did not answer as the socket was opened."""
-    known = settings(temporal_address, data_dir=tmp_path, sockets_by_user=1)
+    known = settings(temporal_address, data_dir=tmp_path, max_sockets_per_user=1)
     async with running_gateway(known, services, cache=cache, wakeups=wakeups) as gateway:
         auth.is_away = True
         async with gateway.open(introduction()) as first, gateway.open() as second:

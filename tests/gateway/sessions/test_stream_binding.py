@@ -10,9 +10,9 @@ import httpx
 import pytest
 from temporalio.client import Client
 
-from tests.gateway.event_streams import following
 from tests.gateway.fakes import ADA, TOKEN, session
-from tests.gateway.serving import FOLLOW, WHO, Gateway, introduction, until
+from tests.gateway.http.event_streams import following
+from tests.gateway.live_gateway import FOLLOW, WHO, Gateway, introduction, until
 from tests.gateway.sessions.auth_service import AuthService
 from tests.gateway.sessions.streams import FEED, renew, seconds_to_end
 from tests.resolvers.scripted import scripts

@@ -12,7 +12,7 @@ from websockets.typing import Subprotocol
 
 from contracts.auth import Role, Session
 from tests.gateway.fakes import ADA, GLOBEX, GRACE, TOKEN, Services, session, settings
-from tests.gateway.serving import WHO, Gateway, Socket, introduction, running_gateway
+from tests.gateway.live_gateway import WHO, Gateway, Socket, introduction, running_gateway
 from tests.gateway.sessions.auth_service import AuthService
 from tests.gateway.sessions.streams import FEED, followed_operation, renew, seconds_to_end
 
@@ -54,7 +54,7 @@ async def test_a_session_that_has_ended_is_not_renewed_though_its_end_was_not_no
 ) -> None:
     """No notification arrives, and the next check is far away."""
     silent_auth.sessions["newer"] = session("ses_" + "b" * 32)
-    known = settings(temporal_address, data_dir=tmp_path, session_check_seconds=4)
+    known = settings(temporal_address, data_dir=tmp_path, session_check_interval_seconds=4)
     async with running_gateway(known, services) as gateway, gateway.open(introduction()) as sock:
         await sock.ask(WHO)
         await silent_auth.end()

@@ -17,7 +17,7 @@ export interface Adx {
 const ANSWER_SECONDS = 45;
 
 /**
- * Set when the page is built for a gateway with ONLY_TRUSTED_DOCUMENTS: then each document is sent as the id that
+ * Set when the page is built for a gateway with REQUIRE_TRUSTED_DOCUMENTS: then each document is sent as the id that
  * graphql-codegen gave it, which generated/persisted-documents.json, the manifest, has too.
  */
 const SENDS_IDS = import.meta.env.VITE_TRUSTED_DOCUMENTS === "true";

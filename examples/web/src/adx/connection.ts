@@ -5,7 +5,7 @@ import { type Client, createClient } from "graphql-ws";
 export type ConnectionState = "idle" | "live" | "reconnecting" | "signed-out" | "ended";
 
 const FINAL: readonly ConnectionState[] = ["signed-out", "ended"];
-const PING_SECONDS = 10;
+const PING_INTERVAL_SECONDS = 10;
 const PONG_SECONDS = 5;
 const LONGEST_WAIT_SECONDS = 15;
 const SIGNED_OUT = 4401;
@@ -28,7 +28,7 @@ export class Connection {
     this.#socket = createClient({
       url,
       connectionParams: () => ({ tenantId: tenantId() }),
-      keepAlive: PING_SECONDS * 1000,
+      keepAlive: PING_INTERVAL_SECONDS * 1000,
       retryAttempts: Infinity,
       shouldRetry: () => true, // a handshake that fails is no reason to give up, either
       retryWait: wait,

@@ -1,0 +1,148 @@
+"""Serve the application, and stop in such a way that clients reconnect by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from hypercorn.asyncio.lifespan import Lifespan
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.typing import AppWrapper, LifespanState
+from hypercorn.utils import LifespanFailureError, wrap_app
+from starlette.types import ASGIApp
+
+from gateway.server.accept_queue import AcceptQueue, PrioritizedStreamReader
+from gateway.server.connection import Connection
+from gateway.server.websocket_framing import with_websocket_limits
+from infrastructure.startup import StartFailure
+from infrastructure.tasks import BackgroundTasks, SharedTask, first_of
+
+MAX_MESSAGE_BYTES = 64 * 1024
+"""Of one message from a websocket's client."""
+HANDSHAKE_TIMEOUT_SECONDS = 10.0
+"""For the TLS handshake."""
+_READ_BUFFER_BYTES = 64 * 1024
+"""Of one connection."""
+GRACE_PERIOD_SECONDS = 35.0
+"""For requests in progress when the process stops: a mutation may wait half a minute for its operation."""
+
+
+class ApplicationFailedToStart(StartFailure):
+    """The message is the sentence that ends the application's traceback, without the class of an error of ours."""
+
+    def __init__(self, error: LifespanFailureError) -> None:
+        module = StartFailure.__module__.replace(".", r"\.")
+        reason = re.sub(rf"^{module}\.\w+: ", "", str(error).strip().splitlines()[-2])
+        super().__init__(f"The gateway could not start: {reason}")
+
+
+class Tls(NamedTuple):
+    """Files in PEM form."""
+
+    certificate: Path
+    key: Path
+
+
+async def serve(
+    app: ASGIApp,
+    *,
+    drain: Callable[[float], Awaitable[None]],
+    host: str,
+    port: int,
+    stop: asyncio.Event,
+    listening: socket.socket | None = None,
+    announce: Callable[[], None] = lambda: None,
+    drain_seconds: float = 10.0,
+    write_timeout_seconds: float = 30.0,
+    keep_alive_seconds: float = 75.0,
+    tls: Tls | None = None,
+) -> None:
+    """Serve HTTP/1.1, HTTP/2 (without TLS to clients with prior knowledge) and websockets until ``stop`` is set.
+
+    Then ``drain`` ends websockets and event streams within ``drain_seconds``, and requests in progress are finished.
+    ``listening`` is a socket that is bound already and is taken over; ``announce`` is called when requests are
+    answered. A connection without a request is closed after ``keep_alive_seconds``.
+
+    Raises:
+        OSError: the port is in use.
+        StartFailure: the application does not start.
+    """
+    if listening is None:  # before the application opens anything, so that a taken port is known at once
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+    taken_over = socket.socket(fileno=listening.detach())
+    config = _config(tls, keep_alive_seconds)
+    framework = wrap_app(with_websocket_limits(app, MAX_MESSAGE_BYTES), config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type]
+    context = WorkerContext(None)
+
+    async with _started(framework, config) as state, BackgroundTasks() as connections:
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            queue.enqueue(reader, partial(start, reader, writer))
+
+        def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = Connection(
+                framework, config, context, state, reader, writer, write_timeout_seconds=write_timeout_seconds
+            )
+            connections.start(connection.run(), name="a connection")
+
+        def protocol() -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(PrioritizedStreamReader(queue, limit=_READ_BUFFER_BYTES), connected)
+
+        queue = AcceptQueue()
+        server = await asyncio.get_running_loop().create_server(
+            protocol,
+            sock=taken_over,
+            backlog=config.backlog,
+            ssl=config.create_ssl_context(),
+            ssl_handshake_timeout=min(write_timeout_seconds, HANDSHAKE_TIMEOUT_SECONDS) if tls else None,
+        )
+        try:
+            announce()
+            await stop.wait()
+            await drain(drain_seconds)  # hypercorn itself closes sockets with 1011, at which clients give up
+        finally:
+            server.close()
+            await context.terminated.set()
+            await connections.wait(GRACE_PERIOD_SECONDS)  # for the requests in progress
+
+
+def _config(tls: Tls | None, keep_alive_seconds: float) -> Config:
+    config = Config()
+    config.keep_alive_timeout = keep_alive_seconds
+    config.keep_alive_max_requests = 1_000_000  # at which HTTP/2 would cut off the streams in progress
+    config.backlog = 8192  # if it is full, the client's system tries again after seconds
+    config.accesslog = None
+    config.include_server_header = False
+    config.loglevel = "WARNING"
+    if tls is not None:
+        config.certfile, config.keyfile = str(tls.certificate), str(tls.key)
+    return config
+
+
+@asynccontextmanager
+async def _started(framework: AppWrapper, config: Config) -> AsyncIterator[LifespanState]:
+    """Run the application's lifespan: started before the block, shut down after it."""
+    state: LifespanState = {}
+    lifespan = Lifespan(framework, config, asyncio.get_running_loop(), state)
+    running = SharedTask(lifespan.handle_lifespan(), name="lifespan")
+    try:
+        try:
+            await first_of(running.result(), lifespan.wait_for_startup())
+            if running.is_done:
+                await running.result()
+        except LifespanFailureError as error:
+            raise ApplicationFailedToStart(error) from error
+        try:
+            yield state
+        finally:
+            await lifespan.wait_for_shutdown()
+    finally:
+        await running.stop()

@@ -1,0 +1,1 @@
+"""Uploads and downloads of bytes outside GraphQL, streamed between client and storage."""

@@ -1,0 +1,27 @@
+"""The user of a signed URL with their current permissions: those at the time of its signature do not count."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from starlette.requests import Request
+
+from contracts.auth import PERMISSIONS
+from contracts.service_tokens import Caller
+from contracts.transfer_tokens import DownloadGrant, UploadGrant
+from gateway.http.error_responses import request_id_of
+from resolvers.clients.tenants import TenantsClient
+
+FindCaller: TypeAlias = Callable[[Request, UploadGrant | DownloadGrant], Awaitable[Caller]]
+
+
+async def find_caller(tenants: TenantsClient, request: Request, grant: UploadGrant | DownloadGrant) -> Caller:
+    """Return the user of the grant with the permissions of their current role: none if they have left the tenant.
+
+    Raises:
+        ServiceUnavailable, DeadlineExceeded: the role is not known.
+    """
+    caller = Caller(user_id=grant.user_id, tenant_id=grant.tenant_id, request_id=request_id_of(request))
+    role = next((tenant.role for tenant in await tenants.tenants(caller, [grant.tenant_id])), None)
+    return caller.model_copy(update={"permissions": tuple(sorted(PERMISSIONS[role])) if role else ()})

@@ -1,0 +1,1 @@
+"""GraphQL over websockets: protocol handler, keepalive and limits."""

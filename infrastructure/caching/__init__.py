@@ -1,0 +1,1 @@
+"""Caches, and one execution for simultaneous equal requests."""

@@ -1,0 +1,165 @@
+"""A cache of loaded values in the cache that processes share: loaded once for all callers, invalidated by tags.
+
+The key of a value contains a version of the tags that the value depends on. A change replaces the version of its tag,
+so no value from before, nor one that is being loaded at that moment, is found again; it expires. A process that loads a
+value first claims the key (SET NX with an expiry); the others wait for the value, and claim the key themselves if the
+claim expires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from contracts.base import utc_now
+from infrastructure.caching.batching import Batching
+from infrastructure.caching.cache import Cache
+from infrastructure.caching.single_flight import SingleFlight
+
+FRESH_SECONDS = 30
+"""After which a value expires."""
+CLAIM_SECONDS = 6
+"""After which another process may load a value: longer than any call of a service takes."""
+VERSION_SECONDS = 90
+"""Longer than a load and the life of its value together, or a value from before a change would be found again."""
+
+CLAIMED = "claimed"
+"""The content of a key whose value is being loaded."""
+_POLL_INTERVAL_SECONDS = 0.02
+_MAX_BATCH_SIZE = 500
+_NO_VERSION = "0"
+
+Value = TypeVar("Value")
+
+
+class CachedValue(BaseModel, Generic[Value]):
+    """A value, and when it was loaded."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fetched_at: datetime
+    value: Value
+
+
+class Encryption(Protocol):
+    """Encrypts values, because they contain personal data."""
+
+    def close(self, text: str, *, place: str) -> str:
+        """Return the encrypted text, which can be decrypted for the same place only."""
+
+    def open(self, sealed: str, *, place: str) -> str | None:
+        """Return the text; None if it was not encrypted for this place by one of the keys."""
+
+
+class _Unavailable(Exception):
+    """The cache is unavailable."""
+
+
+class TaggedCache:
+    """The loaded values of one process. Closing it cancels the loads that are running."""
+
+    def __init__(self, cache: Cache, *, encryption: Encryption | None = None) -> None:
+        self._cache = cache
+        self._encryption = encryption
+        self._loads: SingleFlight[CachedValue[Any]] = SingleFlight()
+        self._reads: Batching[str] = Batching(self._read_many, max_batch_size=_MAX_BATCH_SIZE, max_concurrent=2)
+        self.hits = self.misses = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._loads.aclose()
+        await self._reads.aclose()
+
+    async def version(self, *tags: str) -> str:
+        """Return the version of the tags, for the keys of values that depend on all of them.
+
+        It is empty while the cache is unavailable.
+        """
+        try:
+            loading = [self._reads.load(_tag_key(tag)) for tag in tags]  # one batch
+            versions = [await each for each in loading]
+        except _Unavailable:
+            return ""
+        return ".".join(version or _NO_VERSION for version in versions)
+
+    async def invalidate(self, *tags: str) -> None:
+        """Invalidate every value that depends on one of these tags, in all processes."""
+        version = uuid4().hex
+        await self._cache.set_many({_tag_key(tag): version for tag in tags}, ttl_seconds=VERSION_SECONDS, always=True)
+
+    async def get(self, key: str, kind: TypeAdapter[CachedValue[Value]]) -> CachedValue[Value] | None:
+        """Return the value if it is in the cache."""
+        value = self._decoded(key, await self._text(key), kind)
+        self.hits, self.misses = self.hits + (value is not None), self.misses + (value is None)
+        return value
+
+    async def get_or_load(
+        self, key: str, kind: TypeAdapter[CachedValue[Value]], load: Callable[[], Awaitable[Value]]
+    ) -> CachedValue[Value]:
+        """Return the value from the cache or load it, even if the caller leaves. Raises as ``load`` does."""
+        value = await self.get(key, kind)
+        if value is not None:
+            return value
+        return await self._loads.run(key, lambda: self._load(key, kind, load))
+
+    async def _load(
+        self, key: str, kind: TypeAdapter[CachedValue[Value]], load: Callable[[], Awaitable[Value]]
+    ) -> CachedValue[Value]:
+        value = await self._claim_or_wait(key, kind)
+        if value is not None:
+            return value
+        try:
+            value = CachedValue(fetched_at=utc_now(), value=await load())
+        except BaseException:
+            await self._cache.delete(key)  # releases the claim
+            raise
+        text = self._encoded(key, kind.dump_json(value).decode())
+        await self._cache.set_many({key: text}, ttl_seconds=FRESH_SECONDS)
+        return value
+
+    async def _claim_or_wait(self, key: str, kind: TypeAdapter[CachedValue[Value]]) -> CachedValue[Value] | None:
+        """Return the value that another process has loaded in between; None if this process has to load it."""
+        while await self._cache.add(key, CLAIMED, ttl_seconds=CLAIM_SECONDS) is False:
+            text = await self._text(key)
+            if text is not None and text != CLAIMED:
+                return self._decoded(key, text, kind)  # None: another release wrote it, and it is replaced
+            await asyncio.sleep(_POLL_INTERVAL_SECONDS)
+        return None
+
+    async def _text(self, key: str) -> str | None:
+        try:
+            return await self._reads.load(key)
+        except _Unavailable:
+            return None
+
+    async def _read_many(self, keys: Sequence[str]) -> dict[str, str]:
+        values = await self._cache.get_many(keys)
+        if values is None:
+            raise _Unavailable
+        return values
+
+    def _encoded(self, key: str, text: str) -> str:
+        return text if self._encryption is None else self._encryption.close(text, place=key)
+
+    def _decoded(self, key: str, text: str | None, kind: TypeAdapter[CachedValue[Value]]) -> CachedValue[Value] | None:
+        if text is None or text == CLAIMED:
+            return None
+        plain = text if self._encryption is None else self._encryption.open(text, place=key)
+        try:
+            return None if plain is None else kind.validate_json(plain)
+        except ValidationError:
+            return None
+
+
+def _tag_key(tag: str) -> str:
+    return f"changed:{tag}"

@@ -1,0 +1,1 @@
+"""Rate limits (per time) and quotas (at a time), in memory and in Redis."""

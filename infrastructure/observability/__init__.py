@@ -1,0 +1,1 @@
+"""Logs, audit lines, traces and metrics."""

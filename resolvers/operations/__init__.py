@@ -1,0 +1,1 @@
+"""Start, read, list, cancel and retry operations; one file per kind of operation."""

@@ -1,0 +1,130 @@
+"""Who and what an operation is about, as far as whoever looks at it may know."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from contracts.errors import TenantNotFound
+from contracts.files import File
+from contracts.operations import (
+    FileProcessed,
+    FileUploaded,
+    LoggedIn,
+    Operation,
+    OperationFailure,
+    OperationKind,
+    TenantSwitched,
+    UserOnboarded,
+)
+from contracts.service_tokens import Caller
+from contracts.tenants import Tenant
+from contracts.users import User
+from contracts.workspaces import Workspace, in_product, workspace_path
+from resolvers.context import Context
+
+
+class SwitchOutcome(NamedTuple):
+    tenant: Tenant
+    user: User
+    permissions: tuple[str, ...]
+
+
+class FileOutcome(NamedTuple):
+    file: File
+
+
+class OnboardingOutcome(NamedTuple):
+    user: User
+    workspace: Workspace
+    welcome_email_sent: bool
+
+
+def failure(operation: Operation) -> OperationFailure | None:
+    """Why it did not complete, its fields by their paths in the input of the mutation that started it."""
+    failure = operation.state.failure
+    if failure is None or not operation.state.status.is_closed:
+        return None
+    fields = tuple(field.model_copy(update={"path": ("input", *field.path)}) for field in failure.fields)
+    return failure.model_copy(update={"fields": fields})
+
+
+async def started_by(context: Context, operation: Operation) -> User | None:
+    """None for a login that has not identified anybody yet."""
+    user_id = operation.state.started_by
+    return await _user(context, operation, user_id) if user_id else None
+
+
+async def tenant(context: Context, operation: Operation) -> Tenant | None:
+    """The tenant it belongs to; None for a login that has found none yet."""
+    result = operation.state.result
+    own = operation.tenant_ids[0] if operation.tenant_ids else None
+    tenant_id = own or (result.tenant_id if isinstance(result, LoggedIn) else None)
+    return await _tenant(context, operation, tenant_id) if tenant_id else None
+
+
+async def from_tenant(context: Context, operation: Operation) -> Tenant | None:
+    switch = operation.state.switch
+    return await _tenant(context, operation, switch.from_tenant_id) if switch else None
+
+
+async def to_tenant(context: Context, operation: Operation) -> Tenant | None:
+    """None where whoever looks is no member of it."""
+    switch = operation.state.switch
+    return await _tenant(context, operation, switch.to_tenant_id) if switch else None
+
+
+async def switch_outcome(context: Context, operation: Operation) -> SwitchOutcome | None:
+    """None before the switch is through, and to an administrator of the old tenant who cannot see the new one."""
+    result = operation.state.result
+    if not isinstance(result, TenantSwitched):
+        return None
+    loaders = context.loaders(await _onlooker(context, operation))
+    loading = loaders.tenant.load(result.tenant_id), loaders.user.load(result.user_id)  # both batches leave at once
+    tenant, user = await loading[0], await loading[1]
+    return SwitchOutcome(tenant, user, result.permissions) if tenant and user else None
+
+
+async def file_outcome(context: Context, operation: Operation) -> FileOutcome | None:
+    """None before there is one, and where whoever looks may not see it."""
+    result = operation.state.result
+    if not isinstance(result, FileUploaded | FileProcessed):
+        return None
+    file = await context.loaders(await _onlooker(context, operation)).file.load(result.file_id)
+    return FileOutcome(file) if file else None
+
+
+async def onboarding_outcome(context: Context, operation: Operation) -> OnboardingOutcome | None:
+    """None before the newcomer is there, and to whoever may not see them or their workspace (any more)."""
+    result = operation.state.result
+    if not isinstance(result, UserOnboarded):
+        return None
+    loaders = context.loaders(await _onlooker(context, operation))
+    loading = loaders.user.load(result.user_id), loaders.workspace.load(result.workspace_id)
+    user, workspace = await loading[0], await loading[1]
+    return OnboardingOutcome(user, workspace, result.welcome_email_sent) if user and workspace else None
+
+
+async def workspace_link(context: Context, workspace: Workspace) -> str:
+    """Return the URL of the workspace. Raises TenantNotFound if the viewer has left its tenant."""
+    caller = context.caller(await context.onlooker())
+    tenant = await context.loaders(caller).tenant.load(workspace.tenant_id)
+    if tenant is None:
+        raise TenantNotFound()
+    return in_product(context.backend.app_url, workspace_path(tenant.slug, workspace.id))
+
+
+async def _user(context: Context, operation: Operation, user_id: str) -> User | None:
+    return await context.loaders(await _onlooker(context, operation)).user.load(user_id)
+
+
+async def _tenant(context: Context, operation: Operation, tenant_id: str) -> Tenant | None:
+    return await context.loaders(await _onlooker(context, operation)).tenant.load(tenant_id)
+
+
+async def _onlooker(context: Context, operation: Operation) -> Caller:
+    """On whose behalf its people and places are looked up: the viewer's; for a login its own user's, whoever looks."""
+    viewer = await context.onlooker()
+    user_id = operation.state.started_by
+    if operation.kind is OperationKind.LOGIN and (viewer is None or viewer.user_id != user_id):
+        return Caller(user_id=user_id, request_id=context.request_id)
+    return context.caller(viewer)

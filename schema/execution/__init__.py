@@ -1,0 +1,1 @@
+"""Parsing, cost analysis and execution of GraphQL documents."""

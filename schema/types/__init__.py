@@ -1,0 +1,1 @@
+"""The Strawberry types, one file per domain or kind of operation."""

@@ -1,0 +1,102 @@
+"""Tokens of calls to services: for one service, for at most a minute, under the current key or a former one."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey
+
+from contracts.base import utc_now
+from contracts.errors import NotSignedIn, PermissionDenied
+from contracts.secret_keys import SecretKeys
+from contracts.service_tokens import Caller, ServiceTokenSigner
+from contracts.transfer_tokens import DownloadGrant, TransferSigner
+
+OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
+ADA = Caller(user_id="usr_ada")
+
+
+def signed(**claims: object) -> str:
+    now = int(time.time())
+    usual = {"aud": "adx-files", "iat": now, "exp": now + 30, "caller": ADA.model_dump(mode="json")}
+    present = {name: value for name, value in (usual | claims).items() if value is not None}
+    return jwt.encode({"alg": "HS256"}, present, OctKey.import_key(NEW))
+
+
+def test_a_service_accepts_a_token_that_is_for_it() -> None:
+    assert (
+        ServiceTokenSigner("files", SecretKeys(NEW)).read(ServiceTokenSigner("files", SecretKeys(NEW)).sign(ADA)) == ADA
+    )
+    assert ServiceTokenSigner("files", SecretKeys(NEW)).read(signed()) == ADA
+
+
+def test_a_token_lives_for_at_most_a_minute() -> None:
+    token = ServiceTokenSigner("files", SecretKeys(NEW)).sign(ADA)
+    claims = jwt.decode(token, OctKey.import_key(NEW), algorithms=["HS256"]).claims
+    assert 0 < claims["exp"] - claims["iat"] <= 60
+    assert abs(claims["iat"] - time.time()) < 5
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        pytest.param({"aud": "adx-users"}, id="another service"),
+        pytest.param({"aud": "adx-services"}, id="every service"),
+        pytest.param({"aud": ["adx-users"]}, id="a list of other services"),
+        pytest.param({"aud": None}, id="no service"),
+        pytest.param({"exp": None}, id="no end"),
+        pytest.param({"iat": None}, id="no beginning"),
+        pytest.param({"exp": int(time.time()) + 3600}, id="an hour"),
+        pytest.param({"iat": int(time.time()) + 3600, "exp": int(time.time()) + 3630}, id="later"),
+        pytest.param({"iat": int(time.time()) - 100, "exp": int(time.time()) - 70}, id="over"),
+        pytest.param({"iat": "now", "exp": "later"}, id="no times"),
+        pytest.param({"caller": None}, id="no caller"),
+        pytest.param({"caller": "usr_ada"}, id="a caller that is none"),
+    ],
+)
+def test_a_service_refuses_any_other_token(claims: dict[str, object]) -> None:
+    with pytest.raises(NotSignedIn):
+        ServiceTokenSigner("files", SecretKeys(NEW)).read(signed(**claims))
+
+
+def test_the_first_key_signs_and_all_keys_verify() -> None:
+    before, during, after = SecretKeys(OLD), SecretKeys(NEW, (OLD,)), SecretKeys(NEW)
+    assert ServiceTokenSigner("files", during).read(ServiceTokenSigner("files", before).sign(ADA)) == ADA
+    assert ServiceTokenSigner("files", after).read(ServiceTokenSigner("files", during).sign(ADA)) == ADA
+    for signer in (before, SecretKeys(OTHER)):
+        with pytest.raises(NotSignedIn):
+            ServiceTokenSigner("files", after).read(ServiceTokenSigner("files", signer).sign(ADA))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "short", "k" * 31, "k" * 32 + ",short", "k" * 32 + ",", "k" * 32 + "," + "k" * 32]
+)
+def test_a_list_of_keys_is_refused_where_one_is_short_or_there_twice(text: str) -> None:
+    with pytest.raises(ValueError, match="key") as refused:
+        SecretKeys.parse(text)
+    assert "kkk" not in str(refused.value)
+
+
+def test_a_list_of_keys_begins_with_the_current_one() -> None:
+    assert SecretKeys.parse("n" * 32 + ", " + "o" * 32) == SecretKeys(NEW, (OLD,))
+    assert "nnn" not in repr(SecretKeys(NEW, (OLD,)))
+
+
+def test_addresses_of_transfers_are_read_under_former_keys() -> None:
+    grant = DownloadGrant(
+        tenant_id="ten_1",
+        user_id="usr_1",
+        permission="files:read",
+        storage_key="k",
+        name="n",
+        content_type="text/plain",
+        size=1,
+    )
+    path = TransferSigner(SecretKeys(OLD)).download_path(grant, utc_now() + timedelta(minutes=1))
+    token = path.removeprefix("/downloads/")
+    assert TransferSigner(SecretKeys(NEW, (OLD,))).read(token, DownloadGrant) == grant
+    with pytest.raises(PermissionDenied):
+        TransferSigner(SecretKeys(NEW)).read(token, DownloadGrant)

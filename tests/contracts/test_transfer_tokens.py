@@ -1,0 +1,67 @@
+"""A signed address grants one thing, to its kind of use only, until the second at which it expires."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from contracts.errors import PermissionDenied
+from contracts.secret_keys import SecretKeys
+from contracts.transfer_tokens import DownloadGrant, TransferSigner, UploadGrant
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+UPLOAD = UploadGrant(upload_id="upl_1", tenant_id="ten_1", user_id="usr_1", content_type="text/plain", size=3)
+DOWNLOAD = DownloadGrant(
+    tenant_id="ten_1",
+    user_id="usr_1",
+    permission="files:read",
+    storage_key="key",
+    name="a",
+    content_type="text/plain",
+    size=3,
+)
+
+
+def signer_at(moment: datetime, key: bytes = b"s" * 32) -> TransferSigner:
+    return TransferSigner(SecretKeys(key), lambda: moment)
+
+
+def token(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+UPLOADING = token(signer_at(NOW).upload_path(UPLOAD, NOW + timedelta(minutes=5)))
+DOWNLOADING = token(signer_at(NOW).download_path(DOWNLOAD, NOW + timedelta(minutes=5)))
+
+
+def test_a_grant_is_read_until_it_expires() -> None:
+    for seconds in (0, 299):
+        signer = signer_at(NOW + timedelta(seconds=seconds))
+        assert signer.read(UPLOADING, UploadGrant) == UPLOAD
+        assert signer.read(DOWNLOADING, DownloadGrant) == DOWNLOAD
+    for seconds in (300, 301, 3600):
+        for each, kind in ((UPLOADING, UploadGrant), (DOWNLOADING, DownloadGrant)):
+            with pytest.raises(PermissionDenied):
+                signer_at(NOW + timedelta(seconds=seconds)).read(each, kind)  # type: ignore[type-var]
+
+
+def test_a_grant_of_one_kind_is_none_of_the_other_however_alike_they_are() -> None:
+    class Lookalike(UploadGrant):
+        pass
+
+    for each, kind in ((DOWNLOADING, UploadGrant), (UPLOADING, DownloadGrant), (UPLOADING, Lookalike)):
+        with pytest.raises(PermissionDenied):
+            signer_at(NOW).read(each, kind)  # type: ignore[type-var]
+
+
+def test_another_key_and_a_changed_token_are_refused() -> None:
+    head, body, signature = UPLOADING.split(".")
+    for signer, each in (
+        (signer_at(NOW, b"t" * 32), UPLOADING),
+        (signer_at(NOW), f"{head}.{body[:-2]}AA.{signature}"),
+        (signer_at(NOW), f"{head}.{body}."),
+        (signer_at(NOW), ""),
+    ):
+        with pytest.raises(PermissionDenied):
+            signer.read(each, UploadGrant)

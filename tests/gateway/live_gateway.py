@@ -1,0 +1,225 @@
+"""A gateway that really listens, as in production, and websockets to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from uuid import uuid4
+
+from temporalio.client import Interceptor
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.client import ClientProtocol
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from gateway.app import Gateway as Application
+from gateway.app import create_app
+from gateway.dependencies import Dependencies
+from gateway.server.main import Tls, serve
+from gateway.settings import Settings
+from infrastructure.caching.cache import Cache
+from infrastructure.change_notifications import ChangeNotifier
+from infrastructure.observability.monitoring import Monitoring
+from tests.gateway.fakes import TOKEN, Services
+
+WHO = "{ viewer { user { id } } }"
+FOLLOW = "subscription ($id: ID!, $after: String) { operation(id: $id, after: $after) { id status cursor } }"
+SWITCH = """
+mutation ($input: SwitchTenantInput!) { switchTenant(input: $input) { operation { id cursor } } }
+"""
+
+
+class Gateway:
+    """``url`` is that of its websockets; set ``stop`` to stop it, and see it ``stopped``."""
+
+    def __init__(self, app: Application, port: int, stop: asyncio.Event, stopped: asyncio.Event) -> None:
+        self.app = app
+        self.port = port
+        self.url = f"ws://127.0.0.1:{port}/graphql"
+        self.http = f"http://127.0.0.1:{port}"
+        self.stop = stop
+        self.stopped = stopped
+
+    @asynccontextmanager
+    async def open(
+        self, payload: dict[str, Any] | None = None, *, headers: dict[str, str] | None = None, **options: Any
+    ) -> AsyncIterator[Socket]:
+        protocol: Any = "graphql-transport-ws"
+        async with connect(
+            self.url, subprotocols=[protocol], additional_headers=headers or {}, **options
+        ) as connection:
+            await connection.send(json.dumps({"type": "connection_init", "payload": payload}))
+            assert json.loads(await connection.recv()) == {"type": "connection_ack"}
+            yield Socket(connection)
+
+
+class Socket:
+    """It answers no pings."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def ask(self, query: str, **variables: object) -> list[Any]:
+        """Every message about it, to its end."""
+        name = await self.subscribe(query, **variables)
+        messages: list[Any] = []
+        while not messages or messages[-1]["type"] not in ("complete", "error"):
+            message = await self.next()
+            assert message["id"] == name
+            messages.append(message)
+        return messages
+
+    async def ask_beside(self, query: str) -> None:
+        """The same to its end, where messages of other operations come, too."""
+        name = await self.subscribe(query)
+        while (await self.next_of(name))["type"] != "complete":
+            pass
+
+    async def next_of(self, name: str | None) -> Any:
+        """The next message of that operation; None: of no operation."""
+        while (message := await self.next()).get("id") != name:
+            pass
+        return message
+
+    async def start_switch(self, tenant_id: str) -> dict[str, Any]:
+        """The operation that was started, with its id and cursor. Nobody works on it."""
+        (answer, _) = await self.ask(SWITCH, input={"tenantId": tenant_id, "waitSeconds": 0})
+        started: dict[str, Any] = answer["payload"]["data"]["switchTenant"]["operation"]
+        return started
+
+    async def subscribe(self, query: str, **variables: object) -> str:
+        name = uuid4().hex
+        payload = {"query": query, "variables": variables}
+        await self.say({"id": name, "type": "subscribe", "payload": payload})
+        return name
+
+    async def say(self, message: dict[str, Any]) -> None:
+        await self.connection.send(json.dumps(message))
+
+    async def next(self) -> Any:
+        return json.loads(await asyncio.wait_for(self.connection.recv(), 15))
+
+    async def end(self) -> int | None:
+        """The code that the gateway closes it with."""
+        try:
+            while True:
+                await self.next()
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else None
+
+
+@asynccontextmanager
+async def running_gateway(
+    settings: Settings,
+    services: Services,
+    *,
+    cache: Cache | None = None,
+    wakeups: ChangeNotifier | None = None,
+    drain_seconds: float = 1,
+    write_timeout_seconds: float = 30,
+    keep_alive_seconds: float = 75,
+    tls: Tls | None = None,
+    interceptors: Sequence[Interceptor] = (),
+    monitoring: Monitoring | None = None,
+) -> AsyncIterator[Gateway]:
+    app = create_app(
+        settings,
+        Dependencies(
+            services=services.transport,
+            cache=cache,
+            wakeups=wakeups,
+            interceptors=interceptors,
+            monitoring=monitoring or Monitoring(),
+        ),
+    )
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    stop, ready, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    serving = asyncio.create_task(
+        serve(
+            app,
+            drain=app.streams.drain,
+            host="127.0.0.1",
+            port=port,
+            stop=stop,
+            listening=listening,
+            announce=ready.set,
+            drain_seconds=drain_seconds,
+            write_timeout_seconds=write_timeout_seconds,
+            keep_alive_seconds=keep_alive_seconds,
+            tls=tls,
+        )
+    )
+    serving.add_done_callback(lambda _: stopped.set())
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if not ready.is_set():
+            await serving
+        yield Gateway(app, port, stop, stopped)
+    finally:
+        waiting.cancel()
+        stop.set()
+        await serving
+
+
+class DeafSocket:
+    """A websocket whose client talks and does not read."""
+
+    def __init__(self, network: socket.socket, protocol: ClientProtocol) -> None:
+        self._network = network
+        self._protocol = protocol
+
+    async def say(self, message: dict[str, Any]) -> None:
+        """It may say it to nobody."""
+        with suppress(ConnectionError):
+            self._protocol.send_text(json.dumps(message).encode())
+            for data in self._protocol.data_to_send():
+                await asyncio.get_running_loop().sock_sendall(self._network, data)
+
+    async def read(self) -> tuple[list[Any], int | None]:
+        """Read after all: the messages that were sent, and the code of the close where there was one."""
+        loop = asyncio.get_running_loop()
+        with suppress(ConnectionError):
+            while data := await loop.sock_recv(self._network, 65536):
+                self._protocol.receive_data(data)
+        frames = [event for event in self._protocol.events_received() if isinstance(event, Frame)]
+        texts = [json.loads(bytes(frame.data)) for frame in frames if frame.opcode is Opcode.TEXT]
+        return texts, self._protocol.close_rcvd.code if self._protocol.close_rcvd else None
+
+
+@asynccontextmanager
+async def deaf_socket(gateway: Gateway) -> AsyncIterator[DeafSocket]:
+    """It has introduced itself as Ada."""
+    loop = asyncio.get_running_loop()
+    protocol = ClientProtocol(parse_uri(gateway.url), subprotocols=[Subprotocol("graphql-transport-ws")])
+    with socket.socket() as network:
+        network.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        network.setblocking(False)
+        await loop.sock_connect(network, ("127.0.0.1", gateway.port))
+        protocol.send_request(protocol.connect())
+        for data in protocol.data_to_send():
+            await loop.sock_sendall(network, data)
+        while protocol.state is not State.OPEN:
+            protocol.receive_data(await loop.sock_recv(network, 1024))
+        deaf = DeafSocket(network, protocol)
+        await deaf.say({"type": "connection_init", "payload": introduction()})
+        yield deaf
+
+
+def introduction(token: str = TOKEN) -> dict[str, str]:
+    """What a socket says who it is with."""
+    return {"authorization": f"Bearer {token}"}
+
+
+async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - a test looks from outside
+            await asyncio.sleep(0.02)

@@ -1,0 +1,76 @@
+"""Serves transfers alone, over a storage, as a process whose memory can be looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from contracts.transfer_tokens import UploadGrant
+from gateway.connection_registry import ConnectionRegistry
+from gateway.server.main import serve
+from gateway.transfers.dependencies import TransferDependencies
+from gateway.transfers.limits import TransferLimits
+from gateway.transfers.quota import DOWNLOADS
+from gateway.transfers.rate import MinimumRate
+from gateway.transfers.routes import transfer_routes
+from infrastructure.limits.quota import LocalQuota
+from infrastructure.storage import open_storage
+from resolvers.clients.files import FilesClient
+from tests.databases import fresh_sqlite
+from tests.gateway.transfers.files_service import SIGNER, files_client, member, register
+
+
+async def peak(_: Request) -> Response:
+    """The most memory this process ever had, in bytes."""
+    return PlainTextResponse(str(_peak_bytes()))
+
+
+async def announce(request: Request) -> Response:
+    """Record the upload of a grant."""
+    await register(UploadGrant.model_validate_json(await request.body()))
+    return Response()
+
+
+def _peak_bytes() -> int:
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts what the parent had before the start into ru_maxrss, but not into this.
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+def reservations(request: Request) -> FilesClient:
+    files: FilesClient = request.app.state.files
+    return files
+
+
+async def main(storage_url: str, folder: str, port: str) -> None:
+    database_url = await fresh_sqlite(Path(folder))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with files_client(database_url) as app.state.files:
+            yield
+
+    limits = TransferLimits(
+        minimum_rate=MinimumRate(window_seconds=4.0), downloads=DOWNLOADS.model_copy(update={"url": 2})
+    )
+    dependencies = TransferDependencies(open_storage(storage_url), SIGNER, member, LocalQuota(), limits)
+    transfers = transfer_routes(dependencies, reservations)
+    app = Starlette(
+        routes=[*transfers, Route("/peak", peak), Route("/announce", announce, methods=["POST"])], lifespan=lifespan
+    )
+    await serve(app, drain=ConnectionRegistry().drain, host="127.0.0.1", port=int(port), stop=asyncio.Event())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

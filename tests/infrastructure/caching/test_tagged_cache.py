@@ -1,0 +1,264 @@
+"""TaggedCache in the shared cache: fetched once for all who ask, never older than the last change, and done without."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from pydantic import TypeAdapter
+from redis.asyncio import Redis
+
+from contracts.errors import ServiceUnavailable
+from contracts.secret_keys import SecretKeys
+from infrastructure.caching.cache import Cache, MemoryCache, RedisCache
+from infrastructure.caching.tagged_cache import CLAIMED, CachedValue, TaggedCache
+from infrastructure.redis_policy import RedisPolicy
+from resolvers.encryption import Encryptor
+from tests.mail_server import silent_server
+from tests.redis_access import flush, open_cache, value_of
+from tools.chaos.proxy import FAIR, SILENT, Proxy
+
+TEXT = TypeAdapter(CachedValue[str])
+
+Fetch = Callable[[], Awaitable[str]]
+
+
+class Source:
+    """Says ``word``, as slowly as a test wants, and counts."""
+
+    def __init__(self, word: str = "word", *, seconds: float = 0.0) -> None:
+        self.word = word
+        self.seconds = seconds
+        self.asked = 0
+
+    async def __call__(self) -> str:
+        self.asked += 1
+        word = self.word
+        await asyncio.sleep(self.seconds)
+        return word
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def processes(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[list[TaggedCache]]:
+    """One that has the cache in its memory, or three that share a Redis."""
+    async with AsyncExitStack() as stack:
+        if request.param == "memory":
+            caches: list[Cache] = [MemoryCache()]
+        else:
+            await flush(redis_url)
+            caches = [await stack.enter_async_context(open_cache(redis_url)) for _ in range(3)]
+        yield [await stack.enter_async_context(TaggedCache(cache)) for cache in caches]
+
+
+async def key_of(copies: TaggedCache, name: str = "thing") -> str:
+    return f"{name}:{await copies.version('user:me', 'tenant:here')}"
+
+
+async def get(copies: TaggedCache, fetch: Fetch, name: str = "thing") -> str:
+    return (await copies.get_or_load(await key_of(copies, name), TEXT, fetch)).value
+
+
+async def test_however_many_ask_at_once_it_is_fetched_once(processes: list[TaggedCache]) -> None:
+    source = Source(seconds=0.1)
+    found = await asyncio.gather(*(get(copies, source) for copies in processes for _ in range(50)))
+    assert found == ["word"] * len(found)
+    assert source.asked == 1
+    assert await get(processes[-1], source) == "word"
+    assert source.asked == 1
+
+
+async def test_things_have_copies_of_their_own(processes: list[TaggedCache]) -> None:
+    assert await get(processes[0], Source("one"), "one") == "one"
+    assert await get(processes[-1], Source("other"), "other") == "other"
+
+
+@pytest.mark.parametrize("scope", ["user:me", "tenant:here"])
+async def test_a_change_outdates_the_copy_everywhere(processes: list[TaggedCache], scope: str) -> None:
+    source = Source("before")
+    await get(processes[0], source)
+    source.word = "after"
+    await processes[-1].invalidate("user:other", "tenant:elsewhere")
+    assert await get(processes[0], source) == "before"
+    await processes[-1].invalidate(scope)
+    assert [await get(copies, source) for copies in processes] == ["after"] * len(processes)
+    assert source.asked == 2
+
+
+async def test_what_is_fetched_while_it_changes_is_not_found_again(processes: list[TaggedCache]) -> None:
+    source = Source("before", seconds=0.1)
+    fetching = asyncio.create_task(get(processes[0], source))
+    while not source.asked:  # noqa: ASYNC110 - it has no event
+        await asyncio.sleep(0.005)
+    source.word = "after"
+    await processes[-1].invalidate("user:me")
+    assert await get(processes[0], source) == "after"
+    assert await fetching == "before"
+    assert [await get(copies, source) for copies in processes] == ["after"] * len(processes)
+
+
+async def test_it_is_fetched_to_its_end_whoever_stops_waiting(processes: list[TaggedCache]) -> None:
+    source = Source(seconds=0.1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await get(processes[0], source)
+    await asyncio.sleep(0.2)
+    assert await get(processes[-1], source) == "word"
+    assert source.asked == 1
+
+
+async def test_a_failure_is_told_to_all_who_wait_and_not_kept(processes: list[TaggedCache]) -> None:
+    async def fail() -> str:
+        await asyncio.sleep(0.05)
+        raise ServiceUnavailable(service="files")
+
+    asking = (get(processes[0], fail) for _ in range(5))
+    failures = await asyncio.gather(*asking, return_exceptions=True)
+    assert {type(failure) for failure in failures} == {ServiceUnavailable}
+    assert await get(processes[-1], Source()) == "word"
+
+
+async def test_where_one_process_fails_the_next_tries(processes: list[TaggedCache]) -> None:
+    async def fail() -> str:
+        await asyncio.sleep(0.1)
+        raise ServiceUnavailable(service="files")
+
+    failing = asyncio.create_task(get(processes[0], fail))
+    await asyncio.sleep(0.05)
+    if len(processes) > 1:
+        async with asyncio.timeout(4):  # its claim would expire after six seconds
+            assert await get(processes[1], Source()) == "word"
+    with pytest.raises(ServiceUnavailable):
+        await failing
+
+
+async def test_a_fetch_that_failed_or_ended_with_its_process_leaves_no_claim(redis_url: str) -> None:
+    begun = asyncio.Event()
+
+    async def fetch() -> str:
+        begun.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def fail() -> str:
+        raise ServiceUnavailable(service="files")
+
+    async with open_cache(redis_url) as cache, Redis.from_url(redis_url) as redis:
+        await flush(redis_url)
+        async with TaggedCache(cache) as copies:
+            key = await key_of(copies)
+            with pytest.raises(ServiceUnavailable):
+                await get(copies, fail)
+            assert await redis.exists(key) == 0
+            waiting = asyncio.create_task(get(copies, fetch))
+            await begun.wait()
+            assert 0 < await redis.ttl(key) <= 6, "what a process that dies leaves behind expires"
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await redis.exists(key) == 0
+
+
+async def test_a_process_that_died_holds_up_the_others_only_until_its_claim_expires(redis_url: str) -> None:
+    async with open_cache(redis_url) as cache, TaggedCache(cache) as copies:
+        await flush(redis_url)
+        await cache.set_many({await key_of(copies): CLAIMED}, ttl_seconds=1)
+        assert await asyncio.wait_for(get(copies, Source()), 3) == "word"
+
+
+async def test_a_copy_expires_after_30_seconds_and_what_outdates_it_later(redis_url: str) -> None:
+    async with (
+        open_cache(redis_url) as cache,
+        TaggedCache(cache) as copies,
+        Redis.from_url(redis_url) as redis,
+    ):
+        await flush(redis_url)
+        await copies.invalidate("user:me")
+        await get(copies, Source())
+        assert 20 < await redis.ttl(await key_of(copies)) <= 30
+        assert 80 < await redis.ttl("changed:user:me") <= 90, "longer than a fetch and its copy together"
+
+
+async def test_what_another_release_wrote_is_replaced(processes: list[TaggedCache]) -> None:
+    async def of_another_release() -> int:
+        return 5
+
+    copies = processes[0]
+    await copies.get_or_load(await key_of(copies), TypeAdapter(CachedValue[int]), of_another_release)
+    assert await get(copies, Source()) == "word"
+    assert await get(processes[-1], Source("another")) == "word"
+
+
+async def test_without_the_cache_each_is_fetched_but_still_once_for_all_who_ask_at_once() -> None:
+    source = Source(seconds=0.05)
+    async with open_cache("redis://127.0.0.1:1/0") as away, TaggedCache(away) as copies:
+        for times in (1, 2):
+            assert set(await asyncio.gather(*(get(copies, source) for _ in range(20)))) == {"word"}
+            assert source.asked == times
+        await copies.invalidate("user:me")
+
+
+async def test_a_cache_that_hangs_delays_one_call_only() -> None:
+    async with silent_server() as port:
+        url = f"redis://127.0.0.1:{port}/0"
+        async with open_cache(url, timeout_seconds=0.3) as cache, TaggedCache(cache) as copies:
+            loop = asyncio.get_running_loop()
+            waits = []
+            for _ in range(20):
+                before = loop.time()
+                assert await get(copies, Source()) == "word"
+                waits.append(loop.time() - before)
+            assert sum(wait > 0.2 for wait in waits) <= 2, "the first read, and a busy machine"
+
+
+async def test_a_change_reaches_others_as_soon_as_a_cache_that_was_unavailable_is_back(redis_url: str) -> None:
+    """The process that makes the change has noticed the outage and not yet its end."""
+    port = urlsplit(redis_url).port
+    assert port is not None
+    await flush(redis_url)
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(Proxy(port))
+        policy = RedisPolicy(f"redis://127.0.0.1:{proxy.port}/0", timeout_seconds=0.3, probe_interval_seconds=3600)
+        redis = await stack.enter_async_context(policy.running())
+        here = await stack.enter_async_context(TaggedCache(RedisCache(redis)))
+        other = await stack.enter_async_context(open_cache(redis_url))
+        elsewhere = await stack.enter_async_context(TaggedCache(other))
+        source = Source("before")
+        assert await get(elsewhere, source) == "before"
+        await proxy.turn(SILENT)
+        assert await get(here, source) == "before"
+        await asyncio.sleep(0.5)  # the first probe fails, too
+        await proxy.turn(FAIR)
+        assert not redis.is_available
+        source.word = "after"
+        await here.invalidate("user:me")
+        assert await get(elsewhere, source) == "after"
+
+
+async def test_with_a_seal_whoever_reads_the_cache_reads_no_copy(redis_url: str) -> None:
+    key, seal = f"copy-{uuid4().hex}", Encryptor(SecretKeys(b"a secret"), "copies")
+
+    async def fetch() -> str:
+        return "a name"
+
+    async with (
+        open_cache(redis_url) as cache,
+        TaggedCache(cache, encryption=seal) as one,
+        TaggedCache(cache, encryption=seal) as another,
+    ):
+        await one.get_or_load(key, TEXT, fetch)
+        kept = await value_of(cache, key) or ""
+        assert kept
+        assert "a name" not in kept
+        shared = await another.get(key, TEXT)
+        assert shared is not None
+        assert shared.value == "a name"
+        await cache.set_many({f"{key}-elsewhere": kept}, ttl_seconds=60)
+        assert await another.get(f"{key}-elsewhere", TEXT) is None, "a copy was taken for another"
+    async with (
+        open_cache(redis_url) as cache,
+        TaggedCache(cache, encryption=Encryptor(SecretKeys(b"other"), "copies")) as stranger,
+    ):
+        assert await stranger.get(key, TEXT) is None

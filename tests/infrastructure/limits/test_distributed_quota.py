@@ -1,0 +1,391 @@
+"""A quota is counted by all processes together, and by each alone while Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from contracts.errors import RateLimited
+from infrastructure.limits import distributed_quota
+from infrastructure.limits.distributed_quota import DistributedQuota
+from infrastructure.limits.quota import LocalQuota, Quota, QuotaKey
+from infrastructure.redis_policy import TIMEOUT_SECONDS, RedisPolicy
+from tests.mail_server import silent_server
+from tests.redis_access import open_redis, redis_client
+from tools.chaos.proxy import FAIR, SILENT, Proxy
+
+SECRET = b"s" * 32
+UNUSED_ADDRESS = "redis://127.0.0.1:1/0"
+
+
+class Process:
+    """One process's quota of a kind, by owner."""
+
+    def __init__(self, quota: Quota, most: int) -> None:
+        self._quota = quota
+        self._most = most
+
+    def acquire(self, *who: str) -> AbstractAsyncContextManager[None]:
+        return self._quota.acquire(*(QuotaKey("user", each, self._most) for each in who))
+
+
+@asynccontextmanager
+async def a_process(redis: RedisPolicy, most: int, *, lease_seconds: float = 60) -> AsyncIterator[Process]:
+    quota = DistributedQuota(redis, SECRET, lease_seconds=lease_seconds)
+    async with quota.running():
+        yield Process(quota, most)
+
+
+@pytest.fixture
+def who() -> str:
+    return uuid4().hex
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with redis_client(redis_url) as redis:
+        yield redis
+
+
+@pytest.fixture
+async def policy(redis_url: str) -> AsyncIterator[RedisPolicy]:
+    async with open_redis(redis_url) as policy:
+        yield policy
+
+
+async def got(process: Process, who: str, times: int) -> list[AbstractAsyncContextManager[None]]:
+    """What was granted of so many asked for at once."""
+    asked = [process.acquire(who) for _ in range(times)]
+    outcomes = await asyncio.gather(*(each.__aenter__() for each in asked), return_exceptions=True)
+    granted = [each for each, outcome in zip(asked, outcomes, strict=True) if outcome is None]
+    assert len(granted) + sum(isinstance(outcome, RateLimited) for outcome in outcomes) == times
+    return granted
+
+
+async def until_got(process: Process, who: str, times: int) -> None:
+    async with asyncio.timeout(10):
+        taken = await got(process, who, times)
+        while len(taken) < times:
+            await asyncio.sleep(0.02)
+            taken += await got(process, who, times - len(taken))
+
+
+async def test_all_processes_together_give_no_more_than_there_are(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 10) as one, a_process(policy, 10) as other:
+        here, there = await asyncio.gather(got(one, who, 8), got(other, who, 8))
+        assert len(here) + len(there) == 10
+        assert len(await got(one, uuid4().hex, 10)) == 10, "those of others are theirs"
+
+
+async def test_what_is_given_back_may_be_had_in_another_process(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 2) as one, a_process(policy, 2) as other:
+        first, second = await got(one, who, 2)
+        assert await got(other, who, 1) == []
+        await first.__aexit__(None, None, None)
+        await until_got(other, who, 1)
+        await second.__aexit__(None, None, None)
+
+
+async def test_what_a_killed_process_held_is_free_after_a_while(policy: RedisPolicy, who: str) -> None:
+    quota = DistributedQuota(policy, SECRET, lease_seconds=0.5)
+    counting = asyncio.create_task(quota._run())  # noqa: SLF001 - left without a word, as none is said
+    held = await got(Process(quota, 2), who, 2)
+    counting.cancel()
+    async with a_process(policy, 2) as other:
+        assert await got(other, who, 1) == []
+        await until_got(other, who, 2)
+    assert len(held) == 2
+
+
+async def test_a_count_that_redis_has_lost_is_written_again(redis: Redis, policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 2, lease_seconds=0.3) as one, a_process(policy, 2) as other:
+        held = await got(one, who, 2)
+        await redis.flushdb()
+        await asyncio.sleep(0.4)
+        assert await got(other, who, 2) == []
+        assert len(held) == 2
+
+
+async def test_who_leaves_while_waiting_holds_nothing(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 1) as one, a_process(policy, 1) as other:
+        for turns in range(6):  # before it is asked, while it is asked, and once it was answered
+            held = one.acquire(who)
+            leaving = asyncio.create_task(held.__aenter__())
+            for _ in range(turns):
+                await asyncio.sleep(0.0005 * turns)
+            leaving.cancel()
+            (answer,) = await asyncio.gather(leaving, return_exceptions=True)
+            if answer is None:
+                await held.__aexit__(None, None, None)
+        await until_got(other, who, 1)
+
+
+async def test_without_redis_each_process_goes_on_by_its_own_count(who: str) -> None:
+    async with open_redis(UNUSED_ADDRESS) as nowhere, a_process(nowhere, 3) as process:
+        async with asyncio.timeout(3):
+            held = await got(process, who, 3)
+            assert await got(process, who, 1) == []
+        assert len(held) == 3
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+async def test_of_several_keys_all_are_held_or_none(policy: RedisPolicy, who: str, is_shared: bool) -> None:
+    distributed = DistributedQuota(policy, SECRET)
+    quota: Quota = distributed if is_shared else LocalQuota()
+    user, url = QuotaKey("user", who, 2), QuotaKey("url", who, 1)
+    async with quota.running(), quota.acquire(user, url):
+        for _ in range(5):
+            with pytest.raises(RateLimited):
+                await quota.acquire(user, url).__aenter__()
+        async with quota.acquire(user):
+            with pytest.raises(RateLimited):
+                await quota.acquire(user).__aenter__()
+
+
+async def test_a_key_that_another_process_exhausts_leaves_none_of_the_others_held(
+    policy: RedisPolicy, who: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        one, other = DistributedQuota(policy, SECRET), DistributedQuota(policy, SECRET)
+        for quota in (one, other):
+            await stack.enter_async_context(quota.running())
+        user, url = QuotaKey("user", who, 1), QuotaKey("url", who, 1)
+        await stack.enter_async_context(one.acquire(url))
+        with pytest.raises(RateLimited):
+            await other.acquire(user, url).__aenter__()
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await stack.enter_async_context(one.acquire(user))
+                except RateLimited:  # the release is on its way
+                    await asyncio.sleep(0.02)
+                else:
+                    return
+
+
+@pytest.mark.parametrize("garbage", [b"garbage", b"\xff\xfe", b"3 never", b""])
+async def test_a_lease_that_is_none_is_removed_and_the_quota_goes_on(
+    redis: Redis, policy: RedisPolicy, who: str, garbage: bytes
+) -> None:
+    async with a_process(policy, 2) as one, one.acquire(who):
+        (key,) = [key async for key in redis.scan_iter("quota:user:*") if await redis.hlen(key)][-1:]
+        await redis.hset(key, "another process", garbage)
+        async with a_process(policy, 2) as other:
+            assert len(await got(other, who, 3)) == 1
+        assert b"another process" not in await redis.hgetall(key)
+
+
+async def test_a_key_of_another_type_is_counted_by_each_process_alone(
+    redis: Redis, policy: RedisPolicy, who: str
+) -> None:
+    async with a_process(policy, 2) as one:
+        async with one.acquire(who):
+            (key,) = [key async for key in redis.scan_iter("quota:user:*") if await redis.hlen(key)][-1:]
+            await redis.set(key, "no hash")
+        async with asyncio.timeout(5):
+            assert len(await got(one, who, 3)) == 2
+        await redis.delete(key)
+
+
+async def test_an_unexpected_error_is_logged_and_no_later_request_hangs(
+    policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_process(policy, 2) as one:
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr("infrastructure.limits.distributed_quota.DistributedQuota._exchange", _raise)
+            async with asyncio.timeout(5):
+                assert len(await got(one, who, 3)) == 2
+        assert [log["log_level"] for log in logs] == ["error"]
+        async with asyncio.timeout(5):
+            assert await got(one, who, 1) == []
+
+
+async def test_the_task_that_renews_leases_is_restarted(
+    policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_process(policy, 1) as one:
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr("infrastructure.limits.distributed_quota.DistributedQuota._answer", _raise)
+            asking = asyncio.create_task(got(one, who, 1))
+            await asyncio.sleep(0.3)
+            asking.cancel()
+            await asyncio.wait((asking,))
+        assert "background_task_failed" in [log["event"] for log in logs]
+        async with asyncio.timeout(10):
+            async with one.acquire(f"{who} later"):
+                pass
+
+
+async def _raise(*_: object) -> None:
+    raise ArithmeticError("unexpected")
+
+
+async def keys_of(redis: Redis) -> list[bytes]:
+    return [key async for key in redis.scan_iter("quota:user:*")]
+
+
+async def test_a_lease_is_for_a_minute_and_its_key_goes_soon_after(redis: Redis, policy: RedisPolicy, who: str) -> None:
+    await redis.flushdb()
+    quota = DistributedQuota(policy, SECRET)
+    async with quota.running(), quota.acquire(QuotaKey("user", who, 1)):
+        (key,) = await keys_of(redis)
+        assert 60_000 < await redis.pttl(key) <= 61_000
+        (lease,) = await redis.hvals(key)
+        count, expiry = map(int, lease.split())
+        assert (count, expiry - (await redis.time())[0]) in ((1, 60), (1, 59))
+
+
+async def test_what_is_held_longer_than_a_lease_stays_held(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 2, lease_seconds=1) as one, a_process(policy, 2) as other:
+        held = await got(one, who, 2)
+        for _ in range(8):
+            await asyncio.sleep(0.5)
+            assert await got(other, who, 1) == []
+        assert len(held) == 2
+
+
+async def test_what_a_process_held_that_stops_in_order_is_free_at_once(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 1) as one, one.acquire(who):
+        pass  # the process stops before it has reported the release
+    async with a_process(policy, 1) as other:
+        assert len(await got(other, who, 1)) == 1
+
+
+async def test_a_process_that_stops_leaves_no_request_without_an_answer(policy: RedisPolicy, who: str) -> None:
+    quota = DistributedQuota(policy, SECRET)
+    async with quota.running():
+        asking = [asyncio.create_task(got(Process(quota, 3), who, 1)) for _ in range(3)]
+        await asyncio.sleep(0)
+    async with asyncio.timeout(2):
+        await asyncio.wait(asking)
+    assert all(task.done() for task in asking)
+
+
+async def test_a_redis_that_does_not_respond_delays_a_request_by_one_second_at_most(who: str) -> None:
+    async with (
+        silent_server() as port,
+        open_redis(f"redis://127.0.0.1:{port}/0", timeout_seconds=TIMEOUT_SECONDS) as silent,
+        a_process(silent, 3) as process,
+    ):
+        async with asyncio.timeout(1.5):
+            held = await got(process, who, 3)
+        async with asyncio.timeout(0.3):
+            (again,) = await got(process, f"{who} again", 1)  # it is not asked again for a while
+            assert await got(process, who, 1) == []
+        assert len([*held, again]) == 4
+
+
+async def test_what_was_granted_while_redis_was_away_is_counted_within_seconds_of_its_return(
+    policy: RedisPolicy, redis_url: str, who: str
+) -> None:
+    address = urlsplit(redis_url)
+    assert address.port is not None
+    async with Proxy(address.port) as proxy:
+        await proxy.turn(SILENT)
+        async with (
+            open_redis(f"redis://127.0.0.1:{proxy.port}/0", timeout_seconds=0.5) as far,
+            a_process(far, 2, lease_seconds=3) as one,
+        ):
+            async with asyncio.timeout(5):
+                held = await got(one, who, 1)
+            await proxy.turn(FAIR)
+            async with a_process(policy, 2) as other, asyncio.timeout(12):
+                while True:
+                    taken = await got(other, who, 2)
+                    if len(taken) == 1:
+                        break
+                    for each in taken:
+                        await each.__aexit__(None, None, None)
+                    await asyncio.sleep(0.2)
+            assert len(held) == 1
+
+
+async def test_nothing_is_kept_of_what_was_given_back(policy: RedisPolicy, who: str) -> None:
+    for quota in (DistributedQuota(policy, SECRET), LocalQuota()):
+        async with quota.running():
+            for number in range(20):
+                async with quota.acquire(QuotaKey("user", f"{who}{number}", 1)):
+                    pass
+            await asyncio.sleep(0.2)
+            assert not quota._held  # noqa: SLF001 - a leak shows nowhere else
+
+
+def test_a_local_quota_gives_what_there_is_and_gives_it_again() -> None:
+    quota, key = LocalQuota(), QuotaKey("user", "ada", 2)
+    for _ in range(3):
+        with quota.hold([key]), quota.hold([key]):
+            with pytest.raises(RateLimited):
+                quota.hold([key]).__enter__()
+            with pytest.raises(RateLimited):
+                quota.hold([QuotaKey("user", "grace", 1)] * 2).__enter__()
+
+
+async def test_a_block_that_fails_gives_back_what_it_held(policy: RedisPolicy, who: str) -> None:
+    async with a_process(policy, 1) as one:
+        with pytest.raises(ArithmeticError):
+            async with one.acquire(who):
+                raise ArithmeticError
+        await until_got(one, who, 1)
+
+
+async def test_what_a_killed_process_held_is_free_although_another_one_renews_its_own(
+    policy: RedisPolicy, who: str
+) -> None:
+    quota = DistributedQuota(policy, SECRET, lease_seconds=0.5)
+    counting = asyncio.create_task(quota._run())  # noqa: SLF001 - left without a word, as none is said
+    held = await got(Process(quota, 3), who, 2)
+    counting.cancel()
+    async with a_process(policy, 3, lease_seconds=0.5) as other:
+        own = await got(other, who, 3)
+        assert len(own) == 1
+        await until_got(other, who, 2)
+        assert len([*held, *own]) == 3
+
+
+async def test_who_leaves_at_the_moment_of_the_grant_holds_nothing(
+    policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_process(policy, 1) as one:
+        leaving = asyncio.create_task(got(one, who, 1))
+        grant = distributed_quota._grant  # noqa: SLF001
+
+        def grant_and_leave(requests: Sequence[distributed_quota._Request], allowed: int) -> int:
+            taken = grant(requests, allowed)
+            if taken:
+                leaving.cancel()
+            return taken
+
+        with monkeypatch.context() as patch:
+            patch.setattr(distributed_quota, "_grant", grant_and_leave)
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+        await until_got(one, who, 1)
+
+
+async def test_who_leaves_while_redis_is_asked_holds_nothing_there(
+    policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_process(policy, 1) as one, a_process(policy, 1) as other:
+        leaving = asyncio.create_task(got(one, who, 1))
+        exchange = DistributedQuota._exchange  # noqa: SLF001
+
+        async def exchange_and_leave(*arguments: Any) -> Sequence[int | None]:
+            answers = await exchange(*arguments)
+            leaving.cancel()
+            await asyncio.wait((leaving,))
+            return answers
+
+        with monkeypatch.context() as patch:
+            patch.setattr(DistributedQuota, "_exchange", exchange_and_leave)
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+        async with one.acquire(f"{who} later"):  # the next request writes the count to Redis
+            await until_got(other, who, 1)

@@ -1,0 +1,219 @@
+"""Token buckets: what they admit, and that their work does not grow with their number."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+from contracts.errors import ServiceUnavailable
+from infrastructure.limits.rate_limit import MemoryTokenBuckets, RateLimitKey, RedisTokenBuckets, TokenBucket
+from infrastructure.limits.shared_rate_limit import SharedRateLimiter
+from tests.mail_server import silent_server
+from tests.redis_access import open_redis, redis_client
+from tools.chaos.proxy import FAIR, SILENT, Proxy
+
+
+class Clock:
+    """Time that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_bucket_holds_its_capacity_and_refills_continuously() -> None:
+    bucket = TokenBucket(10, 60)
+
+    assert [bucket.consume(0) for _ in range(11)] == [True] * 10 + [False]
+    assert bucket.wait(0) == pytest.approx(6)
+    assert [bucket.consume(12) for _ in range(3)] == [True, True, False]
+    assert [bucket.consume(10_000) for _ in range(11)] == [True] * 10 + [False]
+
+
+def test_a_refund_never_exceeds_the_capacity() -> None:
+    bucket = TokenBucket(2, 60)
+    bucket.refund(5)
+
+    assert [bucket.consume(0) for _ in range(3)] == [True, True, False]
+
+
+async def test_memory_keeps_the_buckets_that_were_used_last() -> None:
+    store = MemoryTokenBuckets(Clock(), max_keys=3)
+    keys = [RateLimitKey(name, 1, 60) for name in "abcd"]
+    for key in keys[:3]:
+        assert await store.consume([key]) == 0
+    assert await store.consume([keys[0]]) > 0, "a refusal is a use, too"
+    assert await store.consume([keys[3]]) == 0
+
+    assert len(store) == 3
+    assert await store.consume([keys[0]]) > 0
+    assert await store.consume([keys[1]]) == 0, "the oldest was evicted"
+
+
+@pytest.mark.parametrize("existing", [100, 100_000])
+def test_a_new_key_costs_the_same_work_however_many_keys_there_are(existing: int) -> None:
+    limiter = SharedRateLimiter(Clock(), max_keys=existing)
+    for number in range(existing):
+        limiter.consume(f"address:{number}", 300)
+
+    before = limiter.visits
+    for number in range(existing, existing + 1_000):
+        assert limiter.consume(f"address:{number}", 300) == 0
+
+    assert len(limiter) == existing
+    assert (limiter.visits - before) / 1_000 <= 3
+
+
+def test_a_key_in_use_is_not_evicted_and_stays_refused() -> None:
+    limiter = SharedRateLimiter(Clock(), max_keys=100)
+    assert [limiter.consume("attacker", 5) > 0 for _ in range(6)] == [False] * 5 + [True]
+
+    for number in range(1_000):
+        limiter.consume(f"address:{number}", 5)
+        assert limiter.consume("attacker", 5) > 0
+
+
+def test_keys_that_are_idle_for_a_minute_are_forgotten() -> None:
+    clock = Clock()
+    limiter = SharedRateLimiter(clock)
+    for number in range(1_000):
+        limiter.consume(f"old:{number}", 300)
+    clock.now += 61
+    for number in range(1_000):
+        limiter.consume(f"new:{number}", 300)
+
+    assert len(limiter) == 1_000
+
+
+async def test_redis_keeps_a_bucket_until_it_is_full_again(redis_url: str) -> None:
+    async with open_redis(redis_url) as policy, redis_client(redis_url) as redis:
+        store, key = RedisTokenBuckets(policy), RateLimitKey(uuid4().hex, 10, 600)
+        for _ in range(10):
+            assert await store.consume([key]) == 0
+        assert 59 < await store.consume([key]) <= 60
+        (name,) = [name async for name in redis.scan_iter(f"*{key.name}")]
+        assert 599_000 < await redis.pttl(name) <= 600_000
+
+
+async def test_a_bucket_in_redis_takes_back_no_more_than_it_holds(redis_url: str) -> None:
+    async with open_redis(redis_url) as policy:
+        store, key = RedisTokenBuckets(policy), RateLimitKey(uuid4().hex, 2, 600)
+        await store.refund([key] * 5)
+        assert [await store.consume([key]) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_of_several_buckets_in_redis_all_give_a_token_or_none(redis_url: str) -> None:
+    async with open_redis(redis_url) as policy:
+        store = RedisTokenBuckets(policy)
+        full, small = RateLimitKey(uuid4().hex, 3, 600), RateLimitKey(uuid4().hex, 1, 600)
+        assert await store.consume([full, small]) == 0
+        for _ in range(5):
+            assert await store.consume([full, small]) > 0
+        assert [await store.consume([full]) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_of_several_buckets_in_memory_all_give_a_token_or_none() -> None:
+    store = MemoryTokenBuckets(Clock())
+    full, small = RateLimitKey("full", 3, 600), RateLimitKey("small", 1, 600)
+    assert await store.consume([full, small]) == 0
+    for _ in range(5):
+        assert await store.consume([full, small]) > 0
+    assert [await store.consume([full]) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_a_silent_redis_refuses_after_the_timeout() -> None:
+    async with silent_server() as port, open_redis(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.5) as silent:
+        began = time.monotonic()
+        with pytest.raises(ServiceUnavailable):
+            await RedisTokenBuckets(silent).consume([RateLimitKey("key", 1, 60)])
+        assert 0.4 < time.monotonic() - began < 3
+
+
+async def test_a_bucket_in_redis_holds_no_more_than_a_capacity_that_was_lowered(redis_url: str) -> None:
+    async with open_redis(redis_url) as policy:
+        store, name = RedisTokenBuckets(policy), uuid4().hex
+        assert await store.consume([RateLimitKey(name, 10, 600)]) == 0
+        lowered = RateLimitKey(name, 2, 600)
+        assert [await store.consume([lowered]) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_a_clock_of_redis_that_is_set_back_takes_no_token_away(redis_url: str) -> None:
+    async with open_redis(redis_url) as policy, redis_client(redis_url) as redis:
+        store, key = RedisTokenBuckets(policy), RateLimitKey(uuid4().hex, 3, 60)
+        assert await store.consume([key]) == 0
+        (name,) = [name async for name in redis.scan_iter(f"*{key.name}")]
+        await redis.hset(name, "at", str((await redis.time())[0] + 1000))
+        assert [await store.consume([key]) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_a_charge_leaves_a_debt_of_one_capacity_at_most(redis_url: str) -> None:
+    async with open_redis(redis_url) as policy:
+        store, key = RedisTokenBuckets(policy), RateLimitKey(uuid4().hex, 60, 60)
+        waits = [(await store.charge([(key, cost)]) or [])[0] for cost in (59, 1, 30, 10, 1_000, 1)]
+        assert waits == [0, *(pytest.approx(seconds, abs=0.5) for seconds in (1, 31, 41, 61, 61))]
+
+
+async def test_what_is_admitted_during_a_report_is_reported_by_a_later_one(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter, name = SharedRateLimiter(), uuid4().hex
+    charge, reported = RedisTokenBuckets.charge, list[int]()
+
+    async def charge_later(buckets: Any, charges: Any) -> Any:
+        if not reported:
+            for _ in range(10):
+                assert limiter.consume(name, 50) == 0
+        reported.extend(cost for _, cost in charges)
+        return await charge(buckets, charges)
+
+    monkeypatch.setattr(RedisTokenBuckets, "charge", charge_later)
+    async with open_redis(redis_url) as policy, limiter.shared(policy), asyncio.timeout(5):
+        for _ in range(10):
+            assert limiter.consume(name, 50) == 0
+        while not reported:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
+        assert limiter.consume(name, 50) == 0  # the next request causes the report of the rest
+        while sum(reported) < 20:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.02)
+    assert sum(reported) == 21
+
+
+async def test_what_was_admitted_while_redis_was_away_is_reported_within_seconds_of_its_return(redis_url: str) -> None:
+    limiter, name, port = SharedRateLimiter(), uuid4().hex, urlsplit(redis_url).port
+    assert port is not None
+    async with Proxy(port) as proxy, redis_client(redis_url) as redis:
+        await proxy.turn(SILENT)
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        with capture_logs() as logs:
+            async with (
+                open_redis(url, timeout_seconds=0.5) as policy,
+                limiter.shared(policy),
+                asyncio.timeout(20),
+            ):
+                for _ in range(10):
+                    assert limiter.consume(name, 50) == 0
+                while not logs:  # noqa: ASYNC110 - a log wakes no waiter
+                    await asyncio.sleep(0.05)
+                await proxy.turn(FAIR)
+                while not [key async for key in redis.scan_iter(f"*{name}*")]:  # noqa: ASYNC110 - likewise
+                    await asyncio.sleep(0.1)
+    assert [log["event"] for log in logs] == ["redis_unavailable", "redis_available"]
+
+
+async def test_two_processes_together_admit_little_more_than_the_limit(redis_url: str) -> None:
+    here, there, name = SharedRateLimiter(), SharedRateLimiter(), uuid4().hex
+    async with open_redis(redis_url) as policy, here.shared(policy), there.shared(policy):
+        admitted = 0
+        for _ in range(100):
+            admitted += sum(limiter.consume(name, 100) == 0 for limiter in (here, there))
+            await asyncio.sleep(0.005)
+        assert 100 <= admitted <= 115

@@ -1,0 +1,117 @@
+"""What Temporal stores is sealed under a fresh nonce and the id of its key, and opens with that key only."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from temporalio.api.common.v1 import Payload
+
+from infrastructure.temporal.codec import EncryptionCodec, KeyRing, Undecryptable
+
+ONE, OTHER = b"1" * 32, b"2" * 32
+PLAIN = Payload(metadata={"encoding": b"json/plain", "secret": b"in its metadata"}, data=b'"in its data"')
+
+
+async def sealed(keys: KeyRing, payload: Payload = PLAIN) -> Payload:
+    [payload] = await EncryptionCodec(keys).encode([payload])
+    return payload
+
+
+async def opened(keys: KeyRing, payload: Payload) -> Payload:
+    [payload] = await EncryptionCodec(keys).decode([payload])
+    return payload
+
+
+async def test_the_same_payload_is_never_encrypted_the_same_way_twice() -> None:
+    encoded = await EncryptionCodec(KeyRing({"a": ONE})).encode([PLAIN] * 1000)
+
+    assert len({payload.data[:12] for payload in encoded}) == 1000
+    assert len({payload.data[12:] for payload in encoded}) == 1000
+
+
+async def test_it_is_aes_256_gcm_of_the_whole_payload_bound_to_the_id_of_its_key() -> None:
+    payload = await sealed(KeyRing({"a": ONE, "b": OTHER}))
+
+    assert dict(payload.metadata) == {"encoding": b"binary/encrypted", "key-id": b"a"}
+    assert b"in its" not in payload.SerializeToString()
+    plain = AESGCM(ONE).decrypt(payload.data[:12], payload.data[12:], b"a")
+    assert Payload.FromString(plain) == PLAIN
+
+
+async def test_the_first_key_encrypts_and_all_decrypt() -> None:
+    before = await sealed(KeyRing({"a": ONE}))
+    rotated = KeyRing({"b": OTHER, "a": ONE})
+
+    assert (await sealed(rotated)).metadata["key-id"] == b"b"
+    assert await opened(rotated, before) == PLAIN
+
+
+async def test_the_id_of_the_key_cannot_be_exchanged() -> None:
+    keys = KeyRing({"a": ONE, "b": ONE})
+    payload = await sealed(keys)
+    payload.metadata["key-id"] = b"b"
+
+    with pytest.raises(Undecryptable):
+        await opened(keys, payload)
+
+
+async def test_another_key_opens_nothing_under_the_same_id_or_another() -> None:
+    payload = await sealed(KeyRing({"a": ONE}))
+
+    for keys in (KeyRing({"a": OTHER}), KeyRing({"b": ONE})):
+        with pytest.raises(Undecryptable):
+            await opened(keys, payload)
+
+
+@pytest.mark.parametrize("place", [0, 11, 12, 20, -17, -16, -1])
+async def test_a_changed_byte_is_found(place: int) -> None:
+    payload = await sealed(KeyRing({"a": ONE}))
+    changed = bytearray(payload.data)
+    changed[place] ^= 1
+
+    with pytest.raises(Undecryptable):
+        await opened(KeyRing({"a": ONE}), Payload(metadata=payload.metadata, data=bytes(changed)))
+
+
+@pytest.mark.parametrize("length", [0, 1, 11, 12, 27, 28, 40])
+async def test_a_payload_that_was_cut_is_found(length: int) -> None:
+    payload = await sealed(KeyRing({"a": ONE}))
+
+    with pytest.raises(Undecryptable):
+        await opened(KeyRing({"a": ONE}), Payload(metadata=payload.metadata, data=payload.data[:length]))
+
+
+async def test_what_was_not_encrypted_passes() -> None:
+    assert await opened(KeyRing({"a": ONE}), PLAIN) == PLAIN
+
+
+def written(**keys: bytes) -> str:
+    return ",".join(f"{name}:{base64.b64encode(key).decode()}" for name, key in keys.items())
+
+
+def test_a_key_ring_is_written_with_its_current_key_first() -> None:
+    ring = KeyRing.parse(f" {written(new=ONE, old=OTHER)} , ")
+
+    assert (ring.current, list(ring.ciphers)) == ("new", ["new", "old"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        written(a=b"1" * 16),
+        written(a=b"1" * 24),
+        written(a=b"1" * 31),
+        written(a=b"1" * 33),
+        written(a=ONE, b=b"1" * 16),
+        f"{written(a=ONE)},{written(a=OTHER)}",
+        f":{base64.b64encode(ONE).decode()}",
+        "a",
+        "a:!" + base64.b64encode(ONE).decode(),
+    ],
+)
+def test_what_is_no_key_ring_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"key|base64|padding"):
+        KeyRing.parse(text)

@@ -1,0 +1,187 @@
+"""A dead service: it is left alone after five failures, costs nothing meanwhile, and is tried again by one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import httpx
+import pytest
+from pydantic import TypeAdapter
+
+from contracts.errors import DeadlineExceeded, DomainError, InvalidInput, ServiceUnavailable, to_record
+from contracts.secret_keys import SecretKeys
+from contracts.service_tokens import Caller, ServiceTokenSigner
+from infrastructure.circuit_breaker import CircuitBreaker
+from resolvers.clients.base import ServiceClient
+
+Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
+
+NUMBER = TypeAdapter(int)
+SOON = 0.05
+FAILURES = 5
+
+
+class Service:
+    """A service that answers as ``answer`` says, and how often it was called."""
+
+    def __init__(self, answer: Handler, *, seconds: float = 5) -> None:
+        self.answer = answer
+        self.called = 0
+        http = httpx.AsyncClient(transport=httpx.MockTransport(self._handle))
+        breaker = CircuitBreaker("files", rest_seconds=SOON)
+        self._calls = ServiceClient(
+            "files",
+            "http://files.test",
+            http,
+            ServiceTokenSigner("files", SecretKeys(b"k" * 32)),
+            breaker,
+            seconds=seconds,
+        )
+
+    async def ask(self) -> int:
+        return await self._calls.call("count", Caller(), b"{}", NUMBER)
+
+    async def fail(self, times: int, error: type[Exception] = ServiceUnavailable) -> None:
+        for _ in range(times):
+            with pytest.raises(error):
+                await self.ask()
+
+    async def _handle(self, request: httpx.Request) -> httpx.Response:
+        self.called += 1
+        return await self.answer(request)
+
+
+async def well(_request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, json=1)
+
+
+async def dead(_request: httpx.Request) -> NoReturn:
+    raise httpx.ConnectError("refused")
+
+
+async def broken(_request: httpx.Request) -> httpx.Response:
+    return httpx.Response(500, text="Internal Server Error")
+
+
+def refusing(error: DomainError) -> Handler:
+    async def refuse(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(error.http_status, json=to_record(error).model_dump(mode="json"))
+
+    return refuse
+
+
+async def test_a_service_that_failed_five_times_in_a_row_is_called_no_more() -> None:
+    service = Service(dead)
+    await service.fail(FAILURES)
+    assert service.called == FAILURES
+    with pytest.raises(ServiceUnavailable) as refused:
+        await service.ask()
+    assert service.called == FAILURES
+    assert refused.value.service == "files"
+    assert refused.value.retry_after is not None
+    assert 0 < refused.value.retry_after <= SOON + 0.1
+
+
+async def test_a_success_in_between_forgives_the_failures_before_it() -> None:
+    service = Service(dead)
+    for _ in range(3):
+        service.answer = dead
+        await service.fail(FAILURES - 1)
+        service.answer = well
+        assert await service.ask() == 1
+
+
+async def test_trouble_within_the_service_counts() -> None:
+    service = Service(broken)
+    await service.fail(FAILURES, RuntimeError)
+    await service.fail(1, ServiceUnavailable)
+    assert service.called == FAILURES
+
+
+@pytest.mark.parametrize("error", [InvalidInput(), ServiceUnavailable(service="storage")])
+async def test_what_the_service_answers_is_no_failure(error: DomainError) -> None:
+    service = Service(refusing(error))
+    await service.fail(3 * FAILURES, type(error))
+    assert service.called == 3 * FAILURES
+
+
+async def test_a_call_that_takes_too_long_counts() -> None:
+    async def silent(_request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(10)
+        return httpx.Response(200, json=1)
+
+    service = Service(silent, seconds=0.02)
+    await service.fail(FAILURES, DeadlineExceeded)
+    await service.fail(1, ServiceUnavailable)
+    assert service.called == FAILURES
+
+
+async def test_after_a_rest_one_call_tries_and_its_success_closes_the_breaker() -> None:
+    answered = asyncio.Event()
+
+    async def slowly_well(request: httpx.Request) -> httpx.Response:
+        await answered.wait()
+        return await well(request)
+
+    service = Service(dead)
+    await service.fail(FAILURES)
+    await asyncio.sleep(SOON * 2)
+    service.answer = slowly_well
+    trial = asyncio.create_task(service.ask())
+    await asyncio.sleep(0)
+    await service.fail(20)
+    assert service.called == FAILURES + 1
+    answered.set()
+    assert await trial == 1
+    assert await asyncio.gather(*(service.ask() for _ in range(10))) == [1] * 10
+
+
+async def test_a_trial_that_fails_opens_the_breaker_again() -> None:
+    service = Service(dead)
+    await service.fail(FAILURES)
+    for trials in (1, 2):
+        await asyncio.sleep(SOON * 2)
+        await service.fail(10)
+        assert service.called == FAILURES + trials
+
+
+async def test_a_trial_that_was_cancelled_tells_nothing_and_leaves_room_for_the_next() -> None:
+    async def silent(_request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(10)
+        return httpx.Response(200, json=1)
+
+    service = Service(dead)
+    await service.fail(FAILURES)
+    await asyncio.sleep(SOON * 2)
+    service.answer = silent
+    trial = asyncio.create_task(service.ask())
+    await asyncio.sleep(0.01)
+    trial.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await trial
+    service.answer = dead
+    await service.fail(10)
+    assert service.called == FAILURES + 2  # the one that was cancelled, and one more trial
+
+
+async def test_one_dead_service_leaves_the_others_alone() -> None:
+    service, other = Service(dead), Service(well)
+    await service.fail(FAILURES + 1)
+    assert await other.ask() == 1
+
+
+async def test_as_shipped_a_service_rests_for_two_seconds() -> None:
+    breaker = CircuitBreaker("files")
+    for _ in range(FAILURES):
+        assert not breaker.is_open
+        with pytest.raises(ConnectionError):
+            async with breaker.watched():
+                raise ConnectionError
+    assert breaker.is_open
+    with pytest.raises(ServiceUnavailable) as refused:
+        async with breaker.watched():
+            raise AssertionError
+    assert refused.value.retry_after is not None
+    assert 1 < refused.value.retry_after <= 2.1

@@ -1,0 +1,88 @@
+"""An operation that was ended from outside says that all is undone as soon as its repair is through, and not before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.operations.activities import Operations as RepairActivities
+from activities.operations.record_repair import RecordRepair
+from contracts.compensation_repair import EndedOperation, repair_id
+from contracts.operations import Operation, StepStatus
+from contracts.task_queues import TaskQueue
+from infrastructure.temporal.operation_history import to_operation
+from infrastructure.temporal.repair_status import with_repair
+from resolvers.following.hub import ProgressHub
+from tests.resolvers.operations.recorded import Record, viewer
+from tests.resolvers.operations.test_start import counted
+from tests.resolvers.scripted import Script, scripts
+from worker.registry import activities_of
+from worker.sandbox import workflow_runner
+from workflows.repair_operation import RepairOperation
+
+
+@pytest.fixture
+async def hub(temporal_client: Client) -> AsyncIterator[ProgressHub]:
+    async with ProgressHub(temporal_client) as hub:
+        yield hub
+
+
+async def repair(client: Client, script: Script) -> None:
+    """As the reconciler has it done."""
+    ended = EndedOperation(operation_id=script.id, run_id=script.handle.first_execution_run_id or "")
+    async with Worker(
+        client,
+        task_queue=TaskQueue.OPERATIONS,
+        workflows=[RepairOperation],
+        activities=activities_of(RepairActivities(client)),
+        workflow_runner=workflow_runner(),
+    ):
+        await client.execute_workflow(
+            RepairOperation.run, ended, id=repair_id(script.id, ended.run_id), task_queue=TaskQueue.OPERATIONS
+        )
+
+
+async def test_says_so_wherever_it_is_read(temporal_client: Client, hub: ProgressHub, record: Record) -> None:
+    async def described() -> Operation:
+        description = await temporal_client.get_workflow_handle(script.id).describe()
+        return await with_repair(await to_operation(description, temporal_client), temporal_client)
+
+    async def listed() -> Operation:
+        (operation,) = await record.operations(me)
+        return operation
+
+    me, record_repair = viewer(), RecordRepair(temporal_client, record.service)
+    async with scripts(temporal_client) as starter:
+        script = await starter.start(user_id=me.user_id, with_kind=True)
+        async with aclosing(hub.watch(script.id)) as watched:
+            await anext(watched)
+            await script.handle.terminate()
+            await record_repair.correct(script.id)
+            before = [await described(), await listed()]
+    assert [operation.needs_repair for operation in before] == [True, True]
+    await repair(temporal_client, script)
+    await record_repair.reconcile()
+
+    for operation in (await described(), await listed()):
+        failure = operation.state.failure
+        assert failure is not None
+        assert failure.compensated
+        assert failure.message == "It was ended from outside; what it had done was undone."
+        assert StepStatus.RUNNING not in {step.status for step in operation.state.steps}
+
+
+async def test_nothing_is_asked_about_an_operation_that_needs_no_repair(
+    temporal_client: Client, hub: ProgressHub
+) -> None:
+    client, calls = counted(temporal_client)
+    async with scripts(temporal_client) as starter:
+        script = await starter.start()
+        await script.end()
+        async with aclosing(hub.watch(script.id)) as watched:
+            async for state in watched:
+                assert await with_repair(state, client) is state
+    assert calls.counts["describe"] == 0

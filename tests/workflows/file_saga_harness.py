@@ -1,0 +1,140 @@
+"""A stage for the operations on files: their workers on a real database and a folder, run from a script of mishaps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.worker import Interceptor, Worker
+
+from activities.files.activities import Files
+from activities.files.processing import ProcessingService
+from activities.files.uploading import UploadingService
+from contracts.base import Contract, utc_now
+from contracts.errors import DomainError
+from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
+from contracts.task_queues import TaskQueue
+from infrastructure.storage import FileStorage, open_storage
+from infrastructure.temporal.connection import SEARCH_ATTRIBUTES, connect
+from tests.activities.files.file_fixtures import Desk
+from tests.databases import fresh_sqlite
+from tests.workflows.saga_harness import Script
+from worker.database import database
+from worker.interceptors import ErrorTranslation
+from worker.registry import activities_of
+from worker.sandbox import workflow_runner
+from workflows.process_file import ProcessFile
+from workflows.upload_file import UploadFile
+
+
+class SlowStorage(FileStorage):
+    """Takes its time for each piece, and writes down which were read by whom."""
+
+    def __init__(self, storage: FileStorage, seconds: float, log: Path) -> None:
+        self._inner = storage
+        self._seconds = seconds
+        self._log = log
+
+    async def size(self, key: str) -> int | None:
+        return await self._inner.size(key)
+
+    async def read(self, key: str, start: int, length: int) -> bytes:
+        with self._log.open("a") as log:
+            log.write(f"{os.getpid()} {start}\n")
+        await asyncio.sleep(self._seconds)
+        return await self._inner.read(key, start, length)
+
+
+class FilesStage:
+    def __init__(self, client: Client, script: Script, folder: Path) -> None:
+        self.client = client
+        self.script = script
+        self.folder = folder / "objects"
+        self.desk = Desk(open_storage(str(self.folder)))
+
+    async def start(
+        self, run: Callable[..., Awaitable[Contract]], command: Contract, kind: OperationKind
+    ) -> WorkflowHandle[Any, Any]:
+        handle = await self.client.start_workflow(
+            run,
+            command,
+            id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
+            task_queue=TaskQueue.OPERATIONS,
+            memo={MEMO_STATE: OperationState.first(kind, utc_now()).to_memo()},
+        )
+        self.script.cancel = handle.cancel
+        return handle
+
+    async def play(
+        self, run: Callable[..., Awaitable[Contract]], command: Contract, kind: OperationKind
+    ) -> OperationState:
+        """The operation's last state."""
+        return await end_of(await self.start(run, command, kind))
+
+
+async def end_of(handle: WorkflowHandle[Any, Any]) -> OperationState:
+    with suppress(WorkflowFailureError):
+        await handle.result()
+    memo = await (await handle.describe()).memo()
+    return OperationState.model_validate(memo[MEMO_STATE])
+
+
+def files_worker(client: Client, storage: FileStorage, interceptors: Sequence[Interceptor] = ()) -> Worker:
+    return Worker(
+        client,
+        task_queue=TaskQueue.FILES,
+        activities=activities_of(Files(UploadingService(storage), ProcessingService(storage))),
+        interceptors=[ErrorTranslation(), *interceptors],
+        max_heartbeat_throttle_interval=timedelta(seconds=0.5),
+    )
+
+
+def operations_worker(client: Client) -> Worker:
+    return Worker(
+        client,
+        task_queue=TaskQueue.OPERATIONS,
+        workflows=[UploadFile, ProcessFile],
+        workflow_runner=workflow_runner(),
+        interceptors=[ErrorTranslation()],
+        workflow_failure_exception_types=[DomainError],
+    )
+
+
+@asynccontextmanager
+async def files_staged(client: Client, folder: Path, script: Script) -> AsyncIterator[FilesStage]:
+    with suppress(Exception):  # a real server has them; the test server adds them but does not list them
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=SEARCH_ATTRIBUTES)
+        )
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(opened(folder))
+        stage = FilesStage(client, script, folder)
+        await stack.enter_async_context(operations_worker(client))
+        await stack.enter_async_context(files_worker(client, stage.desk.storage, [script]))
+        yield stage
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[None]:
+    async with database(await fresh_sqlite(folder)):
+        yield
+
+
+async def main(address: str, folder: Path, seconds: float) -> None:
+    """A worker of files in a process of its own, on a slow storage, until it is killed."""
+    client = await connect(address=address, namespace=None, keys=None)
+    storage = SlowStorage(open_storage(str(folder / "objects")), seconds, folder / "reads")
+    async with database(f"sqlite://{folder / 'adx.sqlite3'}"), files_worker(client, storage):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])))

@@ -1,0 +1,1 @@
+"""Measure how fast the product is, as ratios in one run: `make bench`."""

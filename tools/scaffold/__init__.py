@@ -1,0 +1,1 @@
+"""Write new operations with their tests: `make operation`."""
