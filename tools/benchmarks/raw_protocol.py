@@ -49,7 +49,7 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             raise ConnectionError("The server has hung up.")
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = f" {path} HTTP/1.1\r\nhost: bench\r\n{more}content-length: {len(body)}\r\n\r\n"
+        head = f" {path} HTTP/1.1\r\nhost: localhost\r\n{more}content-length: {len(body)}\r\n\r\n"
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(verb + head.encode() + body)
         return await self._answer
