@@ -150,8 +150,8 @@ def ground(*, options: Sequence[str] = ()) -> Iterator[Ground]:
         for domain in DOMAINS:
             stack.enter_context(_worker(domain, ports[domain], environment, folder))
         gateway, port = stack.enter_context(_gateway(environment, folder))
-        with _worker("operations", ports["operations"], environment, folder):
-            viewer = asyncio.run(_signed_in(Stack(f"http://{HOST}:{port}", address, folder, {})))
+        stack.enter_context(_worker("operations", ports["operations"], environment, folder))
+        viewer = asyncio.run(_signed_in(Stack(f"http://{HOST}:{port}", address, folder, {})))
         queue = "moving"
         stack.enter_context(
             start_module("tools.benchmarks.workload", queue, environment=environment, log=folder / "moving.log")
