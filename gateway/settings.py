@@ -1,4 +1,4 @@
-"""The settings of the web process, read once from its environment."""
+"""Settings of the gateway process, read once from its environment variables."""
 
 from __future__ import annotations
 
@@ -82,104 +82,159 @@ def _is_a_user(id: str) -> str:
 
 
 class Settings(BaseSettings):
-    """``secret_key`` makes session tokens, operation ids and cursors; ``service_key`` signs calls of each service that
-    has no key of its own. Each may be a list: the first key signs, and all verify.
+    """Settings of the gateway process: one field per environment variable, named in upper case.
 
-    ``codec_keys`` is the written KeyRing that encrypts what Temporal stores. A service without an address of its own is
-    at ``services_url``. What is None of Temporal's comes from its SDK's standard variables. ``storage_url`` is that of
-    the files service. ``public_url`` is where clients reach the gateway; None: each client where it says that it did.
+    The docstring of a field is its row in docs/configuration.md.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, use_attribute_docstrings=True)
 
-    gateway_port: int = Field(default=8080, ge=0, le=65535)
-    host: str = "127.0.0.1"
-    metrics_port: int | None = Field(default=None, ge=0, le=65535)
-    """The port of /metrics, /healthz and /readyz; None: they are not served. 0: any free one."""
-    environment: Environment = Environment.DEVELOPMENT
-    temporal_address: str | None = None
-    temporal_namespace: str | None = None
-    redis_url: RedisUrl | None = None
     secret_key: KeyList
+    """Keys, each at least 32 characters long and separated by commas, from which the gateway derives session tokens,
+    operation ids and cursors. The first key signs; all keys verify, so that a key can be rotated (docs/deploy.md)."""
     service_key: KeyList | None = None
+    """Keys, each at least 32 characters long and separated by commas, that sign the gateway's calls to every service
+    without a key of its own. Required unless every service has its own key."""
     auth_key: KeyList | None = None
+    """Keys for calls to the auth service, instead of SERVICE_KEY; the worker `auth` has them as its SERVICE_KEY."""
     users_key: KeyList | None = None
+    """Keys for calls to the users service, instead of SERVICE_KEY; the worker `users` has them as its SERVICE_KEY."""
     tenants_key: KeyList | None = None
+    """Keys for calls to the tenants service, instead of SERVICE_KEY; the worker `tenants` has them as its
+    SERVICE_KEY."""
     files_key: KeyList | None = None
+    """Keys for calls to the files service and for the URLs of uploads and downloads, instead of SERVICE_KEY; the
+    worker `files` has them as its SERVICE_KEY."""
     workspaces_key: KeyList | None = None
+    """Keys for calls to the workspaces service, instead of SERVICE_KEY. The worker `tenants` serves workspaces, so this
+    is its SERVICE_KEY."""
     operations_key: KeyList | None = None
-    codec_keys: Annotated[SecretStr, AfterValidator(valid_key_ring)] | None = None
-    codec_readers: tuple[Annotated[str, AfterValidator(_is_a_user)], ...] = ()
-    """Ids of the users who may have what Temporal stores decrypted, whatever tenant it is of; empty: no endpoint."""
-    codec_origins: tuple[str, ...] = ()
-    """Origins of Temporal's UI, whose pages may ask for that."""
-    graphiql: FeatureVisibility | None = None
-    introspection: FeatureVisibility | None = None
-    """None of these two: on in development only. The served schema goes with introspection."""
-    response_trace: FeatureVisibility | None = None
-    """Whether each response has ``extensions.trace``; None: those that request it, in development only."""
-    temporal_ui_url: str | None = None
-    """Where Temporal's UI is, for links to operations in answers that carry a trace."""
-    trusted_documents: Path | None = None
-    """A manifest of graphql-codegen, Apollo, Relay or `make documents`: clients ask for its documents by their ids."""
-    require_trusted_documents: bool = False
-    """Whether no others are carried out."""
-    services_url: str = "http://127.0.0.1:8090"
-    auth_url: str | None = None
-    users_url: str | None = None
-    tenants_url: str | None = None
-    files_url: str | None = None
-    workspaces_url: str | None = None
-    operations_url: str | None = None
-    data_dir: Path = Path(".data")
-    storage_url: Annotated[str, AfterValidator(validate_storage_url)] | None = None
+    """Keys for calls to the workflow service, which serves the record of operations, instead of SERVICE_KEY; the worker
+    `operations` has them as its SERVICE_KEY."""
+    environment: Environment = Environment.DEVELOPMENT
+    """`development` or `production`. In production a process does not start with an insecure setting
+    (docs/security.md)."""
+    host: str = "127.0.0.1"
+    """IP address on which the gateway listens; `0.0.0.0` listens on all interfaces."""
+    gateway_port: int = Field(default=8080, ge=0, le=65535)
+    """TCP port on which the gateway serves HTTP and websockets; 0 selects any free port."""
     public_url: str | None = None
+    """URL at which clients reach the gateway, used in the URLs of uploads and downloads. If unset, the gateway uses the
+    `Host` of each request and accepts only `localhost` and loopback addresses as `Host`."""
     app_url: Annotated[str, AfterValidator(valid_app_url)] | None = None
-    """Where people open the product, for links to workspaces; None: the example page, in development."""
+    """URL of the frontend: `Workspace.url` is `APP_URL/SLUG/workspaces/ID`. If unset, it is the URL of the example page
+    in development, and a path without a host in production."""
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """TCP port of `/metrics`, `/healthz` and `/readyz` for monitoring (docs/operating.md). 0 selects any free port; if
+    unset, the port does not exist."""
+    temporal_address: str | None = None
+    """`HOST:PORT` of the Temporal server; if unset, the setting of Temporal's SDK applies, whose default is
+    `localhost:7233`."""
+    temporal_namespace: str | None = None
+    """Namespace in Temporal; if unset, the setting of Temporal's SDK applies, whose default is `default`."""
+    temporal_ui_url: str | None = None
+    """URL of Temporal's UI, used for the links to operations in `extensions.trace`."""
+    redis_url: RedisUrl | None = None
+    """`redis://`, `rediss://` or `unix://` URL of the Redis that all processes share. Required if more than one gateway
+    or worker process runs; if unset, caches, limits and change notifications are local to the process."""
+    services_url: str = "http://127.0.0.1:8090"
+    """Base URL of every service without a URL of its own."""
+    auth_url: str | None = None
+    """Base URL of the auth service, instead of SERVICES_URL."""
+    users_url: str | None = None
+    """Base URL of the users service, instead of SERVICES_URL."""
+    tenants_url: str | None = None
+    """Base URL of the tenants service, instead of SERVICES_URL."""
+    files_url: str | None = None
+    """Base URL of the files service, instead of SERVICES_URL."""
+    workspaces_url: str | None = None
+    """Base URL of the workspaces service, instead of SERVICES_URL."""
+    operations_url: str | None = None
+    """Base URL of the workflow service, which serves the record of operations, instead of SERVICES_URL."""
+    data_dir: Path = Path(".data")
+    """Folder of the files that clients upload, if STORAGE_URL is unset."""
+    storage_url: Annotated[str, AfterValidator(validate_storage_url)] | None = None
+    """Storage of uploaded files: `file:///FOLDER`, or `s3://BUCKET/PREFIX?endpoint=URL&region=REGION` with credentials
+    in `AWS_...`. Must be the same as in the worker `files`; if unset, the folder `files` of DATA_DIR."""
+    codec_keys: Annotated[SecretStr, AfterValidator(valid_key_ring)] | None = None
+    """Keys that encrypt the payloads in Temporal, the same in all processes: `ID:KEY`, where `KEY` is 32 bytes in
+    base64, separated by commas. The first key encrypts, all keys decrypt. Required in production."""
+    codec_readers: tuple[Annotated[str, AfterValidator(_is_a_user)], ...] = ()
+    """JSON list of the ids of the users who may decrypt payloads of any tenant through `POST /codec/decode`. If the
+    list is empty, the endpoint does not exist."""
+    codec_origins: tuple[str, ...] = ()
+    """JSON list of the origins of Temporal's UI whose pages may call `POST /codec/decode`."""
+    graphiql: FeatureVisibility | None = None
+    """Whether the gateway serves GraphiQL: `on`, `off`, or `force`, which is required to serve it in production. If
+    unset, it is served in development only."""
+    introspection: FeatureVisibility | None = None
+    """Whether the gateway answers introspection, serves `/graphql/schema` and suggests names in errors: `on`, `off`, or
+    `force`, which is required in production. If unset, it does so in development only."""
+    response_trace: FeatureVisibility | None = None
+    """Whether every response contains `extensions.trace`, the list of the calls that the response needed: `on`, `off`,
+    or `force`, which is required in production. If unset, a request in development receives it if it asks for it."""
+    trusted_documents: Path | None = None
+    """Path of a manifest of trusted documents, written by graphql-codegen, Apollo, Relay or `make documents`. Clients
+    then send the id of a document instead of the document."""
+    require_trusted_documents: bool = False
+    """Whether the gateway rejects every document that is not in TRUSTED_DOCUMENTS."""
     allowed_origins: tuple[Annotated[str, AfterValidator(origin_of)], ...] = ()
-    """Other origins whose pages may ask here and open websockets, with the viewer's cookie."""
+    """JSON list of the other origins whose pages may send requests and open websockets with the viewer's cookie."""
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
-    """Networks of the proxies whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are believed."""
+    """JSON list of the networks, such as `10.0.0.0/8`, of the reverse proxies whose `X-Forwarded-For`,
+    `X-Forwarded-Proto` and `X-Forwarded-Host` the gateway accepts. Required behind a reverse proxy."""
     tls_cert: FilePath | None = None
+    """Path of the certificate chain in PEM format. With TLS_CERT and TLS_KEY the gateway serves TLS and HTTP/2."""
     tls_key: FilePath | None = None
+    """Path of the certificate's private key in PEM format."""
     ping_interval_seconds: float = Field(default=20, gt=0)
-    """Between two pings of a websocket, and between two signs of life on an event stream."""
+    """Seconds between two pings of a websocket, and between two heartbeats of an event stream or a multipart
+    response."""
     pong_timeout_seconds: float = Field(default=10, gt=0)
-    """How long after a ping a peer may be silent."""
+    """Seconds after a ping within which a websocket client must send a message; otherwise the gateway closes the
+    socket."""
     write_timeout_seconds: float = Field(default=30, gt=0)
-    """How long a peer may take nothing of what is sent to it."""
+    """Seconds after which the gateway closes a socket or stream whose client reads nothing."""
     session_check_interval_seconds: float = Field(default=0.75, gt=0, le=4)
-    """Between two checks of the sessions of open connections: a bound on how late a revocation is noticed."""
+    """Seconds between two checks of the sessions of all open connections, at most 4: the maximum delay after which a
+    connection with a changed role or membership is closed."""
     connection_init_timeout_seconds: float = Field(default=SocketLimits.init_seconds, gt=0)
+    """Seconds within which a websocket client must send `connection_init`."""
     socket_messages_per_minute: int = Field(default=SocketLimits.messages, gt=0)
-    """A minute, of one websocket's client."""
+    """Maximum number of messages per minute from one websocket client."""
     max_operations_per_socket: int = Field(default=SocketLimits.operations, gt=0)
-    """Of one websocket at a time."""
+    """Maximum number of concurrent GraphQL operations of one websocket."""
     max_sockets_per_user: int = Field(default=SocketLimits.by_user, gt=0)
+    """Maximum number of open websockets of one user, in all gateways that share a Redis."""
     max_sockets_per_address: int = Field(default=SocketLimits.by_address, gt=0)
-    """Open at a time in this process, event streams among them."""
+    """Maximum number of open websockets and event streams from one client network, in all gateways that share a
+    Redis."""
     rate_limits: bool | None = None
-    """Whether requests are counted; None: in production only. Tries to sign in always are."""
+    """Whether the gateway limits the rate of requests. If unset, it does so in production only; attempts to sign in are
+    always limited."""
     rate_limit_per_user: dict[SubscriptionTier, NonNegativeInt] = Field(default_factory=lambda: dict(_USER_RATES))
-    """Requests a minute of one user, by the tier of the tenant that they work in; 0: without a bound."""
+    """JSON object: the maximum number of requests per minute of one user, by the subscription tier of the tenant in
+    which the user works. 0 means no limit."""
     rate_limit_per_tenant: dict[SubscriptionTier, NonNegativeInt] = Field(default_factory=lambda: dict(_TENANT_RATES))
-    """The same of all users of one tenant together."""
+    """JSON object: the maximum number of requests per minute of all users of one tenant together, by the tenant's
+    subscription tier. 0 means no limit."""
     rate_limit_per_address: NonNegativeInt = 12_000
-    """The same of one network address, whoever asks: many may sit behind it."""
+    """Maximum number of requests per minute from one client network. 0 means no limit."""
     login_attempts_per_account_and_network: int = Field(default=10, ge=1)
-    """Wrong passwords within a quarter of an hour, for one account from one network or on a device that it knows."""
+    """Maximum number of wrong passwords in 15 minutes for one account from one client network or from one known
+    device."""
     login_attempts_per_account: int = Field(default=50, ge=1)
-    """The same for one account from wherever it is not known."""
+    """Maximum number of wrong passwords in 15 minutes for one account from all unknown devices together."""
     login_attempts_per_network: int = Field(default=100, ge=1)
-    """The same from one network, for whatever accounts."""
+    """Maximum number of wrong passwords in 15 minutes from one client network, for all accounts together."""
     max_long_polls: int = Field(default=MAX_LONG_POLLS, ge=0, le=100_000)
-    """Operations that are followed with a long-poll each; the others are followed with change notifications."""
+    """Maximum number of operations that one gateway follows with a long-poll each; it follows the others with change
+    notifications. By default Temporal allows a namespace 1,200 long-polls per frontend instance (docs/deploy.md)."""
     keep_alive_seconds: float = Field(default=75, gt=0, le=3_600)
-    """How long a connection may be idle. Load balancers keep idle ones for 60 s as a rule and must close them first:
-    otherwise they send a request on a connection that is being closed.
-    """
+    """Seconds after which the gateway closes an idle connection. Must be longer than the idle timeout of the load
+    balancer (usually 60 s), which otherwise sends a request on a connection that the gateway is closing."""
     drain_seconds: float = Field(default=10, ge=0)
-    """Within which websockets and event streams end when the process stops."""
+    """Seconds over which a gateway that stops spreads the closing of its websockets and event streams."""
 
     @model_validator(mode="wrap")
     @classmethod

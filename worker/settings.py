@@ -1,4 +1,4 @@
-"""What a worker process is told by its environment, read once."""
+"""Settings of a worker process, read once from its environment variables."""
 
 from __future__ import annotations
 
@@ -36,17 +36,24 @@ def incomplete_version(told: Mapping[str, object]) -> Iterable[str]:
 
 
 class VersionSettings(BaseSettings):
-    """Where Temporal is, and which version of the workflows' workers this is; without one, workers have no version.
+    """Settings of `worker.versions` and of every worker process: Temporal's address, and the version of the workers.
 
-    ``WORKER_DEPLOYMENT``: the same for all versions. ``WORKER_BUILD_ID``: another for each.
+    Workers have no version unless both names of the version are set.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, use_attribute_docstrings=True)
 
     temporal_address: str | None = None
+    """`HOST:PORT` of the Temporal server; if unset, the setting of Temporal's SDK applies, whose default is
+    `localhost:7233`."""
     temporal_namespace: str | None = None
+    """Namespace in Temporal; if unset, the setting of Temporal's SDK applies, whose default is `default`."""
     worker_deployment: str | None = Field(default=None, pattern=r"^[\w-]{1,100}$")
+    """Name of the deployment in Temporal, the same for all versions of the workers `operations`; set it together with
+    WORKER_BUILD_ID (docs/upgrades.md)."""
     worker_build_id: str | None = Field(default=None, pattern=r"^[\w.+-]{1,100}$")
+    """Name of this build, different for each version of the workers `operations`; set it together with
+    WORKER_DEPLOYMENT."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -60,34 +67,52 @@ class VersionSettings(BaseSettings):
 
 
 class WorkerSettings(VersionSettings):
-    """``SERVICE_KEY``: 32 characters or more, shared with the gateway; a list while it is being replaced.
+    """Settings of a worker process: one field per environment variable, named in upper case.
 
-    ``CODEC_KEYS``: ``id:base64[,id:base64...]``.
-
-    ``SMTP_URL``: without it, e-mail goes into the folder ``mail`` of ``DATA_DIR``. ``APP_URL``: where people open the
-    product, for links to workspaces; by default, in development, the example page.
+    The docstring of a field is its row in docs/configuration.md.
     """
 
-    environment: Environment = Environment.DEVELOPMENT
     database_url: SecretDatabaseUrl
+    """`postgres://USER:PASSWORD@HOST/NAME` or `sqlite://FILE`: the database of the domains that the process serves."""
     service_key: Annotated[SecretStr, AfterValidator(checked_secret_keys)]
-    codec_keys: Annotated[SecretStr, AfterValidator(valid_key_ring)] | None = None
-    redis_url: SecretRedisUrl | None = None
-    smtp_url: Annotated[SecretStr, AfterValidator(_names_a_mail_server)] | None = None
-    mail_from: str = DEFAULT_SENDER
-    app_url: Annotated[str, AfterValidator(valid_app_url)] | None = None
-    data_dir: Path = Path(".data")
-    storage_url: Annotated[str, AfterValidator(validate_storage_url)] | None = None
-    session_idle_seconds: float = Field(default=7_200, gt=0)
-    """After which a session that nobody uses is over; it is over after a day in any case."""
-    repair_deadline_seconds: float = Field(default=60, gt=0)
-    """Within which operations that were ended from outside are undone, and the record of operations is corrected."""
-    record_retention_days: float = Field(default=365, gt=0)
-    """How long the record keeps operations that have closed."""
+    """Keys, each at least 32 characters long and separated by commas, with which the gateway signs its calls to this
+    process: the gateway's SERVICE_KEY, or its key for this service. All keys verify, so that a key can be rotated."""
+    environment: Environment = Environment.DEVELOPMENT
+    """`development` or `production`. In production a process does not start with an insecure setting
+    (docs/security.md)."""
     host: str = "127.0.0.1"
+    """IP address on which the HTTP endpoints of the services listen; `0.0.0.0` listens on all interfaces."""
     worker_port: int = Field(default=8090, ge=0, le=65535)
+    """TCP port of the HTTP endpoints of the services; 0 selects any free port."""
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
-    """Where /metrics, /healthz and /readyz are told to whoever watches; nowhere without it. 0: any free one."""
+    """TCP port of `/metrics`, `/healthz` and `/readyz` for monitoring (docs/operating.md). 0 selects any free port; if
+    unset, the port does not exist."""
+    redis_url: SecretRedisUrl | None = None
+    """`redis://`, `rediss://` or `unix://` URL of the Redis that all processes share. Required if more than one gateway
+    or worker process runs."""
+    codec_keys: Annotated[SecretStr, AfterValidator(valid_key_ring)] | None = None
+    """Keys that encrypt the payloads in Temporal, the same in all processes: `ID:KEY`, where `KEY` is 32 bytes in
+    base64, separated by commas. The first key encrypts, all keys decrypt. Required in production."""
+    data_dir: Path = Path(".data")
+    """Folder of the uploaded files, if STORAGE_URL is unset, and of the e-mails, if SMTP_URL is unset."""
+    storage_url: Annotated[str, AfterValidator(validate_storage_url)] | None = None
+    """Storage of uploaded files: `file:///FOLDER`, or `s3://BUCKET/PREFIX?endpoint=URL&region=REGION` with credentials
+    in `AWS_...`. Used by the worker `files`; if unset, the folder `files` of DATA_DIR."""
+    smtp_url: Annotated[SecretStr, AfterValidator(_names_a_mail_server)] | None = None
+    """`smtp://` or `smtps://` URL of the mail server, used by the worker `operations`. If unset, e-mails are written
+    into the folder `mail` of DATA_DIR."""
+    mail_from: str = DEFAULT_SENDER
+    """Sender of e-mails."""
+    app_url: Annotated[str, AfterValidator(valid_app_url)] | None = None
+    """URL of the frontend, with which the links in e-mails begin. If unset, it is the URL of the example
+    page in development, and a path without a host in production."""
+    session_idle_seconds: float = Field(default=7_200, gt=0)
+    """Seconds after which an unused session ends. Every session ends 24 hours after it began."""
+    repair_deadline_seconds: float = Field(default=60, gt=0)
+    """Seconds within which the worker `operations` undoes operations that were terminated or timed out, and corrects
+    the record of operations."""
+    record_retention_days: float = Field(default=365, gt=0)
+    """Days for which the record of operations keeps closed operations."""
 
     @model_validator(mode="wrap")
     @classmethod

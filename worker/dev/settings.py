@@ -1,4 +1,4 @@
-"""What `make dev` may be told by its environment."""
+"""Settings of `make dev`, read once from its environment variables."""
 
 from __future__ import annotations
 
@@ -11,20 +11,30 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from infrastructure.settings_validation import Environment
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-"""0: any free one."""
+"""A TCP port; 0 selects any free port."""
 
 
 class DevSettings(BaseSettings):
-    """``HOST`` is where the gateway listens; Temporal and its UI, which ask nobody who they are, stay on 127.0.0.1."""
+    """Settings of `make dev`: one field per environment variable, named in upper case.
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    The docstring of a field is its row in docs/configuration.md. Temporal and its UI, which do not authenticate their
+    clients, always listen on 127.0.0.1.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
+    """IP address on which the gateway listens. Temporal and its UI always listen on 127.0.0.1."""
     gateway_port: Port = 8080
+    """TCP port of the gateway; 0 selects any free port."""
     temporal_port: Port = 7233
+    """TCP port of Temporal's development server; 0 selects any free port."""
     temporal_ui_port: Port = 8233
+    """TCP port of Temporal's UI; 0 selects any free port."""
     data_dir: Path = Path(".data")
+    """Folder of all data: the databases, uploaded files, e-mails and generated keys."""
     environment: Environment = Environment.DEVELOPMENT
+    """Must be `development`: the passwords of the demo accounts are public."""
 
     @field_validator("environment")
     @classmethod
