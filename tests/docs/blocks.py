@@ -29,7 +29,7 @@ class Block:
 
 RUN_ELSEWHERE = {
     ("README.md", "Walk-through"): "tests/end_to_end/test_readme.py",
-    ("README.md", "Running it in parts"): "tests/end_to_end/test_separate_processes.py",
+    ("README.md", "Separate processes"): "tests/end_to_end/test_separate_processes.py",
     ("docs/tutorial.md", ""): "tests/docs/test_tutorial.py",
     ("docs/frontend.md", "Normalized caches"): "tests/clients/test_normalized_cache.py",
     ("docs/upgrades.md", "Versions of the workflows' workers"): "tests/upgrades/test_commands.py",
@@ -38,11 +38,9 @@ RUN_ELSEWHERE = {
 """The test that runs all blocks of a section, or of a page (empty heading)."""
 
 NOT_RUN = {
-    ("README.md", "make test     # all tests, on real servers that they start t"): (
+    ("README.md", "make web"): "runs until Ctrl-C; tests/examples/test_web.py starts the same server",
+    ("README.md", "make test     # runs all tests, on servers that the tests st"): (
         "make test would run this test again; tests/test_commands.py runs make help, and the continuous integration all"
-    ),
-    ("README.md", "gateway -> schema -> resolvers -> workflows -> activities ->"): (
-        "a diagram of the import rules, which make check enforces"
     ),
     ("CONTRIBUTING.md", "make dev      # everything, running, in this terminal"): (
         "make test would run this test again; the fixture dev_stack is what make dev runs"
