@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.operations import STEPS, OperationKind
+from tests.end_to_end.client import Client
 from tests.stack import ROOT, Stack
 
 
@@ -28,12 +30,16 @@ def without_ids_and_times(response: Any) -> Any:
     return json.loads(text)
 
 
-def test_walk_through_prints_the_responses_that_the_readme_shows(dev_stack: Stack, tmp_path: Path) -> None:
+async def test_walk_through_prints_the_responses_that_the_readme_shows(dev_stack: Stack, tmp_path: Path) -> None:
+    ada = Client(dev_stack)
+    await ada.log_in("ada@example.com")
+    await ada.work_in("Acme")  # as with the demo data: other tests use the same stack
     readme = (ROOT / "README.md").read_text()
     walk = readme[readme.index("## Walk-through") : readme.index("## The API")]
     script = "\n".join(re.findall(r"```sh\n(.*?)```", walk, re.DOTALL))
     script = script.replace("http://127.0.0.1:8080", dev_stack.url).replace("/tmp/adx-cookies", str(tmp_path / "jar"))
-    done = subprocess.run(["sh", "-eu", "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    command = ["sh", "-eu", "-c", script]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=120)
     assert done.stderr == ""
     responses = list(json_values(done.stdout))
     logged_in, tenants, switched, listed, logged_out = responses
