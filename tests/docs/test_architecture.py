@@ -64,7 +64,9 @@ def test_the_steps_of_a_path_are_numbered(heading: str) -> None:
 
 def test_every_folder_of_the_table_exists() -> None:
     folders = re.findall(r"`([\w/]+/)`", section("Folders"))
-    assert [folder for folder in folders if not any((ROOT / parent / folder).is_dir() for parent in FOLDER_PARENTS)] == []
+    assert [
+        folder for folder in folders if not any((ROOT / parent / folder).is_dir() for parent in FOLDER_PARENTS)
+    ] == []
 
 
 FOLDER_PARENTS = ("", "tests", "examples")

@@ -50,12 +50,12 @@ FACTS: list[tuple[str, str, float]] = [
     ("docs/subscriptions.md", r"sends a `ping` every (\d+) s", defaults(Settings)["PING_INTERVAL_SECONDS"]),
     (
         "docs/subscriptions.md",
-        r"nothing at all for (\d+) s after one is closed",
+        r"sends no message for (\d+) s after a ping",
         defaults(Settings)["PONG_TIMEOUT_SECONDS"],
     ),
     (
         "docs/subscriptions.md",
-        r"takes nothing of what\s+is sent to a client for (\d+) s",
+        r"reads nothing for (\d+) s, the gateway",
         defaults(Settings)["WRITE_TIMEOUT_SECONDS"],
     ),
     ("docs/subscriptions.md", r"A comment \(`:`\) comes every (\d+) s", defaults(Settings)["PING_INTERVAL_SECONDS"]),
