@@ -31,6 +31,8 @@ RUN_ELSEWHERE = {
     ("README.md", "Walk-through"): "tests/end_to_end/test_readme.py",
     ("README.md", "Separate processes"): "tests/end_to_end/test_separate_processes.py",
     ("docs/tutorial.md", ""): "tests/docs/test_tutorial.py",
+    ("docs/adding-a-field.md", ""): "tests/docs/test_adding_pages.py",
+    ("docs/adding-an-operation.md", ""): "tests/docs/test_adding_pages.py",
     ("docs/frontend.md", "Normalized caches"): "tests/clients/test_normalized_cache.py",
     ("docs/upgrades.md", "Versions of the workflows' workers"): "tests/upgrades/test_commands.py",
     ("docs/upgrades.md", "Changing a workflow"): "tests/upgrades/next_release.py",
