@@ -1,4 +1,6 @@
-"""A client in a terminal, with gql: sign in, switch tenant, send a file, onboard a user, each with its live steps.
+"""Command-line client of the gateway, built with gql: switch the tenant, upload a file, onboard a user.
+
+Each command signs in, starts an operation, and prints the operation's steps while they run.
 
     pip install -r examples/python/requirements.txt
     python examples/python/adx.py --email ada@example.com dashboard
@@ -6,7 +8,7 @@
     python examples/python/adx.py --email ada@example.com upload README.md
     python examples/python/adx.py --email ada@example.com onboard kay@example.com "Kay McNulty"
 
-The password comes from ADX_PASSWORD or the terminal, the gateway from --url or ADX_URL.
+The password comes from ADX_PASSWORD or from a prompt, and the gateway's URL from --url or ADX_URL.
 """
 
 from __future__ import annotations
@@ -71,8 +73,8 @@ DASHBOARD = """
     tenantOverview { availableTenants { id name } permissions }
 } }
 """
-CLOSED = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
-MARKS = {
+CLOSED_STATUSES = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
+STEP_SYMBOLS = {
     "COMPLETED": "[green]✓",
     "RUNNING": "[cyan]…",
     "RETRYING": "[yellow]↻",
@@ -84,21 +86,23 @@ console = Console()
 
 
 class Gateway:
-    """A signed-in client of one gateway. What it is refused is raised as TransportQueryError."""
+    """Client of one gateway. Its methods raise TransportQueryError for the errors of a response."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/") + "/graphql"
         self.token: str | None = None
+        """Token of the session; None before the login."""
 
-    async def ask(self, document: str, **variables: object) -> Json:
+    async def execute(self, document: str, **variables: object) -> Json:
+        """Execute a query or mutation over HTTP, and return the data of the response."""
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
         transport = HTTPXAsyncTransport(url=self._url, headers=headers, timeout=60)
         async with Client(transport=transport) as session:
-            answer: Json = await session.execute(GraphQLRequest(document, variable_values=variables))
-            return answer
+            data: Json = await session.execute(GraphQLRequest(document, variable_values=variables))
+            return data
 
     async def follow(self, operation_id: str) -> AsyncIterator[Json]:
-        """Each newer state, to the last one. A lost connection goes on where it broke off, by the cursor."""
+        """Yield each newer state of the operation, up to the final one. After a lost connection, resume with the cursor."""
         cursor: str | None = None
         while True:
             payload = {"authorization": f"Bearer {self.token}"} if self.token else {}
@@ -106,33 +110,37 @@ class Gateway:
             try:
                 async with Client(transport=socket) as session:
                     variables = {"id": operation_id, "after": cursor}
-                    async for answer in session.subscribe(GraphQLRequest(FOLLOW, variable_values=variables)):
-                        state: Json = answer["operation"]
+                    async for result in session.subscribe(GraphQLRequest(FOLLOW, variable_values=variables)):
+                        state: Json = result["operation"]
                         cursor = state["cursor"]
                         yield state
-                        if state["status"] in CLOSED:
+                        if state["status"] in CLOSED_STATUSES:
                             return
             except TransportQueryError:
                 raise
             except (TransportError, WebSocketException, OSError):
-                console.print("[yellow]the connection is lost; once more in a second")
+                console.print("[yellow]The connection is lost; reconnecting in a second.")
             await asyncio.sleep(1)
 
 
-async def show(gateway: Gateway, operation: Json) -> Json:
-    """The last state, with a bar that moves until then. Ends the program where the operation did not complete."""
+async def show_progress(gateway: Gateway, operation: Json) -> Json:
+    """Print the steps and a progress bar until the operation closes, and return its final state.
+
+    Raises:
+        SystemExit: the operation did not complete.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(operation["kind"], total=1.0)
-        seen: dict[str, str] = {}
+        printed: dict[str, str] = {}
         async for state in gateway.follow(operation["id"]):
             operation = state
             progress.update(bar, completed=state["progress"]["fraction"], description=_title(state))
             for step in state["progress"]["steps"]:
-                if seen.get(step["name"]) != step["status"] and step["status"] in MARKS:
-                    trouble = f" ({step['lastError']})" if step["lastError"] else ""
-                    progress.console.print(f"  {MARKS[step['status']]}[/] {step['name']}{trouble}")
-                seen[step["name"]] = step["status"]
+                if printed.get(step["name"]) != step["status"] and step["status"] in STEP_SYMBOLS:
+                    reason = f" ({step['lastError']})" if step["lastError"] else ""
+                    progress.console.print(f"  {STEP_SYMBOLS[step['status']]}[/] {step['name']}{reason}")
+                printed[step["name"]] = step["status"]
     if operation["status"] != "COMPLETED":
         undone = " Everything was undone." if operation["error"]["compensated"] else ""
         sys.exit(f"{operation['kind']} {operation['status']}: {operation['error']['message']}{undone}")
@@ -140,84 +148,107 @@ async def show(gateway: Gateway, operation: Json) -> Json:
 
 
 def _title(state: Json) -> str:
-    left = state["progress"]["estimatedSecondsRemaining"]
-    return f"{state['kind']} {state['status']}" + (f", {left:.0f} s left" if left else "")
+    seconds = state["progress"]["estimatedSecondsRemaining"]
+    return f"{state['kind']} {state['status']}" + (f", {seconds:.0f} s left" if seconds else "")
 
 
 async def log_in(gateway: Gateway, email: str, password: str) -> None:
-    """With the second factor where there is one: the code comes from ADX_CODE or the terminal."""
-    # Sent again with the same key, a login whose answer was lost is the same login.
-    wanted = {"email": email, "password": password, "idempotencyKey": str(uuid4())}
-    answer = (await gateway.ask(LOG_IN, input=wanted))["login"]
-    operation = answer["operation"]
-    # It opens the session once the login completes; until then it proves that this client started the login.
-    gateway.token = answer["sessionToken"]
+    """Log in, with the second factor if the account has one; the code comes from ADX_CODE or from a prompt.
+
+    Raises:
+        SystemExit: the login did not complete.
+    """
+    # If the response is lost, a request with the same key returns the same login.
+    credentials = {"email": email, "password": password, "idempotencyKey": str(uuid4())}
+    login = (await gateway.execute(LOG_IN, input=credentials))["login"]
+    operation = login["operation"]
+    # The token opens the session when the login completes; until then it proves that this client started the login.
+    gateway.token = login["sessionToken"]
     while operation["status"] == "WAITING":
-        code = os.environ.get("ADX_CODE") or Prompt.ask(f"Code ({operation['challenge']['attemptsLeft']} tries left)")
-        submitted = await gateway.ask(SUBMIT, input={"operationId": operation["id"], "code": code})
+        code = os.environ.get("ADX_CODE") or Prompt.ask(
+            f"Code ({operation['challenge']['attemptsLeft']} attempts left)"
+        )
+        submitted = await gateway.execute(SUBMIT, input={"operationId": operation["id"], "code": code})
         operation = submitted["submitMfaCode"]["operation"]
     if operation["status"] != "COMPLETED":
         sys.exit(f"Not signed in: {operation['error']['message']}")
 
 
-async def dashboard(gateway: Gateway) -> None:
-    viewer = (await gateway.ask(DASHBOARD))["viewer"]
-    board = viewer["dashboard"]
-    console.print(f"[bold]{board['profile']['name']}[/] at {board['tenant']['name']} ({board['tenant']['role']})")
-    table = Table("file", "bytes", "since")
-    for file in board["recentFiles"]:
+async def show_dashboard(gateway: Gateway) -> None:
+    """Print the dashboard of the current tenant, and the user's tenants."""
+    viewer = (await gateway.execute(DASHBOARD))["viewer"]
+    shown = viewer["dashboard"]
+    console.print(f"[bold]{shown['profile']['name']}[/] at {shown['tenant']['name']} ({shown['tenant']['role']})")
+    table = Table("file", "bytes", "uploaded at")
+    for file in shown["recentFiles"]:
         table.add_row(file["name"], str(file["size"]), file["uploadedAt"])
     console.print(table)
-    for operation in board["activeOperations"]:
+    for operation in shown["activeOperations"]:
         console.print(f"{operation['kind']} {operation['status']} {operation['progress']['fraction']:.0%}")
     console.print("tenants: " + ", ".join(tenant["name"] for tenant in viewer["tenantOverview"]["availableTenants"]))
 
 
-async def switch(gateway: Gateway, name: str) -> None:
-    tenants = (await gateway.ask(DASHBOARD))["viewer"]["tenantOverview"]["availableTenants"]
+async def switch_tenant(gateway: Gateway, name: str) -> None:
+    """Switch the session to the tenant with this name.
+
+    Raises:
+        SystemExit: the user is not a member of such a tenant, or the switch did not complete.
+    """
+    tenants = (await gateway.execute(DASHBOARD))["viewer"]["tenantOverview"]["availableTenants"]
     tenant_id = next((tenant["id"] for tenant in tenants if tenant["name"] == name), None)
     if tenant_id is None:
-        sys.exit(f"{name} is none of your tenants.")
-    # The session that follows it ends with it, and is told the last state before.
-    answer = await gateway.ask(SWITCH, input={"tenantId": tenant_id, "waitSeconds": 0, "idempotencyKey": str(uuid4())})
-    await show(gateway, answer["switchTenant"]["operation"])
+        sys.exit(f"You are not a member of a tenant named {name}.")
+    # The switch ends the session of this client, which still receives the final state of the switch.
+    switch = {"tenantId": tenant_id, "waitSeconds": 0, "idempotencyKey": str(uuid4())}
+    started = (await gateway.execute(SWITCH, input=switch))["switchTenant"]
+    await show_progress(gateway, started["operation"])
     console.print(f"You are at {name} now.")
 
 
-async def upload(gateway: Gateway, name: str, content: bytes) -> None:
-    """Announce it, send its bytes to where the answer says, have it made a file, then have it read."""
+async def upload_file(gateway: Gateway, name: str, content: bytes) -> None:
+    """Upload a file in four requests: announce it, send its bytes, complete the upload, and process the file.
+
+    Raises:
+        SystemExit: the gateway rejected the bytes, or an operation did not complete.
+    """
     announced = {
         "name": name,
         "contentType": mimetypes.guess_type(name)[0] or "application/octet-stream",
         "size": len(content),
         "checksum": hashlib.sha256(content).hexdigest(),
     }
-    target = (await gateway.ask(CREATE, input=announced))["createUpload"]["upload"]
+    target = (await gateway.execute(CREATE, input=announced))["createUpload"]["upload"]
     async with httpx.AsyncClient(timeout=600) as http:
         headers = {header["name"]: header["value"] for header in target["headers"]}
         sent = await http.request(target["method"], target["url"], headers=headers, content=content)
         if sent.is_error:
-            sys.exit(f"The bytes were refused: {sent.text}")
-    answer = await gateway.ask(COMPLETE, input={"uploadId": target["id"], "idempotencyKey": str(uuid4())})
-    made = await show(gateway, answer["completeUpload"]["operation"])
-    answer = await gateway.ask(PROCESS, input={"fileId": made["result"]["file"]["id"]})
-    read = await show(gateway, answer["processFile"]["operation"])
-    console.print(read["result"]["file"])
+            sys.exit(f"The gateway rejected the bytes: {sent.text}")
+    upload = {"uploadId": target["id"], "idempotencyKey": str(uuid4())}
+    completing = (await gateway.execute(COMPLETE, input=upload))["completeUpload"]
+    completed = await show_progress(gateway, completing["operation"])
+    processing = (await gateway.execute(PROCESS, input={"fileId": completed["result"]["file"]["id"]}))["processFile"]
+    processed = await show_progress(gateway, processing["operation"])
+    console.print(processed["result"]["file"])
 
 
-async def onboard(gateway: Gateway, email: str, name: str) -> None:
-    password = os.environ.get("ADX_NEW_PASSWORD") or getpass.getpass("A password for them: ")
-    wanted = {"email": email, "name": name, "password": password, "idempotencyKey": str(uuid4())}
-    await show(gateway, (await gateway.ask(ONBOARD, input=wanted))["onboardUser"]["operation"])
-    console.print(f"{name} may sign in.")
+async def onboard_user(gateway: Gateway, email: str, name: str) -> None:
+    """Create a user in the current tenant; the password comes from ADX_NEW_PASSWORD or from a prompt.
+
+    Raises:
+        SystemExit: the onboarding did not complete.
+    """
+    password = os.environ.get("ADX_NEW_PASSWORD") or getpass.getpass("Password of the new user: ")
+    user = {"email": email, "name": name, "password": password, "idempotencyKey": str(uuid4())}
+    await show_progress(gateway, (await gateway.execute(ONBOARD, input=user))["onboardUser"]["operation"])
+    console.print(f"{name} can sign in now.")
 
 
 async def main() -> None:
-    arguments = _arguments()
+    arguments = _parse_arguments()
     if urlsplit(arguments.url).scheme not in ("http", "https"):
         sys.exit(f"{arguments.url} is not the address of a gateway: http://HOST:PORT or https://HOST")
     try:
-        await _carry_out(arguments)
+        await _run_command(arguments)
     except TransportQueryError as error:
         sys.exit("; ".join(each["message"] for each in error.errors or ()))
     except (TransportError, httpx.HTTPError, OSError) as error:
@@ -225,28 +256,26 @@ async def main() -> None:
             sys.exit(f"{error.filename} cannot be read: {error.strerror}")
         sys.exit(f"No gateway answers at {arguments.url}; in development `make dev` starts one.")
     except EOFError:
-        sys.exit(
-            "There is no terminal to ask for the password or code: set ADX_PASSWORD, ADX_NEW_PASSWORD or ADX_CODE."
-        )
+        sys.exit("There is no terminal for a prompt: set ADX_PASSWORD, ADX_NEW_PASSWORD or ADX_CODE.")
 
 
-async def _carry_out(arguments: argparse.Namespace) -> None:
+async def _run_command(arguments: argparse.Namespace) -> None:
     gateway = Gateway(arguments.url)
     content = arguments.path.read_bytes() if arguments.command == "upload" else b""
     await log_in(gateway, arguments.email, os.environ.get("ADX_PASSWORD") or getpass.getpass("Password: "))
     match arguments.command:
         case "dashboard":
-            await dashboard(gateway)
+            await show_dashboard(gateway)
         case "switch":
-            await switch(gateway, arguments.tenant)
+            await switch_tenant(gateway, arguments.tenant)
         case "upload":
-            await upload(gateway, arguments.path.name, content)
+            await upload_file(gateway, arguments.path.name, content)
         case "onboard":
-            await onboard(gateway, arguments.user_email, arguments.name)
+            await onboard_user(gateway, arguments.user_email, arguments.name)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="A client of the ADX gateway in a terminal.")
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Command-line client of the ADX gateway.")
     parser.add_argument("--url", default=os.environ.get("ADX_URL", "http://127.0.0.1:8080"))
     parser.add_argument("--email", required=True)
     commands = parser.add_subparsers(dest="command", required=True)
