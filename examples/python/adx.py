@@ -102,7 +102,7 @@ class Gateway:
             return data
 
     async def follow(self, operation_id: str) -> AsyncIterator[Json]:
-        """Yield each newer state of the operation, up to the final one. After a lost connection, resume with the cursor."""
+        """Yield each newer state of the operation, up to the final one; resume with the cursor after a lost connection."""
         cursor: str | None = None
         while True:
             payload = {"authorization": f"Bearer {self.token}"} if self.token else {}
@@ -177,13 +177,15 @@ async def log_in(gateway: Gateway, email: str, password: str) -> None:
 async def show_dashboard(gateway: Gateway) -> None:
     """Print the dashboard of the current tenant, and the user's tenants."""
     viewer = (await gateway.execute(DASHBOARD))["viewer"]
-    shown = viewer["dashboard"]
-    console.print(f"[bold]{shown['profile']['name']}[/] at {shown['tenant']['name']} ({shown['tenant']['role']})")
+    dashboard = viewer["dashboard"]
+    console.print(
+        f"[bold]{dashboard['profile']['name']}[/] at {dashboard['tenant']['name']} ({dashboard['tenant']['role']})"
+    )
     table = Table("file", "bytes", "uploaded at")
-    for file in shown["recentFiles"]:
+    for file in dashboard["recentFiles"]:
         table.add_row(file["name"], str(file["size"]), file["uploadedAt"])
     console.print(table)
-    for operation in shown["activeOperations"]:
+    for operation in dashboard["activeOperations"]:
         console.print(f"{operation['kind']} {operation['status']} {operation['progress']['fraction']:.0%}")
     console.print("tenants: " + ", ".join(tenant["name"] for tenant in viewer["tenantOverview"]["availableTenants"]))
 
