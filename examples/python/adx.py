@@ -102,7 +102,7 @@ class Gateway:
             return data
 
     async def follow(self, operation_id: str) -> AsyncIterator[Json]:
-        """Yield each newer state of the operation, up to the final one; resume with the cursor after a lost connection."""
+        """Yield each newer state of the operation, up to the final one; resume after a lost connection."""
         cursor: str | None = None
         while True:
             payload = {"authorization": f"Bearer {self.token}"} if self.token else {}

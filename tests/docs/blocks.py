@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from tests.stack import ROOT
 
-_FIRST_CHARACTERS = 60
+_MAX_FIRST_LINE_LENGTH = 60
 _FENCE = re.compile(r"^( *)(```+|~~~+) *(\w*)[^\n]*$")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A code block: its first line's number, the heading of its section, and its language, which may be empty."""
+    """A code block of a page. ``line`` is the number of its first line; ``language`` may be empty."""
 
     page: str
     line: int
@@ -23,11 +23,12 @@ class Block:
     text: str
 
     @property
-    def first(self) -> str:
-        return self.text.partition("\n")[0].strip()[:_FIRST_CHARACTERS]
+    def first_line(self) -> str:
+        """Return at most 60 characters of the first line."""
+        return self.text.partition("\n")[0].strip()[:_MAX_FIRST_LINE_LENGTH]
 
 
-RUN_ELSEWHERE = {
+TESTED_ELSEWHERE = {
     ("README.md", "Walk-through"): "tests/end_to_end/test_readme.py",
     ("README.md", "Separate processes"): "tests/end_to_end/test_separate_processes.py",
     ("docs/tutorial.md", ""): "tests/docs/test_tutorial.py",
@@ -63,11 +64,9 @@ NOT_RUN = {
 }
 """The reason why a block is not run, by its page and the beginning of its first line."""
 
-NO_PROGRAMS = {"mermaid": "a diagram: mkdocs renders it, and no program reads it here"}
-"""Languages whose blocks cannot be run, with the reason."""
 
 STARTS_THE_STACK = "make dev"
-"""The command whose effect the fixture dev_stack has; a block of this command alone counts as tested."""
+"""The command that the fixture dev_stack replaces; a block with only this command counts as tested."""
 
 
 def pages() -> list[str]:
@@ -77,12 +76,13 @@ def pages() -> list[str]:
     return sorted(str(path) for path in found if "node_modules" not in path.parts)
 
 
-def blocks() -> list[Block]:
-    return [block for page in pages() for block in read(page, (ROOT / page).read_text(encoding="utf-8"))]
+def all_blocks() -> list[Block]:
+    """Return the code blocks of all pages."""
+    return [block for page in pages() for block in parse_blocks(page, (ROOT / page).read_text(encoding="utf-8"))]
 
 
-def read(page: str, text: str) -> Iterator[Block]:
-    """Yield the fenced blocks, and the indented blocks with the language ``indented``."""
+def parse_blocks(page: str, text: str) -> Iterator[Block]:
+    """Yield the fenced blocks, and the indented blocks with ``indented`` as their language."""
     heading, lines = "", text.split("\n")
     n = 0
     while n < len(lines):
@@ -103,8 +103,9 @@ def read(page: str, text: str) -> Iterator[Block]:
         n += 1
 
 
-def is_run_elsewhere(block: Block) -> bool:
-    return any(key in RUN_ELSEWHERE for key in ((block.page, block.heading), (block.page, "")))
+def is_tested_elsewhere(block: Block) -> bool:
+    """Return whether TESTED_ELSEWHERE has the block's section or page."""
+    return any(key in TESTED_ELSEWHERE for key in ((block.page, block.heading), (block.page, "")))
 
 
 def _in_list(lines: list[str], n: int) -> bool:

@@ -1,4 +1,4 @@
-"""The documentation builds without a warning, with its pages made of the code."""
+"""The documentation site builds without a warning, with the pages that are generated from the code."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contracts.operations import STEPS
 from tests.stack import ROOT
 
 
-def test_every_link_leads_somewhere_and_every_step_is_on_its_page(tmp_path: Path) -> None:
-    quiet = dict(os.environ) | {"NO_MKDOCS_2_WARNING": "1"}
+def test_site_builds_without_broken_links_and_lists_every_step(tmp_path: Path) -> None:
+    environment = dict(os.environ) | {"NO_MKDOCS_2_WARNING": "1"}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     page = (tmp_path / "compensation.html").read_text()
     assert all(f"<td>{step}</td>" in page for steps in STEPS.values() for step in steps)

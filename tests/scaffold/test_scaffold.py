@@ -19,7 +19,7 @@ CHECKS = (["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"], 
 
 SWEEPS = (
     "tests/docs/test_site.py",
-    "tests/docs/test_code_blocks.py::test_every_block_is_run_or_says_why_not",
+    "tests/docs/test_code_blocks.py::test_every_code_block_has_a_test_or_a_reason",
     "tests/docs/test_facts.py",
     "tests/chaos/test_deaths.py::test_there_are_points_before_and_behind_each_effect_and_within_each_undo",
     "tests/chaos/test_invariants.py",
