@@ -34,6 +34,7 @@ TESTED_ELSEWHERE = {
     ("docs/tutorial.md", ""): "tests/docs/test_tutorial.py",
     ("docs/adding-a-field.md", ""): "tests/docs/test_adding_pages.py",
     ("docs/adding-an-operation.md", ""): "tests/docs/test_adding_pages.py",
+    ("docs/adding-a-domain.md", ""): "tests/docs/test_adding_pages.py",
     ("docs/frontend.md", "Normalized caches"): "tests/clients/test_normalized_cache.py",
     ("docs/upgrades.md", "Versions of the workflows' workers"): "tests/upgrades/test_commands.py",
     ("docs/upgrades.md", "Changing a workflow"): "tests/upgrades/next_release.py",
