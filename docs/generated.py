@@ -1,4 +1,7 @@
-"""The pages that are made of the code when the site is built: the contract, and what each step does and undoes."""
+"""Generate two pages of the site from the code, as a hook of mkdocs.
+
+``contract.md`` describes the GraphQL schema, and ``compensation.md`` the steps of each operation with their undos.
+"""
 
 from __future__ import annotations
 
@@ -31,47 +34,57 @@ ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
-class StepOfCode:
-    """A step as its workflow's source has it. ``calls`` and ``undo`` are activities, as ``Users.create_user``."""
+class WorkflowStep:
+    """A step of an operation, read from the source of its workflow.
+
+    ``activities`` and ``undo`` are names of activities, such as ``Users.create_user``. ``best_effort``: the operation
+    continues if the step fails.
+    """
 
     kind: OperationKind
     name: str
-    calls: tuple[str, ...]
+    activities: tuple[str, ...]
     undo: str | None
     best_effort: bool
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Mkdocs calls it with the files of the folder."""
+    """Add the generated pages to the files of the site; mkdocs calls this function."""
     for name, text in (("contract.md", contract_page()), ("compensation.md", compensation_page())):
         files.append(File.generated(config, name, content=text))
     return files
 
 
 def compensation_page() -> str:
-    lines = ["# Operations, steps and undos", "", "| operation | does | mutations |", "|---|---|---|"]
-    for kind, words in _purposes().items():
+    """Return the Markdown of the page about operations, steps and undos."""
+    lines = ["# Operations, steps and undos", "", "| operation | effect | mutations |", "|---|---|---|"]
+    for kind, purpose in _purposes().items():
         lines.append(
-            f"| [{kind}](#{kind.lower()}) | {words} | {', '.join(f'`{each}`' for each in _mutations_of(kind))} |"
+            f"| [{kind}](#{kind.lower()}) | {purpose} | {', '.join(f'`{each}`' for each in _mutations_of(kind))} |"
         )
     lines += [
         "",
-        "Read from the workflows and the schema. An undo is registered before its step acts. When a later step fails",
-        "or the operation is cancelled, the undos run, newest first. A step without one changes nothing.",
+        "This page is generated from the workflows and the schema. An undo is registered before its step takes effect.",
+        "If a later step fails or the operation is cancelled, the undos run, newest first. A step without an undo changes",
+        "nothing.",
     ]
     kind = ""
     for step in steps():
         if step.kind != kind:
             kind = step.kind
-            lines += ["", f"## {kind}", "", "| step | does | undone by |", "|---|---|---|"]
-        undo = f"`{step.undo}`" if step.undo else ("best effort: it fails no operation" if step.best_effort else "")
-        does = ", ".join(f"`{call}`" for call in step.calls) or "waits for the client"
+            lines += ["", f"## {kind}", "", "| step | activities | undo |", "|---|---|---|"]
+        undo = (
+            f"`{step.undo}`"
+            if step.undo
+            else ("none: the operation continues if the step fails" if step.best_effort else "")
+        )
+        does = ", ".join(f"`{call}`" for call in step.activities) or "none: the step waits for the client"
         lines.append(f"| {step.name} | {does} | {undo} |")
     return "\n".join(lines) + "\n"
 
 
-def steps() -> list[StepOfCode]:
-    """Of all operations, in their order."""
+def steps() -> list[WorkflowStep]:
+    """Return the steps of all operations, in the order of the operations and their steps."""
     found = [
         each for file in sorted((ROOT / "workflows").glob("*.py")) for each in _steps_of(ast.parse(file.read_text()))
     ]
@@ -80,26 +93,28 @@ def steps() -> list[StepOfCode]:
 
 
 def _purposes() -> dict[OperationKind, str]:
-    """What each operation is for: the first sentence of its workflow's module."""
+    """Return the purpose of each operation: the first line of its workflow's module docstring."""
     modules = [ast.parse(file.read_text()) for file in sorted((ROOT / "workflows").glob("*.py"))]
-    words = {steps[0].kind: ast.get_docstring(module) or "" for module in modules if (steps := list(_steps_of(module)))}
-    return {kind: words[kind].splitlines()[0] for kind in OperationKind}
+    docstrings = {
+        found[0].kind: ast.get_docstring(module) or "" for module in modules if (found := list(_steps_of(module)))
+    }
+    return {kind: docstrings[kind].splitlines()[0] for kind in OperationKind}
 
 
 def _mutations_of(kind: OperationKind) -> list[str]:
-    """Those whose payload shows an operation of this kind."""
+    """Return the mutations whose payload contains an operation of this kind."""
     mutations = build_schema((ROOT / "schema.graphql").read_text()).mutation_type
     assert mutations is not None
     payloads = {name: get_named_type(field.type) for name, field in mutations.fields.items()}
-    shown = {
+    operation_types = {
         name: str(get_named_type(payload.fields["operation"].type))
         for name, payload in payloads.items()
         if isinstance(payload, GraphQLObjectType) and "operation" in payload.fields
     }
-    return [name for name, type_ in shown.items() if type_ == kind.title().replace("_", "")]
+    return [name for name, type_ in operation_types.items() if type_ == kind.title().replace("_", "")]
 
 
-def _steps_of(module: ast.Module) -> Iterator[StepOfCode]:
+def _steps_of(module: ast.Module) -> Iterator[WorkflowStep]:
     kinds = [
         node.attr for node in ast.walk(module) if isinstance(node, ast.Attribute) and _is(node.value, "OperationKind")
     ]
@@ -108,26 +123,27 @@ def _steps_of(module: ast.Module) -> Iterator[StepOfCode]:
         if not isinstance(opened, ast.Call) or not isinstance(opened.func, ast.Attribute) or not opened.args:
             continue
         if opened.func.attr in {"step", "best_effort_step"} and isinstance(opened.args[0], ast.Constant):
-            made = [node for part in block.body for node in ast.walk(part) if isinstance(node, ast.Call)]
-            yield StepOfCode(
+            nodes = [node for part in block.body for node in ast.walk(part) if isinstance(node, ast.Call)]
+            yield WorkflowStep(
                 kind=OperationKind[kinds[0]],
                 name=str(opened.args[0].value),
-                calls=(calls := _activities(made)),
-                undo=_undo_of(calls),
+                activities=(activities := _called_activities(nodes)),
+                undo=_undo_of(activities),
                 best_effort=opened.func.attr == "best_effort_step",
             )
 
 
-def _activities(made: list[ast.Call]) -> tuple[str, ...]:
+def _called_activities(nodes: list[ast.Call]) -> tuple[str, ...]:
+    """Return the activities among the arguments of ``operation.call(...)``."""
     return tuple(
         ast.unparse(each.args[0])
-        for each in made
+        for each in nodes
         if isinstance(each.func, ast.Attribute) and each.func.attr == "call" and each.args
     )
 
 
-def _undo_of(calls: tuple[str, ...]) -> str | None:
-    names = (call.rpartition(".")[2] for call in calls)
+def _undo_of(activities: tuple[str, ...]) -> str | None:
+    names = (call.rpartition(".")[2] for call in activities)
     return next((COMPENSATIONS[name].__qualname__ for name in names if name in COMPENSATIONS), None)
 
 
@@ -136,8 +152,9 @@ def _is(node: ast.expr, name: str) -> bool:
 
 
 def contract_page() -> str:
+    """Return the Markdown of the page about the GraphQL schema."""
     schema = build_schema((ROOT / "schema.graphql").read_text())
-    parts = ["# The contract\n\nMade of `schema.graphql`, which is what is served and shown at `/graphql/schema`.\n"]
+    parts = ["# The contract\n\nThis page is generated from `schema.graphql`, which is served at `/graphql/schema`.\n"]
     for title, root in (
         ("Queries", schema.query_type),
         ("Mutations", schema.mutation_type),
