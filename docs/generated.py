@@ -65,8 +65,8 @@ def compensation_page() -> str:
     lines += [
         "",
         "This page is generated from the workflows and the schema. An undo is registered before its step takes effect.",
-        "If a later step fails or the operation is cancelled, the undos run, newest first. A step without an undo changes",
-        "nothing.",
+        "If a later step fails or the operation is cancelled, the undos run, newest first. A step without an undo",
+        "changes nothing.",
     ]
     kind = ""
     for step in steps():
