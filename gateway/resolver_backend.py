@@ -31,7 +31,7 @@ from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
 from resolvers.clients.workspaces import WorkspacesClient
 from resolvers.context import Backend
-from resolvers.credential_verification import CredentialChecks
+from resolvers.credential_verification import CredentialVerifier
 from resolvers.dashboard import DashboardDependencies
 from resolvers.encryption import Encryptor
 from resolvers.following.hub import ProgressHub
@@ -133,7 +133,7 @@ async def open_dependencies(
             orders=orders,
             onboarding_requests=OnboardingRequestFactory(orders, passwords, keys),
             cursors=cursors,
-            credentials=CredentialChecks(auth, throttle, keys.current),
+            credentials=CredentialVerifier(auth, throttle, keys.current),
             throttle=throttle,
             login_quota=login_quota,
             auth=auth,

@@ -70,7 +70,7 @@ class SharedContext(Context):
         super().__init__(
             one.backend,
             request_id=one.request_id,
-            address=one.address,
+            base_url=one.base_url,
             cookie=NullCookie(),
             token=one.token,
             expected_tenant=one.expected_tenant,
@@ -236,7 +236,7 @@ async def _with_current_tenant(results: Results, context: Context) -> Results:
 async def add_current_tenant(result: ExecutionResult, context: Context) -> None:
     """Add ``extensions.currentTenantId`` if the session is in another tenant than the client expects."""
     with suppress(Exception):  # the session is unknown: a result that needs it carries the error
-        current = await context.other_tenant()
+        current = await context.unexpected_tenant_id()
         if current is not None:
             result.extensions = {**(result.extensions or {}), "currentTenantId": current}
 
@@ -250,7 +250,7 @@ def _question(asked: GraphQLRequest, context: Context, viewer: Session | None) -
         return None
     who = viewer and grant(viewer)
     variables, expected = json.dumps(asked.variables, sort_keys=True), context.expected_tenant
-    return asked.query, variables, asked.operation_name, context.address, expected, who
+    return asked.query, variables, asked.operation_name, context.base_url, expected, who
 
 
 def payload_of(result: ExecutionResult) -> str:

@@ -1,4 +1,4 @@
-"""What one execution carries: who asks, the services, and what was loaded for it so far."""
+"""The context of one GraphQL execution: the client, the viewer's session, the services and the data loaders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resolvers.clients.auth import AuthClient
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.workspaces import WorkspacesClient
-from resolvers.credential_verification import CredentialChecks
+from resolvers.credential_verification import CredentialVerifier
 from resolvers.dashboard import DashboardDependencies
 from resolvers.following.subscription_state import SubscriptionState
 from resolvers.following.watcher import Delivery
@@ -39,37 +39,41 @@ from resolvers.user_cache import CachedUsersClient
 
 
 class Sessions(Protocol):
+    """Finds the session of a token."""
+
     async def find(self, token: str, *, request_id: str) -> Session | None:
-        """The session that the token opens now; None where it opens none."""
+        """Return the open session of the token; None if there is none."""
 
     def known(self, token: str | None) -> Session | None:
-        """The session of the token, if an open stream keeps it current; None if none does."""
+        """Return the session of the token without a call, if an open stream keeps it current; else None."""
 
 
 class SessionCookie(Protocol):
-    """The browser's copy of the token. Over a websocket there is no answer to set it in, and nothing happens."""
+    """Sets and clears the cookies of a browser; without effect over a websocket, which has no response headers."""
 
-    def keep(self, token: str, session: Session) -> None: ...
+    def keep(self, token: str, session: Session) -> None:
+        """Set the session cookie and clear the login cookie."""
 
-    def drop(self) -> None: ...
+    def drop(self) -> None:
+        """Clear the session cookie and the login cookie."""
 
     def keep_login(self, token: str) -> None:
-        """Proof that this browser started a login, until ``keep`` or ``drop``; ``token`` is that login's."""
+        """Set the login cookie, which proves that this browser started the login with this session token."""
 
     def keep_device(self, device: str) -> None:
-        """What the device is known by from now on, which outlives the session."""
+        """Set the device cookie, which outlives the session."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What a process opened once and all executions share."""
+    """Services and components that all executions of a process share."""
 
     operations: Operations
     records: OperationRecords
     orders: StartRequestFactory
     onboarding_requests: OnboardingRequestFactory
     cursors: Cursors
-    credentials: CredentialChecks
+    credentials: CredentialVerifier
     throttle: SignInThrottle
     login_quota: LoginQuota
     auth: AuthClient
@@ -85,12 +89,22 @@ class Backend:
 
 
 class Context:
-    """For one execution. ``token`` is what the client presented, unverified; a socket sets it as it connects.
+    """The client and the cached data of one GraphQL execution.
 
-    ``login_tokens`` are those of logins that a browser started, by its login cookie: they prove that and open nothing.
-    ``expected_tenant`` is the id of the tenant that the client displays, if it says so: any text, unverified.
-    ``address`` is where this client reaches the gateway, for links that are paths on it. ``delivery`` is how the states
-    of what is followed come, once there is one. ``following`` is shared by all executions of one socket.
+    Args:
+        backend: the services and components of the process.
+        request_id: the id of the request, for logs and errors.
+        base_url: the URL under which this client reaches the gateway, for links to the gateway.
+        cookie: sets the cookies of the response.
+        token: the session token that the client presented, not verified; a websocket sets it on connection_init.
+        login_tokens: session tokens in the browser's login cookie, not verified. They prove that the browser started
+            these logins, and they open no session.
+        expected_tenant: the tenant id that the client displays (X-Tenant-Id), any text, not verified; None if not sent.
+        client: network and device of the client.
+
+    Attributes:
+        delivery: how a subscription receives its states (long-poll or polling), once it has received one.
+        following: the operations that the client's connection follows, shared by all executions of one websocket.
     """
 
     def __init__(
@@ -98,7 +112,7 @@ class Context:
         backend: Backend,
         *,
         request_id: str,
-        address: str,
+        base_url: str,
         cookie: SessionCookie,
         token: str | None,
         login_tokens: tuple[str, ...] = (),
@@ -107,7 +121,7 @@ class Context:
     ) -> None:
         self.backend = backend
         self.request_id = request_id
-        self.address = address
+        self.base_url = base_url
         self.cookie = cookie
         self.token = token
         self.login_tokens = login_tokens
@@ -117,19 +131,19 @@ class Context:
         self.following = SubscriptionState()
         self._viewer: Session | None = None
         self._new_session: Session | None = None
-        self._former_session: Session | None = None
-        self._looked_up = False
-        self._looking_up = asyncio.Lock()
+        self._previous_session: Session | None = None
+        self._is_viewer_loaded = False
+        self._viewer_lock = asyncio.Lock()
         self._loaders: dict[Caller, Loaders] = {}
         self._operations: DataLoader[Operation] | None = None
         self._records: DataLoader[OperationRecord] | None = None
 
     def for_execution(self) -> Context:
-        """The same client, with nothing looked up yet: a socket has one context for all of its life."""
+        """Return a context of the same client without cached data, for one execution on a websocket."""
         context = Context(
             self.backend,
             request_id=self.request_id,
-            address=self.address,
+            base_url=self.base_url,
             cookie=self.cookie,
             token=self.token,
             login_tokens=self.login_tokens,
@@ -139,115 +153,125 @@ class Context:
         context.following = self.following
         return context
 
-    def forget(self) -> None:
-        """Load everything anew from now on: the next result of a stream shows what then is."""
+    def reset_loaders(self) -> None:
+        """Discard loaded data, so that the next result of a subscription or mutation shows the current data."""
         self._loaders = {}
         self._operations = None
         self._records = None
 
-    async def start(self, order: StartRequest[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
-        """Start the operation, as ``Operations.start``. What was loaded before may be other than it left it."""
-        operation = await self.backend.operations.start(order, wait_seconds=wait_seconds)
-        self.forget()
+    async def start(self, request: StartRequest[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
+        """Start an operation (see ``Operations.start``) and discard loaded data that it may have changed."""
+        operation = await self.backend.operations.start(request, wait_seconds=wait_seconds)
+        self.reset_loaders()
         return operation
 
     async def viewer(self) -> Session | None:
-        """Who asks; None without a session that is open. Looked up once, however many fields ask."""
-        if self._looked_up or self.token is None:
+        """Return the open session of the client's token, looked up once per execution; None without an open session."""
+        if self._is_viewer_loaded or self.token is None:
             return self._viewer
-        async with self._looking_up:
-            if not self._looked_up:
+        async with self._viewer_lock:
+            if not self._is_viewer_loaded:
                 self._viewer = await self.backend.sessions.find(self.token, request_id=self.request_id)
-                self._looked_up = True
+                self._is_viewer_loaded = True
                 if self._viewer is not None:
                     account = self.backend.pseudonyms.account(self._viewer.user_id)
                     learn(user=self._viewer.user_id, tenant=self._viewer.tenant_id, account=account)
         return self._viewer
 
     @property
-    def found_viewer(self) -> Session | None:
-        """The viewer if it has been looked up, else None: makes no call, so no decision may depend on None."""
+    def loaded_viewer(self) -> Session | None:
+        """The viewer's session if it is loaded already, else None. None does not mean that there is no session."""
         return self._viewer
 
     def access(self, session: Session | None) -> OperationAccess:
-        """What this client may see of operations with that session."""
+        """Return the rules by which this client, with that session, may see operations."""
         return OperationAccess(session, started_login=self.started_login, session_of_login=self.session_of_login)
 
     def started_login(self, login_id: str) -> bool:
-        """Whether the client presented the session token of this login."""
+        """Return whether the client presented the session token of this login."""
         return self.token_of_login(login_id) is not None
 
     def token_of_login(self, login_id: str) -> str | None:
-        """The session token of this login if the client presented it: proof that the client started the login."""
+        """Return the session token of this login if the client presented it, which proves that it started the login."""
         if kind_of(login_id) is not OperationKind.LOGIN:
             return None
-        given = (*self.login_tokens, self.token or "")
+        presented = (*self.login_tokens, self.token or "")
         found = None
         for expected in self.backend.orders.session_tokens(login_id):
-            if any([is_same_token(expected, token) for token in given]):  # noqa: C419 - compares all, at no one's pace
+            if any([is_same_token(expected, token) for token in presented]):  # noqa: C419 - compares all tokens in constant time
                 found = expected
         return found
 
     async def session_of_login(self, login_id: str) -> Session | None:
-        """The session that a login has made, if it is open, to a client that presented the token of this login."""
+        """Return the open session that a login created; None unless the client presented the token of this login."""
         token = self.token_of_login(login_id)
         return None if token is None else await self.backend.sessions.find(token, request_id=self.request_id)
 
-    async def other_tenant(self) -> str | None:
-        """The id of the tenant that the session is in, if the client expects another one."""
+    async def unexpected_tenant_id(self) -> str | None:
+        """Return the id of the session's tenant if the client displays another tenant; None if they are the same."""
         if self.expected_tenant is None:
             return None
         viewer = await self.viewer()
         return None if viewer is None or viewer.tenant_id == self.expected_tenant else viewer.tenant_id
 
-    def has_signed_in(self, session: Session) -> None:
-        """Note the session that a mutation made: the result of the mutation is shown as this session sees it."""
+    def set_new_session(self, session: Session) -> None:
+        """Record the session that a mutation created; the result of the mutation shows what this session may see."""
         self._new_session = session
 
-    async def onlooker(self) -> Session | None:
-        """Return the session that decides what is shown: the one that this request made, or else the one that it
-        presented, or else the one that a switch has ended and that may still see this switch.
-        """
-        return self._new_session or await self.viewer() or self._former_session
+    async def effective_viewer(self) -> Session | None:
+        """Return the session that decides which data the client sees.
 
-    async def signed_in(self) -> Session:
-        """Who asks; raises NotSignedIn without a session that is open."""
+        It is the session that this request created, or else the session that the client presented, or else the session
+        that a tenant switch has ended and that may still see this switch.
+        """
+        return self._new_session or await self.viewer() or self._previous_session
+
+    async def require_viewer(self) -> Session:
+        """Return the viewer's session. Raises NotSignedIn without an open session."""
         session = await self.viewer()
         if session is None:
             raise NotSignedIn()
         return session
 
-    async def permitted(self, permission: str) -> Session:
-        """Return the viewer's session; raises NotSignedIn, and PermissionDenied without the permission.
+    async def require_permission(self, permission: str) -> Session:
+        """Return the viewer's session if it has the permission.
 
-        It comes before all that costs more than a look at the session. The service that owns the data checks again.
+        Call this method before expensive work. The service that owns the data checks the permission again.
+
+        Raises:
+            NotSignedIn: the client has no open session.
+            PermissionDenied: the session lacks the permission.
         """
-        session = await self.signed_in()
+        session = await self.require_viewer()
         if permission not in session.permissions:
             raise PermissionDenied()
         return session
 
-    async def session_before(self) -> ReplacedSession:
-        """The session that the token opened until a switch of tenant ended it; raises NotSignedIn for any other."""
+    async def previous_session(self) -> ReplacedSession:
+        """Return the session of the token that a tenant switch has replaced.
+
+        Raises:
+            NotSignedIn: the client presented no token, or its session was not replaced by a tenant switch.
+        """
         if self.token is None:
             raise NotSignedIn()
         try:
-            return await self.backend.auth.handed_over_session(self.caller(), token_hash(self.token))
+            return await self.backend.auth.replaced_session(self.caller(), token_hash(self.token))
         except SessionEnded:
             raise NotSignedIn() from None
 
-    def access_to_switch(self, before: ReplacedSession) -> OperationAccess:
-        """What the session that a switch ended may still see: that switch, with its users and tenants."""
-        self._former_session = before.session
-        return self.access(before.session)
+    def access_to_switch(self, previous: ReplacedSession) -> OperationAccess:
+        """Return the access of the session that a tenant switch has ended to this switch, its users and tenants."""
+        self._previous_session = previous.session
+        return self.access(previous.session)
 
     async def requester(self) -> Requester:
-        """Return whose share of expensive work this request has: the user's, or without a session the network's."""
+        """Return the key of this request's share of limited resources: the user, or without a session the network."""
         session = await self.viewer()
         return Requester(self.client.digest if session is None else session.user_id, self.request_id)
 
     async def load_operation(self, operation_id: str) -> Operation:
-        """Load an operation without a check of access, once per request. Raises OperationNotFound."""
+        """Load an operation without an access check, once per execution. Raises OperationNotFound."""
         if self._operations is None:
             requester = await self.requester()
             self._operations = self._operations or DataLoader(
@@ -259,14 +283,17 @@ class Context:
         return operation
 
     async def load_record(self, operation_id: str) -> OperationRecord | None:
-        """Load the record of an operation without a check of access; raises ServiceUnavailable."""
+        """Load the record of an operation without an access check; None if it has none. Raises ServiceUnavailable."""
         if self._records is None:
             self._records = DataLoader(self.backend.records.records, max_batch_size=MAX_BATCH_SIZE)
         return await self._records.load(operation_id)
 
     def caller(self, session: Session | None = None, *, account: str = "") -> Caller:
-        """Return the principal for calls of services, which has no user without a session. ``account`` is the digest of
-        the account that a request without a session names.
+        """Return the principal for calls of services; it has no user if ``session`` is None.
+
+        Args:
+            session: the session whose user calls the service.
+            account: digest of the account that a request without a session names, for logs and limits.
         """
         if session is None:
             return Caller(request_id=self.request_id, client=self.client.digest, account=account)
@@ -280,7 +307,7 @@ class Context:
         )
 
     def loaders(self, caller: Caller) -> Loaders:
-        """Return the loaders of this caller. Raises NotSignedIn for a caller without a user."""
+        """Return the data loaders of this principal. Raises NotSignedIn for a principal without a user."""
         if caller.user_id is None:
             raise NotSignedIn()
         loaders = self._loaders.get(caller)

@@ -1,4 +1,4 @@
-"""The dashboard: who one is, where, and what goes on there, each part from its own source and on its own time."""
+"""The dashboard: profile, tenant, recent files and active operations, each from its own source with a deadline."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from resolvers.following.observer import tenant_tag, user_tag
 from resolvers.loaders import Loaders
 from resolvers.operations.records import OperationRecords
 
-SOURCE_SECONDS = 1.0
-"""How long one source may take before its own field is given up."""
-RECENT_FILES = 10
+SOURCE_TIMEOUT_SECONDS = 1.0
+"""Deadline of each source; a source that exceeds it makes only its own field null."""
+MAX_RECENT_FILES = 10
 
 _USERS = TypeAdapter(CachedValue[tuple[User, ...]])
 _TENANTS = TypeAdapter(CachedValue[tuple[Tenant, ...]])
@@ -46,7 +46,7 @@ _FILES = TypeAdapter(CachedValue[tuple[File, ...]])
 
 USERS, TENANTS, FILES, OPERATIONS = "users", "tenants", "files", "operations"
 
-Known = TypeVar("Known", User, Tenant)
+Entity = TypeVar("Entity", User, Tenant)
 Value = TypeVar("Value")
 
 log = structlog.get_logger()
@@ -54,22 +54,22 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class DashboardDependencies:
-    """Where dashboards come from; one a process."""
+    """The sources of dashboards, shared by all dashboards of a process."""
 
     cache: TaggedCache
     records: OperationRecords
     users: UsersClient
     tenants: TenantsClient
     files: FilesClient
-    seconds: float = SOURCE_SECONDS
+    timeout_seconds: float = SOURCE_TIMEOUT_SECONDS
 
 
-class Dashboard:
-    """The dashboard of one user in their current tenant, for one execution.
+class DashboardResolver:
+    """Reads the dashboard of one user in the current tenant, for one execution.
 
-    Each part raises the error of its own source: ServiceUnavailable, or DeadlineExceeded after
-    ``DashboardDependencies.seconds``. The users and tenants that a part refers to are loaded together with it, within
-    the same time; the loader keeps the error of those that could not be loaded.
+    Each method raises ServiceUnavailable if its source is unavailable, and DeadlineExceeded after
+    ``DashboardDependencies.timeout_seconds``. The users and tenants to which a part refers are loaded before the part
+    is returned, within the same deadline. If that fails, their data loaders raise the error.
     """
 
     def __init__(self, sources: DashboardDependencies, session: Session, caller: Caller, loaders: Loaders) -> None:
@@ -81,104 +81,106 @@ class Dashboard:
         self._version = Once(lambda: self._version_of(*tags))
 
     async def profile(self) -> User:
-        async with _in_time(self._sources.seconds, USERS):
+        """Return the user. Raises UserNotFound."""
+        async with _in_time(self._sources.timeout_seconds, USERS):
             found = await self._users((self._session.user_id,))
         if not found:
             raise UserNotFound()
         return found[0]
 
     async def tenant(self) -> Tenant:
-        async with _in_time(self._sources.seconds, TENANTS):
+        """Return the current tenant. Raises TenantNotFound."""
+        async with _in_time(self._sources.timeout_seconds, TENANTS):
             found = await self._tenants((self._session.tenant_id,))
         if not found:
             raise TenantNotFound()
         return found[0]
 
     async def recent_files(self) -> list[File]:
-        """The newest that they see in the tenant, newest first."""
-        until = self._until()
-        async with _in_time(self._sources.seconds, FILES):
+        """Return the newest files that the user may see in the current tenant, newest first."""
+        deadline_at = self._deadline_at()
+        async with _in_time(self._sources.timeout_seconds, FILES):
             files = await self._files()
-        await self._acquaint(until, users={file.owner_id for file in files}, tenants=set())
+        await self._prime_loaders(deadline_at, users={file.owner_id for file in files}, tenants=set())
         return list(files)
 
     async def active_operations(self) -> list[Operation]:
-        """Those that they started and that have not closed, newest first."""
-        until = self._until()
-        async with _in_time(self._sources.seconds, OPERATIONS):
+        """Return the operations that the user started and that have not closed, newest first."""
+        deadline_at = self._deadline_at()
+        async with _in_time(self._sources.timeout_seconds, OPERATIONS):
             operations = await self._sources.records.active(self._session)
-        await self._acquaint(until, users=set(_users_in(operations)), tenants=set(_tenants_in(operations)))
+        await self._prime_loaders(deadline_at, users=set(_users_in(operations)), tenants=set(_tenants_in(operations)))
         return operations
 
     async def last_updated(self) -> datetime:
-        """When the oldest of what is shown was fetched."""
-        moments = await concurrently(
+        """Return the time at which the oldest cached part was fetched; the current time if no part is cached."""
+        times = await concurrently(
             self._fetched_at(await self._key(USERS, (self._session.user_id,)), _USERS),
             self._fetched_at(await self._key(TENANTS, (self._session.tenant_id,)), _TENANTS),
             self._fetched_at(await self._key(FILES), _FILES),
         )
-        return min((moment for moment in moments if moment is not None), default=utc_now())
+        return min((time for time in times if time is not None), default=utc_now())
 
     async def _fetched_at(self, key: str, kind: TypeAdapter[CachedValue[Value]]) -> datetime | None:
-        copy = await self._sources.cache.get(key, kind)
-        return None if copy is None else copy.fetched_at
+        cached = await self._sources.cache.get(key, kind)
+        return None if cached is None else cached.fetched_at
 
     async def _users(self, ids: Collection[str]) -> tuple[User, ...]:
         key = await self._key(USERS, ids)
-        copy = await self._sources.cache.get_or_load(
+        cached = await self._sources.cache.get_or_load(
             key, _USERS, lambda: self._sources.users.users(self._caller, list(ids))
         )
-        return copy.value
+        return cached.value
 
     async def _tenants(self, ids: Collection[str]) -> tuple[Tenant, ...]:
         key = await self._key(TENANTS, ids)
-        copy = await self._sources.cache.get_or_load(
+        cached = await self._sources.cache.get_or_load(
             key, _TENANTS, lambda: self._sources.tenants.tenants(self._caller, list(ids))
         )
-        return copy.value
+        return cached.value
 
     async def _files(self) -> tuple[File, ...]:
         async def fetch() -> tuple[File, ...]:
-            return (await self._sources.files.page(self._caller, FilePageRequest(first=RECENT_FILES))).files
+            return (await self._sources.files.page(self._caller, FilePageRequest(first=MAX_RECENT_FILES))).files
 
-        copy = await self._sources.cache.get_or_load(await self._key(FILES), _FILES, fetch)
-        return copy.value
+        cached = await self._sources.cache.get_or_load(await self._key(FILES), _FILES, fetch)
+        return cached.value
 
     async def _version_of(self, *tags: str) -> str:
-        """Return the version of the tags; while it is unknown, one of this execution, so that no copy is found."""
+        """Return the version of the tags; a random version if it is unavailable, so that no cached value is found."""
         return await self._sources.cache.version(*tags) or uuid4().hex
 
     async def _key(self, source: str, ids: Iterable[str] = ()) -> str:
-        """Of a copy that only who may see the same finds, and nobody after a change of what it shows."""
+        """Return the cache key of a source for this session; it changes with permissions and with each data change."""
         user_id, tenant_id = self._session.user_id, self._session.tenant_id
         version = await self._version.result()
-        what = sha256(json.dumps([self._session.permissions, sorted(ids)]).encode()).hexdigest()[:32]
-        return f"dashboard:{source}:{user_id}:{tenant_id}:{version}:{what}"
+        digest = sha256(json.dumps([self._session.permissions, sorted(ids)]).encode()).hexdigest()[:32]
+        return f"dashboard:{source}:{user_id}:{tenant_id}:{version}:{digest}"
 
-    async def _acquaint(self, until: float, *, users: set[str], tenants: set[str]) -> None:
-        """Have the users and tenants ready, or the word that they are not to be had in time."""
-        seconds = max(self._sources.seconds / 4, until - asyncio.get_running_loop().time())
+    async def _prime_loaders(self, deadline_at: float, *, users: set[str], tenants: set[str]) -> None:
+        """Load users and tenants into the data loaders, or the error if they cannot be loaded before the deadline."""
+        seconds = max(self._sources.timeout_seconds / 4, deadline_at - asyncio.get_running_loop().time())
         await concurrently(
-            _introduce(self._loaders.user, users, seconds, USERS, self._users),
-            _introduce(self._loaders.tenant, tenants, seconds, TENANTS, self._tenants),
+            _prime(self._loaders.user, users, seconds, USERS, self._users),
+            _prime(self._loaders.tenant, tenants, seconds, TENANTS, self._tenants),
         )
 
-    def _until(self) -> float:
-        return asyncio.get_running_loop().time() + self._sources.seconds
+    def _deadline_at(self) -> float:
+        return asyncio.get_running_loop().time() + self._sources.timeout_seconds
 
 
-async def _introduce(
-    loader: DataLoader[Known],
+async def _prime(
+    loader: DataLoader[Entity],
     ids: set[str],
     seconds: float,
     service: str,
-    find: Callable[[Collection[str]], Awaitable[tuple[Known, ...]]],
+    find: Callable[[Collection[str]], Awaitable[tuple[Entity, ...]]],
 ) -> None:
     if not ids:
         return
     try:
         async with _in_time(seconds, service):
-            found = {each.id: each for each in await find(ids)}
+            found = {entity.id: entity for entity in await find(ids)}
     except DomainError as error:
         loader.prime(dict.fromkeys(ids, error))
     else:
@@ -187,7 +189,7 @@ async def _introduce(
 
 @asynccontextmanager
 async def _in_time(seconds: float, service: str) -> AsyncIterator[None]:
-    """Whatever befalls the source that the block asks becomes an answer about that source."""
+    """Run the block with a deadline, and raise each unexpected error as ServiceUnavailable of the service."""
     try:
         async with deadline(seconds):
             yield
@@ -196,10 +198,10 @@ async def _in_time(seconds: float, service: str) -> AsyncIterator[None]:
     except TimeoutError as error:
         raise DeadlineExceeded(service=service) from error
     except Exception as error:
-        answer = domain_error(error)
-        if isinstance(answer, ServiceUnavailable | DeadlineExceeded):
-            raise answer from error
-        log.error("a source of the dashboard is in trouble", service=service, exc_info=error)
+        translated = domain_error(error)
+        if isinstance(translated, ServiceUnavailable | DeadlineExceeded):
+            raise translated from error
+        log.error("dashboard_source_failed", service=service, exc_info=error)
         raise ServiceUnavailable(service=service) from error
 
 

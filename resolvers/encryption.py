@@ -1,4 +1,4 @@
-"""Words that others keep for us, a cache for instance: encrypted (AES-256-GCM) under the edge's key."""
+"""Encryption (AES-256-GCM) of text that other systems store for the gateway, for example a shared cache."""
 
 from __future__ import annotations
 
@@ -17,22 +17,31 @@ _NONCE_BYTES = 12
 
 
 class Encryptor:
-    """``purpose`` keeps what is sealed for one thing from being taken for another."""
+    """Encrypts text with the current key and decrypts it with the current or a former key.
+
+    Args:
+        keys: the gateway's secret keys.
+        purpose: separates keys by use: text encrypted for one purpose cannot be decrypted for another.
+    """
 
     def __init__(self, keys: SecretKeys, purpose: str) -> None:
         self._ciphers = [
             AESGCM(hmac.new(key, f"seal\0{purpose}".encode(), hashlib.sha256).digest()) for key in keys.all
         ]
 
-    def close(self, text: str, *, place: str) -> str:
-        """``text`` as only who has the key reads it, and only where it was put."""
-        nonce = os.urandom(_NONCE_BYTES)
-        return base64.b64encode(nonce + self._ciphers[0].encrypt(nonce, text.encode(), place.encode())).decode()
+    def encrypt(self, text: str, *, associated_data: str) -> str:
+        """Return the encrypted text in base 64.
 
-    def open(self, sealed: str, *, place: str) -> str | None:
-        """The text again; None where it was not sealed under one of these keys for this place."""
+        ``associated_data``, for example the key under which the text is stored, is needed again for decryption.
+        """
+        nonce = os.urandom(_NONCE_BYTES)
+        ciphertext = self._ciphers[0].encrypt(nonce, text.encode(), associated_data.encode())
+        return base64.b64encode(nonce + ciphertext).decode()
+
+    def decrypt(self, encrypted: str, *, associated_data: str) -> str | None:
+        """Return the text, or None if it was encrypted with an unknown key or with other associated data."""
         for cipher in self._ciphers:
             with suppress(InvalidTag, ValueError):
-                raw = base64.b64decode(sealed, validate=True)
-                return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], place.encode()).decode()
+                raw = base64.b64decode(encrypted, validate=True)
+                return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], associated_data.encode()).decode()
         return None

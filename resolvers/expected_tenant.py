@@ -1,4 +1,4 @@
-"""Keep a mutation from acting in another tenant than the one that the client displays."""
+"""Reject a mutation if the session is in another tenant than the client displays (``X-Tenant-Id``)."""
 
 from __future__ import annotations
 
@@ -14,38 +14,54 @@ from resolvers.operations.start_requests import OperationIds, StartOptions
 
 
 async def check_expected_tenant(context: Context) -> None:
-    """Raise WrongTenant if the session is in another tenant than the client expects; NotSignedIn without a session."""
+    """Check that the session is in the tenant that the client displays; no effect if the client sends no tenant.
+
+    Raises:
+        NotSignedIn: the client has no open session.
+        WrongTenant: the session is in another tenant.
+    """
     if context.expected_tenant is None:
         return
-    viewer = await context.signed_in()
+    viewer = await context.require_viewer()
     if viewer.tenant_id != context.expected_tenant:
         raise WrongTenant(current_tenant_id=viewer.tenant_id)
 
 
-async def repeated(
+async def find_repeated_operation(
     context: Context,
     kind: OperationKind,
-    wish: StartOptions,
-    asked: Callable[[OperationIds], Sequence[JsonValue]],
+    options: StartOptions,
+    fingerprints: Callable[[OperationIds], Sequence[JsonValue]],
     *,
     wait_seconds: float,
 ) -> Operation | None:
-    """Return the operation that the same request has started before, if the session has left its tenant since.
+    """Return the operation that an earlier, equal request started before the session moved to another tenant.
 
-    ``asked`` gives what is asked for, for each id that the operation may have. None if the session is in the expected
-    tenant: then the request is to be executed. Raises WrongTenant, NotSignedIn, and IdempotencyKeyReused for another
-    request.
+    Args:
+        context: the context of the mutation.
+        kind: the kind of the operation.
+        options: the idempotency key and other options of the request.
+        fingerprints: returns the fingerprint of the request's input for each id that the operation may have.
+        wait_seconds: how long to wait for the operation to close.
+
+    Returns:
+        None if the session is in the tenant that the client displays; the caller then starts the operation.
+
+    Raises:
+        NotSignedIn: the client has no open session.
+        WrongTenant: the session is in another tenant, and there is no such operation.
+        IdempotencyKeyReused: the idempotency key was used with other input.
     """
     try:
         await check_expected_tenant(context)
     except WrongTenant:
-        viewer, backend = await context.signed_in(), context.backend
-        for tenant_id in (context.expected_tenant or "", viewer.tenant_id) if wish.key is not None else ():
+        viewer, backend = await context.require_viewer(), context.backend
+        for tenant_id in (context.expected_tenant or "", viewer.tenant_id) if options.key is not None else ():
             if is_id(tenant_id, "ten"):
-                ids = backend.orders.id(kind, viewer.model_copy(update={"tenant_id": tenant_id}), wish)
-                for id, each in zip(ids.all, asked(ids), strict=True):
-                    before = await backend.operations.started_before(id, each, wait_seconds=wait_seconds)
-                    if before is not None:
-                        return before
+                ids = backend.orders.id(kind, viewer.model_copy(update={"tenant_id": tenant_id}), options)
+                for id, fingerprint in zip(ids.all, fingerprints(ids), strict=True):
+                    operation = await backend.operations.started_before(id, fingerprint, wait_seconds=wait_seconds)
+                    if operation is not None:
+                        return operation
         raise
     return None

@@ -1,4 +1,4 @@
-"""Files: where to send one, what becomes of it, which there are, and where to fetch one."""
+"""Uploads and files: create an upload, list files, and load the related data of a file."""
 
 from __future__ import annotations
 
@@ -20,24 +20,33 @@ from contracts.files import (
 from contracts.users import User
 from resolvers.context import Context
 from resolvers.expected_tenant import check_expected_tenant
-from resolvers.inputs import CreateUploadInput, PageInput, in_the_input
+from resolvers.inputs import CreateUploadInput, PageInput, prefix_input_path
 from resolvers.operations.upload_file import WRITE
 from resolvers.paging import Page
 
 
-class UploadCreated(NamedTuple):
+class CreatedUpload(NamedTuple):
+    """The result of the mutation createUpload."""
+
     upload: UploadTarget
 
 
-async def create_upload(context: Context, input: CreateUploadInput) -> UploadCreated:
-    """InvalidInput names what the files service refuses by its path in the mutation's input. PermissionDenied."""
+async def create_upload(context: Context, input: CreateUploadInput) -> CreatedUpload:
+    """Reserve an upload and return the URL to which the client sends the bytes.
+
+    Raises:
+        NotSignedIn: the client has no session.
+        PermissionDenied: the viewer may not write files.
+        InvalidInput: the files service rejects a value; the error names its path in the mutation's input.
+        WrongTenant: the session is in another tenant than the client displays.
+    """
     await check_expected_tenant(context)
-    viewer = await context.permitted(WRITE)
+    viewer = await context.require_permission(WRITE)
     caller = context.caller(viewer)
     tenant = await context.loaders(caller).tenant.load(viewer.tenant_id)
     if tenant is None:
         raise TenantNotFound()
-    new = NewUpload(
+    upload = NewUpload(
         name=input.name,
         content_type=input.content_type,
         size=input.size,
@@ -46,14 +55,18 @@ async def create_upload(context: Context, input: CreateUploadInput) -> UploadCre
         tier=tenant.subscription_tier,
     )
     try:
-        target = await context.backend.files.create_upload(caller, new)
+        target = await context.backend.files.create_upload(caller, upload)
     except InvalidInput as error:
-        raise in_the_input(error) from error
-    return UploadCreated(target.model_copy(update={"url": urljoin(context.address, target.url)}))
+        raise prefix_input_path(error) from error
+    return CreatedUpload(target.model_copy(update={"url": urljoin(context.base_url, target.url)}))
 
 
-async def page(context: Context, viewer: Session, input: PageInput) -> Page[File]:
-    """Those the viewer sees in the current tenant, newest first; InvalidCursor where ``after`` is of another list."""
+async def list_files(context: Context, viewer: Session, input: PageInput) -> Page[File]:
+    """Return one page of the files that the viewer may see in the current tenant, newest first.
+
+    Raises:
+        InvalidCursor: ``input.after`` is not a cursor of this list.
+    """
     cursors = context.backend.cursors
     scope = f"files\0{viewer.user_id}\0{viewer.tenant_id}"
     after = None if input.after is None else _cursor(cursors.open(scope, input.after))
@@ -66,20 +79,25 @@ async def page(context: Context, viewer: Session, input: PageInput) -> Page[File
     )
 
 
-async def owner(context: Context, file: File) -> User:
-    """UserNotFound where whoever owns it has left the tenant."""
-    user = await context.loaders(context.caller(await context.onlooker())).user.load(file.owner_id)
+async def load_owner(context: Context, file: File) -> User:
+    """Return the user who owns the file.
+
+    Raises:
+        UserNotFound: the owner has left the tenant.
+    """
+    user = await context.loaders(context.caller(await context.effective_viewer())).user.load(file.owner_id)
     if user is None:
         raise UserNotFound()
     return user
 
 
-def download_url(context: Context, file: File) -> str:
-    return urljoin(context.address, file.download_url)
+def absolute_download_url(context: Context, file: File) -> str:
+    """Return the download link of the file as an absolute URL of the gateway."""
+    return urljoin(context.base_url, file.download_url)
 
 
-def metadata(file: File) -> JsonValue:
-    """What processing found out, without the word that tells the contracts apart."""
+def metadata_values(file: File) -> JsonValue:
+    """Return the results of processing without the discriminator ``kind``; None before processing."""
     return None if file.metadata is None else file.metadata.model_dump(mode="json", exclude={"kind"})
 
 

@@ -1,4 +1,4 @@
-"""What each mutation and field takes, beyond what its GraphQL type says; the rules are in ``contracts.validation``."""
+"""Pydantic models that validate the arguments of mutations and fields; the rules are in ``contracts.validation``."""
 
 from __future__ import annotations
 
@@ -28,22 +28,32 @@ from contracts.validation import (
 
 
 class Input(BaseModel):
-    """Checked input. What the client left out or sent as null has the default."""
+    """Base class of validated inputs. A value that the client omits or sends as null has the default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def check(cls, given: Mapping[str, object], *, at: tuple[str, ...] = ()) -> Self:
-        """InvalidInput names each wrong field by its path, which begins with ``at``."""
-        return validate(cls, {name: value for name, value in given.items() if value is not None}, at=at)
+    def check(cls, arguments: Mapping[str, object], *, at: tuple[str, ...] = ()) -> Self:
+        """Return the validated input.
+
+        Args:
+            arguments: the values that the client sent, by the name of the argument or input field.
+            at: the path of the input in the request; the paths of errors begin with it.
+
+        Raises:
+            InvalidInput: at least one value is not valid; the error names the path of each.
+        """
+        return validate(cls, {name: value for name, value in arguments.items() if value is not None}, at=at)
 
 
 class RevokeSessionInput(Input):
+    """Input of the mutation revokeSession."""
+
     session_id: Id
 
 
 class CreateUploadInput(Input):
-    """How many bytes there may be, the files service says."""
+    """Input of the mutation createUpload. The files service checks ``size`` (in bytes) against its limits."""
 
     name: FileName
     content_type: MediaType
@@ -53,6 +63,8 @@ class CreateUploadInput(Input):
 
 
 class UpdatePreferencesInput(Input):
+    """Input of the mutation updatePreferences; None leaves a preference unchanged."""
+
     language: LanguageTag | None = None
     timezone: TimeZone | None = None
     theme: Theme | None = None
@@ -60,43 +72,59 @@ class UpdatePreferencesInput(Input):
 
 
 class CancelOperationInput(Input):
+    """Input of the mutation cancelOperation."""
+
     id: Id
 
 
 class RetryOperationInput(Input):
+    """Input of the mutation retryOperation."""
+
     id: Id
     idempotency_key: IdempotencyKey | None = None
     wait_seconds: WaitSeconds = 0
 
 
 class PageInput(Input):
+    """Arguments of a connection: page size, and the cursor of the last item of the previous page."""
+
     first: First = 20
     after: Cursor | None = None
 
 
 class OperationPageInput(PageInput):
+    """Arguments of a connection of operations."""
+
     order_by: OperationOrder = OperationOrder.STARTED_AT_DESC
 
 
 class StatisticsInput(Input):
+    """Arguments of the field operationStatistics: bucket size, and the time zone in which days begin."""
+
     interval: StatisticsInterval = StatisticsInterval.DAY
     time_zone: TimeZone = "UTC"
 
 
 class IdInput(Input):
+    """Argument of the queries node and operation."""
+
     id: Id
 
 
 class IdsInput(Input):
+    """Argument of the query nodes: at most 100 ids."""
+
     ids: Annotated[tuple[Id, ...], Field(max_length=100)]
 
 
 class FollowInput(Input):
+    """Arguments of the subscription operation: its id, and the cursor of the last state that the client received."""
+
     id: Id
     after: Cursor | None = None
 
 
-def in_the_input(error: InvalidInput) -> InvalidInput:
-    """What a service refuses, by the paths in the input of the mutation that it was given in."""
+def prefix_input_path(error: InvalidInput) -> InvalidInput:
+    """Return the error of a service with ``input`` before each field's path, as in the mutation's arguments."""
     fields = tuple(field.model_copy(update={"path": ("input", *field.path)}) for field in error.fields)
     return type(error)(fields[0].message if len(fields) == 1 else error.message, fields=fields)

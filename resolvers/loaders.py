@@ -1,4 +1,4 @@
-"""What one execution loads, each thing once and many in one call."""
+"""Data loaders of one execution: each object is loaded once, and many objects in one call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ MAX_BATCH_SIZE = 200
 
 
 class Loaders:
-    """For one caller and one execution, so that nothing goes stale on a socket. What is absent or hidden is None."""
+    """The data loaders of one principal for one execution.
+
+    A loader returns None for an object that does not exist or that the principal may not see. Loaders live only as long
+    as one execution, so that results on a websocket are never outdated.
+    """
 
     def __init__(
         self,
@@ -49,8 +53,8 @@ class Loaders:
         self.file = DataLoader(load_files, max_batch_size=MAX_BATCH_SIZE)
         self.workspace = DataLoader(load_workspaces, max_batch_size=MAX_BATCH_SIZE)
         self.sessions = Once(lambda: auth.sessions(caller))
-        """The caller's open sessions, newest first."""
+        """The principal's open sessions, newest first."""
         self.preferences = Once(lambda: users.preferences(caller))
-        """The caller's preferences."""
+        """The principal's preferences."""
         self.memberships = Once(lambda: tenants.memberships(caller))
-        """All tenants that the caller is a member of."""
+        """All tenants of which the principal is a member."""

@@ -16,30 +16,30 @@ from infrastructure.limits.fair_semaphore import FairSemaphore, Requester
 from infrastructure.tasks import BackgroundTasks
 from resolvers.operations.operations import Operations
 
-_LOGINS = 64
-_CLIENT_SHARE = 16
-_ACCOUNT_SHARE = 4
+_MAX_CONCURRENT_LOGINS = 64
+_SHARE_PER_CLIENT = 16
+_SHARE_PER_ACCOUNT = 4
 _MAX_WAITING = 400
-_WAIT_SECONDS = 5.0
-_RETRY_SECONDS = 5.0
-_HELD_SECONDS = 5.0
-"""How long a login holds its slot at most: workers that are away must not keep others from starting theirs."""
+_WAIT_TIMEOUT_SECONDS = 5.0
+_RETRY_AFTER_SECONDS = 5.0
+_HOLD_TIMEOUT_SECONDS = 5.0
+"""Longest time for which a login holds its slot: while no worker runs, logins do not close and would hold all slots."""
 
 log = structlog.get_logger()
 
 
 class LoginQuota:
-    """Bounds the logins that one process runs at a time.
+    """Limits the number of logins that one process runs concurrently.
 
-    Temporal and the workers serve logins in the order of their start. Without shares, the logins of one account whose
-    password is known would delay all others.
+    Temporal and the workers execute logins in the order of their start. Without shares, an attacker who knows the
+    password of one account could delay all other logins.
     """
 
-    def __init__(self, operations: Operations, *, held_seconds: float = _HELD_SECONDS) -> None:
+    def __init__(self, operations: Operations, *, hold_timeout_seconds: float = _HOLD_TIMEOUT_SECONDS) -> None:
         self._operations = operations
-        self._held_seconds = held_seconds
+        self._hold_timeout_seconds = hold_timeout_seconds
         self._slots = FairSemaphore(
-            _LOGINS, share=_CLIENT_SHARE, account_share=_ACCOUNT_SHARE, max_waiting=_MAX_WAITING
+            _MAX_CONCURRENT_LOGINS, share=_SHARE_PER_CLIENT, account_share=_SHARE_PER_ACCOUNT, max_waiting=_MAX_WAITING
         )
         self._tasks = BackgroundTasks()
 
@@ -52,17 +52,20 @@ class LoginQuota:
         await self._tasks.aclose()
 
     @asynccontextmanager
-    async def starting(self, requester: Requester) -> AsyncIterator[Callable[[Operation], None]]:
-        """Hold a slot while the block starts a login, and then until the login that the block names has settled.
+    async def slot(self, requester: Requester) -> AsyncIterator[Callable[[Operation], None]]:
+        """Acquire a slot for a login; release it after the login has settled, but at the latest after the hold timeout.
+
+        The block starts the login and passes it to the yielded function. If the block passes no login, the slot is
+        released at the end of the block.
 
         Raises:
-            RateLimited: the requester's share stays used up, or too many logins wait, most of them of this requester.
+            RateLimited: no slot of the requester's share became free in time, or too many logins are waiting.
         """
         try:
-            async with asyncio.timeout(_WAIT_SECONDS):
+            async with asyncio.timeout(_WAIT_TIMEOUT_SECONDS):
                 await self._slots.acquire(requester)
         except TimeoutError as error:
-            raise RateLimited(retry_after=_RETRY_SECONDS) from error
+            raise RateLimited(retry_after=_RETRY_AFTER_SECONDS) from error
         started: list[Operation] = []
         try:
             yield started.append
@@ -74,11 +77,11 @@ class LoginQuota:
 
     async def _release_later(self, login: Operation, requester: Requester) -> None:
         try:
-            async with asyncio.timeout(self._held_seconds):
+            async with asyncio.timeout(self._hold_timeout_seconds):
                 await self._operations.settled(login)
         except TimeoutError:
             pass
         except Exception as error:  # noqa: BLE001 - subscribers of the login receive the error
-            log.warning("the end of a login is not known", error=repr(error))
+            log.warning("login_end_unknown", error=repr(error))
         finally:
             self._slots.release(requester)

@@ -1,4 +1,4 @@
-"""Things by id, whatever they are."""
+"""Load, check access to, and cancel objects that clients name by a global id (GraphQL ``node``, ``operation``)."""
 
 from __future__ import annotations
 
@@ -18,45 +18,69 @@ from resolvers.expected_tenant import check_expected_tenant
 from resolvers.inputs import CancelOperationInput
 from resolvers.operations.access import OperationAccess
 from resolvers.operations.operations import StartedOperation
-from resolvers.sign_in import keep_session_of
-from resolvers.viewer import signed_in_viewer
+from resolvers.sign_in import set_cookie_of_completed_login
+from resolvers.viewer import require_viewer
 
-Thing: TypeAlias = User | Tenant | Workspace | File | Operation
+NodeObject: TypeAlias = User | Tenant | Workspace | File | Operation
+"""A contract that the GraphQL interface Node can represent."""
 
 
-async def operation(context: Context, id: str) -> Operation:
-    """Without a session only logins are open; OperationNotFound where the viewer may not see it."""
-    granted = await access(context, id)
-    operation = await granted.shown(await context.load_operation(id))
-    await keep_session_of(context, operation)
+async def load_operation(context: Context, id: str) -> Operation:
+    """Load an operation as the client may see it; without a session only a login.
+
+    Raises:
+        NotSignedIn: the client has no session and the id is not that of a login.
+        OperationNotFound: the operation does not exist, or the client may not see it.
+    """
+    access = await access_to_operation(context, id)
+    operation = await access.shown(await context.load_operation(id))
+    await set_cookie_of_completed_login(context, operation)
     return operation
 
 
-async def cancel(context: Context, input: CancelOperationInput) -> StartedOperation:
-    """Ask an operation to stop and undo what it did. OperationNotFound as above, and for another client's login."""
-    granted, requester = await access(context, input.id), await context.requester()
+async def cancel_operation(context: Context, input: CancelOperationInput) -> StartedOperation:
+    """Request that an operation stops and undoes its completed steps; no effect on a closed operation.
+
+    Raises:
+        NotSignedIn: the client has no session and the id is not that of a login.
+        OperationNotFound: the operation does not exist, the client may not see it, or it is another client's login.
+        WrongTenant: the session is in another tenant than the client displays.
+    """
+    access, requester = await access_to_operation(context, input.id), await context.requester()
     if kind_of(input.id) not in (OperationKind.LOGIN, OperationKind.TENANT_SWITCH):
         await check_expected_tenant(context)
-    return StartedOperation(await context.backend.operations.cancel(granted, input.id, requester))
+    return StartedOperation(await context.backend.operations.cancel(access, input.id, requester))
 
 
-async def access(context: Context, operation_id: str) -> OperationAccess:
-    """By the viewer's session, which only logins do without; for the switch that ended it, by that former session."""
+async def access_to_operation(context: Context, operation_id: str) -> OperationAccess:
+    """Return the rules by which the client may see the operation.
+
+    A login needs no session. A tenant switch may be seen with the session that it has ended. Any other operation needs
+    a session.
+
+    Raises:
+        NotSignedIn: the operation needs a session and the client has none.
+    """
     viewer, kind = await context.viewer(), kind_of(operation_id)
     if viewer is None and kind is OperationKind.TENANT_SWITCH:
-        before = await context.session_before()
-        if before.was_ended_by(operation_id):
-            return context.access_to_switch(before)
-    return context.access(viewer if kind is OperationKind.LOGIN else await context.signed_in())
+        previous = await context.previous_session()
+        if previous.was_ended_by(operation_id):
+            return context.access_to_switch(previous)
+    return context.access(viewer if kind is OperationKind.LOGIN else await context.require_viewer())
 
 
-async def node(context: Context, id: str) -> Thing:
-    """NotFound where there is no such thing or the viewer may not see it."""
+async def load_node(context: Context, id: str) -> NodeObject:
+    """Load the object with this global id.
+
+    Raises:
+        NotFound: there is no such object, or the viewer may not see it.
+        NotSignedIn: the client has no session and the id is not that of a login.
+    """
     if kind_of(id) is not None:
-        return await operation(context, id)
-    viewer = await signed_in_viewer(context)
+        return await load_operation(context, id)
+    viewer = await require_viewer(context)
     loaders = context.loaders(viewer.caller)
-    found: Thing | None = None
+    found: NodeObject | None = None
     if is_id(id, "usr"):
         found = await loaders.user.load(id)
     elif is_id(id, "ten"):
@@ -70,14 +94,14 @@ async def node(context: Context, id: str) -> Thing:
     return found
 
 
-async def nodes(context: Context, ids: tuple[str, ...]) -> list[Thing | DomainError]:
-    """In the order asked for; an error stands in the place of what is not to be had."""
+async def load_nodes(context: Context, ids: tuple[str, ...]) -> list[NodeObject | DomainError]:
+    """Load objects in the order of their ids; an object that cannot be loaded is replaced by its error."""
     return await concurrently(*(_node_or_error(context, id) for id in ids))
 
 
-async def _node_or_error(context: Context, id: str) -> Thing | DomainError:
+async def _node_or_error(context: Context, id: str) -> NodeObject | DomainError:
     try:
-        return await node(context, id)
+        return await load_node(context, id)
     except Exception as error:
         answer = domain_error(error)
         if answer is None:

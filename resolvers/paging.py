@@ -1,4 +1,4 @@
-"""A page of a list, whatever is in it."""
+"""One page of a list that is read by keyset pagination."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ Item = TypeVar("Item")
 
 
 class Page(NamedTuple, Generic[Item]):
-    """``cursors`` go with ``nodes``; ``total`` counts all that match, on whatever page."""
+    """One page of a list.
+
+    Attributes:
+        nodes: the items of the page.
+        cursors: the cursor of each item, in the same order.
+        has_next: whether more items follow.
+        total: the number of items of all pages together.
+    """
 
     nodes: tuple[Item, ...]
     cursors: tuple[str, ...]

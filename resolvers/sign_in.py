@@ -1,4 +1,4 @@
-"""Signing in, moving to another tenant and signing out: what makes and ends the viewer's own session."""
+"""The viewer's own session after sign-in, tenant switch and sign-out: results of mutations, and cookies."""
 
 from __future__ import annotations
 
@@ -6,47 +6,64 @@ from typing import NamedTuple
 
 from contracts.operations import Operation, OperationKind, OperationStatus
 from resolvers.context import Context
-from resolvers.viewer import Viewer
+from resolvers.viewer import ViewerResolver
 
 
-class SignIn(NamedTuple):
-    """An operation that makes a session. ``viewer`` is that session's, once the operation has completed."""
+class SignInResult(NamedTuple):
+    """The result of a mutation that starts an operation which creates a session.
+
+    Attributes:
+        operation: the operation in its current state.
+        session_token: the token of the session that the operation creates; None if it creates none.
+        viewer: the viewer of the new session once the operation is completed, else None.
+    """
 
     operation: Operation
     session_token: str | None
-    viewer: Viewer | None
+    viewer: ViewerResolver | None
 
 
 async def log_out(context: Context) -> None:
+    """End the client's session and clear its cookies.
+
+    Raises:
+        NotSignedIn: the client has no open session.
+    """
     session = await context.viewer()
-    context.cookie.drop()  # also the cookie of a session that has ended already
-    session = session or await context.signed_in()
+    context.cookie.drop()  # clears the cookie of an ended session, too
+    session = session or await context.require_viewer()
     await context.backend.auth.end_session(context.caller(session), session.id)
 
 
-async def signed_in(context: Context, operation: Operation, token: str | None) -> SignIn:
-    """The operation beside the session that it makes, if it makes one; a browser is given its token once it opens.
+async def to_sign_in_result(context: Context, operation: Operation, token: str | None) -> SignInResult:
+    """Return the operation with the session that it creates, and set the browser's cookies accordingly.
 
-    A switch to the current tenant makes none: the viewer's session stays, and so do its token and cookie.
+    A switch to the current tenant creates no session: the viewer keeps session, token and cookie.
+
+    Args:
+        context: the context of the mutation.
+        operation: a login, a tenant switch, or any operation that creates no session.
+        token: the token of the session that the operation creates; None if it creates none.
     """
     switch, viewer = operation.state.switch, None
+    is_completed = operation.state.status is OperationStatus.COMPLETED
     if switch is not None and switch.from_tenant_id == switch.to_tenant_id:
         session = await context.viewer()
-        is_completed = operation.state.status is OperationStatus.COMPLETED
-        return SignIn(operation, None, Viewer(context, session) if session is not None and is_completed else None)
+        current = ViewerResolver(context, session) if session is not None and is_completed else None
+        return SignInResult(operation, None, current)
     if token is not None and operation.kind is OperationKind.LOGIN and not operation.is_closed:
         context.cookie.keep_login(token)
-    if token is not None and operation.state.status is OperationStatus.COMPLETED:
+    if token is not None and is_completed:
         session = await context.backend.sessions.find(token, request_id=context.request_id)
-        if session is not None:  # None: an old idempotency key, whose session has ended since
+        if session is not None:  # None if a repeated idempotency key names a session that has ended since
             context.cookie.keep(token, session)
-            context.has_signed_in(session)
-            viewer = Viewer(context, session)
-    return SignIn(operation, token, viewer)
+            context.set_new_session(session)
+            viewer = ViewerResolver(context, session)
+    return SignInResult(operation, token, viewer)
 
 
-async def keep_session_of(context: Context, operation: Operation) -> None:
-    """Give the browser that started a login its session with the first answer that shows the login as completed."""
+async def set_cookie_of_completed_login(context: Context, operation: Operation) -> None:
+    """Set the session cookie of the browser that started a login, with the first response that shows it COMPLETED."""
     is_completed_login = operation.kind is OperationKind.LOGIN and operation.state.status is OperationStatus.COMPLETED
     token = context.token_of_login(operation.id) if is_completed_login else None
     if token is not None and await context.viewer() is None:

@@ -1,8 +1,8 @@
-"""How often somebody may try to sign in: by account, by where they come from, and by the device they are known by.
+"""Throttling of sign-in attempts per account, client network and known device.
 
-Every try is counted before anything is looked at, and given back where it did no harm, so that whoever knows their
-password is never slowed down. Whoever guesses empties buckets that fill up again, and no one's guesses empty those of a
-device from which the account's owner has signed in before: nobody can keep an owner out.
+An attempt is counted before the password is checked, and the count is refunded unless the password was wrong, so that
+users who know their password are never delayed. A device from which the user has signed in before has its own limit, so
+that wrong guesses of others cannot lock the user out.
 """
 
 from __future__ import annotations
@@ -22,20 +22,24 @@ from contracts.secret_keys import SecretKeys
 from infrastructure.limits.fair_semaphore import FairSemaphore, Requester
 from infrastructure.limits.rate_limit import RateLimitKey, TokenBucketStore
 
-DEVICE_SECONDS = 180 * 24 * 3600
-"""How long a device is known without a sign-in."""
+DEVICE_TOKEN_LIFETIME_SECONDS = 180 * 24 * 3600
+"""Lifetime of a device token after the last sign-in: 180 days."""
 _MAX_CONCURRENT = 8
-"""Logins that one process checks at a time: fewer than the attempts of one account, since each holds one of these."""
-_SHARE = 4
-"""Of these, for one client network and for one account."""
+"""Limit of password checks that run concurrently in one process. It is lower than the attempts per account."""
+_MAX_CONCURRENT_SHARE = 4
+"""Limit of concurrent password checks for one client network and for one account."""
 _MAX_WAITING = 200
-_QUARTER = 900.0
-_CODE_SECONDS = 4 * 3600.0
+_PASSWORD_REFILL_SECONDS = 900.0
+_CODE_REFILL_SECONDS = 4 * 3600.0
 
 
 class ClientInfo(NamedTuple):
-    """Who sends something, as far as that can be told before anybody has signed in: the network that they are in, and
-    what their device says that it is known by. ``digest`` stands for the network in logs and in calls of services.
+    """Identification of a client without a session.
+
+    Attributes:
+        network: the client's network, derived from its IP address.
+        device: the device token that the client presented, not verified; None if it presented none.
+        digest: keyed digest of the network, for logs and calls of services.
     """
 
     network: str = ""
@@ -44,8 +48,10 @@ class ClientInfo(NamedTuple):
 
 
 class SignInLimits(NamedTuple):
-    """Tries that fail, before the next has to wait. Passwords come back within a quarter of an hour, codes in four
-    hours: there are only a million of them.
+    """Number of failed attempts after which the next attempt must wait, by counter.
+
+    The counters of passwords are full again after 15 minutes. ``codes`` (MFA codes per user) is full again after four
+    hours, because there are only a million codes.
     """
 
     account_and_network: int = 10
@@ -56,10 +62,16 @@ class SignInLimits(NamedTuple):
 
 
 class SignInThrottle:
-    """Limits sign-in attempts; one per process. ``keys`` digest the counted addresses and accounts.
+    """Limits sign-in attempts.
 
-    Attempts are counted under the current key, so a rotation resets the counts. A device stays known under a former
-    key and gets a new name at its next sign-in.
+    Attempts are counted under digests with the current key, so that a key rotation resets the counters. A device token
+    that was signed with a former key remains valid and is replaced at the next sign-in.
+
+    Args:
+        store: the store of the token buckets.
+        keys: the keys for digests of networks and accounts, and for signatures of device tokens.
+        limits: the number of failed attempts per counter.
+        clock: returns the current time in seconds since the epoch.
     """
 
     def __init__(
@@ -69,57 +81,61 @@ class SignInThrottle:
         self._keys = keys
         self._limits = limits
         self._clock = clock
-        self._slots = FairSemaphore(_MAX_CONCURRENT, share=_SHARE, max_waiting=_MAX_WAITING)
+        self._slots = FairSemaphore(_MAX_CONCURRENT, share=_MAX_CONCURRENT_SHARE, max_waiting=_MAX_WAITING)
 
     @asynccontextmanager
-    async def trying_password(self, email: str, client: ClientInfo) -> AsyncIterator[None]:
-        """While the block runs, somebody tries; the try is lost where it raises InvalidCredentials.
+    async def password_attempt(self, email: str, client: ClientInfo) -> AsyncIterator[None]:
+        """Count an attempt to sign in while the block checks the password.
 
-        Raises TooManyAttempts, alike for accounts that there are and that there are not, and ServiceUnavailable where
-        nobody can count.
+        The count is refunded unless the block raises InvalidCredentials or an unexpected error.
+
+        Raises:
+            TooManyAttempts: a limit is exceeded; the same for existing and unknown accounts.
+            ServiceUnavailable: the store of the counters is unavailable.
         """
         account, network = self._digest("account", email_key(email)), self._digest("network", client.network)
         device = self._device(client.device, email_key(email), self._keys.all)
         if device is not None:
-            buckets = [RateLimitKey(f"device:{device}", self._limits.device, _QUARTER)]
+            buckets = [RateLimitKey(f"device:{device}", self._limits.device, _PASSWORD_REFILL_SECONDS)]
         else:
             buckets = [
-                RateLimitKey(f"both:{account}:{network}", self._limits.account_and_network, _QUARTER),
-                RateLimitKey(f"account:{account}", self._limits.account, _QUARTER),
-                RateLimitKey(f"network:{network}", self._limits.network, _QUARTER),
+                RateLimitKey(f"both:{account}:{network}", self._limits.account_and_network, _PASSWORD_REFILL_SECONDS),
+                RateLimitKey(f"account:{account}", self._limits.account, _PASSWORD_REFILL_SECONDS),
+                RateLimitKey(f"network:{network}", self._limits.network, _PASSWORD_REFILL_SECONDS),
             ]
-        async with self._slots.slot(Requester(network, account)), self._trying(buckets):
+        async with self._slots.slot(Requester(network, account)), self._attempt(buckets):
             yield
 
     @asynccontextmanager
-    async def trying_code(self, user_id: str) -> AsyncIterator[None]:
-        """The same for a second factor, over all of a user's logins. Only who has the password gets here."""
-        async with self._trying(
-            [RateLimitKey(f"codes:{self._digest('codes', user_id)}", self._limits.codes, _CODE_SECONDS)]
+    async def code_attempt(self, user_id: str) -> AsyncIterator[None]:
+        """Count an attempt to submit an MFA code, over all logins of the user (otherwise as ``password_attempt``)."""
+        async with self._attempt(
+            [RateLimitKey(f"codes:{self._digest('codes', user_id)}", self._limits.codes, _CODE_REFILL_SECONDS)]
         ):
             yield
 
-    def new_device(self, email: str, client: ClientInfo) -> str | None:
-        """What a device is known by from now on, after the account's password was right there; None where it is
-        known. It opens nothing.
+    def issue_device_token(self, email: str, client: ClientInfo) -> str | None:
+        """Return a new device token after a successful sign-in; None if the client's token is valid already.
+
+        The token identifies the device for the throttle only; it grants no access.
         """
         account = self._digest("account", email_key(email))
         if self._device(client.device, email_key(email), (self._keys.current,)) is not None:
             return None
-        name = f"{secrets.token_urlsafe(12)}.{int(self._clock()) + DEVICE_SECONDS}"
+        name = f"{secrets.token_urlsafe(12)}.{int(self._clock()) + DEVICE_TOKEN_LIFETIME_SECONDS}"
         return f"{name}.{self._digest('device', account, name)}"
 
     def _device(self, presented: str | None, email: str, keys: Sequence[bytes]) -> str | None:
-        """The name of the device, where it is known for this account under one of the keys."""
-        name, _, mark = (presented or "").rpartition(".")
-        _, _, until = name.partition(".")
-        marks = (_digest(key, "device", _digest(key, "account", email), name) for key in keys)
-        if not any(hmac.compare_digest(mark.encode(), each.encode()) for each in marks):
+        """Return the name in the device token; None if the token is not valid for the account under any of the keys."""
+        name, _, signature = (presented or "").rpartition(".")
+        _, _, expires_at = name.partition(".")
+        signatures = (_digest(key, "device", _digest(key, "account", email), name) for key in keys)
+        if not any(hmac.compare_digest(signature.encode(), each.encode()) for each in signatures):
             return None
-        return name if int(until) > self._clock() else None
+        return name if int(expires_at) > self._clock() else None
 
     @asynccontextmanager
-    async def _trying(self, buckets: Sequence[RateLimitKey]) -> AsyncIterator[None]:
+    async def _attempt(self, buckets: Sequence[RateLimitKey]) -> AsyncIterator[None]:
         wait = await self._store.consume(buckets)
         if wait > 0:
             raise TooManyAttempts(retry_after=math.ceil(wait))
@@ -127,7 +143,7 @@ class SignInThrottle:
             yield
         except InvalidCredentials:
             raise
-        except DomainError:  # it was not looked at; whatever else happened, it may have been
+        except DomainError:  # the credentials were not checked; after any other exception they may have been
             await self._store.refund(buckets)
             raise
         await self._store.refund(buckets)

@@ -1,4 +1,7 @@
-"""What a client follows: each result shows the operation, and whatever belongs to it, as it then is."""
+"""The states of operations that a client subscribes to.
+
+Before each state is yielded, the loaders are reset, so that each result shows the current data of related objects.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +12,40 @@ from contracts.operation_records import RecordFilter
 from contracts.operations import Operation
 from resolvers.context import Context
 from resolvers.inputs import FollowInput
-from resolvers.nodes import access
+from resolvers.nodes import access_to_operation
 
 
-async def operation(context: Context, input: FollowInput) -> AsyncGenerator[Operation]:
-    """OperationNotFound where there is none or the viewer may not see it; InvalidCursor."""
+async def follow_operation(context: Context, input: FollowInput) -> AsyncGenerator[Operation]:
+    """Yield the current state of one operation, then each newer state until the operation closes.
+
+    Raises:
+        NotSignedIn: the client has no session and the id is not that of a login.
+        OperationNotFound: the operation does not exist, or the client may not see it.
+        InvalidCursor: ``input.after`` is not a cursor of this operation.
+    """
     following = context.following
-    with following.operation(input.id) as told:  # before anything is awaited: the session may end meanwhile
-        granted = await access(context, input.id)
+    with following.operation(input.id) as told:  # registered before the first await, because the session may end
+        access = await access_to_operation(context, input.id)
         after = following.last_event_id or input.after
-        states = context.backend.operations.follow(granted, input.id, after=after)
+        states = context.backend.operations.follow(access, input.id, after=after)
         async with aclosing(states):
             async for state in states:
-                context.forget()
+                context.reset_loaders()
                 context.delivery = context.backend.operations.delivery(input.id)
                 told(state)
                 yield state
 
 
-async def operations(context: Context, input: RecordFilter) -> AsyncGenerator[Operation]:
-    """NotSignedIn without a session."""
+async def follow_operations(context: Context, input: RecordFilter) -> AsyncGenerator[Operation]:
+    """Yield the viewer's active operations, then each change of any operation of the viewer that matches the filter.
+
+    Raises:
+        NotSignedIn: the client has no session.
+    """
     context.following.settle()
-    viewer = await context.signed_in()
+    viewer = await context.require_viewer()
     states = context.backend.operations.follow_all(viewer, input)
     async with aclosing(states):
         async for state in states:
-            context.forget()
+            context.reset_loaders()
             yield state

@@ -1,4 +1,4 @@
-"""What administrators see of their tenant beyond what every member sees."""
+"""Operations and statistics of a whole tenant, for its administrators."""
 
 from __future__ import annotations
 
@@ -13,24 +13,36 @@ from resolvers.operations.access import ADMINISTER
 from resolvers.operations.records import OperationPage
 
 
-async def operations(context: Context, tenant: Tenant, page: OperationPageInput, filter: RecordFilter) -> OperationPage:
-    """The operations of all members; PermissionDenied in another tenant than the current, or without the permission."""
+async def list_tenant_operations(
+    context: Context, tenant: Tenant, page: OperationPageInput, filter: RecordFilter
+) -> OperationPage:
+    """Return one page of the operations of all members.
+
+    Raises:
+        NotSignedIn: the client has no session.
+        PermissionDenied: the tenant is not the viewer's current tenant, or the viewer lacks operations:administer.
+    """
     viewer = await _administrator(context, tenant)
     request = RecordPageRequest(of_all_members=True, first=page.first, filter=filter, order=page.order_by)
     return await context.backend.records.page(context.caller(viewer), request, after=page.after)
 
 
-async def operation_statistics(
+async def load_operation_statistics(
     context: Context, tenant: Tenant, filter: RecordFilter, input: StatisticsInput
 ) -> OperationStatistics:
-    """Statistics of the operations of all members; PermissionDenied as above."""
+    """Return statistics of the operations of all members.
+
+    Raises:
+        NotSignedIn: the client has no session.
+        PermissionDenied: the tenant is not the viewer's current tenant, or the viewer lacks operations:administer.
+    """
     viewer = await _administrator(context, tenant)
     request = StatisticsRequest(filter=filter, interval=input.interval, time_zone=input.time_zone)
     return await context.backend.records.statistics(context.caller(viewer), request)
 
 
 async def _administrator(context: Context, tenant: Tenant) -> Session:
-    viewer = await context.permitted(ADMINISTER)
+    viewer = await context.require_permission(ADMINISTER)
     if tenant.id != viewer.tenant_id:
         raise PermissionDenied("Switch to this tenant first.")
     return viewer

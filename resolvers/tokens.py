@@ -1,4 +1,8 @@
-"""What is derived from an operation's id under the edge's key: so that none is stored and a lost answer loses none."""
+"""Secrets and ids that are derived from an operation's id with the gateway's key, and hashes of tokens.
+
+Because a repeated request derives the same values, the gateway need not store them, and a client whose connection broke
+receives them again.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +12,41 @@ import hmac
 
 
 def session_token(secret: bytes, operation_id: str) -> str:
-    """Of the session that the operation makes: 256 bits (HMAC-SHA256, RFC 2104) as URL-safe text, 43 characters."""
+    """Return the token of the session that the operation creates.
+
+    The token is HMAC-SHA256 (RFC 2104) as unpadded URL-safe base 64: 256 bits, 43 characters.
+    """
     return base64.urlsafe_b64encode(_derived(secret, "session-token", operation_id)).decode().rstrip("=")
 
 
 def new_user_id(secret: bytes, operation_id: str) -> str:
-    """Of the user whom the operation makes."""
+    """Return the id of the user whom the operation creates."""
     return f"usr_{_derived(secret, 'new-user', operation_id).hex()[:32]}"
 
 
 def totp_secret(secret: bytes, operation_id: str) -> str:
-    """Of the user whom the operation makes: 160 bits (RFC 4226, 4) in base 32, 32 characters."""
+    """Return the TOTP secret of the user whom the operation creates: 160 bits (RFC 4226) in base 32, 32 characters."""
     return base64.b32encode(_derived(secret, "totp-secret", operation_id)[:20]).decode()
 
 
 def password_digest(secret: bytes, operation_id: str, password: str) -> str:
-    """To see whether it is the password that the operation was started with; of no use without the edge's key."""
+    """Return a keyed digest that shows whether a repeated request of the operation has the same password."""
     return _derived(secret, "password", f"{operation_id}\0{password}").hex()
 
 
 def credentials_digest(secret: bytes, key: str, email: str, password: str) -> str:
-    """To tell one login from another while it is looked at."""
+    """Return a keyed digest of idempotency key, e-mail address and password that identifies equal login requests."""
     return _derived(secret, "credentials", "\0".join((key, email, password))).hex()
 
 
 def token_hash(token: str) -> str:
-    """Lower-case hex SHA-256: the only form in which a token is stored or sent on."""
+    """Return the SHA-256 hash of a token in lower-case hex: the only form in which tokens are stored or sent on."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
-def is_same_token(expected: str, given: str) -> bool:
-    """Compare in constant time, whatever characters were given."""
-    return hmac.compare_digest(expected.encode(), given.encode(errors="surrogatepass"))
+def is_same_token(expected: str, presented: str) -> bool:
+    """Compare two tokens in constant time; ``presented`` may contain any characters."""
+    return hmac.compare_digest(expected.encode(), presented.encode(errors="surrogatepass"))
 
 
 def _derived(secret: bytes, purpose: str, message: str) -> bytes:

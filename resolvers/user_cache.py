@@ -1,4 +1,4 @@
-"""Users as this process saw them a moment ago: who asks for the same ones again waits for no service."""
+"""A client of the users service that caches users in the process."""
 
 from __future__ import annotations
 
@@ -12,38 +12,41 @@ from infrastructure.caching.tagged_cache import FRESH_SECONDS, TaggedCache
 from resolvers.clients.users import UsersClient
 from resolvers.following.observer import tenant_tag, user_tag
 
-MOST = 10_000
-"""Copies that are kept, each of one user as one caller sees them; the oldest are dropped first."""
+MAX_CACHED_USERS = 10_000
+"""Limit of cache entries, each of one user as one caller may see that user; the oldest entries are evicted first."""
 
 
 class CachedUsersClient:
-    """The users service, asked only for those of whom there is no copy. Copies last ``FRESH_SECONDS`` at most.
+    """A users client that reads users from a local cache for up to ``FRESH_SECONDS`` (the cache's lifetime).
 
-    A change that any process sees outdates them at once, as it does those of dashboards: both depend on the same tags.
-    While the cache that keeps the versions of tags is unavailable, there are no copies.
+    A cached user is not returned after a change that any process has observed: the cache key contains the versions of
+    the caller's user tag and tenant tag, as for dashboards. While the store of these versions is unavailable, the
+    client caches nothing.
     """
 
     def __init__(self, users: UsersClient, cache: TaggedCache, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._users = users
         self._cache = cache
-        self._known: LocalCache[Hashable, User] = LocalCache(MOST, clock)
+        self._cached: LocalCache[Hashable, User] = LocalCache(MAX_CACHED_USERS, clock)
 
     async def users(self, caller: Caller, ids: Sequence[str]) -> tuple[User, ...]:
-        """As ``UsersClient.users``."""
+        """Return the users with these ids whom the caller may see (see ``UsersClient.users``)."""
         version = await self._cache.version(user_tag(caller.user_id or ""), tenant_tag(caller.tenant_id or ""))
         if not version:
             return await self._users.users(caller, ids)
-        as_seen_by = caller.user_id, caller.tenant_id, caller.permissions, version
-        known = {id: self._known.get((as_seen_by, id)) for id in ids}
-        found = {id: user for id, user in known.items() if user is not None}
-        if missing := [id for id in known if id not in found]:
+        view = caller.user_id, caller.tenant_id, caller.permissions, version
+        cached = {id: self._cached.get((view, id)) for id in ids}
+        found = {id: user for id, user in cached.items() if user is not None}
+        if missing := [id for id in cached if id not in found]:
             for user in await self._users.users(caller, missing):
                 found[user.id] = user
-                self._known.set((as_seen_by, user.id), user, ttl_seconds=FRESH_SECONDS)
+                self._cached.set((view, user.id), user, ttl_seconds=FRESH_SECONDS)
         return tuple(found[id] for id in ids if id in found)
 
     async def preferences(self, caller: Caller) -> Preferences:
+        """Return the caller's preferences; they are not cached."""
         return await self._users.preferences(caller)
 
     async def update_preferences(self, caller: Caller, patch: PreferencesPatch) -> Preferences:
+        """Change the caller's preferences (see ``UsersClient.update_preferences``)."""
         return await self._users.update_preferences(caller, patch)

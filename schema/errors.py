@@ -1,4 +1,4 @@
-"""From whatever went wrong in an execution to the one error that the client reads, with its code."""
+"""Translation of execution errors into GraphQL errors for clients, with ``extensions.code`` and ``requestId``."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ from schema.input_errors import literal_errors, variable_errors
 log = structlog.get_logger()
 
 _MAX_FIELD_LENGTH = 64
-"""Of the name of a field in the log: it is the client's alias."""
-_OF_THE_REQUEST = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError, RecursionError)
+"""Limit of a field's name in the log, which is an alias that the client chose."""
+_REQUEST_ERRORS = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError, RecursionError)
 
 
 def translate(
     errors: Sequence[GraphQLError], request_id: str, execution: ExecutionContext | None = None
 ) -> list[GraphQLError]:
-    """The errors for the client, each with its code and the id of the request. What is translated already is not told
-    anew, and keeps the id that it has: of who shares a stream, the one that the log knows.
+    """Return the errors as clients receive them, each with ``extensions.code`` and ``extensions.requestId``.
 
-    With the execution, bad input is traced to the fields it was given in.
+    An error that already has a code or a request id keeps it: subscribers of a shared stream receive the request id of
+    the log. Unexpected errors are logged and replaced by INTERNAL; rejected requests are written to the audit log.
+
+    Args:
+        errors: errors of graphql-core, validation or resolvers.
+        request_id: the id of the request; empty if there is none.
+        execution: the execution, used to find the input fields that an input error concerns.
     """
     translated: list[GraphQLError] = []
     variables = [error for error in errors if _is_about_variables(error)]
@@ -41,72 +46,72 @@ def translate(
     else:
         variables = []
     rest = [error for error in errors if error not in variables]
-    _note_refusals(rest, request_id)
+    _log_refusals(rest, request_id)
     translated.extend(_translate(error, request_id, execution) for error in rest)
-    return [_named(error, request_id) for error in translated]
+    return [_with_request_id(error, request_id) for error in translated]
 
 
-class RefusedDocument(GraphQLError):
-    """The document exceeds a limit, or it is not trusted."""
+class DocumentRejected(GraphQLError):
+    """Error of a document that exceeds a limit or is not a trusted document."""
 
 
-def refused_document(message: str) -> GraphQLError:
-    """Return the error for a document that is refused as a whole."""
-    return RefusedDocument(message, extensions=refusal("").extensions)
+def document_rejected(message: str) -> GraphQLError:
+    """Return the error for a document that exceeds a limit or is not a trusted document."""
+    return DocumentRejected(message, extensions=bad_request("").extensions)
 
 
 def internal_error(request_id: str) -> GraphQLError:
-    """All that a client learns of trouble."""
+    """Return the error that replaces an unexpected error: code INTERNAL and the request id, without details."""
     extensions = {"code": ErrorCode.INTERNAL.value, "requestId": request_id}
     return GraphQLError("Something went wrong here.", extensions=extensions)
 
 
-def refusal(message: str) -> GraphQLError:
-    """For a request that is none."""
+def bad_request(message: str) -> GraphQLError:
+    """Return a BAD_USER_INPUT error for a malformed request, without input fields."""
     return GraphQLError(message, extensions={"code": ErrorCode.BAD_USER_INPUT.value, "fields": []})
 
 
-def _note_refusals(errors: Sequence[GraphQLError], request_id: str) -> None:
-    """Log the refusals among the errors: one line for each kind at each field, with the number of its errors."""
-    found: Counter[tuple[Refusal, str | None, str | None]] = Counter()
+def _log_refusals(errors: Sequence[GraphQLError], request_id: str) -> None:
+    """Write the refused actions to the audit log: one event with a count for each kind and field."""
+    counts: Counter[tuple[Refusal, str | None, str | None]] = Counter()
     for error in errors:
         field = str(error.path[0])[:_MAX_FIELD_LENGTH] if error.path else None
-        if isinstance(error, RefusedDocument):
-            found[Refusal.DOCUMENT, None, field] += 1
+        if isinstance(error, DocumentRejected):
+            counts[Refusal.DOCUMENT, None, field] += 1
         elif not (error.extensions and "code" in error.extensions):
-            answer = domain_error(_cause(error))
-            kind = refusal_of(answer) if answer is not None else None
-            if answer is not None and kind is not None:
-                found[kind, answer.code.value, field] += 1
-    for (kind, code, field), count in found.items():
+            domain = domain_error(_cause(error))
+            kind = refusal_of(domain) if domain is not None else None
+            if domain is not None and kind is not None:
+                counts[kind, domain.code.value, field] += 1
+    for (kind, code, field), count in counts.items():
         refused(kind, count=count, code=code, field=field, request_id=request_id or None)
 
 
-def _named(error: GraphQLError, request_id: str) -> GraphQLError:
-    facts = error.extensions or {}
-    if not request_id or "requestId" in facts:
+def _with_request_id(error: GraphQLError, request_id: str) -> GraphQLError:
+    extensions = error.extensions or {}
+    if not request_id or "requestId" in extensions:
         return error
-    return _located(error, error.message, {**facts, "requestId": request_id})
+    return _replace(error, error.message, {**extensions, "requestId": request_id})
 
 
 def _translate(error: GraphQLError, request_id: str, execution: ExecutionContext | None) -> GraphQLError:
     if error.extensions and "code" in error.extensions:
         return error
     cause = _cause(error)
-    if answer := domain_error(cause):
-        return _located(error, answer.message, _facts(answer))
+    if domain := domain_error(cause):
+        return _replace(error, domain.message, _extensions(domain))
     if isinstance(cause, RecursionError):
-        return _located(error, "The document is nested too deeply.", refusal("").extensions)
-    if isinstance(cause, _OF_THE_REQUEST) or (cause is None and _is_input_error(error)):
+        return _replace(error, "The document is nested too deeply.", bad_request("").extensions)
+    if isinstance(cause, _REQUEST_ERRORS) or (cause is None and _is_input_error(error)):
         fields = literal_errors(error, execution)
         return _input_error(error, fields, fields[0].message if fields else error.message)
-    log.error("an execution failed", request_id=request_id, path=error.path, exc_info=cause or error)
+    log.error("execution_failed", request_id=request_id, path=error.path, exc_info=cause or error)
     internal = internal_error(request_id)
-    return _located(error, internal.message, internal.extensions)
+    return _replace(error, internal.message, internal.extensions)
 
 
 def _cause(error: GraphQLError) -> Exception | None:
-    """What a resolver raised; None where GraphQL itself found fault."""
+    """Return the exception that a resolver raised; None if graphql-core itself created the error."""
     cause: Exception | None = error
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
@@ -114,7 +119,7 @@ def _cause(error: GraphQLError) -> Exception | None:
 
 
 def _is_input_error(error: GraphQLError) -> bool:
-    """GraphQL finds fault with a document and its values, but also with what our own resolvers returned."""
+    """Return whether an error of graphql-core concerns the request; otherwise it concerns a result of a resolver."""
     return error.path is None or error.message.startswith("Argument ")
 
 
@@ -126,32 +131,32 @@ def _is_about_variables(error: GraphQLError) -> bool:
     )
 
 
-def _facts(error: DomainError) -> dict[str, JsonValue]:
-    facts: dict[str, JsonValue] = {"code": error.code.value}
+def _extensions(error: DomainError) -> dict[str, JsonValue]:
+    extensions: dict[str, JsonValue] = {"code": error.code.value}
     if error.code is ErrorCode.BAD_USER_INPUT:
-        facts["fields"] = _shown(error.fields)
+        extensions["fields"] = _field_errors(error.fields)
     if error.reason is not None:
-        facts["reason"] = error.reason.value
+        extensions["reason"] = error.reason.value
     if error.current_tenant_id is not None:
-        facts["currentTenantId"] = error.current_tenant_id
+        extensions["currentTenantId"] = error.current_tenant_id
     if error.attempts_left is not None:
-        facts["attemptsLeft"] = error.attempts_left
+        extensions["attemptsLeft"] = error.attempts_left
     if error.retry_after is not None:
-        facts["retryAfter"] = error.retry_after
+        extensions["retryAfter"] = error.retry_after
     if error.service is not None:
-        facts["service"] = error.service
-    return facts
+        extensions["service"] = error.service
+    return extensions
 
 
-def _shown(fields: Sequence[FieldError]) -> list[JsonValue]:
+def _field_errors(fields: Sequence[FieldError]) -> list[JsonValue]:
     return [{"path": list(field.path), "message": field.message} for field in fields]
 
 
 def _input_error(error: GraphQLError, fields: Sequence[FieldError], message: str) -> GraphQLError:
-    return _located(error, message, {"code": ErrorCode.BAD_USER_INPUT.value, "fields": _shown(fields)})
+    return _replace(error, message, {"code": ErrorCode.BAD_USER_INPUT.value, "fields": _field_errors(fields)})
 
 
-def _located(error: GraphQLError, message: str, extensions: dict[str, JsonValue] | None) -> GraphQLError:
+def _replace(error: GraphQLError, message: str, extensions: dict[str, JsonValue] | None) -> GraphQLError:
     return GraphQLError(
         message,
         nodes=error.nodes,

@@ -1,4 +1,4 @@
-"""How a field of the schema is bound to the function that answers it, and what such a function is given."""
+"""Decorators that bind fields of the GraphQL schema to static methods, and the ``Info`` type of these methods."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ Info: TypeAlias = strawberry.Info[Context, None]
 
 
 def field(graphql_type: object, description: str | None = None) -> Callable[[object], StrawberryField]:
-    """Answer a field by the static method below. It returns a contract, whose attributes the GraphQL type shows."""
+    """Return a decorator that makes a static method the resolver of a field.
+
+    The method may return any object whose attributes have the names of the GraphQL type's fields, for example a
+    contract.
+
+    Args:
+        graphql_type: the Strawberry type of the field.
+        description: the description of the field in the schema.
+    """
     return _bind(graphql_type, description, is_subscription=False)
 
 
-def stream(graphql_type: object, description: str | None = None) -> Callable[[object], StrawberryField]:
-    """Answer a subscription by the asynchronous generator below."""
+def subscription(graphql_type: object, description: str | None = None) -> Callable[[object], StrawberryField]:
+    """Return a decorator that makes a static asynchronous generator the source of a subscription field."""
     return _bind(graphql_type, description, is_subscription=True)
 
 
@@ -28,7 +36,7 @@ def _bind(
 ) -> Callable[[object], StrawberryField]:
     def bind(resolver: object) -> StrawberryField:
         bound = strawberry.field(
-            resolver,  # type: ignore[call-overload] # a static method is one too
+            resolver,  # type: ignore[call-overload] # a static method is a resolver, too
             graphql_type=graphql_type,
             description=description,
             is_subscription=is_subscription,

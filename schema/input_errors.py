@@ -1,4 +1,4 @@
-"""Where in the input a mistake is: the path of argument and fields to a bad literal or variable."""
+"""Locate invalid literals and variables: the path of argument name and input fields to the invalid value."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from strawberry.types import ExecutionContext
 
 from contracts.errors import FieldError
 
-_MOST = 20
+_MAX_ERRORS = 20
 _NAMED_FIELD = re.compile(r"(?:required|unknown) field ['\"](\w+)['\"]|[Aa]rgument ['\"](?:\w+\.\w+\()?(\w+)")
 _QUOTED_VALUE = re.compile(r"(?:[.;,] |, but encountered .*; )[Ff]ound: .*\Z", re.DOTALL)
 
@@ -36,17 +36,20 @@ Path = tuple[str, ...]
 
 
 class _TooManyErrors(Exception):
-    """No more mistakes are told."""
+    """Ends the validation of a variable once ``_MAX_ERRORS`` errors are found."""
 
 
 def variable_errors(execution: ExecutionContext) -> list[FieldError]:
-    """Every mistake in the variables, by the path of the argument that each variable is used for."""
+    """Return the errors in the variables of an execution, at most ``_MAX_ERRORS``.
+
+    The path of each error begins with the path of the argument in which the variable is used.
+    """
     document = execution.graphql_document
     operation = _operation(document, execution.operation_name)
     if document is None or operation is None:
         return []
-    schema = execution.schema._schema  # noqa: SLF001 - Strawberry has no other way to it
-    uses = _uses(document)
+    schema = execution.schema._schema  # noqa: SLF001 - Strawberry has no public attribute for the schema of graphql-core
+    argument_paths = _variable_paths(document)
     fields: list[FieldError] = []
     for definition in operation.variable_definitions or ():
         name = definition.variable.name.value
@@ -54,20 +57,20 @@ def variable_errors(execution: ExecutionContext) -> list[FieldError]:
         value = (execution.variables or {}).get(name, Undefined)
         if not is_input_type(type_) or (value is Undefined and definition.default_value is not None):
             continue
-        place = uses.get(name, (name,))
+        argument_path = argument_paths.get(name, (name,))
 
-        def note(error: GraphQLError, path: list[str | int], place: Path = place) -> None:
-            if len(fields) >= _MOST:
+        def collect(error: GraphQLError, path: list[str | int], argument_path: Path = argument_path) -> None:
+            if len(fields) >= _MAX_ERRORS:
                 raise _TooManyErrors
-            fields.append(_field_error((*place, *map(str, path)), error.message))
+            fields.append(_field_error((*argument_path, *map(str, path)), error.message))
 
         with suppress(_TooManyErrors):
-            validate_input_value(value, type_, note, hide_suggestions=True)
+            validate_input_value(value, type_, collect, hide_suggestions=True)
     return fields
 
 
 def literal_errors(error: GraphQLError, execution: ExecutionContext | None) -> list[FieldError]:
-    """The place of a bad literal or of a missing argument in the document; nothing where the error names none."""
+    """Return the path of an invalid literal or a missing argument; an empty list if the error concerns neither."""
     document = execution.graphql_document if execution else None
     if document is None or not error.nodes:
         return []
@@ -75,13 +78,13 @@ def literal_errors(error: GraphQLError, execution: ExecutionContext | None) -> l
     if isinstance(node, FieldNode):
         named = _NAMED_FIELD.search(error.message)
         return [_field_error((), error.message)] if named else []
-    places = {id(value): path for value, path in _values(document)}
-    path = places.get(id(node))
+    paths = {id(value): path for value, path in _values(document)}
+    path = paths.get(id(node))
     return [] if path is None else [_field_error(path, error.message)]
 
 
 def _field_error(path: Path, message: str) -> FieldError:
-    """GraphQL names a missing or unknown field in the message; the value it quotes may be secret and is left out."""
+    """Return an error with the path of a missing or unknown field, and without the value, which may be secret."""
     named = _NAMED_FIELD.search(message)
     name = (named[1] or named[2]) if named else None
     if name is not None and path[-1:] != (name,):
@@ -96,42 +99,42 @@ def _operation(document: DocumentNode | None, name: str | None) -> OperationDefi
     return next((node for node in operations if name is None or (node.name and node.name.value == name)), None)
 
 
-def _uses(document: DocumentNode) -> dict[str, Path]:
-    """The first place that each variable is used in."""
-    uses: dict[str, Path] = {}
+def _variable_paths(document: DocumentNode) -> dict[str, Path]:
+    """Return the path of the first use of each variable, by the name of the variable."""
+    paths: dict[str, Path] = {}
     for node, path in _values(document):
         if isinstance(node, VariableNode):
-            uses.setdefault(node.name.value, path)
-    return uses
+            paths.setdefault(node.name.value, path)
+    return paths
 
 
 def _values(document: DocumentNode) -> Iterator[tuple[Node, Path]]:
-    """Every argument and value of the document with its path."""
+    """Yield each argument and value of the document with its path."""
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode | FragmentDefinitionNode):
-            yield from _selected(definition.selection_set)
+            yield from _selection_values(definition.selection_set)
 
 
-def _selected(selection_set: SelectionSetNode | None) -> Iterator[tuple[Node, Path]]:
+def _selection_values(selection_set: SelectionSetNode | None) -> Iterator[tuple[Node, Path]]:
     for selection in selection_set.selections if selection_set else ():
         if isinstance(selection, FieldNode):
             for argument in selection.arguments or ():
-                yield from _given(argument)
-        yield from _selected(getattr(selection, "selection_set", None))
+                yield from _argument_values(argument)
+        yield from _selection_values(getattr(selection, "selection_set", None))
 
 
-def _given(argument: ArgumentNode) -> Iterator[tuple[Node, Path]]:
+def _argument_values(argument: ArgumentNode) -> Iterator[tuple[Node, Path]]:
     path = (argument.name.value,)
     yield argument, path
-    yield from _within(argument.value, path)
+    yield from _nested_values(argument.value, path)
 
 
-def _within(value: ValueNode, path: Path) -> Iterator[tuple[Node, Path]]:
+def _nested_values(value: ValueNode, path: Path) -> Iterator[tuple[Node, Path]]:
     yield value, path
     if isinstance(value, ObjectValueNode):
         for field in value.fields:
             yield field, (*path, field.name.value)
-            yield from _within(field.value, (*path, field.name.value))
+            yield from _nested_values(field.value, (*path, field.name.value))
     elif isinstance(value, ListValueNode):
         for index, item in enumerate(value.values):
-            yield from _within(item, (*path, str(index)))
+            yield from _nested_values(item, (*path, str(index)))

@@ -1,4 +1,4 @@
-"""What can be done."""
+"""The root type Mutation, and the payloads of mutations that start no operation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import strawberry
 from resolvers import files, inputs, nodes, sign_in
 from resolvers.operations import log_in, onboard_user, process_file, retry, switch_tenant, upload_file
 from resolvers.operations.operations import StartedOperation
-from resolvers.viewer import PreferencesSaved, signed_in_viewer
+from resolvers.viewer import SavedPreferences, require_viewer
+from schema.descriptions import SESSION_TOKEN
 from schema.fields import Info, field
 from schema.inputs import (
     CancelOperationInput,
@@ -15,7 +16,7 @@ from schema.inputs import (
     RetryOperationInput,
     RevokeSessionInput,
     UpdatePreferencesInput,
-    checked,
+    validated,
 )
 from schema.types.files import UploadTarget
 from schema.types.log_in import LoginInput, LoginPayload, SubmitMfaCodeInput
@@ -28,120 +29,124 @@ from schema.types.users import UserPreferences
 from schema.types.viewer import Viewer
 
 
-@strawberry.type
+@strawberry.type(description="Result of logout.")
 class LogoutPayload:
-    ok: bool
+    ok: bool = strawberry.field(description="Always true.")
 
 
-@strawberry.type
+@strawberry.type(description="Result of revokeSession.")
 class RevokeSessionPayload:
-    ok: bool
+    ok: bool = strawberry.field(description="Always true.")
 
 
-@strawberry.type
+@strawberry.type(description="Result of createUpload.")
 class CreateUploadPayload:
-    upload: UploadTarget
+    upload: UploadTarget = strawberry.field(description="Where to send the bytes.")
 
 
-@strawberry.type
+@strawberry.type(description="Result of updatePreferences.")
 class UpdatePreferencesPayload:
-    preferences: UserPreferences
+    preferences: UserPreferences = strawberry.field(description="All preferences after the change.")
 
 
-@strawberry.type
+@strawberry.type(description="Result of cancelOperation.")
 class CancelOperationPayload:
-    operation: Operation
+    operation: Operation = strawberry.field(description="The operation after the request was accepted.")
 
 
-@strawberry.type
+@strawberry.type(description="sessionToken is set for a retried tenant switch.")
 class RetryOperationPayload:
-    operation: Operation
-    session_token: str | None = strawberry.field(
-        description="As in LoginPayload, where the operation makes a session; null where it does not."
+    operation: Operation = strawberry.field(description="The new operation in its current state.")
+    session_token: str | None = strawberry.field(description=SESSION_TOKEN)
+    viewer: Viewer | None = strawberry.field(
+        description="The viewer of the new session once a retried tenant switch is COMPLETED, else null."
     )
-    viewer: Viewer | None
 
 
-@strawberry.type
+@strawberry.type(description="Root type of mutations.")
 class Mutation:
     @field(
         LoginPayload,
-        "A wrong e-mail and a wrong password are the top-level error INVALID_CREDENTIALS, alike; "
-        "no operation is started.",
+        "Signs a user in. An unknown e-mail address and a wrong password both fail with INVALID_CREDENTIALS and start "
+        "no operation.",
     )
     @staticmethod
-    async def login(info: Info, input: LoginInput) -> sign_in.SignIn:
-        return await log_in.start(info.context, checked(log_in.LoginInput, input))
+    async def login(info: Info, input: LoginInput) -> sign_in.SignInResult:
+        return await log_in.start(info.context, validated(log_in.LoginInput, input))
 
     @field(
         LoginPayload,
+        "Submits the code that a login requests while it is WAITING.\n"
         "Requires proof that the client started the login: the login's sessionToken as Authorization or, in a browser, "
         "the\nHttpOnly login cookie set with the WAITING response; otherwise NOT_FOUND.\n"
-        "A wrong code is the top-level error INVALID_CREDENTIALS with extensions.attemptsLeft; "
-        "the last wrong one fails the operation.",
+        "A wrong code fails with INVALID_CREDENTIALS and extensions.attemptsLeft; the last wrong code fails the "
+        "operation.",
     )
     @staticmethod
-    async def submit_mfa_code(info: Info, input: SubmitMfaCodeInput) -> sign_in.SignIn:
-        return await log_in.submit_mfa_code(info.context, checked(log_in.SubmitMfaCodeInput, input))
+    async def submit_mfa_code(info: Info, input: SubmitMfaCodeInput) -> sign_in.SignInResult:
+        return await log_in.submit_mfa_code(info.context, validated(log_in.SubmitMfaCodeInput, input))
 
-    @field(LogoutPayload)
+    @field(LogoutPayload, "Ends the session of the request.")
     @staticmethod
     async def logout(info: Info) -> LogoutPayload:
         await sign_in.log_out(info.context)
         return LogoutPayload(ok=True)
 
-    @field(RevokeSessionPayload)
+    @field(RevokeSessionPayload, "Ends one of the viewer's sessions, which may be the session of the request.")
     @staticmethod
     async def revoke_session(info: Info, input: RevokeSessionInput) -> RevokeSessionPayload:
-        viewer = await signed_in_viewer(info.context)
-        await viewer.revoke_session(checked(inputs.RevokeSessionInput, input))
+        viewer = await require_viewer(info.context)
+        await viewer.revoke_session(validated(inputs.RevokeSessionInput, input))
         return RevokeSessionPayload(ok=True)
 
     @field(
         SwitchTenantPayload,
-        "To a tenant that the viewer is no member of, or that does not exist: "
-        "the operation FAILS with PERMISSION_DENIED, alike.",
+        "Replaces the session by a session in another tenant. If the tenant does not exist or the viewer is not a "
+        "member, the operation is FAILED with PERMISSION_DENIED.",
     )
     @staticmethod
-    async def switch_tenant(info: Info, input: SwitchTenantInput) -> sign_in.SignIn:
-        return await switch_tenant.start(info.context, checked(switch_tenant.SwitchTenantInput, input))
+    async def switch_tenant(info: Info, input: SwitchTenantInput) -> sign_in.SignInResult:
+        return await switch_tenant.start(info.context, validated(switch_tenant.SwitchTenantInput, input))
 
-    @field(OnboardUserPayload)
+    @field(OnboardUserPayload, "Creates a user who is a member of the current tenant. Requires users:onboard.")
     @staticmethod
     async def onboard_user(info: Info, input: OnboardUserInput) -> onboard_user.Onboarding:
-        return await onboard_user.start(info.context, checked(onboard_user.OnboardUserInput, input))
+        return await onboard_user.start(info.context, validated(onboard_user.OnboardUserInput, input))
 
-    @field(CreateUploadPayload)
+    @field(CreateUploadPayload, "Reserves an upload and returns where to send the bytes. Requires files:write.")
     @staticmethod
-    async def create_upload(info: Info, input: CreateUploadInput) -> files.UploadCreated:
-        return await files.create_upload(info.context, checked(inputs.CreateUploadInput, input))
+    async def create_upload(info: Info, input: CreateUploadInput) -> files.CreatedUpload:
+        return await files.create_upload(info.context, validated(inputs.CreateUploadInput, input))
 
-    @field(CompleteUploadPayload)
+    @field(CompleteUploadPayload, "Creates a file from the bytes of an upload. Requires files:write.")
     @staticmethod
     async def complete_upload(info: Info, input: CompleteUploadInput) -> StartedOperation:
-        return await upload_file.start(info.context, checked(upload_file.CompleteUploadInput, input))
+        return await upload_file.start(info.context, validated(upload_file.CompleteUploadInput, input))
 
-    @field(ProcessFilePayload)
+    @field(ProcessFilePayload, "Analyzes the content of a file and sets its metadata. Requires files:process.")
     @staticmethod
     async def process_file(info: Info, input: ProcessFileInput) -> StartedOperation:
-        return await process_file.start(info.context, checked(process_file.ProcessFileInput, input))
+        return await process_file.start(info.context, validated(process_file.ProcessFileInput, input))
 
-    @field(UpdatePreferencesPayload)
+    @field(UpdatePreferencesPayload, "Changes the viewer's preferences.")
     @staticmethod
-    async def update_preferences(info: Info, input: UpdatePreferencesInput) -> PreferencesSaved:
-        viewer = await signed_in_viewer(info.context)
-        return await viewer.update_preferences(checked(inputs.UpdatePreferencesInput, input))
+    async def update_preferences(info: Info, input: UpdatePreferencesInput) -> SavedPreferences:
+        viewer = await require_viewer(info.context)
+        return await viewer.update_preferences(validated(inputs.UpdatePreferencesInput, input))
 
     @field(
         CancelOperationPayload,
-        "Asks it to stop and undo what it did; harmless where it has closed. "
-        "A login can be cancelled only by the client that started it.",
+        "Requests cancellation: the operation stops and undoes its completed steps. No effect on a closed operation. A "
+        "login can be cancelled only by the client that started it.",
     )
     @staticmethod
     async def cancel_operation(info: Info, input: CancelOperationInput) -> StartedOperation:
-        return await nodes.cancel(info.context, checked(inputs.CancelOperationInput, input))
+        return await nodes.cancel(info.context, validated(inputs.CancelOperationInput, input))
 
-    @field(RetryOperationPayload, "Starts a closed, failed operation again with the same input, as a new operation.")
+    @field(
+        RetryOperationPayload,
+        "Starts a new operation with the input of a failed one. Only for the user who started it, and not for logins.",
+    )
     @staticmethod
-    async def retry_operation(info: Info, input: RetryOperationInput) -> sign_in.SignIn:
-        return await retry.retry(info.context, checked(inputs.RetryOperationInput, input))
+    async def retry_operation(info: Info, input: RetryOperationInput) -> sign_in.SignInResult:
+        return await retry.retry(info.context, validated(inputs.RetryOperationInput, input))

@@ -1,4 +1,4 @@
-"""The object types of each interface and union, in the form that Apollo Client calls ``possibleTypes``."""
+"""The object types of each interface and union, in the ``possibleTypes`` format of Apollo Client."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from graphql import GraphQLSchema, is_abstract_type, is_introspection_type
 
 
 def possible_types(schema: GraphQLSchema) -> dict[str, list[str]]:
-    """Return the names of the possible object types by the name of each abstract type, both sorted.
+    """Return the sorted names of the object types of each interface and union, by its name.
 
-    A normalized cache needs them to match a fragment on an interface; without them Apollo Client drops its fields.
+    A normalized cache needs the names to match fragments on interfaces; without them Apollo Client ignores the
+    fragments' fields.
     """
-    abstract = [each for each in schema.type_map.values() if is_abstract_type(each) and not is_introspection_type(each)]
-    return {
-        each.name: sorted(one.name for one in schema.get_possible_types(each))
-        for each in sorted(abstract, key=lambda each: each.name)
-    }
+    abstract = [type_ for type_ in schema.type_map.values() if is_abstract_type(type_)]
+    served = sorted((type_ for type_ in abstract if not is_introspection_type(type_)), key=lambda type_: type_.name)
+    return {type_.name: sorted(each.name for each in schema.get_possible_types(type_)) for type_ in served}

@@ -1,43 +1,55 @@
-"""What can be asked."""
+"""The root type Query."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import strawberry
 from strawberry import ID
 
 from contracts import operations
 from contracts.errors import DomainError
-from resolvers import inputs
-from resolvers import nodes as things
-from resolvers import viewer as seen
-from resolvers.nodes import Thing
+from resolvers.inputs import IdInput, IdsInput
+from resolvers.nodes import NodeObject, load_node, load_nodes, load_operation
+from resolvers.viewer import ViewerResolver, find_viewer
 from schema.fields import Info, field
 from schema.types.node import Node
 from schema.types.operations import Operation
 from schema.types.viewer import Viewer
 
 
-@strawberry.type
+@strawberry.type(description="Root type of queries.")
 class Query:
-    @field(Viewer | None, "Who is asking; null without a session.")
+    @field(Viewer | None, "The signed-in user. Null without a session.")
     @staticmethod
-    async def viewer(info: Info) -> seen.Viewer | None:
-        return await seen.viewer(info.context)
+    async def viewer(info: Info) -> ViewerResolver | None:
+        return await find_viewer(info.context)
 
     @field(
         Operation,
-        "NOT_FOUND unless the viewer started it or administers its tenant. For logins see Login.",
+        "NOT_FOUND unless the viewer started the operation or administers its tenant. For logins see Login.",
     )
     @staticmethod
-    async def operation(info: Info, id: ID) -> operations.Operation:
-        return await things.operation(info.context, inputs.IdInput.check({"id": id}).id)
+    async def operation(
+        info: Info, id: Annotated[ID, strawberry.argument(description="Id of the operation.")]
+    ) -> operations.Operation:
+        return await load_operation(info.context, IdInput.check({"id": id}).id)
 
-    @field(Node | None)
+    @field(
+        Node | None,
+        "The object with this id. Null with a NOT_FOUND error if it does not exist or the viewer may not see it.",
+    )
     @staticmethod
-    async def node(info: Info, id: ID) -> Thing:
-        return await things.node(info.context, inputs.IdInput.check({"id": id}).id)
+    async def node(info: Info, id: Annotated[ID, strawberry.argument(description="Id of the object.")]) -> NodeObject:
+        return await load_node(info.context, IdInput.check({"id": id}).id)
 
-    @field(list[Node | None])
+    @field(
+        list[Node | None],
+        "The objects with these ids, in the same order. An object that does not exist or that the viewer may not see "
+        "is null, with a NOT_FOUND error at its path. Duplicate ids are loaded once.",
+    )
     @staticmethod
-    async def nodes(info: Info, ids: list[ID]) -> list[Thing | DomainError]:
-        return await things.nodes(info.context, inputs.IdsInput.check({"ids": ids}).ids)
+    async def nodes(
+        info: Info, ids: Annotated[list[ID], strawberry.argument(description="At most 100 ids.")]
+    ) -> list[NodeObject | DomainError]:
+        return await load_nodes(info.context, IdsInput.check({"ids": ids}).ids)

@@ -1,4 +1,4 @@
-"""The scalars beyond GraphQL's own."""
+"""The custom scalars of the schema: DateTime and ByteCount."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from graphql import GraphQLError, IntValueNode, ValueNode
 from strawberry.types.scalar import ScalarDefinition
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-"""RFC 3339, 5.6. Digits beyond microseconds are cut off."""
+"""The date-time format of RFC 3339, section 5.6. Digits beyond microseconds are ignored."""
 
 
-def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def _serialize_datetime(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _read(text: object) -> datetime:
+def _parse_datetime(text: object) -> datetime:
     if not isinstance(text, str):
         raise ValueError("A DateTime is text, as RFC 3339 writes it.")
     if not _RFC_3339.fullmatch(text):
@@ -31,23 +31,27 @@ def _read(text: object) -> datetime:
 
 ByteCount = NewType("ByteCount", int)
 MAX_BYTE_COUNT = 2**53 - 1
-"""The largest integer that JSON numbers carry exactly everywhere (RFC 8259, 6)."""
-_NOT_A_COUNT = "A ByteCount is a whole number from 0 to 9007199254740991."
+"""The largest integer that all JSON implementations represent exactly (RFC 8259, section 6)."""
+_INVALID_BYTE_COUNT = "A ByteCount is a whole number from 0 to 9007199254740991."
 
 
 def _byte_count(value: object) -> int:
-    """Return a count from a variable. JSON does not distinguish 1.0 from 1, so that both are the same count."""
+    """Return the value of a variable as a count. JSON does not distinguish 1.0 from 1, so both are accepted.
+
+    Raises:
+        GraphQLError: the value is not a whole number within the limits.
+    """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_BYTE_COUNT:
-        raise GraphQLError(_NOT_A_COUNT)  # other errors are quoted with the value
+        raise GraphQLError(_INVALID_BYTE_COUNT)  # for other exceptions graphql-core adds the value to the message
     return value
 
 
-def _byte_count_of_literal(node: ValueNode, _variables: dict[str, object] | None = None) -> int:
-    """Return a count from a document, where only integers are counts, as for Int."""
+def _parse_byte_count_literal(node: ValueNode, _variables: dict[str, object] | None = None) -> int:
+    """Return the value of a literal in a document as a count; only integer literals are accepted, as for Int."""
     if not isinstance(node, IntValueNode) or len(node.value) > len(str(MAX_BYTE_COUNT)):
-        raise GraphQLError(_NOT_A_COUNT, node)
+        raise GraphQLError(_INVALID_BYTE_COUNT, node)
     try:
         return _byte_count(int(node.value))
     except GraphQLError as error:
@@ -59,14 +63,14 @@ SCALARS: dict[object, ScalarDefinition] = {
         name="DateTime",
         description="RFC 3339, UTC",
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
-        serialize=_written,
-        parse_value=_read,
+        serialize=_serialize_datetime,
+        parse_value=_parse_datetime,
     ),
     ByteCount: strawberry.scalar(
         name="ByteCount",
         description="Whole bytes as a JSON number, 0 to 2^53 - 1",
         serialize=_byte_count,
         parse_value=_byte_count,
-        parse_literal=_byte_count_of_literal,
+        parse_literal=_parse_byte_count_literal,
     ),
 }

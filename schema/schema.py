@@ -1,4 +1,4 @@
-"""The whole schema, put together once a process."""
+"""The GraphQL schema of the gateway, and its execution of queries, mutations and subscriptions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ from strawberry.types.graphql import OperationType
 from contracts.errors import DeadlineExceeded
 from resolvers.context import Context
 from schema.execution.document_cache import DocumentCache
-from schema.execution.execution_options import Execution
-from schema.execution.execution_request import NO_REQUEST, ExecutionRequest
-from schema.execution.incremental_delivery import may_ask_for_parts, uses_incremental_delivery, whole_only
+from schema.execution.execution_request import INVALID_REQUEST_ERRORS, ExecutionRequest
+from schema.execution.executor import PerEventCacheExecutor
+from schema.execution.incremental_delivery import (
+    incremental_delivery_error,
+    may_use_incremental_delivery,
+    uses_incremental_delivery,
+)
 from schema.mutation import Mutation
 from schema.query import Query
 from schema.scalars import SCALARS
@@ -32,16 +36,20 @@ from schema.subscription import Subscription
 if TYPE_CHECKING:
     from infrastructure.observability.response_trace import ResponseTraces
 
-EXECUTION_SECONDS = 40.0
-"""For a query or mutation: ten more than a client may ask to wait for its operation."""
+EXECUTION_TIMEOUT_SECONDS = 40.0
+"""Deadline of a query or mutation: ten seconds more than the largest ``waitSeconds`` of a mutation."""
 
 
 class Schema(strawberry.Schema):
-    """What is asked of it is admitted, or refused, before anything of it is carried out.
+    """A Strawberry schema that validates each request against limits before it executes any part of the request.
 
-    It executes without the machinery by which Strawberry calls extensions, which costs as much as a small query does.
-    Without ``introspection`` a document that asks for it is refused; without ``suggestions`` no error names parts of
-    the schema that the document does not. ``traces`` records what an execution calls.
+    The schema does not run Strawberry extensions, whose overhead equals the cost of a small query.
+
+    Args:
+        introspection: whether documents may query the schema itself.
+        suggestions: whether error messages suggest names of the schema for misspelled names.
+        execution_timeout_seconds: deadline of a query or mutation.
+        traces: records the upstream calls of an execution for ``extensions.trace``; None disables response traces.
     """
 
     def __init__(
@@ -53,7 +61,7 @@ class Schema(strawberry.Schema):
         types: Iterable[type] = (),
         introspection: bool = True,
         suggestions: bool = True,
-        execution_seconds: float = EXECUTION_SECONDS,
+        execution_timeout_seconds: float = EXECUTION_TIMEOUT_SECONDS,
         traces: ResponseTraces | None = None,
     ) -> None:
         super().__init__(
@@ -64,17 +72,17 @@ class Schema(strawberry.Schema):
             config=StrawberryConfig(scalar_map=SCALARS, enable_experimental_incremental_execution=True),
         )
         self.documents = DocumentCache(self._schema, introspection=introspection, suggestions=suggestions)
-        self._execution_seconds = execution_seconds
+        self._execution_timeout_seconds = execution_timeout_seconds
         self._traces = traces
 
     def uses_incremental_delivery(self, query: str | None, variables: Mapping[str, object] | None) -> bool:
-        """Whether the answer would come in parts."""
-        document = self.document(query) if may_ask_for_parts(query) else None
+        """Return whether the result of the document is delivered in several parts (``@defer``, ``@stream``)."""
+        document = self.document(query) if may_use_incremental_delivery(query) else None
         return document is not None and uses_incremental_delivery(document, variables)
 
     def document(self, query: str | None) -> DocumentNode | None:
-        """What it says; None where it cannot be read, which its execution tells."""
-        return self.documents.tree(query) if query else None
+        """Return the syntax tree, or None if the document cannot be parsed; its execution then reports the error."""
+        return self.documents.parse_or_none(query) if query else None
 
     async def execute(
         self,
@@ -86,43 +94,49 @@ class Schema(strawberry.Schema):
         allowed_operation_types: Iterable[OperationType] | None = None,
         operation_extensions: dict[str, object] | None = None,
     ) -> ExecutionResult:
-        """The result of a query or mutation, its errors translated. One that takes too long is ended, and with it all
-        resolvers. Raises MissingQueryError, CannotGetOperationTypeError and InvalidOperationTypeError.
+        """Execute a query or mutation and return its result with errors for clients.
+
+        All resolvers are cancelled at the execution deadline; the result is then a TIMEOUT error.
+
+        Raises:
+            MissingQueryError: the request has no document.
+            CannotGetOperationTypeError: the document has no operation with the requested name.
+            InvalidOperationTypeError: the type of the operation is not allowed.
         """
-        asked = ExecutionRequest(self, query, variable_values, operation_name, context_value)
+        request = ExecutionRequest(self, query, variable_values, operation_name, context_value)
         if self._traces is None or not self._traces.is_requested(operation_extensions):
-            return await self._executed(asked, root_value, allowed_operation_types)
+            return await self._execute_request(request, root_value, allowed_operation_types)
         with self._traces.recording() as trace:
-            result = await self._executed(asked, root_value, allowed_operation_types)
+            result = await self._execute_request(request, root_value, allowed_operation_types)
             if isinstance(result, ExecutionResult | PreExecutionError):
                 result.extensions = {"trace": trace.summary()}
             return result
 
-    async def _executed(
-        self, asked: ExecutionRequest, root_value: object, allowed_operation_types: Iterable[OperationType] | None
+    async def _execute_request(
+        self, request: ExecutionRequest, root_value: object, allowed_operation_types: Iterable[OperationType] | None
     ) -> ExecutionResult:
-        if refused := asked.refused(self.documents, allowed_operation_types):
-            return refused
+        if invalid := request.validate(self.documents, allowed_operation_types):
+            return invalid
         try:
-            async with asyncio.timeout(self._execution_seconds) as deadline:
+            async with asyncio.timeout(self._execution_timeout_seconds) as deadline:
                 result = experimental_execute_incrementally(
                     self._schema,
-                    asked.tree,
+                    request.document,
                     root_value,
-                    asked.context,
-                    asked.variables,
-                    asked.operation_name,
-                    executor_class=Execution,
+                    request.context,
+                    request.variables,
+                    request.operation_name,
+                    executor_class=PerEventCacheExecutor,
                 )
                 if isawaitable(result):
                     result = await result
         except TimeoutError as error:
-            return asked.failed(DeadlineExceeded() if deadline.expired() else error)
-        except Exception as error:  # noqa: BLE001 - the client is told of it
-            return asked.failed(error)
+            return request.to_error(DeadlineExceeded() if deadline.expired() else error)
+        except Exception as error:  # noqa: BLE001 - the client receives the error
+            return request.to_error(error)
         if not isinstance(result, GraphQLExecutionResult):
-            return cast(ExecutionResult, result)  # an answer in parts, which Strawberry passes on as it is, too
-        return asked.answered(result)
+            return cast(ExecutionResult, result)  # an incremental result, which Strawberry returns unchanged, too
+        return request.to_result(result)
 
     async def stream(
         self,
@@ -134,18 +148,19 @@ class Schema(strawberry.Schema):
         operation_extensions: dict[str, object] | None = None,
         allowed_operation_types: Iterable[OperationType] | None = None,
     ) -> StreamResult:
-        """The results of an operation, for transports that have no words for an answer in parts."""
-        asked = ExecutionRequest(self, query, variable_values, operation_name, context_value)
+        """Return the results of any operation as a stream, for transports without incremental delivery."""
+        request = ExecutionRequest(self, query, variable_values, operation_name, context_value)
         try:
-            refused = asked.refused(self.documents, allowed_operation_types)
-        except NO_REQUEST as error:
-            refused = asked.failed(error)
-        if refused is None and self.uses_incremental_delivery(query, variable_values):
-            refused = PreExecutionError(data=None, errors=asked.translated([whole_only("This connection")]))
-        if refused is not None:
-            return _only(refused)
-        if asked.operation_type is not OperationType.SUBSCRIPTION:
-            return _once(
+            invalid = request.validate(self.documents, allowed_operation_types)
+        except INVALID_REQUEST_ERRORS as error:
+            invalid = request.to_error(error)
+        if invalid is None and self.uses_incremental_delivery(query, variable_values):
+            errors = request.translate([incremental_delivery_error("This connection")])
+            invalid = PreExecutionError(data=None, errors=errors)
+        if invalid is not None:
+            return _single_result(invalid)
+        if request.operation_type is not OperationType.SUBSCRIPTION:
+            return _awaited_result(
                 self.execute(
                     query,
                     variable_values,
@@ -155,48 +170,48 @@ class Schema(strawberry.Schema):
                     operation_extensions=operation_extensions,
                 )
             )
-        results = self._followed(asked, root_value)
+        results = self._subscribe(request, root_value)
         if self._traces is None or not self._traces.is_requested(operation_extensions):
             return results
-        return _with_trace(results, asked.context, self._traces)
+        return _with_trace(results, request.context, self._traces)
 
-    async def _followed(self, asked: ExecutionRequest, root_value: object) -> StreamResult:
-        """Each result of a subscription, with how its states come: ``extensions.delivery { mode intervalMs }``."""
+    async def _subscribe(self, request: ExecutionRequest, root_value: object) -> StreamResult:
+        """Yield each result of a subscription, with ``extensions.delivery { mode intervalMs }``."""
         try:
-            executor = Execution.build(  # or what is wrong with the variables
+            executor = PerEventCacheExecutor.build(  # a list of errors if the variables are not valid
                 self._schema,
-                asked.tree,
+                request.document,
                 root_value,
-                asked.context,
-                asked.variables,
-                asked.operation_name,
+                request.context,
+                request.variables,
+                request.operation_name,
             )
             if isinstance(executor, list):
-                yield PreExecutionError(data=None, errors=asked.translated(executor))
+                yield PreExecutionError(data=None, errors=request.translate(executor))
                 return
             source = create_source_event_stream(executor)
             if isawaitable(source):
                 source = await source
             if isinstance(source, GraphQLExecutionResult):
-                yield PreExecutionError(data=None, errors=asked.translated(source.errors or []))
+                yield PreExecutionError(data=None, errors=request.translate(source.errors or []))
                 return
             async with aclosing(cast(AsyncGenerator[object], source)) as events:
                 async for event in events:
                     result = executor.build_per_event_executor(event).execute_operation(serially=False)
                     if isawaitable(result):
                         result = await result
-                    told = asked.answered(cast(GraphQLExecutionResult, result))
-                    told.extensions = _delivery(asked.context)
-                    yield told
-        except Exception as error:  # noqa: BLE001 - the client is told of it
-            yield ExecutionResult(data=None, errors=asked.failed(error).errors)
+                    translated = request.to_result(cast(GraphQLExecutionResult, result))
+                    translated.extensions = _delivery(request.context)
+                    yield translated
+        except Exception as error:  # noqa: BLE001 - the client receives the error
+            yield ExecutionResult(data=None, errors=request.to_error(error).errors)
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Nothing: Strawberry would log each error whole, even answers to clients. ``schema.errors`` logs trouble."""
+        """Log nothing: Strawberry would log expected errors, too. ``schema.errors`` logs unexpected errors."""
 
 
 async def _with_trace(results: StreamResult, context: object, traces: ResponseTraces) -> StreamResult:
-    """The results of a subscription, the first of them with what it took."""
+    """Yield the results of a subscription, and add the response trace to the first result."""
     async with aclosing(cast(AsyncGenerator[ExecutionResult], results)) as stream:
         with traces.recording() as trace:
             first = await anext(stream, None)
@@ -214,6 +229,7 @@ async def _with_trace(results: StreamResult, context: object, traces: ResponseTr
 def build_schema(
     *, introspection: bool = True, suggestions: bool = True, traces: ResponseTraces | None = None
 ) -> Schema:
+    """Return the schema with all query, mutation and subscription fields (arguments as for ``Schema``)."""
     return Schema(Query, Mutation, Subscription, introspection=introspection, suggestions=suggestions, traces=traces)
 
 
@@ -223,9 +239,9 @@ def _delivery(context: object) -> dict[str, object] | None:
     return {"delivery": {"mode": context.delivery.mode.value, "intervalMs": context.delivery.interval_ms}}
 
 
-async def _only(result: PreExecutionError) -> StreamResult:
+async def _single_result(result: PreExecutionError) -> StreamResult:
     yield result
 
 
-async def _once(result: Awaitable[ExecutionResult]) -> StreamResult:
+async def _awaited_result(result: Awaitable[ExecutionResult]) -> StreamResult:
     yield await result

@@ -1,25 +1,29 @@
-"""What can be followed."""
+"""The root type Subscription."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Annotated, TypeAlias
 
 import strawberry
 from strawberry import ID, UNSET
 
-from contracts import operations as contract
+from contracts import operations
 from contracts.operation_records import RecordFilter
-from resolvers import inputs
-from resolvers import subscriptions as streams
-from schema.fields import Info, stream
-from schema.inputs import OperationFilter, checked, given
+from resolvers.inputs import FollowInput
+from resolvers.subscriptions import follow_operation, follow_operations
+from schema.descriptions import FILTER
+from schema.fields import Info, subscription
+from schema.inputs import OperationFilter, provided, validated
 from schema.types.operations import Operation
 
+OperationStates: TypeAlias = AsyncGenerator[operations.Operation, None]
+
 _OPERATION = """
-The operation as it stands (unless `after` is its cursor), then again at each change, then complete once it closes.
-A client that lost its connection subscribes again, at any replica, with the last cursor it saw: it hears of the
-newest state, which holds every step, so nothing is lost and nothing old is told again. Who follows the very tenant
-switch that ends their session is told its final state before their socket closes.
+Emits the current state (unless `after` is its cursor), then every newer state, and completes when the operation closes.
+After a lost connection a client subscribes again, at any replica, with the last cursor it received, and receives the
+newest state, which contains all steps. A client that follows the tenant switch that ends its own session receives the
+final state before its connection closes.
 """.strip()
 
 _OPERATIONS = """
@@ -28,26 +32,27 @@ whichever client started it. An operation that stops matching the filter is emit
 """.strip()
 
 
-@strawberry.type
+@strawberry.type(description="Root type of subscriptions.")
 class Subscription:
-    @stream(
-        Operation,
-        _OPERATION,
-    )
+    @subscription(Operation, _OPERATION)
     @staticmethod
-    async def operation(info: Info, id: ID, after: str | None = UNSET) -> AsyncGenerator[contract.Operation, None]:
-        wanted = inputs.FollowInput.check(given(id=id, after=after))
-        async for state in streams.operation(info.context, wanted):
+    async def operation(
+        info: Info,
+        id: Annotated[ID, strawberry.argument(description="Id of the operation.")],
+        after: Annotated[
+            str | None, strawberry.argument(description="Cursor of the last state that the client received.")
+        ] = UNSET,
+    ) -> OperationStates:
+        input = FollowInput.check(provided(id=id, after=after))
+        async for state in follow_operation(info.context, input):
             yield state
 
-    @stream(
-        Operation,
-        _OPERATIONS,
-    )
+    @subscription(Operation, _OPERATIONS)
     @staticmethod
     async def operations(
-        info: Info, filter: OperationFilter | None = UNSET
-    ) -> AsyncGenerator[contract.Operation, None]:
-        wanted = checked(RecordFilter, filter, argument="filter")
-        async for state in streams.operations(info.context, wanted):
+        info: Info,
+        filter: Annotated[OperationFilter | None, strawberry.argument(description=FILTER)] = UNSET,
+    ) -> OperationStates:
+        input = validated(RecordFilter, filter, argument="filter")
+        async for state in follow_operations(info.context, input):
             yield state

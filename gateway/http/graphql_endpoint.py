@@ -64,8 +64,8 @@ from infrastructure.limits.quota import Quota
 from infrastructure.observability.audit import Refusal, refused
 from resolvers.context import Context, SessionCookie
 from resolvers.sign_in_throttle import ClientInfo
-from schema.errors import refusal, translate
-from schema.execution.incremental_delivery import whole_only
+from schema.errors import bad_request, translate
+from schema.execution.incremental_delivery import incremental_delivery_error
 from schema.schema import Schema
 
 _BY_METHOD = {
@@ -139,7 +139,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             try:
                 response = await self._answer(request, stay)
             except HTTPException as error:
-                answer = error_response(refusal(error.reason), error.status_code, request_id_of(request))
+                answer = error_response(bad_request(error.reason), error.status_code, request_id_of(request))
                 response = negotiate_media_type(answer, request.headers.get("accept", ""), error.status_code)
             except RateLimited as error:
                 response = domain_error_response(error, request_id_of(request))
@@ -232,7 +232,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return kind(
             backend,
             request_id=request_id,
-            address=address,
+            base_url=address,
             cookie=cookie,
             token=token,
             login_tokens=logins,
@@ -272,7 +272,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         if self._schema.uses_incremental_delivery(query, request_data.variables) and not _accepts_incremental_delivery(
             request
         ):
-            raise HTTPException(406, whole_only("Accept without multipart/mixed").message)
+            raise HTTPException(406, incremental_delivery_error("Accept without multipart/mixed").message)
         try:
             result = await self.schema.execute(
                 query,

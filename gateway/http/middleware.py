@@ -17,7 +17,7 @@ from gateway.security.client_network import client_network
 from infrastructure.observability.audit import Refusal, observing_refusals, refused
 from infrastructure.observability.logging import log_context
 from infrastructure.observability.pseudonyms import Pseudonyms
-from schema.errors import refusal
+from schema.errors import bad_request
 
 _DRAINED = 8
 """How many times as much as is taken is read of what is refused."""
@@ -97,7 +97,7 @@ class BodyLimitMiddleware:
             if has_begun:
                 raise
             refused(Refusal.BODY)
-            response = error_response(refusal(str(error)), error.status, scope["state"]["request_id"])
+            response = error_response(bad_request(str(error)), error.status, scope["state"]["request_id"])
             await response(scope, receive, send)
 
 

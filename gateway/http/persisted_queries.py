@@ -11,7 +11,7 @@ from graphql import GraphQLError, print_ast
 
 from gateway.http.trusted_documents import TrustedDocuments, digest
 from infrastructure.caching.cache import Cache
-from schema.errors import refusal, refused_document
+from schema.errors import bad_request, document_rejected
 from schema.execution.document_cache import DocumentCache
 
 KEPT_SECONDS = 24 * 3600
@@ -59,13 +59,13 @@ class PersistedQueries:
             return await self._admit(query, id, trusted)
         if id is None:
             if self._only_trusted:
-                raise refused_document(_NOT_TRUSTED)
+                raise document_rejected(_NOT_TRUSTED)
             return query
         if trusted is not None:
             return trusted
         sha256 = _SHA256.fullmatch(id)
         if sha256 is None:
-            raise refusal("The request names no document of the manifest, and no SHA-256 hash in lower-case hex.")
+            raise bad_request("The request names no document of the manifest, and no SHA-256 hash in lower-case hex.")
         known = None if self._only_trusted else await self._recall(sha256[1])
         if known is None:
             raise _not_found()
@@ -75,26 +75,26 @@ class PersistedQueries:
         """Return the document to execute. Raises GraphQLError if its id names another one, or it must not be used."""
         if trusted is not None:
             if trusted != query and self._definitions(trusted) != self._definitions(query):
-                raise refusal("The document is not the one that its id names.")
+                raise bad_request("The document is not the one that its id names.")
             return trusted
         sha256 = None if id is None else digest(query)
         if id is not None and id.removeprefix("sha256:") != sha256:
-            raise refusal("The document is not the one that its sha256Hash names.")
+            raise bad_request("The document is not the one that its sha256Hash names.")
         if self._only_trusted and query not in self._trusted.texts:
-            raise refused_document(_NOT_TRUSTED)
+            raise document_rejected(_NOT_TRUSTED)
         if sha256 is not None and sha256 not in self._at_hand and self._trusted.get(sha256) is None:
             await self._learn(sha256, query)
         return query
 
     def _definitions(self, text: str) -> list[str] | None:
         """Return the definitions of the document as they are printed, sorted: Apollo's manifest reorders them."""
-        tree = self._documents.tree(text)
+        tree = self._documents.parse_or_none(text)
         return None if tree is None else sorted(print_ast(each) for each in tree.definitions)
 
     async def _learn(self, name: str, text: str) -> None:
         """Keep it, where it can be carried out."""
         try:
-            if self._documents.read(text).errors:
+            if self._documents.parse(text).errors:
                 return
         except GraphQLError:
             return
@@ -144,11 +144,11 @@ def _id(extensions: Mapping[str, object] | None) -> str | None:
         persisted = cast(dict[str, object], persisted)
         id = persisted.get("sha256Hash")
         if persisted.get("version", 1) != 1 or not isinstance(id, str):
-            raise refusal("The persistedQuery needs version 1 and a sha256Hash.")
+            raise bad_request("The persistedQuery needs version 1 and a sha256Hash.")
         return id
     given = extensions.get("documentId")
     if given is not None and not isinstance(given, str):
-        raise refusal("The id of the document is not text.")
+        raise bad_request("The id of the document is not text.")
     return given
 
 

@@ -99,7 +99,7 @@ def read_manifest(path: Path, documents: DocumentCache) -> TrustedDocuments:
 def faults_of(documents: DocumentCache, text: str) -> Iterator[str]:
     """Yield each reason for which the gateway would not execute the document."""
     try:
-        yield from (error.message for error in documents.read(text).errors)
+        yield from (error.message for error in documents.parse(text).errors)
     except GraphQLError as error:
         yield error.message
 

@@ -18,7 +18,7 @@ from contracts.service_tokens import Caller
 from infrastructure.caching.batching import Batching
 from infrastructure.caching.cache import Cache
 from resolvers.clients.auth import AuthClient
-from resolvers.sign_in_throttle import DEVICE_SECONDS
+from resolvers.sign_in_throttle import DEVICE_TOKEN_LIFETIME_SECONDS
 from resolvers.tokens import token_hash
 
 COOKIE = "adx_session"
@@ -159,7 +159,7 @@ class HttpSessionCookie:
         self._set(value, LOGIN_COOKIE_SECONDS if value else 0, plain_name=LOGIN_COOKIE)
 
     def keep_device(self, device: str) -> None:
-        self._set(device, DEVICE_SECONDS, plain_name=DEVICE_COOKIE)
+        self._set(device, DEVICE_TOKEN_LIFETIME_SECONDS, plain_name=DEVICE_COOKIE)
 
     def _set(self, value: str, seconds: int, *, plain_name: str = COOKIE) -> None:
         name, secure = (f"{_SECURE}{plain_name}", "; Secure") if self._secure else (plain_name, "")

@@ -193,8 +193,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                 async with aclosing(results):
                     with self._shared.metrics.subscription("websocket"):
                         await self._send_results(operation, results)
-            if context.found_viewer is not None and context.token is not None:
-                await self._hold(context.token, context.found_viewer)
+            if context.loaded_viewer is not None and context.token is not None:
+                await self._hold(context.token, context.loaded_viewer)
             await operation.send_operation_message({"id": operation.id, "type": "complete"})
         except RateLimited as refusal:
             await operation.send_initial_errors(translate([_raised(refusal)], context.request_id))

@@ -50,11 +50,11 @@ class CachedValue(BaseModel, Generic[Value]):
 class Encryption(Protocol):
     """Encrypts values, because they contain personal data."""
 
-    def close(self, text: str, *, place: str) -> str:
-        """Return the encrypted text, which can be decrypted for the same place only."""
+    def encrypt(self, text: str, *, associated_data: str) -> str:
+        """Return the encrypted text, which can be decrypted only with the same associated data."""
 
-    def open(self, sealed: str, *, place: str) -> str | None:
-        """Return the text; None if it was not encrypted for this place by one of the keys."""
+    def decrypt(self, encrypted: str, *, associated_data: str) -> str | None:
+        """Return the text; None if it was encrypted with another key or other associated data."""
 
 
 class _Unavailable(Exception):
@@ -149,12 +149,12 @@ class TaggedCache:
         return values
 
     def _encoded(self, key: str, text: str) -> str:
-        return text if self._encryption is None else self._encryption.close(text, place=key)
+        return text if self._encryption is None else self._encryption.encrypt(text, associated_data=key)
 
     def _decoded(self, key: str, text: str | None, kind: TypeAdapter[CachedValue[Value]]) -> CachedValue[Value] | None:
         if text is None or text == CLAIMED:
             return None
-        plain = text if self._encryption is None else self._encryption.open(text, place=key)
+        plain = text if self._encryption is None else self._encryption.decrypt(text, associated_data=key)
         try:
             return None if plain is None else kind.validate_json(plain)
         except ValidationError:

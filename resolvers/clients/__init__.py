@@ -1,1 +1,1 @@
-"""HTTP clients of the services, one file per service."""
+"""HTTP clients of the services, one file for each service."""

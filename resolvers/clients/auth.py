@@ -1,4 +1,4 @@
-"""The auth service as the edge calls it: credentials and sessions."""
+"""Client of the auth service: credentials and sessions."""
 
 from __future__ import annotations
 
@@ -27,74 +27,76 @@ _MAX_LOOKUPS = 100
 
 _VERIFIED = TypeAdapter(VerifiedCredentials)
 _SESSION = TypeAdapter(Session)
-_FOUND = TypeAdapter(tuple[SessionMatch, ...])
-_HANDED_OVER = TypeAdapter(ReplacedSession)
+_MATCHES = TypeAdapter(tuple[SessionMatch, ...])
+_REPLACED = TypeAdapter(ReplacedSession)
 _SESSIONS = TypeAdapter(tuple[Session, ...])
-_NOTHING = TypeAdapter(None)
+_NONE = TypeAdapter(None)
 
 
 class AuthClient:
-    def __init__(self, calls: ServiceClient) -> None:
-        self._calls = calls
+    """Calls the auth service; simultaneous lookups of sessions are batched."""
+
+    def __init__(self, service: ServiceClient) -> None:
+        self._service = service
         self._lookups: Batching[Session] = Batching(
             self._current_sessions, max_batch_size=_MAX_LOOKUPS, max_concurrent=_MAX_CONCURRENT_LOOKUPS
         )
         self._request_ids: dict[str, str] = {}
 
     async def verify_credentials(self, caller: Caller, credentials: Credentials) -> VerifiedCredentials:
-        """A one-time reference that a login redeems; InvalidCredentials or RateLimited."""
+        """Return a one-time reference that a login redeems. Raises InvalidCredentials, RateLimited."""
         body = json.dumps({"email": credentials.email, "password": credentials.password.get_secret_value()})
-        return await self._calls.call("verify_credentials", caller, body, _VERIFIED)
+        return await self._service.call("verify_credentials", caller, body, _VERIFIED)
 
     async def current_session(self, caller: Caller, token_hash: str) -> Session:
-        """The session that the token opens; SessionEnded where it opens none.
+        """Return the open session of the token. Raises SessionEnded if there is none.
 
-        Those that are asked for at one moment are looked up together, and for no caller by a call that began before.
+        Simultaneous lookups are sent in one call, which starts after all of them have been requested.
         """
         self._request_ids.setdefault(token_hash, caller.request_id)
         try:
             session = await self._lookups.load(token_hash)
         finally:
-            self._request_ids.pop(token_hash, None)  # its batch has not begun if the caller leaves before
+            self._request_ids.pop(token_hash, None)  # remains if the caller is cancelled before its batch starts
         if session is None:
             raise SessionEnded()
         return session
 
     async def current_sessions(self, caller: Caller, token_hashes: Sequence[str]) -> Mapping[str, Session]:
-        """The sessions that the tokens open, by hash, without those that open none; at most ``MOST_LOOKUPS``.
+        """Return the open sessions of the tokens by token hash, in one separate call; at most 100 hashes.
 
-        In a call of its own, so that it does not delay lookups of single sessions.
+        Tokens without an open session are missing from the result.
         """
-        return await self._ask_for(caller, token_hashes)
+        return await self._find_sessions(caller, token_hashes)
 
-    async def handed_over_session(self, caller: Caller, token_hash: str) -> ReplacedSession:
-        """The session that the token opened until a switch of tenant ended it; SessionEnded for any other."""
+    async def replaced_session(self, caller: Caller, token_hash: str) -> ReplacedSession:
+        """Return the session of the token that a tenant switch has replaced. Raises SessionEnded for any other."""
         body = SessionLookup(token_hash=token_hash).model_dump_json()
-        return await self._calls.call("get_handed_over_session", caller, body, _HANDED_OVER)
+        return await self._service.call("get_handed_over_session", caller, body, _REPLACED)
 
     async def sessions(self, caller: Caller) -> tuple[Session, ...]:
-        """The caller's active sessions in all tenants, newest first."""
-        return await self._calls.call("list_sessions", caller, b"{}", _SESSIONS)
+        """Return the caller's open sessions in all tenants, newest first."""
+        return await self._service.call("list_sessions", caller, b"{}", _SESSIONS)
 
     async def revoke_session(self, caller: Caller, session_id: str) -> None:
-        """SessionNotFound where the caller has no such session."""
-        await self._calls.call("revoke_session", caller, SessionRef(session_id=session_id).model_dump_json(), _NOTHING)
+        """End one of the caller's sessions. Raises SessionNotFound."""
+        await self._service.call("revoke_session", caller, SessionRef(session_id=session_id).model_dump_json(), _NONE)
 
     async def end_session(self, caller: Caller, session_id: str) -> None:
-        """End the caller's own session; harmless where it has ended."""
-        await self._calls.call("end_session", caller, SessionRef(session_id=session_id).model_dump_json(), _NOTHING)
+        """End the caller's own session; no effect if it has ended already."""
+        await self._service.call("end_session", caller, SessionRef(session_id=session_id).model_dump_json(), _NONE)
 
     async def _current_sessions(self, token_hashes: Sequence[str]) -> Mapping[str, Session]:
         request_ids = [self._request_ids.pop(each, "") for each in token_hashes]
-        return await self._ask_for(Caller(request_id=request_ids[0]), token_hashes)
+        return await self._find_sessions(Caller(request_id=request_ids[0]), token_hashes)
 
-    async def _ask_for(self, caller: Caller, token_hashes: Sequence[str]) -> Mapping[str, Session]:
+    async def _find_sessions(self, caller: Caller, token_hashes: Sequence[str]) -> Mapping[str, Session]:
         if len(token_hashes) == 1:
             body = SessionLookup(token_hash=token_hashes[0]).model_dump_json()
             try:
-                return {token_hashes[0]: await self._calls.call("get_current_session", caller, body, _SESSION)}
+                return {token_hashes[0]: await self._service.call("get_current_session", caller, body, _SESSION)}
             except SessionEnded:
                 return {}
         body = SessionLookups(token_hashes=tuple(token_hashes)).model_dump_json()
-        found = await self._calls.call("get_current_sessions", caller, body, _FOUND)
+        found = await self._service.call("get_current_sessions", caller, body, _MATCHES)
         return {each.token_hash: each.session for each in found}

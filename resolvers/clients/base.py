@@ -1,4 +1,4 @@
-"""One call of a service: signed for its caller, with a deadline and a breaker, its errors told apart."""
+"""Calls of a service over HTTP, with a signed caller, a deadline, a circuit breaker and typed errors."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from contracts.errors import DeadlineExceeded, DomainError, ErrorRecord, NotSign
 from contracts.service_tokens import Caller, ServiceTokenSigner
 from infrastructure.circuit_breaker import CircuitBreaker
 
-CALL_SECONDS = 5.0
+CALL_TIMEOUT_SECONDS = 5.0
 
-_AWAY = frozenset((502, 503, 504))
+_UNAVAILABLE_STATUS_CODES = frozenset((502, 503, 504))
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class ServiceClient:
-    """Calls of one service, over an HTTP client that others share."""
+    """Calls the endpoints of one service.
+
+    Args:
+        service: the name of the service, which is part of each URL.
+        url: the base URL of the service.
+        http: the HTTP client, which may be shared.
+        signer: signs the principal of each call.
+        breaker: the circuit breaker of the service.
+        timeout_seconds: deadline of a call.
+    """
 
     def __init__(
         self,
@@ -30,36 +39,46 @@ class ServiceClient:
         signer: ServiceTokenSigner,
         breaker: CircuitBreaker,
         *,
-        seconds: float = CALL_SECONDS,
+        timeout_seconds: float = CALL_TIMEOUT_SECONDS,
     ) -> None:
         self._service = service
         self._url = url.rstrip("/")
         self._http = http
         self._signer = signer
         self._breaker = breaker
-        self._seconds = seconds
+        self._timeout_seconds = timeout_seconds
 
-    async def call(self, verb: str, caller: Caller, body: bytes | str, answer: TypeAdapter[Answer]) -> Answer:
-        """POST ``/<service>/<verb>`` with a contract's JSON, and read the answer.
+    async def call(self, verb: str, caller: Caller, body: bytes | str, result: TypeAdapter[Result]) -> Result:
+        """Send ``POST /<service>/<verb>`` and return the result.
 
-        Raises the DomainError that the service answers with, ServiceUnavailable where it cannot be reached (or could
-        not of late, and is left alone), DeadlineExceeded where it does not answer within ``seconds`` in all, and
-        RuntimeError where its answer makes no sense.
+        Args:
+            verb: the name of the endpoint.
+            caller: the principal of the call.
+            body: the JSON of the endpoint's contract.
+            result: the type of the response.
+
+        Raises:
+            DomainError: the error with which the service responds.
+            ServiceUnavailable: the service cannot be reached, or its circuit breaker is open.
+            DeadlineExceeded: the service did not respond within the deadline.
+            RuntimeError: the response is neither a result nor a domain error.
         """
         async with self._breaker.watched():
             response = await self._post(verb, caller, body)
-            told = _told(response)
-            if response.is_server_error and told is None:
-                raise self._trouble(verb, response)
-        if told is not None:
-            raise told
+            error = _domain_error(response)
+            if response.is_server_error and error is None:
+                raise self._unexpected_response(verb, response)
+        if error is not None:
+            raise error
         if response.status_code != httpx.codes.OK:
-            raise self._trouble(verb, response)
-        return answer.validate_json(response.content)
+            raise self._unexpected_response(verb, response)
+        return result.validate_json(response.content)
 
     async def _post(self, verb: str, caller: Caller, body: bytes | str) -> httpx.Response:
         try:
-            async with asyncio.timeout(self._seconds):  # httpx counts each read alone, and over ASGI nothing
+            async with asyncio.timeout(
+                self._timeout_seconds
+            ):  # the timeout of httpx applies to each read, and not at all over ASGI
                 return await self._http.post(
                     f"{self._url}/{self._service}/{verb}",
                     content=body,
@@ -76,19 +95,19 @@ class ServiceClient:
         except httpx.TransportError as error:
             raise ServiceUnavailable(service=self._service) from error
 
-    def _trouble(self, verb: str, response: httpx.Response) -> Exception:
-        if response.status_code in _AWAY:
+    def _unexpected_response(self, verb: str, response: httpx.Response) -> Exception:
+        if response.status_code in _UNAVAILABLE_STATUS_CODES:
             return ServiceUnavailable(service=self._service)
         return RuntimeError(f"{self._service} answered {verb} with {response.status_code}.")
 
 
-def _told(response: httpx.Response) -> DomainError | None:
-    """The refusal that the service answers with; None where it does not refuse, or does not say why."""
+def _domain_error(response: httpx.Response) -> DomainError | None:
+    """Return the domain error in the response; None if the response is a result or contains no domain error."""
     if response.status_code == httpx.codes.OK:
         return None
     try:
         error = from_record(ErrorRecord.model_validate_json(response.content))
     except (ValidationError, LookupError):
         return None
-    # It refused the token of this process, not the client's: the two do not share one key.
+    # The service rejected the token of this process (different service keys), not the session of the client.
     return None if type(error) is NotSignedIn else error

@@ -1,4 +1,4 @@
-"""The files service as the edge calls it: uploads to come, files that are there."""
+"""Client of the files service: uploads and files."""
 
 from __future__ import annotations
 
@@ -14,36 +14,44 @@ from resolvers.clients.base import ServiceClient
 _TARGET = TypeAdapter(UploadTarget)
 _UPLOAD = TypeAdapter(Upload)
 _FILES = TypeAdapter(tuple[File, ...])
-_NOTHING: TypeAdapter[None] = TypeAdapter(None)
+_NONE: TypeAdapter[None] = TypeAdapter(None)
 _PAGE = TypeAdapter(FilePage)
 
 
 class FilesClient:
-    def __init__(self, calls: ServiceClient) -> None:
-        self._calls = calls
+    """Calls the files service."""
 
-    async def create_upload(self, caller: Caller, new: NewUpload) -> UploadTarget:
-        """Where to send the bytes; InvalidInput naming what is wrong, PermissionDenied."""
-        return await self._calls.call("create_upload", caller, new.model_dump_json(), _TARGET)
+    def __init__(self, service: ServiceClient) -> None:
+        self._service = service
+
+    async def create_upload(self, caller: Caller, upload: NewUpload) -> UploadTarget:
+        """Reserve an upload and return its target. Raises InvalidInput (with the invalid fields), PermissionDenied."""
+        return await self._service.call("create_upload", caller, upload.model_dump_json(), _TARGET)
 
     async def upload(self, caller: Caller, upload_id: str) -> Upload:
-        """One of the caller's own; UploadNotFound, PermissionDenied."""
-        return await self._calls.call("get_upload", caller, UploadRef(upload_id=upload_id).model_dump_json(), _UPLOAD)
+        """Return an upload of the caller. Raises UploadNotFound, PermissionDenied."""
+        return await self._service.call("get_upload", caller, UploadRef(upload_id=upload_id).model_dump_json(), _UPLOAD)
 
     async def reserve_upload(self, caller: Caller, upload_id: str) -> None:
-        """Keep room for an upload while its bytes arrive; UploadNotFound, UploadCompleted, InvalidInput (no room)."""
+        """Reserve storage for an upload while the gateway receives its bytes.
+
+        Raises:
+            UploadNotFound: the caller has no such upload.
+            UploadCompleted: the upload is complete already.
+            InvalidInput: the tenant's storage quota is exhausted.
+        """
         body = UploadRef(upload_id=upload_id).model_dump_json()
-        return await self._calls.call("reserve_upload", caller, body, _NOTHING)
+        return await self._service.call("reserve_upload", caller, body, _NONE)
 
     async def confirm_upload(self, caller: Caller, upload_id: str) -> None:
-        """Say that the bytes of an upload have arrived; UploadNotFound."""
+        """Report that all bytes of an upload are stored. Raises UploadNotFound."""
         body = UploadRef(upload_id=upload_id).model_dump_json()
-        return await self._calls.call("confirm_upload", caller, body, _NOTHING)
+        return await self._service.call("confirm_upload", caller, body, _NONE)
 
     async def files(self, caller: Caller, ids: Sequence[str]) -> tuple[File, ...]:
-        """Those of them that the caller may see; at most 500 ids."""
-        return await self._calls.call("get_files", caller, Ids(ids=tuple(ids)).model_dump_json(), _FILES)
+        """Return the files with these ids that the caller may see; at most 500 ids."""
+        return await self._service.call("get_files", caller, Ids(ids=tuple(ids)).model_dump_json(), _FILES)
 
-    async def page(self, caller: Caller, wanted: FilePageRequest) -> FilePage:
-        """Those that the caller may see, newest first."""
-        return await self._calls.call("list_files", caller, wanted.model_dump_json(), _PAGE)
+    async def page(self, caller: Caller, request: FilePageRequest) -> FilePage:
+        """Return one page of the files that the caller may see, newest first."""
+        return await self._service.call("list_files", caller, request.model_dump_json(), _PAGE)

@@ -1,4 +1,4 @@
-"""The tenants service as the edge calls it: the tenants that a user belongs to."""
+"""Client of the tenants service: the tenants of which a user is a member."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ _TENANTS = TypeAdapter(tuple[Tenant, ...])
 
 
 class TenantsClient:
-    def __init__(self, calls: ServiceClient) -> None:
-        self._calls = calls
+    """Calls the tenants service."""
+
+    def __init__(self, service: ServiceClient) -> None:
+        self._service = service
 
     async def tenants(self, caller: Caller, ids: Sequence[str]) -> tuple[Tenant, ...]:
-        """Those of them that the caller is a member of; at most 500 ids."""
-        return await self._calls.call("get_tenants", caller, Ids(ids=tuple(ids)).model_dump_json(), _TENANTS)
+        """Return the tenants with these ids of which the caller is a member; at most 500 ids."""
+        return await self._service.call("get_tenants", caller, Ids(ids=tuple(ids)).model_dump_json(), _TENANTS)
 
     async def memberships(self, caller: Caller) -> tuple[Tenant, ...]:
-        """All that the caller is a member of, by name."""
-        return await self._calls.call("list_tenants", caller, b"{}", _TENANTS)
+        """Return all tenants of which the caller is a member, sorted by name."""
+        return await self._service.call("list_tenants", caller, b"{}", _TENANTS)

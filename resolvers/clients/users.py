@@ -1,4 +1,4 @@
-"""The users service as the edge calls it: profiles and preferences."""
+"""Client of the users service: profiles and preferences."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ _PREFERENCES = TypeAdapter(Preferences)
 
 
 class UsersClient:
-    def __init__(self, calls: ServiceClient) -> None:
-        self._calls = calls
+    """Calls the users service."""
+
+    def __init__(self, service: ServiceClient) -> None:
+        self._service = service
 
     async def users(self, caller: Caller, ids: Sequence[str]) -> tuple[User, ...]:
-        """Those of them that the caller may see; at most 500 ids."""
-        return await self._calls.call("get_users", caller, Ids(ids=tuple(ids)).model_dump_json(), _USERS)
+        """Return the users with these ids whom the caller may see; at most 500 ids."""
+        return await self._service.call("get_users", caller, Ids(ids=tuple(ids)).model_dump_json(), _USERS)
 
     async def preferences(self, caller: Caller) -> Preferences:
-        return await self._calls.call("get_preferences", caller, b"{}", _PREFERENCES)
+        """Return the caller's preferences."""
+        return await self._service.call("get_preferences", caller, b"{}", _PREFERENCES)
 
     async def update_preferences(self, caller: Caller, patch: PreferencesPatch) -> Preferences:
-        """The preferences as they now are; InvalidInput naming ``language`` or ``timezone``."""
-        return await self._calls.call("update_preferences", caller, patch.model_dump_json(), _PREFERENCES)
+        """Change the caller's preferences and return them. Raises InvalidInput for ``language`` or ``timezone``."""
+        return await self._service.call("update_preferences", caller, patch.model_dump_json(), _PREFERENCES)

@@ -1,4 +1,4 @@
-"""The workspaces service as the edge calls it: the places that users have in a tenant."""
+"""Client of the workspaces service: the workspaces of users in a tenant."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ _WORKSPACES = TypeAdapter(tuple[Workspace, ...])
 
 
 class WorkspacesClient:
-    def __init__(self, calls: ServiceClient) -> None:
-        self._calls = calls
+    """Calls the workspaces service."""
+
+    def __init__(self, service: ServiceClient) -> None:
+        self._service = service
 
     async def workspaces(self, caller: Caller, ids: Sequence[str]) -> tuple[Workspace, ...]:
-        """Those of them that the caller may see; at most 500 ids."""
-        return await self._calls.call("get_workspaces", caller, Ids(ids=tuple(ids)).model_dump_json(), _WORKSPACES)
+        """Return the workspaces with these ids that the caller may see; at most 500 ids."""
+        return await self._service.call("get_workspaces", caller, Ids(ids=tuple(ids)).model_dump_json(), _WORKSPACES)

@@ -78,7 +78,7 @@ async def switch_outcome(context: Context, operation: Operation) -> SwitchOutcom
     result = operation.state.result
     if not isinstance(result, TenantSwitched):
         return None
-    loaders = context.loaders(await _onlooker(context, operation))
+    loaders = context.loaders(await _effective_caller(context, operation))
     loading = loaders.tenant.load(result.tenant_id), loaders.user.load(result.user_id)  # both batches leave at once
     tenant, user = await loading[0], await loading[1]
     return SwitchOutcome(tenant, user, result.permissions) if tenant and user else None
@@ -89,7 +89,7 @@ async def file_outcome(context: Context, operation: Operation) -> FileOutcome | 
     result = operation.state.result
     if not isinstance(result, FileUploaded | FileProcessed):
         return None
-    file = await context.loaders(await _onlooker(context, operation)).file.load(result.file_id)
+    file = await context.loaders(await _effective_caller(context, operation)).file.load(result.file_id)
     return FileOutcome(file) if file else None
 
 
@@ -98,7 +98,7 @@ async def onboarding_outcome(context: Context, operation: Operation) -> Onboardi
     result = operation.state.result
     if not isinstance(result, UserOnboarded):
         return None
-    loaders = context.loaders(await _onlooker(context, operation))
+    loaders = context.loaders(await _effective_caller(context, operation))
     loading = loaders.user.load(result.user_id), loaders.workspace.load(result.workspace_id)
     user, workspace = await loading[0], await loading[1]
     return OnboardingOutcome(user, workspace, result.welcome_email_sent) if user and workspace else None
@@ -106,7 +106,7 @@ async def onboarding_outcome(context: Context, operation: Operation) -> Onboardi
 
 async def workspace_link(context: Context, workspace: Workspace) -> str:
     """Return the URL of the workspace. Raises TenantNotFound if the viewer has left its tenant."""
-    caller = context.caller(await context.onlooker())
+    caller = context.caller(await context.effective_viewer())
     tenant = await context.loaders(caller).tenant.load(workspace.tenant_id)
     if tenant is None:
         raise TenantNotFound()
@@ -114,16 +114,16 @@ async def workspace_link(context: Context, workspace: Workspace) -> str:
 
 
 async def _user(context: Context, operation: Operation, user_id: str) -> User | None:
-    return await context.loaders(await _onlooker(context, operation)).user.load(user_id)
+    return await context.loaders(await _effective_caller(context, operation)).user.load(user_id)
 
 
 async def _tenant(context: Context, operation: Operation, tenant_id: str) -> Tenant | None:
-    return await context.loaders(await _onlooker(context, operation)).tenant.load(tenant_id)
+    return await context.loaders(await _effective_caller(context, operation)).tenant.load(tenant_id)
 
 
-async def _onlooker(context: Context, operation: Operation) -> Caller:
+async def _effective_caller(context: Context, operation: Operation) -> Caller:
     """On whose behalf its people and places are looked up: the viewer's; for a login its own user's, whoever looks."""
-    viewer = await context.onlooker()
+    viewer = await context.effective_viewer()
     user_id = operation.state.started_by
     if operation.kind is OperationKind.LOGIN and (viewer is None or viewer.user_id != user_id):
         return Caller(user_id=user_id, request_id=context.request_id)

@@ -16,7 +16,7 @@ from resolvers.context import Context
 from resolvers.inputs import Input
 from resolvers.operations.access import public_login
 from resolvers.operations.start_requests import StartOptions
-from resolvers.sign_in import SignIn, signed_in
+from resolvers.sign_in import SignInResult, to_sign_in_result
 
 
 class LoginInput(Input):
@@ -33,7 +33,7 @@ class SubmitMfaCodeInput(Input):
     wait_seconds: WaitSeconds = 10
 
 
-async def start(context: Context, input: LoginInput) -> SignIn:
+async def start(context: Context, input: LoginInput) -> SignInResult:
     """InvalidCredentials and RateLimited come before any operation is started."""
     credentials = Credentials(email=input.email, password=input.password)
     account = context.backend.pseudonyms.account(email_key(input.email))
@@ -43,30 +43,30 @@ async def start(context: Context, input: LoginInput) -> SignIn:
     )
     order = context.backend.orders.log_in(verified, input.tenant_id, StartOptions(key=input.idempotency_key))
     order = order.concerning(Subject(label=input.email, target_id=verified.user_id))
-    async with context.backend.login_quota.starting(Requester(context.client.network, account)) as started:
+    async with context.backend.login_quota.slot(Requester(context.client.network, account)) as started:
         operation = await context.start(order, wait_seconds=0)
         started(operation)
     operation = await context.backend.operations.settle(operation, wait_seconds=input.wait_seconds)
-    context.forget()
+    context.reset_loaders()
     if _passed_second_factor(operation) and not context.started_login(operation.id):
         # Who passed it holds the token already; a password and an idempotency key do not stand in for the factor.
-        return SignIn(public_login(operation), None, None)
-    signed = await signed_in(context, operation, order.token_of(operation))
+        return SignInResult(public_login(operation), None, None)
+    signed = await to_sign_in_result(context, operation, order.token_of(operation))
     if signed.viewer is not None:
         _know_device(context, input.email)
     return signed
 
 
-async def submit_mfa_code(context: Context, input: SubmitMfaCodeInput) -> SignIn:
+async def submit_mfa_code(context: Context, input: SubmitMfaCodeInput) -> SignInResult:
     """InvalidMfaCode with the tries left, Conflict where no code is awaited, OperationNotFound, RateLimited."""
     operations = context.backend.operations
     access, requester = context.access(await context.viewer()), await context.requester()
     login = await operations.login_awaiting_code(access, input.operation_id, requester)
-    async with context.backend.throttle.trying_code(login.user_id):
+    async with context.backend.throttle.code_attempt(login.user_id):
         await operations.submit_mfa_code(login, input.code)
     operation = await operations.after_code(login, wait_seconds=input.wait_seconds)
-    signed = await signed_in(context, operation, context.token_of_login(operation.id))
-    session = await context.onlooker()
+    signed = await to_sign_in_result(context, operation, context.token_of_login(operation.id))
+    session = await context.effective_viewer()
     if signed.viewer is not None and session is not None:
         with suppress(DomainError):  # it is known another time
             user = await context.loaders(context.caller(session)).user.load(session.user_id)
@@ -80,6 +80,6 @@ def _passed_second_factor(login: Operation) -> bool:
 
 
 def _know_device(context: Context, email: str) -> None:
-    device = context.backend.throttle.new_device(email, context.client)
+    device = context.backend.throttle.issue_device_token(email, context.client)
     if device is not None:
         context.cookie.keep_device(device)

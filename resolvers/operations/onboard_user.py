@@ -13,7 +13,7 @@ from contracts.users import OnboardUserCommand
 from contracts.validation import Email, IdempotencyKey, Name, NewPassword, WaitSeconds
 from infrastructure.limits.fair_semaphore import Requester
 from resolvers.context import Context
-from resolvers.expected_tenant import repeated
+from resolvers.expected_tenant import find_repeated_operation
 from resolvers.inputs import Input
 from resolvers.operations.start_requests import StartOptions
 
@@ -46,12 +46,12 @@ async def start(context: Context, input: OnboardUserInput) -> Onboarding:
         PermissionDenied: the viewer may not onboard users; nothing has been hashed or loaded.
         RoleTooHigh: the viewer may not grant this role; nothing has been hashed or loaded.
     """
-    viewer = await context.permitted(ONBOARD)
+    viewer = await context.require_permission(ONBOARD)
     if input.role not in roles_granted_by(viewer.role):
         raise RoleTooHigh()
     requests, kind = context.backend.onboarding_requests, OperationKind.USER_ONBOARDING
     wish = StartOptions(key=input.idempotency_key)
-    before = await repeated(
+    before = await find_repeated_operation(
         context, kind, wish, lambda ids: requests.asked(ids, input), wait_seconds=input.wait_seconds
     )
     if before is not None:

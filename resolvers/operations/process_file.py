@@ -12,7 +12,7 @@ from contracts.operation_records import Subject
 from contracts.operations import FileProcessed, OperationKind
 from contracts.validation import Id, IdempotencyKey, WaitSeconds
 from resolvers.context import Context
-from resolvers.expected_tenant import repeated
+from resolvers.expected_tenant import find_repeated_operation
 from resolvers.inputs import Input
 from resolvers.operations.access import ADMINISTER
 from resolvers.operations.operations import StartedOperation
@@ -33,10 +33,12 @@ async def start(context: Context, input: ProcessFileInput) -> StartedOperation:
     """FileNotFound where the viewer sees no such file here: then nothing is started. PermissionDenied."""
     wish, kind = StartOptions(key=input.idempotency_key), OperationKind.FILE_PROCESSING
     asked = wish.asked(file=input.file_id)
-    before = await repeated(context, kind, wish, lambda ids: [asked] * len(ids.all), wait_seconds=input.wait_seconds)
+    before = await find_repeated_operation(
+        context, kind, wish, lambda ids: [asked] * len(ids.all), wait_seconds=input.wait_seconds
+    )
     if before is not None:
         return StartedOperation(before)
-    viewer = await context.permitted(PROCESS)
+    viewer = await context.require_permission(PROCESS)
     started = await order(context, viewer, input.file_id, wish)
     return StartedOperation(await context.start(started, wait_seconds=input.wait_seconds))
 

@@ -11,13 +11,13 @@ from contracts.operations import Operation, OperationKind, OperationStatus
 from contracts.tenants import SwitchTenantCommand
 from contracts.users import OnboardUserCommand
 from resolvers.context import Context
-from resolvers.expected_tenant import repeated
+from resolvers.expected_tenant import find_repeated_operation
 from resolvers.inputs import RetryOperationInput
 from resolvers.operations import process_file, upload_file
 from resolvers.operations.onboard_user import ONBOARD
 from resolvers.operations.start import Command, Result, StartRequest, Workflow
 from resolvers.operations.start_requests import StartOptions
-from resolvers.sign_in import SignIn, signed_in
+from resolvers.sign_in import SignInResult, to_sign_in_result
 
 _REQUIRED = MappingProxyType(
     {
@@ -32,13 +32,13 @@ A kind without an entry checks the permission in its first step only.
 """
 
 
-async def retry(context: Context, input: RetryOperationInput) -> SignIn:
+async def retry(context: Context, input: RetryOperationInput) -> SignInResult:
     """As a new operation, by the viewer as they now are; where it makes no session, there is neither token nor viewer.
 
     OperationNotRetryable unless it has failed, and for a login, whose credentials nobody keeps. PermissionDenied for
     somebody else's.
     """
-    viewer = await context.signed_in()
+    viewer = await context.require_viewer()
     failed = await context.backend.operations.get(context.access(viewer), input.id, await context.requester())
     if failed.kind is OperationKind.LOGIN or not failed.is_closed or failed.state.status is OperationStatus.COMPLETED:
         raise OperationNotRetryable()
@@ -46,15 +46,15 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
         raise PermissionDenied("Only who started an operation can start it again.")
     wish = StartOptions(key=input.idempotency_key, again=failed.id)
     if failed.kind is not OperationKind.TENANT_SWITCH:
-        before = await repeated(
+        before = await find_repeated_operation(
             context, failed.kind, wish, lambda ids: [wish.asked()] * len(ids.all), wait_seconds=input.wait_seconds
         )
         if before is not None:
-            return SignIn(before, None, None)
+            return SignInResult(before, None, None)
         if viewer.tenant_id not in failed.tenant_ids:
             raise PermissionDenied("Switch to the tenant that the operation belongs to first.")
         if (permission := _REQUIRED.get(failed.kind)) is not None:
-            await context.permitted(permission)
+            await context.require_permission(permission)
     operations, seconds = context.backend.operations, input.wait_seconds
     orders = context.backend.orders
     match failed.kind:
@@ -77,6 +77,6 @@ async def retry(context: Context, input: RetryOperationInput) -> SignIn:
 
 async def _start(
     context: Context, failed: Operation, order: StartRequest[Workflow, Command, Result], seconds: float
-) -> SignIn:
+) -> SignInResult:
     operation = await context.start(replace(order, retry_of=failed.id), wait_seconds=seconds)
-    return await signed_in(context, operation, order.token_of(operation))
+    return await to_sign_in_result(context, operation, order.token_of(operation))

@@ -6,7 +6,7 @@ from contracts.errors import NotFound, NotSignedIn
 from contracts.operation_records import OperationRecord
 from contracts.operations import Operation
 from resolvers.context import Context
-from resolvers.nodes import Thing, node, operation
+from resolvers.nodes import NodeObject, load_node, load_operation
 
 
 async def subject(context: Context, of: Operation) -> str | None:
@@ -15,7 +15,7 @@ async def subject(context: Context, of: Operation) -> str | None:
     return record.subject.label if record and record.subject else None
 
 
-async def target(context: Context, of: Operation) -> Thing | None:
+async def target(context: Context, of: Operation) -> NodeObject | None:
     """The object concerned, while it exists and the viewer may see it."""
     record = await _visible_record(context, of)
     subject = record.subject if record else None
@@ -23,7 +23,7 @@ async def target(context: Context, of: Operation) -> Thing | None:
     if record is None or target_id is None:
         return None
     try:
-        return await node(context, target_id)
+        return await load_node(context, target_id)
     except (NotFound, NotSignedIn):
         return None
 
@@ -34,7 +34,7 @@ async def retry_of(context: Context, of: Operation) -> Operation | None:
     if record is None or record.retry_of is None:
         return None
     try:
-        return await operation(context, record.retry_of)
+        return await load_operation(context, record.retry_of)
     except (NotFound, NotSignedIn):
         return None
 
@@ -46,5 +46,5 @@ async def _visible_record(context: Context, of: Operation) -> OperationRecord | 
     record = await context.load_record(of.id)
     if record is None or record.subject is None or not record.subject.is_private:
         return record
-    viewer = await context.onlooker()
+    viewer = await context.effective_viewer()
     return record if viewer is not None and viewer.user_id == of.user_id else None

@@ -11,7 +11,7 @@ from contracts.validation import Id, IdempotencyKey, WaitSeconds
 from resolvers.context import Context
 from resolvers.inputs import Input
 from resolvers.operations.start_requests import StartOptions
-from resolvers.sign_in import SignIn, signed_in
+from resolvers.sign_in import SignInResult, to_sign_in_result
 
 _HERE_SECONDS = 5.0
 """How long a switch to the current tenant is awaited at least: it changes nothing and completes at once."""
@@ -23,13 +23,13 @@ class SwitchTenantInput(Input):
     wait_seconds: WaitSeconds = 10
 
 
-async def start(context: Context, input: SwitchTenantInput) -> SignIn:
+async def start(context: Context, input: SwitchTenantInput) -> SignInResult:
     """NotSignedIn without a session, unless it was this very switch, sent again for its lost answer, that ended it."""
     viewer, wish = await context.viewer(), StartOptions(key=input.idempotency_key)
     if viewer is not None:
         order = context.backend.orders.switch_tenant(viewer, input.tenant_id, wish)
     else:
-        before = await context.session_before()
+        before = await context.previous_session()
         order = context.backend.orders.switch_tenant(before.session, input.tenant_id, wish)
         if not any(before.was_ended_by(id) for id in order.ids):
             raise NotSignedIn()
@@ -38,7 +38,7 @@ async def start(context: Context, input: SwitchTenantInput) -> SignIn:
     is_here = order.command.from_tenant_id == order.command.to_tenant_id
     wait_seconds = max(input.wait_seconds, _HERE_SECONDS) if is_here else input.wait_seconds
     operation = await context.start(order, wait_seconds=wait_seconds)
-    return await signed_in(context, operation, order.token_of(operation))
+    return await to_sign_in_result(context, operation, order.token_of(operation))
 
 
 async def tenant_subject(context: Context, viewer: Session, tenant_id: str) -> Subject | None:

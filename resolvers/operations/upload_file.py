@@ -11,7 +11,7 @@ from contracts.operation_records import Subject
 from contracts.operations import FileUploaded, OperationKind
 from contracts.validation import Id, IdempotencyKey, WaitSeconds
 from resolvers.context import Context
-from resolvers.expected_tenant import repeated
+from resolvers.expected_tenant import find_repeated_operation
 from resolvers.inputs import Input
 from resolvers.operations.operations import StartedOperation
 from resolvers.operations.start import StartRequest
@@ -31,10 +31,12 @@ async def start(context: Context, input: CompleteUploadInput) -> StartedOperatio
     """UploadNotFound where the viewer has no such upload here: then nothing is started. PermissionDenied."""
     wish, kind = StartOptions(key=input.idempotency_key), OperationKind.FILE_UPLOAD
     asked = wish.asked(upload=input.upload_id)
-    before = await repeated(context, kind, wish, lambda ids: [asked] * len(ids.all), wait_seconds=input.wait_seconds)
+    before = await find_repeated_operation(
+        context, kind, wish, lambda ids: [asked] * len(ids.all), wait_seconds=input.wait_seconds
+    )
     if before is not None:
         return StartedOperation(before)
-    viewer = await context.permitted(WRITE)
+    viewer = await context.require_permission(WRITE)
     started = await order(context, viewer, input.upload_id, wish)
     return StartedOperation(await context.start(started, wait_seconds=input.wait_seconds))
 

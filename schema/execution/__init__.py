@@ -1,1 +1,1 @@
-"""Parsing, cost analysis and execution of GraphQL documents."""
+"""Parsing, validation, cost analysis and execution of GraphQL documents."""

@@ -1,4 +1,4 @@
-"""Documents as they are carried out: read, weighed and checked once, and kept while there is room."""
+"""A cache of parsed GraphQL documents: each document is parsed, validated and its cost computed once."""
 
 from __future__ import annotations
 
@@ -18,152 +18,171 @@ from graphql import (
     specified_rules,
     validate,
 )
-from graphql.validation import ASTValidationRule, OverlappingFieldsCanBeMergedRule
-from graphql.validation import ValidationContext as Checking
+from graphql.validation import ASTValidationRule, OverlappingFieldsCanBeMergedRule, ValidationContext
 from graphql.validation.validate import ValidationAbortedError
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
-from schema.errors import refused_document
-from schema.execution.query_cost import CostAnalyzer, Limits, violations
+from schema.errors import document_rejected
+from schema.execution.query_cost import CostAnalyzer, QueryLimits, violations
 
-MOST_DOCUMENTS = 1_000
-MOST_TOKENS = 50_000
-"""Of the documents that are kept together: a token and what is made of it take about 600 bytes."""
-MOST_MISTAKES = 20
-"""That are looked for in one document."""
-MOST_VALUES = 1_000
-"""In the variables of one request."""
-MOST_NESTED = 32
-"""Values within each other."""
+MAX_CACHED_DOCUMENTS = 1_000
+MAX_CACHED_TOKENS = 50_000
+"""Limit of the tokens of all cached documents together. A token and its syntax node take about 600 bytes."""
+MAX_VALIDATION_ERRORS = 20
+"""Number of errors in one document after which validation stops."""
+MAX_VARIABLE_VALUES = 1_000
+"""Limit of the values in the variables of one request, including nested values."""
+MAX_VARIABLE_DEPTH = 32
+"""Limit of the nesting of lists and objects in the variables."""
 
-_COMPARISONS = 30_000
-"""Of fields with each other, which may have one name in an answer: a colocated fragment a component takes hundreds."""
+_MAX_FIELD_COMPARISONS = 30_000
+"""Limit of the comparisons of fields with the same response name. Documents with colocated fragments need hundreds."""
 
 
 class ParsedDocument(NamedTuple):
-    """``errors``: why it cannot be carried out. ``worst_costs``: of each operation by its name, whatever its variables
-    say; ``weighs_variables``: they have a part in it.
+    """A document with the results of its validation and cost analysis.
+
+    Attributes:
+        tree: the syntax tree.
+        tokens: the number of lexical tokens.
+        errors: the validation errors; a document with errors must not be executed.
+        max_costs: the cost of each operation by its name, with the most expensive variables.
+        cost_depends_on_variables: True if other variables can make an operation cheaper.
     """
 
     tree: DocumentNode
     tokens: int
     errors: tuple[GraphQLError, ...]
-    worst_costs: Mapping[str | None, float]
-    weighs_variables: bool
+    max_costs: Mapping[str | None, float]
+    cost_depends_on_variables: bool
 
 
 class DocumentCache:
-    """All that one process reads. Valid ones are kept, those used longest ago dropped first.
+    """An LRU cache of valid documents, shared by all requests of a process.
 
-    ``introspection``: whether the schema may be asked about; ``suggestions``: whether errors name what the writer may
-    have meant, which shows parts of the schema.
+    Args:
+        schema: the schema against which documents are validated.
+        introspection: whether documents may query the schema itself.
+        suggestions: whether error messages suggest names of the schema for misspelled names.
+        limits: size and cost limits of a document.
     """
 
     def __init__(
-        self, schema: GraphQLSchema, *, introspection: bool, suggestions: bool, limits: Limits | None = None
+        self, schema: GraphQLSchema, *, introspection: bool, suggestions: bool, limits: QueryLimits | None = None
     ) -> None:
         self.schema = schema
         self._introspection = introspection
         self._suggestions = suggestions
-        self._limits = limits or Limits()
-        self._known: OrderedDict[str, ParsedDocument] = OrderedDict()
-        self._kept_tokens = 0
+        self._limits = limits or QueryLimits()
+        self._documents: OrderedDict[str, ParsedDocument] = OrderedDict()
+        self._cached_tokens = 0
 
-    def read(self, text: str) -> ParsedDocument:
-        """It, valid or not. Raises GraphQLError: BAD_USER_INPUT where it is beyond a limit, and GraphQL's own where it
-        is no document at all.
+    def parse(self, text: str) -> ParsedDocument:
+        """Return the parsed document, with its validation errors if it is not valid.
+
+        Raises:
+            DocumentRejected: the document exceeds a limit other than the cost limit.
+            GraphQLSyntaxError: the text is not a GraphQL document.
         """
-        document = self._known.get(text)
+        document = self._documents.get(text)
         if document is not None:
-            self._known.move_to_end(text)
+            self._documents.move_to_end(text)
             return document
-        document = self._new(text)
+        document = self._parse(text)
         if not document.errors:
-            self._keep(text, document)
+            self._store(text, document)
         return document
 
-    def kept(self) -> Iterable[ParsedDocument]:
-        """The one used longest ago first."""
-        return self._known.values()
+    def cached(self) -> Iterable[ParsedDocument]:
+        """Return the cached documents, least recently used first."""
+        return self._documents.values()
 
-    def tree(self, text: str | None) -> DocumentNode | None:
-        """What it says; None where it cannot be read, for which its execution has the words."""
+    def parse_or_none(self, text: str | None) -> DocumentNode | None:
+        """Return the syntax tree, or None if the document cannot be parsed; its execution then reports the error."""
         try:
-            return self.read(text or "").tree
+            return self.parse(text or "").tree
         except GraphQLError:
             return None
 
-    def admit(self, text: str, variables: Mapping[str, object] | None, operation_name: str | None) -> ParsedDocument:
-        """Read it. Raises as ``read`` does, and where the operation with these variables asks for too much."""
-        document = self.read(text)
+    def check(self, text: str, variables: Mapping[str, object] | None, operation_name: str | None) -> ParsedDocument:
+        """Return the parsed document after checking the variables and the cost of the operation against the limits.
+
+        Raises:
+            DocumentRejected: the document, the variables, or the cost of the operation exceed a limit.
+            GraphQLSyntaxError: the text is not a GraphQL document.
+        """
+        document = self.parse(text)
         values = variables or {}
-        _admit_values(values)
-        name = operation_name if operation_name is not None else next(iter(document.worst_costs), None)
-        cost = document.worst_costs.get(name, 0)
-        if cost > self._limits.cost and document.weighs_variables:
-            cost = self._cost(document.tree, name, values)
+        _check_variables(values)
+        name = operation_name if operation_name is not None else next(iter(document.max_costs), None)
+        cost = document.max_costs.get(name, 0)
+        if cost > self._limits.cost and document.cost_depends_on_variables:
+            cost = self._cost_with(values, document.tree, name)
         if cost > self._limits.cost:
-            told = f"{cost:,.0f}" if cost < 1e9 else "more than can be told"
-            raise refused_document(
-                f"The operation would cost {told}, and at most {self._limits.cost:,.0f}: ask for less at a time."
+            amount = f"{cost:,.0f}" if cost < 1e9 else "more than can be told"
+            raise document_rejected(
+                f"The operation would cost {amount}, and at most {self._limits.cost:,.0f}: ask for less at a time."
             )
         return document
 
-    def _new(self, text: str) -> ParsedDocument:
+    def _parse(self, text: str) -> ParsedDocument:
         if len(text) > self._limits.bytes or len(text.encode(errors="surrogatepass")) > self._limits.bytes:
-            raise refused_document(f"The document is longer than {self._limits.bytes:,} bytes.")
-        tokens = self._count(text)
+            raise document_rejected(f"The document is longer than {self._limits.bytes:,} bytes.")
+        tokens = self._count_tokens(text)
         try:
             tree = parse(text)
-            operations = [each for each in tree.definitions if isinstance(each, OperationDefinitionNode)]
-            scales = CostAnalyzer(self.schema, tree, self._limits, introspection=self._introspection)
-            weights = [scales.operation(each) for each in operations]
-            if wrong := next(violations(weights, self._limits), None):
-                raise refused_document(wrong)
-            errors = self._check(tree)
+            operations = [node for node in tree.definitions if isinstance(node, OperationDefinitionNode)]
+            analyzer = CostAnalyzer(self.schema, tree, self._limits, introspection=self._introspection)
+            costs = [analyzer.operation_cost(node) for node in operations]
+            if violation := next(violations(costs, self._limits), None):
+                raise document_rejected(violation)
+            errors = self._validate(tree)
         except RecursionError as error:
-            raise refused_document("The document is nested too deeply.") from error
-        costs = {
-            each.name.value if each.name else None: weight.own for each, weight in zip(operations, weights, strict=True)
-        }
-        return ParsedDocument(tree, tokens, tuple(errors), costs, scales.depends_on_variables)
+            raise document_rejected("The document is nested too deeply.") from error
+        max_costs = {_name(node): cost.base_cost for node, cost in zip(operations, costs, strict=True)}
+        return ParsedDocument(tree, tokens, tuple(errors), max_costs, analyzer.depends_on_variables)
 
-    def _count(self, text: str) -> int:
-        """Its tokens, of which no more are read than there may be."""
+    def _count_tokens(self, text: str) -> int:
+        """Return the number of tokens; raise DocumentRejected at the first token beyond the limit."""
         lexer, tokens = Lexer(Source(text)), 0
         while lexer.advance().kind is not TokenKind.EOF:
             tokens += 1
             if tokens > self._limits.tokens:
-                raise refused_document(f"The document has more than {self._limits.tokens:,} tokens.")
+                raise document_rejected(f"The document has more than {self._limits.tokens:,} tokens.")
         return tokens
 
-    def _check(self, tree: DocumentNode) -> list[GraphQLError]:
-        errors = validate(self.schema, tree, _RULES, max_errors=MOST_MISTAKES, hide_suggestions=not self._suggestions)
-        return [_in_words(error) for error in errors]
+    def _validate(self, tree: DocumentNode) -> list[GraphQLError]:
+        errors = validate(
+            self.schema, tree, _RULES, max_errors=MAX_VALIDATION_ERRORS, hide_suggestions=not self._suggestions
+        )
+        return [_to_client_error(error) for error in errors]
 
-    def _cost(self, tree: DocumentNode, name: str | None, variables: Mapping[str, object]) -> float:
-        scales = CostAnalyzer(self.schema, tree, self._limits, introspection=self._introspection, variables=variables)
+    def _cost_with(self, variables: Mapping[str, object], tree: DocumentNode, name: str | None) -> float:
+        analyzer = CostAnalyzer(self.schema, tree, self._limits, introspection=self._introspection, variables=variables)
         return next(
-            scales.operation(each).own
-            for each in tree.definitions
-            if isinstance(each, OperationDefinitionNode) and (each.name.value if each.name else None) == name
+            analyzer.operation_cost(node).base_cost
+            for node in tree.definitions
+            if isinstance(node, OperationDefinitionNode) and _name(node) == name
         )
 
-    def _keep(self, text: str, document: ParsedDocument) -> None:
-        self._known[text] = document
-        self._kept_tokens += document.tokens
-        while len(self._known) > MOST_DOCUMENTS or self._kept_tokens > MOST_TOKENS:
-            _, dropped = self._known.popitem(last=False)
-            self._kept_tokens -= dropped.tokens
+    def _store(self, text: str, document: ParsedDocument) -> None:
+        self._documents[text] = document
+        self._cached_tokens += document.tokens
+        while len(self._documents) > MAX_CACHED_DOCUMENTS or self._cached_tokens > MAX_CACHED_TOKENS:
+            _, evicted = self._documents.popitem(last=False)
+            self._cached_tokens -= evicted.tokens
 
 
 class _BoundedOverlapRule(OverlappingFieldsCanBeMergedRule):
-    """GraphQL's rule, whose own bound on comparisons takes a third of a second to reach."""
+    """OverlappingFieldsCanBeMergedRule with a lower limit of comparisons.
 
-    def __init__(self, context: Checking) -> None:
+    The limit of graphql-core is reached only after a third of a second.
+    """
+
+    def __init__(self, context: ValidationContext) -> None:
         super().__init__(context)
-        self.rule_context.remaining_complexity_budget = _COMPARISONS
+        self.rule_context.remaining_complexity_budget = _MAX_FIELD_COMPARISONS
 
 
 _RULES: tuple[type[ASTValidationRule], ...] = (
@@ -173,33 +192,37 @@ _RULES: tuple[type[ASTValidationRule], ...] = (
 )
 
 
-def _in_words(error: GraphQLError) -> GraphQLError:
+def _name(operation: OperationDefinitionNode) -> str | None:
+    return operation.name.value if operation.name else None
+
+
+def _to_client_error(error: GraphQLError) -> GraphQLError:
     if not isinstance(error, ValidationAbortedError):
-        # A value that GraphQL stumbled over, as Python does over an integer of 4,300 digits, is the writer's mistake.
-        stumbled = error.original_error is not None and not isinstance(error.original_error, GraphQLError)
-        return GraphQLError("A value in the document is too long.", nodes=error.nodes) if stumbled else error
+        # graphql-core wraps the ValueError that Python raises for an integer of more than 4,300 digits.
+        is_too_long = error.original_error is not None and not isinstance(error.original_error, GraphQLError)
+        return GraphQLError("A value in the document is too long.", nodes=error.nodes) if is_too_long else error
     if error.message.startswith("Too many"):
-        return refused_document(f"The document has more than {MOST_MISTAKES} mistakes; only some are listed.")
-    return refused_document("The document asks for the same fields too many times.")
+        return document_rejected(f"The document has more than {MAX_VALIDATION_ERRORS} mistakes; only some are listed.")
+    return document_rejected("The document asks for the same fields too many times.")
 
 
-def _admit_values(variables: Mapping[str, object]) -> None:
-    """Raises where they are too many, or lie too deeply within each other."""
+def _check_variables(variables: Mapping[str, object]) -> None:
+    """Raise DocumentRejected if the variables hold too many values or are nested too deeply."""
     count = 0
     level: list[object] = list(variables.values())
-    for _ in range(MOST_NESTED):
+    for _ in range(MAX_VARIABLE_DEPTH):
         count += len(level)
-        if count > MOST_VALUES:
-            raise refused_document(f"The variables hold more than {MOST_VALUES:,} values.")
-        level = [part for value in level for part in _parts(value)]
+        if count > MAX_VARIABLE_VALUES:
+            raise document_rejected(f"The variables hold more than {MAX_VARIABLE_VALUES:,} values.")
+        level = [child for value in level for child in _children(value)]
         if not level:
             return
-    raise refused_document(
-        f"The variables are nested too deeply: at most {MOST_NESTED} values may lie within each other."
+    raise document_rejected(
+        f"The variables are nested too deeply: at most {MAX_VARIABLE_DEPTH} values may lie within each other."
     )
 
 
-def _parts(value: object) -> list[object]:
+def _children(value: object) -> list[object]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""One request of the schema: admitted or refused, and its results as clients are told of them."""
+"""One GraphQL request: its validation before execution, and the translation of its results and errors for clients."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ from strawberry.utils.operation import get_operation_type
 from resolvers.context import Context
 from schema.errors import translate
 from schema.execution.document_cache import DocumentCache
-from schema.execution.incremental_delivery import may_ask_for_parts, wrong_initial_counts
+from schema.execution.incremental_delivery import initial_count_errors, may_use_incremental_delivery
 
-NO_REQUEST = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
+INVALID_REQUEST_ERRORS = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
+"""Exceptions of Strawberry for a request without a document or without an executable operation."""
 
 
 class ExecutionRequest:
-    """``context`` is what resolvers are given, with the id by which a request's errors are told apart."""
+    """A document with its variables, operation name and context, from validation to result.
+
+    ``context`` is passed to the resolvers. If it is a ``Context``, its request id is added to each error.
+    ``operation_type`` and ``document`` are available after ``validate`` has returned None.
+    """
 
     operation_type: OperationType | None = None
-    _tree: DocumentNode | None = None
+    _document: DocumentNode | None = None
 
     def __init__(
         self,
@@ -43,54 +48,68 @@ class ExecutionRequest:
         self.context = context
 
     @property
-    def tree(self) -> DocumentNode:
-        """What is asked, once it is admitted."""
-        assert self._tree is not None
-        return self._tree
+    def document(self) -> DocumentNode:
+        """The parsed document of a validated request."""
+        assert self._document is not None
+        return self._document
 
-    def refused(self, documents: DocumentCache, allowed: Iterable[OperationType] | None) -> PreExecutionError | None:
-        """Why nothing of it is carried out; None where it is admitted. Raises one of ``NO_REQUEST``."""
+    def validate(self, documents: DocumentCache, allowed: Iterable[OperationType] | None) -> PreExecutionError | None:
+        """Parse and validate the document; return its errors, or None if the operation may be executed.
+
+        Args:
+            documents: the cache that parses documents and enforces the limits.
+            allowed: the operation types that the transport supports; None allows all types.
+
+        Raises:
+            MissingQueryError: the request has no document.
+            CannotGetOperationTypeError: the document has no operation with the requested name.
+            InvalidOperationTypeError: the type of the operation is not allowed.
+        """
         if not self._query:
             raise MissingQueryError
         try:
-            document = documents.admit(self._query, self.variables, self.operation_name)
+            parsed = documents.check(self._query, self.variables, self.operation_name)
         except GraphQLError as error:
-            return PreExecutionError(data=None, errors=self.translated([error]))
-        self._tree = document.tree
+            return PreExecutionError(data=None, errors=self.translate([error]))
+        self._document = parsed.tree
         try:
-            self.operation_type = get_operation_type(document.tree, self.operation_name)
+            self.operation_type = get_operation_type(parsed.tree, self.operation_name)
         except RuntimeError as error:
             raise CannotGetOperationTypeError(self.operation_name) from error
         if allowed is not None and self.operation_type not in allowed:
             raise InvalidOperationTypeError(self.operation_type)
-        if document.errors:
-            return PreExecutionError(data=None, errors=self.translated(document.errors))
-        if may_ask_for_parts(self._query) and (wrong := wrong_initial_counts(document.tree, self.variables)):
-            return PreExecutionError(data=None, errors=self.translated(wrong))
+        if parsed.errors:
+            return PreExecutionError(data=None, errors=self.translate(parsed.errors))
+        if may_use_incremental_delivery(self._query):
+            errors = initial_count_errors(parsed.tree, self.variables)
+            return PreExecutionError(data=None, errors=self.translate(errors)) if errors else None
         return None
 
-    def answered(self, result: GraphQLExecutionResult) -> ExecutionResult:
-        errors = self.translated(result.errors) if result.errors else None
+    def to_result(self, result: GraphQLExecutionResult) -> ExecutionResult:
+        """Return the result of graphql-core as a Strawberry result with errors for clients."""
+        errors = self.translate(result.errors) if result.errors else None
         return ExecutionResult(data=result.data, errors=errors)
 
-    def failed(self, error: Exception) -> PreExecutionError:
-        raised = error if isinstance(error, GraphQLError) else GraphQLError(_in_words(error), original_error=error)
-        return PreExecutionError(data=None, errors=self.translated([raised]))
+    def to_error(self, error: Exception) -> PreExecutionError:
+        """Return a result without data for an exception that prevented or ended the execution."""
+        raised = error if isinstance(error, GraphQLError) else GraphQLError(_message(error), original_error=error)
+        return PreExecutionError(data=None, errors=self.translate([raised]))
 
-    def translated(self, errors: Sequence[GraphQLError]) -> list[GraphQLError]:
+    def translate(self, errors: Sequence[GraphQLError]) -> list[GraphQLError]:
+        """Return the errors as clients receive them, with code and request id (see ``schema.errors.translate``)."""
         execution = ExecutionContext(
             query=self._query,
             schema=self._schema,
             allowed_operations=(),
             variables=self.variables,
             provided_operation_name=self.operation_name,
-            graphql_document=self._tree,
+            graphql_document=self._document,
         )
         request_id = self.context.request_id if isinstance(self.context, Context) else ""
         return translate(errors, request_id, execution)
 
 
-def _in_words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     match error:
         case CannotGetOperationTypeError():
             return error.as_http_error_reason()

@@ -1,4 +1,4 @@
-"""Answers in parts: whether a document asks for one, and why one may not be had."""
+"""Incremental delivery (``@defer`` and ``@stream``): detection in a document, and errors for its misuse."""
 
 from __future__ import annotations
 
@@ -17,35 +17,38 @@ from graphql import (
     visit,
 )
 
-from schema.errors import refusal
+from schema.errors import bad_request
 
 _DIRECTIVES = frozenset(("defer", "stream"))
 
 
 def uses_incremental_delivery(document: DocumentNode, variables: Mapping[str, object] | None = None) -> bool:
-    """Whether ``@defer`` or ``@stream`` is in effect somewhere in the document."""
-    search = _DirectiveFinder(variables or {})
-    visit(document, search)
-    return search.found
+    """Return whether the document contains ``@defer`` or ``@stream`` that is not disabled by its ``if`` argument."""
+    finder = _DirectiveFinder(variables or {})
+    visit(document, finder)
+    return finder.found
 
 
-def may_ask_for_parts(query: str | None) -> bool:
-    """Almost never; and told without reading it."""
+def may_use_incremental_delivery(query: str | None) -> bool:
+    """Return False if the text contains neither ``@defer`` nor ``@stream``: a fast check before parsing."""
     return query is not None and any(f"@{name}" in query for name in _DIRECTIVES)
 
 
-def wrong_initial_counts(document: DocumentNode, variables: Mapping[str, object] | None = None) -> list[GraphQLError]:
+def initial_count_errors(document: DocumentNode, variables: Mapping[str, object] | None = None) -> list[GraphQLError]:
     """Return an error for each ``@stream`` whose initialCount is null or negative, which validation does not find."""
-    search = _InitialCounts(variables or {})
-    visit(document, search)
-    return search.errors
+    validator = _InitialCountValidator(variables or {})
+    visit(document, validator)
+    return validator.errors
 
 
-def whole_only(where: str) -> GraphQLError:
-    return refusal(f"{where} brings an answer whole: leave @defer and @stream out.")
+def incremental_delivery_error(where: str) -> GraphQLError:
+    """Return the error for a transport (``where``, for example "This connection") without incremental delivery."""
+    return bad_request(f"{where} brings an answer whole: leave @defer and @stream out.")
 
 
 class _DirectiveFinder(Visitor):
+    """Finds active ``@defer`` and ``@stream`` directives."""
+
     def __init__(self, variables: Mapping[str, object]) -> None:
         super().__init__()
         self._variables = variables
@@ -62,7 +65,9 @@ class _DirectiveFinder(Visitor):
         return isinstance(condition, BooleanValueNode) and not condition.value
 
 
-class _InitialCounts(Visitor):
+class _InitialCountValidator(Visitor):
+    """Collects an error for each ``@stream`` whose initialCount is null or negative."""
+
     def __init__(self, variables: Mapping[str, object]) -> None:
         super().__init__()
         self._variables = variables
@@ -78,16 +83,16 @@ class _InitialCounts(Visitor):
         if node.name.value != "stream":
             return
         for argument in node.arguments or ():
-            if argument.name.value == "initialCount" and self._is_wrong(argument.value):
-                error = refusal("The initialCount of @stream must be 0 or more.")
+            if argument.name.value == "initialCount" and self._is_invalid(argument.value):
+                error = bad_request("The initialCount of @stream must be 0 or more.")
                 self.errors.append(GraphQLError(error.message, nodes=argument, extensions=error.extensions))
 
-    def _is_wrong(self, value: ValueNode | None) -> bool:
+    def _is_invalid(self, value: ValueNode | None) -> bool:
         if isinstance(value, VariableNode):
             name = value.name.value
             if name not in self._variables:
                 default = self._defaults.get(name)
-                return default is not None and self._is_wrong(default)
-            given = self._variables[name]
-            return given is None or (isinstance(given, int | float) and given < 0)
+                return default is not None and self._is_invalid(default)
+            provided = self._variables[name]
+            return provided is None or (isinstance(provided, int | float) and provided < 0)
         return isinstance(value, NullValueNode) or (isinstance(value, IntValueNode) and value.value.startswith("-"))

@@ -1,1 +1,1 @@
-"""The Strawberry types, one file per domain or kind of operation."""
+"""Strawberry types of the GraphQL schema: one file for each domain and each kind of operation."""

@@ -1,4 +1,4 @@
-"""Log a user in: what a client sends, and the operation that it starts."""
+"""The types of a login: inputs, operation and payload."""
 
 from __future__ import annotations
 
@@ -8,33 +8,37 @@ import strawberry
 from strawberry import ID, UNSET
 
 from contracts import auth
+from schema.descriptions import IDEMPOTENCY_KEY, SESSION_TOKEN, STARTED_OPERATION, VIEWER, WAIT_SECONDS
 from schema.fields import field
 from schema.types.enums import MfaMethod, OperationStatus
 from schema.types.operations import Operation, OperationParent
 from schema.types.viewer import Viewer
 
 
-@strawberry.input
+@strawberry.input(description="Input of login.")
 class LoginInput:
-    email: str
-    password: str
-    tenant_id: ID | None = UNSET
-    idempotency_key: str | None = UNSET
-    wait_seconds: float | None = 10
+    email: str = strawberry.field(description="E-mail address of the user.")
+    password: str = strawberry.field(description="Password of the user.")
+    tenant_id: ID | None = strawberry.field(
+        default=UNSET,
+        description="Tenant of the new session. If omitted, the tenant of the user's last session.",
+    )
+    idempotency_key: str | None = strawberry.field(default=UNSET, description=IDEMPOTENCY_KEY)
+    wait_seconds: float | None = strawberry.field(default=10, description=WAIT_SECONDS)
 
 
-@strawberry.input
+@strawberry.input(description="Input of submitMfaCode.")
 class SubmitMfaCodeInput:
-    operation_id: ID
-    code: str
-    wait_seconds: float | None = 10
+    operation_id: ID = strawberry.field(description="Id of the login that is WAITING.")
+    code: str = strawberry.field(description="Current code of the second factor.")
+    wait_seconds: float | None = strawberry.field(default=10, description=WAIT_SECONDS)
 
 
-@strawberry.type
+@strawberry.type(description="Request for a second factor, to be answered with submitMfaCode.")
 class MfaChallenge:
-    method: MfaMethod
-    attempts_left: int
-    expires_at: datetime
+    method: MfaMethod = strawberry.field(description="Type of the second factor.")
+    attempts_left: int = strawberry.field(description="Number of codes that may still be submitted.")
+    expires_at: datetime = strawberry.field(description="When the login times out.")
 
 
 @strawberry.type(
@@ -50,12 +54,12 @@ class Login(Operation):
 
 
 @strawberry.type(
-    description="sessionToken is that of the session which the operation makes: worth nothing until the operation is "
-    "COMPLETED, and the same again\nfor the same idempotencyKey, so that a lost answer loses nothing. It is "
-    "stored nowhere but as a hash. A browser also gets it as a\ncookie, with the answer in which the operation stands "
+    description="sessionToken belongs to the session that the operation creates. It is valid once the operation is "
+    "COMPLETED, and it is the same for the same\nidempotencyKey, so that a lost response can be repeated. Only a hash "
+    "of it is stored. A browser also receives it as a cookie with the first\nresponse that shows the operation as "
     "COMPLETED."
 )
 class LoginPayload:
-    operation: Login
-    session_token: str | None
-    viewer: Viewer | None
+    operation: Login = strawberry.field(description=STARTED_OPERATION)
+    session_token: str | None = strawberry.field(description=SESSION_TOKEN)
+    viewer: Viewer | None = strawberry.field(description=VIEWER)

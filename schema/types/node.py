@@ -1,4 +1,4 @@
-"""Whatever has an id of its own."""
+"""The interface Node, and the mapping of contracts to the object types that implement it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from contracts.users import User
 from contracts.workspaces import Workspace
 
 OPERATION_TYPES = {kind: kind.title().replace("_", "") for kind in OperationKind}
-"""The GraphQL type of each kind of operation bears its name: that of TENANT_SWITCH is TenantSwitch."""
+"""The name of the GraphQL type of each kind of operation, for example TenantSwitch for TENANT_SWITCH."""
 
 
-@strawberry.interface
+@strawberry.interface(description="An object with a global id (Relay object identification).")
 class Node:
-    id: strawberry.ID
+    id: strawberry.ID = strawberry.field(description="Global id, unique among all objects.")
 
     @classmethod
-    def resolve_type(cls, thing: object, _info: object, _abstract: object) -> str:
-        """The name of the GraphQL type that shows the contract."""
-        match thing:
+    def resolve_type(cls, value: object, _info: object, _abstract: object) -> str:
+        """Return the name of the object type that represents a contract.
+
+        Raises:
+            TypeError: the value is not a contract that implements Node.
+        """
+        match value:
             case Operation():
-                return OPERATION_TYPES[thing.kind]
+                return OPERATION_TYPES[value.kind]
             case User() | Tenant() | Workspace() | File():
-                return type(thing).__name__
-        raise TypeError(f"A {type(thing).__name__} is no node.")
+                return type(value).__name__
+        raise TypeError(f"A {type(value).__name__} is no node.")

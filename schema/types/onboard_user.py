@@ -1,4 +1,4 @@
-"""Onboard a user: what a client sends, and the operation that it starts."""
+"""The types of a user onboarding: input, operation and payload."""
 
 from __future__ import annotations
 
@@ -7,43 +7,44 @@ from collections.abc import Awaitable
 import strawberry
 from strawberry import UNSET
 
-from resolvers.operations import fields as details
+from resolvers.operations import fields
+from schema.descriptions import IDEMPOTENCY_KEY, RESULT, STARTED_OPERATION, WAIT_SECONDS
 from schema.fields import Info, field
 from schema.types.operations import Operation, OperationParent
 from schema.types.users import User
 from schema.types.workspaces import Workspace
 
 
-@strawberry.input
+@strawberry.input(description="Input of onboardUser.")
 class OnboardUserInput:
-    email: str
-    name: str
-    password: str = strawberry.field(description="8 to 256 characters, of whatever kind.")
-    role: str = "member"
-    mfa_enabled: bool = False
-    idempotency_key: str | None = UNSET
-    wait_seconds: float | None = 0
+    email: str = strawberry.field(description="E-mail address of the new user, to which a welcome e-mail is sent.")
+    name: str = strawberry.field(description="Display name of the new user.")
+    password: str = strawberry.field(description="8 to 256 characters of any kind.")
+    role: str = strawberry.field(default="member", description="Role of the new user in the current tenant.")
+    mfa_enabled: bool = strawberry.field(default=False, description="Whether each login requires a second factor.")
+    idempotency_key: str | None = strawberry.field(default=UNSET, description=IDEMPOTENCY_KEY)
+    wait_seconds: float | None = strawberry.field(default=0, description=WAIT_SECONDS)
 
 
-@strawberry.type
+@strawberry.type(description="Result of a user onboarding.")
 class UserOnboardingResult:
-    user: User
-    workspace: Workspace
-    welcome_email_sent: bool
+    user: User = strawberry.field(description="The new user.")
+    workspace: Workspace = strawberry.field(description="The workspace of the new user.")
+    welcome_email_sent: bool = strawberry.field(description="True if the mail server accepted the welcome e-mail.")
 
 
-@strawberry.type
+@strawberry.type(description="Creation of a user who is a member of the current tenant and has a workspace there.")
 class UserOnboarding(Operation):
-    @field(UserOnboardingResult | None)
+    @field(UserOnboardingResult | None, RESULT)
     @staticmethod
-    def result(operation: OperationParent, info: Info) -> Awaitable[details.OnboardingOutcome | None] | None:
-        return details.onboarding_outcome(info.context, operation) if operation.state.result else None
+    def result(operation: OperationParent, info: Info) -> Awaitable[fields.OnboardingOutcome | None] | None:
+        return fields.onboarding_outcome(info.context, operation) if operation.state.result else None
 
 
 @strawberry.type(
-    description="totpUri is the otpauth:// address to enrol with where mfaEnabled was asked for; "
-    "the same again for the same idempotencyKey only."
+    description="totpUri is the otpauth:// URI with which the user enrolls an authenticator app. It is set if "
+    "mfaEnabled was requested, and repeated only for the same idempotencyKey."
 )
 class OnboardUserPayload:
-    operation: UserOnboarding
-    totp_uri: str | None
+    operation: UserOnboarding = strawberry.field(description=STARTED_OPERATION)
+    totp_uri: str | None = strawberry.field(description="The otpauth:// URI. Null without mfaEnabled.")

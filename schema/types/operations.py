@@ -1,4 +1,4 @@
-"""Operations: the interface that all kinds share."""
+"""The interface Operation, which all kinds of operations implement."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import strawberry
 from strawberry import Parent
 
 from contracts import operations, tenants, users
-from resolvers.nodes import Thing
-from resolvers.operations import fields as details
-from resolvers.operations import progress_summary as timeline
-from resolvers.operations import subjects
+from resolvers.nodes import NodeObject
+from resolvers.operations import fields, progress_summary, subjects
 from schema.fields import Info, field
 from schema.types.enums import OperationKind, OperationStatus
 from schema.types.node import OPERATION_TYPES, Node
@@ -23,44 +21,43 @@ from schema.types.users import User
 OperationParent: TypeAlias = Parent[operations.Operation]
 
 
-@strawberry.interface(
-    description="Work that a workflow carries out and that a client can follow. "
-    "A frontend cache keyed by id stays right by itself."
-)
+@strawberry.interface(description="A unit of work that a Temporal workflow executes and that a client can follow.")
 class Operation(Node):
-    kind: OperationKind
+    kind: OperationKind = strawberry.field(description="Kind of the operation.")
 
     @classmethod
-    def is_type_of(cls, thing: object, _info: object) -> bool:
-        return isinstance(thing, operations.Operation) and OPERATION_TYPES[thing.kind] == cls.__name__
+    def is_type_of(cls, value: object, _info: object) -> bool:
+        return isinstance(value, operations.Operation) and OPERATION_TYPES[value.kind] == cls.__name__
 
-    @field(OperationStatus)
+    @field(OperationStatus, "Status of the operation.")
     @staticmethod
     def status(operation: OperationParent) -> OperationStatus:
         return operation.state.status
 
-    @field(OperationProgress)
+    @field(OperationProgress, "Progress of the operation, with all steps.")
     @staticmethod
-    def progress(operation: OperationParent, info: Info) -> timeline.Progress:
-        return timeline.progress(operation, info.context.backend.durations)
+    def progress(operation: OperationParent, info: Info) -> progress_summary.Progress:
+        return progress_summary.progress(operation, info.context.backend.durations)
 
-    @field(User | None, "Who started it; null for a login that has not identified anybody yet.")
+    @field(User | None, "The user who started the operation. Null for a login whose user is not identified yet.")
     @staticmethod
     async def started_by(operation: OperationParent, info: Info) -> users.User | None:
-        return await details.started_by(info.context, operation)
+        return await fields.started_by(info.context, operation)
 
-    @field(Tenant | None)
+    @field(Tenant | None, "The tenant in which the operation runs. Null if the viewer may not see it.")
     @staticmethod
     async def tenant(operation: OperationParent, info: Info) -> tenants.Tenant | None:
-        return await details.tenant(info.context, operation)
+        return await fields.tenant(info.context, operation)
 
-    started_at: datetime
-    closed_at: datetime | None
+    started_at: datetime = strawberry.field(description="When the operation started.")
+    closed_at: datetime | None = strawberry.field(
+        description="When the operation reached its final status. Null until then."
+    )
 
     @field(OperationError | None, "Set once status is FAILED, CANCELLED or TIMED_OUT.")
     @staticmethod
     def error(operation: OperationParent) -> operations.OperationFailure | None:
-        return details.failure(operation)
+        return fields.failure(operation)
 
     @field(
         str | None,
@@ -73,7 +70,7 @@ class Operation(Node):
 
     @field(Node | None, "The object concerned, while it exists and the viewer may see it.")
     @staticmethod
-    async def target(operation: OperationParent, info: Info) -> Thing | None:
+    async def target(operation: OperationParent, info: Info) -> NodeObject | None:
         return await subjects.target(info.context, operation)
 
     @field(
@@ -84,7 +81,7 @@ class Operation(Node):
     async def retry_of(operation: OperationParent, info: Info) -> operations.Operation | None:
         return await subjects.retry_of(info.context, operation)
 
-    @field(str, "Where this state stands in the operation's life. Pass it as `after` to hear only of newer states.")
+    @field(str, "Position of this state in the operation's life. Pass it as `after` to receive only newer states.")
     @staticmethod
     def cursor(operation: OperationParent, info: Info) -> str:
         return info.context.backend.operations.cursor(operation)

@@ -1,4 +1,4 @@
-"""Switch the tenant that the viewer works in: what a client sends, and the operation that it starts."""
+"""The types of a tenant switch: input, operation and payload."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import strawberry
 from strawberry import ID, UNSET
 
 from contracts import tenants
-from resolvers.operations import fields as details
+from resolvers.operations import fields
+from schema.descriptions import IDEMPOTENCY_KEY, RESULT, SESSION_TOKEN, STARTED_OPERATION, VIEWER, WAIT_SECONDS
 from schema.fields import Info, field
 from schema.types.operations import Operation, OperationParent
 from schema.types.tenants import Tenant
@@ -16,43 +17,43 @@ from schema.types.users import User
 from schema.types.viewer import Viewer
 
 
-@strawberry.input
+@strawberry.input(description="Input of switchTenant.")
 class SwitchTenantInput:
-    tenant_id: ID
-    idempotency_key: str | None = UNSET
-    wait_seconds: float | None = 10
+    tenant_id: ID = strawberry.field(description="Id of the tenant of the new session.")
+    idempotency_key: str | None = strawberry.field(default=UNSET, description=IDEMPOTENCY_KEY)
+    wait_seconds: float | None = strawberry.field(default=10, description=WAIT_SECONDS)
 
 
-@strawberry.type
+@strawberry.type(description="Result of a tenant switch.")
 class TenantSwitchResult:
-    tenant: Tenant
-    user: User
-    permissions: list[str]
+    tenant: Tenant = strawberry.field(description="The new current tenant.")
+    user: User = strawberry.field(description="The user of the session.")
+    permissions: list[str] = strawberry.field(description="Permissions of the user in the new tenant.")
 
 
-@strawberry.type
+@strawberry.type(description="A switch of the current tenant: a new session in another tenant replaces the session.")
 class TenantSwitch(Operation):
-    @field(Tenant | None)
+    @field(Tenant | None, "The tenant of the old session.")
     @staticmethod
     async def from_tenant(operation: OperationParent, info: Info) -> tenants.Tenant | None:
-        return await details.from_tenant(info.context, operation)
+        return await fields.from_tenant(info.context, operation)
 
-    @field(Tenant | None)
+    @field(Tenant | None, "The tenant of the new session. Null if the viewer is not a member of it.")
     @staticmethod
     async def to_tenant(operation: OperationParent, info: Info) -> tenants.Tenant | None:
-        return await details.to_tenant(info.context, operation)
+        return await fields.to_tenant(info.context, operation)
 
-    @field(TenantSwitchResult | None)
+    @field(TenantSwitchResult | None, RESULT)
     @staticmethod
-    def result(operation: OperationParent, info: Info) -> Awaitable[details.SwitchOutcome | None] | None:
-        return details.switch_outcome(info.context, operation) if operation.state.result else None
+    def result(operation: OperationParent, info: Info) -> Awaitable[fields.SwitchOutcome | None] | None:
+        return fields.switch_outcome(info.context, operation) if operation.state.result else None
 
 
 @strawberry.type(
-    description="The old session, its token and its sockets end with the switch; "
-    "sessionToken, as in LoginPayload, is the new one's."
+    description="The old session, its token and its connections end with the switch. "
+    "sessionToken (see LoginPayload) is the new session's."
 )
 class SwitchTenantPayload:
-    operation: TenantSwitch
-    session_token: str | None
-    viewer: Viewer | None
+    operation: TenantSwitch = strawberry.field(description=STARTED_OPERATION)
+    session_token: str | None = strawberry.field(description=SESSION_TOKEN)
+    viewer: Viewer | None = strawberry.field(description=VIEWER)

@@ -1,4 +1,4 @@
-"""Workspaces of users."""
+"""The type Workspace."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import strawberry
 from strawberry import Parent
 
 from contracts import workspaces
-from resolvers.operations import fields as details
+from resolvers.operations import fields
 from schema.fields import Info, field
 from schema.types.node import Node
 
-Seen: TypeAlias = Parent[workspaces.Workspace]
+WorkspaceParent: TypeAlias = Parent[workspaces.Workspace]
 
 
-@strawberry.type
+@strawberry.type(description="The workspace of a user in a tenant.")
 class Workspace(Node):
-    name: str
+    name: str = strawberry.field(description="Display name of the workspace.")
 
-    @field(str, "Contains the tenant's slug.")
+    @field(str, "URL of the workspace. Contains the tenant's slug.")
     @staticmethod
-    async def url(workspace: Seen, info: Info) -> str:
-        return await details.workspace_link(info.context, workspace)
+    async def url(workspace: WorkspaceParent, info: Info) -> str:
+        return await fields.workspace_link(info.context, workspace)
 
     @classmethod
-    def is_type_of(cls, thing: object, _info: object) -> bool:
-        return isinstance(thing, workspaces.Workspace)
+    def is_type_of(cls, value: object, _info: object) -> bool:
+        return isinstance(value, workspaces.Workspace)

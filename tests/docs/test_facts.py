@@ -12,11 +12,11 @@ from gateway.http import persisted_queries
 from gateway.settings import Settings
 from infrastructure import circuit_breaker
 from schema.execution import document_cache
-from schema.execution.query_cost import Limits
+from schema.execution.query_cost import QueryLimits
 from tests.stack import ROOT
 
 NUMBER_WORDS = {"two": 2, "five": 5, "ten": 10}
-LIMITS = Limits()
+LIMITS = QueryLimits()
 
 
 def defaults(settings: type[BaseSettings]) -> dict[str, Any]:
@@ -37,15 +37,15 @@ FACTS: list[tuple[str, str, float]] = [
     (
         "docs/security.md",
         r"\| values in the variables, and their depth \| ([\d,]+), \d+ \|",
-        document_cache.MOST_VALUES,
+        document_cache.MAX_VARIABLE_VALUES,
     ),
     (
         "docs/security.md",
         r"\| values in the variables, and their depth \| [\d,]+, (\d+) \|",
-        document_cache.MOST_NESTED,
+        document_cache.MAX_VARIABLE_DEPTH,
     ),
-    ("docs/security.md", r"valid documents are cached \(([\d,]+) documents", document_cache.MOST_DOCUMENTS),
-    ("docs/security.md", r"documents and ([\d,]+) tokens per process", document_cache.MOST_TOKENS),
+    ("docs/security.md", r"valid documents are cached \(([\d,]+) documents", document_cache.MAX_CACHED_DOCUMENTS),
+    ("docs/security.md", r"documents and ([\d,]+) tokens per process", document_cache.MAX_CACHED_TOKENS),
     ("docs/security.md", r"in one of ([\d,]+) slots of the shared cache", persisted_queries.MOST_SHARED),
     ("docs/subscriptions.md", r"sends a `ping` every (\d+) s", defaults(Settings)["PING_INTERVAL_SECONDS"]),
     (

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from schema.execution.query_cost import ONCE
+from schema.execution.query_cost import SINGLE_USE_MUTATIONS
 from tests.gateway.fakes import Services
 from tests.gateway.live_gateway import Gateway
 
@@ -113,7 +113,7 @@ async def test_nothing_of_it_is_carried_out_whichever_way_it_comes(
 
 
 async def test_so_it_is_with_each_mutation_that_may_stand_once(gateway: Gateway, services: Services) -> None:
-    assert set(INPUT) == ONCE
+    assert set(INPUT) == SINGLE_USE_MUTATIONS
     for name in INPUT:
         for disguise in DISGUISES:
             answer = await WAYS["POST"](gateway, disguised(name, disguise))

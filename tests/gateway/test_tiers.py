@@ -69,7 +69,9 @@ class SessionContext(Context):
         sessions = SimpleNamespace(known=lambda _token: None)
         backend: Any = SimpleNamespace(sessions=sessions, tenants=world.tenants, pseudonyms=Pseudonyms(b"k" * 32))
         cookie: Any = None
-        super().__init__(backend, request_id="", address="", cookie=cookie, token=TOKEN, client=ClientInfo("192.0.2.1"))
+        super().__init__(
+            backend, request_id="", base_url="", cookie=cookie, token=TOKEN, client=ClientInfo("192.0.2.1")
+        )
         self._found = found
 
     async def viewer(self) -> Session | None:

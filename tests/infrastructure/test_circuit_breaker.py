@@ -37,7 +37,7 @@ class Service:
             http,
             ServiceTokenSigner("files", SecretKeys(b"k" * 32)),
             breaker,
-            seconds=seconds,
+            timeout_seconds=seconds,
         )
 
     async def ask(self) -> int:

@@ -110,7 +110,7 @@ async def test_waiting_for_a_turn_does_not_count_as_the_services_time(service: A
     """Each call may take 1.5 seconds, and the last of them begins after more than that."""
     http = httpx.AsyncClient(transport=service.services.transport)
     signer, breaker = ServiceTokenSigner("auth", SecretKeys(KEY.encode())), CircuitBreaker("auth")
-    client = AuthClient(ServiceClient("auth", "http://auth.test", http, signer, breaker, seconds=1.5))
+    client = AuthClient(ServiceClient("auth", "http://auth.test", http, signer, breaker, timeout_seconds=1.5))
     service.go.clear()
 
     async def now_and_then() -> None:

@@ -47,7 +47,7 @@ def throttle(tries: TokenBucketStore) -> SignInThrottle:
 async def guess(throttle: SignInThrottle, email: str = ADA, client: ClientInfo = HOME) -> float:
     """The seconds to wait where it was not looked at."""
     try:
-        async with throttle.trying_password(email, client):
+        async with throttle.password_attempt(email, client):
             raise InvalidCredentials()
     except InvalidCredentials:
         return 0
@@ -56,7 +56,7 @@ async def guess(throttle: SignInThrottle, email: str = ADA, client: ClientInfo =
 
 
 async def sign_in(throttle: SignInThrottle, email: str = ADA, client: ClientInfo = HOME) -> None:
-    async with throttle.trying_password(email, client):
+    async with throttle.password_attempt(email, client):
         pass
 
 
@@ -94,7 +94,7 @@ async def test_one_network_may_not_try_a_password_on_everybody(throttle: SignInT
 async def test_many_networks_together_have_fifty_tries_at_an_account_and_its_own_devices_go_on(
     throttle: SignInThrottle,
 ) -> None:
-    known = HOME._replace(device=throttle.new_device(ADA, HOME))
+    known = HOME._replace(device=throttle.issue_device_token(ADA, HOME))
     waits = [await guess(throttle, client=ClientInfo(f"192.0.2.{n}")) for n in range(51)]
 
     assert waits[:50] == [0] * 50
@@ -117,7 +117,7 @@ async def test_whatever_strangers_do_the_tries_of_others_come_back_by_themselves
 
 
 async def test_a_known_device_has_ten_tries_of_its_own(throttle: SignInThrottle) -> None:
-    device = HOME._replace(device=throttle.new_device(ADA, HOME))
+    device = HOME._replace(device=throttle.issue_device_token(ADA, HOME))
 
     waits = [await guess(throttle, client=device) for _ in range(11)]
 
@@ -129,24 +129,24 @@ async def test_a_known_device_has_ten_tries_of_its_own(throttle: SignInThrottle)
 async def test_a_device_is_known_for_its_account_only_and_for_half_a_year() -> None:
     now = 1_000_000.0
     throttle = SignInThrottle(MemoryTokenBuckets(), SECRET, SignInLimits(), clock=lambda: now)
-    device = throttle.new_device(ADA, HOME)
+    device = throttle.issue_device_token(ADA, HOME)
     assert device is not None
-    assert throttle.new_device(ADA, HOME._replace(device=device)) is None
+    assert throttle.issue_device_token(ADA, HOME._replace(device=device)) is None
 
-    assert throttle.new_device(GRACE, HOME._replace(device=device)) is not None
+    assert throttle.issue_device_token(GRACE, HOME._replace(device=device)) is not None
     for made_up in ("", "x", "..", f"{device}0", device.replace(".", ".9", 1), "é.1.2"):
-        assert throttle.new_device(ADA, HOME._replace(device=made_up)) is not None
+        assert throttle.issue_device_token(ADA, HOME._replace(device=made_up)) is not None
     now += 180 * 24 * 3600 - 1
-    assert throttle.new_device(ADA, HOME._replace(device=device)) is None
+    assert throttle.issue_device_token(ADA, HOME._replace(device=device)) is None
     now += 1
-    assert throttle.new_device(ADA, HOME._replace(device=device)) is not None
+    assert throttle.issue_device_token(ADA, HOME._replace(device=device)) is not None
 
 
 @pytest.mark.parametrize("trouble", [ServiceUnavailable(service="auth"), RateLimited(retry_after=1)])
 async def test_a_try_that_nobody_looked_at_is_given_back(throttle: SignInThrottle, trouble: DomainError) -> None:
     for _ in range(20):
         with pytest.raises(type(trouble)):
-            async with throttle.trying_password(ADA, HOME):
+            async with throttle.password_attempt(ADA, HOME):
                 raise trouble
 
     assert await guess(throttle) == 0
@@ -155,7 +155,7 @@ async def test_a_try_that_nobody_looked_at_is_given_back(throttle: SignInThrottl
 async def test_who_hangs_up_before_the_answer_has_had_their_try(throttle: SignInThrottle) -> None:
     for _ in range(10):
         with pytest.raises(asyncio.CancelledError):
-            async with throttle.trying_password(ADA, HOME):
+            async with throttle.password_attempt(ADA, HOME):
                 raise asyncio.CancelledError
 
     assert await guess(throttle) > 0
@@ -163,7 +163,7 @@ async def test_who_hangs_up_before_the_answer_has_had_their_try(throttle: SignIn
 
 async def test_codes_are_counted_over_all_logins_of_a_user(throttle: SignInThrottle) -> None:
     async def try_code(user_id: str, error: type[DomainError] | None) -> None:
-        async with throttle.trying_code(user_id):
+        async with throttle.code_attempt(user_id):
             if error:
                 raise error()
 
@@ -183,10 +183,10 @@ async def test_240_logins_of_one_account_leave_another_user_s_login_its_usual_wa
     may_end = asyncio.Event()
 
     async def log_in(client: ClientInfo) -> None:
-        async with throttle.trying_password(GRACE, client):
+        async with throttle.password_attempt(GRACE, client):
             await may_end.wait()
 
-    known = throttle.new_device(GRACE, AWAY)
+    known = throttle.issue_device_token(GRACE, AWAY)
     flood = [asyncio.create_task(log_in(ClientInfo(AWAY.network, known))) for _ in range(240)]
     await asyncio.sleep(0.2)
     async with asyncio.timeout(5):
@@ -204,7 +204,7 @@ async def test_eight_logins_are_looked_at_at_a_time_and_four_of_one_account_or_n
 
     async def log_in(email: str, network: str) -> None:
         nonlocal under_way
-        async with throttle.trying_password(email, ClientInfo(network)):
+        async with throttle.password_attempt(email, ClientInfo(network)):
             under_way += 1
             await may_end.wait()
 
@@ -262,29 +262,29 @@ async def test_nobody_signs_in_where_tries_cannot_be_counted() -> None:
         throttle = SignInThrottle(RedisTokenBuckets(nowhere), SECRET, SignInLimits())
         looked: Callable[[], None] = pytest.fail
         with pytest.raises(ServiceUnavailable) as refused:
-            async with throttle.trying_password(ADA, HOME):
+            async with throttle.password_attempt(ADA, HOME):
                 looked()
         assert refused.value.service == "redis"
         with pytest.raises(ServiceUnavailable):
-            async with throttle.trying_code("usr_1"):
+            async with throttle.code_attempt("usr_1"):
                 looked()
 
 
 async def test_a_device_stays_known_under_a_former_key_and_is_named_anew() -> None:
     old, new = SECRET.current, b"n" * 32
     tries = MemoryTokenBuckets()
-    device = SignInThrottle(tries, SECRET, SignInLimits()).new_device(ADA, HOME)
+    device = SignInThrottle(tries, SECRET, SignInLimits()).issue_device_token(ADA, HOME)
     during = SignInThrottle(tries, SecretKeys(new, (old,)), SignInLimits())
     known = HOME._replace(device=device)
     for n in range(60):
         await guess(during, client=ClientInfo(f"192.0.2.{n}"))
     await sign_in(during, client=known)
 
-    renamed = during.new_device(ADA, known)
+    renamed = during.issue_device_token(ADA, known)
     assert renamed is not None
     after = SignInThrottle(tries, SecretKeys(new), SignInLimits())
-    assert after.new_device(ADA, HOME._replace(device=renamed)) is None
-    assert after.new_device(ADA, known) is not None, "without its key it is not known"
+    assert after.issue_device_token(ADA, HOME._replace(device=renamed)) is None
+    assert after.issue_device_token(ADA, known) is not None, "without its key it is not known"
 
 
 @pytest.mark.parametrize("garbage", ["another type", "no number", "nan", "below zero"])

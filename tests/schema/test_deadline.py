@@ -40,7 +40,7 @@ class Subscription:
 
 def schema() -> Schema:
     ended.clear()
-    return Schema(Query, subscription=Subscription, execution_seconds=0.1)
+    return Schema(Query, subscription=Subscription, execution_timeout_seconds=0.1)
 
 
 async def told(text: str) -> list[Any]:

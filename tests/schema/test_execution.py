@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 import strawberry
 
-from schema.execution.execution_options import Execution
+from schema.execution.executor import PerEventCacheExecutor
 
 EVENTS = 300
 
@@ -37,7 +37,7 @@ class Subscription:
 
 
 async def test_an_event_of_a_subscription_leaves_nothing_behind() -> None:
-    schema = strawberry.Schema(query=Query, subscription=Subscription, execution_context_class=Execution)
+    schema = strawberry.Schema(query=Query, subscription=Subscription, execution_context_class=PerEventCacheExecutor)
     numbers: list[int] = []
     grown: list[Counter[str]] = []
     async for result in await schema.subscribe("subscription { count { inner { number } } }"):

@@ -23,10 +23,10 @@ def documents() -> DocumentCache:
 def refused(documents: DocumentCache, text: str, name: str | None = None, **variables: Any) -> str | None:
     """Why it is refused; None where it is admitted."""
     try:
-        documents.admit(text, variables, name)
+        documents.check(text, variables, name)
     except GraphQLError as error:
         return error.message if error.extensions == {"code": "BAD_USER_INPUT", "fields": []} else None
-    assert documents.read(text).errors == ()
+    assert documents.parse(text).errors == ()
     return None
 
 
@@ -60,7 +60,7 @@ def test_fields_lie_at_most_twelve_deep_whatever_they_lie_in(documents: Document
 
 def documents_error(documents: DocumentCache, text: str) -> str | None:
     try:
-        documents.admit(text, None, None)
+        documents.check(text, None, None)
     except GraphQLError as error:
         return error.message
     return None
@@ -116,7 +116,7 @@ def test_upstream_calls_cost_more_than_what_is_shown_of_their_answers(documents:
     assert "would cost" in str(refused(documents, f"query ($ids: [ID!]!) {{ {many} }}", ids=ids))
     assert refused(documents, f"query ($ids: [ID!]!) {{ {many} }}", ids=ids[:10]) is None
     each = " ".join(f'a{n}: operation(id: "login-{n}") {{ id }}' for n in range(15))
-    [cost] = documents.read(f"{{ {each} }}").worst_costs.values()
+    [cost] = documents.parse(f"{{ {each} }}").max_costs.values()
     assert cost >= 15 * 20
 
 
@@ -134,7 +134,7 @@ def test_upstream_calls_cost_more_than_what_is_shown_of_their_answers(documents:
     ],
 )
 def test_every_field_that_has_something_called_costs_a_call(documents: DocumentCache, text: str) -> None:
-    [cost] = documents.read(text).worst_costs.values()
+    [cost] = documents.parse(text).max_costs.values()
     assert cost >= 20
 
 
@@ -144,9 +144,9 @@ def test_what_is_asked_of_one_type_only_costs_no_object_of_another(documents: Do
     text = "{{ viewer {{ operations(first: 100) {{ nodes {{ id {} }} }} }} }}"
     assert refused(documents, text.format(" ".join(f"... on {kind} {{ {each} }}" for kind in kinds))) is None
     assert refused(documents, text.format(" ".join(f"a{n}: tenant {{ id }}" for n in range(15)))) is None
-    one = documents.read(text.format(f"... on Login {{ {each} }}"))
-    every = documents.read(text.format(" ".join(f"... on {kind} {{ {each} }}" for kind in kinds)))
-    assert one.worst_costs == every.worst_costs
+    one = documents.parse(text.format(f"... on Login {{ {each} }}"))
+    every = documents.parse(text.format(" ".join(f"... on {kind} {{ {each} }}" for kind in kinds)))
+    assert one.max_costs == every.max_costs
 
 
 def test_variables_say_how_long_a_list_is(documents: DocumentCache) -> None:
@@ -202,7 +202,7 @@ def test_a_hundred_fragments_may_ask_for_the_same_and_not_so_many_that_to_compar
         return "{ viewer { " + "user { id } " * times + "} }"
 
     assert refused(documents, text(100)) is None
-    (error,) = documents.read(text(150)).errors
+    (error,) = documents.parse(text(150)).errors
     assert error.message == "The document asks for the same fields too many times."
 
 
@@ -227,7 +227,7 @@ def test_where_introspection_is_off_the_schema_is_not_told() -> None:
     assert refused(hidden, "{ __typename viewer { __typename } }") is None
     for text in ["{ viewr { user } }", "{ viewer { usr } }", "{ node(idd: 1) { id } }", "{ ... on Usr { id } }"]:
         assert not any("mean" in error.message for error in hidden.read(text).errors)
-        assert any("mean" in error.message for error in build_schema().documents.read(text).errors)
+        assert any("mean" in error.message for error in build_schema().documents.parse(text).errors)
 
 
 def test_variables_hold_and_nest_only_so_many_values(documents: DocumentCache) -> None:
@@ -245,7 +245,7 @@ def test_variables_hold_and_nest_only_so_many_values(documents: DocumentCache) -
     "where", ["{{ viewer {{ files(first: {}) {{ totalCount }} }} }}", "query ($n: Int = {}) {{ a }}"]
 )
 def test_a_number_that_python_does_not_read_is_the_writers_mistake(documents: DocumentCache, where: str) -> None:
-    [error] = (each for each in documents.read(where.format("9" * 5_000)).errors if "too long" in each.message)
+    [error] = (each for each in documents.parse(where.format("9" * 5_000)).errors if "too long" in each.message)
     assert error.original_error is None
     assert len(error.message) < 100
 
@@ -288,8 +288,8 @@ def test_judging_a_hostile_document_takes_a_moment(text: str) -> None:
 def test_only_so_much_of_what_was_read_is_kept() -> None:
     documents = build_schema().documents
     for n in range(200):
-        documents.admit(f"query q{n} {{ nodes(ids: [{'1 ' * 400}]) {{ id }} }}", None, None)
-    kept = list(documents.kept())
+        documents.check(f"query q{n} {{ nodes(ids: [{'1 ' * 400}]) {{ id }} }}", None, None)
+    kept = list(documents.cached())
     assert sum(document.tokens for document in kept) <= 50_000
     assert 50 < len(kept) < 200
 
@@ -297,19 +297,19 @@ def test_only_so_much_of_what_was_read_is_kept() -> None:
 def test_a_thousand_documents_are_kept_those_used_last() -> None:
     documents = build_schema().documents
     first, second = (f"query q{n} {{ __typename }}" for n in range(2))
-    documents.read(first)
-    documents.read(second)
+    documents.parse(first)
+    documents.parse(second)
     for n in range(2, 1_000):
-        documents.read(f"query q{n} {{ __typename }}")
-    documents.read(first)
-    documents.read("query another { __typename }")
-    kept = [document.tree.loc.source.body for document in documents.kept() if document.tree.loc]
+        documents.parse(f"query q{n} {{ __typename }}")
+    documents.parse(first)
+    documents.parse("query another { __typename }")
+    kept = [document.tree.loc.source.body for document in documents.cached() if document.tree.loc]
     assert len(kept) == 1_000
     assert first in kept
     assert second not in kept
 
 
 def test_a_document_with_mistakes_is_not_kept(documents: DocumentCache) -> None:
-    before = len(list(documents.kept()))
-    assert documents.read("{ viewer { nope } }").errors
-    assert len(list(documents.kept())) == before
+    before = len(list(documents.cached()))
+    assert documents.parse("{ viewer { nope } }").errors
+    assert len(list(documents.cached())) == before

@@ -45,7 +45,7 @@ async def test_old_operations_are_read_while_their_key_is_kept(temporal_address:
     with structlog.testing.capture_logs() as logs:
         answer = await read(before, NEW)
     assert [error["extensions"]["code"] for error in answer["errors"]] == ["INTERNAL"]  # type: ignore[attr-defined]
-    told = [str(line["exc_info"]) for line in logs if line["event"] == "an execution failed"]
+    told = [str(line["exc_info"]) for line in logs if line["event"] == "execution_failed"]
     assert told == ["This was encrypted under the key 'old', which CODEC_KEYS does not hold."]
 
 

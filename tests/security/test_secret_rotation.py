@@ -138,12 +138,12 @@ async def test_cursors_of_before_are_read_while_their_key_is_kept(gateways: Gate
 
 async def test_copies_in_the_cache_are_opened_by_each_listed_key() -> None:
     before, during, after = SecretKeys(b"old"), SecretKeys(b"new", (b"old",)), SecretKeys(b"new")
-    sealed = Encryptor(before, "copies").close("text", place="here")
-    assert Encryptor(during, "copies").open(sealed, place="here") == "text"
-    assert Encryptor(after, "copies").open(sealed, place="here") is None
-    sealed = Encryptor(during, "copies").close("text", place="here")
-    assert Encryptor(after, "copies").open(sealed, place="here") == "text"
-    assert Encryptor(during, "copies").open(sealed, place="there") is None
+    sealed = Encryptor(before, "copies").encrypt("text", associated_data="here")
+    assert Encryptor(during, "copies").decrypt(sealed, associated_data="here") == "text"
+    assert Encryptor(after, "copies").decrypt(sealed, associated_data="here") is None
+    sealed = Encryptor(during, "copies").encrypt("text", associated_data="here")
+    assert Encryptor(after, "copies").decrypt(sealed, associated_data="here") == "text"
+    assert Encryptor(during, "copies").decrypt(sealed, associated_data="there") is None
 
 
 async def signed_in(stack: Stack) -> Client:

@@ -63,7 +63,7 @@ class World:
         sessions = SessionMonitor(SessionCache(MemoryCache(), AuthClient(calls)), LocalNotifier(), check_seconds=60)
         backend = SimpleNamespace(operations=None)
         context: Any = SimpleNamespace(
-            following=SubscriptionState(), backend=backend, token=None, request_id="", session_before=None
+            following=SubscriptionState(), backend=backend, token=None, request_id="", previous_session=None
         )
         subscription = StreamedSubscription(self._yield_results(), ServerSentEvents(), context, None)
         self.stream = EventStream(subscription, streams, PATIENCE, sessions)

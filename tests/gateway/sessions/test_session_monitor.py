@@ -202,7 +202,7 @@ class Bound:
         self.following = SubscriptionState()
         self.ended = 0
         self.tasks = BackgroundTasks()
-        context: Any = SimpleNamespace(following=self.following, session_before=self._before)
+        context: Any = SimpleNamespace(following=self.following, previous_session=self._before)
         self.binding = SessionBinding(world.watch, context, self._end, self._start)
 
     async def lose_session(self) -> None:
