@@ -10,7 +10,7 @@ AFTER = "The endCursor of the previous page. Omit it for the first page."
 FILTER = "Selects operations. Omitted fields do not restrict the selection."
 SESSION_TOKEN = (
     "Token of the session that the operation creates. Valid once the operation is COMPLETED; null if the operation "
-    "creates no session."  # noqa: S105 - a description, no secret
+    "creates no session."
 )
 VIEWER = "The viewer of the new session. Null until the operation is COMPLETED."
 STARTED_OPERATION = "The operation in its current state."
