@@ -120,9 +120,9 @@ class DocumentCache:
         if cost > self._limits.cost and document.cost_depends_on_variables:
             cost = self._cost_with(values, document.tree, name)
         if cost > self._limits.cost:
-            amount = f"{cost:,.0f}" if cost < 1e9 else "more than can be told"
+            amount = f"{cost:,.0f}" if cost < 1e9 else "more than 1,000,000,000"
             raise document_rejected(
-                f"The operation would cost {amount}, and at most {self._limits.cost:,.0f}: ask for less at a time."
+                f"The operation would cost {amount}, and the limit is {self._limits.cost:,.0f}: request less data."
             )
         return document
 
@@ -202,8 +202,8 @@ def _to_client_error(error: GraphQLError) -> GraphQLError:
         is_too_long = error.original_error is not None and not isinstance(error.original_error, GraphQLError)
         return GraphQLError("A value in the document is too long.", nodes=error.nodes) if is_too_long else error
     if error.message.startswith("Too many"):
-        return document_rejected(f"The document has more than {MAX_VALIDATION_ERRORS} mistakes; only some are listed.")
-    return document_rejected("The document asks for the same fields too many times.")
+        return document_rejected(f"The document has more than {MAX_VALIDATION_ERRORS} errors; only some are listed.")
+    return document_rejected("The document selects the same fields too many times.")
 
 
 def _check_variables(variables: Mapping[str, object]) -> None:
@@ -218,7 +218,7 @@ def _check_variables(variables: Mapping[str, object]) -> None:
         if not level:
             return
     raise document_rejected(
-        f"The variables are nested too deeply: at most {MAX_VARIABLE_DEPTH} values may lie within each other."
+        f"The variables are nested too deeply: the limit is {MAX_VARIABLE_DEPTH} levels of lists and objects."
     )
 
 

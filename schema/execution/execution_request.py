@@ -114,6 +114,6 @@ def _message(error: Exception) -> str:
         case CannotGetOperationTypeError():
             return error.as_http_error_reason()
         case InvalidOperationTypeError(operation_type=kind):
-            return f"A {kind.value} is not carried out here."
+            return f"This request cannot execute a {kind.value}."
         case _:
             return str(error)

@@ -43,7 +43,7 @@ def initial_count_errors(document: DocumentNode, variables: Mapping[str, object]
 
 def incremental_delivery_error(where: str) -> GraphQLError:
     """Return the error for a transport (``where``, for example "This connection") without incremental delivery."""
-    return bad_request(f"{where} brings an answer whole: leave @defer and @stream out.")
+    return bad_request(f"{where} does not support incremental delivery: remove @defer and @stream.")
 
 
 class _DirectiveFinder(Visitor):

@@ -281,7 +281,7 @@ class CostAnalyzer:
     def _check_introspection(self, cost: SelectionCost) -> None:
         """Check the cost of ``__schema`` or ``__type``, then reset its depth: introspection has separate limits."""
         if not self._introspection:
-            raise document_rejected("Introspection is off here.")
+            raise document_rejected("Introspection is disabled.")
         if cost.introspection_lists > 1 or cost.introspection_depth > self._limits.introspection_depth:
             raise document_rejected("The introspection is nested too deeply.")
         cost.introspection_depth, cost.introspection_lists = 0, 0
@@ -318,15 +318,15 @@ class CostAnalyzer:
 def violations(costs: Sequence[SelectionCost], limits: QueryLimits) -> Iterator[str]:
     """Yield a message for each limit, except the cost limit, that the operations of a document exceed."""
     if any(cost.depth > limits.depth for cost in costs):
-        yield f"The document is nested too deeply: at most {limits.depth} fields may lie within each other."
+        yield f"The document is nested too deeply: the limit is {limits.depth} levels of fields."
     sums = {
         "aliases": (sum(cost.aliases for cost in costs), limits.aliases),
-        "fields at its root": (sum(cost.fields for cost in costs), limits.root_fields),
+        "root fields": (sum(cost.fields for cost in costs), limits.root_fields),
         "directives": (sum(cost.directives for cost in costs), limits.directives),
     }
     for label, (count, limit) in sums.items():
         if count > limit:
-            yield f"The document has more than {limit} {label}, its fragments expanded."
+            yield f"The document has more than {limit} {label} after its fragments are expanded."
     uses: Counter[str] = Counter()
     for cost in costs:
         uses.update(cost.single_use_mutations)

@@ -78,7 +78,7 @@ def test_aliases_are_counted_once_fragments_are_expanded(documents: DocumentCach
         return f"{{ viewer {{ {uses} }} }} fragment some on Viewer {{ {some} }}"
 
     assert refused(documents, text(5)) is None
-    assert refused(documents, text(6)) == "The document has more than 15 aliases, its fragments expanded."
+    assert refused(documents, text(6)) == "The document has more than 15 aliases after its fragments are expanded."
 
 
 def test_fields_at_the_root_are_counted_once_fragments_are_expanded(documents: DocumentCache) -> None:
@@ -86,7 +86,7 @@ def test_fields_at_the_root_are_counted_once_fragments_are_expanded(documents: D
         return f"{{ {'__typename ' * (fields - 5)} ...five }} fragment five on Query {{ {'__typename ' * 5} }}"
 
     assert refused(documents, text(20)) is None
-    assert refused(documents, text(21)) == "The document has more than 20 fields at its root, its fragments expanded."
+    assert refused(documents, text(21)) == "The document has more than 20 root fields after its fragments are expanded."
 
 
 def test_directives_are_counted_wherever_they_stand(documents: DocumentCache) -> None:
@@ -95,7 +95,7 @@ def test_directives_are_counted_wherever_they_stand(documents: DocumentCache) ->
         return f"{{ viewer {{ user {{ {uses} }} }} }} fragment f on User {{ id @include(if: true) }}"
 
     assert refused(documents, text(25)) is None
-    assert refused(documents, text(26)) == "The document has more than 50 directives, its fragments expanded."
+    assert refused(documents, text(26)) == "The document has more than 50 directives after its fragments are expanded."
 
 
 def test_lists_multiply_what_their_items_cost(documents: DocumentCache) -> None:
@@ -203,7 +203,7 @@ def test_a_hundred_fragments_may_ask_for_the_same_and_not_so_many_that_to_compar
 
     assert refused(documents, text(100)) is None
     (error,) = documents.parse(text(150)).errors
-    assert error.message == "The document asks for the same fields too many times."
+    assert error.message == "The document selects the same fields too many times."
 
 
 def test_an_explorer_may_ask_for_the_whole_schema(documents: DocumentCache) -> None:
@@ -223,7 +223,7 @@ def test_introspection_does_not_go_in_circles(documents: DocumentCache) -> None:
 def test_where_introspection_is_off_the_schema_is_not_told() -> None:
     hidden = build_schema(introspection=False, suggestions=False).documents
     for text in ["{ __schema { description } }", '{ a: __type(name: "User") { name } }']:
-        assert refused(hidden, text) == "Introspection is off here."
+        assert refused(hidden, text) == "Introspection is disabled."
     assert refused(hidden, "{ __typename viewer { __typename } }") is None
     for text in ["{ viewr { user } }", "{ viewer { usr } }", "{ node(idd: 1) { id } }", "{ ... on Usr { id } }"]:
         assert not any("mean" in error.message for error in hidden.read(text).errors)

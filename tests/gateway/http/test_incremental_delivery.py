@@ -171,7 +171,7 @@ async def test_a_transport_that_streams_has_no_parts_and_says_so() -> None:
     assert result.errors is not None
     (error,) = result.errors
     assert error.extensions == {"code": "BAD_USER_INPUT", "fields": []}
-    assert error.message == "This connection brings an answer whole: leave @defer and @stream out."
+    assert error.message == "This connection does not support incremental delivery: remove @defer and @stream."
 
 
 async def test_text_that_looks_like_it_defers_nothing(ask: Ask) -> None:
