@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import strawberry
 
 from resolvers import files, inputs, nodes, sign_in
@@ -71,7 +73,10 @@ class Mutation:
         "no operation.",
     )
     @staticmethod
-    async def login(info: Info, input: LoginInput) -> sign_in.SignInResult:
+    async def login(
+        info: Info,
+        input: Annotated[LoginInput, strawberry.argument(description="Credentials and tenant of the login.")],
+    ) -> sign_in.SignInResult:
         return await log_in.start(info.context, validated(log_in.LoginInput, input))
 
     @field(
@@ -83,7 +88,9 @@ class Mutation:
         "operation.",
     )
     @staticmethod
-    async def submit_mfa_code(info: Info, input: SubmitMfaCodeInput) -> sign_in.SignInResult:
+    async def submit_mfa_code(
+        info: Info, input: Annotated[SubmitMfaCodeInput, strawberry.argument(description="The login and its code.")]
+    ) -> sign_in.SignInResult:
         return await log_in.submit_mfa_code(info.context, validated(log_in.SubmitMfaCodeInput, input))
 
     @field(LogoutPayload, "Ends the session of the request.")
@@ -94,7 +101,9 @@ class Mutation:
 
     @field(RevokeSessionPayload, "Ends one of the viewer's sessions, which may be the session of the request.")
     @staticmethod
-    async def revoke_session(info: Info, input: RevokeSessionInput) -> RevokeSessionPayload:
+    async def revoke_session(
+        info: Info, input: Annotated[RevokeSessionInput, strawberry.argument(description="The session to end.")]
+    ) -> RevokeSessionPayload:
         viewer = await require_viewer(info.context)
         await viewer.revoke_session(validated(inputs.RevokeSessionInput, input))
         return RevokeSessionPayload(ok=True)
@@ -105,32 +114,48 @@ class Mutation:
         "member, the operation is FAILED with PERMISSION_DENIED.",
     )
     @staticmethod
-    async def switch_tenant(info: Info, input: SwitchTenantInput) -> sign_in.SignInResult:
+    async def switch_tenant(
+        info: Info,
+        input: Annotated[SwitchTenantInput, strawberry.argument(description="The tenant of the new session.")],
+    ) -> sign_in.SignInResult:
         return await switch_tenant.start(info.context, validated(switch_tenant.SwitchTenantInput, input))
 
     @field(OnboardUserPayload, "Creates a user who is a member of the current tenant. Requires users:onboard.")
     @staticmethod
-    async def onboard_user(info: Info, input: OnboardUserInput) -> onboard_user.Onboarding:
+    async def onboard_user(
+        info: Info, input: Annotated[OnboardUserInput, strawberry.argument(description="The new user.")]
+    ) -> onboard_user.Onboarding:
         return await onboard_user.start(info.context, validated(onboard_user.OnboardUserInput, input))
 
     @field(CreateUploadPayload, "Reserves an upload and returns where to send the bytes. Requires files:write.")
     @staticmethod
-    async def create_upload(info: Info, input: CreateUploadInput) -> files.CreatedUpload:
+    async def create_upload(
+        info: Info,
+        input: Annotated[CreateUploadInput, strawberry.argument(description="Name, type and size of the file.")],
+    ) -> files.CreatedUpload:
         return await files.create_upload(info.context, validated(inputs.CreateUploadInput, input))
 
     @field(CompleteUploadPayload, "Creates a file from the bytes of an upload. Requires files:write.")
     @staticmethod
-    async def complete_upload(info: Info, input: CompleteUploadInput) -> StartedOperation:
+    async def complete_upload(
+        info: Info,
+        input: Annotated[CompleteUploadInput, strawberry.argument(description="The upload whose bytes were sent.")],
+    ) -> StartedOperation:
         return await upload_file.start(info.context, validated(upload_file.CompleteUploadInput, input))
 
     @field(ProcessFilePayload, "Analyzes the content of a file and sets its metadata. Requires files:process.")
     @staticmethod
-    async def process_file(info: Info, input: ProcessFileInput) -> StartedOperation:
+    async def process_file(
+        info: Info, input: Annotated[ProcessFileInput, strawberry.argument(description="The file to analyze.")]
+    ) -> StartedOperation:
         return await process_file.start(info.context, validated(process_file.ProcessFileInput, input))
 
     @field(UpdatePreferencesPayload, "Changes the viewer's preferences.")
     @staticmethod
-    async def update_preferences(info: Info, input: UpdatePreferencesInput) -> SavedPreferences:
+    async def update_preferences(
+        info: Info,
+        input: Annotated[UpdatePreferencesInput, strawberry.argument(description="The preferences to change.")],
+    ) -> SavedPreferences:
         viewer = await require_viewer(info.context)
         return await viewer.update_preferences(validated(inputs.UpdatePreferencesInput, input))
 
@@ -140,7 +165,9 @@ class Mutation:
         "login can be cancelled only by the client that started it.",
     )
     @staticmethod
-    async def cancel_operation(info: Info, input: CancelOperationInput) -> StartedOperation:
+    async def cancel_operation(
+        info: Info, input: Annotated[CancelOperationInput, strawberry.argument(description="The operation to cancel.")]
+    ) -> StartedOperation:
         return await nodes.cancel(info.context, validated(inputs.CancelOperationInput, input))
 
     @field(
@@ -148,5 +175,7 @@ class Mutation:
         "Starts a new operation with the input of a failed one. Only for the user who started it, and not for logins.",
     )
     @staticmethod
-    async def retry_operation(info: Info, input: RetryOperationInput) -> sign_in.SignInResult:
+    async def retry_operation(
+        info: Info, input: Annotated[RetryOperationInput, strawberry.argument(description="The failed operation.")]
+    ) -> sign_in.SignInResult:
         return await retry.retry(info.context, validated(inputs.RetryOperationInput, input))
