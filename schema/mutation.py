@@ -168,7 +168,7 @@ class Mutation:
     async def cancel_operation(
         info: Info, input: Annotated[CancelOperationInput, strawberry.argument(description="The operation to cancel.")]
     ) -> StartedOperation:
-        return await nodes.cancel(info.context, validated(inputs.CancelOperationInput, input))
+        return await nodes.cancel_operation(info.context, validated(inputs.CancelOperationInput, input))
 
     @field(
         RetryOperationPayload,

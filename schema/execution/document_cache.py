@@ -218,7 +218,7 @@ def _check_variables(variables: Mapping[str, object]) -> None:
         if not level:
             return
     raise document_rejected(
-        f"The variables are nested too deeply: the limit is {MAX_VARIABLE_DEPTH} levels of lists and objects."
+        f"The variables are nested too deeply: at most {MAX_VARIABLE_DEPTH} levels of lists and objects are allowed."
     )
 
 

@@ -318,7 +318,7 @@ class CostAnalyzer:
 def violations(costs: Sequence[SelectionCost], limits: QueryLimits) -> Iterator[str]:
     """Yield a message for each limit, except the cost limit, that the operations of a document exceed."""
     if any(cost.depth > limits.depth for cost in costs):
-        yield f"The document is nested too deeply: the limit is {limits.depth} levels of fields."
+        yield f"The document is nested too deeply: at most {limits.depth} levels of fields are allowed."
     sums = {
         "aliases": (sum(cost.aliases for cost in costs), limits.aliases),
         "root fields": (sum(cost.fields for cost in costs), limits.root_fields),

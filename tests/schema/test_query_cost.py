@@ -226,7 +226,7 @@ def test_where_introspection_is_off_the_schema_is_not_told() -> None:
         assert refused(hidden, text) == "Introspection is disabled."
     assert refused(hidden, "{ __typename viewer { __typename } }") is None
     for text in ["{ viewr { user } }", "{ viewer { usr } }", "{ node(idd: 1) { id } }", "{ ... on Usr { id } }"]:
-        assert not any("mean" in error.message for error in hidden.read(text).errors)
+        assert not any("mean" in error.message for error in hidden.parse(text).errors)
         assert any("mean" in error.message for error in build_schema().documents.parse(text).errors)
 
 

@@ -101,7 +101,7 @@ async def test_a_lookup_under_way_cannot_undo_a_revocation_posted_meanwhile(cach
             await cache.set_many({HOT: REVOKED}, ttl_seconds=REVOKED_SECONDS)
             return session()
 
-    sessions = SessionCache(cache, SlowAuth(calls=None))  # type: ignore[arg-type]
+    sessions = SessionCache(cache, SlowAuth(service=None))  # type: ignore[arg-type]
     await sessions.find(TOKEN, request_id="")
     assert await sessions.find(TOKEN, request_id="") is None
 
@@ -112,7 +112,7 @@ async def test_sessions_are_found_while_the_cache_is_down() -> None:
             return session()
 
     async with open_cache(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0") as down:
-        found = await SessionCache(down, Auth(calls=None)).find(TOKEN, request_id="")  # type: ignore[arg-type]
+        found = await SessionCache(down, Auth(service=None)).find(TOKEN, request_id="")  # type: ignore[arg-type]
     assert found is not None
     assert found.user_id == ADA
 
