@@ -1,4 +1,4 @@
-"""What the domains' HTTP endpoints share: who calls, the contract in the body, the answer, and errors as records."""
+"""HTTP endpoints of the services: authentication of the caller, JSON bodies, JSON responses and error records."""
 
 from __future__ import annotations
 
@@ -17,30 +17,38 @@ from contracts.validation import invalid_input
 from infrastructure.observability.logging import log_context
 
 Body = TypeVar("Body", bound=Contract)
-Answer = Contract | Sequence[Contract] | None
+Result = Contract | Sequence[Contract] | None
 
 MAX_BODY_BYTES = 64 * 1024
 
 
 class EmptyBody(Contract):
-    """The body of a call that says all by its path and its caller."""
+    """The request body of an endpoint that needs only its path and its caller."""
 
 
 def endpoint(
     path: str,
     signer: ServiceTokenSigner,
     body: type[Body],
-    handle: Callable[[Caller, Body], Awaitable[Answer]],
+    handle: Callable[[Caller, Body], Awaitable[Result]],
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Route:
-    """``POST path`` with a contract as JSON, answered by a contract, a list of them or null.
+    """Return the route ``POST path``: it parses the body, calls ``handle``, and sends the result as JSON.
 
-    A DomainError is answered with its status and an ErrorRecord; trouble rises to the host. Every call needs a valid
-    token; ``handle`` says by ``user_of`` whether it also needs somebody signed in.
+    The result is a contract, a list of contracts or null. A DomainError becomes a response with its HTTP status and an
+    ErrorRecord; any other exception propagates to the host. Every request needs a valid service token, and ``handle``
+    calls ``user_of`` if it also requires a signed-in user.
+
+    Args:
+        path: the path of the route, such as ``/users/get_users``.
+        signer: verifies the service token of the caller.
+        body: the contract of the request body.
+        handle: executes the request.
+        max_body_bytes: the maximum size of the request body; a larger one is InvalidInput.
     """
 
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         try:
             caller = signer.read(_token(request))
             request.state.log_context = {
@@ -55,11 +63,15 @@ def endpoint(
         except DomainError as error:
             return _json(error.http_status, to_record(error).model_dump_json())
 
-    return Route(path, answer, methods=["POST"])
+    return Route(path, respond, methods=["POST"])
 
 
 def user_of(caller: Caller) -> str:
-    """The id of the user who calls; NotSignedIn where nobody has signed in."""
+    """Return the id of the signed-in user.
+
+    Raises:
+        NotSignedIn: the caller acts for no user.
+    """
     if caller.user_id is None:
         raise NotSignedIn()
     return caller.user_id
@@ -83,15 +95,15 @@ def _parse(body: type[Body], text: bytes) -> Body:
     try:
         return body.model_validate_json(text)
     except ValidationError as error:
-        raise invalid_input(error) from None  # the error quotes what was sent, which may be a password
+        raise invalid_input(error) from None  # the error quotes the input, which may contain a password
 
 
-def _text(answer: Answer) -> str:
-    if answer is None:
+def _text(result: Result) -> str:
+    if result is None:
         return "null"
-    if isinstance(answer, Contract):
-        return answer.model_dump_json()
-    return f"[{','.join(each.model_dump_json() for each in answer)}]"
+    if isinstance(result, Contract):
+        return result.model_dump_json()
+    return f"[{','.join(each.model_dump_json() for each in result)}]"
 
 
 def _json(status: int, text: str) -> Response:

@@ -1,8 +1,13 @@
-"""The ledger that lets every step run twice and be undone once: a table in each domain, written in its transactions."""
+"""Idempotency records: they make a step take effect once, and its undo take effect at most once.
+
+Each domain has a table of idempotency records and writes a record in the same transaction as the data that the step
+changes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from pydantic import JsonValue
 from tortoise import fields
@@ -14,67 +19,80 @@ from contracts.errors import StepAlreadyUndone
 
 
 class IdempotencyRecord(Model):
-    """One step's effect, by the key made of workflow id and step.
+    """The record of one step under its idempotency key (workflow id and name of the step).
 
-    ``answer`` holds what the step returned, told again to whoever tries it again; in a list, since Tortoise takes a
-    bare string for the text of some JSON. ``undone`` is set by the undo, also where there was nothing to undo yet:
-    then a late try of the step finds it and leaves things as they are.
+    ``result`` holds the result of the step, which repetitions return; it is wrapped in a list, because Tortoise parses
+    a plain string as JSON text. ``is_undone`` is set by the undo. An undo without a preceding step creates a tombstone,
+    that is a record with ``is_undone``, so that a late attempt of the step has no effect.
     """
 
     key = fields.CharField(max_length=200, primary_key=True)
-    undone = fields.BooleanField(default=False)
-    answer: list[JsonValue] | None = fields.JSONField(null=True)
+    is_undone = fields.BooleanField(default=False)
+    result: list[JsonValue] | None = fields.JSONField(null=True)
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         abstract = True
 
 
-async def once(ledger: type[IdempotencyRecord], key: str, act: Callable[[], Awaitable[JsonValue]]) -> JsonValue:
-    """Run ``act`` in a transaction with its entry in the ledger; run before, give its first answer again.
+Table: TypeAlias = type[IdempotencyRecord]
 
-    Raises EffectUndone where the step was undone meanwhile.
+
+async def run_once(table: Table, key: str, apply: Callable[[], Awaitable[JsonValue]]) -> JsonValue:
+    """Run ``apply`` in a transaction with the step's record; if the step was done already, return its first result.
+
+    Args:
+        table: the idempotency records of the domain.
+        key: the idempotency key of the step.
+        apply: changes the data; its result is stored.
+
+    Raises:
+        StepAlreadyUndone: the step was undone before this attempt.
     """
 
-    async def enter_and_act() -> JsonValue:
-        await ledger.create(key=key)  # first: another try of the same step waits here for this one's end
-        answer = await act()
-        await ledger.filter(key=key).update(answer=[answer])
-        return answer
+    async def record_and_apply() -> JsonValue:
+        await table.create(key=key)  # first, so that a concurrent attempt of the same step waits here
+        result = await apply()
+        await table.filter(key=key).update(result=[result])
+        return result
 
     try:
-        return await atomic(enter_and_act)
+        return await atomic(record_and_apply)
     except IntegrityError:
-        entry = await ledger.get_or_none(key=key)
-        if entry is None:
-            raise  # the failure is act's own
-    if entry.undone:
+        record = await table.get_or_none(key=key)
+        if record is None:
+            raise  # ``apply`` raised the error
+    if record.is_undone:
         raise StepAlreadyUndone()
-    return entry.answer[0] if entry.answer else None
+    return record.result[0] if record.result else None
 
 
-async def undo(
-    ledger: type[IdempotencyRecord], key: str, take_back: Callable[[JsonValue], Awaitable[None]]
-) -> JsonValue:
-    """Take the step back in a transaction and mark it undone; harmless where it was never done or is undone already.
+async def undo_once(table: Table, key: str, revert: Callable[[JsonValue], Awaitable[None]]) -> JsonValue:
+    """Revert the step in a transaction and mark it as undone; has no effect if it was never done or is undone already.
 
-    ``take_back`` is given the step's answer. Returns that answer, at every repetition too, for what has to follow the
-    commit; None where the step was never done.
+    Args:
+        table: the idempotency records of the domain.
+        key: the idempotency key of the step.
+        revert: receives the result of the step and reverts its changes.
+
+    Returns:
+        The result of the step, also at each repetition, for work that follows the commit; None if the step was never
+        done.
     """
 
-    async def forestall() -> None:
-        await ledger.create(key=key, undone=True)
+    async def create_tombstone() -> None:
+        await table.create(key=key, is_undone=True)
 
-    async def take_back_once() -> JsonValue:
-        entry = await ledger.select_for_update().get(key=key)
-        answer = entry.answer[0] if entry.answer else None
-        if not entry.undone:
-            await take_back(answer)
-            await ledger.filter(key=key).update(undone=True)
-        return answer
+    async def revert_once() -> JsonValue:
+        record = await table.select_for_update().get(key=key)
+        result = record.result[0] if record.result else None
+        if not record.is_undone:
+            await revert(result)
+            await table.filter(key=key).update(is_undone=True)
+        return result
 
     try:
-        await atomic(forestall)
-    except IntegrityError:  # the step is in the ledger
-        return await atomic(take_back_once)
+        await atomic(create_tombstone)
+    except IntegrityError:  # the step has a record
+        return await atomic(revert_once)
     return None

@@ -1,4 +1,4 @@
-"""A transaction that a cancellation cannot tear apart."""
+"""Database transactions that a cancellation of the caller does not interrupt."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from tortoise.transactions import in_transaction
 
 from infrastructure.tasks import finish
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-async def atomic(act: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Run ``act`` in a transaction, to its end even where the caller is cancelled meanwhile.
+async def atomic(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Run ``work`` in a transaction and return its result; the transaction ends even if the caller is cancelled.
 
-    Tortoise keeps its lock (SQLite) or its pooled connection (PostgreSQL) for ever when it is cancelled while it begins
-    a transaction; then every later one would wait for it.
+    Tortoise never releases its lock (SQLite) or its pooled connection (PostgreSQL) if it is cancelled while it begins a
+    transaction, so every later transaction would wait for ever.
     """
-    return await finish(_run(act), name="a transaction")
+    return await finish(_run(work), name="a transaction")
 
 
-async def _run(act: Callable[[], Awaitable[Answer]]) -> Answer:
+async def _run(work: Callable[[], Awaitable[Result]]) -> Result:
     async with in_transaction():
-        return await act()
+        return await work()
 
 
 def current_connection() -> BaseDBAsyncClient:
-    """The connection of the process's one database; inside a transaction, the transaction's connection."""
+    """Return the connection of the process's database; inside a transaction, the connection of the transaction."""
     (connection,) = get_connections().all()
     return connection

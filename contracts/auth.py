@@ -120,7 +120,7 @@ class NewSession(Contract):
     replaces: str | None = None
 
 
-class SessionHandover(Contract):
+class SessionReplacement(Contract):
     """Activate one session and, where ``old_session_id`` is set, end the other, in one transaction."""
 
     key: str
@@ -187,10 +187,10 @@ class ReplacedSession(Contract):
     """A session that a switch of tenant ended, and the key of the step that did."""
 
     session: Session
-    ended_by: str
+    ended_by_step: str
 
     def was_ended_by(self, operation_id: str) -> bool:
-        return is_step_of(self.ended_by, operation_id)
+        return is_step_of(self.ended_by_step, operation_id)
 
 
 def is_step_of(key: str | None, operation_id: str) -> bool:
@@ -217,9 +217,9 @@ class CachedSession(Contract):
 
 def hot_session_key(token_hash: str) -> str:
     """Cache key of the edge's copy (a HotSession as JSON, or ``REVOKED``)."""
-    return f"session:{token_hash}"
+    return f"auth:session:{token_hash}"
 
 
 def access_key(user_id: str, tenant_id: str) -> str:
     """Name of the change notification of a user's role or membership in a tenant."""
-    return f"access:{user_id}:{tenant_id}"
+    return f"tenants:access:{user_id}:{tenant_id}"

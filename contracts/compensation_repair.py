@@ -1,4 +1,4 @@
-"""Repairs: taking back what an operation did that was ended from outside, before it could do so itself."""
+"""Contracts for the repair of an operation that ended without undoing its steps, such as a terminated one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class EndedOperation(Contract):
 
 
 class RecordedCall(Contract):
-    """A call that an operation made of an activity that changes something, by its name, and what its undo is given."""
+    """A call of an activity with an idempotency key, and the arguments for the undo of the activity."""
 
     activity: str
     key: str
@@ -24,17 +24,17 @@ class RecordedCall(Contract):
 
     @classmethod
     def of(cls, activity: str, argument: Contract) -> Self:
-        """Return the effect of calling the activity with the argument, which has an idempotency key."""
+        """Return the recorded call of the activity with an argument that has an idempotency key."""
         facts = argument.model_dump(include={"key", "file_id", "tenant_id"})
         return cls.model_validate({"activity": activity, **facts})
 
 
-class Effects(Contract):
-    """In the order of the calls; each once, however often it was tried."""
+class RecordedCalls(Contract):
+    """The calls of one run that have compensations, in the order of the calls, each once regardless of its attempts."""
 
-    effects: tuple[RecordedCall, ...]
+    calls: tuple[RecordedCall, ...]
 
 
 def repair_id(operation_id: str, run_id: str) -> str:
-    """The id of the workflow that repairs this run of an operation: each run is repaired once."""
+    """Return the id of the workflow that repairs this run of an operation; each run is repaired at most once."""
     return f"repair-{operation_id}-{run_id}"

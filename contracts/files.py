@@ -194,13 +194,13 @@ class FilePermissions(Contract):
 class ProcessFileCommand(Contract):
     """Input of the workflow ProcessFile, and of its reading steps.
 
-    ``administers``: the user holds ``operations:administer`` in the tenant and so sees all its files.
+    ``is_administrator``: the user holds ``operations:administer`` in the tenant and so sees all its files.
     """
 
     file_id: str
     tenant_id: str
     user_id: str
-    administers: bool = False
+    is_administrator: bool = False
 
 
 class MetadataPublication(Contract):

@@ -19,10 +19,10 @@ from contracts.auth import MfaChallenge
 from contracts.base import Contract
 from contracts.errors import FieldError, OperationErrorCode
 
-MEMO_STATE = "state"
+MEMO_STATE = "operation_state"
 """Memo key of the ``OperationState``."""
-MEMO_INPUT = "input"
-"""Memo key of the digest of the client's input: the same idempotency key with another one is a conflict."""
+MEMO_INPUT_DIGEST = "input_digest"
+"""Memo key of the digest of the client's input. An idempotency key that is reused with another digest is a conflict."""
 ATTRIBUTE_KIND = "AdxKind"
 ATTRIBUTE_USER = "AdxUser"
 ATTRIBUTE_TENANTS = "AdxTenants"
@@ -41,7 +41,7 @@ STEPS: dict[OperationKind, tuple[str, ...]] = {
     OperationKind.LOGIN: ("verify_credentials", "check_mfa", "create_session", "record_sign_in"),
     OperationKind.TENANT_SWITCH: (
         "check_access",
-        "note_session",
+        "load_session",
         "set_tenant",
         "create_session",
         "load_tenant",

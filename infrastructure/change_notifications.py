@@ -25,7 +25,7 @@ from infrastructure.topic_subscriptions import TOPIC_PREFIX, Subscription, Topic
 CONNECTION_LOST = "lost"
 """The name of the notification that a process sends itself when it may have missed those of other processes."""
 
-_CHANNEL = "wakeups"
+_CHANNEL = "changes:names"
 _RECONNECT_SECONDS = 1.0
 _SILENCE_SECONDS = 5.0
 """A connection on which nothing arrives for so long, not even the answer to a ping, counts as lost."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 from redis.asyncio.client import PubSub
 
-TOPIC_PREFIX = b"changes:"
+TOPIC_PREFIX = b"changes:topic:"
 """Of the channel of a topic."""
 _PING_SECONDS = 2.0
 """Between two pings where nothing else is sent, so that something arrives on a connection that is not lost."""

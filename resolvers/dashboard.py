@@ -155,7 +155,7 @@ class DashboardResolver:
         user_id, tenant_id = self._session.user_id, self._session.tenant_id
         version = await self._version.result()
         digest = sha256(json.dumps([self._session.permissions, sorted(ids)]).encode()).hexdigest()[:32]
-        return f"dashboard:{source}:{user_id}:{tenant_id}:{version}:{digest}"
+        return f"cache:dashboard:{source}:{user_id}:{tenant_id}:{version}:{digest}"
 
     async def _prime_loaders(self, deadline_at: float, *, users: set[str], tenants: set[str]) -> None:
         """Load users and tenants into the data loaders, or the error if they cannot be loaded before the deadline."""

@@ -99,7 +99,11 @@ class SignInThrottle:
             buckets = [RateLimitKey(f"device:{device}", self._limits.device, _PASSWORD_REFILL_SECONDS)]
         else:
             buckets = [
-                RateLimitKey(f"both:{account}:{network}", self._limits.account_and_network, _PASSWORD_REFILL_SECONDS),
+                RateLimitKey(
+                    f"account_and_network:{account}:{network}",
+                    self._limits.account_and_network,
+                    _PASSWORD_REFILL_SECONDS,
+                ),
                 RateLimitKey(f"account:{account}", self._limits.account, _PASSWORD_REFILL_SECONDS),
                 RateLimitKey(f"network:{network}", self._limits.network, _PASSWORD_REFILL_SECONDS),
             ]
@@ -110,7 +114,7 @@ class SignInThrottle:
     async def code_attempt(self, user_id: str) -> AsyncIterator[None]:
         """Count an attempt to submit an MFA code, over all logins of the user (otherwise as ``password_attempt``)."""
         async with self._attempt(
-            [RateLimitKey(f"codes:{self._digest('codes', user_id)}", self._limits.codes, _CODE_REFILL_SECONDS)]
+            [RateLimitKey(f"mfa_codes:{self._digest('codes', user_id)}", self._limits.codes, _CODE_REFILL_SECONDS)]
         ):
             yield
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from temporalio.runtime import Runtime
 
 from activities.auth.totp_encryption import SecretCipher
-from activities.notifications.mailer import open_mail
+from activities.notifications.mailer import create_mailer
 from contracts.transfer_tokens import TransferSigner
 from infrastructure.caching.cache import MemoryCache, RedisCache
 from infrastructure.change_notifications import create_wakeups
@@ -80,10 +80,10 @@ async def open_dependencies(
             service_keys=service_keys,
             storage=open_storage(settings.storage()),
             transfers=TransferSigner(service_keys),
-            mail=open_mail(smtp_url, _mail_folder(settings)),
+            mail=create_mailer(smtp_url, _mail_folder(settings)),
             mail_from=settings.mail_from,
             app_url=settings.product_url(),
-            seal=SecretCipher(keys),
+            cipher=SecretCipher(keys),
             session_idle=timedelta(seconds=settings.session_idle_seconds),
             repair_within=timedelta(seconds=settings.repair_deadline_seconds),
             record_retention=timedelta(days=settings.record_retention_days),

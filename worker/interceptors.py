@@ -106,7 +106,7 @@ def _as_trouble(error: Exception) -> ApplicationError:
         trouble.message,
         *known,
         type=trouble.retry.name,
-        non_retryable=by_class and info.attempt >= trouble.retry.tries,
+        non_retryable=by_class and info.attempt >= trouble.retry.max_attempts,
         next_retry_delay=trouble.retry.delay(info.attempt) if by_class else None,
     )
 
@@ -117,4 +117,4 @@ def _is_tried_by_class(info: activity.Info) -> bool:
     A call of one try is tried again by its workflow, and one of more tries than any class has, an undo, by its policy.
     """
     tries = info.retry_policy.maximum_attempts if info.retry_policy else 0
-    return 1 < tries <= EXTERNAL.tries
+    return 1 < tries <= EXTERNAL.max_attempts

@@ -14,16 +14,16 @@ from activities.auth import endpoints as auth_endpoints
 from activities.auth.activities import Auth
 from activities.auth.credentials import CredentialsService
 from activities.auth.revocations import CacheRevocationPublisher
-from activities.auth.sessions import SESSION_IDLE, SessionsService
-from activities.auth.totp_encryption import UNSEALED, SecretCipher, SecretReencryption
+from activities.auth.sessions import SESSION_IDLE_TIMEOUT, SessionsService
+from activities.auth.totp_encryption import PLAINTEXT, SecretCipher, SecretReencryption
 from activities.files import endpoints as files_endpoints
 from activities.files.activities import Files
-from activities.files.cleanup import Sweeper
+from activities.files.cleanup import FileCleanup
 from activities.files.processing import ProcessingService
 from activities.files.service import FilesService
 from activities.files.uploading import UploadingService
 from activities.notifications.activities import Notifications
-from activities.notifications.mailer import DEFAULT_SENDER, Mail
+from activities.notifications.mailer import DEFAULT_SENDER, Mailer
 from activities.notifications.service import NotificationsService
 from activities.operations import endpoints as operations_endpoints
 from activities.operations.activities import Operations
@@ -75,7 +75,7 @@ class WorkerDependencies:
     service_keys: SecretKeys
     storage: FileStorage
     transfers: TransferSigner
-    mail: Mail
+    mail: Mailer
     mail_from: str = DEFAULT_SENDER
     redis: RedisPolicy | None = None
     """None without Redis."""
@@ -83,8 +83,8 @@ class WorkerDependencies:
     """Where people open the product, for links."""
     repair_within: timedelta = PERIOD
     record_retention: timedelta = RECORD_RETENTION
-    seal: SecretCipher = UNSEALED
-    session_idle: timedelta = SESSION_IDLE
+    cipher: SecretCipher = PLAINTEXT
+    session_idle: timedelta = SESSION_IDLE_TIMEOUT
 
     def signer(self, service: str) -> ServiceTokenSigner:
         """Verifies the calls to one service."""
@@ -108,13 +108,13 @@ class Domain:
 
 def auth(parts: WorkerDependencies) -> Domain:
     revocations = CacheRevocationPublisher(parts.cache, parts.wakeups)
-    sessions = SessionsService(revocations, memberships=TenantsService(parts.wakeups), idle=parts.session_idle)
-    credentials = CredentialsService(parts.passwords, revocations, seal=parts.seal)
+    sessions = SessionsService(revocations, memberships=TenantsService(parts.wakeups), idle_timeout=parts.session_idle)
+    credentials = CredentialsService(parts.passwords, revocations, cipher=parts.cipher)
     return Domain(
         TaskQueue.AUTH,
         activities=activities_of(Auth(sessions, credentials)),
         routes=tuple(auth_endpoints.routes(sessions, credentials, parts.signer("auth"))),
-        chores=(SecretReencryption(parts.seal).seal_regularly, revocations.post_regularly),
+        chores=(SecretReencryption(parts.cipher).run, revocations.retry_regularly),
     )
 
 
@@ -142,7 +142,7 @@ def files(parts: WorkerDependencies) -> Domain:
         TaskQueue.FILES,
         activities=activities_of(Files(UploadingService(parts.storage), ProcessingService(parts.storage))),
         routes=tuple(files_endpoints.routes(service, parts.signer("files"))),
-        chores=(Sweeper(parts.storage).sweep_regularly,),
+        chores=(FileCleanup(parts.storage).run,),
     )
 
 
@@ -166,7 +166,7 @@ def operations(parts: WorkerDependencies) -> Domain:
     repair = RecordRepair(
         parts.temporal,
         service,
-        within=parts.repair_within,
+        deadline=parts.repair_within,
         retention=parts.record_retention,
         publish=parts.wakeups.publish,
     )
@@ -180,7 +180,7 @@ def operations(parts: WorkerDependencies) -> Domain:
             Reconciler(parts.temporal, parts.repair_within).reconcile_regularly,
             records.run,
             repair.run,
-            repair.check_regularly,
+            repair.run_checks,
         ),
         state_listener=StateRecorder(records, repair).record,
         count_open=service.count_open,

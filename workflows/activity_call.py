@@ -1,4 +1,4 @@
-"""Calling an activity by its typed method, on the task queue of its domain."""
+"""Call an activity by its typed method, on the task queue of its domain."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from workflows.options import DATABASE, ActivityOptions
 
 Domain = TypeVar("Domain")
 Argument = TypeVar("Argument")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-Activity = Callable[[Domain, Argument], Awaitable[Answer]]
-"""An activity's method, unbound: ``Users.update_user_tenant``."""
+Activity = Callable[[Domain, Argument], Awaitable[Result]]
+"""An activity as an unbound method of its class, such as ``Users.update_user_tenant``."""
 
 
 async def call(
-    activity: Activity[Domain, Argument, Answer], argument: Argument, options: ActivityOptions = DATABASE
-) -> Answer:
-    """Run the activity on its domain's queue and wait for its answer.
+    activity: Activity[Domain, Argument, Result], argument: Argument, options: ActivityOptions = DATABASE
+) -> Result:
+    """Execute the activity on the task queue of its domain and return its result.
 
-    A cancelled call waits until the try under way has really ended, for an undo must not overtake what it undoes. So a
-    cancellation may be answered by a result: whoever calls looks at ``workflow.cancellation_reason()`` afterwards.
+    If the workflow is cancelled, the call waits until the running attempt has ended, because an undo must not overtake
+    the step that it undoes. The attempt may still return a result: check ``workflow.cancellation_reason()`` afterwards.
+
+    Raises:
+        ActivityError: the activity failed, timed out or was cancelled.
     """
     return await workflow.execute_activity_method(
         activity,
         argument,
-        task_queue=_queue(activity),
+        task_queue=_task_queue(activity),
         start_to_close_timeout=options.start_to_close,
         heartbeat_timeout=options.heartbeat,
         retry_policy=options.retry,
@@ -37,6 +40,6 @@ async def call(
     )
 
 
-def _queue(activity: Activity[Domain, Argument, Answer]) -> TaskQueue:
+def _task_queue(activity: Activity[Domain, Argument, Result]) -> TaskQueue:
     domain, _, _ = activity.__qualname__.partition(".")
     return TaskQueue(domain.lower())

@@ -1,4 +1,4 @@
-"""How each step is undone: one table, which operations and their repair use."""
+"""The compensations: which undo activity reverts which activity, in one table for operations and their repair."""
 
 from __future__ import annotations
 
@@ -18,41 +18,43 @@ from workflows.options import COMPENSATION
 Undo = Callable[[], Awaitable[None]]
 
 COMPENSATIONS: dict[str, Callable[..., Awaitable[None]]] = {
-    Auth.create_session.__name__: Auth.rollback_session_creation,
-    Auth.record_sign_in.__name__: Auth.forget_sign_in,
-    Auth.hand_over_session.__name__: Auth.restore_previous_session,
-    Auth.set_up_authentication.__name__: Auth.clean_up_authentication,
-    Users.update_user_tenant.__name__: Users.restore_user_tenant,
-    Users.create_user.__name__: Users.delete_user,
-    Tenants.assign_user_to_tenant.__name__: Tenants.remove_user_from_tenant,
-    Workspaces.create_user_workspace.__name__: Workspaces.delete_workspace,
-    Files.create_file_record.__name__: Files.delete_file_record,
-    Files.upload_to_storage.__name__: Files.remove_from_storage,
-    Files.update_file_metadata.__name__: Files.restore_file_metadata,
-    Files.set_file_permissions.__name__: Files.restore_file_permissions,
-    Files.publish_metadata.__name__: Files.withdraw_metadata,
+    Auth.create_session.__name__: Auth.undo_create_session,
+    Auth.record_sign_in.__name__: Auth.undo_record_sign_in,
+    Auth.replace_session.__name__: Auth.undo_replace_session,
+    Auth.set_up_authentication.__name__: Auth.undo_set_up_authentication,
+    Users.update_user_tenant.__name__: Users.undo_update_user_tenant,
+    Users.create_user.__name__: Users.undo_create_user,
+    Tenants.assign_user_to_tenant.__name__: Tenants.undo_assign_user_to_tenant,
+    Workspaces.create_user_workspace.__name__: Workspaces.undo_create_user_workspace,
+    Files.create_file_record.__name__: Files.undo_create_file_record,
+    Files.upload_to_storage.__name__: Files.undo_upload_to_storage,
+    Files.update_file_metadata.__name__: Files.undo_update_file_metadata,
+    Files.set_file_permissions.__name__: Files.undo_set_file_permissions,
+    Files.publish_metadata.__name__: Files.undo_publish_metadata,
 }
-"""The activity that undoes each activity with an effect, by the name of the latter."""
+"""The undo of each activity that changes data, by the activity's name."""
 
 
-def undo_of(effect: RecordedCall) -> Undo | None:
-    """Return how to undo the call; None if it has no effect."""
-    activity = COMPENSATIONS.get(effect.activity)
+def undo_of(recorded: RecordedCall) -> Undo | None:
+    """Return a function that undoes the recorded call; None if the activity changes nothing."""
+    activity = COMPENSATIONS.get(recorded.activity)
     if activity is None:
         return None
-    is_stored = effect.activity == Files.upload_to_storage.__name__  # objects in a store are found by their file
-    argument = StoredFile.model_validate(effect.model_dump()) if is_stored else effect.key
+    needs_file = recorded.activity == Files.upload_to_storage.__name__  # the undo removes an object that the file names
+    argument = StoredFile.model_validate(recorded.model_dump()) if needs_file else recorded.key
     return lambda: call(activity, argument, COMPENSATION)
 
 
 @dataclass(frozen=True)
 class Compensation:
+    """The registered undo of one call in a step."""
+
     step: str
     undo: Undo
 
 
 class CompensationStack:
-    """The undos of the steps so far, in the order of the calls."""
+    """The compensations of an operation, in the order in which its calls were made."""
 
     def __init__(self) -> None:
         self._compensations: list[Compensation] = []
@@ -61,7 +63,7 @@ class CompensationStack:
         self._compensations.append(Compensation(step, undo))
 
     def pop(self) -> Compensation | None:
-        """Remove and return the newest one; None if none is left."""
+        """Remove and return the newest compensation; None if the stack is empty."""
         return self._compensations.pop() if self._compensations else None
 
     def __bool__(self) -> bool:
@@ -69,5 +71,5 @@ class CompensationStack:
 
     @property
     def newest_step(self) -> str | None:
-        """The step that is undone next."""
+        """The step of the newest compensation, which is undone next."""
         return self._compensations[-1].step if self._compensations else None

@@ -1,4 +1,4 @@
-"""From the exception that ended a workflow to the OperationFailure that its client reads."""
+"""Map the exception that ended a workflow to the OperationFailure that clients read."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from contracts.errors import (
     from_record,
 )
 from contracts.operations import OperationFailure, OperationStatus
-from workflows.options import NETWORK, TIMEOUT, TROUBLE, RetrySchedule
+from workflows.options import NETWORK, RETRY_BY_ERROR, TIMEOUT, RetrySchedule
 
 _UNKNOWN = "A step failed; try again."
 _CANCELLED = "It was cancelled."
 
 
 def is_terminal(error: BaseException) -> bool:
-    """Whether the error ends the workflow, by failure or by a client's cancellation.
+    """Return whether the error ends the workflow: by a failure or by a client's cancellation.
 
-    Any other only fails a workflow task, which Temporal tries again, or is the worker evicting the workflow from its
-    cache: to undo then would undo live work.
+    Any other error either fails only the workflow task, which Temporal retries, or is raised because the worker evicts
+    the workflow from its cache. The operation then continues, so its steps must not be undone.
     """
-    if isinstance(error, GeneratorExit):  # a stopped worker lets go of it, outside of any workflow
+    if isinstance(error, GeneratorExit):  # a stopping worker discards the coroutine, outside of any workflow
         return False
     if isinstance(error, asyncio.CancelledError):
         return workflow.cancellation_reason() is not None
@@ -36,6 +36,7 @@ def is_terminal(error: BaseException) -> bool:
 
 
 def closing_status(error: BaseException) -> OperationStatus:
+    """Return the status of an operation that this error ends: CANCELLED, TIMED_OUT or FAILED."""
     if workflow.cancellation_reason() is not None:
         return OperationStatus.CANCELLED
     if isinstance(error, DeadlineExceeded):
@@ -43,8 +44,8 @@ def closing_status(error: BaseException) -> OperationStatus:
     return OperationStatus.FAILED
 
 
-def describe(error: BaseException, step: str | None) -> OperationFailure:
-    """What the client is told; ``compensated`` is still to be found out."""
+def to_failure(error: BaseException, step: str | None) -> OperationFailure:
+    """Return the failure that clients read, before the compensations: ``compensated`` is still False."""
     if workflow.cancellation_reason() is not None:
         return OperationFailure(code=OperationErrorCode.CANCELLED, message=_CANCELLED, step=step, retryable=True)
     domain_error = _domain_error(error)
@@ -60,23 +61,23 @@ def describe(error: BaseException, step: str | None) -> OperationFailure:
     )
 
 
-def retry_of(error: ActivityError) -> RetrySchedule | None:
-    """How often this trouble is tried; None where it is final: an answer, or a cancellation."""
+def retry_schedule_of(error: ActivityError) -> RetrySchedule | None:
+    """Return the retry schedule for a fault; None for a DomainError or a cancellation, which are final."""
     cause = error.cause
     if isinstance(cause, ActivityTimeoutError):
         return TIMEOUT
     if isinstance(cause, ApplicationError) and not cause.non_retryable:
-        return TROUBLE.get(cause.type or "", NETWORK)
+        return RETRY_BY_ERROR.get(cause.type or "", NETWORK)
     return None
 
 
 def is_domain_error(error: ActivityError, kind: type[DomainError]) -> bool:
-    """Whether the activity answered with this error."""
+    """Return whether the activity raised a DomainError of this class."""
     return isinstance(_domain_error(error), kind)
 
 
-def words(error: BaseException) -> str:
-    """The error in words for a user."""
+def user_message(error: BaseException) -> str:
+    """Return the message that users read for the error."""
     if is_cancelled_exception(error):
         return _CANCELLED
     domain_error = _domain_error(error)
@@ -84,7 +85,7 @@ def words(error: BaseException) -> str:
 
 
 def _domain_error(error: BaseException) -> DomainError | None:
-    """The answer behind the error; None where it is mere trouble."""
+    """Return the DomainError that the exception is or wraps; None for a fault."""
     if isinstance(error, DomainError):
         return error
     cause = error.cause if isinstance(error, ActivityError) else error

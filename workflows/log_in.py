@@ -1,4 +1,4 @@
-"""Log a user in: redeem the edge's word that the password was right, and open a session."""
+"""The workflow LogIn: redeem the reference of verified credentials, check a second factor, and open a session."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from workflows.operation import OperationRun
 
 @workflow.defn
 class LogIn:
+    """Sign a user in. The password was verified before the start, so it never enters a workflow."""
+
     def __init__(self) -> None:
         self._mfa = MfaCheck()
 
@@ -31,15 +33,17 @@ class LogIn:
                 operation.skip("check_mfa")
             else:
                 async with operation.step("check_mfa"):
-                    await self._mfa.passed(operation, identity)
-            operation.identified(identity.user_id)
+                    await self._mfa.wait(operation, identity)
+            operation.set_user(identity.user_id)
 
             async with operation.step("create_session"):
-                tenant_id = command.tenant_id or (await operation.call(Users.home_tenant, identity.user_id)).tenant_id
+                tenant_id = command.tenant_id
+                if not tenant_id:
+                    tenant_id = (await operation.call(Users.get_home_tenant, identity.user_id)).tenant_id
                 membership = await operation.call(
                     Tenants.check_access, AccessRequest(user_id=identity.user_id, tenant_id=tenant_id)
                 )
-                operation.belongs_to(tenant_id)
+                operation.set_tenants(tenant_id)
                 session = await operation.call(
                     Auth.create_session,
                     NewSession(
@@ -58,5 +62,10 @@ class LogIn:
 
     @workflow.update
     async def submit_mfa_code(self, code: str) -> None:
-        """A code from the user. A wrong one fails the update with InvalidMfaCode and the tries left."""
+        """Check an MFA code that the user has entered.
+
+        Raises:
+            InvalidMfaCode: the code is wrong; ``attempts_left`` states how many attempts are left.
+            LoginNotWaiting: the login does not wait for a code.
+        """
         await self._mfa.submit(code)

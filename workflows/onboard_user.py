@@ -1,4 +1,4 @@
-"""Onboard a user: somebody who can sign in, in a tenant, with a workspace, and who is told so."""
+"""The workflow OnboardUser: create a user with credentials, a membership and a workspace, and send a welcome e-mail."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from workflows.options import EMAIL
 
 @workflow.defn
 class OnboardUser:
+    """Onboard a user into a tenant. A failed welcome e-mail does not fail the operation."""
+
     @workflow.run
     async def run(self, command: OnboardUserCommand) -> UserOnboarded:
         user_id, tenant_id = command.new_user_id, command.tenant_id
@@ -43,7 +45,7 @@ class OnboardUser:
                     ),
                 )
 
-            welcomed = False
+            is_welcome_sent = False
             async with operation.best_effort_step("send_welcome_email"):
                 access = AccessRequest(user_id=user_id, tenant_id=tenant_id)
                 tenant = await operation.call(Tenants.load_tenant_data, access)
@@ -58,10 +60,10 @@ class OnboardUser:
                     ),
                     EMAIL,
                 )
-                welcomed = True
+                is_welcome_sent = True
 
             return operation.complete(
-                UserOnboarded(user_id=user_id, workspace_id=workspace.id, welcome_email_sent=welcomed)
+                UserOnboarded(user_id=user_id, workspace_id=workspace.id, welcome_email_sent=is_welcome_sent)
             )
 
 

@@ -1,8 +1,8 @@
-"""The named timeouts and retries of every activity call, in one place.
+"""Timeouts and retries of all activity calls, under names.
 
-A step is tried again by its workflow, as often as the class of its trouble says, so that each try and its reason stand
-in the memo for clients to see. An activity's interceptor names the class (``worker/interceptors.py``). What answers is
-final.
+The workflow retries a failed step itself, so that the memo shows clients each attempt with its reason. The number of
+attempts depends on the class of the error, which an activity interceptor sets (``worker/interceptors.py``). A
+DomainError is final.
 """
 
 from __future__ import annotations
@@ -15,30 +15,37 @@ from temporalio.common import RetryPolicy
 
 @dataclass(frozen=True)
 class RetrySchedule:
-    """How often a class of trouble is tried in all, and the seconds before the second try; doubled each time."""
+    """The attempts that one class of errors allows, with exponential backoff.
+
+    ``max_attempts`` includes the first attempt. ``first_delay_seconds`` is the delay before the second attempt; each
+    further delay is twice as long.
+    """
 
     name: str
-    tries: int
-    first_seconds: float
+    max_attempts: int
+    first_delay_seconds: float
 
     def delay(self, attempt: int) -> timedelta:
-        """What to wait after the given try (1 is the first)."""
-        return timedelta(seconds=self.first_seconds * 2 ** (attempt - 1))
+        """Return the delay after the given attempt (1 is the first)."""
+        return timedelta(seconds=self.first_delay_seconds * 2 ** (attempt - 1))
 
 
-NETWORK = RetrySchedule("NETWORK", tries=3, first_seconds=1)
-TIMEOUT = RetrySchedule("TIMEOUT", tries=2, first_seconds=5)
-EXTERNAL = RetrySchedule("EXTERNAL", tries=5, first_seconds=2)
+NETWORK = RetrySchedule("NETWORK", max_attempts=3, first_delay_seconds=1)
+TIMEOUT = RetrySchedule("TIMEOUT", max_attempts=2, first_delay_seconds=5)
+EXTERNAL = RetrySchedule("EXTERNAL", max_attempts=5, first_delay_seconds=2)
 
 
-TROUBLE = {retry.name: retry for retry in (NETWORK, TIMEOUT, EXTERNAL)}
-"""By the type that the interceptor gives to an activity's error."""
+RETRY_BY_ERROR = {schedule.name: schedule for schedule in (NETWORK, TIMEOUT, EXTERNAL)}
+"""Retry schedules by the error type that the interceptor sets on an activity's ApplicationError."""
 
 
 @dataclass(frozen=True)
 class ActivityOptions:
-    """``start_to_close``: one try's deadline. ``heartbeat``: how long a try may be silent before it is taken for dead.
-    ``retry``: what Temporal itself tries again."""
+    """Options of an activity call.
+
+    ``start_to_close`` limits one attempt, ``heartbeat`` the time between two heartbeats (None: no heartbeats), and
+    ``retry`` states which attempts Temporal itself repeats.
+    """
 
     start_to_close: timedelta
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(maximum_attempts=1))
@@ -46,19 +53,19 @@ class ActivityOptions:
 
 
 DATABASE = ActivityOptions(start_to_close=timedelta(seconds=10))
-"""A service's own database and little else."""
+"""For activities that use little more than their service's own database."""
 
 TRANSFER = ActivityOptions(
     start_to_close=timedelta(hours=1),
     heartbeat=timedelta(seconds=5),
     retry=RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_attempts=5),
 )
-"""Reads or moves stored bytes and heartbeats while it does. Temporal tries it again, for only so does the next try
-begin at the last heartbeat."""
+"""For activities that read or copy stored bytes and send heartbeats. Temporal itself retries them, because only then
+does the next attempt receive the last heartbeat and continue from there."""
 
 EMAIL = ActivityOptions(start_to_close=timedelta(seconds=30))
-"""Hands a letter to a mail server. Its trouble is EXTERNAL: five tries in half a minute, and a letter is no reason to
-fail anything."""
+"""For activities that send an e-mail through a mail server. Their errors have the class EXTERNAL: five attempts within
+half a minute."""
 
 COMPENSATION = ActivityOptions(
     start_to_close=timedelta(seconds=10),
@@ -69,4 +76,4 @@ COMPENSATION = ActivityOptions(
         maximum_attempts=10,
     ),
 )
-"""Takes a step back: tried harder than the step, for what is not undone stays wrong."""
+"""For undos. They are retried more often than steps, because data that is not undone stays inconsistent."""

@@ -1,4 +1,4 @@
-"""See that a stored file is whole, find out what is in it, and show that with the file."""
+"""The workflow ProcessFile: verify a stored file, extract its metadata and publish the metadata."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from workflows.options import TRANSFER
 
 @workflow.defn
 class ProcessFile:
+    """Process a stored file; a failure before the last step leaves the metadata of the file unchanged."""
+
     @workflow.run
     async def run(self, command: ProcessFileCommand) -> FileProcessed:
         file_id, tenant_id = command.file_id, command.tenant_id

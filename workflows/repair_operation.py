@@ -1,4 +1,7 @@
-"""Take back what an operation did that was terminated or timed out, or whose own undo did not succeed."""
+"""The workflow RepairOperation: undo the steps of an operation that ended without undoing them.
+
+That is an operation that was terminated or timed out, or one of whose undos failed.
+"""
 
 from __future__ import annotations
 
@@ -13,42 +16,42 @@ from workflows.activity_call import call
 from workflows.compensations import undo_of
 from workflows.options import COMPENSATION
 
-_LOOK_INTERVAL = timedelta(seconds=1)
-_LOOKS = 300
-"""At a run that is cancelled, until it has closed: its undos are tried again for minutes while a service is away."""
+_POLL_INTERVAL = timedelta(seconds=1)
+_MAX_POLLS = 300
+"""Polls of a cancelled run until it has closed: while a service is unavailable, its undos are retried for minutes."""
 
 
 @workflow.defn
 class RepairOperation:
-    """Newest first, as the operation itself would have done. The ledger makes it harmless to undo what is undone.
+    """Undo the recorded calls of one ended run, newest first; undos are idempotent, so repetitions are harmless.
 
-    If a reset has begun another run of the operation, it leaves that run alone. If it has undone a part by then, it
-    cancels that run and goes on.
+    If a reset has started another run of the operation, the repair does nothing. If a reset starts another run during
+    the repair, the repair cancels that run, because it depends on steps that are undone, and continues.
     """
 
     @workflow.run
     async def run(self, ended: EndedOperation) -> None:
-        done = await call(Operations.effects_of, ended, COMPENSATION)
+        recorded = await call(Operations.get_recorded_calls, ended, COMPENSATION)
         failed: list[str] = []
-        undos = [(undo, effect) for effect in reversed(done.effects) if (undo := undo_of(effect)) is not None]
+        undos = [(undo, done) for done in reversed(recorded.calls) if (undo := undo_of(done)) is not None]
         if not undos or await call(Operations.is_superseded, ended, COMPENSATION):
             return
-        for undo, effect in undos:
+        for undo, done in undos:
             try:
                 await undo()
             except ActivityError as error:
-                workflow.logger.error("An undo failed", exc_info=error)
-                failed.append(effect.activity)
-            await self._end_other_run(ended)
+                workflow.logger.error("undo_failed", exc_info=error)
+                failed.append(done.activity)
+            await self._cancel_superseding_run(ended)
         if failed:
             raise ApplicationError(f"Not undone: {', '.join(failed)}", non_retryable=True)
 
-    async def _end_other_run(self, ended: EndedOperation) -> None:
-        """Cancel a run that a reset has begun since, for a part of what it builds on is undone; wait for its end."""
+    async def _cancel_superseding_run(self, ended: EndedOperation) -> None:
+        """Cancel the run that a reset has started in between, if there is one, and wait until it has closed."""
         if not await call(Operations.is_superseded, ended, COMPENSATION):
             return
-        for _ in range(_LOOKS):
+        for _ in range(_MAX_POLLS):
             if await call(Operations.cancel_current_run, ended, COMPENSATION):
                 return
-            await workflow.sleep(_LOOK_INTERVAL)
-        workflow.logger.error("A run goes on of which a part has been undone")
+            await workflow.sleep(_POLL_INTERVAL)
+        workflow.logger.error("superseding_run_not_closed")

@@ -18,7 +18,7 @@ from contracts.operations import (
 )
 
 PUBLISH_STATE = "publish_operation_state"
-"""The external function that the worker provides: it takes an ``Operation``, returns at once and raises nothing."""
+"""Name of the external function of the worker that accepts an ``Operation``; it neither blocks nor raises."""
 
 UNKNOWN_RUN = -1
 
@@ -27,10 +27,10 @@ _TENANTS = SearchAttributeKey.for_keyword_list(ATTRIBUTE_TENANTS)
 
 
 def publish_state(kind: OperationKind, state: OperationState) -> None:
-    """Hand the state to the worker process, unless this is a replay or the worker takes no states.
+    """Pass the state to the worker process, except during a replay or if the worker provides no such function.
 
-    The state may precede the one in Temporal by the time that the workflow task takes to complete, so a receiver
-    treats it as a projection. The position of a later run is not known inside the workflow: ``run`` is then -1.
+    The receiver may get the state before Temporal has it, namely before the workflow task completes, so it must treat
+    the state as a projection. The position of a later run is unknown inside the workflow: ``run`` is then -1.
     """
     publish = workflow.extern_functions().get(PUBLISH_STATE)
     if publish is None or workflow.unsafe.is_replaying():

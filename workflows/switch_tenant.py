@@ -1,4 +1,4 @@
-"""Switch the tenant that a user works in: a new session there, and the old one ended."""
+"""The workflow SwitchTenant: set the user's current tenant and replace the session by one in that tenant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from temporalio import workflow
 from activities.auth.activities import Auth
 from activities.tenants.activities import Tenants
 from activities.users.activities import Users
-from contracts.auth import NewSession, SessionHandover
+from contracts.auth import NewSession, SessionReplacement
 from contracts.operations import OperationKind, TenantSwitched
 from contracts.tenants import AccessRequest, SwitchTenantCommand
 from contracts.users import TenantChange
@@ -16,6 +16,8 @@ from workflows.operation import OperationRun
 
 @workflow.defn
 class SwitchTenant:
+    """Switch the tenant in which a user works. A failure restores the previous tenant and the previous session."""
+
     @workflow.run
     async def run(self, command: SwitchTenantCommand) -> TenantSwitched:
         user_id, tenant_id = command.user_id, command.to_tenant_id
@@ -24,7 +26,7 @@ class SwitchTenant:
             async with operation.step("check_access"):
                 membership = await operation.call(Tenants.check_access, access)
 
-            async with operation.step("note_session"):
+            async with operation.step("load_session"):
                 old = await operation.call(Auth.get_session, command.session_id)
 
             if old.tenant_id == tenant_id:  # a switch to the current tenant changes nothing
@@ -57,9 +59,9 @@ class SwitchTenant:
 
             async with operation.step("end_old_session"):
                 await operation.call(
-                    Auth.hand_over_session,
-                    SessionHandover(key=operation.key, session_id=new.id, old_session_id=old.id),
+                    Auth.replace_session,
+                    SessionReplacement(key=operation.key, session_id=new.id, old_session_id=old.id),
                 )
 
-            operation.belongs_to(command.from_tenant_id, tenant.id)
+            operation.set_tenants(command.from_tenant_id, tenant.id)
             return operation.complete(TenantSwitched(tenant_id=tenant.id, user_id=user_id, permissions=new.permissions))

@@ -1,4 +1,4 @@
-"""Make a file of an upload's staged bytes. The bytes themselves never come near a workflow."""
+"""The workflow UploadFile: create a file from the bytes that a client has uploaded to the staging area."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from workflows.options import TRANSFER
 
 @workflow.defn
 class UploadFile:
+    """Create a file from an upload. Only ids and metadata enter the workflow, never the bytes of the file."""
+
     @workflow.run
     async def run(self, command: UploadFileCommand) -> FileUploaded:
         tenant_id = command.tenant_id

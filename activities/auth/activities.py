@@ -1,4 +1,4 @@
-"""The steps that a workflow may ask of signing in."""
+"""Activities of the auth service: sign-in, sessions and permissions. The services document what they raise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contracts.auth import (
     PermissionCheck,
     Redemption,
     Session,
-    SessionHandover,
+    SessionReplacement,
     SignIn,
     TotpAttempt,
 )
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 class Auth:
+    """Activities that workflows call on the task queue ``auth``."""
+
     def __init__(self, sessions: SessionsService, credentials: CredentialsService) -> None:
         self._sessions = sessions
         self._credentials = credentials
@@ -41,28 +43,28 @@ class Auth:
         return await self._sessions.create_session(new)
 
     @activity.defn
-    async def rollback_session_creation(self, key: str) -> None:
-        await self._sessions.rollback_session_creation(key)
+    async def undo_create_session(self, key: str) -> None:
+        await self._sessions.undo_create_session(key)
 
     @activity.defn
     async def record_sign_in(self, sign_in: SignIn) -> None:
         await self._sessions.record_sign_in(sign_in)
 
     @activity.defn
-    async def forget_sign_in(self, key: str) -> None:
-        await self._sessions.forget_sign_in(key)
+    async def undo_record_sign_in(self, key: str) -> None:
+        await self._sessions.undo_record_sign_in(key)
 
     @activity.defn
     async def get_session(self, session_id: str) -> Session:
         return await self._sessions.get_session(session_id, operation_id=activity.info().workflow_id)
 
     @activity.defn
-    async def hand_over_session(self, handover: SessionHandover) -> None:
-        await self._sessions.hand_over_session(handover)
+    async def replace_session(self, replacement: SessionReplacement) -> None:
+        await self._sessions.replace_session(replacement)
 
     @activity.defn
-    async def restore_previous_session(self, key: str) -> None:
-        await self._sessions.restore_previous_session(key)
+    async def undo_replace_session(self, key: str) -> None:
+        await self._sessions.undo_replace_session(key)
 
     @activity.defn
     async def check_permissions(self, check: PermissionCheck) -> Session:
@@ -73,5 +75,5 @@ class Auth:
         await self._credentials.set_up_authentication(new)
 
     @activity.defn
-    async def clean_up_authentication(self, key: str) -> None:
-        await self._credentials.clean_up_authentication(key)
+    async def undo_set_up_authentication(self, key: str) -> None:
+        await self._credentials.undo_set_up_authentication(key)

@@ -1,4 +1,4 @@
-"""The rules of signing in: passwords, one-time references and second factors."""
+"""The credentials service: verification of passwords and second factors, and one-time references for logins."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tortoise.expressions import Q
 
 from activities.auth import models
 from activities.auth.revocations import RevocationPublisher
-from activities.auth.totp_encryption import UNSEALED, SecretCipher
-from activities.idempotency import once, undo
+from activities.auth.totp_encryption import PLAINTEXT, SecretCipher
+from activities.idempotency import run_once, undo_once
 from contracts.auth import (
     Credentials,
     Identity,
@@ -34,19 +34,26 @@ from infrastructure.passwords import Passwords
 
 REFERENCE_LIFETIME = timedelta(minutes=5)
 REFERENCE_RETENTION = timedelta(hours=1)
-"""How long an expired reference is kept, for a late retry of the step that redeemed it."""
+"""Time for which an expired reference is kept, for a late retry of the step that redeemed it."""
 TOTP_WINDOW = 1
-"""Steps of 30 s by which a user's clock may be off, either way."""
+"""Accepted deviation of a user's clock, in time steps of 30 seconds, in both directions."""
 
 
 class _SignInName(Contract):
-    """What a new user signs in as."""
+    """The validated e-mail address with which a new user signs in."""
 
     email: Email
 
 
 class CredentialsService:
-    """The credentials of users. After a commit that ends a session, ``revocations`` publishes it to the gateways."""
+    """Verifies and stores the credentials of users.
+
+    Args:
+        passwords: hashes and verifies passwords.
+        revocations: notifies the gateways of sessions that were deleted, after the commit.
+        clock: returns the current time.
+        cipher: encrypts the secrets of second factors.
+    """
 
     def __init__(
         self,
@@ -54,24 +61,30 @@ class CredentialsService:
         revocations: RevocationPublisher,
         clock: Callable[[], datetime] = utc_now,
         *,
-        seal: SecretCipher = UNSEALED,
+        cipher: SecretCipher = PLAINTEXT,
     ) -> None:
         self._passwords = passwords
         self._revocations = revocations
         self._clock = clock
-        self._seal = seal
+        self._cipher = cipher
 
     async def verify_credentials(self, credentials: Credentials, *, client: str = "") -> VerifiedCredentials:
-        """Return a one-time reference for the user of these credentials. ``client``: the digest of their network.
+        """Return a one-time reference for the user with these credentials.
 
-        Raises InvalidCredentials, whichever is wrong, and RateLimited where too many passwords wait to be checked.
+        Args:
+            credentials: the e-mail address and the password that a user has entered.
+            client: digest of the client's network, so that one client's attempts do not delay those of others.
+
+        Raises:
+            InvalidCredentials: the address is unknown or the password is wrong.
+            RateLimited: too many passwords wait for their verification.
         """
         key = email_key(credentials.email)
         requester = Requester(client, key)
         row = None if "\0" in key else await models.Credential.get_or_none(email_key=key)
         password = credentials.password.get_secret_value()
-        right = await self._passwords.verify(row.password_hash if row else None, password, requester)
-        if row is None or not right:
+        is_right = await self._passwords.verify(row.password_hash if row else None, password, requester)
+        if row is None or not is_right:
             raise InvalidCredentials()
         if self._passwords.is_outdated(row.password_hash):
             await models.Credential.filter(user_id=row.user_id, password_hash=row.password_hash).update(
@@ -86,10 +99,16 @@ class CredentialsService:
         return VerifiedCredentials(reference=reference, user_id=row.user_id)
 
     async def redeem_reference(self, redemption: Redemption) -> Identity:
-        """Return whose reference it is. Only the same key may redeem it again. Raises InvalidCredentials."""
+        """Redeem a one-time reference and return its user. The same idempotency key may redeem it repeatedly.
+
+        Raises:
+            InvalidCredentials: the reference is unknown, has expired, or was redeemed under another key.
+        """
         references = models.OneTimeReference.filter(hash=_sha256(redemption.reference))
-        await references.filter(redeemed_by=None, expires_at__gt=self._clock()).update(redeemed_by=redemption.key)
-        reference = await references.get_or_none(redeemed_by=redemption.key)
+        await references.filter(redeemed_by_step=None, expires_at__gt=self._clock()).update(
+            redeemed_by_step=redemption.key
+        )
+        reference = await references.get_or_none(redeemed_by_step=redemption.key)
         credential = reference and await models.Credential.get_or_none(user_id=reference.user_id)
         if not credential:
             raise InvalidCredentials()
@@ -98,16 +117,20 @@ class CredentialsService:
         )
 
     async def check_totp(self, attempt: TotpAttempt) -> None:
-        """Accept a code of this time step or a neighbouring one (RFC 6238, 5.2), each once. Raises InvalidMfaCode."""
+        """Accept a TOTP code of the current time step or an adjacent one (RFC 6238, 5.2); each code is accepted once.
+
+        Raises:
+            InvalidMfaCode: the code is wrong, or was accepted before.
+        """
         code = attempt.code.strip()
 
         async def accept() -> JsonValue:
             credential = await models.Credential.get_or_none(user_id=attempt.user_id)
             if credential is None or credential.totp_secret is None:
                 raise InvalidMfaCode()
-            totp = TOTP(self._seal.open(credential.totp_secret, owner=credential.user_id))
-            present = int(self._clock().timestamp()) // totp.interval
-            for step in range(present - TOTP_WINDOW, present + TOTP_WINDOW + 1):
+            totp = TOTP(self._cipher.decrypt(credential.totp_secret, owner=credential.user_id))
+            current = int(self._clock().timestamp()) // totp.interval
+            for step in range(current - TOTP_WINDOW, current + TOTP_WINDOW + 1):
                 unused = models.Credential.filter(
                     Q(last_totp_step__isnull=True) | Q(last_totp_step__lt=step), user_id=attempt.user_id
                 )
@@ -115,42 +138,47 @@ class CredentialsService:
                     return _sha256(code)
             raise InvalidMfaCode()
 
-        accepted = await once(models.AuthEffect, attempt.key, accept)
+        accepted = await run_once(models.AuthIdempotencyRecord, attempt.key, accept)
         if not _equal(str(accepted), _sha256(code)):
             raise InvalidMfaCode()
 
     async def set_up_authentication(self, new: NewAuthentication) -> None:
-        """Store the credentials of a new user. Raises InvalidInput, EmailTaken."""
+        """Store the credentials of a new user.
+
+        Raises:
+            InvalidInput: the e-mail address is not valid.
+            EmailTaken: another user has an equivalent e-mail address.
+        """
         email = validate(_SignInName, {"email": new.email}).email
         key = email_key(email)
 
-        async def enter() -> JsonValue:
+        async def create() -> JsonValue:
             if await models.Credential.exists(email_key=key):
                 raise EmailTaken.at("email")
-            sealed = new.totp_secret and self._seal.close(new.totp_secret, owner=new.user_id)
+            encrypted = new.totp_secret and self._cipher.encrypt(new.totp_secret, owner=new.user_id)
             await models.Credential.create(
                 user_id=new.user_id,
                 email=email,
                 email_key=key,
                 password_hash=new.password_hash,
-                totp_secret=sealed,
+                totp_secret=encrypted,
             )
             return new.user_id
 
-        await once(models.AuthEffect, new.key, enter)
+        await run_once(models.AuthIdempotencyRecord, new.key, create)
 
-    async def clean_up_authentication(self, key: str) -> None:
-        """Undo the step: delete the user's credentials, and the sessions and references made with them. Idempotent."""
-        opened: list[str] = []
+    async def undo_set_up_authentication(self, key: str) -> None:
+        """Delete the user's credentials, and the sessions, sign-ins and references created with them."""
+        token_hashes: list[str] = []
 
-        async def remove(user_id: JsonValue) -> None:
-            opened.extend(row.token_hash for row in await models.Session.filter(user_id=user_id))
-            for mine in (models.SignIn, models.Session, models.OneTimeReference, models.Credential):
-                await mine.filter(user_id=user_id).delete()
+        async def delete(user_id: JsonValue) -> None:
+            token_hashes.extend(row.token_hash for row in await models.Session.filter(user_id=user_id))
+            for table in (models.SignIn, models.Session, models.OneTimeReference, models.Credential):
+                await table.filter(user_id=user_id).delete()
 
-        await undo(models.AuthEffect, key, remove)
-        for token_hash in opened:
-            await self._revocations.post(token_hash)
+        await undo_once(models.AuthIdempotencyRecord, key, delete)
+        for token_hash in token_hashes:
+            await self._revocations.publish(token_hash)
 
 
 def _equal(one: str, other: str) -> bool:

@@ -1,4 +1,4 @@
-"""Signing in over HTTP, for what needs no workflow."""
+"""HTTP endpoints of the auth service, for requests that need no workflow."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from infrastructure.observability.audit import Audit
 
 
 def routes(sessions: SessionsService, credentials: CredentialsService, signer: ServiceTokenSigner) -> list[Route]:
-    async def verify_credentials(caller: Caller, given: Credentials) -> VerifiedCredentials:
-        return await credentials.verify_credentials(given, client=caller.client)
+    async def verify_credentials(caller: Caller, entered: Credentials) -> VerifiedCredentials:
+        return await credentials.verify_credentials(entered, client=caller.client)
 
     async def get_current_session(_: Caller, lookup: SessionLookup) -> Session:
         return await sessions.get_current_session(lookup)
@@ -32,8 +32,8 @@ def routes(sessions: SessionsService, credentials: CredentialsService, signer: S
     async def get_current_sessions(_: Caller, lookups: SessionLookups) -> list[SessionMatch]:
         return await sessions.get_current_sessions(lookups)
 
-    async def get_handed_over_session(_: Caller, lookup: SessionLookup) -> ReplacedSession:
-        return await sessions.get_handed_over_session(lookup)
+    async def get_replaced_session(_: Caller, lookup: SessionLookup) -> ReplacedSession:
+        return await sessions.get_replaced_session(lookup)
 
     async def list_sessions(caller: Caller, _: EmptyBody) -> list[Session]:
         return await sessions.list_sessions(user_of(caller))
@@ -51,7 +51,7 @@ def routes(sessions: SessionsService, credentials: CredentialsService, signer: S
         endpoint("/auth/verify_credentials", signer, Credentials, verify_credentials),
         endpoint("/auth/get_current_session", signer, SessionLookup, get_current_session),
         endpoint("/auth/get_current_sessions", signer, SessionLookups, get_current_sessions),
-        endpoint("/auth/get_handed_over_session", signer, SessionLookup, get_handed_over_session),
+        endpoint("/auth/get_replaced_session", signer, SessionLookup, get_replaced_session),
         endpoint("/auth/list_sessions", signer, EmptyBody, list_sessions),
         endpoint("/auth/revoke_session", signer, SessionRef, revoke_session),
         endpoint("/auth/end_session", signer, SessionRef, end_session),

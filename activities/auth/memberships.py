@@ -1,4 +1,4 @@
-"""The roles that decide what a session may do. They are owned by another service."""
+"""Interface to the roles of members, which the tenants service owns and which decide what a session may do."""
 
 from __future__ import annotations
 
@@ -9,5 +9,7 @@ from contracts.auth import Role
 
 
 class Memberships(Protocol):
+    """Source of the current roles of users in tenants."""
+
     async def roles(self, members: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], Role]:
-        """Return the current roles by user id and tenant id, without those that are no members."""
+        """Return the current role of each pair of user id and tenant id; pairs without a membership are left out."""

@@ -1,4 +1,4 @@
-"""Telling the edge, which trusts its copy of a session for a while, that the session is over."""
+"""Publication of revoked sessions to the gateways, which trust a cached session for a short time."""
 
 from __future__ import annotations
 
@@ -13,62 +13,65 @@ from contracts.auth import REVOKED, REVOKED_SECONDS, hot_session_key
 from infrastructure.caching.cache import Cache
 from infrastructure.change_notifications import ChangeNotifier
 
-_AGAIN_SECONDS = 0.5
+_RETRY_INTERVAL_SECONDS = 0.5
 _log = structlog.get_logger(__name__)
 
 
 class RevocationPublisher(Protocol):
-    async def post(self, token_hash: str) -> None:
-        """Whoever holds a copy of this session must not trust it any longer."""
+    """Publishes to the gateways which sessions are no longer valid."""
 
-    async def withdraw(self, token_hash: str) -> None:
-        """The session lives again."""
+    async def publish(self, token_hash: str) -> None:
+        """Publish that the session of this token hash is revoked, so that no gateway trusts a cached copy of it."""
+
+    async def retract(self, token_hash: str) -> None:
+        """Retract the revocation of a session that is valid again."""
 
 
 class CacheRevocationPublisher:
-    """Replaces the cached copy of a session by a mark, for longer than the gateways may trust a copy of theirs, and
-    sends a change notification, so that the gateways end the streams of the session.
+    """Publishes revocations through the shared cache and by change notifications.
 
-    A cache that does not answer is logged and fails nothing: what is posted is committed already, and copies expire by
-    themselves. Until then ``post_owed`` posts it again, so that a cache that answers again holds no copy of it.
+    It replaces the cached session by a marker, for longer than the gateways trust their copies, and sends a change
+    notification, so that the gateways end the streams of the session. If the cache is unavailable, this is logged and
+    no error is raised, because the revocation is committed and copies expire. ``retry_pending`` repeats the
+    publication, so that a cache that is available again contains no copy of the session.
     """
 
     def __init__(self, cache: Cache, wakeups: ChangeNotifier, clock: Callable[[], float] = time.monotonic) -> None:
         self._cache = cache
         self._wakeups = wakeups
         self._clock = clock
-        self._owed: dict[str, float] = {}
+        self._pending: dict[str, float] = {}
 
-    async def post(self, token_hash: str) -> None:
+    async def publish(self, token_hash: str) -> None:
         if not await self._set(token_hash):
-            self._owed[token_hash] = self._clock() + REVOKED_SECONDS
+            self._pending[token_hash] = self._clock() + REVOKED_SECONDS
         await self._wakeups.tell(hot_session_key(token_hash))
 
-    async def withdraw(self, token_hash: str) -> None:
-        self._owed.pop(token_hash, None)
+    async def retract(self, token_hash: str) -> None:
+        self._pending.pop(token_hash, None)
         if not await self._cache.delete(hot_session_key(token_hash), always=True):
-            _log.warning("revocation_not_withdrawn")
+            _log.warning("revocation_not_retracted")
 
-    async def post_regularly(self) -> None:
-        """Until cancelled, post again what did not get through."""
+    async def retry_regularly(self) -> None:
+        """Repeat the failed publications at an interval, until cancelled."""
         while True:
-            await asyncio.sleep(_AGAIN_SECONDS)
-            await self.post_owed()
+            await asyncio.sleep(_RETRY_INTERVAL_SECONDS)
+            await self.retry_pending()
 
-    async def post_owed(self) -> None:
-        """Once, as long as the cache takes it."""
-        for token_hash, until in list(self._owed.items()):
+    async def retry_pending(self) -> None:
+        """Repeat the failed publications once; stop at the first one that fails again."""
+        for token_hash, until in list(self._pending.items()):
             if until > self._clock():
-                if token_hash in self._owed and not await self._set(token_hash):
+                if token_hash in self._pending and not await self._set(token_hash):
                     return
                 await self._wakeups.tell(hot_session_key(token_hash))
-            self._owed.pop(token_hash, None)
+            self._pending.pop(token_hash, None)
 
     async def _set(self, token_hash: str) -> bool:
-        """Try even if Redis is known to be unavailable: it may have returned with a copy from before."""
+        """Set the marker even if Redis is known to be unavailable: it may be available again with an outdated copy."""
         is_set = await self._cache.set_many(
             {hot_session_key(token_hash): REVOKED}, ttl_seconds=REVOKED_SECONDS, always=True
         )
         if not is_set:
-            _log.warning("revocation_not_posted")
+            _log.warning("revocation_not_published")
         return is_set

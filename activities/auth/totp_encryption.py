@@ -1,4 +1,4 @@
-"""Second factors' secrets as they are stored: encrypted (AES-256-GCM), each for its owner alone."""
+"""Encryption of the stored TOTP secrets with AES-256-GCM; each ciphertext is bound to the user who owns the secret."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tortoise.exceptions import BaseORMException
 
 from activities.auth import models
 
-_SEALED = "sealed"
+_PREFIX = "sealed"
 _NONCE_BYTES = 12
-_LOOK_SECONDS = 3600.0
-_MOST_AT_ONCE = 500
+_CHECK_INTERVAL_SECONDS = 3600.0
+_BATCH_SIZE = 500
 
 log = structlog.get_logger(__name__)
 
 
 class DecryptionFailed(Exception):
-    """A secret cannot be read: its key is gone, or it is not what was stored for this owner."""
+    """A secret cannot be decrypted: its key is missing, or the ciphertext belongs to another owner."""
 
 
 class Keys(Protocol):
-    """The ciphers by key id; the current one encrypts, all decrypt. ``KeyRing`` of the payload codec implements it."""
+    """Ciphers by key id: the current one encrypts, all decrypt. ``KeyRing`` of the payload codec implements it."""
 
     @property
     def current(self) -> str: ...
@@ -38,78 +38,92 @@ class Keys(Protocol):
 
 
 class SecretCipher:
-    """Writes ``sealed:<key id>:<base64 of nonce and cipher text>``; reads that, and what was once stored in clear.
+    """Encrypts secrets to ``sealed:<key id>:<base64 of nonce and ciphertext>``, and decrypts them.
 
-    Without keys it leaves things in clear.
+    Secrets that are stored in plain text can still be read. Without keys, secrets are stored in plain text.
     """
 
     def __init__(self, keys: Keys | None) -> None:
         self._keys = keys
 
-    def close(self, secret: str, *, owner: str) -> str:
+    def encrypt(self, secret: str, *, owner: str) -> str:
+        """Return the text to store for the secret of this owner, a user id."""
         if self._keys is None:
             return secret
         key_id, nonce = self._keys.current, os.urandom(_NONCE_BYTES)
-        sealed = self._keys.ciphers[key_id].encrypt(nonce, secret.encode(), _bound_to(key_id, owner))
-        return f"{_SEALED}:{key_id}:{base64.b64encode(nonce + sealed).decode()}"
+        sealed = self._keys.ciphers[key_id].encrypt(nonce, secret.encode(), _associated_data(key_id, owner))
+        return f"{_PREFIX}:{key_id}:{base64.b64encode(nonce + sealed).decode()}"
 
-    def open(self, stored: str, *, owner: str) -> str:
-        """Raises SealBroken."""
+    def decrypt(self, stored: str, *, owner: str) -> str:
+        """Return the secret of this owner from the stored text.
+
+        Raises:
+            DecryptionFailed: the key is missing, or the text was encrypted for another owner.
+        """
         kind, _, rest = stored.partition(":")
-        if kind != _SEALED:
+        if kind != _PREFIX:
             return stored
         key_id, _, text = rest.rpartition(":")
         cipher = self._keys.ciphers.get(key_id) if self._keys is not None else None
         if cipher is None:
-            raise DecryptionFailed(f"This was sealed under the key {key_id!r}, which CODEC_KEYS does not hold.")
+            raise DecryptionFailed(
+                f"The secret was encrypted with the key {key_id!r}, which CODEC_KEYS does not contain."
+            )
         sealed = base64.b64decode(text)
         try:
-            return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _bound_to(key_id, owner)).decode()
+            return cipher.decrypt(
+                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _associated_data(key_id, owner)
+            ).decode()
         except InvalidTag as error:
-            raise DecryptionFailed("This is not what was sealed for this owner.") from error
+            raise DecryptionFailed("The secret was not encrypted for this owner.") from error
 
     def is_current(self, stored: str) -> bool:
-        """Whether it would be written so today."""
-        return self._keys is None or stored.startswith(f"{_SEALED}:{self._keys.current}:")
+        """Return whether the text is encrypted with the current key, or no encryption is configured."""
+        return self._keys is None or stored.startswith(f"{_PREFIX}:{self._keys.current}:")
 
 
-UNSEALED = SecretCipher(None)
+PLAINTEXT = SecretCipher(None)
 
 
 class SecretReencryption:
-    """Seals what was stored in clear, or under a key that another has followed."""
+    """Encrypts stored secrets with the current key if they are in plain text or encrypted with an older key."""
 
-    def __init__(self, seal: SecretCipher) -> None:
-        self._seal = seal
+    def __init__(self, cipher: SecretCipher) -> None:
+        self._cipher = cipher
 
-    async def seal_regularly(self) -> None:
+    async def run(self) -> None:
+        """Encrypt all secrets at an interval, until cancelled; failures are logged."""
         while True:
             try:
-                await self.seal_all()
+                await self.reencrypt_all()
             except (BaseORMException, OSError, DecryptionFailed) as error:
-                log.warning("secrets_not_sealed", error=repr(error))
-            await asyncio.sleep(_LOOK_SECONDS)
+                log.warning("secrets_not_encrypted", error=repr(error))
+            await asyncio.sleep(_CHECK_INTERVAL_SECONDS)
 
-    async def seal_all(self) -> int:
-        """How many were sealed. Raises SealBroken where one is under a key that is gone."""
-        done, after = 0, ""
+    async def reencrypt_all(self) -> int:
+        """Encrypt all outdated secrets and return their number.
+
+        Raises:
+            DecryptionFailed: the key of a secret is missing.
+        """
+        count, after = 0, ""
         while True:
-            having = models.Credential.filter(totp_secret__isnull=False, user_id__gt=after)
-            rows = await having.order_by("user_id").limit(_MOST_AT_ONCE)
+            with_secret = models.Credential.filter(totp_secret__isnull=False, user_id__gt=after)
+            rows = await with_secret.order_by("user_id").limit(_BATCH_SIZE)
             for row in rows:
-                done += await self._seal_one(row)
-            if len(rows) < _MOST_AT_ONCE:
-                return done
+                count += await self._reencrypt(row)
+            if len(rows) < _BATCH_SIZE:
+                return count
             after = rows[-1].user_id
 
-    async def _seal_one(self, row: models.Credential) -> int:
+    async def _reencrypt(self, row: models.Credential) -> int:
         stored = row.totp_secret
-        if stored is None or self._seal.is_current(stored):
+        if stored is None or self._cipher.is_current(stored):
             return 0
-        sealed = self._seal.close(self._seal.open(stored, owner=row.user_id), owner=row.user_id)
-        # Only where it is still what was read: others may seal it at the same time.
-        return await models.Credential.filter(user_id=row.user_id, totp_secret=stored).update(totp_secret=sealed)
+        encrypted = self._cipher.encrypt(self._cipher.decrypt(stored, owner=row.user_id), owner=row.user_id)
+        # Only if the text is unchanged: another process may encrypt the secret at the same time.
+        return await models.Credential.filter(user_id=row.user_id, totp_secret=stored).update(totp_secret=encrypted)
 
 
-def _bound_to(key_id: str, owner: str) -> bytes:
+def _associated_data(key_id: str, owner: str) -> bytes:
     return f"totp\0{key_id}\0{owner}".encode()

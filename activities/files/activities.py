@@ -1,4 +1,7 @@
-"""The steps that a workflow may ask of files. Those that read bytes heartbeat, and go on where the last try stopped."""
+"""Activities of the files service. The services document what they raise.
+
+Activities that read bytes send heartbeats, and a retry resumes from the last heartbeat of the attempt before.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +33,17 @@ Progress = TypeVar("Progress", bound=StepHeartbeat)
 
 
 class Files:
+    """Activities that workflows call on the task queue ``files``."""
+
     def __init__(self, uploading: UploadingService, processing: ProcessingService) -> None:
         self._uploading = uploading
         self._processing = processing
 
     @activity.defn
     async def validate_file_upload(self, command: UploadFileCommand) -> CheckedUpload:
-        reached = _last_heartbeat(StepHeartbeat).fraction
+        fraction = _last_heartbeat(StepHeartbeat).fraction
         return await self._uploading.validate_file_upload(
-            command, activity.heartbeat, reached=reached, operation_id=activity.info().workflow_id
+            command, activity.heartbeat, min_fraction=fraction, operation_id=activity.info().workflow_id
         )
 
     @activity.defn
@@ -46,54 +51,54 @@ class Files:
         return await self._uploading.create_file_record(new)
 
     @activity.defn
-    async def delete_file_record(self, key: str) -> None:
-        await self._uploading.delete_file_record(key)
+    async def undo_create_file_record(self, key: str) -> None:
+        await self._uploading.undo_create_file_record(key)
 
     @activity.defn
     async def upload_to_storage(self, stored: StoredFile) -> None:
-        reached = _last_heartbeat(StepHeartbeat).fraction
-        await self._uploading.upload_to_storage(stored, activity.heartbeat, reached=reached)
+        fraction = _last_heartbeat(StepHeartbeat).fraction
+        await self._uploading.upload_to_storage(stored, activity.heartbeat, min_fraction=fraction)
 
     @activity.defn
-    async def remove_from_storage(self, stored: StoredFile) -> None:
-        await self._uploading.remove_from_storage(stored)
+    async def undo_upload_to_storage(self, stored: StoredFile) -> None:
+        await self._uploading.undo_upload_to_storage(stored)
 
     @activity.defn
     async def update_file_metadata(self, details: FileDetails) -> None:
         await self._uploading.update_file_metadata(details)
 
     @activity.defn
-    async def restore_file_metadata(self, key: str) -> None:
-        await self._uploading.restore_file_metadata(key)
+    async def undo_update_file_metadata(self, key: str) -> None:
+        await self._uploading.undo_update_file_metadata(key)
 
     @activity.defn
     async def set_file_permissions(self, permissions: FilePermissions) -> None:
         await self._uploading.set_file_permissions(permissions)
 
     @activity.defn
-    async def restore_file_permissions(self, key: str) -> None:
-        await self._uploading.restore_file_permissions(key)
+    async def undo_set_file_permissions(self, key: str) -> None:
+        await self._uploading.undo_set_file_permissions(key)
 
     @activity.defn
     async def verify_checksum(self, command: ProcessFileCommand) -> None:
-        since = _last_heartbeat(ChecksumProgress)
-        await self._processing.verify_checksum(command, activity.heartbeat, since=since)
+        resume_from = _last_heartbeat(ChecksumProgress)
+        await self._processing.verify_checksum(command, activity.heartbeat, resume_from=resume_from)
 
     @activity.defn
     async def extract_metadata(self, command: ProcessFileCommand) -> FileMetadata:
-        since = _last_heartbeat(TextProgress)
-        return await self._processing.extract_metadata(command, activity.heartbeat, since=since)
+        resume_from = _last_heartbeat(TextProgress)
+        return await self._processing.extract_metadata(command, activity.heartbeat, resume_from=resume_from)
 
     @activity.defn
     async def publish_metadata(self, publication: MetadataPublication) -> None:
         await self._processing.publish_metadata(publication)
 
     @activity.defn
-    async def withdraw_metadata(self, key: str) -> None:
-        await self._processing.withdraw_metadata(key)
+    async def undo_publish_metadata(self, key: str) -> None:
+        await self._processing.undo_publish_metadata(key)
 
 
 def _last_heartbeat(kind: type[Progress]) -> Progress:
-    """What the try before this one said last; the beginning where none has said anything."""
+    """Return the last heartbeat of the previous attempt; the default progress if there is none."""
     details = activity.info().heartbeat_details
     return kind.model_validate(details[0]) if details else kind()

@@ -1,4 +1,4 @@
-"""Removes what no operation will finish: staged bytes, uploads never completed, files never published."""
+"""Cleanup of files that no operation will finish: staged bytes, uncompleted uploads and unpublished files."""
 
 from __future__ import annotations
 
@@ -14,69 +14,75 @@ from activities.transactions import atomic
 from contracts.base import Contract, utc_now
 from infrastructure.storage import FileStorage, storage_key
 
-SETTLED_AFTER = timedelta(hours=2)
-"""How long staged bytes stay after they came and after their file was published: then no undo needs them any more."""
-FORGOTTEN_AFTER = timedelta(hours=24)
-"""Longer than any operation on an upload lasts."""
-_AT_ONCE = 100
+STAGED_RETENTION = timedelta(hours=2)
+"""Time for which staged bytes are kept after their arrival and after their file was published; no undo needs them
+after that time."""
+UNFINISHED_RETENTION = timedelta(hours=24)
+"""Time after which an unfinished upload or file is removed; longer than any operation on an upload lasts."""
+_BATCH_SIZE = 100
 
 
 class CleanupReport(Contract):
+    """The numbers of removed file records, uploads and stored objects."""
+
     files: int
     uploads: int
     objects: int
 
 
-class Sweeper:
-    """Any number may sweep at once: each removal is harmless where another was quicker."""
+class FileCleanup:
+    """Removes unfinished files and uploads. Several processes may run it at the same time."""
 
     def __init__(self, storage: FileStorage, clock: Callable[[], datetime] = utc_now) -> None:
         self._storage = storage
         self._clock = clock
 
-    async def sweep_regularly(self, every: timedelta = timedelta(minutes=10)) -> None:
-        """Sweep until cancelled. Trouble is logged and met again at the next sweep."""
+    async def run(self, interval: timedelta = timedelta(minutes=10)) -> None:
+        """Clean up at an interval, until cancelled. A failure is logged, and the next round repeats the work."""
         log = structlog.get_logger(__name__)
         while True:
             try:
-                swept = await self.sweep()
-                if any(swept.model_dump().values()):
-                    log.info("swept files", **swept.model_dump())
+                report = await self.clean_up()
+                if any(report.model_dump().values()):
+                    log.info("files_cleaned_up", **report.model_dump())
             except Exception:
-                log.exception("sweeping files failed")
-            await asyncio.sleep(every.total_seconds())
+                log.exception("file_cleanup_failed")
+            await asyncio.sleep(interval.total_seconds())
 
-    async def sweep(self) -> CleanupReport:
-        """Once; how much went."""
+    async def clean_up(self) -> CleanupReport:
+        """Clean up once and return what was removed."""
         return CleanupReport(
-            files=await self._drop_files(), objects=await self._drop_staged(), uploads=await self._drop_uploads()
+            files=await self._remove_files(),
+            objects=await self._remove_staged_bytes(),
+            uploads=await self._remove_uploads(),
         )
 
-    async def _drop_files(self) -> int:
-        """Records without a reader, their objects first, so that none is left without a record."""
-        old = models.File.filter(uploaded_at=None, created_at__lt=self._clock() - FORGOTTEN_AFTER)
-        rows = await old.limit(_AT_ONCE)
+    async def _remove_files(self) -> int:
+        """Remove unpublished files: first the stored object, then the record, so that no object is left without one."""
+        old = models.File.filter(uploaded_at=None, created_at__lt=self._clock() - UNFINISHED_RETENTION)
+        rows = await old.limit(_BATCH_SIZE)
         for row in rows:
             await self._storage.remove(storage_key(row.tenant_id, row.id))
             await atomic(lambda file_id=row.id: delete_record(file_id))  # type: ignore[misc]
         return len(rows)
 
-    async def _drop_staged(self) -> int:
+    async def _remove_staged_bytes(self) -> int:
+        """Remove staged bytes that no upload or file needs."""
         now = self._clock()
-        removed = await asyncio.to_thread(self._storage.remove_broken_parts, before=now - FORGOTTEN_AFTER)
-        async for key in self._storage.staged(before=now - SETTLED_AFTER):
+        removed = await asyncio.to_thread(self._storage.remove_broken_parts, before=now - UNFINISHED_RETENTION)
+        async for key in self._storage.staged(before=now - STAGED_RETENTION):
             row = await models.Upload.get_or_none(id=f"upl_{key.rpartition('/')[2].replace('-', '')}")
-            if row is None or await self._is_over(row, now):
+            if row is None or await self._is_unneeded(row, now):
                 await self._storage.remove(key)
                 removed += 1
         return removed
 
-    async def _is_over(self, row: models.Upload, now: datetime) -> bool:
+    async def _is_unneeded(self, row: models.Upload, now: datetime) -> bool:
         if row.file_id is None:
-            return row.expires_at < now - FORGOTTEN_AFTER
-        return await models.File.exists(id=row.file_id, uploaded_at__lt=now - SETTLED_AFTER)
+            return row.expires_at < now - UNFINISHED_RETENTION
+        return await models.File.exists(id=row.file_id, uploaded_at__lt=now - STAGED_RETENTION)
 
-    async def _drop_uploads(self) -> int:
-        """Never completed ones. The others stay, so that a repeated completion is told what became of them."""
-        old = models.Upload.filter(file_id=None, expires_at__lt=self._clock() - FORGOTTEN_AFTER)
+    async def _remove_uploads(self) -> int:
+        """Remove uploads without a file. Completed uploads are kept, so that a repeated completion finds its file."""
+        old = models.Upload.filter(file_id=None, expires_at__lt=self._clock() - UNFINISHED_RETENTION)
         return await old.delete()

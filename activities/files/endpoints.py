@@ -1,4 +1,4 @@
-"""Files over HTTP, for what needs no workflow."""
+"""HTTP endpoints of the files service, for requests that need no workflow."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def routes(service: FilesService, signer: ServiceTokenSigner) -> list[Route]:
     async def create_upload(caller: Caller, new: NewUpload) -> UploadTarget:
         return await service.create_upload(caller, new)
 
-    async def get_upload(caller: Caller, wanted: UploadRef) -> Upload:
-        return await service.get_upload(caller, wanted.upload_id)
+    async def get_upload(caller: Caller, upload: UploadRef) -> Upload:
+        return await service.get_upload(caller, upload.upload_id)
 
-    async def reserve_upload(caller: Caller, wanted: UploadRef) -> None:
-        await service.reserve_upload(caller, wanted.upload_id)
+    async def reserve_upload(caller: Caller, upload: UploadRef) -> None:
+        await service.reserve_upload(caller, upload.upload_id)
 
-    async def confirm_upload(caller: Caller, wanted: UploadRef) -> None:
-        await service.confirm_upload(caller, wanted.upload_id)
+    async def confirm_upload(caller: Caller, upload: UploadRef) -> None:
+        await service.confirm_upload(caller, upload.upload_id)
 
-    async def get_files(caller: Caller, wanted: Ids) -> list[File]:
-        return await service.get_files(caller, wanted.ids)
+    async def get_files(caller: Caller, requested: Ids) -> list[File]:
+        return await service.get_files(caller, requested.ids)
 
     async def list_files(caller: Caller, page: FilePageRequest) -> FilePage:
         return await service.list_files(caller, page)

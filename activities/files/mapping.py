@@ -1,4 +1,4 @@
-"""From rows to what readers see, and which rows they see at all."""
+"""Mapping of rows to the contracts of files and uploads, and the visibility of files."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from contracts.transfer_tokens import DownloadGrant, TransferSigner
 from infrastructure.storage import storage_key
 
 READ, ADMINISTER = "files:read", "operations:administer"
-_LINK_LIFETIME = timedelta(minutes=5)
+_DOWNLOAD_LINK_LIFETIME = timedelta(minutes=5)
 _METADATA: TypeAdapter[FileMetadata | None] = TypeAdapter(FileMetadata | None)
 
 
-def seen_by(user_id: str, tenant_id: str, *, administers: bool) -> Q:
-    """The files of the tenant that were published and that this user may see."""
+def visible_to(user_id: str, tenant_id: str, *, is_administrator: bool) -> Q:
+    """Return the condition of published files of the tenant that this user may see."""
     published = Q(tenant_id=tenant_id, uploaded_at__isnull=False)
-    if administers:
+    if is_administrator:
         return published
     return published & (Q(owner_id=user_id) | Q(access_level=AccessLevel.TENANT.value))
 
 
-def file_view(row: models.File, user_id: str, signer: TransferSigner, now: datetime) -> File:
-    """Return a published file (``seen_by``) as this user sees it. Two views within a minute have the same link."""
+def to_file(row: models.File, user_id: str, signer: TransferSigner, now: datetime) -> File:
+    """Return the file of a published row with a download link for this user, which changes once per minute."""
     assert row.uploaded_at is not None
-    is_members = row.owner_id == user_id or row.access_level == AccessLevel.TENANT.value
+    is_visible_to_members = row.owner_id == user_id or row.access_level == AccessLevel.TENANT.value
     grant = DownloadGrant(
         tenant_id=row.tenant_id,
         user_id=user_id,
-        permission=READ if is_members else ADMINISTER,
+        permission=READ if is_visible_to_members else ADMINISTER,
         storage_key=storage_key(row.tenant_id, row.id),
         name=row.name,
         content_type=row.content_type,
         size=row.size,
     )
-    expires_at = now.replace(second=0, microsecond=0) + _LINK_LIFETIME
+    expires_at = now.replace(second=0, microsecond=0) + _DOWNLOAD_LINK_LIFETIME
     return File(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -56,7 +56,8 @@ def file_view(row: models.File, user_id: str, signer: TransferSigner, now: datet
     )
 
 
-def upload_view(row: models.Upload) -> Upload:
+def to_upload(row: models.Upload) -> Upload:
+    """Return the upload of a row."""
     return Upload(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -69,9 +70,13 @@ def upload_view(row: models.Upload) -> Upload:
 
 
 async def find_upload(upload_id: str, tenant_id: str, user_id: str) -> models.Upload:
-    """One that this user created in this tenant; UploadNotFound for all others."""
-    known = is_id(upload_id, "upl")
-    row = await models.Upload.get_or_none(id=upload_id, tenant_id=tenant_id, user_id=user_id) if known else None
+    """Return the row of an upload that this user created in this tenant.
+
+    Raises:
+        UploadNotFound: there is no such upload.
+    """
+    is_upload_id = is_id(upload_id, "upl")
+    row = await models.Upload.get_or_none(id=upload_id, tenant_id=tenant_id, user_id=user_id) if is_upload_id else None
     if row is None:
         raise UploadNotFound()
     return row

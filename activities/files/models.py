@@ -1,4 +1,4 @@
-"""The files service's tables."""
+"""Tables of the files service: uploads, files and storage usage."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from activities.idempotency import IdempotencyRecord
 
 
 class Upload(Model):
-    """Bytes that a client may send. ``file_id`` is set while an operation makes a file of them, and once one has.
+    """An announced upload of bytes, from which one operation creates a file.
 
-    The tenant keeps room for them until ``reserved_until``, and longer once they have arrived (``received_at``).
+    ``file_id`` is set once an operation has created the record of the file. The tenant's storage is reserved for the
+    upload until ``reserved_until``, and without that limit after its bytes have arrived (``received_at``).
     """
 
     id = fields.CharField(max_length=40, primary_key=True)
@@ -36,10 +37,11 @@ class Upload(Model):
 
 
 class File(Model):
-    """A file. Nobody sees it until ``uploaded_at`` is set, by the last step of its upload.
+    """A file of a tenant, invisible until the last step of its upload sets ``uploaded_at``.
 
-    ``chunk_checksums`` are the SHA-256 of its bytes, ``chunk_bytes`` at a time (the last is shorter), taken in the pass
-    in which the whole was found to have ``checksum``. ``metadata_key`` is the step that published ``metadata``.
+    ``chunk_checksums`` are the SHA-256 digests of consecutive chunks of ``chunk_bytes`` bytes (the last chunk is
+    shorter), computed while the SHA-256 of the whole file (``checksum``) was verified. ``metadata_key`` is the
+    idempotency key of the step that published ``metadata``.
     """
 
     id = fields.CharField(max_length=40, primary_key=True)
@@ -64,7 +66,7 @@ class File(Model):
 
 
 class Usage(Model):
-    """How many bytes a tenant's files take, those that are being made included: one row to compare and set."""
+    """The number of bytes that a tenant's files occupy, including files that an operation is creating."""
 
     tenant_id = fields.CharField(max_length=40, primary_key=True)
     bytes = fields.BigIntField(default=0)
@@ -73,6 +75,8 @@ class Usage(Model):
         table = "files_usage"
 
 
-class FilesEffect(IdempotencyRecord):
+class FilesIdempotencyRecord(IdempotencyRecord):
+    """Idempotency record of a step of the files service."""
+
     class Meta:
-        table = "files_effect"
+        table = "files_idempotency_record"

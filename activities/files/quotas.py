@@ -1,4 +1,4 @@
-"""How much a tenant may store, by what it pays for."""
+"""Storage quotas of tenants, by subscription tier."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ GIB = 1024**3
 
 
 @dataclass(frozen=True)
-class Limit:
-    """``file``: bytes of one file; ``tenant``: bytes of all its files."""
+class StorageLimits:
+    """Limits in bytes: of one file, and of all files of a tenant."""
 
     file: int
     tenant: int
@@ -21,9 +21,9 @@ class Limit:
 
 LIMITS = MappingProxyType(
     {
-        SubscriptionTier.FREE: Limit(file=10 * MIB, tenant=100 * MIB),
-        SubscriptionTier.PROFESSIONAL: Limit(file=GIB, tenant=100 * GIB),
-        SubscriptionTier.ENTERPRISE: Limit(file=5 * GIB, tenant=1024 * GIB),
+        SubscriptionTier.FREE: StorageLimits(file=10 * MIB, tenant=100 * MIB),
+        SubscriptionTier.PROFESSIONAL: StorageLimits(file=GIB, tenant=100 * GIB),
+        SubscriptionTier.ENTERPRISE: StorageLimits(file=5 * GIB, tenant=1024 * GIB),
     }
 )
-"""5 GiB is also the most that S3 takes in one PUT and copies in one request."""
+"""Storage limits by subscription tier. 5 GiB is also the maximum of one PUT or copy request of S3."""

@@ -1,4 +1,4 @@
-"""How staged bytes become a file, step by step and back."""
+"""The uploading service: creates files from staged bytes, one method per step and one per undo."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import JsonValue
 from tortoise.expressions import F
 
 from activities.files import models
-from activities.files.file_analysis import Report, checksums, with_heartbeats
+from activities.files.file_analysis import ReportProgress, checksums, with_heartbeats
 from activities.files.mapping import find_upload
 from activities.files.quotas import LIMITS
-from activities.files.validation import no_room
-from activities.idempotency import once, undo
+from activities.files.validation import storage_exceeded
+from activities.idempotency import run_once, undo_once
 from contracts.base import Contract, new_id, utc_now
 from contracts.errors import (
     FieldError,
@@ -39,8 +39,8 @@ from infrastructure.content_sniffing import SAMPLE_BYTES, contradicts
 from infrastructure.storage import FileStorage, staging_key, storage_key
 
 
-class _Made(Contract):
-    """What the ledger keeps of a file's record."""
+class _FileRecordResult(Contract):
+    """The stored result of the step that creates a file's record."""
 
     file_id: str
     tenant_id: str
@@ -48,52 +48,72 @@ class _Made(Contract):
 
 
 class UploadingService:
-    """The steps of an upload's operation: each can run twice, and each undo is harmless where its step did nothing."""
+    """Implements the steps of the workflow UploadFile, which are idempotent, and their undos."""
 
     def __init__(self, storage: FileStorage, clock: Callable[[], datetime] = utc_now) -> None:
         self._storage = storage
         self._clock = clock
 
     async def validate_file_upload(
-        self, command: UploadFileCommand, report: Report, *, reached: float = 0.0, operation_id: str | None = None
+        self,
+        command: UploadFileCommand,
+        report: ReportProgress,
+        *,
+        min_fraction: float = 0.0,
+        operation_id: str | None = None,
     ) -> CheckedUpload:
-        """Look at the staged bytes themselves, wherever they came in. What was refused is removed.
+        """Verify that the staged bytes have the announced size, type and checksum; bytes that do not are removed.
 
-        Bytes of which ``operation_id`` has made a record in a run before were checked then.
-        Raises UploadNotFound, UploadCompleted, InvalidInput.
+        Args:
+            command: the upload and the user who completes it.
+            report: receives the progress.
+            min_fraction: the progress (0 to 1) that an earlier attempt has reported.
+            operation_id: the operation; if an earlier run of it has created the record of the file, the bytes were
+                verified then.
+
+        Raises:
+            UploadNotFound: the user has no such upload.
+            UploadCompleted: another operation has created a file from the upload.
+            InvalidInput: the bytes are missing or differ from the announcement.
         """
         row = await find_upload(command.upload_id, command.tenant_id, command.user_id)
         if row.file_id is not None:
             file = await models.File.get_or_none(id=row.file_id)
             if operation_id is None or file is None or not await _has_recorded(operation_id, file.id):
                 raise UploadCompleted()
-            return _checked(row, file.size, file.checksum)
+            return _checked_upload(row, file.size, file.checksum)
         key = staging_key(row.tenant_id, row.id)
         size = await self._storage.size(key)
         if size is None:
-            raise _refused("No bytes have arrived for this upload.")
+            raise _invalid_upload("No bytes have arrived for this upload.")
         try:
-            checksum = await self._check(row, key, size, report, reached)
+            checksum = await self._verify(row, key, size, report, min_fraction)
         except InvalidInput:
             await self._storage.remove(key)
-            await models.Upload.filter(id=row.id).update(received_at=None)  # nothing is left to keep room for
+            await models.Upload.filter(id=row.id).update(received_at=None)  # ends the reservation
             raise
-        return _checked(row, size, checksum)
+        return _checked_upload(row, size, checksum)
 
     async def create_file_record(self, new: NewFile) -> FileRecord:
-        """Claim the upload and the room for it. Raises UploadNotFound, UploadCompleted, InvalidInput (no room)."""
+        """Create the record of the file, and count its size as used storage of the tenant.
+
+        Raises:
+            UploadNotFound: the user has no such upload.
+            UploadCompleted: another operation has created a file from the upload.
+            StorageQuotaExceeded: the tenant has not enough free storage.
+        """
 
         async def create() -> JsonValue:
             row = await find_upload(new.upload_id, new.tenant_id, new.user_id)
-            made = _Made(file_id=new_id("fil"), tenant_id=row.tenant_id, size=row.size)
-            if not await models.Upload.filter(id=row.id, file_id=None).update(file_id=made.file_id):
+            record = _FileRecordResult(file_id=new_id("fil"), tenant_id=row.tenant_id, size=row.size)
+            if not await models.Upload.filter(id=row.id, file_id=None).update(file_id=record.file_id):
                 raise UploadCompleted()
-            most = LIMITS[SubscriptionTier(row.tier)].tenant - row.size
-            usage = models.Usage.filter(tenant_id=row.tenant_id, bytes__lte=most)
+            max_usage = LIMITS[SubscriptionTier(row.tier)].tenant - row.size
+            usage = models.Usage.filter(tenant_id=row.tenant_id, bytes__lte=max_usage)
             if not await usage.update(bytes=F("bytes") + row.size):
-                raise no_room()
+                raise storage_exceeded()
             await models.File.create(
-                id=made.file_id,
+                id=record.file_id,
                 tenant_id=row.tenant_id,
                 owner_id=row.user_id,
                 upload_id=row.id,
@@ -101,40 +121,48 @@ class UploadingService:
                 checksum=new.checksum,
                 created_at=self._clock(),
             )
-            return made.model_dump()
+            return record.model_dump()
 
-        made = _Made.model_validate(await once(models.FilesEffect, new.key, create))
-        return FileRecord(file_id=made.file_id)
+        record = _FileRecordResult.model_validate(await run_once(models.FilesIdempotencyRecord, new.key, create))
+        return FileRecord(file_id=record.file_id)
 
-    async def delete_file_record(self, key: str) -> None:
-        """Its object too, should it still be there; the staged bytes stay, so that another operation can take them."""
+    async def undo_create_file_record(self, key: str) -> None:
+        """Delete the record and the stored object of the file; the staged bytes stay for another operation."""
 
         async def delete(answer: JsonValue) -> None:
-            await delete_record(_Made.model_validate(answer).file_id)
+            await delete_record(_FileRecordResult.model_validate(answer).file_id)
 
-        answer = await undo(models.FilesEffect, key, delete)
+        answer = await undo_once(models.FilesIdempotencyRecord, key, delete)
         if answer is not None:
-            made = _Made.model_validate(answer)
-            await self._storage.remove(storage_key(made.tenant_id, made.file_id))
+            record = _FileRecordResult.model_validate(answer)
+            await self._storage.remove(storage_key(record.tenant_id, record.file_id))
 
-    async def upload_to_storage(self, stored: StoredFile, report: Report, *, reached: float = 0.0) -> None:
-        """Copy the staged bytes to where nobody outside can write, and see that they still are those that were checked.
+    async def upload_to_storage(self, stored: StoredFile, report: ReportProgress, *, min_fraction: float = 0.0) -> None:
+        """Copy the staged bytes to the permanent storage, to which clients cannot write, and verify their checksum.
 
-        Raises FileNotFound, BytesDamaged, EffectUndone.
+        Args:
+            stored: the file.
+            report: receives the progress.
+            min_fraction: the progress (0 to 1) that an earlier attempt has reported.
+
+        Raises:
+            FileNotFound: the record of the file does not exist, or the file is published.
+            FileCorrupted: the bytes are missing, or differ from those that were validated.
+            StepAlreadyUndone: the step was undone before this attempt.
         """
-        done = await models.FilesEffect.get_or_none(key=stored.key)
-        if done is not None and not done.undone:
+        done = await models.FilesIdempotencyRecord.get_or_none(key=stored.key)
+        if done is not None and not done.is_undone:
             return
-        row = await _unpublished(stored.file_id, stored.tenant_id)
+        row = await _find_unpublished(stored.file_id, stored.tenant_id)
         key = storage_key(row.tenant_id, row.id)
         try:
             copying = self._storage.copy(staging_key(row.tenant_id, row.upload_id), key)
-            await with_heartbeats(copying, report, StepHeartbeat(fraction=reached))
-            sums = await checksums(self._storage, key, row.size, report, reached=reached)
+            await with_heartbeats(copying, report, StepHeartbeat(fraction=min_fraction))
+            sums = await checksums(self._storage, key, row.size, report, min_fraction=min_fraction)
         except FileNotFoundError as error:
             raise FileCorrupted("The uploaded bytes are gone.") from error
 
-        async def note() -> JsonValue:
+        async def record_chunks() -> JsonValue:
             file = models.File.filter(id=row.id)
             if not await file.update(chunk_bytes=sums.chunk_bytes, chunk_checksums=list(sums.chunks)):
                 raise FileNotFound()
@@ -143,74 +171,88 @@ class UploadingService:
         try:
             if sums.whole != row.checksum or await self._storage.size(key) != row.size:
                 raise FileCorrupted()
-            await once(models.FilesEffect, stored.key, note)
+            await run_once(models.FilesIdempotencyRecord, stored.key, record_chunks)
         except (FileCorrupted, FileNotFound, StepAlreadyUndone):
             await self._storage.remove(key)
             raise
 
-    async def remove_from_storage(self, stored: StoredFile) -> None:
-        """The object goes, whether or not the step came to say that it was there; the staged bytes stay."""
+    async def undo_upload_to_storage(self, stored: StoredFile) -> None:
+        """Remove the stored object, also if the step did not complete; the staged bytes stay."""
 
-        async def forget(answer: JsonValue) -> None:
+        async def clear_chunks(answer: JsonValue) -> None:
             await models.File.filter(id=answer).update(chunk_bytes=0, chunk_checksums=[])
 
-        await undo(models.FilesEffect, stored.key, forget)
+        await undo_once(models.FilesIdempotencyRecord, stored.key, clear_chunks)
         await self._storage.remove(storage_key(stored.tenant_id, stored.file_id))
 
     async def update_file_metadata(self, details: FileDetails) -> None:
-        """Its name and type. Raises FileNotFound."""
+        """Set the name and the media type of the file.
+
+        Raises:
+            FileNotFound: the record of the file does not exist, or the file is published.
+        """
 
         async def update() -> JsonValue:
-            row = await _unpublished(details.file_id, details.tenant_id)
+            row = await _find_unpublished(details.file_id, details.tenant_id)
             await models.File.filter(id=row.id).update(name=details.name, content_type=details.content_type)
             return details.model_copy(update={"name": row.name, "content_type": row.content_type}).model_dump()
 
-        await once(models.FilesEffect, details.key, update)
+        await run_once(models.FilesIdempotencyRecord, details.key, update)
 
-    async def restore_file_metadata(self, key: str) -> None:
+    async def undo_update_file_metadata(self, key: str) -> None:
+        """Restore the previous name and media type."""
+
         async def restore(answer: JsonValue) -> None:
-            former = FileDetails.model_validate(answer)
-            file = models.File.filter(id=former.file_id)
-            await file.update(name=former.name, content_type=former.content_type)
+            previous = FileDetails.model_validate(answer)
+            file = models.File.filter(id=previous.file_id)
+            await file.update(name=previous.name, content_type=previous.content_type)
 
-        await undo(models.FilesEffect, key, restore)
+        await undo_once(models.FilesIdempotencyRecord, key, restore)
 
     async def set_file_permissions(self, permissions: FilePermissions) -> None:
-        """Who sees it: with that it is there, for all but its makers. Raises FileNotFound."""
+        """Set the access level of the file and publish the file.
+
+        Raises:
+            FileNotFound: the record of the file does not exist, or the file is published.
+        """
 
         async def publish() -> JsonValue:
-            row = await _unpublished(permissions.file_id, permissions.tenant_id)
+            row = await _find_unpublished(permissions.file_id, permissions.tenant_id)
             file = models.File.filter(id=row.id)
             await file.update(access_level=permissions.access_level.value, uploaded_at=self._clock())
             return permissions.model_copy(update={"access_level": AccessLevel(row.access_level)}).model_dump(
                 mode="json"
             )
 
-        await once(models.FilesEffect, permissions.key, publish)
+        await run_once(models.FilesIdempotencyRecord, permissions.key, publish)
 
-    async def restore_file_permissions(self, key: str) -> None:
-        async def withdraw(answer: JsonValue) -> None:
-            former = FilePermissions.model_validate(answer)
-            file = models.File.filter(id=former.file_id)
-            await file.update(access_level=former.access_level.value, uploaded_at=None)
+    async def undo_set_file_permissions(self, key: str) -> None:
+        """Restore the previous access level and hide the file."""
 
-        await undo(models.FilesEffect, key, withdraw)
+        async def hide(answer: JsonValue) -> None:
+            previous = FilePermissions.model_validate(answer)
+            file = models.File.filter(id=previous.file_id)
+            await file.update(access_level=previous.access_level.value, uploaded_at=None)
 
-    async def _check(self, row: models.Upload, key: str, size: int, report: Report, reached: float) -> str:
-        """The checksum of bytes that are what was announced; InvalidInput where they are not."""
+        await undo_once(models.FilesIdempotencyRecord, key, hide)
+
+    async def _verify(
+        self, row: models.Upload, key: str, size: int, report: ReportProgress, min_fraction: float
+    ) -> str:
+        """Return the checksum of the staged bytes. Raises InvalidInput if they differ from the announcement."""
         if size != row.size:
-            raise _refused(f"{row.size} bytes were announced and {size} have arrived.")
+            raise _invalid_upload(f"{row.size} bytes were announced and {size} have arrived.")
         sample = await self._storage.read(key, 0, SAMPLE_BYTES) if size else b""
         if contradicts(sample, row.content_type):
-            raise _refused(f"The bytes are not of the type {row.content_type}.")
-        found = (await checksums(self._storage, key, size, report, reached=reached)).whole
-        if row.checksum is not None and row.checksum != found:
-            raise _refused("The bytes do not have the announced checksum.")
-        return found
+            raise _invalid_upload(f"The bytes are not of the type {row.content_type}.")
+        actual = (await checksums(self._storage, key, size, report, min_fraction=min_fraction)).whole
+        if row.checksum is not None and row.checksum != actual:
+            raise _invalid_upload("The bytes do not have the announced checksum.")
+        return actual
 
 
 async def delete_record(file_id: str) -> None:
-    """Within a transaction: the record goes, its room and its upload are free again; harmless where it is gone."""
+    """Delete the record of a file within a transaction, and release its storage and its upload; idempotent."""
     row = await models.File.select_for_update().get_or_none(id=file_id)
     if row is None:
         return
@@ -220,15 +262,15 @@ async def delete_record(file_id: str) -> None:
 
 
 async def _has_recorded(operation_id: str, file_id: str) -> bool:
-    """Whether it was one of the operation's steps that made the file's record."""
-    for effect in await models.FilesEffect.filter(key__startswith=f"{operation_id}:", undone=False):
-        answer = effect.answer[0] if effect.answer else None
-        if isinstance(answer, dict) and answer.get("file_id") == file_id:
+    """Return whether a step of this operation has created the record of the file."""
+    for record in await models.FilesIdempotencyRecord.filter(key__startswith=f"{operation_id}:", is_undone=False):
+        result = record.result[0] if record.result else None
+        if isinstance(result, dict) and result.get("file_id") == file_id:
             return True
     return False
 
 
-def _checked(row: models.Upload, size: int, checksum: str) -> CheckedUpload:
+def _checked_upload(row: models.Upload, size: int, checksum: str) -> CheckedUpload:
     return CheckedUpload(
         name=row.name,
         content_type=row.content_type,
@@ -238,12 +280,13 @@ def _checked(row: models.Upload, size: int, checksum: str) -> CheckedUpload:
     )
 
 
-async def _unpublished(file_id: str, tenant_id: str) -> models.File:
+async def _find_unpublished(file_id: str, tenant_id: str) -> models.File:
+    """Return the row of an unpublished file. Raises FileNotFound."""
     row = await models.File.get_or_none(id=file_id, tenant_id=tenant_id, uploaded_at=None)
     if row is None:
         raise FileNotFound()
     return row
 
 
-def _refused(message: str) -> InvalidInput:
+def _invalid_upload(message: str) -> InvalidInput:
     return InvalidInput(message, fields=(FieldError(path=("uploadId",), message=message),))

@@ -1,4 +1,4 @@
-"""What may be uploaded: the rules that need no database."""
+"""Validation of announced uploads, without access to the database."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ class _Announcement(Contract):
     size: Annotated[int, Field(ge=0)]
 
 
-def checked(new: NewUpload) -> NewUpload:
-    """The same without surrounding whitespace, and with the media type and the checksum in their canonical case.
+def validate_upload(new: NewUpload) -> NewUpload:
+    """Return the upload with a trimmed name, and with the media type and the checksum in canonical case.
 
     Raises:
-        InvalidInput: names each field that is wrong.
+        InvalidInput: names each invalid field.
     """
     fields: tuple[FieldError, ...] = ()
     try:
         values = validate(_Announcement, new.model_dump(include=set(_Announcement.model_fields)))
     except InvalidInput as error:
         fields = error.fields
-    if new.size > (most := LIMITS[new.tier].file):
-        fields = (*fields, _wrong("size", f"A file may have {most // MIB} MiB at most."))
+    if new.size > (max_size := LIMITS[new.tier].file):
+        fields = (*fields, _field_error("size", f"A file may have {max_size // MIB} MiB at most."))
     if fields:
         raise InvalidInput(fields=fields)
     return new.model_copy(update=values.model_dump())
 
 
-def no_room() -> StorageQuotaExceeded:
-    """The tenant may not store so much."""
+def storage_exceeded() -> StorageQuotaExceeded:
+    """Return the error for an upload that exceeds the storage of its tenant."""
     return StorageQuotaExceeded.at("size")
 
 
-def share_used_up() -> StorageQuotaExceeded:
-    """The user's open uploads take as much of the tenant's free room as one user may."""
+def share_exceeded() -> StorageQuotaExceeded:
+    """Return the error for an upload that exceeds the user's share of the tenant's free storage."""
     message = "Your open uploads take their share of the tenant's free room; complete some of them first."
-    return StorageQuotaExceeded(message, fields=(_wrong("size", message),))
+    return StorageQuotaExceeded(message, fields=(_field_error("size", message),))
 
 
-def _wrong(name: str, message: str) -> FieldError:
+def _field_error(name: str, message: str) -> FieldError:
     return FieldError(path=(name,), message=message)

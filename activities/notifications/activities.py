@@ -1,4 +1,4 @@
-"""The steps that a workflow may ask of notifications."""
+"""Activities of the notifications service. The service documents what they raise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 class Notifications:
+    """Activities that workflows call on the task queue ``notifications``."""
+
     def __init__(self, service: NotificationsService) -> None:
         self._service = service
 

@@ -1,4 +1,4 @@
-"""What our letters say."""
+"""The texts of e-mails, each as plain text and as HTML."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from contracts.notifications import WelcomeEmail
 
 @dataclass(frozen=True)
 class EmailHeaders:
-    """``message_id``: with its angle brackets."""
+    """Headers of an e-mail. ``sender`` is the From address, ``message_id`` includes the angle brackets."""
 
     sender: str
     message_id: str
     date: datetime
 
 
-def welcome_letter(welcome: WelcomeEmail, head: EmailHeaders, link: str) -> EmailMessage:
-    """To a new user: that there is an account for them, and a link to their workspace.
+def welcome_email(welcome: WelcomeEmail, headers: EmailHeaders, link: str) -> EmailMessage:
+    """Return the e-mail that tells a new user about the account and links to the workspace.
 
     Raises:
-        AddressRefused: the address is none.
+        AddressRefused: the recipient's e-mail address is not valid.
     """
     lines = [
         f"Hello {welcome.name},",
         f"welcome to {welcome.tenant_name}! There is an account for you now.",
-        f"Sign in as {welcome.email}, with the password that you were told by whoever invited you.",
+        f"Sign in as {welcome.email}, with the password that you received from the person who invited you.",
     ]
     if "://" in link:
         lines.append(f"Your workspace is here: {link}")
-    lines.append("If you did not expect this, you need do nothing.")
-    letter = _letter(welcome.name, welcome.email, head, subject=f"Welcome to {welcome.tenant_name}")
-    letter.set_content("\n\n".join(lines) + "\n")
-    letter.add_alternative(_page(lines, link), subtype="html")
-    return letter
+    lines.append("If you did not expect this e-mail, you can ignore it.")
+    email = _email(welcome.name, welcome.email, headers, subject=f"Welcome to {welcome.tenant_name}")
+    email.set_content("\n\n".join(lines) + "\n")
+    email.add_alternative(_page(lines, link), subtype="html")
+    return email
 
 
-def _letter(name: str, address: str, head: EmailHeaders, *, subject: str) -> EmailMessage:
-    letter = EmailMessage()
-    letter["From"] = head.sender
-    letter["To"] = _recipient(name, address)
-    letter["Subject"] = subject
-    letter["Date"] = head.date
-    letter["Message-ID"] = head.message_id
-    letter["Auto-Submitted"] = "auto-generated"  # so that no out-of-office note answers (RFC 3834)
-    return letter
+def _email(name: str, address: str, headers: EmailHeaders, *, subject: str) -> EmailMessage:
+    email = EmailMessage()
+    email["From"] = headers.sender
+    email["To"] = _recipient(name, address)
+    email["Subject"] = subject
+    email["Date"] = headers.date
+    email["Message-ID"] = headers.message_id
+    email["Auto-Submitted"] = "auto-generated"  # prevents automatic replies (RFC 3834)
+    return email
 
 
 def _recipient(name: str, address: str) -> Address:

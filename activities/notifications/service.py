@@ -1,4 +1,4 @@
-"""The rules of notifications: what is written to whom, and each letter once."""
+"""The notifications service: sends e-mails, each of them once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from activities.notifications import models
-from activities.notifications.emails import EmailHeaders, welcome_letter
-from activities.notifications.mailer import Mail
+from activities.notifications.emails import EmailHeaders, welcome_email
+from activities.notifications.mailer import Mailer
 from activities.transactions import atomic
 from contracts.base import utc_now
 from contracts.notifications import WelcomeEmail
@@ -16,37 +16,44 @@ from contracts.workspaces import in_product
 
 
 class NotificationsService:
-    """``sender``: the address that letters come from, ``Name <name@example.com>`` or without a name.
+    """Sends e-mails to users.
 
-    ``app_url``: where people open the product, for links.
+    Args:
+        mailer: sends the e-mails.
+        sender: the From address, ``Name <name@example.com>`` or without a name.
+        app_url: the address of the product's web page, for links.
+        clock: returns the current time.
     """
 
-    def __init__(self, mail: Mail, sender: str, app_url: str, clock: Callable[[], datetime] = utc_now) -> None:
-        self._mail = mail
+    def __init__(self, mailer: Mailer, sender: str, app_url: str, clock: Callable[[], datetime] = utc_now) -> None:
+        self._mailer = mailer
         self._sender = sender
         self._app_url = app_url
         self._clock = clock
 
     async def send_welcome_email(self, welcome: WelcomeEmail) -> None:
-        """Hand the letter over, unless that is known to be done. Raises AddressRefused.
+        """Send the welcome e-mail, unless an earlier attempt has recorded its delivery.
 
-        Where the mail server takes a letter and its answer is lost, the next try sends it again, under the same
-        Message-ID: nobody can know better, and mail programs show it once.
+        If the mail server accepts the e-mail but its response is lost, the next attempt sends it again under the same
+        Message-ID; mail programs then show it once.
+
+        Raises:
+            AddressRefused: the recipient's address is not valid, or the mail server refuses it for good.
         """
-        if await models.Delivery.exists(key=welcome.key):
+        if await models.EmailDelivery.exists(key=welcome.key):
             return
-        head = EmailHeaders(sender=self._sender, message_id=self._message_id(welcome.key), date=self._clock())
+        headers = EmailHeaders(sender=self._sender, message_id=self._message_id(welcome.key), date=self._clock())
         link = in_product(self._app_url, welcome.workspace_url)
-        await self._mail.send(welcome_letter(welcome, head, link))
+        await self._mailer.send(welcome_email(welcome, headers, link))
 
-        async def note() -> None:
-            await models.Delivery.get_or_create(
-                key=welcome.key, defaults={"message_id": head.message_id, "delivered_at": head.date}
+        async def record() -> None:
+            await models.EmailDelivery.get_or_create(
+                key=welcome.key, defaults={"message_id": headers.message_id, "delivered_at": headers.date}
             )
 
-        await atomic(note)
+        await atomic(record)
 
     def _message_id(self, key: str) -> str:
-        """One for each key, and of our own domain (RFC 5322, 3.6.4)."""
+        """Return the Message-ID for the idempotency key, in the domain of the sender (RFC 5322, 3.6.4)."""
         _, _, domain = self._sender.rstrip("> ").rpartition("@")
         return f"<{hashlib.sha256(key.encode()).hexdigest()}@{domain}>"

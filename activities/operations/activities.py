@@ -1,4 +1,4 @@
-"""What a repair asks of operations: which calls one of them made before it was ended."""
+"""Activities of the workflow service for the repair of operations that ended without undoing their steps."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.compensation_repair import Effects, EndedOperation, RecordedCall
+from contracts.compensation_repair import EndedOperation, RecordedCall, RecordedCalls
 
 _RPC_TIMEOUT = timedelta(seconds=10)
 
 
 class Operations:
+    """Activities that the workflow RepairOperation calls on the task queue ``operations``."""
+
     def __init__(self, client: Client) -> None:
         self._client = client
 
     @activity.defn
-    async def effects_of(self, ended: EndedOperation) -> Effects:
-        """By its history: what it had called, whether or not the answer came."""
+    async def get_recorded_calls(self, ended: EndedOperation) -> RecordedCalls:
+        """Return the calls with an idempotency key from the history of the run, including calls without a result."""
         handle = self._client.get_workflow_handle(ended.operation_id, run_id=ended.run_id)
-        return await effects_in(handle.fetch_history_events(), self._client.data_converter)
+        return await recorded_calls_in(handle.fetch_history_events(), self._client.data_converter)
 
     @activity.defn
     async def is_superseded(self, ended: EndedOperation) -> bool:
-        """Whether a later run continues the operation, as after a reset: its work must not be undone."""
+        """Return whether a later run continues the operation, as after a reset; its steps must not be undone."""
         return not await is_current(self._client, ended)
 
     @activity.defn
     async def cancel_current_run(self, ended: EndedOperation) -> bool:
-        """Cancel the current run, which then undoes the whole operation; return whether it has closed."""
+        """Cancel the current run, which then undoes all its steps; return whether the run has closed."""
         handle = self._client.get_workflow_handle(ended.operation_id)
         try:
             await handle.cancel(rpc_timeout=_RPC_TIMEOUT)
@@ -45,22 +47,23 @@ class Operations:
 
 
 async def is_current(client: Client, ended: EndedOperation) -> bool:
-    """Whether no run has followed the one that ended."""
+    """Return whether the ended run is the newest run of the operation."""
     current = await client.get_workflow_handle(ended.operation_id).describe(rpc_timeout=_RPC_TIMEOUT)
     return current.run_id == ended.run_id
 
 
-async def effects_in(events: AsyncIterator[HistoryEvent], converter: DataConverter) -> Effects:
+async def recorded_calls_in(events: AsyncIterator[HistoryEvent], converter: DataConverter) -> RecordedCalls:
+    """Return the calls with an idempotency key from the events of a workflow history."""
     found: dict[tuple[str, str], RecordedCall] = {}
     async for event in events:
         call = event.activity_task_scheduled_event_attributes
         if not call.input.payloads:
             continue
-        given = (await converter.decode(call.input.payloads))[0]
-        if isinstance(given, dict):
+        argument = (await converter.decode(call.input.payloads))[0]
+        if isinstance(argument, dict):
             try:
-                effect = RecordedCall.model_validate(given | {"activity": call.activity_type.name})
-            except ValidationError:  # without a key: it changes nothing
+                recorded = RecordedCall.model_validate(argument | {"activity": call.activity_type.name})
+            except ValidationError:  # no idempotency key: the activity changes nothing
                 continue
-            found.setdefault((effect.activity, effect.key), effect)
-    return Effects(effects=tuple(found.values()))
+            found.setdefault((recorded.activity, recorded.key), recorded)
+    return RecordedCalls(calls=tuple(found.values()))

@@ -1,4 +1,4 @@
-"""Deletion of an operation: a mark in the record, then the removal of its workflows from Temporal."""
+"""Deletion of an operation: a deletion mark in the record, then the removal of its workflows from Temporal."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _RPC_TIMEOUT = timedelta(seconds=10)
 
 
 class OperationOpen(Exception):
-    """The operation, or the repair of what it had done, still runs: deleting it would leave its work half done."""
+    """The operation or its repair still runs; a deletion now would leave its data partly changed."""
 
 
 class OperationDeletion:
-    """Deletes operations. A repeated deletion removes what the first one did not."""
+    """Deletes closed operations. A repeated deletion completes an incomplete one."""
 
     def __init__(self, client: Client, service: OperationsService) -> None:
         self._client = client
         self._service = service
 
     async def delete(self, operation_id: str) -> int:
-        """Delete a closed operation; it is gone for clients once the record is marked.
+        """Delete a closed operation; clients do not find it any more once its record is marked as deleted.
 
         Returns:
-            How many runs Temporal was asked to remove, those of repairs included; it does so within some minutes.
+            The number of runs, including runs of repairs, that Temporal will remove within some minutes.
 
         Raises:
-            OperationNotFound: neither the record nor Temporal knows it.
-            OperationOpen: it has not closed, or its repair runs.
+            OperationNotFound: neither the record nor Temporal has the operation.
+            OperationOpen: the operation has not closed, or its repair runs.
         """
         current = await self._describe(operation_id)
         if current is not None:

@@ -1,4 +1,4 @@
-"""The record of operations over HTTP: writes and reads of the gateway."""
+"""HTTP endpoints of the record of operations, for the gateway."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def routes(service: OperationsService, signer: ServiceTokenSigner) -> list[Route
     async def write(_caller: Caller, batch: OperationRecords) -> None:
         await service.write(batch.records)
 
-    async def look_up(_caller: Caller, wanted: Ids) -> RecordLookup:
-        return await service.look_up(wanted.ids)
+    async def look_up(_caller: Caller, requested: Ids) -> RecordLookup:
+        return await service.look_up(requested.ids)
 
     async def list_operations(caller: Caller, request: RecordPageRequest) -> RecordPage:
         return await service.list_operations(caller, request)

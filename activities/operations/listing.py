@@ -7,7 +7,7 @@ from activities.operations.sql import Statement, escape_like
 from contracts.operation_records import MAX_COUNT, OperationOrder, RecordPageRequest
 
 SEARCH_WINDOW = 2_000
-"""Operations that a search reads in the order of the list before it asks the index of substrings.
+"""Number of operations that a search reads in the order of the list before it uses the n-gram index.
 
 A frequent text is found among these at once, where the index would return a large part of the table; a rare text is
 found by the index.
@@ -21,8 +21,8 @@ _ORDERS = {
 }
 
 
-class Listing:
-    """The statements for one request of one user in one tenant."""
+class OperationListQuery:
+    """The SQL statements for one request of one user in one tenant."""
 
     def __init__(self, dialect: str, user_id: str, tenant_id: str, request: RecordPageRequest) -> None:
         self._dialect = dialect
@@ -32,7 +32,7 @@ class Listing:
 
     @property
     def is_search(self) -> bool:
-        """Whether a window of the list is worth reading first."""
+        """Return whether the request is a search that should first read a window of the list."""
         return self._dialect == "postgres" and bool(self._request.filter.search)
 
     def page(self) -> Statement:
@@ -42,11 +42,11 @@ class Listing:
         self._add_position(statement)
         add_filter(statement, self._request, self._user_id)
         if self.is_search:
-            add_grams(statement, self._request)
+            add_ngrams(statement, self._request)
         return self._select(statement, "operations_record")
 
     def page_of_window(self) -> Statement:
-        """The same among the next 2,000 operations of the list: fewer rows do not mean that there are no more."""
+        """Select as ``page`` does, among the next 2,000 operations only; fewer rows do not mean the end of the list."""
         statement = Statement(self._dialect)
         self._add_scope(statement)
         self._add_position(statement)
@@ -63,7 +63,7 @@ class Listing:
         self._add_scope(statement)
         add_filter(statement, self._request, self._user_id)
         if self.is_search:
-            add_grams(statement, self._request)
+            add_ngrams(statement, self._request)
         statement.text = (
             "SELECT COUNT(*) AS total FROM (SELECT 1 FROM operations_record r "  # noqa: S608
             f"WHERE {statement.condition} LIMIT {MAX_COUNT}) matching"
@@ -105,7 +105,7 @@ class Listing:
 
 
 def add_filter(statement: Statement, request: RecordPageRequest, user_id: str) -> None:
-    """Add the filter's conditions. Subjects and targets that the user may not see match nothing."""
+    """Add the conditions of the filter. Private subjects and targets of other users never match."""
     filter = request.filter
     if filter.kinds is not None:
         statement.where_in("r.kind", filter.kinds)
@@ -127,10 +127,10 @@ def add_filter(statement: Statement, request: RecordPageRequest, user_id: str) -
         statement.where("(r.is_private IS NOT TRUE OR r.user_id = {})", user_id)
 
 
-def add_grams(statement: Statement, request: RecordPageRequest) -> None:
-    """Add a condition that PostgreSQL's index of substrings answers: the subject has all short parts of the text."""
+def add_ngrams(statement: Statement, request: RecordPageRequest) -> None:
+    """Add a condition for the n-gram index of PostgreSQL: the subject contains all n-grams of the search text."""
     text = (request.filter.search or "").casefold()
     size = min(3, len(text))
-    grams = dict.fromkeys(text[start : start + size] for start in range(len(text) - size + 1))
-    placeholders = ", ".join(statement.placeholder(gram) for gram in grams)
-    statement.conditions.append(f"operations_grams(r.search_key) @> ARRAY[{placeholders}]::text[]")
+    ngrams = dict.fromkeys(text[start : start + size] for start in range(len(text) - size + 1))
+    placeholders = ", ".join(statement.placeholder(ngram) for ngram in ngrams)
+    statement.conditions.append(f"operations_ngrams(r.search_key) @> ARRAY[{placeholders}]::text[]")

@@ -1,4 +1,4 @@
-"""Between the contract of a record and the rows that store it."""
+"""Mapping between the contract OperationRecord and the rows that store it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ WAITING_STEPS = frozenset(("check_mfa",))
 
 
 def microseconds(moment: datetime) -> int:
-    """Whole microseconds since 1970, exactly."""
+    """Return the time as whole microseconds since 1970 (UTC)."""
     return (moment - _EPOCH) // MICROSECOND
 
 
 def moment(microseconds: int) -> datetime:
-    """The inverse of ``microseconds``."""
+    """Return the time of whole microseconds since 1970; the inverse of ``microseconds``."""
     return _EPOCH + microseconds * MICROSECOND
 
 
 def record_row(record: OperationRecord, written_at: datetime) -> dict[str, Value]:
-    """The row of ``operations_record`` for a record that was written at this moment."""
+    """Return the row of ``operations_record`` for a record that is written at ``written_at``."""
     operation, subject = record.operation, record.subject
     home, other = (*operation.tenant_ids[:2], "", "")[:2]
     closed_at = operation.closed_at
@@ -61,17 +61,17 @@ def record_row(record: OperationRecord, written_at: datetime) -> dict[str, Value
 
 
 def duration_class(seconds: float) -> int:
-    """The class of a duration in histograms: each class is 10 % wider than the one before, from a millisecond on."""
+    """Return the histogram class of a duration: each class is 10 % wider than the previous one, from 1 ms on."""
     return int(log(max(1.0, seconds * 1000)) / _LOG_WIDTH)
 
 
 def seconds_of(duration_class: int) -> float:
-    """The middle of a class, which is within 5 % of every duration in it."""
+    """Return the middle of a histogram class in seconds, which is within 5 % of every duration in the class."""
     return float(exp((duration_class + 0.5) * _LOG_WIDTH) / 1000)
 
 
 def _active_seconds(operation: Operation) -> float:
-    """The duration of a closed operation without the steps in which it waited for a person."""
+    """Return the duration of a closed operation without the steps in which it waited for a person."""
     assert operation.closed_at is not None
     waited = sum(
         ((step.completed_at or operation.closed_at) - step.started_at).total_seconds()
@@ -82,13 +82,13 @@ def _active_seconds(operation: Operation) -> float:
 
 
 def state_row(record: OperationRecord) -> dict[str, Value]:
-    """The row of ``operations_state`` for a record."""
+    """Return the row of ``operations_state`` for a record."""
     operation = record.operation
     return {"id": operation.id, "version": version_of(operation.position), "operation": operation.model_dump_json()}
 
 
-def record_of(row: Mapping[str, Value], operation: str) -> OperationRecord:
-    """The record that a row of ``operations_record`` and the text of its state hold."""
+def to_record(row: Mapping[str, Value], operation: str) -> OperationRecord:
+    """Return the record from a row of ``operations_record`` and the JSON text of its state."""
     label = row["subject"]
     subject = (
         None

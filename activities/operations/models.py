@@ -1,4 +1,4 @@
-"""The tables of the record of operations: one narrow table for lists, and the states beside it."""
+"""Tables of the record of operations: a narrow table for lists and filters, and a table of the complete states."""
 
 from __future__ import annotations
 
@@ -74,9 +74,11 @@ class OperationStateRow(Model):
 
 
 class RepairProgress(Model):
-    """The one row of the repair: until when a process repairs, and until when what started and closed is known.
+    """The lease and the progress of the record's repair, in one row.
 
-    It is in the same database as the record, so that a record restored from a backup is repaired from that time on.
+    ``leased_until`` is the end of the lease of the process that repairs, ``watermark`` the begin of the last complete
+    round, both in microseconds since 1970. The row is in the database of the record, so that a record restored from a
+    backup is repaired from the time of the backup on.
     """
 
     id = fields.IntField(primary_key=True, default=1)
@@ -84,4 +86,4 @@ class RepairProgress(Model):
     watermark = fields.BigIntField(default=0)
 
     class Meta:
-        table = "operations_repair"
+        table = "operations_repair_progress"

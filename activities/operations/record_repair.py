@@ -1,4 +1,4 @@
-"""The repair of the record of operations: it finds what the record missed and corrects it from Temporal.
+"""The repair of the record of operations: it compares the record with Temporal and corrects differences.
 
 A write can be lost, a workflow can be terminated or reset, and a database or Temporal can be restored from a backup.
 """
@@ -32,32 +32,32 @@ from infrastructure.record_buffer import write_batch
 from infrastructure.temporal.operation_history import to_operation
 from infrastructure.temporal.repair_status import with_repair
 
-PERIOD = timedelta(minutes=1)
-"""Within which a deviation is corrected once it can be found."""
+REPAIR_DEADLINE = timedelta(minutes=1)
+"""Time within which a difference is corrected after Temporal's visibility shows it."""
 RECORD_RETENTION = timedelta(days=365)
-"""How long the record keeps an operation that has closed."""
-_ROUNDS_PER_PERIOD = 3
+"""Time for which the record keeps a closed operation."""
+_ROUNDS_PER_DEADLINE = 3
 _OVERLAP = timedelta(minutes=2)
-"""Visibility is eventually consistent: each round reads again what the rounds of this time have read."""
+"""Visibility is eventually consistent, so each round reads the period of the previous rounds of this time again."""
 _VISIBILITY_LAG = timedelta(seconds=10)
-"""How long visibility may show an older state than the one that a worker has published."""
-_JUST_STARTED = timedelta(seconds=2)
-"""The gateway that started an operation writes it within this time."""
-_START_DELAY = timedelta(seconds=10)
-"""A run that began later than this after the operation was started may be a later run, as after a reset."""
+"""Time for which visibility may show an older state than the one that a worker has published."""
+_START_WRITE_DELAY = timedelta(seconds=2)
+"""Time within which the gateway that started an operation writes its record."""
+_MAX_START_DELAY = timedelta(seconds=10)
+"""Maximum delay of the first run after the start of its operation; a run that began later may follow a reset."""
 MISSING_TIMEOUT = timedelta(seconds=60)
-"""After which an operation that has not closed, and that Temporal does not know, has failed."""
+"""Time after which an open operation that Temporal does not have is marked as failed."""
 DESCRIBES_PER_SECOND = 50
 PAGES_PER_SECOND = 2
-"""Of Temporal's visibility, which allows ten requests a second."""
+"""Maximum rate of requests to Temporal's visibility, which allows ten requests per second."""
 _PAGE_SIZE = 1_000
 _MAX_CHECKS = 500
-"""Open operations, and repaired ones, that one round describes."""
+"""Maximum number of open operations, and of repaired operations, that one round describes."""
 _RPC_TIMEOUT = timedelta(seconds=10)
 _CHECK_DELAY_SECONDS = 0.2
-"""Temporal has a state that a worker published once the workflow task has completed."""
-_CHECKS = 5
-"""How often an operation is described until Temporal has the state that a worker published."""
+"""Delay before a described operation is expected to have the state that a worker has published."""
+_MAX_CHECK_ATTEMPTS = 5
+"""Maximum number of describes until Temporal has the state that a worker has published."""
 _LOST = OperationFailure(
     code=OperationErrorCode.DATA_INCONSISTENCY,
     message="This operation was lost; what it had done may have to be corrected by hand.",
@@ -66,7 +66,7 @@ _LOST = OperationFailure(
 log = structlog.get_logger(__name__)
 
 
-class Unreadable(Exception):
+class OperationUnreadable(Exception):
     """The state of an operation cannot be read, for instance because its encryption key is missing."""
 
 
@@ -74,26 +74,35 @@ Publish: TypeAlias = Callable[[Collection[str]], Awaitable[None]]
 
 
 async def publish_nothing(_operation_ids: Collection[str]) -> None:
-    """The publication of a repair without subscribers."""
+    """Publish no notifications; the default of a repair without subscribers."""
 
 
 class RecordRepair:
-    """Compares the record with Temporal at an interval. A lease in the database lets one process at a time do so."""
+    """Repairs the record at an interval. A lease in the database ensures that one process repairs at a time."""
 
     def __init__(
         self,
         client: Client,
         service: OperationsService,
         *,
-        within: timedelta = PERIOD,
+        deadline: timedelta = REPAIR_DEADLINE,
         retention: timedelta = RECORD_RETENTION,
         missing_timeout: timedelta = MISSING_TIMEOUT,
         publish: Publish = publish_nothing,
     ) -> None:
-        """``publish`` sends change notifications of operations whose workers did not, as after a termination."""
+        """Create the repair.
+
+        Args:
+            client: the client of Temporal.
+            service: the record of operations.
+            deadline: the time within which a difference is corrected after visibility shows it.
+            retention: the time for which the record keeps closed operations.
+            missing_timeout: the time after which an operation that Temporal does not have is marked as failed.
+            publish: sends change notifications of corrected operations, as after a termination.
+        """
         self._client = client
         self._service = service
-        self._interval = within / _ROUNDS_PER_PERIOD
+        self._interval = deadline / _ROUNDS_PER_DEADLINE
         self._retention = retention
         self._missing_timeout = missing_timeout
         self._publish = publish
@@ -102,7 +111,7 @@ class RecordRepair:
         self._has_checks = asyncio.Event()
 
     async def run(self) -> None:
-        """Repair until cancelled. A failure is logged, and the next round repeats what was not done."""
+        """Repair at an interval until cancelled. A failure is logged, and the next round repeats the rest."""
         while True:
             try:
                 if await self._lease.acquire():
@@ -112,7 +121,7 @@ class RecordRepair:
             await asyncio.sleep(self._interval.total_seconds())
 
     async def _run_round(self) -> None:
-        """One round; afterwards no process begins another one within the interval, unless this one has failed."""
+        """Execute one round. No process begins another round within the interval, unless this round fails."""
         began, free_at = utc_now(), None
         try:
             await self.reconcile()
@@ -121,30 +130,32 @@ class RecordRepair:
             await self._lease.release(free_at=free_at)
 
     def check_soon(self, operation_id: str, revision: int) -> None:
-        """Correct the record once Temporal has the revision, as for a state of a run that a reset began."""
+        """Schedule a correction of the record once Temporal has the revision, as for a run that a reset has started."""
         self._to_check[operation_id] = max(revision, self._to_check.get(operation_id, 0))
         self._has_checks.set()
 
-    async def check_regularly(self) -> None:
-        """Make the checks that were asked for, until cancelled; the next round makes up for one that fails."""
+    async def run_checks(self) -> None:
+        """Execute the checks that ``check_soon`` schedules, until cancelled. The next round covers a failed check."""
         while True:
             await self._has_checks.wait()
             self._has_checks.clear()
             checks, self._to_check = self._to_check, {}
-            for _ in range(_CHECKS):
+            for _ in range(_MAX_CHECK_ATTEMPTS):
                 await asyncio.sleep(_CHECK_DELAY_SECONDS)
-                checks = {id_: revision for id_, revision in checks.items() if not await self._has(id_, revision)}
+                checks = {
+                    id_: revision for id_, revision in checks.items() if not await self._is_checked(id_, revision)
+                }
                 if not checks:
                     break
 
     async def reconcile(self) -> None:
-        """Make one complete round.
+        """Execute one complete round.
 
         It compares the record with the executions that started or closed since the last complete round, describes the
-        operations that the record has as open and visibility does not, and deletes records past their retention.
+        operations that are open in the record but not in visibility, and deletes records past their retention.
 
         Raises:
-            LeaseLost: another process has acquired the lease, because this round took too long.
+            LeaseLost: this round took too long, and another process has acquired the lease.
         """
         began = utc_now()
         watermark = await self._lease.watermark()
@@ -152,24 +163,24 @@ class RecordRepair:
         corrected += await self._check_open(began)
         corrected += await self._check_repaired()
         while await self._service.remove_older_than(self._retention):
-            await self._lease.keep()
+            await self._lease.extend()
         await self._lease.set_watermark(began)
         if corrected:
             log.warning("record_corrected", operations=corrected)
 
     async def correct(self, operation_id: str) -> bool:
-        """Replace the record by the state that Temporal has now; return whether that changed the record."""
+        """Replace the record by the current state in Temporal, and return whether the record has changed."""
         began = utc_now()
         try:
             operation = await self._describe(operation_id)
-        except Unreadable:
+        except OperationUnreadable:
             return False
         if operation is None:
             return False
         return await self._service.replace(OperationRecord(operation=operation), read_at=began)
 
-    async def _has(self, operation_id: str, revision: int) -> bool:
-        """Correct the record; whether Temporal had the revision already, so that nothing is left to check."""
+    async def _is_checked(self, operation_id: str, revision: int) -> bool:
+        """Correct the record, and return whether Temporal has the revision, so that the check is complete."""
         try:
             began = utc_now()
             operation = await self._describe(operation_id)
@@ -197,7 +208,7 @@ class RecordRepair:
             await self._pause(1 / PAGES_PER_SECOND)
 
     async def _compare(self, executions: Sequence[WorkflowExecution], began: datetime) -> int:
-        """Correct the operations of one page that the record does not have as Temporal does."""
+        """Correct the records of one page of visibility that differ from Temporal, and return their number."""
         newest: dict[str, WorkflowExecution] = {}
         for execution in executions:
             if execution.id not in newest or execution.start_time > newest[execution.id].start_time:
@@ -205,48 +216,48 @@ class RecordRepair:
         stored = await self._service.versions(list(newest))
         findings = _Findings(began)
         for execution in newest.values():
-            operation = await self._operation_of(execution)
+            operation = await self._read_execution(execution)
             if operation is not None:
                 findings.add(execution, operation, stored.get(execution.id))
         await self._service.confirm(findings.confirmed)
         unknown = [OperationRecord(operation=operation) for operation in findings.unknown]
         for start in range(0, len(unknown), MAX_BATCH):
             await self._write(unknown[start : start + MAX_BATCH])
-        return len(unknown) + await self._in_turn(findings.to_describe, self.correct)
+        return len(unknown) + await self._correct_each(findings.to_describe, self.correct)
 
     async def _write(self, batch: Sequence[OperationRecord]) -> None:
         try:
             await write_batch(self._service.write, batch)
         except Exception as error:  # noqa: BLE001 - it is logged, or the database's own error is raised
-            await self._note_rejected([record.operation.id for record in batch], error)
+            await self._log_rejected([record.operation.id for record in batch], error)
 
-    async def _note_rejected(self, ids: Sequence[str], error: Exception) -> None:
-        """Log that these operations cannot be stored, so that the round continues with the others.
+    async def _log_rejected(self, ids: Sequence[str], error: Exception) -> None:
+        """Log that the record rejects these operations, so that the round continues with the others.
 
         Raises:
-            Exception: the database does not answer, so that the round must be repeated.
+            Exception: the database is unavailable, so the round must be repeated.
         """
         await self._service.versions(ids)
         log.error("records_rejected", operations=list(ids), exc_info=error)
 
-    async def _operation_of(self, execution: WorkflowExecution) -> Operation | None:
-        """The operation of a row of visibility; None if it is none of ours or cannot be read."""
+    async def _read_execution(self, execution: WorkflowExecution) -> Operation | None:
+        """Return the operation of an execution; None if it is not an operation or cannot be read."""
         try:
             return await _read(execution, self._client)
-        except (OperationNotFound, Unreadable):
+        except (OperationNotFound, OperationUnreadable):
             return None
 
     async def _check_open(self, began: datetime) -> int:
-        """Describe what visibility does not show as running: its end may be unknown here, or Temporal has lost it."""
+        """Describe open operations that visibility does not show as running: they have closed or are lost."""
         written_before = began - self._interval
         unconfirmed = await self._service.unconfirmed(began, written_before=written_before, limit=_MAX_CHECKS)
-        return await self._in_turn(unconfirmed, self._check_one)
+        return await self._correct_each(unconfirmed, self._check_one)
 
     async def _check_one(self, operation_id: str) -> bool:
         began = utc_now()
         try:
             operation = await self._describe(operation_id)
-        except Unreadable:
+        except OperationUnreadable:
             await self._service.confirm([operation_id])
             return False
         if operation is not None:
@@ -257,7 +268,7 @@ class RecordRepair:
         found = (await self._service.look_up([operation_id])).records
         if not found or found[0].operation.is_closed:
             return False
-        return await self._service.replace(OperationRecord(operation=lost(found[0].operation)), read_at=began)
+        return await self._service.replace(OperationRecord(operation=as_lost(found[0].operation)), read_at=began)
 
     async def _check_repaired(self) -> int:
         corrected = 0
@@ -269,8 +280,8 @@ class RecordRepair:
                 corrected += 1
         return corrected
 
-    async def _in_turn(self, operation_ids: Iterable[str], correct: Callable[[str], Awaitable[bool]]) -> int:
-        """Correct each of the operations, at the rate of describes; return how many records that changed."""
+    async def _correct_each(self, operation_ids: Iterable[str], correct: Callable[[str], Awaitable[bool]]) -> int:
+        """Correct the operations one by one, at the maximum rate of describes; return the number of changed records."""
         corrected = 0
         for operation_id in operation_ids:
             await self._pause(1 / DESCRIBES_PER_SECOND)
@@ -281,16 +292,16 @@ class RecordRepair:
             except RPCError:
                 raise
             except Exception as error:  # noqa: BLE001 - it is logged, or the database's own error is raised
-                await self._note_rejected([operation_id], error)
+                await self._log_rejected([operation_id], error)
         return corrected
 
     async def _pause(self, seconds: float) -> None:
-        """Wait between requests to Temporal, then renew the lease. Raises LeaseLost."""
+        """Wait between requests to Temporal, then extend the lease. Raises LeaseLost."""
         await asyncio.sleep(seconds)
-        await self._lease.keep()
+        await self._lease.extend()
 
     async def _describe(self, operation_id: str) -> Operation | None:
-        """The operation as its current run shows it; None if Temporal does not know it. Raises Unreadable."""
+        """Return the operation from its newest run; None if Temporal does not have it. Raises OperationUnreadable."""
         try:
             description = await self._client.get_workflow_handle(operation_id).describe(rpc_timeout=_RPC_TIMEOUT)
             operation = await _read(description, self._client)
@@ -305,27 +316,28 @@ class RecordRepair:
 
 @dataclass
 class _Findings:
-    """What the comparison of a page of visibility with the record has found."""
+    """The result of the comparison of one page of visibility with the record."""
 
     began: datetime
     unknown: list[Operation] = field(default_factory=list)
-    """Operations that the record does not have, in their first run."""
+    """Operations in their first run that the record does not have."""
     to_describe: list[str] = field(default_factory=list)
-    """Operations of which visibility and the record differ, or that are not in the record and may be in a later run."""
+    """Operations that differ between visibility and the record, or that are missing and may be in a later run."""
     confirmed: list[str] = field(default_factory=list)
-    """Open operations of which both agree."""
+    """Open operations that are equal in visibility and the record."""
 
-    def add(self, execution: WorkflowExecution, operation: Operation, known: StoredVersion | None) -> None:
-        if known is None:
-            if execution.start_time > self.began - _JUST_STARTED:
+    def add(self, execution: WorkflowExecution, operation: Operation, stored: StoredVersion | None) -> None:
+        """Add the comparison of one execution with the stored version of its operation."""
+        if stored is None:
+            if execution.start_time > self.began - _START_WRITE_DELAY:
                 return
-            if execution.start_time - operation.started_at < _START_DELAY:
+            if execution.start_time - operation.started_at < _MAX_START_DELAY:
                 self.unknown.append(operation)
             else:
                 self.to_describe.append(operation.id)
-        elif known.deleted_at is not None and known.deleted_at >= operation.started_at:
+        elif stored.deleted_at is not None and stored.deleted_at >= operation.started_at:
             return
-        elif _deviates(operation, known, self.began):
+        elif _differs(operation, stored, self.began):
             self.to_describe.append(operation.id)
         elif not operation.is_closed:
             self.confirmed.append(operation.id)
@@ -338,24 +350,24 @@ async def _read(execution: WorkflowExecution, client: Client) -> Operation:
         raise
     except Exception as error:
         log.warning("operation_unreadable", workflow_id=execution.id, error=repr(error))
-        raise Unreadable(execution.id) from error
+        raise OperationUnreadable(execution.id) from error
 
 
-def _deviates(operation: Operation, known: StoredVersion, now: datetime) -> bool:
-    """Whether a row of visibility and the record differ, though visibility has had the time to show the record's."""
-    is_settled = known.written_at < now - _VISIBILITY_LAG
-    if known.run_id not in ("", operation.run_id):
+def _differs(operation: Operation, stored: StoredVersion, now: datetime) -> bool:
+    """Return whether visibility and the record differ for longer than visibility lags behind."""
+    is_settled = stored.written_at < now - _VISIBILITY_LAG
+    if stored.run_id not in ("", operation.run_id):
         return True
-    if operation.is_closed != known.is_closed:
+    if operation.is_closed != stored.is_closed:
         return operation.is_closed or is_settled
     if operation.is_closed:
-        return operation.state.status is not known.status
+        return operation.state.status is not stored.status
     revision = operation.position.revision
-    return revision > known.revision or (revision < known.revision and is_settled)
+    return revision > stored.revision or (revision < stored.revision and is_settled)
 
 
-def lost(operation: Operation) -> Operation:
-    """The operation as failed, because Temporal does not know it any more."""
+def as_lost(operation: Operation) -> Operation:
+    """Return the operation with the status FAILED, because Temporal does not have it any more."""
     steps = tuple(
         step.model_copy(update={"status": StepStatus.FAILED})
         if step.status in (StepStatus.RUNNING, StepStatus.RETRYING)

@@ -1,4 +1,4 @@
-"""The lease of the repair: one process at a time repairs the record, and its progress is kept beside the record."""
+"""The lease of the record's repair, which lets one process repair at a time, and the progress of the repair."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from contracts.base import utc_now
 
 
 class LeaseLost(Exception):
-    """Another process repairs now: this one was too slow to extend its lease."""
+    """Another process has acquired the lease, because this process did not extend it in time."""
 
 
 class RepairLease:
-    """The lease of one process. The end of the lease, in microseconds, identifies its holder.
+    """The lease of one process, stored in the database. Its end in microseconds identifies its holder.
 
     Args:
-        duration: how long the lease is valid without being extended; after that any process may acquire it.
+        duration: the validity of the lease without an extension; after that, any process may acquire it.
     """
 
     def __init__(self, duration: timedelta, clock: Callable[[], datetime] = utc_now) -> None:
@@ -29,7 +29,7 @@ class RepairLease:
         self._until = 0
 
     async def acquire(self) -> bool:
-        """Whether this process holds the lease from now on."""
+        """Try to acquire the lease, and return whether this process holds it now."""
         await models.RepairProgress.bulk_create([models.RepairProgress(id=1)], ignore_conflicts=True)
         now = microseconds(self._clock())
         until = now + self._duration // MICROSECOND
@@ -37,8 +37,8 @@ class RepairLease:
         self._until = until if acquired else 0
         return bool(acquired)
 
-    async def keep(self) -> None:
-        """Extend the lease if less than half of it is left; nothing happens without a lease.
+    async def extend(self) -> None:
+        """Extend the lease if less than half of its duration is left. Has no effect without a lease.
 
         Raises:
             LeaseLost: another process has acquired it.
@@ -59,12 +59,12 @@ class RepairLease:
             self._until = 0
 
     async def watermark(self) -> datetime | None:
-        """The begin of the last complete round of the repair; None before the first."""
+        """Return the begin of the last complete round of the repair; None before the first one."""
         row = await models.RepairProgress.get_or_none(id=1)
         return moment(row.watermark) if row is not None and row.watermark else None
 
     async def set_watermark(self, began: datetime) -> None:
-        """Note that a complete round began then."""
+        """Store the begin of a round that is complete now."""
         await models.RepairProgress.bulk_create([models.RepairProgress(id=1)], ignore_conflicts=True)
         await models.RepairProgress.filter(id=1).update(watermark=microseconds(began))
 

@@ -1,4 +1,4 @@
-"""The rules of the record of operations: who may list which operations, and which write of two is the newer one."""
+"""The service of the record of operations: writes, lists, counts, statistics, and deletion of records."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from tortoise.functions import Count
 
 from activities.operations import models
-from activities.operations.listing import Listing
-from activities.operations.mapping import MICROSECOND, microseconds, moment, record_of, record_row, state_row
+from activities.operations.listing import OperationListQuery
+from activities.operations.mapping import MICROSECOND, microseconds, moment, record_row, state_row, to_record
 from activities.operations.sql import dialect_of, upsert
 from activities.operations.statistics import StatisticsQuery
 from activities.transactions import atomic, current_connection
@@ -29,10 +29,10 @@ from contracts.operation_statistics import OperationStatistics, StatisticsReques
 from contracts.operations import Operation, OperationStatus, kind_of
 from contracts.service_tokens import Caller
 
-_PUBLISHED_EARLY = timedelta(seconds=10)
-"""A worker publishes a state before Temporal has it: within this time an older state in Temporal proves nothing."""
+_PUBLICATION_LEAD = timedelta(seconds=10)
+"""A worker publishes a state before Temporal has it: within this time, Temporal may still return an older state."""
 ADMINISTER = "operations:administer"
-_NEWER = (
+_UPDATED_COLUMNS = (
     "status",
     "tenant_id",
     "other_tenant_id",
@@ -49,11 +49,11 @@ _NEWER = (
     "deleted_at",
 )
 _DELETED = "operations_record.deleted_at IS NOT NULL AND operations_record.deleted_at >= excluded.started_at"
-_ONCE = ("subject", "search_key", "is_private", "target_id", "retry_of")
+_FIRST_VALUE_COLUMNS = ("subject", "search_key", "is_private", "target_id", "retry_of")
 
 
 class StoredVersion(NamedTuple):
-    """What the record has of an operation."""
+    """The stored version of an operation's record."""
 
     status: OperationStatus
     is_closed: bool
@@ -64,6 +64,7 @@ class StoredVersion(NamedTuple):
 
     @classmethod
     def of(cls, row: models.OperationRecord) -> StoredVersion:
+        """Return the stored version from a row."""
         return cls(
             status=OperationStatus(row.status),
             is_closed=row.closed_at > 0,
@@ -75,7 +76,7 @@ class StoredVersion(NamedTuple):
 
 
 class OperationsService:
-    """The record of operations. It may lag behind Temporal, and the newest version of an operation always wins."""
+    """The record of operations in SQL. It may lag behind Temporal; the newest version of an operation is kept."""
 
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
@@ -83,8 +84,8 @@ class OperationsService:
     async def write(self, records: Sequence[OperationRecord]) -> None:
         """Store the records, each unless a newer version of its operation is stored or the operation was deleted.
 
-        A subject is kept from whichever write has one. Harmless if it is repeated. An operation that was started after
-        the deletion of one with the same id (by the same idempotency key) is a new one.
+        Idempotent. A write without a subject keeps the stored subject. An operation that was started after the deletion
+        of an operation with the same id (by the same idempotency key) is stored as a new one.
         """
         newest = _newest_of_each(records)
         if not newest:
@@ -96,7 +97,14 @@ class OperationsService:
     async def _write_rows(self, newest: Sequence[OperationRecord], now: datetime) -> None:
         connection = current_connection()
         rows = [record_row(record, now) for record in newest]
-        await upsert(connection, "operations_record", rows, newer=_NEWER, once=_ONCE, unless=_DELETED)
+        await upsert(
+            connection,
+            "operations_record",
+            rows,
+            newer=_UPDATED_COLUMNS,
+            keep_first=_FIRST_VALUE_COLUMNS,
+            unless=_DELETED,
+        )
         ids = [record.operation.id for record in newest]
         deleted = models.OperationRecord.filter(id__in=ids, deleted_at__isnull=False)
         gone = {str(row["id"]) for row in await deleted.values("id")}
@@ -105,49 +113,49 @@ class OperationsService:
 
     async def look_up(self, ids: Iterable[str]) -> RecordLookup:
         """Return the records with these ids, of any user: the gateway decides who may see an operation."""
-        wanted = list(dict.fromkeys(ids))
-        rows = {str(row["id"]): row for row in await models.OperationRecord.filter(id__in=wanted).values()}
-        states = {row.id: row.operation for row in await models.OperationStateRow.filter(id__in=wanted)}
+        requested = list(dict.fromkeys(ids))
+        rows = {str(row["id"]): row for row in await models.OperationRecord.filter(id__in=requested).values()}
+        states = {row.id: row.operation for row in await models.OperationStateRow.filter(id__in=requested)}
         return RecordLookup(
-            records=tuple(record_of(rows[each], states[each]) for each in wanted if each in rows and each in states),
-            deleted=tuple(each for each in wanted if each in rows and rows[each]["deleted_at"] is not None),
+            records=tuple(to_record(rows[each], states[each]) for each in requested if each in rows and each in states),
+            deleted=tuple(each for each in requested if each in rows and rows[each]["deleted_at"] is not None),
         )
 
     async def list_operations(self, caller: Caller, request: RecordPageRequest) -> RecordPage:
-        """One page of the caller's operations in the current tenant, or of all members' operations.
+        """Return a page of the caller's operations in the current tenant, or of all members' operations.
 
         Raises:
             NotSignedIn: the caller has no user or tenant.
             PermissionDenied: the operations of all members require ``operations:administer``.
         """
-        user_id, tenant_id = _principal(caller, administers=request.of_all_members)
+        user_id, tenant_id = _principal(caller, is_administrator=request.of_all_members)
         connection = current_connection()
-        listing = Listing(dialect_of(connection), user_id, tenant_id, request)
+        query = OperationListQuery(dialect_of(connection), user_id, tenant_id, request)
         rows: list[dict[str, Any]] = []
-        if listing.is_search:
-            rows = await listing.page_of_window().rows(connection)
+        if query.is_search:
+            rows = await query.page_of_window().rows(connection)
         if len(rows) <= request.first:
-            rows = await listing.page().rows(connection)
-        shown = rows[: request.first]
+            rows = await query.page().rows(connection)
+        page = rows[: request.first]
         total = None
         if request.with_total:
-            [counted] = await listing.count().rows(connection)
+            [counted] = await query.count().rows(connection)
             total = min(int(counted["total"]), MAX_COUNT)
         return RecordPage(
-            records=tuple(record_of(row, row["operation"]) for row in shown),
-            positions=tuple(RecordPosition(key=int(row["sort_key"]), id=row["id"]) for row in shown),
+            records=tuple(to_record(row, row["operation"]) for row in page),
+            positions=tuple(RecordPosition(key=int(row["sort_key"]), id=row["id"]) for row in page),
             has_next=len(rows) > request.first,
             total=total,
         )
 
     async def statistics(self, caller: Caller, request: StatisticsRequest) -> OperationStatistics:
-        """Statistics of the operations of all members of the caller's tenant.
+        """Return statistics of the operations of all members of the caller's tenant.
 
         Raises:
             NotSignedIn: the caller has no user or tenant.
             PermissionDenied: statistics require ``operations:administer``.
         """
-        user_id, tenant_id = _principal(caller, administers=True)
+        user_id, tenant_id = _principal(caller, is_administrator=True)
         connection = current_connection()
         query = StatisticsQuery(dialect_of(connection), user_id, tenant_id, request, self._clock())
         return query.summary(await query.groups().rows(connection), await query.starts().rows(connection))
@@ -156,11 +164,11 @@ class OperationsService:
         """Mark the operation as deleted and remove its state.
 
         Args:
-            operation_id: an operation of any kind.
-            is_known: Temporal knows the operation, so it is marked even if the record does not have it.
+            operation_id: the id of the operation.
+            is_known: Temporal has the operation, so it is marked even if the record does not have it.
 
         Raises:
-            OperationNotFound: the record does not have it.
+            OperationNotFound: the record does not have the operation, and ``is_known`` is False.
         """
         now = microseconds(self._clock())
         kind = kind_of(operation_id)
@@ -190,13 +198,12 @@ class OperationsService:
             raise OperationNotFound()
 
     async def replace(self, record: OperationRecord, *, read_at: datetime | None = None, confirm: bool = False) -> bool:
-        """Replace the stored state, also by an older one: Temporal may have been restored, or the workflow reset.
+        """Replace the stored state by the state of Temporal, even if that is older, as after a reset or a restore.
 
         Args:
             record: the state that Temporal has.
-            read_at: when the state was read from Temporal; a row that was written later is left as it is.
-            confirm: note that Temporal knows the operation also if the record does not change. A changed record is
-                always confirmed.
+            read_at: the time at which the state was read from Temporal; a row that was written later is not changed.
+            confirm: confirm the operation (see ``confirm``) even if the record does not change.
 
         Returns:
             Whether the record was changed.
@@ -219,9 +226,9 @@ class OperationsService:
                     await self.confirm([stored.id])
                 return False
             is_older = str(row["version"]) < stored.version
-            if is_older and stored.written_at >= microseconds((read_at or now) - _PUBLISHED_EARLY):
+            if is_older and stored.written_at >= microseconds((read_at or now) - _PUBLICATION_LEAD):
                 return False
-            changes = {name: row[name] for name in ("version", "confirmed_at", *_NEWER)}
+            changes = {name: row[name] for name in ("version", "confirmed_at", *_UPDATED_COLUMNS)}
             await models.OperationRecord.filter(id=stored.id).update(**changes)
             await models.OperationStateRow.update_or_create(
                 {"version": state["version"], "operation": state["operation"]}, id=stored.id
@@ -231,17 +238,17 @@ class OperationsService:
         return await atomic(replace_row)
 
     async def versions(self, ids: Sequence[str]) -> dict[str, StoredVersion]:
-        """What the record has of these operations, by id."""
+        """Return the stored versions of these operations by id."""
         rows = models.OperationRecord.filter(id__in=list(ids))
         return {row.id: StoredVersion.of(row) for row in await rows}
 
     async def confirm(self, ids: Sequence[str]) -> None:
-        """Note that Temporal knows these operations."""
+        """Store that Temporal has these operations."""
         now = microseconds(self._clock())
         await models.OperationRecord.filter(id__in=list(ids)).update(confirmed_at=now, missing_since=None)
 
     async def unconfirmed(self, since: datetime, *, written_before: datetime, limit: int) -> list[str]:
-        """Open operations that have not been confirmed since then, those that wait longest first."""
+        """Return open operations that were not confirmed since ``since``, the longest unconfirmed first."""
         rows = (
             await models.OperationRecord.filter(
                 closed_at=0,
@@ -256,7 +263,7 @@ class OperationsService:
         return [row.id for row in rows]
 
     async def count_open(self, started_before: datetime) -> dict[str, int]:
-        """How many operations of each kind were started before then and have not closed."""
+        """Return by kind the number of open operations that were started before the given time."""
         rows = (
             await models.OperationRecord.filter(
                 closed_at=0, deleted_at__isnull=True, started_at__lt=microseconds(started_before)
@@ -268,14 +275,14 @@ class OperationsService:
         return {str(row["kind"]): int(row["operations"]) for row in rows}
 
     async def mark_missing(self, operation_id: str, timeout: timedelta) -> bool:
-        """Note that Temporal does not know an open operation; True once that has been so for the timeout."""
+        """Store that Temporal does not have an open operation; return True if that has been so for the timeout."""
         now = microseconds(self._clock())
         await models.OperationRecord.filter(id=operation_id, missing_since__isnull=True).update(missing_since=now)
         row = await models.OperationRecord.get_or_none(id=operation_id)
         return row is not None and row.missing_since is not None and now - row.missing_since >= timeout // MICROSECOND
 
     async def unrepaired(self, limit: int) -> list[Operation]:
-        """Operations of the last seven days that have not undone all that they had done, the newest first."""
+        """Return operations of the last seven days with steps that are not undone, the newest first."""
         since = microseconds(self._clock() - timedelta(days=7))
         rows = await (
             models.OperationRecord.filter(needs_repair=True, closed_at__gt=since, deleted_at__isnull=True)
@@ -287,7 +294,7 @@ class OperationsService:
         return [record.operation for record in found.records]
 
     async def remove_older_than(self, retention: timedelta, *, limit: int = 1_000) -> int:
-        """Remove up to ``limit`` operations that closed longer ago than the retention; return how many."""
+        """Remove up to ``limit`` operations that closed longer ago than the retention, and return their number."""
         before = microseconds(self._clock() - retention)
 
         async def remove() -> int:
@@ -303,11 +310,14 @@ class OperationsService:
         return await atomic(remove)
 
 
-def _principal(caller: Caller, *, administers: bool) -> tuple[str, str]:
-    """Return the user and the tenant of a call; ``administers``: require the right to see all members' operations."""
+def _principal(caller: Caller, *, is_administrator: bool) -> tuple[str, str]:
+    """Return the user and the tenant of the caller. Raises NotSignedIn, PermissionDenied.
+
+    ``is_administrator`` requires the permission to see the operations of all members.
+    """
     if caller.user_id is None or caller.tenant_id is None:
         raise NotSignedIn()
-    if administers and ADMINISTER not in caller.permissions:
+    if is_administrator and ADMINISTER not in caller.permissions:
         raise PermissionDenied()
     return caller.user_id, caller.tenant_id
 

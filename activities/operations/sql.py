@@ -1,4 +1,4 @@
-"""SQL statements for SQLite and PostgreSQL that the object mapper cannot express, with values passed separately."""
+"""Construction of SQL statements for SQLite and PostgreSQL with bound values, which Tortoise cannot express."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Statement:
 
     def where_in(self, column: str, values: Iterable[str], *, negate: bool = False) -> None:
         """Add ``column IN (values)``, which no row meets if there are no values; or its negation."""
-        given = list(values)
-        if not given:
+        listed = list(values)
+        if not listed:
             self.conditions.append("1 = 1" if negate else "1 = 0")
             return
-        names = ", ".join(self.placeholder(value) for value in given)
+        names = ", ".join(self.placeholder(value) for value in listed)
         self.conditions.append(f"{column} {'NOT IN' if negate else 'IN'} ({names})")
 
     async def rows(self, connection: BaseDBAsyncClient) -> list[dict[str, Any]]:
@@ -48,12 +48,12 @@ class Statement:
 
 
 def dialect_of(connection: BaseDBAsyncClient) -> str:
-    """``postgres`` or ``sqlite``."""
+    """Return ``postgres`` or ``sqlite``."""
     return str(connection.capabilities.dialect)
 
 
 def escape_like(text: str) -> str:
-    """A pattern for LIKE with ESCAPE '!' that matches the text itself."""
+    """Return the text as a pattern for LIKE with ESCAPE '!', which matches only the text itself."""
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
@@ -63,7 +63,7 @@ async def upsert(
     rows: Sequence[Mapping[str, Value]],
     *,
     newer: Sequence[str],
-    once: Sequence[str] = (),
+    keep_first: Sequence[str] = (),
     unless: str | None = None,
 ) -> None:
     """Insert rows by their ``id``, or update the rows that exist already.
@@ -71,7 +71,7 @@ async def upsert(
     Args:
         rows: all with the same columns, ``id`` and ``version`` among them; no id twice.
         newer: columns that take the new value only if the new row's version is greater.
-        once: columns that keep their value once they have one.
+        keep_first: columns that keep their value once they have one.
         unless: a condition on the existing row (by the table's name) and on the new one (``excluded``); rows that meet
             it stay as they are.
     """
@@ -83,7 +83,7 @@ async def upsert(
     is_newer = f"excluded.version > {table}.version"
     changes = [
         *(f"{column} = CASE WHEN {is_newer} THEN excluded.{column} ELSE {table}.{column} END" for column in newer),
-        *(f"{column} = COALESCE({table}.{column}, excluded.{column})" for column in once),
+        *(f"{column} = COALESCE({table}.{column}, excluded.{column})" for column in keep_first),
         f"version = CASE WHEN {is_newer} THEN excluded.version ELSE {table}.version END",
     ]
     guard = f" WHERE NOT ({unless})" if unless else ""

@@ -24,10 +24,10 @@ from contracts.operation_statistics import (
 )
 from contracts.operations import OperationKind, OperationStatus
 
-PERIOD = timedelta(days=30)
-"""What is counted if the filter does not say from when."""
+DEFAULT_PERIOD = timedelta(days=30)
+"""Period of the statistics if the filter has no start time."""
 _FAILED = (OperationStatus.FAILED, OperationStatus.TIMED_OUT)
-_STEPS_OF_TIME = {
+_INTERVAL_DURATIONS = {
     StatisticsInterval.MINUTE: timedelta(minutes=1),
     StatisticsInterval.HOUR: timedelta(hours=1),
     StatisticsInterval.DAY: timedelta(days=1),
@@ -37,7 +37,7 @@ _QUARTER_HOUR = timedelta(minutes=15)
 
 
 class StatisticsQuery:
-    """The statements for one request of a user in a tenant, and what their rows come to."""
+    """The SQL statements for one request of statistics, and the computation of the statistics from their rows."""
 
     def __init__(self, dialect: str, user_id: str, tenant_id: str, request: StatisticsRequest, now: datetime) -> None:
         self._dialect = dialect
@@ -45,7 +45,7 @@ class StatisticsQuery:
         self._tenant_id = tenant_id
         self._interval = request.interval
         self._zone = ZoneInfo(request.time_zone)
-        started_after = request.filter.started_after or (request.filter.started_before or now) - PERIOD
+        started_after = request.filter.started_after or (request.filter.started_before or now) - DEFAULT_PERIOD
         self._until = request.filter.started_before or now
         self._filter = request.filter.model_copy(update={"started_after": started_after})
 
@@ -61,7 +61,7 @@ class StatisticsQuery:
 
     def starts(self) -> Statement:
         """Count operations by ``status`` and by the ``slice`` of time in which they started, for the series."""
-        size = min(_STEPS_OF_TIME[self._interval], _QUARTER_HOUR) // timedelta(microseconds=1)
+        size = min(_INTERVAL_DURATIONS[self._interval], _QUARTER_HOUR) // timedelta(microseconds=1)
         assert self._filter.started_after is not None
         statement = self._matching(max(self._filter.started_after, next(self._bucket_starts(), self._until)))
         statement.text = (
@@ -71,9 +71,9 @@ class StatisticsQuery:
         return statement
 
     def summary(self, groups: Iterable[Mapping[str, Any]], starts: Iterable[Mapping[str, Any]]) -> OperationStatistics:
-        """What the rows of both statements come to."""
+        """Compute the statistics from the rows of ``groups`` and ``starts``."""
         by_status: Counter[OperationStatus] = Counter()
-        kinds: defaultdict[OperationKind, _Kind] = defaultdict(_Kind)
+        kinds: defaultdict[OperationKind, _KindCounts] = defaultdict(_KindCounts)
         for row in groups:
             status = OperationStatus(row["status"])
             by_status[status] += row["count"]
@@ -114,7 +114,7 @@ class StatisticsQuery:
         return tuple(OperationBucket(start=start, **counts[start]) for start in sorted(counts))
 
     def _bucket_starts(self) -> Iterator[datetime]:
-        """The begins of the newest buckets of the period, oldest first, at most 200."""
+        """Return the start times of the newest buckets of the period, oldest first, at most 200."""
         assert self._filter.started_after is not None
         starts: list[datetime] = []
         last = self._until - timedelta(microseconds=1)
@@ -132,7 +132,7 @@ class StatisticsQuery:
         return local.astimezone(UTC)
 
 
-class _Kind:
+class _KindCounts:
     """Counts of the operations of one kind."""
 
     def __init__(self) -> None:
@@ -162,11 +162,11 @@ class _Kind:
             ),
         )
 
-    def _quantile(self, part: float) -> float | None:
-        left = part * self._classes.total()
+    def _quantile(self, fraction: float) -> float | None:
+        remaining = fraction * self._classes.total()
         for duration_class in sorted(self._classes):
-            left -= self._classes[duration_class]
-            if left <= 0:
+            remaining -= self._classes[duration_class]
+            if remaining <= 0:
                 return seconds_of(duration_class)
         return None
 

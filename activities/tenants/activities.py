@@ -1,4 +1,4 @@
-"""The steps that a workflow may ask of tenants."""
+"""Activities of the tenants service. The service documents what they raise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 class Tenants:
+    """Activities that workflows call on the task queue ``tenants``."""
+
     def __init__(self, service: TenantsService) -> None:
         self._service = service
 
@@ -29,5 +31,5 @@ class Tenants:
         return await self._service.assign_user_to_tenant(assignment)
 
     @activity.defn
-    async def remove_user_from_tenant(self, key: str) -> None:
-        await self._service.remove_user_from_tenant(key)
+    async def undo_assign_user_to_tenant(self, key: str) -> None:
+        await self._service.undo_assign_user_to_tenant(key)

@@ -1,4 +1,4 @@
-"""Tenants over HTTP, for what needs no workflow."""
+"""HTTP endpoints of the tenants service, for requests that need no workflow."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from contracts.tenants import Tenant
 
 
 def routes(service: TenantsService, signer: ServiceTokenSigner) -> list[Route]:
-    async def get_tenants(caller: Caller, wanted: Ids) -> list[Tenant]:
-        return await service.get_tenants(user_of(caller), wanted.ids)
+    async def get_tenants(caller: Caller, requested: Ids) -> list[Tenant]:
+        return await service.get_tenants(user_of(caller), requested.ids)
 
     async def list_tenants(caller: Caller, _: EmptyBody) -> list[Tenant]:
         return await service.list_tenants_of(user_of(caller))

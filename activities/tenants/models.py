@@ -1,4 +1,4 @@
-"""The tables of tenants."""
+"""Tables of the tenants service: tenants, memberships and feature flags."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from contracts.tenants import SubscriptionTier
 
 
 class Tenant(Model):
+    """An organization whose members share files, workspaces and operations."""
+
     id = fields.CharField(max_length=40, primary_key=True)
     name = fields.CharField(max_length=200)
     slug = fields.CharField(max_length=64, unique=True)
@@ -21,6 +23,8 @@ class Tenant(Model):
 
 
 class Membership(Model):
+    """The role of a user in a tenant."""
+
     id = fields.BigIntField(primary_key=True)
     user_id = fields.CharField(max_length=40)
     tenant_id = fields.CharField(max_length=40, db_index=True)
@@ -32,6 +36,8 @@ class Membership(Model):
 
 
 class FeatureFlag(Model):
+    """A feature that is enabled or disabled for one tenant."""
+
     id = fields.BigIntField(primary_key=True)
     tenant_id = fields.CharField(max_length=40)
     name = fields.CharField(max_length=64)
@@ -42,6 +48,8 @@ class FeatureFlag(Model):
         unique_together = (("tenant_id", "name"),)
 
 
-class TenantsEffect(IdempotencyRecord):
+class TenantsIdempotencyRecord(IdempotencyRecord):
+    """Idempotency record of a step of the tenants service."""
+
     class Meta:
-        table = "tenants_effect"
+        table = "tenants_idempotency_record"

@@ -1,4 +1,4 @@
-"""The rules of tenants: who belongs to which, in what role, and what a member sees of it."""
+"""The tenants service: tenants, memberships and roles. A tenant is visible to its members only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from pydantic import JsonValue
 
-from activities.idempotency import once, undo
+from activities.idempotency import run_once, undo_once
 from activities.tenants import models
 from activities.transactions import atomic
 from contracts.auth import PERMISSIONS, Role, access_key, roles_granted_by
@@ -23,58 +23,73 @@ from contracts.tenants import (
 )
 from infrastructure.change_notifications import ChangeNotifier
 
-MOST_TENANTS = 500
-"""How many tenants one listing shows."""
+MAX_TENANTS = 500
+"""Maximum number of tenants in one list."""
 
 
 class TenantsService:
-    """A tenant is there for its members only: to anybody else, a foreign one and none at all are the same.
+    """Manages tenants. For a user who is not a member, a tenant that exists is the same as one that does not exist.
 
-    A commit that changes a role or a membership is followed by a change notification under ``access_key``. A lost one
-    delays nothing for long: the gateways read sessions again at an interval.
+    After each commit that changes a role or a membership, ``change_notifier`` sends a change notification under
+    ``access_key``. If a notification is lost, the gateways notice the change when they read sessions at an interval.
     """
 
-    def __init__(self, wakeups: ChangeNotifier) -> None:
-        self._wakeups = wakeups
+    def __init__(self, change_notifier: ChangeNotifier) -> None:
+        self._change_notifier = change_notifier
 
     async def roles(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Role]:
-        """Return the current roles by user id and tenant id, without those that are no members."""
+        """Return the current role of each pair of user id and tenant id; pairs without a membership are left out."""
         users, tenants = {user_id for user_id, _ in members}, {tenant_id for _, tenant_id in members}
         rows = await models.Membership.filter(user_id__in=list(users), tenant_id__in=list(tenants))
         found = {(row.user_id, row.tenant_id): row.role for row in rows}
         return {member: found[member] for member in members if member in found}
 
     async def check_access(self, request: AccessRequest) -> Membership:
-        """Raises TenantAccessDenied."""
-        known = is_id(request.user_id, "usr") and is_id(request.tenant_id, "ten")
-        row = known and await models.Membership.get_or_none(user_id=request.user_id, tenant_id=request.tenant_id)
+        """Return the user's membership in the tenant.
+
+        Raises:
+            TenantAccessDenied: the user is not a member, or the tenant does not exist.
+        """
+        are_ids = is_id(request.user_id, "usr") and is_id(request.tenant_id, "ten")
+        row = are_ids and await models.Membership.get_or_none(user_id=request.user_id, tenant_id=request.tenant_id)
         if not row:
             raise TenantAccessDenied()
         return _membership(row)
 
     async def load_tenant_data(self, request: AccessRequest) -> Tenant:
-        """Raises TenantAccessDenied."""
+        """Return the tenant with its feature flags, as its member sees it.
+
+        Raises:
+            TenantAccessDenied: the user is not a member, or the tenant does not exist.
+        """
         tenants = await self.get_tenants(request.user_id, [request.tenant_id])
         if not tenants:
             raise TenantAccessDenied()
         return tenants[0]
 
     async def get_tenants(self, user_id: str, ids: Iterable[str]) -> list[Tenant]:
-        """Those of them that the user is a member of, in the order asked for."""
-        wanted = [each for each in dict.fromkeys(ids) if is_id(each, "ten")]
-        found = await _tenants(await models.Membership.filter(user_id=user_id, tenant_id__in=wanted))
-        return [found[each] for each in wanted if each in found]
+        """Return the tenants of which the user is a member, in the requested order."""
+        requested = [each for each in dict.fromkeys(ids) if is_id(each, "ten")]
+        found = await _tenants(await models.Membership.filter(user_id=user_id, tenant_id__in=requested))
+        return [found[each] for each in requested if each in found]
 
     async def list_tenants_of(self, user_id: str) -> list[Tenant]:
-        """All that the user is a member of, by name."""
-        found = await _tenants(await models.Membership.filter(user_id=user_id).limit(MOST_TENANTS))
+        """Return the tenants of which the user is a member, sorted by name, at most ``MAX_TENANTS``."""
+        found = await _tenants(await models.Membership.filter(user_id=user_id).limit(MAX_TENANTS))
         return sorted(found.values(), key=lambda tenant: (tenant.name, tenant.id))
 
     async def assign_user_to_tenant(self, assignment: Assignment) -> Membership:
-        """Raises TenantAccessDenied, PermissionDenied, and Conflict for a member."""
+        """Make the user a member of the tenant.
+
+        Raises:
+            TenantAccessDenied: ``assigned_by`` is not a member.
+            PermissionDenied: ``assigned_by`` may not add members.
+            RoleTooHigh: the role is above that of ``assigned_by``.
+            AlreadyMember: the user is a member already.
+        """
 
         async def assign() -> JsonValue:
-            await self._may_assign(assignment)
+            await self._check_assignment(assignment)
             if await models.Membership.exists(user_id=assignment.user_id, tenant_id=assignment.tenant_id):
                 raise AlreadyMember()
             row = await models.Membership.create(
@@ -82,45 +97,47 @@ class TenantsService:
             )
             return _membership(row).model_dump(mode="json")
 
-        made = Membership.model_validate(await once(models.TenantsEffect, assignment.key, assign))
+        made = Membership.model_validate(await run_once(models.TenantsIdempotencyRecord, assignment.key, assign))
         await self._notify(made)
         return made
 
     async def change_role(self, change: RoleChange) -> Membership:
-        """Takes effect at once, also on open connections.
+        """Change the role of a member; takes effect immediately, also on open connections.
 
         Raises:
-            TenantAccessDenied: one of the two is not a member.
-            PermissionDenied: ``changed_by`` may not do that.
-            RoleTooHigh: the role, or the member's present one, is above that of ``changed_by``.
+            TenantAccessDenied: the user or ``changed_by`` is not a member.
+            PermissionDenied: ``changed_by`` may not change roles.
+            RoleTooHigh: the new role or the current role is above that of ``changed_by``.
             LastOwner: the tenant has no other owner.
         """
 
-        async def change_it() -> Membership:
-            row = await self._may_change(change.user_id, change.tenant_id, change.changed_by, change.role)
+        async def apply() -> Membership:
+            row = await self._lock_membership(change.user_id, change.tenant_id, change.changed_by, change.role)
             if row.role is Role.OWNER and change.role is not Role.OWNER:
-                await _another_owner(row)
+                await _require_another_owner(row)
             await models.Membership.filter(id=row.id).update(role=change.role)
             return Membership(user_id=row.user_id, tenant_id=row.tenant_id, role=change.role)
 
-        changed = await atomic(change_it)
+        changed = await atomic(apply)
         await self._notify(changed)
         return changed
 
     async def remove_member(self, removal: MemberRemoval) -> None:
-        """Takes effect at once: the user's sessions in the tenant open nothing any more. Raises as ``change_role``."""
+        """Remove a member, whose sessions in the tenant become invalid immediately. Raises as ``change_role`` does."""
 
-        async def remove_it() -> Membership:
-            row = await self._may_change(removal.user_id, removal.tenant_id, removal.removed_by)
+        async def apply_removal() -> Membership:
+            row = await self._lock_membership(removal.user_id, removal.tenant_id, removal.removed_by)
             if row.role is Role.OWNER:
-                await _another_owner(row)
+                await _require_another_owner(row)
             await models.Membership.filter(id=row.id).delete()
             return _membership(row)
 
-        await self._notify(await atomic(remove_it))
+        await self._notify(await atomic(apply_removal))
 
-    async def _may_change(self, user_id: str, tenant_id: str, by: str, role: Role | None = None) -> models.Membership:
-        """The membership, locked until the transaction ends, as are those of all others of the tenant."""
+    async def _lock_membership(
+        self, user_id: str, tenant_id: str, by: str, role: Role | None = None
+    ) -> models.Membership:
+        """Return the membership after checking that ``by`` may change it; lock all memberships of the tenant."""
         tenant = tenant_id if is_id(tenant_id, "ten") else ""
         rows = await models.Membership.filter(tenant_id=tenant).order_by("id").select_for_update()
         members = {row.user_id: row for row in rows}
@@ -135,26 +152,30 @@ class TenantsService:
         return row
 
     async def _notify(self, membership: Membership) -> None:
-        await self._wakeups.tell(access_key(membership.user_id, membership.tenant_id))
+        await self._change_notifier.tell(access_key(membership.user_id, membership.tenant_id))
 
-    async def _may_assign(self, assignment: Assignment) -> None:
-        giver = await self.check_access(AccessRequest(user_id=assignment.assigned_by, tenant_id=assignment.tenant_id))
-        if "users:onboard" not in PERMISSIONS[giver.role]:
+    async def _check_assignment(self, assignment: Assignment) -> None:
+        assigner = await self.check_access(
+            AccessRequest(user_id=assignment.assigned_by, tenant_id=assignment.tenant_id)
+        )
+        if "users:onboard" not in PERMISSIONS[assigner.role]:
             raise PermissionDenied()
-        if assignment.role not in roles_granted_by(giver.role):
+        if assignment.role not in roles_granted_by(assigner.role):
             raise RoleTooHigh()
 
-    async def remove_user_from_tenant(self, key: str) -> None:
+    async def undo_assign_user_to_tenant(self, key: str) -> None:
+        """Delete the membership that the step of this key created."""
+
         async def remove(answer: JsonValue) -> None:
             made = Membership.model_validate(answer)
             await models.Membership.filter(user_id=made.user_id, tenant_id=made.tenant_id).delete()
 
-        answer = await undo(models.TenantsEffect, key, remove)
+        answer = await undo_once(models.TenantsIdempotencyRecord, key, remove)
         if answer is not None:
             await self._notify(Membership.model_validate(answer))
 
 
-async def _another_owner(row: models.Membership) -> None:
+async def _require_another_owner(row: models.Membership) -> None:
     """Raise LastOwner if the tenant has no other owner."""
     if not await models.Membership.filter(tenant_id=row.tenant_id, role=Role.OWNER).exclude(id=row.id).exists():
         raise LastOwner()
@@ -165,7 +186,7 @@ def _membership(row: models.Membership) -> Membership:
 
 
 async def _tenants(memberships: list[models.Membership]) -> dict[str, Tenant]:
-    """The tenants of one user's memberships, by id."""
+    """Return the tenants of one user's memberships by id."""
     roles = {membership.tenant_id: membership.role for membership in memberships}
     flags: dict[str, list[FeatureFlag]] = {tenant_id: [] for tenant_id in roles}
     for flag in await models.FeatureFlag.filter(tenant_id__in=list(roles)).order_by("name"):

@@ -1,4 +1,4 @@
-"""The steps that a workflow may ask of users."""
+"""Activities of the users service. The service documents what they raise."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ if TYPE_CHECKING:
 
 
 class Users:
+    """Activities that workflows call on the task queue ``users``."""
+
     def __init__(self, service: UsersService) -> None:
         self._service = service
 
     @activity.defn
-    async def home_tenant(self, user_id: str) -> HomeTenant:
-        return await self._service.home_tenant(user_id)
+    async def get_home_tenant(self, user_id: str) -> HomeTenant:
+        return await self._service.get_home_tenant(user_id)
 
     @activity.defn
     async def update_user_tenant(self, change: TenantChange) -> HomeTenant:
         return await self._service.update_user_tenant(change)
 
     @activity.defn
-    async def restore_user_tenant(self, key: str) -> None:
-        await self._service.restore_user_tenant(key)
+    async def undo_update_user_tenant(self, key: str) -> None:
+        await self._service.undo_update_user_tenant(key)
 
     @activity.defn
     async def create_user(self, new: NewUser) -> User:
         return await self._service.create_user(new)
 
     @activity.defn
-    async def delete_user(self, key: str) -> None:
-        await self._service.delete_user(key)
+    async def undo_create_user(self, key: str) -> None:
+        await self._service.undo_create_user(key)

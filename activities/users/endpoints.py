@@ -1,4 +1,4 @@
-"""Users over HTTP, for what needs no workflow."""
+"""HTTP endpoints of the users service, for requests that need no workflow."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from contracts.users import Preferences, PreferencesPatch, User
 
 
 def routes(service: UsersService, signer: ServiceTokenSigner) -> list[Route]:
-    async def get_users(caller: Caller, wanted: Ids) -> list[User]:
-        administers = "users:read" in caller.permissions
-        return await service.get_users(user_of(caller), caller.tenant_id, wanted.ids, administers=administers)
+    async def get_users(caller: Caller, requested: Ids) -> list[User]:
+        is_administrator = "users:read" in caller.permissions
+        return await service.get_users(
+            user_of(caller), caller.tenant_id, requested.ids, is_administrator=is_administrator
+        )
 
     async def get_preferences(caller: Caller, _: EmptyBody) -> Preferences:
         return await service.get_preferences(user_of(caller))

@@ -1,4 +1,4 @@
-"""The tables of users."""
+"""Tables of the users service: profiles, affiliations with tenants, and preferences."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from contracts.users import Theme
 
 
 class User(Model):
+    """The profile of a user and the tenant in which the user works."""
+
     id = fields.CharField(max_length=40, primary_key=True)
-    email = fields.CharField(max_length=320, unique=True)  # as its owner writes it
+    email = fields.CharField(max_length=320, unique=True)  # as the user entered it
     email_key = fields.CharField(max_length=320, null=True, unique=True)  # contracts.email_addresses.email_key
     name = fields.CharField(max_length=200)
     mfa_enabled = fields.BooleanField(default=False)
-    tenant_id = fields.CharField(max_length=40)  # the one they work in now
-    tenant_change = fields.CharField(max_length=200, null=True)  # the key of the change that set it, where one did
+    tenant_id = fields.CharField(max_length=40)  # the current tenant
+    tenant_change_key = fields.CharField(max_length=200, null=True)  # idempotency key of the step that set tenant_id
     created_at = fields.DatetimeField()
 
     class Meta:
@@ -24,7 +26,8 @@ class User(Model):
 
 
 class Affiliation(Model):
-    # Decides whose profiles a user may see. Roles are the tenants' own matter.
+    """A user who belongs to a tenant: users of one tenant may see each other's profiles. Roles are in tenants."""
+
     id = fields.BigIntField(primary_key=True)
     user_id = fields.CharField(max_length=40)
     tenant_id = fields.CharField(max_length=40)
@@ -35,6 +38,8 @@ class Affiliation(Model):
 
 
 class Preferences(Model):
+    """A user's settings of the user interface and of notifications."""
+
     user_id = fields.CharField(max_length=40, primary_key=True)
     language = fields.CharField(max_length=35)
     timezone = fields.CharField(max_length=64)
@@ -45,6 +50,8 @@ class Preferences(Model):
         table = "users_preferences"
 
 
-class UsersEffect(IdempotencyRecord):
+class UsersIdempotencyRecord(IdempotencyRecord):
+    """Idempotency record of a step of the users service."""
+
     class Meta:
-        table = "users_effect"
+        table = "users_idempotency_record"

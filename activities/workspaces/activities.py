@@ -1,4 +1,4 @@
-"""The steps that a workflow may ask of workspaces."""
+"""Activities of the workspaces service. The service documents what they raise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 class Workspaces:
+    """Activities that workflows call on the task queue ``workspaces``."""
+
     def __init__(self, service: WorkspacesService) -> None:
         self._service = service
 
@@ -21,5 +23,5 @@ class Workspaces:
         return await self._service.create_user_workspace(new)
 
     @activity.defn
-    async def delete_workspace(self, key: str) -> None:
-        await self._service.delete_workspace(key)
+    async def undo_create_user_workspace(self, key: str) -> None:
+        await self._service.undo_create_user_workspace(key)

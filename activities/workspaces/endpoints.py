@@ -1,4 +1,4 @@
-"""Workspaces over HTTP, for what needs no workflow."""
+"""HTTP endpoints of the workspaces service, for requests that need no workflow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.workspaces import Workspace
 
 
 def routes(service: WorkspacesService, signer: ServiceTokenSigner) -> list[Route]:
-    async def get_workspaces(caller: Caller, wanted: Ids) -> list[Workspace]:
-        return await service.get_workspaces(caller, wanted.ids)
+    async def get_workspaces(caller: Caller, requested: Ids) -> list[Workspace]:
+        return await service.get_workspaces(caller, requested.ids)
 
     return [endpoint("/workspaces/get_workspaces", signer, Ids, get_workspaces)]

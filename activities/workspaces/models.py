@@ -1,4 +1,4 @@
-"""The tables of workspaces."""
+"""Tables of the workspaces service."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from activities.idempotency import IdempotencyRecord
 
 
 class Workspace(Model):
+    """A user's workspace in a tenant."""
+
     id = fields.CharField(max_length=40, primary_key=True)
     tenant_id = fields.CharField(max_length=40)
     user_id = fields.CharField(max_length=40)
@@ -19,6 +21,8 @@ class Workspace(Model):
         table = "workspaces_workspace"
 
 
-class WorkspacesEffect(IdempotencyRecord):
+class WorkspacesIdempotencyRecord(IdempotencyRecord):
+    """Idempotency record of a step of the workspaces service."""
+
     class Meta:
-        table = "workspaces_effect"
+        table = "workspaces_idempotency_record"

@@ -153,7 +153,7 @@ def _id(extensions: Mapping[str, object] | None) -> str | None:
 
 
 def _place(name: str) -> str:
-    return f"document:{int(name[:8], 16) % MOST_SHARED}"
+    return f"gateway:document:{int(name[:8], 16) % MOST_SHARED}"
 
 
 def _not_found() -> GraphQLError:

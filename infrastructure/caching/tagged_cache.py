@@ -29,6 +29,8 @@ CLAIM_SECONDS = 6
 VERSION_SECONDS = 90
 """Longer than a load and the life of its value together, or a value from before a change would be found again."""
 
+TAG_PREFIX = "cache:tag:"
+"""Redis keys with this prefix hold the versions of tags."""
 CLAIMED = "claimed"
 """The content of a key whose value is being loaded."""
 _POLL_INTERVAL_SECONDS = 0.02
@@ -162,4 +164,4 @@ class TaggedCache:
 
 
 def _tag_key(tag: str) -> str:
-    return f"changed:{tag}"
+    return f"{TAG_PREFIX}{tag}"

@@ -171,7 +171,7 @@ class RedisTokenBuckets:
 
     async def _change(self, redis: Redis, keys: Sequence[RateLimitKey], cost: int) -> float:
         # A cluster places keys by what stands in braces: all keys of one script must lie on one of its servers.
-        names = [f"{{rate_limit}}:{key.name}" for key in keys]
+        names = [f"limits:{{attempts}}:{key.name}" for key in keys]
         return float(await redis.register_script(_SCRIPT)(keys=names, args=_arguments(keys, cost, may_owe=False)))
 
     async def _charge(self, redis: Redis, charges: Sequence[tuple[RateLimitKey, int]]) -> list[float] | None:
@@ -179,7 +179,7 @@ class RedisTokenBuckets:
         async with redis.pipeline(transaction=False) as pipeline:
             for key, cost in charges:
                 await script(
-                    keys=[f"rate_limit:{key.name}"], args=_arguments((key,), cost, may_owe=True), client=pipeline
+                    keys=[f"limits:rate:{key.name}"], args=_arguments((key,), cost, may_owe=True), client=pipeline
                 )
             return [float(wait) for wait in await pipeline.execute()]
 

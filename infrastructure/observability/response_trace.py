@@ -153,9 +153,9 @@ class TracedCache:
         self.set_many, self.add, self.replace, self.delete = cache.set_many, cache.add, cache.replace, cache.delete
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, str] | None:
-        """Count values only: keys that begin with ``changed:`` have the versions of tags."""
+        """Count values only: keys that begin with ``cache:tag:`` have the versions of tags."""
         values = await self._cache.get_many(keys)
-        found = [key in (values or {}) for key in keys if not key.startswith("changed:")]
+        found = [key in (values or {}) for key in keys if not key.startswith("cache:tag:")]
         get_current_span().add_event(_CACHE_READ, {"hits": sum(found), "misses": len(found) - sum(found)})
         return values
 

@@ -72,7 +72,7 @@ class AuthClient:
     async def replaced_session(self, caller: Caller, token_hash: str) -> ReplacedSession:
         """Return the session of the token that a tenant switch has replaced. Raises SessionEnded for any other."""
         body = SessionLookup(token_hash=token_hash).model_dump_json()
-        return await self._service.call("get_handed_over_session", caller, body, _REPLACED)
+        return await self._service.call("get_replaced_session", caller, body, _REPLACED)
 
     async def sessions(self, caller: Caller) -> tuple[Session, ...]:
         """Return the caller's open sessions in all tenants, newest first."""

@@ -54,8 +54,8 @@ class OperationAccess:
         session = self._session
         if session is None:
             raise OperationNotFound()
-        administers = ADMINISTER in session.permissions and operation.tenant_ids[:1] == (session.tenant_id,)
-        if operation.user_id != session.user_id and not administers:
+        is_administrator = ADMINISTER in session.permissions and operation.tenant_ids[:1] == (session.tenant_id,)
+        if operation.user_id != session.user_id and not is_administrator:
             raise OperationNotFound()
         return operation
 

@@ -53,7 +53,7 @@ async def order(
         file_id=file_id,
         tenant_id=viewer.tenant_id,
         user_id=viewer.user_id,
-        administers=ADMINISTER in viewer.permissions,
+        is_administrator=ADMINISTER in viewer.permissions,
     )
     orders = context.backend.orders
     id = orders.id(OperationKind.FILE_PROCESSING, viewer, wish)

@@ -25,7 +25,15 @@ from temporalio.service import RPCError, RPCStatusCode
 from contracts.base import Contract
 from contracts.errors import IdempotencyKeyReused
 from contracts.operation_records import Subject
-from contracts.operations import ATTRIBUTE_KIND, MEMO_INPUT, MEMO_STATE, Operation, OperationState, Position, kind_of
+from contracts.operations import (
+    ATTRIBUTE_KIND,
+    MEMO_INPUT_DIGEST,
+    MEMO_STATE,
+    Operation,
+    OperationState,
+    Position,
+    kind_of,
+)
 from contracts.task_queues import TaskQueue
 from infrastructure.temporal.operation_history import TENANTS, USER, to_operation
 
@@ -105,7 +113,7 @@ class WorkflowStarter:
                 task_queue=TaskQueue.OPERATIONS,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo={MEMO_STATE: order.state.to_memo(), MEMO_INPUT: digest},
+                memo={MEMO_STATE: order.state.to_memo(), MEMO_INPUT_DIGEST: digest},
                 search_attributes=TypedSearchAttributes(
                     [SearchAttributePair(_KIND, kind.value), SearchAttributePair(USER, order.user_id), *tenants]
                 ),
@@ -144,7 +152,7 @@ class WorkflowStarter:
 
     async def _started_before(self, operation_id: str, digest: str) -> Operation:
         description = await self._client.get_workflow_handle(operation_id).describe(rpc_timeout=RPC_SECONDS)
-        if await description.memo_value(MEMO_INPUT, type_hint=str) != digest:
+        if await description.memo_value(MEMO_INPUT_DIGEST, type_hint=str) != digest:
             raise IdempotencyKeyReused()
         return await to_operation(description, self._client)
 

@@ -17,7 +17,7 @@ from infrastructure.tasks import supervised
 
 EXCHANGE_SECONDS = 10.0
 """Between two exchanges with the other processes."""
-CACHE_KEY = "durations"
+CACHE_KEY = "operations:step_durations"
 KEPT_SECONDS = 30 * 24 * 3600
 RECENT = timedelta(minutes=1)
 """What ended longer ago was measured when it ended: it must not count again for being looked at."""

@@ -31,7 +31,7 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
-    def pass_by(self, time: timedelta) -> None:
+    def advance(self, time: timedelta) -> None:
         self.now += time
 
 
@@ -40,17 +40,17 @@ async def join(user_id: str, tenant_id: str, role: Role) -> None:
     await Membership.update_or_create({"role": role}, user_id=user_id, tenant_id=tenant_id)
 
 
-class PostedRevocations:
+class RecordingRevocationPublisher:
     """Keeps the published revocations."""
 
     def __init__(self) -> None:
-        self.posted: set[str] = set()
+        self.published: set[str] = set()
 
-    async def post(self, token_hash: str) -> None:
-        self.posted.add(token_hash)
+    async def publish(self, token_hash: str) -> None:
+        self.published.add(token_hash)
 
-    async def withdraw(self, token_hash: str) -> None:
-        self.posted.discard(token_hash)
+    async def retract(self, token_hash: str) -> None:
+        self.published.discard(token_hash)
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +78,7 @@ async def _tables(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def opened(request: pytest.FixtureRequest, tmp_path: Path, shared_postgres_url: str) -> AsyncIterator[None]:
+async def any_database(request: pytest.FixtureRequest, tmp_path: Path, shared_postgres_url: str) -> AsyncIterator[None]:
     """An open database, once of each kind."""
     if request.param == "sqlite":
         async with database(await fresh_sqlite(tmp_path)):
@@ -89,7 +89,7 @@ async def opened(request: pytest.FixtureRequest, tmp_path: Path, shared_postgres
 
 
 @pytest.fixture
-async def on_postgres(shared_postgres_url: str) -> AsyncIterator[None]:
+async def postgres_database(shared_postgres_url: str) -> AsyncIterator[None]:
     async with empty_postgres(shared_postgres_url) as url, database(f"{url}?maxsize=20"):
         yield
 
@@ -100,8 +100,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def revocations() -> PostedRevocations:
-    return PostedRevocations()
+def revocations() -> RecordingRevocationPublisher:
+    return RecordingRevocationPublisher()
 
 
 @pytest.fixture(scope="session")
@@ -112,12 +112,12 @@ def passwords() -> Iterator[Passwords]:
 
 
 @pytest.fixture
-def sessions_service(opened: None, revocations: PostedRevocations, clock: Clock) -> SessionsService:
+def sessions_service(any_database: None, revocations: RecordingRevocationPublisher, clock: Clock) -> SessionsService:
     return SessionsService(revocations, clock, memberships=TenantsService(LocalNotifier()))
 
 
 @pytest.fixture
 def credentials_service(
-    opened: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock
+    any_database: None, passwords: Passwords, revocations: RecordingRevocationPublisher, clock: Clock
 ) -> CredentialsService:
     return CredentialsService(passwords, revocations, clock)

@@ -7,11 +7,11 @@ from contracts.auth import Credentials, MfaMethod, Redemption, Role
 from contracts.tenants import SubscriptionTier
 from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
-from tests.activities.conftest import PostedRevocations
+from tests.activities.conftest import RecordingRevocationPublisher
 from worker.demo import seed_demo_data
 
 
-async def test_fills_an_empty_database_once(opened: None, passwords: Passwords) -> None:
+async def test_demo_data_fills_an_empty_database_once(any_database: None, passwords: Passwords) -> None:
     assert await seed_demo_data(passwords)
     assert not await seed_demo_data(passwords)
 
@@ -22,7 +22,9 @@ async def test_fills_an_empty_database_once(opened: None, passwords: Passwords) 
     ]
 
 
-async def test_ada_administers_both_tenants_and_starts_in_acme(opened: None, passwords: Passwords) -> None:
+async def test_demo_user_ada_administers_both_tenants_and_starts_in_acme(
+    any_database: None, passwords: Passwords
+) -> None:
     await seed_demo_data(passwords)
     ada = await users.User.get(email="ada@example.com")
 
@@ -33,8 +35,8 @@ async def test_ada_administers_both_tenants_and_starts_in_acme(opened: None, pas
     assert ada.tenant_id == acme.id
 
 
-async def test_alan_signs_in_with_a_second_factor(
-    opened: None, passwords: Passwords, revocations: PostedRevocations
+async def test_demo_user_alan_signs_in_with_a_second_factor(
+    any_database: None, passwords: Passwords, revocations: RecordingRevocationPublisher
 ) -> None:
     await seed_demo_data(passwords)
     service = CredentialsService(passwords, revocations)

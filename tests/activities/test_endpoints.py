@@ -21,8 +21,8 @@ from contracts.auth import (
     NewSession,
     Role,
     Session,
-    SessionHandover,
     SessionMatch,
+    SessionReplacement,
     VerifiedCredentials,
     hot_session_key,
 )
@@ -74,7 +74,7 @@ class Services:
 
 
 @pytest.fixture
-async def services(opened: None, passwords: Passwords) -> AsyncIterator[Services]:
+async def services(any_database: None, passwords: Passwords) -> AsyncIterator[Services]:
     cache = MemoryCache()
     revocations = CacheRevocationPublisher(cache, LocalNotifier())
     sessions = SessionsService(revocations, memberships=TenantsService(LocalNotifier()))
@@ -103,7 +103,7 @@ def refusal(response: httpx.Response) -> ErrorRecord:
     return ErrorRecord.model_validate_json(response.content)
 
 
-async def test_a_call_without_a_callers_token_is_refused(services: Services) -> None:
+async def test_request_without_a_service_token_is_rejected(services: Services) -> None:
     for path in PATHS:
         for headers in (
             {},
@@ -116,7 +116,7 @@ async def test_a_call_without_a_callers_token_is_refused(services: Services) -> 
             assert refusal(response).name == "NotSignedIn"
 
 
-async def test_a_token_for_one_service_is_refused_by_the_others(services: Services) -> None:
+async def test_token_for_one_service_is_rejected_by_the_others(services: Services) -> None:
     ada = await caller_named("ada")
     for path in PATHS:
         for service, signer in SIGNERS.items():
@@ -125,7 +125,7 @@ async def test_a_token_for_one_service_is_refused_by_the_others(services: Servic
             assert (response.status_code == 401) == (service != service_of(path)), (path, service)
 
 
-async def test_a_token_signed_with_another_key_is_refused(services: Services) -> None:
+async def test_token_signed_with_another_key_is_rejected(services: Services) -> None:
     forged = ServiceTokenSigner("tenants", SecretKeys(b"another key of thirty-two bytes!!")).sign(
         await caller_named("ada")
     )
@@ -135,7 +135,7 @@ async def test_a_token_signed_with_another_key_is_refused(services: Services) ->
     assert response.status_code == 401
 
 
-async def test_most_calls_need_somebody_who_is_signed_in(services: Services) -> None:
+async def test_endpoints_with_user_data_require_a_signed_in_user(services: Services) -> None:
     body: JsonValue = {"ids": [], "session_id": new_id("ses"), "permissions": []}
     for path in PATHS:
         if path not in NEEDING_NOBODY:
@@ -144,7 +144,7 @@ async def test_most_calls_need_somebody_who_is_signed_in(services: Services) -> 
             assert refusal(response).name == "NotSignedIn"
 
 
-async def test_the_right_password_is_answered_by_a_reference(services: Services) -> None:
+async def test_right_password_returns_a_reference(services: Services) -> None:
     response = await services.call(
         "/auth/verify_credentials", {"email": "ada@example.com", "password": PASSWORD}, Caller()
     )
@@ -156,7 +156,7 @@ async def test_the_right_password_is_answered_by_a_reference(services: Services)
 @pytest.mark.parametrize(
     "body", [{"email": "ada@example.com", "password": "no"}, {"email": "eve@example.com", "password": PASSWORD}]
 )
-async def test_wrong_credentials_are_answered_alike(services: Services, body: dict[str, JsonValue]) -> None:
+async def test_wrong_credentials_have_the_same_response(services: Services, body: dict[str, JsonValue]) -> None:
     response = await services.call("/auth/verify_credentials", body, Caller())
 
     assert response.status_code == 401
@@ -173,11 +173,11 @@ async def open_session(services: Services, account: str, token_hash: str = "a" *
         key=token_hash, user_id=caller.user_id, tenant_id=caller.tenant_id, role=Role.ADMIN, token_hash=token_hash
     )
     session = await services.sessions.create_session(new)
-    await services.sessions.hand_over_session(SessionHandover(key=f"{token_hash}:activate", session_id=session.id))
+    await services.sessions.replace_session(SessionReplacement(key=f"{token_hash}:activate", session_id=session.id))
     return session
 
 
-async def test_a_session_is_found_listed_checked_and_ended(services: Services) -> None:
+async def test_session_can_be_read_listed_checked_and_ended(services: Services) -> None:
     session, ada = await open_session(services, "ada"), await caller_named("ada")
 
     found = await services.call("/auth/get_current_session", {"token_hash": "a" * 64}, Caller())
@@ -202,7 +202,7 @@ async def test_a_session_is_found_listed_checked_and_ended(services: Services) -
 
 
 @pytest.mark.parametrize("path", ["/auth/revoke_session", "/auth/end_session"])
-async def test_a_session_of_somebody_else_is_not_found(services: Services, path: str) -> None:
+async def test_session_of_another_user_is_not_found(services: Services, path: str) -> None:
     session = await open_session(services, "ada")
 
     foreign = await services.call(path, {"session_id": session.id}, await caller_named("grace"))
@@ -213,7 +213,7 @@ async def test_a_session_of_somebody_else_is_not_found(services: Services, path:
     assert (await services.sessions.get_session(session.id)).id == session.id
 
 
-async def test_users_and_tenants_are_given_in_batches_as_far_as_the_caller_may_see_them(services: Services) -> None:
+async def test_batches_contain_the_visible_users_and_tenants(services: Services) -> None:
     grace = await caller_named("grace")
     ids: list[JsonValue] = [(await user_named(name)).id for name in ("alan", "ada", "grace")]
     globex = (await user_named("alan")).tenant_id
@@ -237,7 +237,7 @@ async def test_preferences_are_the_callers_own(services: Services) -> None:
     assert (await services.call("/users/get_preferences", {}, grace)).json()["language"] == "en"
 
 
-async def test_input_that_makes_no_sense_is_refused_with_the_path_of_each_field(services: Services) -> None:
+async def test_invalid_input_is_rejected_with_the_path_of_each_field(services: Services) -> None:
     response = await services.call(
         "/users/update_preferences", {"timezone": "Mars/Olympus", "language": "?"}, await caller_named("ada")
     )
@@ -246,7 +246,7 @@ async def test_input_that_makes_no_sense_is_refused_with_the_path_of_each_field(
     assert [field.path for field in refusal(response).fields] == [("language",), ("timezone",)]
 
 
-async def test_a_body_that_is_no_contract_is_refused_without_quoting_it(services: Services) -> None:
+async def test_invalid_body_is_rejected_without_quoting_it(services: Services) -> None:
     headers = {"Authorization": f"Bearer {SIGNERS['auth'].sign(Caller())}"}
     incomplete, surrogate = b'{"password": "s3cret"}', b'{"email": "\\ud800", "password": "s3cret"}'
 
@@ -257,7 +257,7 @@ async def test_a_body_that_is_no_contract_is_refused_without_quoting_it(services
         assert b"s3cret" not in response.content
 
 
-async def test_a_batch_is_bounded(services: Services) -> None:
+async def test_batch_size_is_limited(services: Services) -> None:
     response = await services.call("/users/get_users", {"ids": ["x"] * 501}, await caller_named("ada"))
 
     assert response.status_code == 422

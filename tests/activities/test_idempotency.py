@@ -7,7 +7,7 @@ import pytest
 from pydantic import JsonValue
 from tortoise.exceptions import IntegrityError
 
-from activities.idempotency import once, undo
+from activities.idempotency import run_once, undo_once
 from activities.transactions import atomic
 from activities.users import models
 from contracts.errors import InvalidInput, StepAlreadyUndone
@@ -34,82 +34,82 @@ async def effects() -> int:
     return await models.Affiliation.all().count()
 
 
-async def test_a_step_that_is_tried_again_gives_its_first_answer_and_acts_no_more(opened: None) -> None:
-    first = await once(models.UsersEffect, KEY, add("ten_1"))
-    again = await once(models.UsersEffect, KEY, add("ten_2"))
+async def test_repeated_step_returns_its_first_result_without_effect(any_database: None) -> None:
+    first = await run_once(models.UsersIdempotencyRecord, KEY, add("ten_1"))
+    again = await run_once(models.UsersIdempotencyRecord, KEY, add("ten_2"))
 
     assert first == again
     assert await effects() == 1
 
 
-async def test_a_step_that_failed_can_be_tried_again(opened: None) -> None:
+async def test_failed_step_can_be_repeated(any_database: None) -> None:
     async def fail() -> JsonValue:
         await add("ten_1")()
         raise InvalidInput()
 
     with pytest.raises(InvalidInput):
-        await once(models.UsersEffect, KEY, fail)
+        await run_once(models.UsersIdempotencyRecord, KEY, fail)
     assert await effects() == 0
 
-    await once(models.UsersEffect, KEY, add("ten_1"))
+    await run_once(models.UsersIdempotencyRecord, KEY, add("ten_1"))
     assert await effects() == 1
 
 
-async def test_a_constraint_that_the_step_itself_breaks_is_trouble(opened: None) -> None:
+async def test_integrity_error_of_the_step_propagates(any_database: None) -> None:
     await add("ten_1")()
 
     with pytest.raises(IntegrityError):
-        await once(models.UsersEffect, KEY, add("ten_1"))
+        await run_once(models.UsersIdempotencyRecord, KEY, add("ten_1"))
 
 
-async def test_an_undo_takes_back_once(opened: None) -> None:
-    await once(models.UsersEffect, KEY, add("ten_1"))
+async def test_repeated_undo_reverts_once(any_database: None) -> None:
+    await run_once(models.UsersIdempotencyRecord, KEY, add("ten_1"))
 
-    answers = [await undo(models.UsersEffect, KEY, remove) for _ in range(2)]
+    answers = [await undo_once(models.UsersIdempotencyRecord, KEY, remove) for _ in range(2)]
 
     assert await effects() == 0
     assert answers[0] == answers[1] is not None
 
 
-async def test_an_undo_before_the_step_forestalls_it(opened: None) -> None:
-    assert await undo(models.UsersEffect, KEY, remove) is None
+async def test_undo_before_the_step_prevents_it(any_database: None) -> None:
+    assert await undo_once(models.UsersIdempotencyRecord, KEY, remove) is None
 
     with pytest.raises(StepAlreadyUndone):
-        await once(models.UsersEffect, KEY, add("ten_1"))
+        await run_once(models.UsersIdempotencyRecord, KEY, add("ten_1"))
     assert await effects() == 0
 
 
-async def test_a_late_try_of_a_step_that_was_undone_acts_no_more(opened: None) -> None:
-    await once(models.UsersEffect, KEY, add("ten_1"))
-    await undo(models.UsersEffect, KEY, remove)
+async def test_late_attempt_of_an_undone_step_has_no_effect(any_database: None) -> None:
+    await run_once(models.UsersIdempotencyRecord, KEY, add("ten_1"))
+    await undo_once(models.UsersIdempotencyRecord, KEY, remove)
 
     with pytest.raises(StepAlreadyUndone):
-        await once(models.UsersEffect, KEY, add("ten_1"))
+        await run_once(models.UsersIdempotencyRecord, KEY, add("ten_1"))
     assert await effects() == 0
 
 
-async def test_an_undo_that_failed_can_be_tried_again(opened: None) -> None:
+async def test_failed_undo_can_be_repeated(any_database: None) -> None:
     async def fail(answer: JsonValue) -> None:
         await remove(answer)
         raise ConnectionError
 
-    await once(models.UsersEffect, KEY, add("ten_1"))
+    await run_once(models.UsersIdempotencyRecord, KEY, add("ten_1"))
     with pytest.raises(ConnectionError):
-        await undo(models.UsersEffect, KEY, fail)
+        await undo_once(models.UsersIdempotencyRecord, KEY, fail)
     assert await effects() == 1
 
-    await undo(models.UsersEffect, KEY, remove)
+    await undo_once(models.UsersIdempotencyRecord, KEY, remove)
     assert await effects() == 0
 
 
-async def test_tries_of_one_step_at_the_same_time_act_once(on_postgres: None) -> None:
-    answers = await asyncio.gather(*(once(models.UsersEffect, KEY, add("ten_1")) for _ in range(20)))
+async def test_concurrent_attempts_take_effect_once(postgres_database: None) -> None:
+    answers = await asyncio.gather(*(run_once(models.UsersIdempotencyRecord, KEY, add("ten_1")) for _ in range(20)))
 
     assert len(set(map(str, answers))) == 1
     assert await effects() == 1
 
 
-async def test_a_try_that_finds_the_effect_of_another_one_under_way_gets_its_answer(on_postgres: None) -> None:
+async def test_attempt_that_conflicts_with_a_running_one_returns_its_result(postgres_database: None) -> None:
     async def add_if_absent() -> JsonValue:
         if await models.Affiliation.exists(user_id="usr_1", tenant_id="ten_1"):
             raise InvalidInput("It is there already.")
@@ -117,15 +117,15 @@ async def test_a_try_that_finds_the_effect_of_another_one_under_way_gets_its_ans
         await asyncio.sleep(0.05)
         return answer
 
-    answers = await asyncio.gather(*(once(models.UsersEffect, KEY, add_if_absent) for _ in range(10)))
+    answers = await asyncio.gather(*(run_once(models.UsersIdempotencyRecord, KEY, add_if_absent) for _ in range(10)))
 
     assert len(set(map(str, answers))) == 1
 
 
 @pytest.mark.parametrize("round_", range(10))
-async def test_a_step_and_its_undo_at_the_same_time_leave_nothing(on_postgres: None, round_: int) -> None:
-    tries = [once(models.UsersEffect, KEY, add("ten_1")) for _ in range(3)]
-    undos = [undo(models.UsersEffect, KEY, remove) for _ in range(3)]
+async def test_concurrent_step_and_undo_leave_no_effect(postgres_database: None, round_: int) -> None:
+    tries = [run_once(models.UsersIdempotencyRecord, KEY, add("ten_1")) for _ in range(3)]
+    undos = [undo_once(models.UsersIdempotencyRecord, KEY, remove) for _ in range(3)]
 
     outcomes = await asyncio.gather(*tries, *undos, return_exceptions=True)
 
@@ -134,15 +134,15 @@ async def test_a_step_and_its_undo_at_the_same_time_leave_nothing(on_postgres: N
 
 
 @pytest.mark.parametrize("yields", range(12))
-async def test_a_cancellation_at_any_moment_leaves_the_database_usable(opened: None, yields: int) -> None:
-    task = asyncio.create_task(once(models.UsersEffect, KEY, add("ten_1")))
+async def test_cancellation_at_any_point_leaves_the_database_usable(any_database: None, yields: int) -> None:
+    task = asyncio.create_task(run_once(models.UsersIdempotencyRecord, KEY, add("ten_1")))
     for _ in range(yields):
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
     async with asyncio.timeout(5):
-        await undo(models.UsersEffect, KEY, remove)
+        await undo_once(models.UsersIdempotencyRecord, KEY, remove)
         assert await atomic(effects) == 0
 
 
@@ -170,11 +170,13 @@ async def has_ended(task: asyncio.Task[JsonValue]) -> bool:
     return bool((await asyncio.wait((task,), timeout=0.3))[0])
 
 
-async def test_a_second_try_acts_only_after_the_first_one_has_ended_and_not_if_that_acted(on_postgres: None) -> None:
+async def test_second_attempt_waits_for_the_first_and_has_no_effect(
+    postgres_database: None,
+) -> None:
     work = Work()
-    first = asyncio.create_task(once(models.UsersEffect, KEY, work.act))
+    first = asyncio.create_task(run_once(models.UsersIdempotencyRecord, KEY, work.act))
     await work.has_begun.wait()
-    second = asyncio.create_task(once(models.UsersEffect, KEY, work.act))
+    second = asyncio.create_task(run_once(models.UsersIdempotencyRecord, KEY, work.act))
     assert not await has_ended(second)
     assert work.begun == 1
     work.may_end.set()
@@ -184,11 +186,11 @@ async def test_a_second_try_acts_only_after_the_first_one_has_ended_and_not_if_t
     assert await effects() == 1
 
 
-async def test_an_undo_that_overtakes_its_step_waits_for_it_and_takes_it_back(on_postgres: None) -> None:
+async def test_undo_waits_for_the_running_step_and_reverts_it(postgres_database: None) -> None:
     work = Work()
-    step = asyncio.create_task(once(models.UsersEffect, KEY, work.act))
+    step = asyncio.create_task(run_once(models.UsersIdempotencyRecord, KEY, work.act))
     await work.has_begun.wait()
-    undoing = asyncio.create_task(undo(models.UsersEffect, KEY, work.take_back))
+    undoing = asyncio.create_task(undo_once(models.UsersIdempotencyRecord, KEY, work.take_back))
     assert not await has_ended(undoing)
     work.may_end.set()
 
@@ -197,12 +199,12 @@ async def test_an_undo_that_overtakes_its_step_waits_for_it_and_takes_it_back(on
     assert await effects() == 0
 
 
-async def test_undos_at_the_same_time_take_back_once(on_postgres: None, shared_postgres_url: str) -> None:
+async def test_concurrent_undos_revert_once(postgres_database: None, shared_postgres_url: str) -> None:
     work = Work()
     work.may_end.set()
-    await once(models.UsersEffect, KEY, work.act)
-    async with held_row(shared_postgres_url, "users_effect", "key", KEY) as row:
-        undoing = [await row.queue(undo(models.UsersEffect, KEY, work.take_back)) for _ in range(3)]
+    await run_once(models.UsersIdempotencyRecord, KEY, work.act)
+    async with held_row(shared_postgres_url, "users_idempotency_record", "key", KEY) as row:
+        undoing = [await row.queue(undo_once(models.UsersIdempotencyRecord, KEY, work.take_back)) for _ in range(3)]
 
     assert await asyncio.gather(*undoing) == ["ten_1"] * 3
     assert work.taken_back == 1

@@ -41,7 +41,7 @@ from contracts.tenants import SubscriptionTier
 from contracts.transfer_tokens import TransferSigner
 from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
-from tests.activities.conftest import PostedRevocations
+from tests.activities.conftest import RecordingRevocationPublisher
 from tests.databases import fresh_sqlite
 from worker.database import database
 
@@ -211,7 +211,7 @@ def _session(session: Thing, expires_at: datetime) -> auth.Session:
         tenant_id=session.tenant_id,
         role=Role.OWNER,
         token_hash=session.id.rjust(64, "0"),
-        active=True,
+        is_active=True,
         created_at=NOON,
         expires_at=expires_at,
     )
@@ -221,7 +221,7 @@ def open_services(stack: AsyncExitStack, folder: Path, passwords: Passwords) -> 
     def clock() -> datetime:
         return NOON
 
-    revocations = PostedRevocations()
+    revocations = RecordingRevocationPublisher()
     app = Starlette(
         routes=[
             *auth_endpoints.routes(
@@ -368,5 +368,7 @@ async def check_what_is_asked_for_alone(services: Services, world: World) -> Non
 @pytest.mark.parametrize(
     "check", [check_files, check_workspaces, check_people_and_places, check_what_is_asked_for_alone]
 )
-def test_nothing_of_another_tenant_is_seen_or_counted(check: Check, tmp_path: Path, passwords: Passwords) -> None:
+def test_no_endpoint_returns_or_counts_data_of_another_tenant(
+    check: Check, tmp_path: Path, passwords: Passwords
+) -> None:
     isolation(check, tmp_path, passwords)

@@ -9,7 +9,7 @@ from tortoise.migrations.autodetector import MigrationAutodetector
 from worker.database import DOMAINS, configuration, migrate
 
 
-async def test_no_model_has_changed_without_a_migration(tmp_path: Path) -> None:
+async def test_models_have_no_changes_without_a_migration(tmp_path: Path) -> None:
     wanted = configuration(f"sqlite://{tmp_path / 'adx.sqlite3'}")
     async with TortoiseContext() as context:
         await context.init(wanted)
@@ -20,7 +20,7 @@ async def test_no_model_has_changed_without_a_migration(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-async def test_every_table_can_be_read_after_migrating_twice(
+async def test_all_tables_are_readable_after_migrating_twice(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url = f"sqlite://{tmp_path / 'adx.sqlite3'}" if kind == "sqlite" else request.getfixturevalue("postgres_url")

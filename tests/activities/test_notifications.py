@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
 from activities.notifications import models
-from activities.notifications.mailer import DEADLINE_SECONDS, FileMailer, SmtpMail, SmtpServer, open_mail
+from activities.notifications.mailer import SEND_TIMEOUT_SECONDS, FileMailer, SmtpMailer, SmtpServer, create_mailer
 from activities.notifications.service import NotificationsService
 from contracts.errors import AddressRefused, ServiceUnavailable
 from contracts.notifications import WelcomeEmail
@@ -43,7 +43,7 @@ APP_URL = "https://adx.example/app/"
 
 
 def service_at(url: str, clock: Clock, app_url: str = APP_URL) -> NotificationsService:
-    return NotificationsService(SmtpMail(SmtpServer.parse(url)), SENDER, app_url, clock)
+    return NotificationsService(SmtpMailer(SmtpServer.parse(url)), SENDER, app_url, clock)
 
 
 def texts(letter: EmailMessage) -> tuple[str, str]:
@@ -59,7 +59,7 @@ def is_worth_more_tries(error: BaseException) -> bool:
     return trouble.retry is EXTERNAL and isinstance(trouble.answer, ServiceUnavailable)
 
 
-async def test_a_new_user_is_told_where_they_have_an_account(opened: None, clock: Clock) -> None:
+async def test_welcome_email_names_tenant_and_workspace(any_database: None, clock: Clock) -> None:
     async with running_mail_server() as server:
         await service_at(server.url, clock).send_welcome_email(WELCOME)
 
@@ -76,14 +76,14 @@ async def test_a_new_user_is_told_where_they_have_an_account(opened: None, clock
     assert '<a href="https://adx.example/app/acme/workspaces/wsp_1">' in texts(letter)[1]
 
 
-async def test_a_letter_without_an_absolute_address_shows_none(opened: None, clock: Clock) -> None:
+async def test_email_without_an_absolute_url_contains_no_link(any_database: None, clock: Clock) -> None:
     async with running_mail_server() as server:
         await service_at(server.url, clock, app_url="").send_welcome_email(WELCOME)
 
     assert not any("wsp_1" in text for text in texts(server.letters[0]))
 
 
-async def test_a_letter_is_sent_once_however_often_the_step_is_tried(opened: None, clock: Clock) -> None:
+async def test_email_is_sent_once_by_repeated_steps(any_database: None, clock: Clock) -> None:
     async with running_mail_server() as server:
         service = service_at(server.url, clock)
         for _ in range(3):
@@ -91,19 +91,19 @@ async def test_a_letter_is_sent_once_however_often_the_step_is_tried(opened: Non
         await service.send_welcome_email(WELCOME.model_copy(update={"key": "user-onboarding-2:send_welcome_email"}))
 
     assert len({letter["Message-ID"] for letter in server.letters}) == len(server.letters) == 2
-    noted = await models.Delivery.get(key=WELCOME.key)
+    noted = await models.EmailDelivery.get(key=WELCOME.key)
     assert (noted.message_id, noted.delivered_at) == (server.letters[0]["Message-ID"], clock.now)
 
 
-async def test_nothing_personal_is_kept_of_a_letter(opened: None, clock: Clock) -> None:
+async def test_no_personal_data_of_an_email_is_stored(any_database: None, clock: Clock) -> None:
     async with running_mail_server() as server:
         await service_at(server.url, clock).send_welcome_email(WELCOME)
 
-    kept = str(await models.Delivery.all().values())
+    kept = str(await models.EmailDelivery.all().values())
     assert not any(word in kept for word in ("grace", "Grace", "Acme", "wsp_1"))
 
 
-async def test_a_lost_answer_is_asked_for_again_under_the_same_message_id(opened: None, clock: Clock) -> None:
+async def test_repeated_email_has_the_same_message_id(any_database: None, clock: Clock) -> None:
     async with running_mail_server() as server:
         server.drops_after_data = 1
         service = service_at(server.url, clock)
@@ -119,7 +119,7 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_message_id(opened
 
 
 @pytest.mark.parametrize("mood", ["rcpt", "data"])
-async def test_a_server_that_refuses_for_a_while_takes_the_letter_later(opened: None, clock: Clock, mood: str) -> None:
+async def test_temporary_refusal_can_be_retried(any_database: None, clock: Clock, mood: str) -> None:
     async with running_mail_server() as server:
         answers = server.rcpt_says if mood == "rcpt" else server.data_says
         answers.extend(["451 4.7.1 Greylisted, come again", "452 4.3.1 Disk full"])
@@ -133,17 +133,17 @@ async def test_a_server_that_refuses_for_a_while_takes_the_letter_later(opened: 
     assert len(server.letters) == 1
 
 
-async def test_an_address_that_the_server_refuses_for_good_is_final(opened: None, clock: Clock) -> None:
+async def test_permanent_refusal_of_an_address_is_final(any_database: None, clock: Clock) -> None:
     async with running_mail_server() as server:
         server.rcpt_says.append("550 5.1.1 Nobody here by that name")
         with pytest.raises(AddressRefused):
             await service_at(server.url, clock).send_welcome_email(WELCOME)
 
-    assert await models.Delivery.all().count() == 0
+    assert await models.EmailDelivery.all().count() == 0
 
 
 @pytest.mark.parametrize("address", ["a,b@example.com", "<a@example.com", "a@[1", "", "grace@exam\tple.com"])
-async def test_an_address_that_cannot_be_written_is_final(opened: None, clock: Clock, address: str) -> None:
+async def test_invalid_address_is_final(any_database: None, clock: Clock, address: str) -> None:
     async with running_mail_server() as server:
         with pytest.raises(AddressRefused):
             await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"email": address}))
@@ -151,7 +151,7 @@ async def test_an_address_that_cannot_be_written_is_final(opened: None, clock: C
     assert server.letters == []
 
 
-async def test_names_may_have_any_letters_and_are_never_markup(opened: None, clock: Clock) -> None:
+async def test_names_are_escaped_and_may_contain_any_characters(any_database: None, clock: Clock) -> None:
     name = 'Zoë "<b>" O\'Brien, 愛'
     async with running_mail_server() as server:
         await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"name": name}))
@@ -164,9 +164,7 @@ async def test_names_may_have_any_letters_and_are_never_markup(opened: None, clo
 
 
 @pytest.mark.parametrize("has_smtputf8", [True, False])
-async def test_a_domain_beyond_ascii_is_reached_through_any_server(
-    opened: None, clock: Clock, has_smtputf8: bool
-) -> None:
+async def test_non_ascii_domain_is_sent_in_ascii_form(any_database: None, clock: Clock, has_smtputf8: bool) -> None:
     async with running_mail_server(smtputf8=has_smtputf8) as server:
         await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"email": "x@straße.example"}))
 
@@ -175,7 +173,7 @@ async def test_a_domain_beyond_ascii_is_reached_through_any_server(
     assert all("x@straße.example" in text for text in texts(server.letters[0]))
 
 
-async def test_a_local_part_beyond_ascii_is_refused_where_the_server_takes_none(opened: None, clock: Clock) -> None:
+async def test_non_ascii_local_part_is_refused_without_smtputf8(any_database: None, clock: Clock) -> None:
     async with running_mail_server(smtputf8=False) as server:
         with pytest.raises(AddressRefused):
             await service_at(server.url, clock).send_welcome_email(
@@ -185,30 +183,30 @@ async def test_a_local_part_beyond_ascii_is_refused_where_the_server_takes_none(
     assert server.letters == []
 
 
-async def test_an_address_may_have_any_letters(opened: None, clock: Clock) -> None:
+async def test_address_may_contain_non_ascii_characters(any_database: None, clock: Clock) -> None:
     async with running_mail_server() as server:
         await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"email": "zoë@exämple.com"}))
 
     assert server.recipients == ["zoë@exämple.com"]
 
 
-async def test_a_server_that_is_down_is_worth_more_tries(opened: None, clock: Clock) -> None:
+async def test_connection_failure_is_retryable(any_database: None, clock: Clock) -> None:
     with pytest.raises(aiosmtplib.SMTPException) as trouble:
         await service_at(f"smtp://127.0.0.1:{free_port('127.0.0.1')}", clock).send_welcome_email(WELCOME)
 
     assert is_worth_more_tries(trouble.value)
 
 
-async def test_a_server_that_nobody_knows_is_worth_more_tries(opened: None, clock: Clock) -> None:
+async def test_unknown_host_is_retryable(any_database: None, clock: Clock) -> None:
     with pytest.raises(aiosmtplib.SMTPException) as trouble:
         await service_at("smtp://mail.invalid:2525", clock).send_welcome_email(WELCOME)
 
     assert is_worth_more_tries(trouble.value)
 
 
-async def test_a_server_that_says_nothing_is_left_at_the_deadline() -> None:
+async def test_silent_server_times_out() -> None:
     async with silent_server() as port:
-        mail = SmtpMail(SmtpServer.parse(f"smtp://127.0.0.1:{port}"), seconds=0.2)
+        mail = SmtpMailer(SmtpServer.parse(f"smtp://127.0.0.1:{port}"), timeout_seconds=0.2)
         async with asyncio.timeout(5):
             with pytest.raises(aiosmtplib.SMTPException) as trouble:
                 await mail.send(a_letter())
@@ -216,7 +214,7 @@ async def test_a_server_that_says_nothing_is_left_at_the_deadline() -> None:
     assert is_worth_more_tries(trouble.value)
 
 
-async def test_a_server_that_is_left_at_the_deadline_sees_its_connection_closed() -> None:
+async def test_connection_is_closed_after_a_timeout() -> None:
     is_lost = asyncio.Event()
 
     class Silent(asyncio.Protocol):
@@ -226,13 +224,13 @@ async def test_a_server_that_is_left_at_the_deadline_sees_its_connection_closed(
     server = await asyncio.get_running_loop().create_server(Silent, "127.0.0.1", 0)
     async with server, asyncio.timeout(5):
         port = server.sockets[0].getsockname()[1]
-        mail = SmtpMail(SmtpServer.parse(f"smtp://127.0.0.1:{port}"), seconds=0.2)
+        mail = SmtpMailer(SmtpServer.parse(f"smtp://127.0.0.1:{port}"), timeout_seconds=0.2)
         with pytest.raises(aiosmtplib.SMTPException):
             await mail.send(a_letter())
         await is_lost.wait()
 
 
-async def test_a_server_that_says_no_farewell_is_left_after_two_seconds() -> None:
+async def test_missing_reply_to_quit_delays_at_most_two_seconds() -> None:
     """It has taken the letter, so this is no failure."""
 
     class Deaf(asyncio.Protocol):
@@ -251,12 +249,12 @@ async def test_a_server_that_says_no_farewell_is_left_after_two_seconds() -> Non
     async with server:
         port = server.sockets[0].getsockname()[1]
         began = time.monotonic()
-        await SmtpMail(SmtpServer.parse(f"smtp://127.0.0.1:{port}")).send(a_letter())
+        await SmtpMailer(SmtpServer.parse(f"smtp://127.0.0.1:{port}")).send(a_letter())
         assert 1.9 < time.monotonic() - began < 5
 
 
-def test_a_letter_has_twenty_seconds_in_all() -> None:
-    assert DEADLINE_SECONDS == 20
+def test_send_timeout_is_twenty_seconds() -> None:
+    assert SEND_TIMEOUT_SECONDS == 20
 
 
 def a_letter() -> EmailMessage:
@@ -301,45 +299,43 @@ def tls(tmp_path: Path) -> Tls:
     return Tls(tmp_path)
 
 
-async def test_a_password_goes_over_an_upgraded_connection(tls: Tls) -> None:
+async def test_password_is_sent_after_starttls(tls: Tls) -> None:
     async with running_mail_server(tls=tls.shown) as server:
         url = server.url.replace("//", "//adx:p%40ss@")
-        await SmtpMail(SmtpServer.parse(url), tls=tls.trusting).send(a_letter())
+        await SmtpMailer(SmtpServer.parse(url), tls=tls.trusting).send(a_letter())
 
     assert server.logins == [(b"adx", b"p@ss")]
     assert len(server.letters) == 1
 
 
-async def test_a_password_goes_over_a_connection_that_is_encrypted_from_the_start(tls: Tls) -> None:
+async def test_password_is_sent_over_implicit_tls(tls: Tls) -> None:
     async with running_mail_server(tls=tls.shown, from_the_start=True) as server:
         url = server.url.replace("smtp://", "smtps://adx:secret@")
-        await SmtpMail(SmtpServer.parse(url), tls=tls.trusting).send(a_letter())
+        await SmtpMailer(SmtpServer.parse(url), tls=tls.trusting).send(a_letter())
 
     assert server.logins == [(b"adx", b"secret")]
     assert len(server.letters) == 1
 
 
-async def test_a_password_never_goes_in_the_clear() -> None:
+async def test_password_is_never_sent_unencrypted() -> None:
     async with running_mail_server() as server:
         with pytest.raises(aiosmtplib.SMTPException):
-            await SmtpMail(SmtpServer.parse(server.url.replace("//", "//adx:secret@"))).send(a_letter())
+            await SmtpMailer(SmtpServer.parse(server.url.replace("//", "//adx:secret@"))).send(a_letter())
 
     assert (server.logins, server.letters) == ([], [])
 
 
-async def test_a_server_that_is_not_who_it_should_be_gets_nothing(tls: Tls) -> None:
+async def test_server_with_an_untrusted_certificate_receives_nothing(tls: Tls) -> None:
     async with running_mail_server(tls=tls.shown, from_the_start=True) as server:
         with pytest.raises((aiosmtplib.SMTPException, OSError)):
-            await SmtpMail(SmtpServer.parse(server.url.replace("smtp:", "smtps:"))).send(a_letter())
+            await SmtpMailer(SmtpServer.parse(server.url.replace("smtp:", "smtps:"))).send(a_letter())
 
     assert server.letters == []
 
 
-async def test_without_a_server_letters_are_files_that_only_we_may_read(
-    opened: None, clock: Clock, tmp_path: Path
-) -> None:
+async def test_without_a_server_emails_are_private_files(any_database: None, clock: Clock, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "mail"
-    service = NotificationsService(open_mail(None, folder), SENDER, APP_URL, clock)
+    service = NotificationsService(create_mailer(None, folder), SENDER, APP_URL, clock)
     await service.send_welcome_email(WELCOME)
     await service.send_welcome_email(WELCOME)
 
@@ -350,7 +346,7 @@ async def test_without_a_server_letters_are_files_that_only_we_may_read(
     assert letter["To"] == "Grace Hopper <grace@example.com>"
 
 
-async def test_the_same_letter_again_is_the_same_file(tmp_path: Path) -> None:
+async def test_repeated_email_replaces_its_file(tmp_path: Path) -> None:
     for _ in range(2):
         await FileMailer(tmp_path).send(a_letter())
 
@@ -361,13 +357,13 @@ def names_in(folder: Path) -> list[str]:
     return [file.name for file in folder.iterdir()]
 
 
-def test_a_mail_server_is_named_by_a_url() -> None:
+def test_smtp_url_is_parsed() -> None:
     assert SmtpServer.parse("smtp://mail.example") == SmtpServer("mail.example", None, encrypted=False)
     assert SmtpServer.parse("smtps://a%40b:c%2Fd@mail.example:4650") == SmtpServer(
         "mail.example", 4650, encrypted=True, user="a@b", password="c/d"
     )
     assert "c/d" not in repr(SmtpServer.parse("smtps://a:c%2Fd@mail.example"))
-    assert isinstance(open_mail("smtp://mail.example", Path()), SmtpMail)
+    assert isinstance(create_mailer("smtp://mail.example", Path()), SmtpMailer)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +378,7 @@ def test_a_mail_server_is_named_by_a_url() -> None:
         "smtp://h?x",
     ],
 )
-def test_what_names_no_mail_server_is_refused_at_the_start(url: str) -> None:
+def test_invalid_smtp_url_is_rejected(url: str) -> None:
     with pytest.raises(ValidationError) as refused:
         WorkerSettings(database_url="sqlite://x", service_key="k" * 32, smtp_url=url)
 
@@ -391,10 +387,10 @@ def test_what_names_no_mail_server_is_refused_at_the_start(url: str) -> None:
     assert error["msg"] == "Value error, Write smtp://user:password@host:port, or smtps:// for TLS from the start."
 
 
-async def test_two_tries_at_once_note_one_delivery(opened: None, clock: Clock) -> None:
+async def test_concurrent_attempts_record_one_delivery(any_database: None, clock: Clock) -> None:
     async with running_mail_server() as server:
         service = service_at(server.url, clock)
         await asyncio.gather(service.send_welcome_email(WELCOME), service.send_welcome_email(WELCOME))
 
-    assert await models.Delivery.all().count() == 1
+    assert await models.EmailDelivery.all().count() == 1
     assert len({letter["Message-ID"] for letter in server.letters}) == 1

@@ -89,14 +89,14 @@ def with_change(users: dict[str, Any], folder: Path, kind: str, change: Change) 
     return {"users": {**users, "migrations": package.name}}
 
 
-async def test_the_migrations_of_the_release_are_as_they_were_released(tmp_path: Path) -> None:
+async def test_released_migrations_are_unchanged(tmp_path: Path) -> None:
     async with opened(f"sqlite://{tmp_path / 'adx.sqlite3'}") as (_, apps):
         state, names = await state_at(apps, RELEASED)
     assert {app: applied for app, applied in names.items() if applied} == RELEASED
     assert columns_of(state) == newest_release()["tables"], "make another migration instead"
 
 
-def test_the_tables_of_every_release_are_kept() -> None:
+def test_tables_of_every_release_are_recorded() -> None:
     schemas = {path.stem for path in (ROOT / "tests" / "schema" / "released").glob("*.graphql")}
     assert {path.stem for path in RELEASED_TABLES.glob("*.json")} == schemas, (
         "python -m tests.activities.previous_release"
@@ -104,7 +104,7 @@ def test_the_tables_of_every_release_are_kept() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-async def test_the_code_of_the_release_goes_on_beside_the_newest_tables(
+async def test_models_of_the_last_release_work_on_the_newest_tables(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url = f"sqlite://{tmp_path / 'adx.sqlite3'}" if kind == "sqlite" else request.getfixturevalue("postgres_url")
@@ -113,7 +113,7 @@ async def test_the_code_of_the_release_goes_on_beside_the_newest_tables(
 
 
 @pytest.mark.parametrize("what", BREAKING)
-async def test_what_would_stop_it_is_found_out(
+async def test_breaking_migrations_are_detected(
     what: str, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -124,7 +124,7 @@ async def test_what_would_stop_it_is_found_out(
 
 
 @pytest.mark.parametrize("what", EXPANDING)
-async def test_what_leaves_it_alone_is_let_through(
+async def test_expanding_migrations_are_accepted(
     what: str, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -133,7 +133,7 @@ async def test_what_leaves_it_alone_is_let_through(
         await assert_borne(connection, users, {"users": RELEASED["users"]})
 
 
-async def test_a_column_may_go_a_release_after_the_models_forgot_it(
+async def test_column_can_be_dropped_one_release_after_the_model_field(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))

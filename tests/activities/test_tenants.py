@@ -28,7 +28,7 @@ ADA, GRACE = new_id("usr"), new_id("usr")
 
 
 @pytest.fixture
-async def acme(opened: None) -> str:
+async def acme(any_database: None) -> str:
     """Ada administers it; Grace is a stranger."""
     tenant_id = await add_tenant("Acme", SubscriptionTier.PROFESSIONAL)
     await models.FeatureFlag.create(tenant_id=tenant_id, name="dashboards", enabled=True)
@@ -48,14 +48,14 @@ def assignment_of(
     return Assignment(key=key or new_id("key"), user_id=user_id, tenant_id=tenant_id, role=role, assigned_by=by)
 
 
-async def test_a_member_has_access_in_their_role(acme: str) -> None:
+async def test_member_has_access_with_own_role(acme: str) -> None:
     membership = await TenantsService(LocalNotifier()).check_access(AccessRequest(user_id=ADA, tenant_id=acme))
 
     assert membership == Membership(user_id=ADA, tenant_id=acme, role=Role.ADMIN)
 
 
 @pytest.mark.parametrize("absent", ["ten_" + "f" * 32, "", "\0", "acme", "x" * 5000])
-async def test_a_foreign_tenant_and_none_at_all_are_the_same(acme: str, absent: str) -> None:
+async def test_foreign_and_unknown_tenants_raise_the_same_error(acme: str, absent: str) -> None:
     service, refusals = TenantsService(LocalNotifier()), []
 
     for tenant_id in (acme, absent):
@@ -68,7 +68,7 @@ async def test_a_foreign_tenant_and_none_at_all_are_the_same(acme: str, absent: 
     assert len(set(refusals)) == 1
 
 
-async def test_a_member_sees_the_tenant_with_its_flags_and_their_role(acme: str) -> None:
+async def test_member_sees_the_tenant_with_flags_and_role(acme: str) -> None:
     tenant = await TenantsService(LocalNotifier()).load_tenant_data(AccessRequest(user_id=ADA, tenant_id=acme))
 
     assert tenant == Tenant(
@@ -81,7 +81,7 @@ async def test_a_member_sees_the_tenant_with_its_flags_and_their_role(acme: str)
     )
 
 
-async def test_tenants_come_in_the_order_asked_for_and_all_of_them_by_name(acme: str) -> None:
+async def test_tenants_are_in_requested_order_and_listed_by_name(acme: str) -> None:
     service, globex, foreign = TenantsService(LocalNotifier()), await add_tenant("Globex"), await add_tenant("Initech")
     await models.Membership.create(user_id=ADA, tenant_id=globex, role=Role.GUEST)
     await models.Membership.create(user_id=GRACE, tenant_id=foreign, role=Role.OWNER)
@@ -93,7 +93,7 @@ async def test_tenants_come_in_the_order_asked_for_and_all_of_them_by_name(acme:
     assert await service.list_tenants_of(new_id("usr")) == []
 
 
-async def test_assigning_a_user_can_be_tried_again_and_undone(acme: str) -> None:
+async def test_assignment_is_repeatable_and_can_be_undone(acme: str) -> None:
     service = TenantsService(LocalNotifier())
     assignment = assignment_of(GRACE, acme, key="onboarding-1:assign_to_tenant")
 
@@ -102,20 +102,20 @@ async def test_assigning_a_user_can_be_tried_again_and_undone(acme: str) -> None
     assert await service.check_access(AccessRequest(user_id=GRACE, tenant_id=acme)) == first
 
     for _ in range(2):
-        await service.remove_user_from_tenant(assignment.key)
+        await service.undo_assign_user_to_tenant(assignment.key)
     with pytest.raises(TenantAccessDenied):
         await service.check_access(AccessRequest(user_id=GRACE, tenant_id=acme))
     with pytest.raises(StepAlreadyUndone):
         await service.assign_user_to_tenant(assignment)
 
 
-async def test_an_undo_of_an_assignment_that_never_was_leaves_the_others_alone(acme: str) -> None:
-    await TenantsService(LocalNotifier()).remove_user_from_tenant("onboarding-1:assign_to_tenant")
+async def test_undo_without_assignment_changes_nothing(acme: str) -> None:
+    await TenantsService(LocalNotifier()).undo_assign_user_to_tenant("onboarding-1:assign_to_tenant")
 
     assert await models.Membership.all().count() == 1
 
 
-async def test_a_member_is_not_assigned_again_and_nobody_to_no_tenant(acme: str) -> None:
+async def test_members_and_unknown_tenants_are_not_assigned(acme: str) -> None:
     service = TenantsService(LocalNotifier())
 
     with pytest.raises(Conflict):
@@ -134,9 +134,7 @@ async def test_a_member_is_not_assigned_again_and_nobody_to_no_tenant(acme: str)
         (Role.GUEST, []),
     ],
 )
-async def test_a_role_is_given_by_those_who_may_onboard_and_have_one_as_high(
-    acme: str, giver: Role, given: list[Role]
-) -> None:
+async def test_assigning_a_role_requires_permission_and_rank(acme: str, giver: Role, given: list[Role]) -> None:
     service, linus = TenantsService(LocalNotifier()), new_id("usr")
     await models.Membership.create(user_id=linus, tenant_id=acme, role=giver)
     let: list[Role] = []
@@ -152,7 +150,7 @@ async def test_a_role_is_given_by_those_who_may_onboard_and_have_one_as_high(
     assert await models.Membership.all().count() == 2 + len(given)
 
 
-async def test_who_assigns_belongs_to_the_tenant(acme: str) -> None:
+async def test_assigner_must_be_a_member(acme: str) -> None:
     globex = await add_tenant("Globex")
     await models.Membership.create(user_id=GRACE, tenant_id=globex, role=Role.OWNER)
 
@@ -181,7 +179,7 @@ async def notifies(wakeups: LocalNotifier, user_id: str, tenant_id: str, act: Aw
         return news.is_set()
 
 
-async def test_a_changed_role_and_a_removal_take_effect_and_are_notified(owned: str) -> None:
+async def test_role_change_and_removal_take_effect_and_are_notified(owned: str) -> None:
     wakeups = LocalNotifier()
     service = TenantsService(wakeups)
     change = RoleChange(user_id=GRACE, tenant_id=owned, role=Role.GUEST, changed_by=ADA)
@@ -193,11 +191,11 @@ async def test_a_changed_role_and_a_removal_take_effect_and_are_notified(owned: 
     assert await service.roles({(GRACE, owned)}) == {}
 
 
-async def test_an_undone_assignment_is_notified(owned: str) -> None:
+async def test_undone_assignment_is_notified(owned: str) -> None:
     wakeups, linus = LocalNotifier(), new_id("usr")
     service = TenantsService(wakeups)
     await service.assign_user_to_tenant(assignment_of(linus, owned, key="onboarding-1:assign"))
-    assert await notifies(wakeups, linus, owned, service.remove_user_from_tenant("onboarding-1:assign"))
+    assert await notifies(wakeups, linus, owned, service.undo_assign_user_to_tenant("onboarding-1:assign"))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +210,7 @@ async def test_an_undone_assignment_is_notified(owned: str) -> None:
     # Processes that share the tests of a run know each by the same name, which an id made anew would change.
     ids=["above one's own", "of a higher role", "of the last owner", "by a stranger", "of a stranger"],
 )
-async def test_a_role_change_without_the_right_is_refused(
+async def test_role_change_without_permission_is_denied(
     owned: str, who: str, role: Role, by: str, refused: type[Exception]
 ) -> None:
     service = TenantsService(LocalNotifier())
@@ -221,7 +219,7 @@ async def test_a_role_change_without_the_right_is_refused(
     assert await service.roles({(ADA, owned), (GRACE, owned)}) == {(ADA, owned): Role.OWNER, (GRACE, owned): Role.ADMIN}
 
 
-async def test_a_member_may_leave_but_not_remove_others_and_the_last_owner_stays(owned: str) -> None:
+async def test_member_may_leave_but_the_last_owner_may_not(owned: str) -> None:
     service = TenantsService(LocalNotifier())
     await join(GRACE, owned, Role.MEMBER)
     with pytest.raises(PermissionDenied):
@@ -232,7 +230,7 @@ async def test_a_member_may_leave_but_not_remove_others_and_the_last_owner_stays
     assert set(await service.roles({(ADA, owned), (GRACE, owned)})) == {(ADA, owned)}
 
 
-async def test_of_two_owners_who_demote_each_other_at_once_one_stays(on_postgres: None) -> None:
+async def test_concurrent_mutual_demotions_keep_one_owner(postgres_database: None) -> None:
     service = TenantsService(LocalNotifier())
     for _ in range(10):
         acme = await add_tenant(new_id("key"))
@@ -246,9 +244,7 @@ async def test_of_two_owners_who_demote_each_other_at_once_one_stays(on_postgres
         assert Role.OWNER in (await service.roles({(ADA, acme), (GRACE, acme)})).values()
 
 
-async def test_of_two_owners_of_whom_each_waits_to_demote_the_other_one_stays(
-    on_postgres: None, shared_postgres_url: str
-) -> None:
+async def test_queued_mutual_demotions_keep_one_owner(postgres_database: None, shared_postgres_url: str) -> None:
     service, acme = TenantsService(LocalNotifier()), await add_tenant("Acme")
     await join(ADA, acme, Role.OWNER)
     await join(GRACE, acme, Role.OWNER)
@@ -266,7 +262,7 @@ async def test_of_two_owners_of_whom_each_waits_to_demote_the_other_one_stays(
     assert await service.roles({(ADA, acme), (GRACE, acme)}) == {(ADA, acme): Role.MEMBER, (GRACE, acme): Role.OWNER}
 
 
-async def test_a_listing_of_tenants_shows_500(opened: None) -> None:
+async def test_list_contains_at_most_500_tenants(any_database: None) -> None:
     await models.Membership.bulk_create(
         [models.Membership(user_id=ADA, tenant_id=new_id("ten"), role=Role.GUEST) for _ in range(501)]
     )

@@ -17,7 +17,7 @@ ADA = new_id("usr")
 
 
 @pytest.fixture
-def service(opened: None, clock: Clock) -> UsersService:
+def service(any_database: None, clock: Clock) -> UsersService:
     return UsersService(clock)
 
 
@@ -36,19 +36,19 @@ async def create(service: UsersService, account: str, tenant_id: str = ACME) -> 
     return await service.create_user(new_user(account, tenant_id))
 
 
-async def test_users_see_themselves_and_who_belongs_to_the_tenant_they_work_in(service: UsersService) -> None:
+async def test_user_sees_self_and_members_of_the_current_tenant(service: UsersService) -> None:
     ada, grace, alan = (
         await create(service, "ada"),
         await create(service, "grace"),
         await create(service, "alan", GLOBEX),
     )
 
-    seen = await service.get_users(ada.id, ACME, [alan.id, grace.id, ada.id, grace.id], administers=True)
+    seen = await service.get_users(ada.id, ACME, [alan.id, grace.id, ada.id, grace.id], is_administrator=True)
 
     assert seen == [grace, ada]
 
 
-async def test_whoever_belongs_to_two_tenants_sees_the_people_of_the_current_one(service: UsersService) -> None:
+async def test_user_of_two_tenants_sees_members_of_the_current_one(service: UsersService) -> None:
     ada, grace, alan = (
         await create(service, "ada"),
         await create(service, "grace"),
@@ -56,109 +56,107 @@ async def test_whoever_belongs_to_two_tenants_sees_the_people_of_the_current_one
     )
     await models.Affiliation.create(user_id=ada.id, tenant_id=GLOBEX)
 
-    assert await service.get_users(ada.id, ACME, [grace.id, alan.id], administers=True) == [grace]
-    assert await service.get_users(ada.id, GLOBEX, [grace.id, alan.id], administers=True) == [alan]
+    assert await service.get_users(ada.id, ACME, [grace.id, alan.id], is_administrator=True) == [grace]
+    assert await service.get_users(ada.id, GLOBEX, [grace.id, alan.id], is_administrator=True) == [alan]
 
 
-async def test_nobody_is_seen_from_a_tenant_that_one_does_not_belong_to(service: UsersService) -> None:
+async def test_no_user_is_visible_from_a_foreign_tenant(service: UsersService) -> None:
     ada, alan = await create(service, "ada"), await create(service, "alan", GLOBEX)
 
     assert await service.get_users(ada.id, GLOBEX, [ada.id, alan.id]) == [ada]
     assert await service.get_users(ada.id, None, [ada.id, alan.id]) == [ada]
 
 
-async def test_who_has_a_second_factor_is_seen_by_themselves_and_by_administrators(service: UsersService) -> None:
+async def test_mfa_enabled_is_visible_to_self_and_administrators(service: UsersService) -> None:
     ada = await service.create_user(new_user("ada").model_copy(update={"mfa_enabled": True}))
     grace = await service.create_user(new_user("grace").model_copy(update={"mfa_enabled": True}))
 
-    async def seen(*, administers: bool) -> list[bool | None]:
-        users = await service.get_users(grace.id, ACME, [ada.id, grace.id], administers=administers)
+    async def seen(*, is_administrator: bool) -> list[bool | None]:
+        users = await service.get_users(grace.id, ACME, [ada.id, grace.id], is_administrator=is_administrator)
         return [user.mfa_enabled for user in users]
 
-    assert await seen(administers=False) == [None, True]
-    assert await seen(administers=True) == [True, True]
+    assert await seen(is_administrator=False) == [None, True]
+    assert await seen(is_administrator=True) == [True, True]
 
 
-async def test_ids_that_name_nobody_are_left_out(service: UsersService) -> None:
+async def test_unknown_ids_are_left_out(service: UsersService) -> None:
     ada = await create(service, "ada")
 
     assert await service.get_users(ada.id, ACME, [new_id("usr"), ACME, "", "\0", "'", "x" * 5000]) == []
 
 
-async def test_a_change_of_tenant_is_undone_once(service: UsersService) -> None:
+async def test_tenant_change_is_undone_once(service: UsersService) -> None:
     ada = await create(service, "ada")
     change = TenantChange(key="switch-1:set_tenant", user_id=ada.id, tenant_id=GLOBEX)
 
     assert await service.update_user_tenant(change) == HomeTenant(user_id=ada.id, tenant_id=GLOBEX)
     assert await service.update_user_tenant(change) == HomeTenant(user_id=ada.id, tenant_id=GLOBEX)
-    assert (await service.home_tenant(ada.id)).tenant_id == GLOBEX
+    assert (await service.get_home_tenant(ada.id)).tenant_id == GLOBEX
 
     for _ in range(2):
-        await service.restore_user_tenant("switch-1:set_tenant")
-    assert (await service.home_tenant(ada.id)).tenant_id == ACME
+        await service.undo_update_user_tenant("switch-1:set_tenant")
+    assert (await service.get_home_tenant(ada.id)).tenant_id == ACME
     with pytest.raises(StepAlreadyUndone):
         await service.update_user_tenant(change)
 
 
-async def test_an_undo_before_the_change_forestalls_it(service: UsersService) -> None:
+async def test_undo_before_the_change_prevents_it(service: UsersService) -> None:
     ada = await create(service, "ada")
-    await service.restore_user_tenant("switch-1:set_tenant")
+    await service.undo_update_user_tenant("switch-1:set_tenant")
 
     with pytest.raises(StepAlreadyUndone):
         await service.update_user_tenant(TenantChange(key="switch-1:set_tenant", user_id=ada.id, tenant_id=GLOBEX))
 
-    assert (await service.home_tenant(ada.id)).tenant_id == ACME
+    assert (await service.get_home_tenant(ada.id)).tenant_id == ACME
 
 
-async def test_an_undo_leaves_alone_what_a_later_switch_has_set(service: UsersService) -> None:
+async def test_undo_keeps_the_tenant_of_a_later_switch(service: UsersService) -> None:
     ada, third = await create(service, "ada"), new_id("ten")
     await service.update_user_tenant(TenantChange(key="switch-1", user_id=ada.id, tenant_id=GLOBEX))
     await service.update_user_tenant(TenantChange(key="switch-2", user_id=ada.id, tenant_id=third))
 
-    await service.restore_user_tenant("switch-1")
+    await service.undo_update_user_tenant("switch-1")
 
-    assert (await service.home_tenant(ada.id)).tenant_id == third
+    assert (await service.get_home_tenant(ada.id)).tenant_id == third
 
 
-async def test_an_undo_leaves_alone_what_a_later_switch_to_the_same_tenant_has_set(service: UsersService) -> None:
+async def test_undo_keeps_the_tenant_of_a_later_switch_to_the_same_tenant(service: UsersService) -> None:
     ada = await create(service, "ada")
     for key in ("switch-1", "switch-2"):
         await service.update_user_tenant(TenantChange(key=key, user_id=ada.id, tenant_id=GLOBEX))
 
-    await service.restore_user_tenant("switch-1")
+    await service.undo_update_user_tenant("switch-1")
 
-    assert (await service.home_tenant(ada.id)).tenant_id == GLOBEX
+    assert (await service.get_home_tenant(ada.id)).tenant_id == GLOBEX
 
 
 @pytest.mark.parametrize("order", [("switch-1", "switch-2"), ("switch-2", "switch-1")])
-async def test_two_switches_that_are_both_undone_leave_nothing_of_either(
-    service: UsersService, order: tuple[str, str]
-) -> None:
+async def test_undoing_two_switches_restores_the_first_tenant(service: UsersService, order: tuple[str, str]) -> None:
     ada = await create(service, "ada")
     for key in ("switch-1", "switch-2"):
         await service.update_user_tenant(TenantChange(key=key, user_id=ada.id, tenant_id=GLOBEX))
 
     for key in order:
-        await service.restore_user_tenant(key)
+        await service.undo_update_user_tenant(key)
 
-    assert (await service.home_tenant(ada.id)).tenant_id == ACME
+    assert (await service.get_home_tenant(ada.id)).tenant_id == ACME
 
 
-async def test_undoing_a_second_switch_leaves_the_first_one_standing(service: UsersService) -> None:
+async def test_undoing_the_second_switch_keeps_the_first(service: UsersService) -> None:
     ada, third = await create(service, "ada"), new_id("ten")
     await service.update_user_tenant(TenantChange(key="switch-1", user_id=ada.id, tenant_id=GLOBEX))
     await service.update_user_tenant(TenantChange(key="switch-2", user_id=ada.id, tenant_id=third))
 
     for _ in range(2):
-        await service.restore_user_tenant("switch-2")
-    assert (await service.home_tenant(ada.id)).tenant_id == GLOBEX
+        await service.undo_update_user_tenant("switch-2")
+    assert (await service.get_home_tenant(ada.id)).tenant_id == GLOBEX
 
-    await service.restore_user_tenant("switch-1")
-    assert (await service.home_tenant(ada.id)).tenant_id == ACME
+    await service.undo_update_user_tenant("switch-1")
+    assert (await service.get_home_tenant(ada.id)).tenant_id == ACME
 
 
-async def test_of_two_switches_at_once_the_undo_of_the_second_leads_back_to_the_first(
-    on_postgres: None, shared_postgres_url: str
+async def test_undo_of_the_second_concurrent_switch_restores_the_first(
+    postgres_database: None, shared_postgres_url: str
 ) -> None:
     service, third = UsersService(), new_id("ten")
     ada = await create(service, "ada")
@@ -168,13 +166,13 @@ async def test_of_two_switches_at_once_the_undo_of_the_second_leads_back_to_the_
         changes = [await row.queue(service.update_user_tenant(change)) for change in (first, second)]
     await asyncio.gather(*changes)
 
-    assert (await service.home_tenant(ada.id)).tenant_id == third
-    await service.restore_user_tenant("switch-2")
-    assert (await service.home_tenant(ada.id)).tenant_id == GLOBEX
+    assert (await service.get_home_tenant(ada.id)).tenant_id == third
+    await service.undo_update_user_tenant("switch-2")
+    assert (await service.get_home_tenant(ada.id)).tenant_id == GLOBEX
 
 
-async def test_an_undo_that_waits_for_a_later_switch_leaves_alone_what_that_set(
-    on_postgres: None, shared_postgres_url: str
+async def test_undo_that_waits_for_a_later_switch_keeps_its_tenant(
+    postgres_database: None, shared_postgres_url: str
 ) -> None:
     service, third = UsersService(), new_id("ten")
     ada = await create(service, "ada")
@@ -183,30 +181,30 @@ async def test_an_undo_that_waits_for_a_later_switch_leaves_alone_what_that_set(
     async with held_row(shared_postgres_url, "users_user", "id", ada.id) as row:
         tasks = [
             await row.queue(service.update_user_tenant(later)),
-            await row.queue(service.restore_user_tenant("switch-1")),
+            await row.queue(service.undo_update_user_tenant("switch-1")),
         ]
     await asyncio.gather(*tasks)
 
-    assert (await service.home_tenant(ada.id)).tenant_id == third
+    assert (await service.get_home_tenant(ada.id)).tenant_id == third
 
 
-async def test_a_change_that_an_older_release_made_is_undone_too(service: UsersService) -> None:
+async def test_change_without_a_recorded_key_is_undone(service: UsersService) -> None:
     ada = await create(service, "ada")
     await service.update_user_tenant(TenantChange(key="switch-1", user_id=ada.id, tenant_id=GLOBEX))
-    await models.User.filter(id=ada.id).update(tenant_change=None)
+    await models.User.filter(id=ada.id).update(tenant_change_key=None)
 
-    await service.restore_user_tenant("switch-1")
+    await service.undo_update_user_tenant("switch-1")
 
-    assert (await service.home_tenant(ada.id)).tenant_id == ACME
+    assert (await service.get_home_tenant(ada.id)).tenant_id == ACME
 
 
 @pytest.mark.parametrize("user_id", ["usr_" + "f" * 32, "", "\0"])
-async def test_an_unknown_user_works_nowhere(service: UsersService, user_id: str) -> None:
+async def test_unknown_user_has_no_home_tenant(service: UsersService, user_id: str) -> None:
     with pytest.raises(UserNotFound):
-        await service.home_tenant(user_id)
+        await service.get_home_tenant(user_id)
 
 
-async def test_an_unknown_user_cannot_be_given_a_tenant(service: UsersService) -> None:
+async def test_tenant_of_an_unknown_user_cannot_be_set(service: UsersService) -> None:
     with pytest.raises(UserNotFound):
         await service.update_user_tenant(TenantChange(key="switch-1", user_id=new_id("usr"), tenant_id=GLOBEX))
 
@@ -228,14 +226,14 @@ async def test_preferences_start_as_defaults_and_change_field_by_field(service: 
     assert await service.get_preferences(grace) == Preferences()
 
 
-async def test_a_language_tag_is_kept_as_it_was_given(service: UsersService) -> None:
+async def test_language_tag_is_stored_as_given(service: UsersService) -> None:
     for language in ("en", "de-AT", "zh-Hant-TW", "es-419", "sl-rozaj", "gsw-CH", "de-1996"):
         patched = await service.update_preferences(ADA, PreferencesPatch(language=language))
         assert patched.language == language
 
 
 @pytest.mark.parametrize("language", ["", "e", "english", "de_AT", "de-", "de-A\nT", "-", "\0", "de" + "-abcde" * 10])
-async def test_what_is_no_language_tag_is_refused_by_its_path(language: str) -> None:
+async def test_invalid_language_tag_is_rejected_with_its_path(language: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         await UsersService().update_preferences(ADA, PreferencesPatch(language=language))
 
@@ -245,14 +243,14 @@ async def test_what_is_no_language_tag_is_refused_by_its_path(language: str) -> 
 @pytest.mark.parametrize(
     "timezone", ["", "Vienna", "Europe", "../../etc/passwd", "/etc/passwd", "UTC\0", "Europe/ Vienna"]
 )
-async def test_what_is_no_time_zone_is_refused_by_its_path(timezone: str) -> None:
+async def test_invalid_time_zone_is_rejected_with_its_path(timezone: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         await UsersService().update_preferences(ADA, PreferencesPatch(timezone=timezone))
 
     assert [field.path for field in refused.value.fields] == [("timezone",)]
 
 
-async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_changed(service: UsersService) -> None:
+async def test_all_invalid_fields_are_reported_and_nothing_is_changed(service: UsersService) -> None:
     ada = new_id("usr")
 
     with pytest.raises(InvalidInput) as refused:
@@ -264,7 +262,7 @@ async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_changed(service:
     assert await service.get_preferences(ada) == Preferences()
 
 
-async def test_changes_of_different_preferences_at_once_all_hold(on_postgres: None) -> None:
+async def test_concurrent_changes_of_different_preferences_are_all_kept(postgres_database: None) -> None:
     service, ada = UsersService(), new_id("usr")
 
     await asyncio.gather(
@@ -279,14 +277,14 @@ async def test_changes_of_different_preferences_at_once_all_hold(on_postgres: No
     )
 
 
-async def test_creating_a_user_can_be_tried_again_and_undone(service: UsersService) -> None:
+async def test_user_creation_is_repeatable_and_can_be_undone(service: UsersService) -> None:
     new = new_user("ada")
     first = await service.create_user(new)
     await service.update_preferences(first.id, PreferencesPatch(theme=Theme.DARK))
 
     assert await service.create_user(new) == first
     for _ in range(2):
-        await service.delete_user(new.key)
+        await service.undo_create_user(new.key)
 
     for table in (models.User, models.Affiliation, models.Preferences):
         assert await table.all().count() == 0
@@ -294,7 +292,7 @@ async def test_creating_a_user_can_be_tried_again_and_undone(service: UsersServi
         await service.create_user(new)
 
 
-async def test_an_address_belongs_to_one_user(service: UsersService) -> None:
+async def test_address_belongs_to_one_user(service: UsersService) -> None:
     await create(service, "ada")
 
     with pytest.raises(EmailTaken):
@@ -314,9 +312,7 @@ async def test_an_address_belongs_to_one_user(service: UsersService) -> None:
         ({"name": "Ada\0"}, ("name",)),
     ],
 )
-async def test_a_profile_that_makes_no_sense_is_refused_by_its_path(
-    change: dict[str, str], path: tuple[str, ...]
-) -> None:
+async def test_invalid_profile_is_rejected_with_its_path(change: dict[str, str], path: tuple[str, ...]) -> None:
     with pytest.raises(InvalidInput) as refused:
         await UsersService().create_user(new_user("ada").model_copy(update=change))
 

@@ -30,7 +30,7 @@ async def create(
     return await WorkspacesService().create_user_workspace(new)
 
 
-async def test_a_workspace_is_seen_by_its_user(opened: None) -> None:
+async def test_workspace_is_visible_to_its_user(any_database: None) -> None:
     workspace = await create()
 
     assert workspace.name == "Grace Hopper's workspace"
@@ -38,15 +38,15 @@ async def test_a_workspace_is_seen_by_its_user(opened: None) -> None:
 
 
 @pytest.mark.parametrize("app_url", ["https://adx.example/app", "https://adx.example/app/"])
-def test_a_workspaces_address_lies_in_the_product_under_its_tenants_slug(app_url: str) -> None:
+def test_workspace_address_contains_app_url_and_tenant_slug(app_url: str) -> None:
     assert in_product(app_url, workspace_path("acme", "wsp_1")) == "https://adx.example/app/acme/workspaces/wsp_1"
 
 
-def test_a_workspaces_address_is_a_path_where_the_products_is_unknown() -> None:
+def test_workspace_address_is_a_path_without_an_app_url() -> None:
     assert in_product("", workspace_path("acme", "wsp_1")) == "/acme/workspaces/wsp_1"
 
 
-async def test_creating_can_be_tried_again_and_undone(opened: None) -> None:
+async def test_workspace_creation_is_repeatable_and_can_be_undone(any_database: None) -> None:
     service = WorkspacesService()
     await create(ADA, key="onboarding-2:create_workspace")
 
@@ -54,21 +54,21 @@ async def test_creating_can_be_tried_again_and_undone(opened: None) -> None:
     assert await models.Workspace.all().count() == 2
 
     for _ in range(2):
-        await service.delete_workspace("onboarding-1:create_workspace")
+        await service.undo_create_user_workspace("onboarding-1:create_workspace")
     with pytest.raises(StepAlreadyUndone):
         await create()
     assert [row.user_id for row in await models.Workspace.all()] == [ADA]
 
 
-async def test_an_undo_that_comes_first_lets_nothing_be_created(opened: None) -> None:
-    await WorkspacesService().delete_workspace("onboarding-1:create_workspace")
+async def test_undo_before_the_creation_prevents_it(any_database: None) -> None:
+    await WorkspacesService().undo_create_user_workspace("onboarding-1:create_workspace")
 
     with pytest.raises(StepAlreadyUndone):
         await create()
     assert await models.Workspace.all().count() == 0
 
 
-async def test_its_user_and_administrators_of_its_tenant_see_it_and_nobody_else(opened: None) -> None:
+async def test_workspace_is_visible_to_its_user_and_administrators_only(any_database: None) -> None:
     service, workspace = WorkspacesService(), await create()
 
     async def sees(who: Caller) -> bool:
@@ -85,7 +85,7 @@ async def test_its_user_and_administrators_of_its_tenant_see_it_and_nobody_else(
             await sees(nobody)
 
 
-async def test_workspaces_come_in_the_order_asked_for(opened: None) -> None:
+async def test_workspaces_are_returned_in_the_requested_order(any_database: None) -> None:
     first, second = await create(key="a"), await create(key="b")
     asked = [second.id, new_id("wsp"), "\0", "", first.id, second.id]
 
@@ -94,13 +94,13 @@ async def test_workspaces_come_in_the_order_asked_for(opened: None) -> None:
     assert [each.id for each in seen] == [second.id, first.id]
 
 
-async def test_a_very_long_name_is_cut(opened: None) -> None:
+async def test_long_name_is_truncated(any_database: None) -> None:
     new = NewWorkspace(key="a", tenant_id=ACME, user_id=GRACE, name="é" * 1000)
 
     assert (await WorkspacesService().create_user_workspace(new)).name == "é" * 250
 
 
-async def test_they_are_read_over_http_by_whoever_has_a_callers_token(opened: None) -> None:
+async def test_endpoint_requires_a_service_token(any_database: None) -> None:
     workspace = await create()
     app = Starlette(routes=routes(WorkspacesService(), SIGNER))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://services") as http:

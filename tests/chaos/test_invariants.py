@@ -45,8 +45,8 @@ ONBOARDED = ran(
 
 
 def session(id: str, token_hash: str, tenant_id: str, **others: object) -> Record:
-    row = {"id": id, "token_hash": token_hash, "tenant_id": tenant_id, "user_id": USER, "active": True}
-    return row | {"ended_at": None, "ended_by": None, "created_at": NOW} | others
+    row = {"id": id, "token_hash": token_hash, "tenant_id": tenant_id, "user_id": USER, "is_active": True}
+    return row | {"ended_at": None, "ended_by_step": None, "created_at": NOW} | others
 
 
 def recorded(operation: Ran) -> Record:
@@ -86,7 +86,7 @@ def well() -> World:
         ],
         "workspaces_workspace": [{"id": "wsp_1", "user_id": NEWCOMER, "tenant_id": GLOBEX}],
         "auth_session": [
-            session(OLD, "a", ACME, ended_at=NOW, ended_by=f"{SWITCH.id}:end_old_session"),
+            session(OLD, "a", ACME, ended_at=NOW, ended_by_step=f"{SWITCH.id}:end_old_session"),
             session(SESSION, "b", GLOBEX, created_at=NOW + timedelta(seconds=1)),
         ],
         "auth_sign_in": [{"session_id": OLD}],
@@ -96,10 +96,10 @@ def well() -> World:
             | {"uploaded_at": NOW, "metadata_key": f"{PROCESSED.id}:publish_metadata"}
         ],
         "files_usage": [{"tenant_id": GLOBEX, "bytes": 3}],
-        "users_effect": [{"key": keys[0], "undone": False}],
-        "auth_effect": [{"key": keys[1], "undone": False}],
+        "users_idempotency_record": [{"key": keys[0], "is_undone": False}],
+        "auth_idempotency_record": [{"key": keys[1], "is_undone": False}],
         "operations_record": [recorded(each) for each in (LOGIN, SWITCH, SENT, PROCESSED, ONBOARDED)],
-        "notifications_delivery": [{"key": f"{ONBOARDED.id}:send_welcome_email", "message_id": LETTER}],
+        "notifications_email_delivery": [{"key": f"{ONBOARDED.id}:send_welcome_email", "message_id": LETTER}],
     }
     operations = (LOGIN, SWITCH, SENT, PROCESSED, ONBOARDED)
     staged = f"staging/{GLOBEX}/{UUID(int=1)}"
@@ -164,7 +164,7 @@ PLANTED: list[tuple[str, str, Plant]] = [
     ("user_and_session", "no member", gone("tenants_membership", 1)),
     ("sessions_are_those", "is missing", gone("auth_session", 1)),
     ("sessions_are_those", "is that of a switch that changes nothing", changes_nothing(SWITCH)),
-    ("sessions_are_those", "opens nothing", changed("auth_session", 1, active=False)),
+    ("sessions_are_those", "opens nothing", changed("auth_session", 1, is_active=False)),
     ("sessions_are_those", "is left behind", ended(SWITCH, FAILED)),
     ("sessions_end_by", "old one lives", changed("auth_session", 0, ended_at=None)),
     ("sessions_end_by", "by a failed one", ended(SWITCH, FAILED)),
@@ -173,7 +173,7 @@ PLANTED: list[tuple[str, str, Plant]] = [
     ("a_sign_in", "two sign-ins", again("auth_sign_in")),
     ("a_sign_in", "sign-in of nothing", added("auth_sign_in", session_id="ses_9")),
     ("a_failed_operation", "effect stands", ended(SWITCH, FAILED)),
-    ("a_failed_operation", "effect undone", changed("users_effect", undone=True)),
+    ("a_failed_operation", "effect undone", changed("users_idempotency_record", is_undone=True)),
     ("findings_are", "findings shown", ended(PROCESSED, FAILED)),
     ("findings_are", "findings missing", changed("files_file", metadata_key=None)),
     ("users_work_where", "elsewhere", changed("users_user", tenant_id=ACME)),
@@ -190,9 +190,9 @@ PLANTED: list[tuple[str, str, Plant]] = [
     ("onboarding_is", "no workspace", gone("workspaces_workspace")),
     ("onboarding_is", "left behind", ended(ONBOARDED, FAILED)),
     ("one_idempotency_key", "two sessions", again("auth_session")),
-    ("one_idempotency_key", "two effects", again("users_effect")),
+    ("one_idempotency_key", "two effects", again("users_idempotency_record")),
     ("letters_are", "letter not sent", lambda world: replace(world, letters=())),
-    ("letters_are", "letter not noted", gone("notifications_delivery")),
+    ("letters_are", "letter not noted", gone("notifications_email_delivery")),
     (
         "one_idempotency_key",
         "two operations",
@@ -227,7 +227,7 @@ def test_a_switch_to_the_current_tenant_keeps_its_session_and_creates_none() -> 
     world = changes_nothing(SWITCH)(well())
     assert world is not None
     (old, _) = world.tables["auth_session"]
-    old |= {"ended_at": None, "ended_by": None}
+    old |= {"ended_at": None, "ended_by_step": None}
     del world.tables["auth_session"][1]
     assert [each for each in violations(world) if each.invariant.startswith("sessions_")] == []
 

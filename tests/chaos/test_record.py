@@ -17,7 +17,7 @@ from tools.chaos.collect import gathered, quiet, repaired
 from tools.chaos.environment import PASSWORD, Ground
 from tools.chaos.invariants import violations
 
-TABLES = ("operations_record", "operations_state", "operations_repair")
+TABLES = ("operations_record", "operations_state", "operations_repair_progress")
 
 
 @pytest.fixture

@@ -187,14 +187,19 @@ async def may(url: str, *command: str) -> bool:
 async def test_redis_requires_a_password_and_allows_workers_only_sessions(redis_urls: dict[str, str]) -> None:
     anonymous = redis_urls.pop("anonymous")
     assert await may(anonymous, "PING")
-    for command in (("GET", "session:x"), ("SET", "x", "1"), ("PUBLISH", "wakeups", "x"), ("CONFIG", "GET", "*")):
+    for command in (
+        ("GET", "auth:session:x"),
+        ("SET", "x", "1"),
+        ("PUBLISH", "changes:names", "x"),
+        ("CONFIG", "GET", "*"),
+    ):
         assert not await may(anonymous, *command)
         guessed = redis_urls["gateway"].replace(urlsplit(redis_urls["gateway"]).password or "", "wrong")
         assert not await may(guessed, *command)
     for name, url in redis_urls.items():
-        assert await may(url, "SET", "session:x", "1")
-        assert await may(url, "PUBLISH", "wakeups", "x")
-        assert await may(url, "PUBLISH", "changes:x", "") == (name in ("gateway", "operations"))
+        assert await may(url, "SET", "auth:session:x", "1")
+        assert await may(url, "PUBLISH", "changes:names", "x")
+        assert await may(url, "PUBLISH", "changes:topic:x", "") == (name in ("gateway", "operations"))
         assert await may(url, "SET", "place", "1") == (name == "gateway")
         assert await may(url, "EVAL", "return 1", "0") == (name == "gateway")
         for words in ("FLUSHALL", "CONFIG GET *", "ACL LIST", "KEYS *", "SHUTDOWN NOSAVE", "MONITOR"):

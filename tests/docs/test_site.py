@@ -18,6 +18,6 @@ def test_site_builds_without_broken_links_and_lists_every_step(tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
     page = (tmp_path / "compensation.html").read_text()
     assert all(f"<td>{step}</td>" in page for steps in STEPS.values() for step in steps)
-    assert "<code>Users.restore_user_tenant</code>" in page
+    assert "<code>Users.undo_update_user_tenant</code>" in page
     assert "<td><code>login</code>, <code>submitMfaCode</code></td>" in page
     assert "switchTenant" in (tmp_path / "contract.html").read_text()

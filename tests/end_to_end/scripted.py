@@ -1,4 +1,4 @@
-"""Somebody who is signed in at a real gateway on a real Temporal server, whose workers follow a script of mishaps."""
+"""A signed-in client of a real gateway on a real Temporal server, whose workers follow a fault plan."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from gateway.settings import Settings
 from infrastructure.settings_validation import Environment
 from tests.end_to_end.client import Client
 from tests.stack import Stack
-from tests.workflows.saga_harness import Script, staged
+from tests.workflows.saga_harness import FaultPlan, open_saga_harness
 
 SERVICE_KEY = "s" * 32
 
 
 @asynccontextmanager
 async def signed_in(
-    temporal: Temporal, address: str, folder: Path, script: Script, email: str = "ada@example.com"
+    temporal: Temporal, address: str, folder: Path, fault_plan: FaultPlan, email: str = "ada@example.com"
 ) -> AsyncIterator[Client]:
     """One of the demo accounts, Ada unless another is named."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    async with staged(temporal, folder, script) as stage:
+    async with open_saga_harness(temporal, folder, fault_plan) as harness:
         settings = Settings(
             environment=Environment.DEVELOPMENT,
             gateway_port=port,
@@ -39,7 +39,7 @@ async def signed_in(
             secret_key=SecretStr("k" * 32),
             service_key=SecretStr(SERVICE_KEY),
         )
-        app = create_app(settings, Dependencies(services=httpx.ASGITransport(stage.services)))
+        app = create_app(settings, Dependencies(services=httpx.ASGITransport(harness.services)))
         stop, answering = asyncio.Event(), asyncio.Event()
         serving = asyncio.create_task(
             serve(

@@ -75,7 +75,7 @@ async def test_goes_on_with_a_running_operation_after_a_restart(tmp_path: Path) 
         globex = await ada.tenant("Globex")
         # The step cannot write, so it is tried again for as long as the process runs: some seconds.
         refuse_effects = (
-            "CREATE TRIGGER standstill BEFORE INSERT ON users_effect BEGIN SELECT RAISE(ABORT, 'busy'); END"
+            "CREATE TRIGGER standstill BEFORE INSERT ON users_idempotency_record BEGIN SELECT RAISE(ABORT, 'busy'); END"
         )
         with sqlite3.connect(tmp_path / "adx.db", isolation_level=None) as database:
             database.execute(refuse_effects)

@@ -13,7 +13,7 @@ from activities.users import models as users
 from contracts.operations import STEPS, OperationKind
 from tests.end_to_end.client import Client, Json, step
 from tests.end_to_end.scripted import signed_in
-from tests.workflows.saga_harness import ANSWER, Script
+from tests.workflows.saga_harness import FINAL_ERROR, FaultPlan
 
 NAMES = STEPS[OperationKind.TENANT_SWITCH]
 
@@ -51,7 +51,7 @@ async def test_each_step_is_seen_running_and_then_completed_in_order(
     temporal_client: Temporal, temporal_address: str, tmp_path: Path
 ) -> None:
     gate = Gate()
-    async with signed_in(temporal_client, temporal_address, tmp_path, Script(watch=gate.watch)) as ada:
+    async with signed_in(temporal_client, temporal_address, tmp_path, FaultPlan(on_attempt=gate.watch)) as ada:
         states = await gate.follow_a_switch(ada)
 
     assert states[-1]["status"] == "COMPLETED"
@@ -68,8 +68,8 @@ async def test_a_step_that_fails_is_seen_failing_and_every_finished_one_being_un
     temporal_client: Temporal, temporal_address: str, tmp_path: Path
 ) -> None:
     gate = Gate()
-    script = Script(after={"hand_over_session": ANSWER}, watch=gate.watch)
-    async with signed_in(temporal_client, temporal_address, tmp_path, script) as ada:
+    fault_plan = FaultPlan(after={"replace_session": FINAL_ERROR}, on_attempt=gate.watch)
+    async with signed_in(temporal_client, temporal_address, tmp_path, fault_plan) as ada:
         before = await things()
         states = await gate.follow_a_switch(ada)
         assert await things() == before

@@ -21,7 +21,7 @@ from PIL import Image
 from starlette.applications import Starlette
 
 from activities.files.file_analysis import image_metadata
-from activities.files.validation import checked
+from activities.files.validation import validate_upload
 from contracts.base import new_id, utc_now
 from contracts.errors import InvalidInput
 from contracts.files import NewUpload
@@ -258,7 +258,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 def test_an_announcement_that_is_wrong_is_refused_by_its_field(wrong: dict[str, Any], field: str) -> None:
     right = {"name": "notes.txt", "content_type": "text/plain", "size": 5, "tier": SubscriptionTier.FREE}
     with pytest.raises(InvalidInput) as refused:
-        checked(NewUpload.model_construct(**{"checksum": None, **right, **wrong}))
+        validate_upload(NewUpload.model_construct(**{"checksum": None, **right, **wrong}))
     assert [each.path for each in refused.value.fields] == [(field,)]
 
 

@@ -1,7 +1,7 @@
-"""Records the histories that every later release must still be able to replay.
+"""Record the workflow histories that every later release must be able to replay.
 
-``python -m tests.histories.record [WORKFLOW...]``: those of these workflows (``switch_tenant``), or of all, into the
-folder of the version that pyproject.toml names. What is recorded stays: the old histories are the ones that matter.
+``python -m tests.histories.record [WORKFLOW...]`` records these workflows (such as ``switch_tenant``), or all of them,
+into the folder of the version in pyproject.toml. Existing histories are not overwritten.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from infrastructure.temporal.connection import exit_process
 from tests.stack import ROOT
 from tests.workflows import onboarding, test_log_in, test_process_file, test_switch_tenant, test_upload_file
 from tests.workflows.file_saga_harness import end_of
-from tests.workflows.saga_harness import ANSWER, Script
+from tests.workflows.saga_harness import FINAL_ERROR, FaultPlan
 from worker.dev.binaries import temporal_test_server
-from workflows.mfa import PATIENCE, TRIES
+from workflows.mfa import CHALLENGE_TIMEOUT, MAX_ATTEMPTS
 from workflows.repair_operation import RepairOperation
 
 VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -40,116 +40,133 @@ FOLDER = Path(__file__).parent / VERSION
 
 
 @asynccontextmanager
-async def ground() -> AsyncIterator[tuple[WorkflowEnvironment, Path]]:
-    """A fresh server and an empty folder."""
+async def environment() -> AsyncIterator[tuple[WorkflowEnvironment, Path]]:
+    """Yield a new time-skipping server and an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         async with await WorkflowEnvironment.start_time_skipping(
             test_server_existing_path=str(temporal_test_server()), data_converter=pydantic_data_converter
-        ) as started:
-            yield started, Path(folder)
+        ) as server:
+            yield server, Path(folder)
 
 
 async def save(name: str, handle: WorkflowHandle[Any, Any]) -> None:
+    """Write the history of the workflow to a file, unless the file exists."""
     path = FOLDER / f"{name}.json"
     if path.exists():
         return
-    history = json.loads((await handle.fetch_history()).to_json(), object_hook=_without_the_machine)
+    history = json.loads((await handle.fetch_history()).to_json(), object_hook=_without_machine_data)
     FOLDER.mkdir(exist_ok=True)
     path.write_text(json.dumps(history, separators=(",", ":")) + "\n")
-    print(path.relative_to(ROOT))  # noqa: T201 - for who records
+    print(path.relative_to(ROOT))  # noqa: T201 - output of a command
 
 
-def _without_the_machine(part: dict[str, Any]) -> dict[str, Any]:
-    """Stack traces and worker identities tell where it was recorded, and no replay reads them."""
+def _without_machine_data(part: dict[str, Any]) -> dict[str, Any]:
+    """Remove stack traces and worker identities, which reveal the machine and are not needed for a replay."""
     return {key: value for key, value in part.items() if key not in ("stackTrace", "identity", "binaryChecksum")}
 
 
 @dataclass(frozen=True)
-class Scripts:
-    """A workflow's module of tests, whose ``scene`` is played: to its end, failing at each step of ``ACTIVITY_OF``,
-    cancelled once the named activity has acted, and as others would have it."""
+class RecordingPlan:
+    """The histories to record of one workflow.
+
+    They are a completed operation, one that fails at each step of ``ACTIVITY_OF``, one that is cancelled after an
+    activity, and those of further fault plans by name. ``tests`` is the module that defines ``open_scenario``.
+    """
 
     tests: ModuleType
     cancelled_after: str
-    others: Mapping[str, Script] = field(default_factory=dict)
+    further_plans: Mapping[str, FaultPlan] = field(default_factory=dict)
 
     async def record(self, workflow: str) -> None:
-        scripts = {"completed": Script(), "cancelled": Script(cancel_after=self.cancelled_after), **self.others}
+        fault_plans = {
+            "completed": FaultPlan(),
+            "cancelled": FaultPlan(cancel_after=self.cancelled_after),
+            **self.further_plans,
+        }
         for step, activity in self.tests.ACTIVITY_OF.items():
-            scripts[f"failed_at_{step}"] = Script(after={activity: ANSWER})
-        for name, script in scripts.items():
-            async with ground() as (server, folder), self.tests.scene(server, folder, script) as playing:
-                handle = await playing.start()
+            fault_plans[f"failed_at_{step}"] = FaultPlan(after={activity: FINAL_ERROR})
+        for name, fault_plan in fault_plans.items():
+            async with (
+                environment() as (server, folder),
+                self.tests.open_scenario(server, folder, fault_plan) as scenario,
+            ):
+                handle = await scenario.start()
                 await end_of(handle)
                 await save(f"{workflow}.{name}", handle)
 
 
-def tried_again(activity: str) -> Script:
-    return Script(before={activity: ConnectionError()}, times={activity: 1})
+def retried(activity: str) -> FaultPlan:
+    """Return a plan in which the first attempt of the activity fails."""
+    return FaultPlan(before={activity: ConnectionError()}, max_faults={activity: 1})
 
 
-SCRIPTS = {
-    "switch_tenant": Scripts(test_switch_tenant, "create_session", {"tried_again": tried_again("load_tenant_data")}),
-    "log_in": Scripts(test_log_in, "create_session"),
-    "onboard_user": Scripts(
+RECORDING_PLANS = {
+    "switch_tenant": RecordingPlan(test_switch_tenant, "create_session", {"retried": retried("load_tenant_data")}),
+    "log_in": RecordingPlan(test_log_in, "create_session"),
+    "onboard_user": RecordingPlan(
         onboarding,
         "create_user_workspace",
         {
-            "without_letter": Script(before={"send_welcome_email": SMTPServerDisconnected("")}),
-            "cancelled_at_letter": Script(cancel_after="send_welcome_email"),
+            "without_email": FaultPlan(before={"send_welcome_email": SMTPServerDisconnected("")}),
+            "cancelled_at_email": FaultPlan(cancel_after="send_welcome_email"),
         },
     ),
-    "upload_file": Scripts(
-        test_upload_file, "create_file_record", {"tried_again": tried_again("update_file_metadata")}
-    ),
-    "process_file": Scripts(test_process_file, "extract_metadata"),
+    "upload_file": RecordingPlan(test_upload_file, "create_file_record", {"retried": retried("update_file_metadata")}),
+    "process_file": RecordingPlan(test_process_file, "extract_metadata"),
 }
 
 
 async def record_second_factors() -> None:
-    for name, befall in SECOND_FACTORS.items():
+    """Record logins with a second factor."""
+    for name, event in SECOND_FACTORS.items():
         async with (
-            ground() as (server, folder),
-            test_log_in.scene(server, folder, Script(), account="alan") as playing,
+            environment() as (server, folder),
+            test_log_in.open_scenario(server, folder, FaultPlan(), account="alan") as scenario,
         ):
-            handle = await playing.start()
+            handle = await scenario.start()
             await test_log_in.waiting(handle)
-            await befall(server, handle)
+            await event(server, handle)
             await end_of(handle)
             await save(f"log_in.{name}", handle)
 
 
-async def _right_at_the_second_try(_: WorkflowEnvironment, handle: WorkflowHandle[Any, Any]) -> None:
+async def _submit_wrong_then_right_code(_: WorkflowEnvironment, handle: WorkflowHandle[Any, Any]) -> None:
     await test_log_in.submit(handle, test_log_in.wrong_code())
     await test_log_in.submit(handle, test_log_in.right_code())
 
 
-async def _always_wrong(_: WorkflowEnvironment, handle: WorkflowHandle[Any, Any]) -> None:
-    for _try in range(TRIES):
+async def _submit_wrong_codes(_server: WorkflowEnvironment, handle: WorkflowHandle[Any, Any]) -> None:
+    for _ in range(MAX_ATTEMPTS):
         await test_log_in.submit(handle, test_log_in.wrong_code())
 
 
-async def _cancelled(_: WorkflowEnvironment, handle: WorkflowHandle[Any, Any]) -> None:
+async def _cancel(_: WorkflowEnvironment, handle: WorkflowHandle[Any, Any]) -> None:
     await handle.cancel()
 
 
-async def _too_late(started: WorkflowEnvironment, _: WorkflowHandle[Any, Any]) -> None:
-    await started.sleep(PATIENCE + timedelta(seconds=1))
+async def _wait_for_timeout(server: WorkflowEnvironment, _: WorkflowHandle[Any, Any]) -> None:
+    await server.sleep(CHALLENGE_TIMEOUT + timedelta(seconds=1))
 
 
 SECOND_FACTORS: Mapping[str, Callable[[WorkflowEnvironment, WorkflowHandle[Any, Any]], Awaitable[None]]] = {
-    "with_mfa": _right_at_the_second_try,
-    "failed_at_check_mfa": _always_wrong,
-    "cancelled_at_check_mfa": _cancelled,
-    "timed_out_at_check_mfa": _too_late,
+    "with_mfa": _submit_wrong_then_right_code,
+    "failed_at_check_mfa": _submit_wrong_codes,
+    "cancelled_at_check_mfa": _cancel,
+    "timed_out_at_check_mfa": _wait_for_timeout,
 }
 
 
 async def record_repairs() -> None:
-    """Of a switch that completed: of any other end less is left to take back."""
-    for name, script in {"completed": Script(), "failed": Script(before={"restore_user_tenant": ANSWER})}.items():
-        async with ground() as (server, folder), test_switch_tenant.scene(server, folder, script) as playing:
-            switch = await playing.start()
+    """Record repairs of a completed switch, which has the most steps to undo."""
+    for name, fault_plan in {
+        "completed": FaultPlan(),
+        "failed": FaultPlan(before={"undo_update_user_tenant": FINAL_ERROR}),
+    }.items():
+        async with (
+            environment() as (server, folder),
+            test_switch_tenant.open_scenario(server, folder, fault_plan) as scenario,
+        ):
+            switch = await scenario.start()
             await end_of(switch)
             ended = EndedOperation(operation_id=switch.id, run_id=switch.result_run_id or "")
             repair = await server.client.start_workflow(
@@ -160,18 +177,18 @@ async def record_repairs() -> None:
             await save(f"repair_operation.{name}", repair)
 
 
-OTHERS: Mapping[str, Callable[[], Awaitable[None]]] = {
+FURTHER_RECORDINGS: Mapping[str, Callable[[], Awaitable[None]]] = {
     "log_in": record_second_factors,
     "repair_operation": record_repairs,
 }
 
 
 async def main(workflows: Sequence[str]) -> None:
-    for name in workflows or dict.fromkeys((*SCRIPTS, *OTHERS)):
-        if name in SCRIPTS:
-            await SCRIPTS[name].record(name)
-        if name in OTHERS:
-            await OTHERS[name]()
+    for name in workflows or dict.fromkeys((*RECORDING_PLANS, *FURTHER_RECORDINGS)):
+        if name in RECORDING_PLANS:
+            await RECORDING_PLANS[name].record(name)
+        if name in FURTHER_RECORDINGS:
+            await FURTHER_RECORDINGS[name]()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is recorded: by release, by workflow (``switch_tenant``), by what befell it (``failed_at_set_tenant``)."""
+"""The recorded histories by release, workflow (``switch_tenant``) and course (``failed_at_set_tenant``)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from contracts.operations import MEMO_STATE, OperationState
 
 @dataclass(frozen=True)
 class Recording:
+    """A recorded history of a workflow, in the file ``RELEASE/WORKFLOW.COURSE.json``."""
+
     path: Path
 
     @property
@@ -24,7 +26,7 @@ class Recording:
         return self.path.stem.partition(".")[0]
 
     @property
-    def what(self) -> str:
+    def course(self) -> str:
         return self.path.stem.partition(".")[2]
 
     def __str__(self) -> str:
@@ -34,7 +36,7 @@ class Recording:
         return WorkflowHistory.from_json(self.workflow, self.path.read_text())
 
     async def states(self) -> list[OperationState]:
-        """What clients saw of it, from its start to its close."""
+        """Return the states in the memo, from the start to the close of the operation."""
         events = self.history().events
         memos = [events[0].workflow_execution_started_event_attributes.memo]
         memos += [

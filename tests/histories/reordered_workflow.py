@@ -1,4 +1,4 @@
-"""A workflow's source with two of its steps changed round, as a module of its own: what a careless change would do."""
+"""Create a variant of a workflow in which two steps are exchanged, for tests of the detection of such changes."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import sys
 from pathlib import Path
 
 
-def altered(workflow: type, folder: Path, first: str, second: str) -> type:
-    """The same class with the step ``second`` before ``first``; ``folder`` must be on the path that imports search.
+def reordered(workflow: type, folder: Path, first: str, second: str) -> type:
+    """Return the workflow class with the steps ``first`` and ``second`` exchanged.
 
-    A step alone does not make a block: what stands between two steps stays where it is.
+    The module is written to ``folder``, which must be on the import path. Code between the steps keeps its position.
     """
     tree = ast.parse(inspect.getsource(sys.modules[workflow.__module__]))
     [blocks] = [node.body for node in ast.walk(tree) if isinstance(node, ast.AsyncWith) and _is_run(node)]
-    places = {name: place for place, block in enumerate(blocks) if (name := _step_of(block))}
-    one, other = places[first], places[second]
+    positions = {name: position for position, block in enumerate(blocks) if (name := _step_of(block))}
+    one, other = positions[first], positions[second]
     blocks[one], blocks[other] = blocks[other], blocks[one]
-    name = f"altered_{workflow.__module__.rpartition('.')[2]}_{first}"
+    name = f"reordered_{workflow.__module__.rpartition('.')[2]}_{first}"
     (folder / f"{name}.py").write_text(ast.unparse(tree))
     importlib.invalidate_caches()
-    found = getattr(importlib.import_module(name), workflow.__name__)
-    assert isinstance(found, type)
-    return found
+    variant = getattr(importlib.import_module(name), workflow.__name__)
+    assert isinstance(variant, type)
+    return variant
 
 
 def _is_run(node: ast.AsyncWith) -> bool:
@@ -32,7 +32,7 @@ def _is_run(node: ast.AsyncWith) -> bool:
 
 
 def _step_of(block: ast.stmt) -> str | None:
-    """The name in ``async with operation.step(name)``."""
+    """Return the name in ``async with operation.step(name)``; None for any other statement."""
     if not isinstance(block, ast.AsyncWith):
         return None
     call = block.items[0].context_expr

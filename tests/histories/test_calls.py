@@ -1,4 +1,4 @@
-"""Workflows that stay with an older build call the activities of this one: each call of theirs is still understood."""
+"""Activities of this release accept all calls of workflows of earlier releases, which may run on an older build."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SERVED: dict[tuple[str, str], Callable[..., object]] = {
     for domain in (Auth, Users, Tenants, Files, Workspaces, Notifications, Operations)
     for activity in activities_of(object.__new__(domain))
 }
-"""By task queue and name, as workflows call them."""
+"""Activities by task queue and name, as workflows call them."""
 
 
-class Stricter(Contract):
-    """What an activity must not come to ask for."""
+class StricterArgument(Contract):
+    """An incompatible argument: it has a required field that older calls do not have."""
 
     reason: str
 
@@ -45,15 +45,15 @@ def calls_in(recording: Recording) -> list[ActivityTaskScheduledEventAttributes]
     ]
 
 
-async def understood(call: ActivityTaskScheduledEventAttributes, activity: Callable[..., object]) -> list[Any]:
-    """Its arguments as the activity would get them. Raises ValidationError."""
+async def decode_arguments(call: ActivityTaskScheduledEventAttributes, activity: Callable[..., object]) -> list[Any]:
+    """Return the arguments of the call as the activity receives them. Raises ValidationError."""
     hints = get_type_hints(activity)
     parameters = [hints[name] for name in inspect.signature(activity).parameters]
     return await pydantic_data_converter.decode(call.input.payloads, parameters)
 
 
 @pytest.mark.parametrize("release", RELEASES)
-async def test_each_call_of_an_older_workflow_is_served_and_understood(release: str) -> None:
+async def test_activities_accept_all_calls_of_released_workflows(release: str) -> None:
     called = {
         (call.task_queue.name, call.activity_type.name): call
         for recording in recordings()
@@ -63,11 +63,11 @@ async def test_each_call_of_an_older_workflow_is_served_and_understood(release: 
     assert called.keys() <= SERVED.keys()
     assert len(called) > 20
     for name, call in called.items():
-        assert len(await understood(call, SERVED[name])) == 1, name
+        assert len(await decode_arguments(call, SERVED[name])) == 1, name
 
 
-async def test_an_activity_that_asks_for_more_is_found_out() -> None:
-    async def create_session(new: Stricter) -> None: ...
+async def test_incompatible_activity_argument_is_detected() -> None:
+    async def create_session(new: StricterArgument) -> None: ...
 
     [call, *_] = [
         call
@@ -76,4 +76,4 @@ async def test_an_activity_that_asks_for_more_is_found_out() -> None:
         if call.activity_type.name == "create_session"
     ]
     with pytest.raises(ValidationError):
-        await understood(call, create_session)
+        await decode_arguments(call, create_session)

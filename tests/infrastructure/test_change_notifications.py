@@ -39,8 +39,8 @@ async def test_what_is_no_name_keeps_no_other_from_arriving(
 ) -> None:
     name = uuid4().hex
     with listening.hearing(name) as news, listening.hearing(CONNECTION_LOST) as lost:
-        await redis.publish("wakeups", garbage)
-        await redis.publish("wakeups", name)
+        await redis.publish("changes:names", garbage)
+        await redis.publish("changes:names", name)
         assert await wait_for_event(news, 2)
         assert not lost.is_set()
 
@@ -55,11 +55,11 @@ async def test_an_unexpected_error_is_logged_and_notifications_arrive_again(
     with capture_logs() as logs, listening.hearing(CONNECTION_LOST) as lost, listening.hearing(name) as news:
         with monkeypatch.context() as patch:
             patch.setattr("infrastructure.change_notifications.RedisNotifier._take_in", fail)
-            await redis.publish("wakeups", "anything")
+            await redis.publish("changes:names", "anything")
             assert await wait_for_event(lost, 2), "CONNECTION_LOST is sent because notifications may have been missed"
         assert await wait_for_event(news, 5), "it subscribes again and notifies all subscribers"
         news.clear()
-        await redis.publish("wakeups", name)
+        await redis.publish("changes:names", name)
         assert await wait_for_event(news, 2)
     failures = [log for log in logs if log["event"] == "background_task_failed"]
     assert [log["log_level"] for log in failures] == ["error"]
@@ -73,7 +73,7 @@ async def test_a_connection_that_is_cut_is_made_again(redis: Redis, listening: R
         assert await wait_for_event(news, 5)
         news.clear()
         for _ in range(50):
-            await redis.publish("wakeups", name)
+            await redis.publish("changes:names", name)
             if await wait_for_event(news, 0.1):
                 break
         assert news.is_set()

@@ -47,7 +47,7 @@ async def test_two_subscriptions_of_one_process_share_the_one_in_redis(wakeups: 
         await one.begun()
         with wakeups.subscribed(topic) as other:
             assert other.is_active
-            assert await redis.pubsub_numsub(f"changes:{topic}") == [(f"changes:{topic}".encode(), 1)]
+            assert await redis.pubsub_numsub(f"changes:topic:{topic}") == [(f"changes:topic:{topic}".encode(), 1)]
         one.changed.clear()
         await asyncio.sleep(0.2)
         await wakeups.publish([topic])

@@ -72,7 +72,7 @@ async def test_one_trace_leads_from_the_browser_to_the_statements_of_each_step(
 
     def is_whole(spans: list[Seen]) -> bool:
         names = {span.name for span in spans}
-        return names >= {"mutation switchTenant", "CompleteWorkflow:SwitchTenant", "RunActivity:hand_over_session"}
+        return names >= {"mutation switchTenant", "CompleteWorkflow:SwitchTenant", "RunActivity:replace_session"}
 
     spans = collector.wait_for(trace, is_whole)
     (asked,) = (span for span in spans if span.name == "mutation switchTenant")
@@ -82,8 +82,8 @@ async def test_one_trace_leads_from_the_browser_to_the_statements_of_each_step(
     assert [*start, "worker-operations RunWorkflow:SwitchTenant"] in paths
     step = [
         *start,
-        "worker-operations StartActivity:hand_over_session",
-        "worker-auth RunActivity:hand_over_session",
+        "worker-operations StartActivity:replace_session",
+        "worker-auth RunActivity:replace_session",
         "worker-auth UPDATE auth_session",
     ]
     assert step in paths
@@ -91,7 +91,7 @@ async def test_one_trace_leads_from_the_browser_to_the_statements_of_each_step(
     assert [name.split(" ", 1)[1] for name in call[:1]] + call[1:] in [
         [name.split(" ", 1)[1] for name in each] for each in paths
     ]
-    (run,) = (span for span in spans if span.name == "RunActivity:hand_over_session")
+    (run,) = (span for span in spans if span.name == "RunActivity:replace_session")
     assert run.facts["temporalWorkflowID"] == operation["id"]
     assert run.facts["adx.kind"] == "TENANT_SWITCH"
     assert {span.process for span in spans} >= {"gateway", "worker-operations", "worker-auth", "worker-tenants"}

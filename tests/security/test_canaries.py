@@ -75,7 +75,7 @@ async def test_twenty_canaries_are_found_where_they_belong_and_nowhere_else(prod
     assert decoded >= {"new user's e-mail", "new user's name", "TOTP seed", "MFA code", "wrong MFA code"}
     assert not decoded & {name for name in planted if "password" in name or "token" in name}
     assert {"mutation onboardUser", "RunActivity:create_session"} <= {span.name for span in product.collector.spans()}
-    assert b"session:" in product.told_to_redis.read_bytes(), "nobody listened to Redis"
+    assert b"auth:session:" in product.told_to_redis.read_bytes(), "nobody listened to Redis"
     await only_ids_are_searched_by(product.stack)
     await all_else_is_encrypted(product.stack)
 

@@ -30,7 +30,7 @@ from tests.security.call_counter import CountingTransport, Counts, TemporalCount
 from tests.security.id_arguments import CannotBeExercised, Place, document, places
 from tests.security.two_tenants import OPERATIONS, RANDOM, THINGS, World, database_of, make_world
 from tests.stack import Stack
-from tests.workflows.saga_harness import Script, staged
+from tests.workflows.saga_harness import FaultPlan, open_saga_harness
 
 SCHEMA = read_schema(build_schema().as_str())
 MEANT = {"tenantId": ("ten",), "sessionId": ("ses",), "fileId": ("fil",), "uploadId": ("upl",)} | {
@@ -243,7 +243,7 @@ async def counted_stack(temporal: Temporal, address: str, folder: Path) -> Async
     counts = Counts()
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    async with staged(temporal, folder, Script()) as stage:
+    async with open_saga_harness(temporal, folder, FaultPlan()) as harness:
         settings = Settings(
             gateway_port=port,
             temporal_address=address,
@@ -251,7 +251,7 @@ async def counted_stack(temporal: Temporal, address: str, folder: Path) -> Async
             service_key=SecretStr("s" * 32),
             storage_url=default_storage_url(folder),
         )
-        services = CountingTransport(httpx.ASGITransport(stage.services), counts)
+        services = CountingTransport(httpx.ASGITransport(harness.services), counts)
         app = create_app(settings, Dependencies(services=services, interceptors=[TemporalCounts(counts)]))
         stop, answering = asyncio.Event(), asyncio.Event()
         serving = asyncio.create_task(

@@ -1,4 +1,4 @@
-"""SwitchTenant as two later releases could have it: the session comes before the tenant, with a patch and without."""
+"""Two variants of SwitchTenant that create the session before they set the tenant: with and without a patch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from temporalio import workflow
 from activities.auth.activities import Auth
 from activities.tenants.activities import Tenants
 from activities.users.activities import Users
-from contracts.auth import NewSession, Role, Session, SessionHandover
+from contracts.auth import NewSession, Role, Session, SessionReplacement
 from contracts.operations import OperationKind, TenantSwitched
 from contracts.tenants import AccessRequest, SwitchTenantCommand
 from contracts.users import TenantChange
@@ -18,6 +18,8 @@ from workflows.operation import OperationRun
 
 @workflow.defn(name="SwitchTenant")
 class Reordered:
+    """The variant without a patch, which cannot replay histories of the current release."""
+
     @workflow.run
     async def run(self, command: SwitchTenantCommand) -> TenantSwitched:
         return await _switch(command, session_first=lambda: True)
@@ -25,6 +27,8 @@ class Reordered:
 
 @workflow.defn(name="SwitchTenant")
 class Patched:
+    """The variant with a patch, which can replay histories of the current release."""
+
     @workflow.run
     async def run(self, command: SwitchTenantCommand) -> TenantSwitched:
         return await _switch(command, session_first=lambda: workflow.patched("session-first"))
@@ -36,7 +40,7 @@ async def _switch(command: SwitchTenantCommand, *, session_first: Callable[[], b
     async with OperationRun(OperationKind.TENANT_SWITCH) as operation:
         async with operation.step("check_access"):
             role = (await operation.call(Tenants.check_access, access)).role
-        async with operation.step("note_session"):
+        async with operation.step("load_session"):
             old = await operation.call(Auth.get_session, command.session_id)
         if session_first():
             new = await _create_session(operation, command, role)
@@ -47,9 +51,9 @@ async def _switch(command: SwitchTenantCommand, *, session_first: Callable[[], b
         async with operation.step("load_tenant"):
             tenant = await operation.call(Tenants.load_tenant_data, access)
         async with operation.step("end_old_session"):
-            handover = SessionHandover(key=operation.key, session_id=new.id, old_session_id=old.id)
-            await operation.call(Auth.hand_over_session, handover)
-        operation.belongs_to(command.from_tenant_id, tenant.id)
+            replacement = SessionReplacement(key=operation.key, session_id=new.id, old_session_id=old.id)
+            await operation.call(Auth.replace_session, replacement)
+        operation.set_tenants(command.from_tenant_id, tenant.id)
         return operation.complete(TenantSwitched(tenant_id=tenant.id, user_id=user_id, permissions=new.permissions))
 
 

@@ -1,4 +1,4 @@
-"""The commands of an upgrade, as a person or a job runs them."""
+"""The commands of an upgrade: versions become current and drain."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.dev.ports import free_port
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Of a worker of the version adx.1.2.3, on a server where nothing has a version yet."""
+    """The environment of a worker with the version adx.1.2.3, on a server without versions."""
     folder = tmp_path_factory.mktemp("versions")
     with running_temporal() as temporal:
         yield plain_environment() | {
@@ -36,7 +36,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         }
 
 
-def said(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
+def run_command(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", *arguments], env=dict(environment), cwd=ROOT, capture_output=True, text=True, timeout=60
     )
@@ -54,26 +54,24 @@ async def queues_of(environment: Mapping[str, str], deployment: str, build: str)
     return {queue.name for queue in described.worker_deployment_version_info.task_queue_infos}
 
 
-def test_operations_begin_on_the_build_of_a_worker_process_once_it_is_made_current(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_operations_begin_on_a_build_once_it_is_current(environment: dict[str, str], tmp_path: Path) -> None:
     run_module("worker.migrate", environment)
     log = tmp_path / "worker.log"
     with start_module("worker", "operations", environment=environment, log=log) as process:
         wait_until(lambda: healthy(f"http://{HOST}:{environment['PORT']}"), process, log)
-        assert said(environment, "worker.versions", "current") == (0, "Operations begin on adx.1.2.3.\n")
-        assert said(environment, "worker.versions", "drained", "1.2.3") == (1, "adx.1.2.3 is still needed.\n")
-        assert said(environment, "worker.versions", "drained", "0.9") == (0, "adx.0.9 may be stopped.\n")
+        assert run_command(environment, "worker.versions", "current") == (0, "Operations begin on adx.1.2.3.\n")
+        assert run_command(environment, "worker.versions", "drained", "1.2.3") == (1, "adx.1.2.3 is still needed.\n")
+        assert run_command(environment, "worker.versions", "drained", "0.9") == (0, "adx.0.9 may be stopped.\n")
         versioned = asyncio.run(queues_of(environment, "adx", "1.2.3"))
     assert versioned == {TaskQueue.OPERATIONS}, "activities of all domains serve every version"
 
 
 @pytest.mark.parametrize("module", [("worker", "operations"), ("worker.versions", "current")])
-def test_half_a_version_is_refused(environment: dict[str, str], module: tuple[str, str]) -> None:
-    status, text = said(environment | {"WORKER_BUILD_ID": ""}, *module)
+def test_incomplete_version_is_rejected(environment: dict[str, str], module: tuple[str, str]) -> None:
+    status, text = run_command(environment | {"WORKER_BUILD_ID": ""}, *module)
     assert (status, "WORKER_DEPLOYMENT and WORKER_BUILD_ID must be set together" in text) == (2, True)
 
 
-def test_a_command_that_is_none_says_which_there_are(environment: dict[str, str]) -> None:
-    status, text = said(environment, "worker.versions", "drained")
+def test_unknown_command_prints_the_usage(environment: dict[str, str]) -> None:
+    status, text = run_command(environment, "worker.versions", "drained")
     assert (status, "current | drained BUILD" in text) == (2, True)

@@ -1,4 +1,4 @@
-"""Many switches of tenants under way while the workers of workflows change, on real services and a real Temporal."""
+"""The upgrade harness: running tenant switches while workers are replaced, with real services and a real Temporal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from contracts.tenants import SubscriptionTier, SwitchTenantCommand
 from infrastructure.passwords import Passwords
 from infrastructure.temporal.connection import connect, ensure_search_attributes
 from tests.databases import fresh_sqlite
-from tests.workflows.saga_harness import parts_in, state_of
+from tests.workflows.saga_harness import state_of, worker_dependencies_in
 from worker.database import database
 from worker.registry import Domain, WorkerDependencies, domains_of
 from worker.workers import running_workers
@@ -31,7 +31,7 @@ from workflows.switch_tenant import SwitchTenant
 
 
 class Workers:
-    """Workers of one task queue or one domain, until they are stopped as a process stops them."""
+    """Running workers of one task queue or one domain, which ``stop`` ends as a process would."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
@@ -42,7 +42,7 @@ class Workers:
 
 @dataclass(frozen=True)
 class Switch:
-    """One operation, and who it is that switches."""
+    """One tenant switch with its user and sessions."""
 
     user_id: str
     old_session: str
@@ -52,82 +52,84 @@ class Switch:
     async def state(self) -> OperationState:
         return await state_of(self.handle)
 
-    async def order(self) -> list[str]:
-        """Its steps as they began."""
+    async def started_steps(self) -> list[str]:
+        """Return the names of the started steps in the order of their start."""
         began = [(step.started_at, step.name) for step in (await self.state()).steps if step.started_at]
         return [name for _, name in sorted(began)]
 
 
-class Crossing:
-    """Two tenants, and users who work in the first of them and may work in both."""
+class UpgradeHarness:
+    """Two tenants with users who are members of both and work in the first, and workers that can be exchanged."""
 
     def __init__(
-        self, address: str, parts: WorkerDependencies, stack: AsyncExitStack, from_id: str, to_id: str
+        self, address: str, dependencies: WorkerDependencies, stack: AsyncExitStack, from_id: str, to_id: str
     ) -> None:
-        self.client = parts.temporal
+        self.client = dependencies.temporal
         self._address = address
-        self._parts = parts
+        self._dependencies = dependencies
         self._stack = stack
         self._from_id, self.to_id = from_id, to_id
 
     async def workflows(self, switch: type, version: WorkerDeploymentVersion | None = None) -> Workers:
-        """A worker as ``python -m worker operations`` runs it, with this for SwitchTenant."""
+        """Start a worker for workflows with this class as SwitchTenant, as ``python -m worker operations`` does."""
         return await self._run([Domain(TaskQueue.OPERATIONS, workflows=(switch,))], version)
 
     async def domain(self, name: str) -> Workers:
-        """The activities of a domain."""
-        return await self._run(domains_of(name, self._parts), None)
+        """Start a worker for the activities of a domain."""
+        return await self._run(domains_of(name, self._dependencies), None)
 
     async def begin(self, count: int) -> list[Switch]:
-        people = [(new_id("usr"), new_id("ses")) for _ in range(count)]
-        await self._settle(people)
-        return list(await asyncio.gather(*(self._start(*person) for person in people)))
+        """Start as many switches of new users."""
+        users_and_sessions = [(new_id("usr"), new_id("ses")) for _ in range(count)]
+        await self._create_users(users_and_sessions)
+        return list(await asyncio.gather(*(self._start(*each) for each in users_and_sessions)))
 
     async def begin_until(self, step: str, count: int) -> list[Switch]:
-        """As many as that, once each has begun the step."""
+        """Start as many switches, and return them once each has begun the step."""
         switches = await self.begin(count)
-        await self._standing_at(step, switches)
+        await self._wait_for_step(step, switches)
         return switches
 
-    async def _standing_at(self, step: str, switches: Sequence[Switch]) -> None:
-        """Until each of them has begun the step."""
+    async def _wait_for_step(self, step: str, switches: Sequence[Switch]) -> None:
+        """Wait until each switch has begun the step."""
 
-        async def stands(switch: Switch) -> bool:
-            return (await switch.order())[-1:] == [step]
+        async def has_begun(switch: Switch) -> bool:
+            return (await switch.started_steps())[-1:] == [step]
 
         for switch in switches:
-            await until(lambda switch=switch: stands(switch), f"{switch.handle.id} stands at {step}")  # type: ignore[misc]
+            await until(lambda switch=switch: has_begun(switch), f"{switch.handle.id} has begun {step}")  # type: ignore[misc]
 
     async def sessions_of(self, switch: Switch) -> tuple[bool, bool]:
-        """Whether the old session is open, and the new one."""
+        """Return whether the old session is valid, and whether the new one is."""
         old = await auth.Session.get(id=switch.old_session)
         new = await auth.Session.get_or_none(token_hash=switch.token_hash)
-        return old.ended_at is None, new is not None and new.active and new.ended_at is None
+        return old.ended_at is None, new is not None and new.is_active and new.ended_at is None
 
     async def tenant_of(self, switch: Switch) -> str:
+        """Return the id of the user's current tenant."""
         return (await users.User.get(id=switch.user_id)).tenant_id
 
     async def _run(self, domains: Sequence[Domain], version: WorkerDeploymentVersion | None) -> Workers:
         stack = await self._stack.enter_async_context(AsyncExitStack())
         client = await connect(address=self._address, namespace=None, keys=None)
-        await stack.enter_async_context(running_workers(client, domains, self._parts.wakeups, version=version))
+        await stack.enter_async_context(running_workers(client, domains, self._dependencies.wakeups, version=version))
         return Workers(stack)
 
-    async def _settle(self, people: Sequence[tuple[str, str]]) -> None:
-        """Users with a session each."""
+    async def _create_users(self, users_and_sessions: Sequence[tuple[str, str]]) -> None:
+        """Create the users, each with a session."""
         now = utc_now()
         await users.User.bulk_create(
-            users.User(id=user, email=f"{user}@example.com", name="Somebody", tenant_id=self._from_id, created_at=now)
-            for user, _ in people
+            users.User(id=user, email=f"{user}@example.com", name="Test User", tenant_id=self._from_id, created_at=now)
+            for user, _ in users_and_sessions
         )
         await tenants.Membership.bulk_create(
             tenants.Membership(user_id=user, tenant_id=tenant, role=Role.MEMBER)
-            for user, _ in people
+            for user, _ in users_and_sessions
             for tenant in (self._from_id, self.to_id)
         )
         await users.Affiliation.bulk_create(
             users.Affiliation(user_id=user, tenant_id=tenant)
-            for user, _ in people
+            for user, _ in users_and_sessions
             for tenant in (self._from_id, self.to_id)
         )
         await auth.Session.bulk_create(
@@ -137,11 +139,11 @@ class Crossing:
                 tenant_id=self._from_id,
                 role=Role.MEMBER,
                 token_hash=f"{session:0<64}",
-                active=True,
+                is_active=True,
                 created_at=now,
                 expires_at=now.replace(year=now.year + 1),
             )
-            for user, session in people
+            for user, session in users_and_sessions
         )
 
     async def _start(self, user_id: str, session_id: str) -> Switch:
@@ -163,8 +165,8 @@ class Crossing:
 
 
 @asynccontextmanager
-async def crossing(address: str, folder: Path) -> AsyncIterator[Crossing]:
-    """With workers of tenants and auth: every switch stands at ``set_tenant`` until users' workers come."""
+async def open_upgrade_harness(address: str, folder: Path) -> AsyncIterator[UpgradeHarness]:
+    """Yield a harness with workers of tenants and auth; switches wait at ``set_tenant`` for a worker of users."""
     client = await connect(address=address, namespace=None, keys=None)
     await ensure_search_attributes(client)
     async with AsyncExitStack() as stack:
@@ -175,16 +177,16 @@ async def crossing(address: str, folder: Path) -> AsyncIterator[Crossing]:
         for slug in ("acme", "globex"):
             tier = SubscriptionTier.PROFESSIONAL
             ids.append((await tenants.Tenant.create(id=new_id("ten"), name=slug, slug=slug, subscription_tier=tier)).id)
-        made = Crossing(address, parts_in(folder, client, passwords), stack, *ids)
-        await made.domain("tenants")
-        await made.domain("auth")
-        yield made
+        harness = UpgradeHarness(address, worker_dependencies_in(folder, client, passwords), stack, *ids)
+        await harness.domain("tenants")
+        await harness.domain("auth")
+        yield harness
 
 
-async def until(so: Callable[[], Awaitable[bool]], what: str, *, deadline_seconds: float = 60) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], description: str, *, deadline_seconds: float = 60) -> None:
     try:
         async with asyncio.timeout(deadline_seconds):
-            while not await so():  # noqa: ASYNC110 - it is elsewhere
+            while not await condition():  # noqa: ASYNC110 - the change happens in another process
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise AssertionError(f"Not within {deadline_seconds:.0f} s: {what}") from None
+        raise AssertionError(f"Not within {deadline_seconds:.0f} s: {description}") from None

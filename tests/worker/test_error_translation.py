@@ -184,5 +184,9 @@ def test_looks_through_what_a_library_wraps() -> None:
 
 
 def test_the_retries_are_those_that_were_promised() -> None:
-    assert [(retry.tries, retry.first_seconds) for retry in (NETWORK, TIMEOUT, EXTERNAL)] == [(3, 1), (2, 5), (5, 2)]
+    assert [(retry.max_attempts, retry.first_delay_seconds) for retry in (NETWORK, TIMEOUT, EXTERNAL)] == [
+        (3, 1),
+        (2, 5),
+        (5, 2),
+    ]
     assert [EXTERNAL.delay(attempt).total_seconds() for attempt in (1, 2, 3, 4)] == [2, 4, 8, 16]

@@ -1,4 +1,4 @@
-"""A stage for the operations on files: their workers on a real database and a folder, run from a script of mishaps."""
+"""The harness for sagas on files: workers with a real database and a storage folder, and a plan of faults."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from contracts.operations import MEMO_STATE, OperationKind, OperationState, oper
 from contracts.task_queues import TaskQueue
 from infrastructure.storage import FileStorage, open_storage
 from infrastructure.temporal.connection import SEARCH_ATTRIBUTES, connect
-from tests.activities.files.file_fixtures import Desk
+from tests.activities.files.file_fixtures import FileServices
 from tests.databases import fresh_sqlite
-from tests.workflows.saga_harness import Script
+from tests.workflows.saga_harness import FaultPlan
 from worker.database import database
 from worker.interceptors import ErrorTranslation
 from worker.registry import activities_of
@@ -36,7 +36,7 @@ from workflows.upload_file import UploadFile
 
 
 class SlowStorage(FileStorage):
-    """Takes its time for each piece, and writes down which were read by whom."""
+    """A storage that delays each read, and logs the process id and the offset of each read."""
 
     def __init__(self, storage: FileStorage, seconds: float, log: Path) -> None:
         self._inner = storage
@@ -53,12 +53,14 @@ class SlowStorage(FileStorage):
         return await self._inner.read(key, start, length)
 
 
-class FilesStage:
-    def __init__(self, client: Client, script: Script, folder: Path) -> None:
+class FileSagaHarness:
+    """Workers of the operations on files, on one database and one storage folder."""
+
+    def __init__(self, client: Client, fault_plan: FaultPlan, folder: Path) -> None:
         self.client = client
-        self.script = script
+        self.fault_plan = fault_plan
         self.folder = folder / "objects"
-        self.desk = Desk(open_storage(str(self.folder)))
+        self.services = FileServices(open_storage(str(self.folder)))
 
     async def start(
         self, run: Callable[..., Awaitable[Contract]], command: Contract, kind: OperationKind
@@ -70,17 +72,18 @@ class FilesStage:
             task_queue=TaskQueue.OPERATIONS,
             memo={MEMO_STATE: OperationState.first(kind, utc_now()).to_memo()},
         )
-        self.script.cancel = handle.cancel
+        self.fault_plan.cancel = handle.cancel
         return handle
 
-    async def play(
+    async def run(
         self, run: Callable[..., Awaitable[Contract]], command: Contract, kind: OperationKind
     ) -> OperationState:
-        """The operation's last state."""
+        """Start the operation and return its last state."""
         return await end_of(await self.start(run, command, kind))
 
 
 async def end_of(handle: WorkflowHandle[Any, Any]) -> OperationState:
+    """Wait until the operation has closed, and return its last state."""
     with suppress(WorkflowFailureError):
         await handle.result()
     memo = await (await handle.describe()).memo()
@@ -109,27 +112,27 @@ def operations_worker(client: Client) -> Worker:
 
 
 @asynccontextmanager
-async def files_staged(client: Client, folder: Path, script: Script) -> AsyncIterator[FilesStage]:
-    with suppress(Exception):  # a real server has them; the test server adds them but does not list them
+async def open_file_saga_harness(client: Client, folder: Path, fault_plan: FaultPlan) -> AsyncIterator[FileSagaHarness]:
+    with suppress(Exception):  # the server has them already
         await client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(namespace=client.namespace, search_attributes=SEARCH_ATTRIBUTES)
         )
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(opened(folder))
-        stage = FilesStage(client, script, folder)
+        await stack.enter_async_context(open_database(folder))
+        harness = FileSagaHarness(client, fault_plan, folder)
         await stack.enter_async_context(operations_worker(client))
-        await stack.enter_async_context(files_worker(client, stage.desk.storage, [script]))
-        yield stage
+        await stack.enter_async_context(files_worker(client, harness.services.storage, [fault_plan]))
+        yield harness
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[None]:
+async def open_database(folder: Path) -> AsyncIterator[None]:
     async with database(await fresh_sqlite(folder)):
         yield
 
 
 async def main(address: str, folder: Path, seconds: float) -> None:
-    """A worker of files in a process of its own, on a slow storage, until it is killed."""
+    """Run a worker of the files service with a slow storage until the process is killed."""
     client = await connect(address=address, namespace=None, keys=None)
     storage = SlowStorage(open_storage(str(folder / "objects")), seconds, folder / "reads")
     async with database(f"sqlite://{folder / 'adx.sqlite3'}"), files_worker(client, storage):

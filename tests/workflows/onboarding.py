@@ -1,4 +1,4 @@
-"""Ada onboards Linus, on a stage: what it makes and undoes, and how its letter fared."""
+"""The onboarding scenario: Ada onboards Linus, with snapshots of the tables and checks of the welcome e-mail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from activities.auth import models as auth
-from activities.notifications.mailer import Mail
+from activities.notifications.mailer import Mailer
 from activities.tenants import models as tenants
 from activities.users import models as users
 from activities.workspaces import models as workspaces
@@ -21,7 +21,7 @@ from contracts.base import new_id
 from contracts.operations import OperationKind, OperationState, OperationStatus, StepStatus, UserOnboarded
 from contracts.users import OnboardUserCommand
 from infrastructure.passwords import Passwords
-from tests.workflows.saga_harness import Script, Stage, open_session, staged
+from tests.workflows.saga_harness import FaultPlan, SagaHarness, open_saga_harness, open_session
 from workflows.onboard_user import OnboardUser
 
 KIND = OperationKind.USER_ONBOARDING
@@ -35,38 +35,38 @@ ACTIVITY_OF = {
     "send_welcome_email": "send_welcome_email",
 }
 UNDO_OF = {
-    "create_user": "delete_user",
-    "set_up_authentication": "clean_up_authentication",
-    "assign_to_tenant": "remove_user_from_tenant",
-    "create_workspace": "delete_workspace",
+    "create_user": "undo_create_user",
+    "set_up_authentication": "undo_set_up_authentication",
+    "assign_to_tenant": "undo_assign_user_to_tenant",
+    "create_workspace": "undo_create_user_workspace",
 }
-LETTER = "send_welcome_email"
-UNDOABLE = list(UNDO_OF)
+WELCOME_EMAIL = "send_welcome_email"
+STEPS_WITH_UNDO = list(UNDO_OF)
 
 
-class KeptMail:
-    """Keeps the letters."""
+class RecordingMailer:
+    """A mailer that keeps the e-mails instead of sending them."""
 
     def __init__(self) -> None:
-        self.letters: list[EmailMessage] = []
+        self.emails: list[EmailMessage] = []
 
-    async def send(self, letter: EmailMessage) -> None:
-        self.letters.append(letter)
+    async def send(self, email: EmailMessage) -> None:
+        self.emails.append(email)
 
 
-class Scene(NamedTuple):
-    stage: Stage
+class Scenario(NamedTuple):
+    harness: SagaHarness
     command: OnboardUserCommand
 
-    async def play(self, **changes: object) -> OperationState:
-        return await self.stage.end_of(await self.start(**changes))
+    async def run(self, **changes: object) -> OperationState:
+        return await self.harness.end_of(await self.start(**changes))
 
     async def start(self, **changes: object) -> WorkflowHandle[Any, Any]:
-        return await self.stage.start(OnboardUser.run, self.command.model_copy(update=changes), KIND)
+        return await self.harness.start(OnboardUser.run, self.command.model_copy(update=changes), KIND)
 
 
-async def things() -> list[Any]:
-    """All that an onboarding may touch."""
+async def snapshot() -> list[Any]:
+    """Return the rows of all tables that an onboarding may change."""
     tables = (
         users.User,
         users.Affiliation,
@@ -82,28 +82,28 @@ async def things() -> list[Any]:
 
 
 ONE_USER = [1, 1, 0, 1, 0, 0, 0, 1, 1]
-"""What an onboarding adds to each of them."""
+"""Number of rows that one onboarding adds to each table of the snapshot."""
 
 
-async def added_to(before: list[Any]) -> list[int]:
-    return [len(now) - len(then) for now, then in zip(await things(), before, strict=True)]
+async def rows_added_since(before: list[Any]) -> list[int]:
+    return [len(now) - len(then) for now, then in zip(await snapshot(), before, strict=True)]
 
 
 @asynccontextmanager
-async def scene(
+async def open_scenario(
     environment: WorkflowEnvironment,
     folder: Path,
-    script: Script,
+    fault_plan: FaultPlan,
     *,
     starter: str = "ada",
     role: Role = Role.ADMIN,
-    mail: Mail | None = None,
-) -> AsyncIterator[Scene]:
-    """Ada is signed in to Acme, which she administers, and onboards Linus."""
-    async with staged(environment.client, folder, script, mail) as stage:
+    mailer: Mailer | None = None,
+) -> AsyncIterator[Scenario]:
+    """Yield the scenario in which Ada, who is signed in to Acme and administers it, onboards Linus."""
+    async with open_saga_harness(environment.client, folder, fault_plan, mailer) as harness:
         session = await open_session(starter, role)
-        yield Scene(
-            stage,
+        yield Scenario(
+            harness,
             OnboardUserCommand(
                 user_id=session.user_id,
                 session_id=session.id,
@@ -112,12 +112,12 @@ async def scene(
                 email=" Linus@Example.com ",
                 name="Linus Pauling",
                 role=Role.MEMBER,
-                password_hash=await hashed(PASSWORD),
+                password_hash=await hash_password(PASSWORD),
             ),
         )
 
 
-async def hashed(password: str) -> str:
+async def hash_password(password: str) -> str:
     passwords = Passwords()
     try:
         return await passwords.hash(password)
@@ -126,16 +126,16 @@ async def hashed(password: str) -> str:
 
 
 def expected_undos(failing: str) -> list[str]:
-    """Newest first, the failing step's own included: it may have acted."""
-    return [UNDO_OF[step] for step in reversed(UNDOABLE[: UNDOABLE.index(failing) + 1])]
+    """Return the undos after a failure at this step, newest first. The failing step is undone too."""
+    return [UNDO_OF[step] for step in reversed(STEPS_WITH_UNDO[: STEPS_WITH_UNDO.index(failing) + 1])]
 
 
-def undos_in(ran: list[str]) -> list[str]:
-    return [name for name in ran if name in UNDO_OF.values()]
+def undos_in(attempted: list[str]) -> list[str]:
+    return [name for name in attempted if name in UNDO_OF.values()]
 
 
-def letter_of(state: OperationState) -> tuple[StepStatus, bool]:
-    """How its step ended, and what the result says of it."""
+def email_outcome(state: OperationState) -> tuple[StepStatus, bool]:
+    """Return the status of the e-mail's step and ``welcome_email_sent`` of the result of a completed onboarding."""
     assert state.status is OperationStatus.COMPLETED
     assert state.failure is None
     assert isinstance(state.result, UserOnboarded)

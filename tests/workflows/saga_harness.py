@@ -1,4 +1,4 @@
-"""A stage for sagas: real services on a real database, where steps fail, lose their answer or are cancelled."""
+"""The saga harness: workers with real services and a real database, and a plan of faults and cancellations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from activities.auth import models as auth
 from activities.auth.credentials import CredentialsService
 from activities.auth.revocations import CacheRevocationPublisher
-from activities.notifications.mailer import FileMailer, Mail
+from activities.notifications.mailer import FileMailer, Mailer
 from activities.users import models as users
 from contracts.auth import Role
 from contracts.base import Contract, new_id, utc_now
@@ -50,93 +50,98 @@ from worker.sandbox import workflow_runner
 Command = TypeVar("Command", bound=Contract)
 
 When = Literal["before", "after"]
-"""Before the activity's effect, or after it and before its answer."""
-ANSWER = PermissionDenied("The script says no.")
-"""A failure that is final at once."""
+"""Before the activity, or after its effect and before its result reaches the workflow."""
+FINAL_ERROR = PermissionDenied("The fault plan denies it.")
+"""A DomainError, which is not retried."""
 
 
 @dataclass
-class Script(Interceptor):
-    """What befalls activities, by their names, and what ran."""
+class FaultPlan(Interceptor):
+    """Faults and cancellations to inject into activities, by activity name, and a record of the attempts."""
 
     before: dict[str, Exception] = field(default_factory=dict)
-    """Raised in place of the activity."""
+    """Errors that are raised instead of the activity."""
     after: dict[str, Exception] = field(default_factory=dict)
-    """Raised once the activity has acted: its answer is lost."""
-    times: dict[str, int] = field(default_factory=dict)
-    """How many tries it befalls; without an entry, all."""
+    """Errors that are raised after the activity took effect: its result is lost."""
+    max_faults: dict[str, int] = field(default_factory=dict)
+    """The number of attempts that fail; without an entry, all of them."""
     cancel_before: str | None = None
     cancel_after: str | None = None
-    """Where the operation is cancelled, while that activity runs."""
-    ran: list[str] = field(default_factory=list)
-    """Activities in the order of their tries, undos included."""
-    started: list[tuple[str, datetime]] = field(default_factory=list)
-    """When Temporal started each of these tries, by its own clock."""
-    ended: list[str] = field(default_factory=list)
-    """Those whose try has ended."""
-    watch: Callable[[str], Awaitable[None]] | None = None
+    """The activity during which the operation is cancelled."""
+    attempted: list[str] = field(default_factory=list)
+    """Names of activities in the order of their attempts, including undos."""
+    attempt_times: list[tuple[str, datetime]] = field(default_factory=list)
+    """Names of activities and the times at which Temporal started their attempts."""
+    ended_attempts: list[str] = field(default_factory=list)
+    """Names of activities in the order in which their attempts ended."""
+    on_attempt: Callable[[str], Awaitable[None]] | None = None
     """Called with the activity's name before each attempt."""
     cancel: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
-    def failing(cls, when: When, name: str, error: Exception = ANSWER) -> Script:
+    def failing(cls, when: When, name: str, error: Exception = FINAL_ERROR) -> FaultPlan:
+        """Return a plan in which this activity fails."""
         return cls(before={name: error}) if when == "before" else cls(after={name: error})
 
     @classmethod
-    def cancelling(cls, when: When, name: str) -> Script:
+    def cancelling(cls, when: When, name: str) -> FaultPlan:
+        """Return a plan in which the operation is cancelled during this activity."""
         return cls(cancel_before=name) if when == "before" else cls(cancel_after=name)
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        return _Scripted(next, self)
+        return _FaultInjector(next, self)
 
-    def due(self, name: str, failures: dict[str, Exception]) -> Exception | None:
-        if name not in failures or self.times.get(name, 1) == 0:
+    def next_fault(self, name: str, failures: dict[str, Exception]) -> Exception | None:
+        """Return the error for the next attempt of the activity, and count it; None if the attempt succeeds."""
+        if name not in failures or self.max_faults.get(name, 1) == 0:
             return None
-        if name in self.times:
-            self.times[name] -= 1
+        if name in self.max_faults:
+            self.max_faults[name] -= 1
         return failures[name]
 
 
-class _Scripted(ActivityInboundInterceptor):
-    def __init__(self, next: ActivityInboundInterceptor, script: Script) -> None:
+class _FaultInjector(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, fault_plan: FaultPlan) -> None:
         super().__init__(next)
-        self._script = script
+        self._fault_plan = fault_plan
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         try:
-            return await self._try(input)
+            return await self._execute_attempt(input)
         finally:
-            self._script.ended.append(activity.info().activity_type)
+            self._fault_plan.ended_attempts.append(activity.info().activity_type)
 
-    async def _try(self, input: ExecuteActivityInput) -> Any:
-        script, name = self._script, activity.info().activity_type
-        script.ran.append(name)
-        script.started.append((name, activity.info().started_time))
-        if script.watch is not None:
-            await script.watch(name)
-        if script.cancel_before == name:
+    async def _execute_attempt(self, input: ExecuteActivityInput) -> Any:
+        fault_plan, name = self._fault_plan, activity.info().activity_type
+        fault_plan.attempted.append(name)
+        fault_plan.attempt_times.append((name, activity.info().started_time))
+        if fault_plan.on_attempt is not None:
+            await fault_plan.on_attempt(name)
+        if fault_plan.cancel_before == name:
             await self._cancel()
-        if error := script.due(name, script.before):
+        if error := fault_plan.next_fault(name, fault_plan.before):
             raise error
         answer = await super().execute_activity(input)
-        if script.cancel_after == name:
+        if fault_plan.cancel_after == name:
             await self._cancel()
-        if error := script.due(name, script.after):
+        if error := fault_plan.next_fault(name, fault_plan.after):
             raise error
         return answer
 
     async def _cancel(self) -> None:
-        assert self._script.cancel is not None
-        await self._script.cancel()
-        await asyncio.sleep(0.2)  # until the workflow has heard of it, while this activity is still under way
+        assert self._fault_plan.cancel is not None
+        await self._fault_plan.cancel()
+        await asyncio.sleep(0.2)  # until the workflow has received the cancellation
 
 
-class Stage:
-    """Workers of every domain on one database with the demo data in it."""
+class SagaHarness:
+    """Workers of all domains on one database that contains the demo data."""
 
-    def __init__(self, client: Client, script: Script, credentials: CredentialsService, services: Starlette) -> None:
+    def __init__(
+        self, client: Client, fault_plan: FaultPlan, credentials: CredentialsService, services: Starlette
+    ) -> None:
         self.client = client
-        self.script = script
+        self.fault_plan = fault_plan
         self.credentials = credentials
         self.services = services
 
@@ -150,23 +155,24 @@ class Stage:
             task_queue="operations",
             memo={MEMO_STATE: OperationState.first(kind, utc_now()).to_memo()},
         )
-        self.script.cancel = handle.cancel
+        self.fault_plan.cancel = handle.cancel
         return handle
 
-    async def play(
+    async def run(
         self, run: Callable[..., Awaitable[Contract]], command: Command, kind: OperationKind
     ) -> OperationState:
-        """The operation's last state."""
+        """Start the operation and return its last state."""
         return await self.end_of(await self.start(run, command, kind))
 
     async def end_of(self, handle: WorkflowHandle[Any, Any]) -> OperationState:
+        """Wait until the operation has closed, and return its last state."""
         with suppress(WorkflowFailureError):
             await handle.result()
         return await state_of(handle)
 
 
 async def open_session(account: str, role: Role = Role.ADMIN) -> auth.Session:
-    """Of one of the demo accounts, in the tenant that they work in."""
+    """Create a session of a demo account in its current tenant."""
     user = await users.User.get(email=f"{account}@example.com")
     return await auth.Session.create(
         id=new_id("ses"),
@@ -174,26 +180,29 @@ async def open_session(account: str, role: Role = Role.ADMIN) -> auth.Session:
         tenant_id=user.tenant_id,
         role=role,
         token_hash="a" * 64,
-        active=True,
+        is_active=True,
         created_at=utc_now(),
         expires_at=utc_now() + timedelta(days=1),
     )
 
 
 async def state_of(handle: WorkflowHandle[Any, Any]) -> OperationState:
+    """Return the current state of the operation from its memo."""
     memo = await (await handle.describe()).memo()
     return OperationState.model_validate(memo[MEMO_STATE])
 
 
-def cancelling_an_undo(failing: str, undo: str) -> Script:
-    """The activity fails, and the operation is cancelled during the first try of the undo, which fails as well."""
-    return Script(after={failing: ANSWER}, before={undo: ConnectionError()}, times={undo: 1}, cancel_before=undo)
+def cancel_during_undo(failing: str, undo: str) -> FaultPlan:
+    """Return a plan in which an activity fails, and a cancellation meets the first attempt of an undo, which fails."""
+    return FaultPlan(
+        after={failing: FINAL_ERROR}, before={undo: ConnectionError()}, max_faults={undo: 1}, cancel_before=undo
+    )
 
 
-def assert_undone_in_spite_of_a_cancellation(script: Script, state: OperationState, undos: list[str]) -> None:
-    """It failed, and each of the undos ran, in order, that during which it was cancelled once more."""
-    assert [name for name in script.ran if name in undos] == [
-        name for undo in undos for name in [undo] * (1 + (undo == script.cancel_before))
+def assert_compensated_despite_cancellation(fault_plan: FaultPlan, state: OperationState, undos: list[str]) -> None:
+    """Assert that the operation failed and all undos ran in order, the undo with the cancellation twice."""
+    assert [name for name in fault_plan.attempted if name in undos] == [
+        name for undo in undos for name in [undo] * (1 + (undo == fault_plan.cancel_before))
     ]
     assert (state.status, state.challenge) == (OperationStatus.FAILED, None)
     assert state.failure is not None
@@ -201,8 +210,10 @@ def assert_undone_in_spite_of_a_cancellation(script: Script, state: OperationSta
     assert not {step.status for step in state.steps} & {StepStatus.COMPLETED, StepStatus.COMPENSATION_FAILED}
 
 
-def parts_in(folder: Path, client: Client, passwords: Passwords, mail: Mail | None = None) -> WorkerDependencies:
-    """What the domains of one process need, with files and letters in the folder."""
+def worker_dependencies_in(
+    folder: Path, client: Client, passwords: Passwords, mailer: Mailer | None = None
+) -> WorkerDependencies:
+    """Return the dependencies of all domains, with files and e-mails in the folder."""
     keys = SecretKeys(b"s" * 32)
     return WorkerDependencies(
         temporal=client,
@@ -212,12 +223,15 @@ def parts_in(folder: Path, client: Client, passwords: Passwords, mail: Mail | No
         service_keys=keys,
         storage=open_storage(str(folder / "files")),
         transfers=TransferSigner(keys),
-        mail=mail or FileMailer(folder / "mail"),
+        mail=mailer or FileMailer(folder / "mail"),
     )
 
 
 @asynccontextmanager
-async def staged(client: Client, folder: Path, script: Script, mail: Mail | None = None) -> AsyncIterator[Stage]:
+async def open_saga_harness(
+    client: Client, folder: Path, fault_plan: FaultPlan, mailer: Mailer | None = None
+) -> AsyncIterator[SagaHarness]:
+    """Yield a harness whose workers run until the context exits."""
     # The test server adds search attributes but does not list them.
     with suppress(RPCError):  # a real server has them
         await client.operator_service.add_search_attributes(
@@ -227,8 +241,8 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
     async with AsyncExitStack() as stack:
         stack.callback(passwords.close)
         await stack.enter_async_context(database(await fresh_sqlite(folder, demo=True)))
-        parts = parts_in(folder, client, passwords, mail)
-        domains = domains_of("all", parts)
+        dependencies = worker_dependencies_in(folder, client, passwords, mailer)
+        domains = domains_of("all", dependencies)
         for domain in domains:
             await stack.enter_async_context(
                 Worker(
@@ -237,9 +251,9 @@ async def staged(client: Client, folder: Path, script: Script, mail: Mail | None
                     workflows=domain.workflows,
                     activities=domain.activities,
                     workflow_runner=workflow_runner(),
-                    interceptors=[ErrorTranslation(), script],
+                    interceptors=[ErrorTranslation(), fault_plan],
                     workflow_failure_exception_types=[DomainError],
                 )
             )
-        credentials = CredentialsService(passwords, CacheRevocationPublisher(parts.cache, parts.wakeups))
-        yield Stage(client, script, credentials, services_app(routes_of(domains)))
+        credentials = CredentialsService(passwords, CacheRevocationPublisher(dependencies.cache, dependencies.wakeups))
+        yield SagaHarness(client, fault_plan, credentials, services_app(routes_of(domains)))

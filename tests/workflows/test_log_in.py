@@ -25,12 +25,12 @@ from contracts.auth import Credentials, LogInCommand
 from contracts.errors import ErrorRecord, OperationErrorCode
 from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
 from tests.workflows.saga_harness import (
-    Script,
-    Stage,
+    FaultPlan,
+    SagaHarness,
     When,
-    assert_undone_in_spite_of_a_cancellation,
-    cancelling_an_undo,
-    staged,
+    assert_compensated_despite_cancellation,
+    cancel_during_undo,
+    open_saga_harness,
     state_of,
 )
 from worker.demo import PASSWORD, TOTP_SECRET
@@ -43,36 +43,40 @@ ACTIVITY_OF = {
     "create_session": "create_session",
     "record_sign_in": "record_sign_in",
 }
-UNDO_OF = {"create_session": "rollback_session_creation", "record_sign_in": "forget_sign_in"}
+UNDO_OF = {"create_session": "undo_create_session", "record_sign_in": "undo_record_sign_in"}
 
 
-class Scene(NamedTuple):
-    stage: Stage
+class Scenario(NamedTuple):
+    harness: SagaHarness
     command: LogInCommand
 
-    async def play(self) -> OperationState:
-        return await self.stage.play(LogIn.run, self.command, KIND)
+    async def run(self) -> OperationState:
+        return await self.harness.run(LogIn.run, self.command, KIND)
 
     async def start(self) -> WorkflowHandle[Any, Any]:
-        return await self.stage.start(LogIn.run, self.command, KIND)
+        return await self.harness.start(LogIn.run, self.command, KIND)
 
 
-async def things() -> list[Any]:
+async def snapshot() -> list[Any]:
     return [await auth.Session.all().values(), await auth.SignIn.all().values()]
 
 
 @asynccontextmanager
-async def scene(
-    environment: WorkflowEnvironment, folder: Path, script: Script, account: str = "ada", tenant: str | None = None
-) -> AsyncIterator[Scene]:
+async def open_scenario(
+    environment: WorkflowEnvironment,
+    folder: Path,
+    fault_plan: FaultPlan,
+    account: str = "ada",
+    tenant: str | None = None,
+) -> AsyncIterator[Scenario]:
     """Somebody has just given the right password."""
-    async with staged(environment.client, folder, script) as stage:
-        verified = await stage.credentials.verify_credentials(
+    async with open_saga_harness(environment.client, folder, fault_plan) as harness:
+        verified = await harness.credentials.verify_credentials(
             Credentials(email=f"{account}@example.com", password=SecretStr(PASSWORD))
         )
         wanted = tenant and (await tenants.Tenant.get(slug=tenant)).id
-        yield Scene(
-            stage,
+        yield Scenario(
+            harness,
             LogInCommand(
                 reference=verified.reference, user_id=verified.user_id, tenant_id=wanted, token_hash=TOKEN_HASH
             ),
@@ -102,11 +106,9 @@ def wrong_code() -> str:
     return "000000" if right_code() != "000000" else "111111"
 
 
-async def test_opens_a_session_in_the_tenant_that_the_user_works_in(
-    time_skipping: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    async with scene(time_skipping, tmp_path, Script()) as playing:
-        state = await playing.play()
+async def test_opens_session_in_the_users_current_tenant(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with open_scenario(time_skipping, tmp_path, FaultPlan()) as scenario:
+        state = await scenario.run()
         session = await auth.Session.get(token_hash=TOKEN_HASH)
         ada = await users.User.get(email="ada@example.com")
 
@@ -118,36 +120,34 @@ async def test_opens_a_session_in_the_tenant_that_the_user_works_in(
         StepStatus.COMPLETED,
         StepStatus.COMPLETED,
     ]
-    assert session.active
+    assert session.is_active
     assert (session.user_id, session.tenant_id) == (ada.id, ada.tenant_id)
 
 
-async def test_opens_it_in_another_tenant_where_that_is_asked_for(
-    time_skipping: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    async with scene(time_skipping, tmp_path, Script(), tenant="globex") as playing:
-        await playing.play()
+async def test_opens_session_in_the_requested_tenant(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with open_scenario(time_skipping, tmp_path, FaultPlan(), tenant="globex") as scenario:
+        await scenario.run()
         session = await auth.Session.get(token_hash=TOKEN_HASH)
         globex = await tenants.Tenant.get(slug="globex")
 
     assert session.tenant_id == globex.id
 
 
-async def test_into_a_tenant_of_others_it_fails_and_opens_nothing(
+async def test_login_into_a_foreign_tenant_fails_without_session(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    async with scene(time_skipping, tmp_path, Script(), account="grace", tenant="globex") as playing:
-        state = await playing.play()
-        assert await things() == [[], []]
+    async with open_scenario(time_skipping, tmp_path, FaultPlan(), account="grace", tenant="globex") as scenario:
+        state = await scenario.run()
+        assert await snapshot() == [[], []]
 
     assert state.failure is not None
     assert state.failure.code is OperationErrorCode.PERMISSION_DENIED
 
 
-async def test_a_reference_opens_one_login_only(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    async with scene(time_skipping, tmp_path, Script()) as playing:
-        assert (await playing.play()).status is OperationStatus.COMPLETED
-        again = await playing.play()
+async def test_reference_is_valid_for_one_login_only(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with open_scenario(time_skipping, tmp_path, FaultPlan()) as scenario:
+        assert (await scenario.run()).status is OperationStatus.COMPLETED
+        again = await scenario.run()
 
     assert again.failure is not None
     assert again.failure.code is OperationErrorCode.INVALID_CREDENTIALS
@@ -155,16 +155,16 @@ async def test_a_reference_opens_one_login_only(time_skipping: WorkflowEnvironme
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", list(ACTIVITY_OF))
-async def test_a_failure_at_any_step_opens_nothing(
+async def test_failure_at_any_step_leaves_no_session(
     time_skipping: WorkflowEnvironment, tmp_path: Path, step: str, when: When
 ) -> None:
-    script = Script.failing(when, ACTIVITY_OF[step])
-    async with scene(time_skipping, tmp_path, script) as playing:
-        state = await playing.play()
-        assert await things() == [[], []]
+    fault_plan = FaultPlan.failing(when, ACTIVITY_OF[step])
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        state = await scenario.run()
+        assert await snapshot() == [[], []]
 
     begun = STEPS[KIND][: STEPS[KIND].index(step) + 1]
-    assert [name for name in script.ran if name in UNDO_OF.values()] == [
+    assert [name for name in fault_plan.attempted if name in UNDO_OF.values()] == [
         UNDO_OF[name] for name in reversed(begun) if name in UNDO_OF
     ]
     assert state.failure is not None
@@ -173,26 +173,26 @@ async def test_a_failure_at_any_step_opens_nothing(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", list(ACTIVITY_OF))
-async def test_a_cancellation_at_any_step_opens_nothing(
+async def test_cancellation_at_any_step_leaves_no_session(
     time_skipping: WorkflowEnvironment, tmp_path: Path, step: str, when: When
 ) -> None:
-    async with scene(time_skipping, tmp_path, Script.cancelling(when, ACTIVITY_OF[step])) as playing:
-        state = await playing.play()
-        assert await things() == [[], []]
+    async with open_scenario(time_skipping, tmp_path, FaultPlan.cancelling(when, ACTIVITY_OF[step])) as scenario:
+        state = await scenario.run()
+        assert await snapshot() == [[], []]
 
     assert state.status is OperationStatus.CANCELLED
 
 
-async def test_waits_for_the_code_of_who_has_a_second_factor(
+async def test_waits_for_a_code_if_the_user_has_a_second_factor(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
-        handle = await playing.start()
+    async with open_scenario(time_skipping, tmp_path, FaultPlan(), account="alan") as scenario:
+        handle = await scenario.start()
         challenged = await waiting(handle)
-        assert await things() == [[], []]
+        assert await snapshot() == [[], []]
         wrong = await submit(handle, wrong_code())
         assert await submit(handle, right_code()) is None
-        state = await playing.stage.end_of(handle)
+        state = await scenario.harness.end_of(handle)
         with pytest.raises((WorkflowUpdateFailedError, RPCError)):
             await handle.execute_update(LogIn.submit_mfa_code, right_code())
 
@@ -205,13 +205,13 @@ async def test_waits_for_the_code_of_who_has_a_second_factor(
     assert state.challenge is None
 
 
-async def test_the_last_wrong_code_fails_the_login(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
-        handle = await playing.start()
+async def test_last_wrong_code_fails_the_login(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with open_scenario(time_skipping, tmp_path, FaultPlan(), account="alan") as scenario:
+        handle = await scenario.start()
         await waiting(handle)
         answers = [await submit(handle, wrong_code()) for _ in range(5)]
-        state = await playing.stage.end_of(handle)
-        assert await things() == [[], []]
+        state = await scenario.harness.end_of(handle)
+        assert await snapshot() == [[], []]
 
     assert [answer.attempts_left for answer in answers if answer] == [4, 3, 2, 1, 0]
     assert state.status is OperationStatus.FAILED
@@ -219,18 +219,18 @@ async def test_the_last_wrong_code_fails_the_login(time_skipping: WorkflowEnviro
     assert state.failure.code is OperationErrorCode.INVALID_CREDENTIALS
 
 
-async def test_of_nine_wrong_codes_at_once_five_are_checked_and_the_login_fails(
+async def test_five_of_nine_concurrent_wrong_codes_are_checked(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    script = Script()
-    async with scene(time_skipping, tmp_path, script, account="alan") as playing:
-        handle = await playing.start()
+    fault_plan = FaultPlan()
+    async with open_scenario(time_skipping, tmp_path, fault_plan, account="alan") as scenario:
+        handle = await scenario.start()
         await waiting(handle)
         answers = await asyncio.gather(*(submit(handle, wrong_code()) for _ in range(9)))
-        state = await playing.stage.end_of(handle)
-        assert await things() == [[], []]
+        state = await scenario.harness.end_of(handle)
+        assert await snapshot() == [[], []]
 
-    assert script.ran.count("check_totp") == 5
+    assert fault_plan.attempted.count("check_totp") == 5
     wrong = [answer.attempts_left for answer in answers if answer and answer.name == "InvalidMfaCode"]
     assert sorted(wrong, key=lambda left: left or 0) == [0, 1, 2, 3, 4]
     assert [answer.name for answer in answers if answer and answer.name != "InvalidMfaCode"] == ["LoginNotWaiting"] * 4
@@ -239,23 +239,23 @@ async def test_of_nine_wrong_codes_at_once_five_are_checked_and_the_login_fails(
     assert state.failure.code is OperationErrorCode.INVALID_CREDENTIALS
 
 
-async def test_of_two_right_codes_at_once_one_is_checked(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    script = Script()
-    async with scene(time_skipping, tmp_path, script, account="alan") as playing:
-        handle = await playing.start()
+async def test_one_of_two_concurrent_right_codes_is_checked(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    fault_plan = FaultPlan()
+    async with open_scenario(time_skipping, tmp_path, fault_plan, account="alan") as scenario:
+        handle = await scenario.start()
         await waiting(handle)
         code = right_code()
         answers = await asyncio.gather(submit(handle, code), submit(handle, code))
-        state = await playing.stage.end_of(handle)
+        state = await scenario.harness.end_of(handle)
 
     assert sorted(answer.name if answer else "accepted" for answer in answers) == ["LoginNotWaiting", "accepted"]
-    assert script.ran.count("check_totp") == 1
+    assert fault_plan.attempted.count("check_totp") == 1
     assert state.status is OperationStatus.COMPLETED
 
 
-async def test_the_tries_left_are_shown_while_it_waits(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
-        handle = await playing.start()
+async def test_memo_shows_attempts_left_while_waiting(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with open_scenario(time_skipping, tmp_path, FaultPlan(), account="alan") as scenario:
+        handle = await scenario.start()
         challenges = [(await waiting(handle)).challenge]
         for _ in range(2):
             await submit(handle, wrong_code())
@@ -266,16 +266,14 @@ async def test_the_tries_left_are_shown_while_it_waits(time_skipping: WorkflowEn
     assert len({challenge.expires_at for challenge in challenges if challenge}) == 1
 
 
-async def test_a_check_that_fails_by_a_fault_uses_no_attempt(
-    time_skipping: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    script = Script(before={"check_totp": ConnectionError()}, times={"check_totp": 3})
-    async with scene(time_skipping, tmp_path, script, account="alan") as playing:
-        handle = await playing.start()
+async def test_check_that_fails_by_a_fault_uses_no_attempt(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    fault_plan = FaultPlan(before={"check_totp": ConnectionError()}, max_faults={"check_totp": 3})
+    async with open_scenario(time_skipping, tmp_path, fault_plan, account="alan") as scenario:
+        handle = await scenario.start()
         await waiting(handle)
         with pytest.raises(WorkflowUpdateFailedError):
             await handle.execute_update(LogIn.submit_mfa_code, right_code())
-        assert script.ran.count("check_totp") == 3
+        assert fault_plan.attempted.count("check_totp") == 3
         wrong = await submit(handle, wrong_code())
         await handle.cancel()
 
@@ -283,16 +281,14 @@ async def test_a_check_that_fails_by_a_fault_uses_no_attempt(
     assert wrong.attempts_left == 4
 
 
-async def test_without_a_code_it_times_out_after_five_minutes_and_not_before(
-    time_skipping: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
-        handle = await playing.start()
+async def test_times_out_after_five_minutes_without_a_code(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with open_scenario(time_skipping, tmp_path, FaultPlan(), account="alan") as scenario:
+        handle = await scenario.start()
         challenged = await waiting(handle)
         await time_skipping.sleep(timedelta(minutes=4, seconds=50))
         assert (await state_of(handle)).status is OperationStatus.WAITING
         await time_skipping.sleep(timedelta(seconds=11))
-        state = await playing.stage.end_of(handle)
+        state = await scenario.harness.end_of(handle)
         described = await handle.describe()
 
     assert challenged.challenge is not None
@@ -305,24 +301,24 @@ async def test_without_a_code_it_times_out_after_five_minutes_and_not_before(
 
 
 @pytest.mark.parametrize("is_right", [True, False])
-async def test_a_code_that_is_being_checked_when_time_is_up_gets_its_answer(
+async def test_code_under_check_at_the_timeout_still_decides(
     time_skipping: WorkflowEnvironment, tmp_path: Path, is_right: bool
 ) -> None:
     """Each check fails four times, so the fifth begins half a minute after the code came."""
-    script = Script(before={"check_totp": SMTPServerDisconnected("")}, times={"check_totp": 4})
-    async with scene(time_skipping, tmp_path, script, account="alan") as playing:
-        handle = await playing.start()
+    fault_plan = FaultPlan(before={"check_totp": SMTPServerDisconnected("")}, max_faults={"check_totp": 4})
+    async with open_scenario(time_skipping, tmp_path, fault_plan, account="alan") as scenario:
+        handle = await scenario.start()
         await waiting(handle)
         await time_skipping.sleep(timedelta(minutes=4, seconds=50))
         submitted = asyncio.create_task(submit(handle, right_code() if is_right else wrong_code()))
-        while script.ran.count("check_totp") == 0:  # noqa: ASYNC110 - it is elsewhere
+        while fault_plan.attempted.count("check_totp") == 0:  # noqa: ASYNC110 - it is elsewhere
             await asyncio.sleep(0.05)
         late = [asyncio.create_task(submit(handle, right_code())) for _ in range(2)]
-        state = await playing.stage.end_of(handle)
+        state = await scenario.harness.end_of(handle)
         async with asyncio.timeout(20):  # without an answer it would wait for ever
             answer, *others = await asyncio.gather(submitted, *late)
 
-    assert script.ran.count("check_totp") == 5
+    assert fault_plan.attempted.count("check_totp") == 5
     assert [other.name for other in others if other] == ["LoginNotWaiting"] * 2
     if is_right:
         assert answer is None
@@ -333,23 +329,23 @@ async def test_a_code_that_is_being_checked_when_time_is_up_gets_its_answer(
         assert state.status is OperationStatus.TIMED_OUT
 
 
-async def test_a_cancellation_while_it_waits_ends_it(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    async with scene(time_skipping, tmp_path, Script(), account="alan") as playing:
-        handle = await playing.start()
+async def test_cancellation_while_waiting_closes_the_login(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with open_scenario(time_skipping, tmp_path, FaultPlan(), account="alan") as scenario:
+        handle = await scenario.start()
         await waiting(handle)
         await handle.cancel()
-        state = await playing.stage.end_of(handle)
+        state = await scenario.harness.end_of(handle)
 
     assert state.status is OperationStatus.CANCELLED
 
 
 @pytest.mark.parametrize("undo", list(UNDO_OF.values()))
-async def test_a_cancellation_while_a_failed_login_is_undone_stops_no_undo(
+async def test_cancellation_during_compensation_stops_no_undo(
     time_skipping: WorkflowEnvironment, tmp_path: Path, undo: str
 ) -> None:
-    script = cancelling_an_undo("record_sign_in", undo)
-    async with scene(time_skipping, tmp_path, script) as playing:
-        state = await playing.play()
-        assert await things() == [[], []]
+    fault_plan = cancel_during_undo("record_sign_in", undo)
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        state = await scenario.run()
+        assert await snapshot() == [[], []]
 
-    assert_undone_in_spite_of_a_cancellation(script, state, ["forget_sign_in", "rollback_session_creation"])
+    assert_compensated_despite_cancellation(fault_plan, state, ["undo_record_sign_in", "undo_create_session"])

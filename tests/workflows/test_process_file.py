@@ -17,7 +17,7 @@ import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from activities.files.file_analysis import PIECE_BYTES
+from activities.files.file_analysis import BLOCK_BYTES
 from contracts.errors import OperationErrorCode
 from contracts.files import ProcessFileCommand, TextMetadata
 from contracts.operations import (
@@ -30,56 +30,63 @@ from contracts.operations import (
     StepStatus,
 )
 from infrastructure.storage import open_storage, storage_key
-from tests.activities.files.file_fixtures import Desk, caller, in_pieces, objects, rows
+from tests.activities.files.file_fixtures import FileServices, caller, in_chunks, objects, rows
 from tests.workflows.file_saga_harness import (
-    FilesStage,
+    FileSagaHarness,
     SlowStorage,
     end_of,
-    files_staged,
     files_worker,
-    opened,
+    open_database,
+    open_file_saga_harness,
     operations_worker,
 )
-from tests.workflows.saga_harness import ANSWER, Script, assert_undone_in_spite_of_a_cancellation, cancelling_an_undo
+from tests.workflows.saga_harness import (
+    FINAL_ERROR,
+    FaultPlan,
+    assert_compensated_despite_cancellation,
+    cancel_during_undo,
+)
 from worker.dev.subprocesses import child
 from workflows.process_file import ProcessFile
 
 KIND = OperationKind.FILE_PROCESSING
 TEXT = b"three small words\n"
-LONG = (TEXT * (PIECE_BYTES // len(TEXT) + 1))[:PIECE_BYTES] * 20
+LONG = (TEXT * (BLOCK_BYTES // len(TEXT) + 1))[:BLOCK_BYTES] * 20
 OWNER = caller()
 ACTIVITY_OF = {step: step for step in STEPS[KIND]}
 
 
-class Scene(NamedTuple):
-    stage: FilesStage
+class Scenario(NamedTuple):
+    harness: FileSagaHarness
     command: ProcessFileCommand
 
-    async def play(self) -> OperationState:
-        return await self.stage.play(ProcessFile.run, self.command, KIND)
+    async def run(self) -> OperationState:
+        return await self.harness.run(ProcessFile.run, self.command, KIND)
 
     async def start(self) -> WorkflowHandle[Any, Any]:
-        return await self.stage.start(ProcessFile.run, self.command, KIND)
+        return await self.harness.start(ProcessFile.run, self.command, KIND)
 
-    async def things(self) -> tuple[list[object], set[Path]]:
-        return await rows(), objects(self.stage.folder)
+    async def snapshot(self) -> tuple[list[object], set[Path]]:
+        return await rows(), objects(self.harness.folder)
 
 
-async def kept(desk: Desk, content: bytes) -> ProcessFileCommand:
-    file_id = await desk.keep(OWNER, content)
+async def kept(services: FileServices, content: bytes) -> ProcessFileCommand:
+    file_id = await services.create_file(OWNER, content)
     return ProcessFileCommand(file_id=file_id, tenant_id=OWNER.tenant_id or "", user_id=OWNER.user_id or "")
 
 
 @asynccontextmanager
-async def scene(environment: WorkflowEnvironment, folder: Path, script: Script) -> AsyncIterator[Scene]:
-    async with files_staged(environment.client, folder, script) as stage:
-        yield Scene(stage, await kept(stage.desk, TEXT))
+async def open_scenario(
+    environment: WorkflowEnvironment, folder: Path, fault_plan: FaultPlan
+) -> AsyncIterator[Scenario]:
+    async with open_file_saga_harness(environment.client, folder, fault_plan) as harness:
+        yield Scenario(harness, await kept(harness.services, TEXT))
 
 
-async def test_shows_what_is_in_a_text(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    async with scene(time_skipping, tmp_path, Script()) as playing:
-        state = await playing.play()
-        [file] = await playing.stage.desk.files.get_files(OWNER, [playing.command.file_id])
+async def test_publishes_metadata_of_a_text(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with open_scenario(time_skipping, tmp_path, FaultPlan()) as scenario:
+        state = await scenario.run()
+        [file] = await scenario.harness.services.files.get_files(OWNER, [scenario.command.file_id])
 
     assert state.status is OperationStatus.COMPLETED
     assert state.result == FileProcessed(file_id=file.id)
@@ -89,41 +96,41 @@ async def test_shows_what_is_in_a_text(time_skipping: WorkflowEnvironment, tmp_p
 
 @pytest.mark.parametrize("when", ["before", "after", "cancel_before", "cancel_after"])
 @pytest.mark.parametrize("step", STEPS[KIND])
-async def test_a_failure_or_cancellation_at_any_step_leaves_everything_as_it_was(
+async def test_failure_or_cancellation_at_any_step_leaves_no_changes(
     time_skipping: WorkflowEnvironment, tmp_path: Path, step: str, when: str
 ) -> None:
     cancelled = when.startswith("cancel")
-    script = Script(**{when: step if cancelled else {step: ANSWER}})  # type: ignore[arg-type]
-    async with scene(time_skipping, tmp_path, script) as playing:
-        before = await playing.things()
-        state = await playing.play()
-        assert await playing.things() == before
+    fault_plan = FaultPlan(**{when: step if cancelled else {step: FINAL_ERROR}})  # type: ignore[arg-type]
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        before = await scenario.snapshot()
+        state = await scenario.run()
+        assert await scenario.snapshot() == before
 
     assert state.status is (OperationStatus.CANCELLED if cancelled else OperationStatus.FAILED)
     assert state.failure is not None
     assert state.failure.compensated
-    assert script.ran.count("withdraw_metadata") == (step == "publish_metadata")
+    assert fault_plan.attempted.count("undo_publish_metadata") == (step == "publish_metadata")
 
 
-async def test_a_cancellation_while_a_failed_processing_is_undone_stops_no_undo(
+async def test_cancellation_during_compensation_stops_no_undo(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    script = cancelling_an_undo("publish_metadata", "withdraw_metadata")
-    async with scene(time_skipping, tmp_path, script) as playing:
-        before = await playing.things()
-        state = await playing.play()
-        assert await playing.things() == before
+    fault_plan = cancel_during_undo("publish_metadata", "undo_publish_metadata")
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        before = await scenario.snapshot()
+        state = await scenario.run()
+        assert await scenario.snapshot() == before
 
-    assert_undone_in_spite_of_a_cancellation(script, state, ["withdraw_metadata"])
+    assert_compensated_despite_cancellation(fault_plan, state, ["undo_publish_metadata"])
 
 
-async def test_bytes_that_changed_in_the_store_are_an_inconsistency_of_data(
+async def test_changed_bytes_in_storage_fail_as_data_inconsistency(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    async with scene(time_skipping, tmp_path, Script()) as playing:
-        key = storage_key(playing.command.tenant_id, playing.command.file_id)
-        await playing.stage.desk.storage.save(key, in_pieces(TEXT.upper()))
-        state = await playing.play()
+    async with open_scenario(time_skipping, tmp_path, FaultPlan()) as scenario:
+        key = storage_key(scenario.command.tenant_id, scenario.command.file_id)
+        await scenario.harness.services.storage.save(key, in_chunks(TEXT.upper()))
+        state = await scenario.run()
 
     assert state.failure is not None
     assert (state.failure.code, state.failure.step) == (OperationErrorCode.DATA_INCONSISTENCY, "verify_checksum")
@@ -133,10 +140,10 @@ async def test_bytes_that_changed_in_the_store_are_an_inconsistency_of_data(
 @asynccontextmanager
 async def under_way(client: Client, folder: Path) -> AsyncIterator[WorkflowHandle[Any, Any]]:
     """A long file is being processed, wherever a worker of files may run."""
-    async with opened(folder), operations_worker(client):
-        stage = FilesStage(client, Script(), folder)
-        command = await kept(stage.desk, LONG)
-        yield await stage.start(ProcessFile.run, command, KIND)
+    async with open_database(folder), operations_worker(client):
+        harness = FileSagaHarness(client, FaultPlan(), folder)
+        command = await kept(harness.services, LONG)
+        yield await harness.start(ProcessFile.run, command, KIND)
 
 
 async def fraction_of(handle: WorkflowHandle[Any, Any], step: str) -> float | None:
@@ -164,7 +171,7 @@ async def heard(handle: WorkflowHandle[Any, Any], step: str, at_least: float) ->
 
 
 @pytest.mark.parametrize("step", ["verify_checksum", "extract_metadata"])
-async def test_the_part_done_grows_while_a_step_runs_and_a_cancellation_stops_it_promptly(
+async def test_progress_grows_and_a_cancellation_stops_the_step_promptly(
     temporal_client: Client, tmp_path: Path, step: str
 ) -> None:
     async with under_way(temporal_client, tmp_path) as handle:
@@ -196,7 +203,7 @@ def reads_of(folder: Path, process: Popen[bytes]) -> list[int]:
 
 
 @pytest.mark.parametrize("step", ["verify_checksum", "extract_metadata"])
-async def test_another_worker_goes_on_where_a_killed_one_was_last_heard(
+async def test_resumes_at_the_last_heartbeat_of_a_killed_worker(
     temporal_client: Client, temporal_address: str, tmp_path: Path, step: str
 ) -> None:
     async with under_way(temporal_client, tmp_path) as handle:

@@ -13,11 +13,11 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from activities.operations.activities import effects_in
+from activities.operations.activities import recorded_calls_in
 from contracts.compensation_repair import EndedOperation, repair_id
 from contracts.task_queues import TaskQueue
-from tests.workflows.saga_harness import ANSWER, Script
-from tests.workflows.test_switch_tenant import expected_undos, scene, things, undos_in
+from tests.workflows.saga_harness import FINAL_ERROR, FaultPlan
+from tests.workflows.test_switch_tenant import expected_undos, open_scenario, snapshot, undos_in
 from workflows.compensations import COMPENSATIONS, undo_of
 from workflows.repair_operation import RepairOperation
 
@@ -46,29 +46,29 @@ async def told(events: Sequence[HistoryEvent]) -> AsyncIterator[HistoryEvent]:
 
 
 @pytest.mark.parametrize("path", UNDONE, ids=lambda path: f"{path.parent.name}-{path.stem}")
-async def test_undoes_what_the_operation_undid_newest_first(path: Path) -> None:
+async def test_repair_runs_the_same_undos_as_the_operation(path: Path) -> None:
     events = events_of(path)
     called = [event.activity_task_scheduled_event_attributes.activity_type.name for event in events]
     forward = [event for event, name in zip(events, called, strict=True) if name not in UNDOS.values()]
-    found = await effects_in(told(forward), pydantic_data_converter)
-    undone = [UNDOS[effect.activity] for effect in reversed(found.effects) if undo_of(effect) is not None]
+    found = await recorded_calls_in(told(forward), pydantic_data_converter)
+    undone = [UNDOS[call.activity] for call in reversed(found.calls) if undo_of(call) is not None]
     assert undone == [name for name in called if name in UNDOS.values()]
 
 
-def test_some_histories_undo_something() -> None:
+def test_recorded_histories_contain_undos() -> None:
     assert len(UNDONE) > 10
 
 
-@pytest.mark.parametrize("failing", [[], ["rollback_session_creation"], ["restore_previous_session"]])
-async def test_undoes_all_that_it_can_newest_first_and_fails_where_something_is_left(
+@pytest.mark.parametrize("failing", [[], ["undo_create_session"], ["undo_replace_session"]])
+async def test_repair_runs_all_undos_newest_first_and_fails_if_one_fails(
     time_skipping: WorkflowEnvironment, tmp_path: Path, failing: list[str]
 ) -> None:
-    script = Script()
-    async with scene(time_skipping, tmp_path, script) as playing:
-        before = await things()
-        switch = await playing.start()
+    fault_plan = FaultPlan()
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        before = await snapshot()
+        switch = await scenario.start()
         await switch.result()
-        script.before = dict.fromkeys(failing, ANSWER)
+        fault_plan.before = dict.fromkeys(failing, FINAL_ERROR)
         ended = EndedOperation(operation_id=switch.id, run_id=switch.result_run_id or "")
         repair = await time_skipping.client.start_workflow(
             RepairOperation.run,
@@ -84,7 +84,7 @@ async def test_undoes_all_that_it_can_newest_first_and_fails_where_something_is_
             assert raised.value.cause.message == f"Not undone: {forward[failing[0]]}"
         else:
             await repair.result()
-            assert await things() == before
-        assert (await things())[0] == before[0], "the user is where they were"
+            assert await snapshot() == before
+        assert (await snapshot())[0] == before[0], "the user is where they were"
 
-    assert undos_in(script.ran) == expected_undos("end_old_session")
+    assert undos_in(fault_plan.attempted) == expected_undos("end_old_session")

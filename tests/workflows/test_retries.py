@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from contracts.operations import OperationState, OperationStatus, StepStatus
 from tests.workflows import onboarding, test_process_file, test_switch_tenant
-from tests.workflows.saga_harness import ANSWER, Script, state_of
+from tests.workflows.saga_harness import FINAL_ERROR, FaultPlan, state_of
 from workflows.process_file import ProcessFile
 from workflows.switch_tenant import SwitchTenant
 
@@ -26,7 +26,7 @@ CLASSES = [
     pytest.param(TimeoutError(), [5], id="timeout"),
     pytest.param(GenericError(), [2, 4, 8, 16], id="external"),
     pytest.param(SMTPServerDisconnected(""), [2, 4, 8, 16], id="mail"),
-    pytest.param(ANSWER, [], id="answer"),
+    pytest.param(FINAL_ERROR, [], id="answer"),
 ]
 """An error of each class, and the seconds between its tries."""
 
@@ -50,82 +50,85 @@ def tries_of(activity: str, delays: Iterable[float]) -> list[str | float]:
     return [activity, *(each for delay in delays for each in (delay, activity))]
 
 
-def waited(script: Script, activity: str) -> list[timedelta]:
+def waited(fault_plan: FaultPlan, activity: str) -> list[timedelta]:
     """Between the tries of the activity."""
-    started = [moment for name, moment in script.started if name == activity]
+    started = [moment for name, moment in fault_plan.attempt_times if name == activity]
     return [after - before for before, after in pairwise(started)]
 
 
-def assert_waited(script: Script, activity: str, delays: list[float]) -> None:
+def assert_waited(fault_plan: FaultPlan, activity: str, delays: list[float]) -> None:
     """A try itself takes a while, too, but less than the delay."""
-    gaps = waited(script, activity)
+    gaps = waited(fault_plan, activity)
     assert len(gaps) == len(delays)
     for gap, delay in zip(gaps, delays, strict=True):
         assert timedelta(seconds=delay) <= gap < timedelta(seconds=2 * delay), gaps
 
 
 @pytest.mark.parametrize(("error", "delays"), CLASSES)
-async def test_the_class_of_an_error_decides_how_often_a_step_is_attempted(
+async def test_error_class_determines_the_number_of_attempts(
     time_skipping: WorkflowEnvironment, tmp_path: Path, error: Exception, delays: list[float]
 ) -> None:
-    script = Script(before={"load_tenant_data": error})
-    async with test_switch_tenant.scene(time_skipping, tmp_path, script) as playing:
-        handle = await playing.start()
-        state = await playing.stage.end_of(handle)
+    fault_plan = FaultPlan(before={"load_tenant_data": error})
+    async with test_switch_tenant.open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        handle = await scenario.start()
+        state = await scenario.harness.end_of(handle)
         called = await calls_and_timers(handle)
 
     begun = called.index("load_tenant_data")
     tried = tries_of("load_tenant_data", delays)
     assert called[begun : begun + len(tried)] == tried
-    assert called[begun + len(tried) :] == ["rollback_session_creation", "restore_user_tenant"]
-    assert script.ran.count("load_tenant_data") == len(delays) + 1
+    assert called[begun + len(tried) :] == ["undo_create_session", "undo_update_user_tenant"]
+    assert fault_plan.attempted.count("load_tenant_data") == len(delays) + 1
     assert state.status in (OperationStatus.FAILED, OperationStatus.TIMED_OUT)
     assert state.steps[4].attempt == len(delays) + 1
 
 
-async def test_an_undo_is_tried_ten_times_with_ten_seconds_between_them_at_most(
+async def test_undo_is_attempted_ten_times_with_delays_up_to_ten_seconds(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    script = Script(before={"load_tenant_data": ANSWER, "restore_user_tenant": ConnectionError()})
-    async with test_switch_tenant.scene(time_skipping, tmp_path, script) as playing:
-        state = await playing.play()
+    fault_plan = FaultPlan(before={"load_tenant_data": FINAL_ERROR, "undo_update_user_tenant": ConnectionError()})
+    async with test_switch_tenant.open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        state = await scenario.run()
 
-    assert script.ran.count("restore_user_tenant") == 10
-    assert_waited(script, "restore_user_tenant", [1, 2, 4, 8, 10, 10, 10, 10, 10])
+    assert fault_plan.attempted.count("undo_update_user_tenant") == 10
+    assert_waited(fault_plan, "undo_update_user_tenant", [1, 2, 4, 8, 10, 10, 10, 10, 10])
     assert state.failure is not None
     assert not state.failure.compensated
 
 
-async def test_an_undo_whose_last_try_succeeds_has_undone(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    script = Script(
-        before={"load_tenant_data": ANSWER, "restore_user_tenant": ConnectionError()}, times={"restore_user_tenant": 9}
+async def test_undo_that_succeeds_at_the_last_attempt_counts_as_undone(
+    time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    fault_plan = FaultPlan(
+        before={"load_tenant_data": FINAL_ERROR, "undo_update_user_tenant": ConnectionError()},
+        max_faults={"undo_update_user_tenant": 9},
     )
-    async with test_switch_tenant.scene(time_skipping, tmp_path, script) as playing:
-        before = await test_switch_tenant.things()
-        state = await playing.play()
-        assert await test_switch_tenant.things() == before
+    async with test_switch_tenant.open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        before = await test_switch_tenant.snapshot()
+        state = await scenario.run()
+        assert await test_switch_tenant.snapshot() == before
 
     assert state.failure is not None
     assert state.failure.compensated
 
 
 @pytest.mark.parametrize(("error", "delays"), CLASSES)
-async def test_each_try_and_its_reason_are_shown_before_the_next_one(
+async def test_memo_shows_each_attempt_and_its_error_before_the_next_one(
     time_skipping: WorkflowEnvironment, tmp_path: Path, error: Exception, delays: list[float]
 ) -> None:
     seen: list[OperationState] = []
-    script = Script(before={"load_tenant_data": error})
-    async with test_switch_tenant.scene(time_skipping, tmp_path, script) as (stage, command):
-        handle = await stage.start(SwitchTenant.run, command, test_switch_tenant.KIND)
+    fault_plan = FaultPlan(before={"load_tenant_data": error})
+    async with test_switch_tenant.open_scenario(time_skipping, tmp_path, fault_plan) as (harness, command):
+        handle = await harness.start(SwitchTenant.run, command, test_switch_tenant.KIND)
 
         async def look(name: str) -> None:
             if name == "load_tenant_data":
                 seen.append(await state_of(handle))
 
-        script.watch = look
-        await stage.end_of(handle)
+        fault_plan.on_attempt = look
+        await harness.end_of(handle)
 
-    tried: list[datetime] = [moment for name, moment in script.started if name == "load_tenant_data"]
+    tried: list[datetime] = [moment for name, moment in fault_plan.attempt_times if name == "load_tenant_data"]
     first, *others = [state.steps[4] for state in seen]
     assert (first.status, first.attempt, first.last_error) == (StepStatus.RUNNING, 1, None)
     assert [step.attempt for step in others] == list(range(2, len(delays) + 2))
@@ -137,14 +140,14 @@ async def test_each_try_and_its_reason_are_shown_before_the_next_one(
     assert {state.status for state in seen} == {OperationStatus.RUNNING}
 
 
-async def test_a_cancellation_during_a_try_that_fails_is_followed_by_no_other(
+async def test_cancellation_during_a_failing_attempt_ends_the_retries(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    script = Script(before={"load_tenant_data": ConnectionError()}, cancel_before="load_tenant_data")
-    async with test_switch_tenant.scene(time_skipping, tmp_path, script) as playing:
-        state = await playing.play()
+    fault_plan = FaultPlan(before={"load_tenant_data": ConnectionError()}, cancel_before="load_tenant_data")
+    async with test_switch_tenant.open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        state = await scenario.run()
 
-    assert script.ran.count("load_tenant_data") == 1
+    assert fault_plan.attempted.count("load_tenant_data") == 1
     assert state.status is OperationStatus.CANCELLED
 
 
@@ -162,20 +165,20 @@ async def deadlines(handle: WorkflowHandle[Any, Any]) -> dict[str, tuple[float, 
     return found
 
 
-async def test_every_call_has_its_deadline(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+async def test_every_activity_call_has_its_timeouts(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
     (switching := tmp_path / "switch").mkdir()
-    script = Script(before={"hand_over_session": ANSWER})
-    async with test_switch_tenant.scene(time_skipping, switching, script) as switch:
+    fault_plan = FaultPlan(before={"replace_session": FINAL_ERROR})
+    async with test_switch_tenant.open_scenario(time_skipping, switching, fault_plan) as switch:
         handle = await switch.start()
-        await switch.stage.end_of(handle)
+        await switch.harness.end_of(handle)
         of_a_switch = await deadlines(handle)
     (processing := tmp_path / "process").mkdir()
-    async with test_process_file.scene(time_skipping, processing, Script()) as process:
-        handle = await process.stage.start(ProcessFile.run, process.command, test_process_file.KIND)
+    async with test_process_file.open_scenario(time_skipping, processing, FaultPlan()) as process:
+        handle = await process.harness.start(ProcessFile.run, process.command, test_process_file.KIND)
         await handle.result()
         of_a_file = await deadlines(handle)
     (welcoming := tmp_path / "onboard").mkdir()
-    async with onboarding.scene(time_skipping, welcoming, Script()) as onboard:
+    async with onboarding.open_scenario(time_skipping, welcoming, FaultPlan()) as onboard:
         handle = await onboard.start()
         await handle.result()
         of_a_letter = await deadlines(handle)

@@ -21,14 +21,14 @@ from contracts.operations import STEPS, OperationKind, OperationState, Operation
 from contracts.tenants import SwitchTenantCommand
 from infrastructure.temporal.operation_history import TENANTS
 from tests.workflows.saga_harness import (
-    ANSWER,
-    Script,
-    Stage,
+    FINAL_ERROR,
+    FaultPlan,
+    SagaHarness,
     When,
-    assert_undone_in_spite_of_a_cancellation,
-    cancelling_an_undo,
+    assert_compensated_despite_cancellation,
+    cancel_during_undo,
+    open_saga_harness,
     open_session,
-    staged,
 )
 from workflows.switch_tenant import SwitchTenant
 
@@ -36,51 +36,51 @@ KIND = OperationKind.TENANT_SWITCH
 TOKEN_HASH = "b" * 64
 ACTIVITY_OF = {
     "check_access": "check_access",
-    "note_session": "get_session",
+    "load_session": "get_session",
     "set_tenant": "update_user_tenant",
     "create_session": "create_session",
     "load_tenant": "load_tenant_data",
-    "end_old_session": "hand_over_session",
+    "end_old_session": "replace_session",
 }
 UNDO_OF = {
-    "set_tenant": "restore_user_tenant",
-    "create_session": "rollback_session_creation",
-    "end_old_session": "restore_previous_session",
+    "set_tenant": "undo_update_user_tenant",
+    "create_session": "undo_create_session",
+    "end_old_session": "undo_replace_session",
 }
 
 
-class Scene(NamedTuple):
-    stage: Stage
+class Scenario(NamedTuple):
+    harness: SagaHarness
     command: SwitchTenantCommand
 
-    async def play(self) -> OperationState:
-        return await self.stage.play(SwitchTenant.run, self.command, KIND)
+    async def run(self) -> OperationState:
+        return await self.harness.run(SwitchTenant.run, self.command, KIND)
 
     async def start(self) -> WorkflowHandle[Any, Any]:
-        return await self.stage.start(SwitchTenant.run, self.command, KIND)
+        return await self.harness.start(SwitchTenant.run, self.command, KIND)
 
 
-async def things() -> list[Any]:
+async def snapshot() -> list[Any]:
     """All that a switch may touch."""
     return [
         await users.User.all().order_by("id").values("id", "tenant_id"),
         await auth.Session.all()
         .order_by("id")
-        .values("id", "user_id", "tenant_id", "active", "ended_at", "token_hash"),
+        .values("id", "user_id", "tenant_id", "is_active", "ended_at", "token_hash"),
         await auth.SignIn.all().values(),
     ]
 
 
 @asynccontextmanager
-async def scene(
-    environment: WorkflowEnvironment, folder: Path, script: Script, to: str = "globex"
-) -> AsyncIterator[Scene]:
+async def open_scenario(
+    environment: WorkflowEnvironment, folder: Path, fault_plan: FaultPlan, to: str = "globex"
+) -> AsyncIterator[Scenario]:
     """Ada is signed in to Acme and switches."""
-    async with staged(environment.client, folder, script) as stage:
+    async with open_saga_harness(environment.client, folder, fault_plan) as harness:
         session = await open_session("ada")
         target = await tenants.Tenant.get_or_none(slug=to)
-        yield Scene(
-            stage,
+        yield Scenario(
+            harness,
             SwitchTenantCommand(
                 user_id=session.user_id,
                 from_tenant_id=session.tenant_id,
@@ -98,74 +98,70 @@ def expected_undos(failing: str) -> list[str]:
     return [UNDO_OF[step] for step in reversed(begun) if step in UNDO_OF]
 
 
-def undos_in(ran: list[str]) -> list[str]:
-    return [name for name in ran if name in UNDO_OF.values()]
+def undos_in(attempted: list[str]) -> list[str]:
+    return [name for name in attempted if name in UNDO_OF.values()]
 
 
-async def test_ends_the_old_session_and_opens_one_in_the_new_tenant(
-    time_skipping: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    async with scene(time_skipping, tmp_path, Script()) as (stage, command):
-        state = await stage.play(SwitchTenant.run, command, KIND)
+async def test_replaces_session_by_one_in_the_new_tenant(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with open_scenario(time_skipping, tmp_path, FaultPlan()) as (harness, command):
+        state = await harness.run(SwitchTenant.run, command, KIND)
 
         assert state.status is OperationStatus.COMPLETED
         assert [step.status for step in state.steps] == [StepStatus.COMPLETED] * 6
-        assert stage.script.ran == list(ACTIVITY_OF.values())
+        assert harness.fault_plan.attempted == list(ACTIVITY_OF.values())
         assert (await users.User.get(id=command.user_id)).tenant_id == command.to_tenant_id
         old = await auth.Session.get(id=command.session_id)
         assert old.ended_at is not None
         new = await auth.Session.get(token_hash=TOKEN_HASH)
-        assert new.active
+        assert new.is_active
         assert new.tenant_id == command.to_tenant_id
 
 
-async def test_a_switch_belongs_to_the_tenant_that_it_leaves_and_is_listed_in_that_which_it_leads_to(
+async def test_switch_belongs_to_previous_tenant_and_is_listed_in_both(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
     """The first of the tenants is the one whose administrators may see and cancel it."""
-    async with scene(time_skipping, tmp_path, Script()) as (stage, command):
-        handle = await stage.start(SwitchTenant.run, command, KIND)
+    async with open_scenario(time_skipping, tmp_path, FaultPlan()) as (harness, command):
+        handle = await harness.start(SwitchTenant.run, command, KIND)
         await handle.result()
         attributes = (await handle.describe()).typed_search_attributes
         assert attributes[TENANTS] == [command.from_tenant_id, command.to_tenant_id]
 
 
-async def test_a_switch_to_the_current_tenant_changes_nothing(
-    time_skipping: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    async with scene(time_skipping, tmp_path, Script(), to="acme") as (stage, command):
+async def test_switch_to_current_tenant_changes_nothing(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with open_scenario(time_skipping, tmp_path, FaultPlan(), to="acme") as (harness, command):
         assert command.from_tenant_id == command.to_tenant_id
-        before = await things()
-        state = await stage.play(SwitchTenant.run, command, KIND)
-        assert await things() == before
+        before = await snapshot()
+        state = await harness.run(SwitchTenant.run, command, KIND)
+        assert await snapshot() == before
 
     assert state.status is OperationStatus.COMPLETED
     assert [step.status for step in state.steps] == [StepStatus.COMPLETED] * 2 + [StepStatus.SKIPPED] * 4
-    assert stage.script.ran == ["check_access", "get_session"]
+    assert harness.fault_plan.attempted == ["check_access", "get_session"]
 
 
-async def test_the_new_session_ends_when_the_old_one_would_have(
+async def test_new_session_expires_no_later_than_the_old_one(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    async with scene(time_skipping, tmp_path, Script()) as (stage, command):
+    async with open_scenario(time_skipping, tmp_path, FaultPlan()) as (harness, command):
         soon = utc_now() + timedelta(seconds=60)
         await auth.Session.filter(id=command.session_id).update(expires_at=soon)
-        await stage.play(SwitchTenant.run, command, KIND)
+        await harness.run(SwitchTenant.run, command, KIND)
         assert (await auth.Session.get(token_hash=TOKEN_HASH)).expires_at == soon
 
 
-async def test_a_tenant_of_others_and_one_that_is_not_there_are_refused_alike(
+async def test_foreign_and_unknown_tenants_fail_with_the_same_error(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    async with scene(time_skipping, tmp_path, Script(), to="nowhere") as (stage, command):
-        before = await things()
+    async with open_scenario(time_skipping, tmp_path, FaultPlan(), to="nowhere") as (harness, command):
+        before = await snapshot()
         grace = await users.User.get(email="grace@example.com")
         globex = await tenants.Tenant.get(slug="globex")
-        absent = await stage.play(SwitchTenant.run, command, KIND)
-        foreign = await stage.play(
+        absent = await harness.run(SwitchTenant.run, command, KIND)
+        foreign = await harness.run(
             SwitchTenant.run, command.model_copy(update={"user_id": grace.id, "to_tenant_id": globex.id}), KIND
         )
-        assert await things() == before
+        assert await snapshot() == before
 
     for state in (absent, foreign):
         assert state.status is OperationStatus.FAILED
@@ -178,19 +174,19 @@ async def test_a_tenant_of_others_and_one_that_is_not_there_are_refused_alike(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS[KIND])
-async def test_a_failure_at_any_step_leaves_everything_as_it_was(
+async def test_failure_at_any_step_leaves_no_changes(
     time_skipping: WorkflowEnvironment, tmp_path: Path, step: str, when: When
 ) -> None:
-    script = Script.failing(when, ACTIVITY_OF[step])
-    async with scene(time_skipping, tmp_path, script) as playing:
-        before = await things()
-        state = await playing.play()
-        assert await things() == before
+    fault_plan = FaultPlan.failing(when, ACTIVITY_OF[step])
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        before = await snapshot()
+        state = await scenario.run()
+        assert await snapshot() == before
 
     assert state.status is OperationStatus.FAILED
     assert state.failure is not None
     assert (state.failure.step, state.failure.compensated) == (step, True)
-    assert undos_in(script.ran) == expected_undos(step)
+    assert undos_in(fault_plan.attempted) == expected_undos(step)
     statuses = dict(zip(STEPS[KIND], [each.status for each in state.steps], strict=True))
     place = STEPS[KIND].index(step)
     assert {statuses[name] for name in STEPS[KIND][:place]} <= {StepStatus.COMPENSATED}
@@ -200,87 +196,88 @@ async def test_a_failure_at_any_step_leaves_everything_as_it_was(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS[KIND])
-async def test_a_cancellation_at_any_step_leaves_everything_as_it_was(
+async def test_cancellation_at_any_step_leaves_no_changes(
     time_skipping: WorkflowEnvironment, tmp_path: Path, step: str, when: When
 ) -> None:
-    script = Script.cancelling(when, ACTIVITY_OF[step])
-    async with scene(time_skipping, tmp_path, script) as playing:
-        before = await things()
-        state = await playing.play()
-        assert await things() == before
+    fault_plan = FaultPlan.cancelling(when, ACTIVITY_OF[step])
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        before = await snapshot()
+        state = await scenario.run()
+        assert await snapshot() == before
 
     assert state.status is OperationStatus.CANCELLED
     assert state.failure is not None
     assert (state.failure.code, state.failure.compensated) == (OperationErrorCode.CANCELLED, True)
-    assert undos_in(script.ran) == expected_undos(step)
+    assert undos_in(fault_plan.attempted) == expected_undos(step)
     assert StepStatus.COMPLETED not in {each.status for each in state.steps}
 
 
 @pytest.mark.parametrize("undo", list(UNDO_OF.values()))
-async def test_a_cancellation_while_a_failed_switch_is_undone_stops_no_undo(
+async def test_cancellation_during_compensation_stops_no_undo(
     time_skipping: WorkflowEnvironment, tmp_path: Path, undo: str
 ) -> None:
-    script = cancelling_an_undo("hand_over_session", undo)
-    async with scene(time_skipping, tmp_path, script) as (stage, command):
-        before = await things()
-        handle = await stage.start(SwitchTenant.run, command, KIND)
-        state = await stage.end_of(handle)
+    fault_plan = cancel_during_undo("replace_session", undo)
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as (harness, command):
+        before = await snapshot()
+        handle = await harness.start(SwitchTenant.run, command, KIND)
+        state = await harness.end_of(handle)
         described = await handle.describe()
-        assert await things() == before
+        assert await snapshot() == before
 
-    assert_undone_in_spite_of_a_cancellation(script, state, expected_undos("end_old_session"))
+    assert_compensated_despite_cancellation(fault_plan, state, expected_undos("end_old_session"))
     assert described.status is WorkflowExecutionStatus.FAILED
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_the_undo_of_a_step_begins_only_when_its_cancelled_try_has_ended(
+async def test_undo_begins_after_the_cancelled_attempt_has_ended(
     time_skipping: WorkflowEnvironment, tmp_path: Path, when: When
 ) -> None:
-    script = Script.cancelling(when, "update_user_tenant")
+    fault_plan = FaultPlan.cancelling(when, "update_user_tenant")
     had_ended: list[bool] = []
 
     async def look(name: str) -> None:
-        if name == "restore_user_tenant":
-            had_ended.append("update_user_tenant" in script.ended)
+        if name == "undo_update_user_tenant":
+            had_ended.append("update_user_tenant" in fault_plan.ended_attempts)
 
-    script.watch = look
-    async with scene(time_skipping, tmp_path, script) as playing:
-        await playing.play()
+    fault_plan.on_attempt = look
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        await scenario.run()
 
     assert had_ended == [True]
 
 
-async def test_a_switch_that_is_cancelled_is_closed_as_cancelled(
+async def test_cancelled_switch_closes_as_cancelled_workflow(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    async with scene(time_skipping, tmp_path, Script.cancelling("before", "load_tenant_data")) as (stage, command):
-        handle = await stage.start(SwitchTenant.run, command, KIND)
-        await stage.end_of(handle)
+    async with open_scenario(time_skipping, tmp_path, FaultPlan.cancelling("before", "load_tenant_data")) as (
+        harness,
+        command,
+    ):
+        handle = await harness.start(SwitchTenant.run, command, KIND)
+        await harness.end_of(handle)
         assert (await handle.describe()).status is WorkflowExecutionStatus.CANCELED
 
 
-async def test_trouble_that_lasts_fails_the_switch_once_its_tries_are_used_up(
+async def test_persistent_fault_fails_the_switch_after_the_last_attempt(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    script = Script(before={"load_tenant_data": ConnectionError("10.0.0.7 refused")})
-    async with scene(time_skipping, tmp_path, script) as playing:
-        before = await things()
-        state = await playing.play()
-        assert await things() == before
+    fault_plan = FaultPlan(before={"load_tenant_data": ConnectionError("10.0.0.7 refused")})
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        before = await snapshot()
+        state = await scenario.run()
+        assert await snapshot() == before
 
-    assert script.ran.count("load_tenant_data") == 3
+    assert fault_plan.attempted.count("load_tenant_data") == 3
     assert state.failure is not None
     assert state.failure.code is OperationErrorCode.EXTERNAL_SERVICE_UNAVAILABLE
     assert state.failure.retryable
     assert "10.0.0.7" not in state.model_dump_json()
 
 
-async def test_an_undo_that_fails_is_told_and_the_others_go_on(
-    time_skipping: WorkflowEnvironment, tmp_path: Path
-) -> None:
-    script = Script(before={"hand_over_session": ANSWER, "rollback_session_creation": ANSWER})
-    async with scene(time_skipping, tmp_path, script) as (stage, command):
-        state = await stage.play(SwitchTenant.run, command, KIND)
+async def test_failed_undo_is_reported_and_the_others_run(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    fault_plan = FaultPlan(before={"replace_session": FINAL_ERROR, "undo_create_session": FINAL_ERROR})
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as (harness, command):
+        state = await harness.run(SwitchTenant.run, command, KIND)
         assert (await users.User.get(id=command.user_id)).tenant_id == command.from_tenant_id
 
     assert state.failure is not None
@@ -296,11 +293,11 @@ async def test_an_undo_that_fails_is_told_and_the_others_go_on(
     ]
 
 
-async def test_the_memo_stays_under_two_kilobytes(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    script = Script(before={"hand_over_session": ConnectionError()})
-    async with scene(time_skipping, tmp_path, script) as (stage, command):
-        handle = await stage.start(SwitchTenant.run, command, KIND)
-        await stage.end_of(handle)
+async def test_memo_is_smaller_than_two_kilobytes(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    fault_plan = FaultPlan(before={"replace_session": ConnectionError()})
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as (harness, command):
+        handle = await harness.start(SwitchTenant.run, command, KIND)
+        await harness.end_of(handle)
         description = await handle.describe()
 
     assert description.raw_description.workflow_execution_info.memo.ByteSize() < 2048

@@ -22,8 +22,13 @@ from contracts.operations import (
     StepStatus,
 )
 from tests.activities.files.file_fixtures import caller, objects, rows
-from tests.workflows.file_saga_harness import FilesStage, files_staged
-from tests.workflows.saga_harness import ANSWER, Script, assert_undone_in_spite_of_a_cancellation, cancelling_an_undo
+from tests.workflows.file_saga_harness import FileSagaHarness, open_file_saga_harness
+from tests.workflows.saga_harness import (
+    FINAL_ERROR,
+    FaultPlan,
+    assert_compensated_despite_cancellation,
+    cancel_during_undo,
+)
 from workflows.upload_file import UploadFile
 
 KIND = OperationKind.FILE_UPLOAD
@@ -37,33 +42,35 @@ ACTIVITY_OF = {
     "set_permissions": "set_file_permissions",
 }
 UNDO_OF = {
-    "create_file_record": "delete_file_record",
-    "store_file": "remove_from_storage",
-    "update_metadata": "restore_file_metadata",
-    "set_permissions": "restore_file_permissions",
+    "create_file_record": "undo_create_file_record",
+    "store_file": "undo_upload_to_storage",
+    "update_metadata": "undo_update_file_metadata",
+    "set_permissions": "undo_set_file_permissions",
 }
 
 
-class Scene(NamedTuple):
-    stage: FilesStage
+class Scenario(NamedTuple):
+    harness: FileSagaHarness
     command: UploadFileCommand
 
-    async def play(self) -> OperationState:
-        return await self.stage.play(UploadFile.run, self.command, KIND)
+    async def run(self) -> OperationState:
+        return await self.harness.run(UploadFile.run, self.command, KIND)
 
     async def start(self) -> WorkflowHandle[Any, Any]:
-        return await self.stage.start(UploadFile.run, self.command, KIND)
+        return await self.harness.start(UploadFile.run, self.command, KIND)
 
-    async def things(self) -> tuple[list[object], set[Path]]:
-        return await rows(), objects(self.stage.folder)
+    async def snapshot(self) -> tuple[list[object], set[Path]]:
+        return await rows(), objects(self.harness.folder)
 
 
 @asynccontextmanager
-async def scene(environment: WorkflowEnvironment, folder: Path, script: Script) -> AsyncIterator[Scene]:
+async def open_scenario(
+    environment: WorkflowEnvironment, folder: Path, fault_plan: FaultPlan
+) -> AsyncIterator[Scenario]:
     """The bytes of an upload have arrived."""
-    async with files_staged(environment.client, folder, script) as stage:
-        command = await stage.desk.send(SENDER, TEXT, name="words.txt", access_level=AccessLevel.TENANT)
-        yield Scene(stage, command)
+    async with open_file_saga_harness(environment.client, folder, fault_plan) as harness:
+        command = await harness.services.upload(SENDER, TEXT, name="words.txt", access_level=AccessLevel.TENANT)
+        yield Scenario(harness, command)
 
 
 def expected_undos(failing: str) -> list[str]:
@@ -71,80 +78,80 @@ def expected_undos(failing: str) -> list[str]:
     return [UNDO_OF[step] for step in reversed(begun) if step in UNDO_OF]
 
 
-def undos_in(ran: list[str]) -> list[str]:
-    return [name for name in ran if name in UNDO_OF.values()]
+def undos_in(attempted: list[str]) -> list[str]:
+    return [name for name in attempted if name in UNDO_OF.values()]
 
 
-async def test_makes_a_file_of_staged_bytes(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    async with scene(time_skipping, tmp_path, Script()) as playing:
-        state = await playing.play()
+async def test_creates_file_from_staged_bytes(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    async with open_scenario(time_skipping, tmp_path, FaultPlan()) as scenario:
+        state = await scenario.run()
         assert isinstance(state.result, FileUploaded)
-        [file] = await playing.stage.desk.files.get_files(SENDER, [state.result.file_id])
+        [file] = await scenario.harness.services.files.get_files(SENDER, [state.result.file_id])
 
     assert state.status is OperationStatus.COMPLETED
     assert [step.status for step in state.steps] == [StepStatus.COMPLETED] * 5
     assert (file.name, file.size, file.access_level) == ("words.txt", len(TEXT), AccessLevel.TENANT)
-    assert playing.stage.script.ran == list(ACTIVITY_OF.values())
+    assert scenario.harness.fault_plan.attempted == list(ACTIVITY_OF.values())
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS[KIND])
-async def test_a_failure_at_any_step_leaves_everything_as_it_was(
+async def test_failure_at_any_step_leaves_no_changes(
     time_skipping: WorkflowEnvironment, tmp_path: Path, step: str, when: str
 ) -> None:
-    script = Script(**{when: {ACTIVITY_OF[step]: ANSWER}})  # type: ignore[arg-type]
-    async with scene(time_skipping, tmp_path, script) as playing:
-        before = await playing.things()
-        state = await playing.play()
-        assert await playing.things() == before
-        script.before.clear()
-        script.after.clear()
-        assert (await playing.play()).status is OperationStatus.COMPLETED, "the upload can be completed again"
+    fault_plan = FaultPlan(**{when: {ACTIVITY_OF[step]: FINAL_ERROR}})  # type: ignore[arg-type]
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        before = await scenario.snapshot()
+        state = await scenario.run()
+        assert await scenario.snapshot() == before
+        fault_plan.before.clear()
+        fault_plan.after.clear()
+        assert (await scenario.run()).status is OperationStatus.COMPLETED, "the upload can be completed again"
 
     assert state.status is OperationStatus.FAILED
     assert state.failure is not None
     assert (state.failure.step, state.failure.compensated) == (step, True)
-    assert undos_in(script.ran) == expected_undos(step)
+    assert undos_in(fault_plan.attempted) == expected_undos(step)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS[KIND])
-async def test_a_cancellation_at_any_step_leaves_everything_as_it_was(
+async def test_cancellation_at_any_step_leaves_no_changes(
     time_skipping: WorkflowEnvironment, tmp_path: Path, step: str, when: str
 ) -> None:
-    script = Script(**{f"cancel_{when}": ACTIVITY_OF[step]})  # type: ignore[arg-type]
-    async with scene(time_skipping, tmp_path, script) as playing:
-        before = await playing.things()
-        state = await playing.play()
-        assert await playing.things() == before
+    fault_plan = FaultPlan(**{f"cancel_{when}": ACTIVITY_OF[step]})  # type: ignore[arg-type]
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        before = await scenario.snapshot()
+        state = await scenario.run()
+        assert await scenario.snapshot() == before
 
     assert state.status is OperationStatus.CANCELLED
     assert state.failure is not None
     assert (state.failure.code, state.failure.compensated) == (OperationErrorCode.CANCELLED, True)
-    assert undos_in(script.ran) == expected_undos(step)
+    assert undos_in(fault_plan.attempted) == expected_undos(step)
 
 
-async def test_trouble_with_the_storage_is_tried_again(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    script = Script(
+async def test_retries_after_storage_faults(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
+    fault_plan = FaultPlan(
         before={"validate_file_upload": ConnectionError("refused")},
         after={"upload_to_storage": ConnectionError("reset")},
-        times={"validate_file_upload": 1, "upload_to_storage": 1},
+        max_faults={"validate_file_upload": 1, "upload_to_storage": 1},
     )
-    async with scene(time_skipping, tmp_path, script) as playing:
-        state = await playing.play()
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        state = await scenario.run()
     assert state.status is OperationStatus.COMPLETED
-    assert script.ran.count("upload_to_storage") == 2
+    assert fault_plan.attempted.count("upload_to_storage") == 2
 
 
-async def test_bytes_that_are_not_what_was_announced_fail_the_upload_in_words_for_the_user(
+async def test_bytes_that_differ_from_the_announcement_fail_the_upload(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    async with scene(time_skipping, tmp_path, Script()) as playing:
-        await playing.stage.desk.stage(playing.command, TEXT.upper())
+    async with open_scenario(time_skipping, tmp_path, FaultPlan()) as scenario:
+        await scenario.harness.services.store_staged_bytes(scenario.command, TEXT.upper())
         before = await rows()
-        state = await playing.play()
+        state = await scenario.run()
         assert await rows() == before
-        assert objects(playing.stage.folder) == set()
+        assert objects(scenario.harness.folder) == set()
 
     assert state.failure is not None
     assert (state.failure.code, state.failure.step) == (OperationErrorCode.VALIDATION_FAILED, "validate_upload")
@@ -152,27 +159,27 @@ async def test_bytes_that_are_not_what_was_announced_fail_the_upload_in_words_fo
     assert state.failure.user_recoverable
 
 
-async def test_a_second_completion_of_an_upload_makes_no_second_file(
+async def test_second_completion_of_an_upload_creates_no_file(
     time_skipping: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    async with scene(time_skipping, tmp_path, Script()) as playing:
-        assert (await playing.play()).status is OperationStatus.COMPLETED
-        before = await playing.things()
-        state = await playing.play()
-        assert await playing.things() == before
+    async with open_scenario(time_skipping, tmp_path, FaultPlan()) as scenario:
+        assert (await scenario.run()).status is OperationStatus.COMPLETED
+        before = await scenario.snapshot()
+        state = await scenario.run()
+        assert await scenario.snapshot() == before
     assert state.status is OperationStatus.FAILED
     assert state.failure is not None
     assert state.failure.code is OperationErrorCode.VALIDATION_FAILED
 
 
 @pytest.mark.parametrize("undo", list(UNDO_OF.values()))
-async def test_a_cancellation_while_a_failed_upload_is_undone_stops_no_undo(
+async def test_cancellation_during_compensation_stops_no_undo(
     time_skipping: WorkflowEnvironment, tmp_path: Path, undo: str
 ) -> None:
-    script = cancelling_an_undo("set_file_permissions", undo)
-    async with scene(time_skipping, tmp_path, script) as playing:
-        before = await playing.things()
-        state = await playing.play()
-        assert await playing.things() == before
+    fault_plan = cancel_during_undo("set_file_permissions", undo)
+    async with open_scenario(time_skipping, tmp_path, fault_plan) as scenario:
+        before = await scenario.snapshot()
+        state = await scenario.run()
+        assert await scenario.snapshot() == before
 
-    assert_undone_in_spite_of_a_cancellation(script, state, expected_undos("set_permissions"))
+    assert_compensated_despite_cancellation(fault_plan, state, expected_undos("set_permissions"))

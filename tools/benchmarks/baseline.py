@@ -15,7 +15,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from contracts.base import utc_now
 from contracts.operations import (
     ATTRIBUTE_KIND,
-    MEMO_INPUT,
+    MEMO_INPUT_DIGEST,
     MEMO_STATE,
     OperationKind,
     OperationState,
@@ -117,7 +117,7 @@ async def start_switch(client: Client, config: Json) -> None:
         task_queue=TaskQueue.OPERATIONS,
         memo={
             MEMO_STATE: OperationState.first(kind, utc_now(), started_by=user, switch=switch).to_memo(),
-            MEMO_INPUT: "0" * 64,
+            MEMO_INPUT_DIGEST: "0" * 64,
         },
         search_attributes=TypedSearchAttributes(
             [

@@ -13,7 +13,13 @@ from uuid import UUID
 from contracts.operations import OperationKind, StepStatus
 from tools.chaos.observations import Ran, Record, World, is_live
 
-EFFECTS = ("auth_effect", "users_effect", "tenants_effect", "files_effect", "workspaces_effect")
+EFFECTS = (
+    "auth_idempotency_record",
+    "users_idempotency_record",
+    "tenants_idempotency_record",
+    "files_idempotency_record",
+    "workspaces_idempotency_record",
+)
 
 
 class Violation(NamedTuple):
@@ -91,7 +97,7 @@ def sessions_are_those_of_completed_operations(world: World) -> Iterator[str]:
             if _changes_nothing(ran):
                 if session is not None:
                     yield f"{ran.id} was a switch to the current tenant and has a session"
-            elif session is None or not session["active"]:
+            elif session is None or not session["is_active"]:
                 yield f"{ran.id} completed and its session is not there"
             elif session["tenant_id"] != ran.command.get("to_tenant_id", session["tenant_id"]):
                 yield f"{ran.id} completed and its session is in {session['tenant_id']}"
@@ -107,7 +113,7 @@ def sessions_end_by_completed_switches(world: World) -> Iterator[str]:
             yield f"{ran.id} completed and the old session goes on"
     failed = {ran.id: ran for ran in world.of_kind(OperationKind.TENANT_SWITCH, completed=False)}
     for session in world.rows("auth_session"):
-        by = (session["ended_by"] or "").partition(":")[0]
+        by = (session["ended_by_step"] or "").partition(":")[0]
         if by in failed:
             yield f"{by} ended as {failed[by].closed_as} and ended a session"
 
@@ -129,9 +135,9 @@ def a_failed_operation_left_things_as_they_were(world: World) -> Iterator[str]:
         ran = known.get(effect["key"].partition(":")[0])
         if ran is None:
             continue
-        if ran.completed and effect["undone"]:
+        if ran.completed and effect["is_undone"]:
             yield f"{ran.id} completed and {effect['key']} was undone"
-        if not ran.completed and not effect["undone"] and not _is_a_look(effect["key"]):
+        if not ran.completed and not effect["is_undone"] and not _is_a_look(effect["key"]):
             yield f"{ran.id} ended as {ran.closed_as} and {effect['key']} stands"
 
 
@@ -238,9 +244,9 @@ def one_idempotency_key_has_one_effect(world: World) -> Iterator[str]:
 
 
 def letters_are_noted_once(world: World) -> Iterator[str]:
-    noted = {row["message_id"] for row in world.rows("notifications_delivery")}
+    noted = {row["message_id"] for row in world.rows("notifications_email_delivery")}
     for ran in world.of_kind(OperationKind.USER_ONBOARDING, completed=True):
-        letters = world.rows("notifications_delivery", key=f"{ran.id}:send_welcome_email")
+        letters = world.rows("notifications_email_delivery", key=f"{ran.id}:send_welcome_email")
         sent = getattr(ran.state.result, "welcome_email_sent", False)
         if sent and len(letters) != 1:
             yield f"{ran.id} says that it sent a letter, and {len(letters)} are noted"

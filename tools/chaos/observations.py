@@ -121,4 +121,4 @@ class World:
 
 def is_live(session: Record) -> bool:
     """Whether the row says that its token opens something."""
-    return bool(session["active"]) and session["ended_at"] is None
+    return bool(session["is_active"]) and session["ended_at"] is None

@@ -25,10 +25,10 @@ from tools.chaos.observations import World
 from workflows.compensations import COMPENSATIONS
 
 CALLS: dict[OperationKind, tuple[str, ...]] = {
-    OperationKind.LOGIN: ("verify_credentials", "home_tenant", "check_access", "create_session", "record_sign_in"),
+    OperationKind.LOGIN: ("verify_credentials", "get_home_tenant", "check_access", "create_session", "record_sign_in"),
     OperationKind.TENANT_SWITCH: (
         *("check_access", "get_session", "update_user_tenant", "create_session", "load_tenant_data"),
-        "hand_over_session",
+        "replace_session",
     ),
     OperationKind.FILE_UPLOAD: (
         *("validate_file_upload", "create_file_record", "upload_to_storage", "update_file_metadata"),
@@ -45,12 +45,12 @@ UNDOS = {done: undo.__name__ for done, undo in COMPENSATIONS.items()}
 BEST_EFFORT = frozenset(("load_tenant_data", "send_welcome_email"))
 WITHIN: dict[str, tuple[Moment, ...]] = {
     "upload_to_storage": ("copied",),
-    "delete_file_record": ("removing", "removed"),
-    "remove_from_storage": ("removing", "removed"),
-    "hand_over_session": ("telling",),
-    "rollback_session_creation": ("telling",),
-    "forget_sign_in": ("telling",),
-    "restore_previous_session": ("telling",),
+    "undo_create_file_record": ("removing", "removed"),
+    "undo_upload_to_storage": ("removing", "removed"),
+    "replace_session": ("telling",),
+    "undo_create_session": ("telling",),
+    "undo_record_sign_in": ("telling",),
+    "undo_replace_session": ("telling",),
 }
 """Points within activities that do something besides one transaction."""
 

@@ -99,7 +99,9 @@ def _check_free(root: Path, names: Names) -> None:
 
 def _ledger(models: Path) -> str | None:
     classes = [node for node in ast.parse(models.read_text()).body if isinstance(node, ast.ClassDef)]
-    return next((node.name for node in classes if any(ast.unparse(base) == "Effect" for base in node.bases)), None)
+    return next(
+        (node.name for node in classes if any(ast.unparse(base) == "IdempotencyRecord" for base in node.bases)), None
+    )
 
 
 def _service(activities: Path, owner: str) -> tuple[str, str, str]:

@@ -64,7 +64,7 @@ def _activities(root: Path, names: Names, words: dict[str, str]) -> list[Source]
         source.has_import(filled("from contracts.operations import ${Type}Result", words))
     for line in (
         "from pydantic import JsonValue",
-        "from activities.idempotency import once, undo",
+        "from activities.idempotency import run_once, undo_once",
         "from activities.$domain import models",
         "from contracts.base import utc_now",
     ):
@@ -106,5 +106,5 @@ def _mutation(root: Path, words: dict[str, str]) -> Source:
 def _recorded(root: Path, words: dict[str, str]) -> Source:
     source = Source(root, "tests/histories/record.py")
     source.has_import(filled("from tests.workflows import test_$name", words))
-    source.has_element("SCRIPTS", filled('"$name": Scripts(test_$name, "$name")', words))
+    source.has_element("RECORDING_PLANS", filled('"$name": RecordingPlan(test_$name, "$name")', words))
     return source

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from contracts.base import Contract
 
-DATA_VERSION = "0.2.0-dev.1"
-"""Changes when what a folder holds (histories, tables, Redis) cannot be read any more; fixed from release 0.2.0 on."""
+DATA_VERSION = "0.2.0"
+"""The version of the data in the folder (histories and tables). It changes when older data becomes unreadable."""
 
 
 class DataDirUnusable(Exception):

@@ -13,7 +13,7 @@ import httpx
 from pydantic import SecretStr
 
 from activities.auth.totp_encryption import SecretCipher
-from activities.notifications.mailer import open_mail
+from activities.notifications.mailer import create_mailer
 from contracts.secret_keys import SecretKeys
 from contracts.transfer_tokens import TransferSigner
 from gateway.app import create_app
@@ -94,8 +94,8 @@ async def run(grounds: StackResources, announce: Callable[[str], None]) -> None:
             service_keys=service_keys,
             storage=open_storage(default_storage_url(grounds.data_dir)),
             transfers=TransferSigner(service_keys),
-            mail=open_mail(None, grounds.data_dir / "mail"),
-            seal=SecretCipher(KeyRing.parse(keys.codec_keys)),
+            mail=create_mailer(None, grounds.data_dir / "mail"),
+            cipher=SecretCipher(KeyRing.parse(keys.codec_keys)),
         )
         domains = domains_of("all", parts)
         await stack.enter_async_context(

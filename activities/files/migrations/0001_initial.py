@@ -1,4 +1,4 @@
-"""The first tables of files."""
+"""Create the tables of the files service."""
 
 import functools
 from json import dumps, loads
@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
                 ("owner_id", fields.CharField(max_length=40)),
                 ("upload_id", fields.CharField(max_length=40)),
                 ("name", fields.CharField(default="", max_length=255)),
-                ("content_type", fields.CharField(default="application/octet-stream", max_length=127)),
+                ("content_type", fields.CharField(default="application/octet-stream", max_length=255)),
                 ("size", fields.BigIntField()),
                 ("checksum", fields.CharField(max_length=64)),
                 ("access_level", fields.CharField(default="PRIVATE", max_length=16)),
@@ -44,23 +44,28 @@ class Migration(migrations.Migration):
                 "app": "files",
                 "indexes": [Index(fields=["tenant_id", "uploaded_at", "id"]), Index(fields=["created_at"])],
                 "pk_attr": "id",
-                "table_description": "A file. Nobody sees it until ``uploaded_at`` is set, by the last step of its upload.",
+                "table_description": "A file of a tenant, invisible until the last step of its upload sets ``uploaded_at``.",
             },
             bases=["Model"],
         ),
         ops.CreateModel(
-            name="FilesEffect",
+            name="FilesIdempotencyRecord",
             fields=[
                 ("key", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=200)),
-                ("undone", fields.BooleanField(default=False)),
+                ("is_undone", fields.BooleanField(default=False)),
                 (
-                    "answer",
+                    "result",
                     fields.JSONField(null=True, encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads),
                 ),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=True)),
             ],
-            options={"table": "files_effect", "app": "files", "pk_attr": "key"},
-            bases=["Effect"],
+            options={
+                "table": "files_idempotency_record",
+                "app": "files",
+                "pk_attr": "key",
+                "table_description": "Idempotency record of a step of the files service.",
+            },
+            bases=["IdempotencyRecord"],
         ),
         ops.CreateModel(
             name="Upload",
@@ -69,20 +74,22 @@ class Migration(migrations.Migration):
                 ("tenant_id", fields.CharField(max_length=40)),
                 ("user_id", fields.CharField(max_length=40)),
                 ("name", fields.CharField(max_length=255)),
-                ("content_type", fields.CharField(max_length=127)),
+                ("content_type", fields.CharField(max_length=255)),
                 ("size", fields.BigIntField()),
                 ("checksum", fields.CharField(null=True, max_length=64)),
                 ("access_level", fields.CharField(max_length=16)),
                 ("tier", fields.CharField(max_length=16)),
                 ("file_id", fields.CharField(null=True, unique=True, max_length=40)),
                 ("expires_at", fields.DatetimeField(db_index=True, auto_now=False, auto_now_add=False)),
+                ("reserved_until", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("received_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
             ],
             options={
                 "table": "files_upload",
                 "app": "files",
                 "indexes": [Index(fields=["tenant_id", "file_id"])],
                 "pk_attr": "id",
-                "table_description": "Bytes that a client may send. ``file_id`` is set while an operation makes a file of them, and once one has.",
+                "table_description": "An announced upload of bytes, from which one operation creates a file.",
             },
             bases=["Model"],
         ),
@@ -96,7 +103,7 @@ class Migration(migrations.Migration):
                 "table": "files_usage",
                 "app": "files",
                 "pk_attr": "tenant_id",
-                "table_description": "How many bytes a tenant's files take, those that are being made included: one row to compare and set.",
+                "table_description": "The number of bytes that a tenant's files occupy, including files that an operation is creating.",
             },
             bases=["Model"],
         ),

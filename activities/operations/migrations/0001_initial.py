@@ -1,24 +1,24 @@
-"""The first tables of the record of operations."""
+"""Create the tables of the record of operations."""
 
 from tortoise import fields, migrations
 from tortoise.indexes import Index
 from tortoise.migrations import operations as ops
 from tortoise.migrations.schema_editor.base import BaseSchemaEditor
 
-# An index for substrings. PostgreSQL's pg_trgm would do, but it is an extension that not every server has.
+# An index of the substrings of 1 to 3 characters. The extension pg_trgm would serve, but not every server has it.
 _SEARCH = """
-CREATE FUNCTION operations_grams(label text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+CREATE FUNCTION operations_ngrams(label text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT array_agg(DISTINCT substr(label, start, size))
     FROM generate_series(1, 3) size, generate_series(1, length(label) - size + 1) start
 $$;
-CREATE INDEX operations_record_search ON operations_record USING gin (operations_grams(search_key));
+CREATE INDEX operations_record_search ON operations_record USING gin (operations_ngrams(search_key));
 CREATE INDEX operations_record_statistics ON operations_record (tenant_id, started_at)
     INCLUDE (kind, status, failed_step, duration_class) WHERE deleted_at IS NULL;
 """
 
 
-async def _index_substrings(_apps: object, editor: BaseSchemaEditor) -> None:
-    """Only on PostgreSQL: SQLite, which serves one developer, reads all subjects."""
+async def _create_search_indexes(_apps: object, editor: BaseSchemaEditor) -> None:
+    """Create the indexes on PostgreSQL; SQLite, which serves a single developer, searches by a table scan."""
     if editor.client.capabilities.dialect == "postgres":
         await editor.client.execute_script(_SEARCH)
 
@@ -100,12 +100,12 @@ class Migration(migrations.Migration):
                 ("watermark", fields.BigIntField(default=0)),
             ],
             options={
-                "table": "operations_repair",
+                "table": "operations_repair_progress",
                 "app": "operations",
                 "pk_attr": "id",
-                "table_description": "The one row of the repair: until when a process repairs, and until when what started and closed is known.",
+                "table_description": "The lease and the progress of the record's repair, in one row.",
             },
             bases=["Model"],
         ),
-        ops.RunPython(_index_substrings),
+        ops.RunPython(_create_search_indexes),
     ]

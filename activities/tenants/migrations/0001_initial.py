@@ -1,4 +1,4 @@
-"""The first tables of tenants."""
+"""Create the tables of the tenants service."""
 
 import functools
 from json import dumps, loads
@@ -27,6 +27,7 @@ class Migration(migrations.Migration):
                 "app": "tenants",
                 "unique_together": (("tenant_id", "name"),),
                 "pk_attr": "id",
+                "table_description": "A feature that is enabled or disabled for one tenant.",
             },
             bases=["Model"],
         ),
@@ -50,6 +51,7 @@ class Migration(migrations.Migration):
                 "app": "tenants",
                 "unique_together": (("user_id", "tenant_id"),),
                 "pk_attr": "id",
+                "table_description": "The role of a user in a tenant.",
             },
             bases=["Model"],
         ),
@@ -68,21 +70,31 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-            options={"table": "tenants_tenant", "app": "tenants", "pk_attr": "id"},
+            options={
+                "table": "tenants_tenant",
+                "app": "tenants",
+                "pk_attr": "id",
+                "table_description": "An organization whose members share files, workspaces and operations.",
+            },
             bases=["Model"],
         ),
         ops.CreateModel(
-            name="TenantsEffect",
+            name="TenantsIdempotencyRecord",
             fields=[
                 ("key", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=200)),
-                ("undone", fields.BooleanField(default=False)),
+                ("is_undone", fields.BooleanField(default=False)),
                 (
-                    "answer",
+                    "result",
                     fields.JSONField(null=True, encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads),
                 ),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=True)),
             ],
-            options={"table": "tenants_effect", "app": "tenants", "pk_attr": "key"},
-            bases=["Effect"],
+            options={
+                "table": "tenants_idempotency_record",
+                "app": "tenants",
+                "pk_attr": "key",
+                "table_description": "Idempotency record of a step of the tenants service.",
+            },
+            bases=["IdempotencyRecord"],
         ),
     ]

@@ -1,4 +1,4 @@
-"""The first tables of users."""
+"""Create the tables of the users service."""
 
 import functools
 from json import dumps, loads
@@ -25,6 +25,7 @@ class Migration(migrations.Migration):
                 "app": "users",
                 "unique_together": (("tenant_id", "user_id"),),
                 "pk_attr": "id",
+                "table_description": "A user who belongs to a tenant: users of one tenant may see each other's profiles. Roles are in tenants.",
             },
             bases=["Model"],
         ),
@@ -42,7 +43,12 @@ class Migration(migrations.Migration):
                 ),
                 ("email_notifications", fields.BooleanField()),
             ],
-            options={"table": "users_preferences", "app": "users", "pk_attr": "user_id"},
+            options={
+                "table": "users_preferences",
+                "app": "users",
+                "pk_attr": "user_id",
+                "table_description": "A user's settings of the user interface and of notifications.",
+            },
             bases=["Model"],
         ),
         ops.CreateModel(
@@ -50,26 +56,38 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=40)),
                 ("email", fields.CharField(unique=True, max_length=320)),
+                ("email_key", fields.CharField(null=True, unique=True, max_length=320)),
                 ("name", fields.CharField(max_length=200)),
                 ("mfa_enabled", fields.BooleanField(default=False)),
                 ("tenant_id", fields.CharField(max_length=40)),
+                ("tenant_change_key", fields.CharField(null=True, max_length=200)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],
-            options={"table": "users_user", "app": "users", "pk_attr": "id"},
+            options={
+                "table": "users_user",
+                "app": "users",
+                "pk_attr": "id",
+                "table_description": "The profile of a user and the tenant in which the user works.",
+            },
             bases=["Model"],
         ),
         ops.CreateModel(
-            name="UsersEffect",
+            name="UsersIdempotencyRecord",
             fields=[
                 ("key", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=200)),
-                ("undone", fields.BooleanField(default=False)),
+                ("is_undone", fields.BooleanField(default=False)),
                 (
-                    "answer",
+                    "result",
                     fields.JSONField(null=True, encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads),
                 ),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=True)),
             ],
-            options={"table": "users_effect", "app": "users", "pk_attr": "key"},
-            bases=["Effect"],
+            options={
+                "table": "users_idempotency_record",
+                "app": "users",
+                "pk_attr": "key",
+                "table_description": "Idempotency record of a step of the users service.",
+            },
+            bases=["IdempotencyRecord"],
         ),
     ]

@@ -1,4 +1,4 @@
-"""The first tables of workspaces."""
+"""Create the tables of the workspaces service."""
 
 import functools
 from json import dumps, loads
@@ -20,21 +20,31 @@ class Migration(migrations.Migration):
                 ("name", fields.CharField(max_length=250)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],
-            options={"table": "workspaces_workspace", "app": "workspaces", "pk_attr": "id"},
+            options={
+                "table": "workspaces_workspace",
+                "app": "workspaces",
+                "pk_attr": "id",
+                "table_description": "A user's workspace in a tenant.",
+            },
             bases=["Model"],
         ),
         ops.CreateModel(
-            name="WorkspacesEffect",
+            name="WorkspacesIdempotencyRecord",
             fields=[
                 ("key", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=200)),
-                ("undone", fields.BooleanField(default=False)),
+                ("is_undone", fields.BooleanField(default=False)),
                 (
-                    "answer",
+                    "result",
                     fields.JSONField(null=True, encoder=functools.partial(dumps, separators=(",", ":")), decoder=loads),
                 ),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=True)),
             ],
-            options={"table": "workspaces_effect", "app": "workspaces", "pk_attr": "key"},
-            bases=["Effect"],
+            options={
+                "table": "workspaces_idempotency_record",
+                "app": "workspaces",
+                "pk_attr": "key",
+                "table_description": "Idempotency record of a step of the workspaces service.",
+            },
+            bases=["IdempotencyRecord"],
         ),
     ]

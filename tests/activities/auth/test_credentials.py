@@ -16,10 +16,10 @@ from contracts.base import new_id
 from contracts.errors import EmailTaken, InvalidCredentials, StepAlreadyUndone
 from infrastructure.passwords import Passwords
 from tests.activities.auth.credential_fixtures import credentials, enrol
-from tests.activities.conftest import Clock, PostedRevocations
+from tests.activities.conftest import Clock, RecordingRevocationPublisher
 
 
-async def test_the_right_password_gives_a_reference_that_a_login_redeems(
+async def test_right_password_returns_a_redeemable_reference(
     credentials_service: CredentialsService, passwords: Passwords
 ) -> None:
     user_id = await enrol(credentials_service, passwords)
@@ -32,7 +32,7 @@ async def test_the_right_password_gives_a_reference_that_a_login_redeems(
 
 
 @pytest.mark.parametrize("email", [" ADA@example.COM ", "ada@example.com"])
-async def test_an_address_is_the_same_however_it_is_written(
+async def test_address_matches_in_any_equivalent_spelling(
     credentials_service: CredentialsService, passwords: Passwords, email: str
 ) -> None:
     user_id = await enrol(credentials_service, passwords)
@@ -49,7 +49,7 @@ async def test_an_address_is_the_same_however_it_is_written(
         credentials(email="", password=""),
     ],
 )
-async def test_whatever_is_wrong_gets_the_same_answer(
+async def test_wrong_address_and_wrong_password_raise_the_same_error(
     credentials_service: CredentialsService, passwords: Passwords, wrong: Credentials
 ) -> None:
     await enrol(credentials_service, passwords)
@@ -60,7 +60,7 @@ async def test_whatever_is_wrong_gets_the_same_answer(
     assert refused.value.message == InvalidCredentials.default_message
 
 
-async def test_an_unknown_address_takes_the_processor_as_long_as_a_wrong_password(
+async def test_unknown_address_costs_as_much_cpu_time_as_a_wrong_password(
     credentials_service: CredentialsService, passwords: Passwords
 ) -> None:
     """In turns, and in time of the processor, so that whatever else the machine does counts for neither."""
@@ -77,7 +77,7 @@ async def test_an_unknown_address_takes_the_processor_as_long_as_a_wrong_passwor
     assert 0.75 < unknown / known < 1.33
 
 
-async def test_a_hash_with_other_parameters_is_replaced_when_its_password_is_given(
+async def test_outdated_hash_is_replaced_after_a_verification(
     credentials_service: CredentialsService, passwords: Passwords
 ) -> None:
     user_id = await enrol(credentials_service, passwords)
@@ -90,7 +90,7 @@ async def test_a_hash_with_other_parameters_is_replaced_when_its_password_is_giv
     await credentials_service.verify_credentials(credentials())
 
 
-async def test_a_reference_is_redeemed_again_only_by_the_same_step(
+async def test_reference_is_redeemed_again_only_by_the_same_step(
     credentials_service: CredentialsService, passwords: Passwords
 ) -> None:
     await enrol(credentials_service, passwords)
@@ -104,7 +104,7 @@ async def test_a_reference_is_redeemed_again_only_by_the_same_step(
         await credentials_service.redeem_reference(Redemption(key="login-2", reference=reference))
 
 
-async def test_a_reference_lasts_five_minutes_but_a_lost_answer_is_still_given(
+async def test_reference_expires_but_its_redemption_is_repeatable(
     credentials_service: CredentialsService, passwords: Passwords, clock: Clock
 ) -> None:
     await enrol(credentials_service, passwords)
@@ -112,9 +112,9 @@ async def test_a_reference_lasts_five_minutes_but_a_lost_answer_is_still_given(
     unused = (await credentials_service.verify_credentials(credentials())).reference
     await credentials_service.redeem_reference(Redemption(key="login-1", reference=redeemed))
 
-    clock.pass_by(timedelta(minutes=4, seconds=59))
+    clock.advance(timedelta(minutes=4, seconds=59))
     late = (await credentials_service.verify_credentials(credentials())).reference
-    clock.pass_by(timedelta(minutes=4, seconds=59))
+    clock.advance(timedelta(minutes=4, seconds=59))
     await credentials_service.redeem_reference(Redemption(key="login-3", reference=late))
 
     await credentials_service.redeem_reference(Redemption(key="login-1", reference=redeemed))
@@ -123,19 +123,19 @@ async def test_a_reference_lasts_five_minutes_but_a_lost_answer_is_still_given(
             await credentials_service.redeem_reference(Redemption(key="login-2", reference=reference))
 
 
-async def test_an_unused_reference_is_over_after_exactly_five_minutes(
+async def test_unused_reference_expires_after_exactly_five_minutes(
     credentials_service: CredentialsService, passwords: Passwords, clock: Clock
 ) -> None:
     await enrol(credentials_service, passwords)
     reference = (await credentials_service.verify_credentials(credentials())).reference
 
-    clock.pass_by(timedelta(minutes=5))
+    clock.advance(timedelta(minutes=5))
 
     with pytest.raises(InvalidCredentials):
         await credentials_service.redeem_reference(Redemption(key="login", reference=reference))
 
 
-async def test_a_lost_answer_is_given_for_an_hour_although_others_sign_in(
+async def test_redemption_is_repeatable_for_an_hour_despite_other_logins(
     credentials_service: CredentialsService, passwords: Passwords, clock: Clock
 ) -> None:
     await enrol(credentials_service, passwords)
@@ -144,18 +144,18 @@ async def test_a_lost_answer_is_given_for_an_hour_although_others_sign_in(
     )
     await credentials_service.redeem_reference(redemption)
 
-    clock.pass_by(timedelta(hours=1, minutes=5))
+    clock.advance(timedelta(hours=1, minutes=5))
     await credentials_service.verify_credentials(credentials())
     await credentials_service.redeem_reference(redemption)
 
-    clock.pass_by(timedelta(seconds=1))
+    clock.advance(timedelta(seconds=1))
     await credentials_service.verify_credentials(credentials())
     with pytest.raises(InvalidCredentials):
         await credentials_service.redeem_reference(redemption)
 
 
-async def test_only_one_of_many_logins_redeems_a_reference(
-    on_postgres: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock
+async def test_one_of_many_logins_redeems_a_reference(
+    postgres_database: None, passwords: Passwords, revocations: RecordingRevocationPublisher, clock: Clock
 ) -> None:
     credentials_service = CredentialsService(passwords, revocations, clock)
     await enrol(credentials_service, passwords)
@@ -181,26 +181,24 @@ async def test_neither_passwords_nor_references_are_stored(
     assert reference not in str(stored)
 
 
-async def test_old_references_do_not_pile_up(
+async def test_old_references_are_deleted(
     credentials_service: CredentialsService, passwords: Passwords, clock: Clock
 ) -> None:
     await enrol(credentials_service, passwords)
     await credentials_service.verify_credentials(credentials())
 
-    clock.pass_by(timedelta(hours=2))
+    clock.advance(timedelta(hours=2))
     await credentials_service.verify_credentials(credentials())
 
     assert await models.OneTimeReference.all().count() == 1
 
 
-async def test_enrolling_can_be_undone_and_frees_the_address(
-    credentials_service: CredentialsService, passwords: Passwords
-) -> None:
+async def test_undone_set_up_frees_the_address(credentials_service: CredentialsService, passwords: Passwords) -> None:
     await enrol(credentials_service, passwords)
     await credentials_service.verify_credentials(credentials())
 
     for _ in range(2):
-        await credentials_service.clean_up_authentication("user-onboarding-1:set_up_authentication")
+        await credentials_service.undo_set_up_authentication("user-onboarding-1:set_up_authentication")
 
     with pytest.raises(InvalidCredentials):
         await credentials_service.verify_credentials(credentials())
@@ -209,11 +207,11 @@ async def test_enrolling_can_be_undone_and_frees_the_address(
     assert await models.OneTimeReference.all().count() == 0
 
 
-async def test_undoing_the_set_up_ends_the_sessions_of_the_user(
+async def test_undoing_the_set_up_ends_the_users_sessions(
     credentials_service: CredentialsService,
     sessions_service: SessionsService,
     passwords: Passwords,
-    revocations: PostedRevocations,
+    revocations: RecordingRevocationPublisher,
 ) -> None:
     user_id = await enrol(credentials_service, passwords)
     new = NewSession(key="a", user_id=user_id, tenant_id=new_id("ten"), role=Role.MEMBER, token_hash="a" * 64)
@@ -223,14 +221,14 @@ async def test_undoing_the_set_up_ends_the_sessions_of_the_user(
         new.model_copy(update={"key": "c", "user_id": new_id("usr"), "token_hash": "b" * 64})
     )
 
-    await credentials_service.clean_up_authentication("user-onboarding-1:set_up_authentication")
+    await credentials_service.undo_set_up_authentication("user-onboarding-1:set_up_authentication")
 
     assert [row.id for row in await models.Session.all()] == [other.id]
     assert await models.SignIn.all().count() == 0
-    assert revocations.posted == {"a" * 64}
+    assert revocations.published == {"a" * 64}
 
 
-async def test_an_address_belongs_to_one_user(credentials_service: CredentialsService, passwords: Passwords) -> None:
+async def test_address_belongs_to_one_user(credentials_service: CredentialsService, passwords: Passwords) -> None:
     await enrol(credentials_service, passwords)
 
     with pytest.raises(EmailTaken):

@@ -58,7 +58,7 @@ UNDELIVERABLE = [
 
 
 @pytest.fixture
-def people(opened: None, clock: Clock) -> UsersService:
+def people(any_database: None, clock: Clock) -> UsersService:
     return UsersService(clock)
 
 
@@ -81,7 +81,7 @@ def credentials(email: str, password: str = PASSWORD) -> Credentials:
 @pytest.mark.parametrize(
     "email", ["Ada@Example.COM", "x@straße.example", "u@MÜNCHEN.example", "u@xn--mnchen-3ya.example"]
 )
-async def test_an_address_is_stored_as_it_was_entered(
+async def test_address_is_stored_as_entered(
     people: UsersService, credentials_service: CredentialsService, passwords: Passwords, email: str
 ) -> None:
     assert (await people.create_user(a_user(f" {email} "))).email == email
@@ -122,7 +122,7 @@ async def test_different_mailboxes_are_two_accounts(
 
 
 @pytest.mark.parametrize("email", UNDELIVERABLE)
-async def test_an_undeliverable_address_is_refused_by_the_services(
+async def test_undeliverable_address_is_rejected(
     people: UsersService, credentials_service: CredentialsService, passwords: Passwords, email: str
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
@@ -137,7 +137,7 @@ async def test_an_undeliverable_address_is_refused_by_the_services(
     assert not await auth.Credential.exists()
 
 
-async def test_the_tables_themselves_refuse_a_second_account_of_an_address(opened: None) -> None:
+async def test_unique_constraint_prevents_a_second_account_of_an_address(any_database: None) -> None:
     def profile(email: str) -> users.User:
         return users.User(
             id=new_id("usr"), email=email, email_key="key", name="Ada", tenant_id=new_id("ten"), created_at=utc_now()
@@ -153,7 +153,7 @@ async def test_the_tables_themselves_refuse_a_second_account_of_an_address(opene
             await again.save()
 
 
-async def test_simultaneous_equivalent_spellings_become_one_account(on_postgres: None) -> None:
+async def test_concurrent_equivalent_spellings_create_one_account(postgres_database: None) -> None:
     spellings = [f"{local_part}@{domain}" for local_part in ("ada", "Ada") for domain in ("münchen.de", "MÜNCHEN.de")]
 
     made = await asyncio.gather(
@@ -173,7 +173,7 @@ async def test_simultaneous_equivalent_spellings_become_one_account(on_postgres:
         ("\u1112\u1161\u11ab\u1100\u1173\u11af-8", "\ud55c\uae00-8"),
     ],
 )
-async def test_a_password_is_the_same_from_every_keyboard(
+async def test_passwords_are_compared_in_normalized_form(
     credentials_service: CredentialsService, passwords: Passwords, set_as: str, checked_as: str
 ) -> None:
     await credentials_service.set_up_authentication(await a_sign_in(passwords, "ada@example.com", set_as))
@@ -182,7 +182,7 @@ async def test_a_password_is_the_same_from_every_keyboard(
 
 
 @pytest.mark.parametrize("password", ["P\u00e4ssword", "password ", " password", "\uff50assword", "pass\0word"])
-async def test_a_password_is_not_trimmed_or_folded(
+async def test_password_is_not_trimmed_or_case_folded(
     credentials_service: CredentialsService, passwords: Passwords, password: str
 ) -> None:
     await credentials_service.set_up_authentication(await a_sign_in(passwords, "ada@example.com", password))

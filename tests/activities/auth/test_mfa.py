@@ -11,7 +11,7 @@ from contracts.auth import MfaMethod, Redemption, TotpAttempt
 from contracts.errors import InvalidMfaCode
 from infrastructure.passwords import Passwords
 from tests.activities.auth.credential_fixtures import credentials, enrol
-from tests.activities.conftest import Clock, PostedRevocations
+from tests.activities.conftest import Clock, RecordingRevocationPublisher
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
@@ -21,7 +21,7 @@ def attempt(user_id: str, code: str, key: str = "login-1:check_mfa:1") -> TotpAt
 
 
 @pytest.mark.parametrize("seconds", [-30, 0, 30])
-async def test_a_code_of_now_or_of_a_neighbouring_step_is_accepted(
+async def test_code_of_the_current_or_an_adjacent_time_step_is_accepted(
     credentials_service: CredentialsService, passwords: Passwords, clock: Clock, seconds: int
 ) -> None:
     user_id = await enrol(credentials_service, passwords, totp_secret=SECRET)
@@ -30,7 +30,7 @@ async def test_a_code_of_now_or_of_a_neighbouring_step_is_accepted(
 
 
 @pytest.mark.parametrize("seconds", [-60, 60])
-async def test_a_code_further_off_is_refused(
+async def test_code_of_a_distant_time_step_is_rejected(
     credentials_service: CredentialsService, passwords: Passwords, clock: Clock, seconds: int
 ) -> None:
     user_id = await enrol(credentials_service, passwords, totp_secret=SECRET)
@@ -39,7 +39,7 @@ async def test_a_code_further_off_is_refused(
         await credentials_service.check_totp(attempt(user_id, TOTP(SECRET).at(clock.now + timedelta(seconds=seconds))))
 
 
-async def test_a_code_is_accepted_once_but_its_lost_answer_is_given_again(
+async def test_code_is_accepted_once_and_its_result_is_repeatable(
     credentials_service: CredentialsService, passwords: Passwords, clock: Clock
 ) -> None:
     user_id = await enrol(credentials_service, passwords, totp_secret=SECRET)
@@ -54,8 +54,8 @@ async def test_a_code_is_accepted_once_but_its_lost_answer_is_given_again(
         await credentials_service.check_totp(attempt(user_id, "000000"))
 
 
-async def test_of_many_attempts_with_one_code_at_once_one_is_accepted(
-    on_postgres: None, passwords: Passwords, revocations: PostedRevocations, clock: Clock
+async def test_one_of_many_concurrent_attempts_with_a_code_is_accepted(
+    postgres_database: None, passwords: Passwords, revocations: RecordingRevocationPublisher, clock: Clock
 ) -> None:
     credentials_service = CredentialsService(passwords, revocations, clock)
     user_id = await enrol(credentials_service, passwords, totp_secret=SECRET)
@@ -70,7 +70,7 @@ async def test_of_many_attempts_with_one_code_at_once_one_is_accepted(
     assert sum(isinstance(outcome, InvalidMfaCode) for outcome in outcomes) == 19
 
 
-async def test_who_has_no_second_factor_passes_by_no_code(
+async def test_user_without_second_factor_accepts_no_code(
     credentials_service: CredentialsService, passwords: Passwords
 ) -> None:
     user_id = await enrol(credentials_service, passwords)
@@ -80,7 +80,7 @@ async def test_who_has_no_second_factor_passes_by_no_code(
             await credentials_service.check_totp(attempt(user_id, code))
 
 
-async def test_who_enrolled_with_a_second_factor_is_asked_for_it(
+async def test_identity_of_an_enrolled_user_has_an_mfa_method(
     credentials_service: CredentialsService, passwords: Passwords
 ) -> None:
     await enrol(credentials_service, passwords, totp_secret=SECRET)

@@ -11,9 +11,7 @@ from infrastructure.passwords import Passwords
 
 
 @pytest.mark.parametrize("stored", [None, "", "!", "$argon2id$no hash"])
-async def test_an_address_that_takes_no_password_costs_the_work_of_one_that_does(
-    passwords: Passwords, stored: str | None
-) -> None:
+async def test_unknown_address_costs_the_same_hashing_work(passwords: Passwords, stored: str | None) -> None:
     known = await passwords.hash("correct horse")
 
     async def fastest(password_hash: str | None) -> float:
@@ -27,11 +25,11 @@ async def test_an_address_that_takes_no_password_costs_the_work_of_one_that_does
     assert await fastest(stored) > 0.5 * await fastest(known)
 
 
-async def test_hashes_are_argon2id_of_19_mib_two_passes_and_one_lane(passwords: Passwords) -> None:
+async def test_hashes_are_argon2id_with_19_mib_two_passes_and_one_lane(passwords: Passwords) -> None:
     assert (await passwords.hash("correct horse")).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 
 
-async def test_more_logins_than_the_queue_holds_are_rate_limited() -> None:
+async def test_logins_beyond_the_queue_are_rate_limited() -> None:
     passwords = Passwords(threads=1, waiting=2)
 
     outcomes = await asyncio.gather(*(passwords.verify(None, "guess") for _ in range(10)), return_exceptions=True)
@@ -41,7 +39,7 @@ async def test_more_logins_than_the_queue_holds_are_rate_limited() -> None:
     passwords.close()
 
 
-async def test_two_passwords_are_hashed_at_a_time_and_32_wait() -> None:
+async def test_two_passwords_are_hashed_concurrently_and_32_wait() -> None:
     passwords = Passwords()
     asked = (passwords.verify(None, "guess", Requester(f"client {n}", f"account {n}")) for n in range(60))
 
@@ -63,7 +61,7 @@ async def test_one_client_has_half_of_the_threads() -> None:
     passwords.close()
 
 
-async def test_a_flood_of_one_client_delays_another_by_no_more_than_the_hashes_under_way() -> None:
+async def test_flood_of_one_client_delays_others_only_by_running_hashes() -> None:
     passwords = Passwords(threads=2, waiting=240)
     finished: list[str] = []
     has_begun = asyncio.Event()
@@ -86,7 +84,7 @@ async def test_a_flood_of_one_client_delays_another_by_no_more_than_the_hashes_u
     passwords.close()
 
 
-async def test_a_caller_that_leaves_keeps_its_slot_until_its_hash_is_done() -> None:
+async def test_cancelled_caller_keeps_its_slot_until_its_hash_is_done() -> None:
     passwords = Passwords(threads=1, waiting=0)
     leaving = asyncio.create_task(passwords.verify(None, "guess"))
     await asyncio.sleep(0.001)
@@ -106,7 +104,7 @@ async def test_a_caller_that_leaves_keeps_its_slot_until_its_hash_is_done() -> N
     passwords.close()
 
 
-async def test_many_callers_that_leave_keep_no_slot() -> None:
+async def test_cancelled_callers_leave_no_slot_occupied() -> None:
     passwords = Passwords(threads=1, waiting=5)
     for _ in range(10):
         leaving = asyncio.create_task(passwords.verify(None, "guess"))
@@ -118,7 +116,7 @@ async def test_many_callers_that_leave_keep_no_slot() -> None:
     passwords.close()
 
 
-async def test_the_event_loop_goes_on_while_passwords_are_hashed(passwords: Passwords) -> None:
+async def test_hashing_does_not_block_the_event_loop(passwords: Passwords) -> None:
     hashing = asyncio.gather(*(passwords.verify(None, "guess") for _ in range(6)))
     turns = 0
     while not hashing.done():

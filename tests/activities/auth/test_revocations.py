@@ -14,16 +14,16 @@ from tests.redis_access import open_cache, open_wakeups, redis_client, value_of
 from worker.dev.ports import free_port
 
 
-async def test_a_revocation_takes_the_place_of_the_copy_until_it_is_withdrawn() -> None:
+async def test_revocation_replaces_the_cached_session_until_retracted() -> None:
     cache = MemoryCache()
     revocations = CacheRevocationPublisher(cache, LocalNotifier())
     await cache.set_many({hot_session_key("hash"): "the copy"}, ttl_seconds=60)
 
-    await revocations.post("hash")
+    await revocations.publish("hash")
     assert await value_of(cache, hot_session_key("hash")) == REVOKED
     assert not await _add(cache, "a copy that was read before the revocation")
 
-    await revocations.withdraw("hash")
+    await revocations.retract("hash")
     assert await value_of(cache, hot_session_key("hash")) is None
 
 
@@ -32,22 +32,22 @@ async def _add(cache: MemoryCache, copy: str) -> bool:
     return await cache.add(hot_session_key("hash"), copy, ttl_seconds=60)
 
 
-async def test_a_cache_that_is_away_is_logged_and_fails_nothing() -> None:
+async def test_unavailable_cache_is_logged_and_raises_nothing() -> None:
     url = f"redis://127.0.0.1:{free_port('127.0.0.1')}/0"
     async with open_cache(url) as cache, open_wakeups(url) as wakeups:
         revocations = CacheRevocationPublisher(cache, wakeups)
         with capture_logs() as logs:
-            await revocations.post("hash")
-            await revocations.withdraw("hash")
+            await revocations.publish("hash")
+            await revocations.retract("hash")
 
-    expected = ["redis_unavailable", "revocation_not_posted", "redis_unavailable", "revocation_not_withdrawn"]
+    expected = ["redis_unavailable", "revocation_not_published", "redis_unavailable", "revocation_not_retracted"]
     assert [entry["event"] for entry in logs] == expected
 
 
-async def test_a_revocation_wakes_who_stays_with_the_session_once_it_is_posted() -> None:
+async def test_subscribers_are_notified_after_the_publication() -> None:
     cache, wakeups = MemoryCache(), LocalNotifier()
     with wakeups.hearing(hot_session_key("hash")) as news:
-        await CacheRevocationPublisher(cache, wakeups).post("hash")
+        await CacheRevocationPublisher(cache, wakeups).publish("hash")
         assert news.is_set()
         assert await value_of(cache, hot_session_key("hash")) == REVOKED
 
@@ -61,67 +61,67 @@ class Flaky(MemoryCache):
         return not self.is_down and await super().set_many(values, ttl_seconds=ttl_seconds, always=always)
 
 
-async def test_a_revocation_that_did_not_get_through_is_posted_once_the_cache_is_back() -> None:
+async def test_failed_publication_is_repeated_once_the_cache_is_back() -> None:
     cache, wakeups = Flaky(), LocalNotifier()
     revocations = CacheRevocationPublisher(cache, wakeups)
     await cache.set_many({hot_session_key("hash"): "the copy"}, ttl_seconds=60)
     cache.is_down = True
-    await revocations.post("hash")
-    await revocations.post_owed()
+    await revocations.publish("hash")
+    await revocations.retry_pending()
     assert await value_of(cache, hot_session_key("hash")) == "the copy"
 
     cache.is_down = False
     with wakeups.hearing(hot_session_key("hash")) as news:
-        await revocations.post_owed()
+        await revocations.retry_pending()
         assert news.is_set()
 
     assert await value_of(cache, hot_session_key("hash")) == REVOKED
 
 
-async def test_what_was_withdrawn_meanwhile_or_is_long_past_is_not_posted_again() -> None:
+async def test_retracted_and_expired_revocations_are_not_repeated() -> None:
     cache, now = Flaky(), [0.0]
     revocations = CacheRevocationPublisher(cache, LocalNotifier(), clock=lambda: now[0])
     cache.is_down = True
-    await revocations.post("withdrawn")
-    await revocations.post("past")
-    await revocations.withdraw("withdrawn")
+    await revocations.publish("withdrawn")
+    await revocations.publish("past")
+    await revocations.retract("withdrawn")
     now[0] += 30
 
     cache.is_down = False
-    await revocations.post_owed()
+    await revocations.retry_pending()
 
     assert await value_of(cache, hot_session_key("withdrawn")) is None
     assert await value_of(cache, hot_session_key("past")) is None
 
 
-async def test_a_revocation_stays_posted_for_30_seconds(redis_url: str) -> None:
+async def test_revocation_is_cached_for_30_seconds(redis_url: str) -> None:
     async with open_cache(redis_url) as cache, redis_client(redis_url) as redis:
-        await CacheRevocationPublisher(cache, LocalNotifier()).post("for 30 s")
+        await CacheRevocationPublisher(cache, LocalNotifier()).publish("for 30 s")
         assert 29_000 < await redis.pttl(hot_session_key("for 30 s")) <= 30_000
 
 
-async def test_what_is_owed_is_posted_for_30_seconds_and_once() -> None:
+async def test_pending_revocation_is_repeated_for_30_seconds_and_once() -> None:
     cache, now = Flaky(), [0.0]
     revocations = CacheRevocationPublisher(cache, LocalNotifier(), clock=lambda: now[0])
     cache.is_down = True
-    await revocations.post("owed")
+    await revocations.publish("owed")
     cache.is_down = False
     now[0] = 29.9
-    await revocations.post_owed()
+    await revocations.retry_pending()
     assert await value_of(cache, hot_session_key("owed")) == REVOKED
 
     await cache.set_many({hot_session_key("owed"): "the copy of a session that was restored"}, ttl_seconds=60)
-    await revocations.post_owed()
+    await revocations.retry_pending()
     assert await value_of(cache, hot_session_key("owed")) == "the copy of a session that was restored"
 
 
-async def test_what_is_owed_is_posted_within_seconds_of_the_caches_return() -> None:
+async def test_pending_revocation_is_published_soon_after_recovery() -> None:
     cache = Flaky()
     revocations = CacheRevocationPublisher(cache, LocalNotifier())
     cache.is_down = True
-    await revocations.post("owed")
+    await revocations.publish("owed")
     async with BackgroundTasks() as tasks, asyncio.timeout(3):
-        tasks.start(revocations.post_regularly(), name="post")
+        tasks.start(revocations.retry_regularly(), name="post")
         await asyncio.sleep(0.7)
         cache.is_down = False
         while await value_of(cache, hot_session_key("owed")) != REVOKED:  # noqa: ASYNC110 - it sends no event

@@ -9,17 +9,17 @@ from activities.auth import models
 from activities.auth.sessions import SessionsService
 from activities.tenants.models import Membership
 from activities.tenants.service import TenantsService
-from contracts.auth import PERMISSIONS, PermissionCheck, Role, SessionHandover, SessionLookup, SessionLookups, SignIn
+from contracts.auth import PERMISSIONS, PermissionCheck, Role, SessionLookup, SessionLookups, SessionReplacement, SignIn
 from contracts.base import new_id
 from contracts.errors import PermissionDenied, SessionEnded, SessionNotFound, StepAlreadyUndone
 from infrastructure.change_notifications import LocalNotifier
 from tests.activities.auth.session_fixtures import ACME, ADA, GLOBEX, GRACE, hash_of, new_session, opens, sign_in
-from tests.activities.conftest import Clock, PostedRevocations, join
+from tests.activities.conftest import Clock, RecordingRevocationPublisher, join
 
 IDLE, SEEN_EVERY = timedelta(hours=2), timedelta(minutes=5)
 
 
-async def test_a_session_opens_nothing_before_the_sign_in_is_recorded(sessions_service: SessionsService) -> None:
+async def test_session_is_invalid_before_the_sign_in_is_recorded(sessions_service: SessionsService) -> None:
     session = await sessions_service.create_session(new_session("token"))
 
     assert not await opens(sessions_service, "token")
@@ -28,7 +28,7 @@ async def test_a_session_opens_nothing_before_the_sign_in_is_recorded(sessions_s
         await sessions_service.get_session(session.id)
 
 
-async def test_a_session_opens_what_its_role_may_for_24_hours(sessions_service: SessionsService, clock: Clock) -> None:
+async def test_session_has_its_roles_permissions_for_24_hours(sessions_service: SessionsService, clock: Clock) -> None:
     session = await sign_in(sessions_service, "token")
 
     assert await sessions_service.get_current_session(SessionLookup(token_hash=hash_of("token"))) == session
@@ -36,19 +36,19 @@ async def test_a_session_opens_what_its_role_may_for_24_hours(sessions_service: 
     assert session.permissions == tuple(sorted(PERMISSIONS[Role.ADMIN]))
     assert session.expires_at - session.created_at == timedelta(hours=24)
 
-    clock.pass_by(timedelta(hours=24))
+    clock.advance(timedelta(hours=24))
     assert not await opens(sessions_service, "token")
     with pytest.raises(SessionEnded):
         await sessions_service.get_session(session.id)
 
 
 @pytest.mark.parametrize("token_hash", ["", "\0" * 64, "ab", "é" * 64, "0" * 64])
-async def test_a_made_up_token_opens_nothing(sessions_service: SessionsService, token_hash: str) -> None:
+async def test_unknown_token_has_no_session(sessions_service: SessionsService, token_hash: str) -> None:
     with pytest.raises(SessionEnded):
         await sessions_service.get_current_session(SessionLookup(token_hash=token_hash))
 
 
-async def test_creating_and_signing_in_again_give_the_first_answer(sessions_service: SessionsService) -> None:
+async def test_repeated_steps_return_the_first_result(sessions_service: SessionsService) -> None:
     first = await sign_in(sessions_service, "token")
     again = await sign_in(sessions_service, "token")
 
@@ -57,8 +57,8 @@ async def test_creating_and_signing_in_again_give_the_first_answer(sessions_serv
     assert await models.SignIn.all().count() == 1
 
 
-async def test_one_session_comes_of_many_tries_at_once(
-    on_postgres: None, revocations: PostedRevocations, clock: Clock
+async def test_concurrent_attempts_create_one_session(
+    postgres_database: None, revocations: RecordingRevocationPublisher, clock: Clock
 ) -> None:
     sessions_service = SessionsService(revocations, clock, memberships=TenantsService(LocalNotifier()))
 
@@ -68,66 +68,64 @@ async def test_one_session_comes_of_many_tries_at_once(
     assert await models.SignIn.all().count() == 1
 
 
-async def test_a_login_is_undone_newest_first_as_if_it_had_never_been(sessions_service: SessionsService) -> None:
+async def test_undoing_a_login_removes_its_session_and_sign_in(sessions_service: SessionsService) -> None:
     await sign_in(sessions_service, "token")
 
     for _ in range(2):
-        await sessions_service.forget_sign_in("token:record_sign_in")
-        await sessions_service.rollback_session_creation("token:create_session")
+        await sessions_service.undo_record_sign_in("token:record_sign_in")
+        await sessions_service.undo_create_session("token:create_session")
 
     assert not await opens(sessions_service, "token")
     assert await models.Session.all().count() == await models.SignIn.all().count() == 0
 
 
-async def test_undos_before_their_steps_forestall_them(sessions_service: SessionsService) -> None:
-    await sessions_service.forget_sign_in("token:record_sign_in")
+async def test_undos_before_their_steps_prevent_them(sessions_service: SessionsService) -> None:
+    await sessions_service.undo_record_sign_in("token:record_sign_in")
     session = await sessions_service.create_session(new_session("token"))
     with pytest.raises(StepAlreadyUndone):
         await sessions_service.record_sign_in(SignIn(key="token:record_sign_in", session_id=session.id))
     assert not await opens(sessions_service, "token")
 
-    await sessions_service.rollback_session_creation("other:create_session")
+    await sessions_service.undo_create_session("other:create_session")
     with pytest.raises(StepAlreadyUndone):
         await sessions_service.create_session(new_session("other"))
 
 
-async def test_undoing_a_sign_in_publishes_its_revocation(
-    sessions_service: SessionsService, revocations: PostedRevocations
+async def test_undoing_a_sign_in_publishes_the_revocation(
+    sessions_service: SessionsService, revocations: RecordingRevocationPublisher
 ) -> None:
     await sign_in(sessions_service, "token")
 
-    await sessions_service.forget_sign_in("token:record_sign_in")
+    await sessions_service.undo_record_sign_in("token:record_sign_in")
 
-    assert hash_of("token") in revocations.posted
+    assert hash_of("token") in revocations.published
 
 
-async def test_a_session_that_expired_before_its_sign_in_is_never_activated(
-    sessions_service: SessionsService, clock: Clock
-) -> None:
+async def test_expired_session_is_not_activated(sessions_service: SessionsService, clock: Clock) -> None:
     session = await sessions_service.create_session(new_session("token"))
-    clock.pass_by(timedelta(hours=24))
+    clock.advance(timedelta(hours=24))
 
     with pytest.raises(SessionEnded):
         await sessions_service.record_sign_in(SignIn(key="sign-in", session_id=session.id))
     with pytest.raises(SessionEnded):
-        await sessions_service.hand_over_session(SessionHandover(key="switch", session_id=session.id))
-    assert not (await models.Session.get(id=session.id)).active
+        await sessions_service.replace_session(SessionReplacement(key="switch", session_id=session.id))
+    assert not (await models.Session.get(id=session.id)).is_active
 
 
-async def test_rolling_back_a_session_publishes_its_revocation(
-    sessions_service: SessionsService, revocations: PostedRevocations
+async def test_undoing_the_creation_publishes_the_revocation(
+    sessions_service: SessionsService, revocations: RecordingRevocationPublisher
 ) -> None:
     await sign_in(sessions_service, "token")
 
-    await sessions_service.rollback_session_creation("token:create_session")
+    await sessions_service.undo_create_session("token:create_session")
 
-    assert revocations.posted == {hash_of("token")}
+    assert revocations.published == {hash_of("token")}
     assert not await opens(sessions_service, "token")
 
 
-async def test_a_listing_of_sessions_shows_the_newest_100(sessions_service: SessionsService, clock: Clock) -> None:
+async def test_list_contains_the_newest_100_sessions(sessions_service: SessionsService, clock: Clock) -> None:
     oldest = await sign_in(sessions_service, "oldest")
-    clock.pass_by(timedelta(minutes=1))
+    clock.advance(timedelta(minutes=1))
     await models.Session.bulk_create(
         [
             models.Session(
@@ -136,7 +134,7 @@ async def test_a_listing_of_sessions_shows_the_newest_100(sessions_service: Sess
                 tenant_id=ACME,
                 role=Role.ADMIN,
                 token_hash=hash_of(str(number)),
-                active=True,
+                is_active=True,
                 created_at=clock.now,
                 expires_at=clock.now + timedelta(hours=24),
             )
@@ -150,12 +148,12 @@ async def test_a_listing_of_sessions_shows_the_newest_100(sessions_service: Sess
     assert oldest.id not in {session.id for session in listed}
 
 
-async def test_a_session_cannot_replace_one_that_is_not_there(sessions_service: SessionsService) -> None:
+async def test_session_cannot_replace_an_unknown_session(sessions_service: SessionsService) -> None:
     with pytest.raises(SessionEnded):
         await sessions_service.create_session(new_session("new").model_copy(update={"replaces": new_id("ses")}))
 
 
-async def test_the_role_and_membership_of_now_decide_what_a_session_opens(sessions_service: SessionsService) -> None:
+async def test_current_membership_determines_permissions(sessions_service: SessionsService) -> None:
     session = await sign_in(sessions_service, "token", role=Role.ADMIN)
     check = PermissionCheck(session_id=session.id, permissions=("users:onboard",))
     lookup = SessionLookup(token_hash=hash_of("token"))
@@ -185,19 +183,17 @@ async def test_the_role_and_membership_of_now_decide_what_a_session_opens(sessio
         await sessions_service.check_permissions(check)
 
 
-async def test_sessions_are_listed_newest_first_and_only_ones_own(
-    sessions_service: SessionsService, clock: Clock
-) -> None:
+async def test_list_contains_only_own_sessions_newest_first(sessions_service: SessionsService, clock: Clock) -> None:
     first = await sign_in(sessions_service, "first")
-    clock.pass_by(timedelta(minutes=1))
+    clock.advance(timedelta(minutes=1))
     second = await sign_in(sessions_service, "second")
     await sign_in(sessions_service, "hers", user_id=GRACE)
 
     assert await sessions_service.list_sessions(ADA) == [second, first]
 
 
-async def test_an_ended_session_opens_nothing_and_its_revocation_is_published(
-    sessions_service: SessionsService, revocations: PostedRevocations
+async def test_ended_session_is_invalid_and_its_revocation_published(
+    sessions_service: SessionsService, revocations: RecordingRevocationPublisher
 ) -> None:
     session = await sign_in(sessions_service, "token")
 
@@ -206,11 +202,13 @@ async def test_an_ended_session_opens_nothing_and_its_revocation_is_published(
 
     assert not await opens(sessions_service, "token")
     assert await sessions_service.list_sessions(ADA) == []
-    assert revocations.posted == {hash_of("token")}
+    assert revocations.published == {hash_of("token")}
 
 
 @pytest.mark.parametrize("session_id", ["ses_" + "f" * 32, "", "\0", "usr_" + "f" * 32, "x" * 5000])
-async def test_a_foreign_and_an_absent_session_are_the_same(sessions_service: SessionsService, session_id: str) -> None:
+async def test_foreign_and_unknown_sessions_raise_the_same_error(
+    sessions_service: SessionsService, session_id: str
+) -> None:
     hers = await sign_in(sessions_service, "hers", user_id=GRACE)
 
     refusals = []
@@ -241,7 +239,7 @@ async def test_permissions_are_those_of_the_role(sessions_service: SessionsServi
         await sessions_service.check_permissions(PermissionCheck(session_id=new_id("ses"), permissions=()))
 
 
-async def test_permissions_may_be_asked_for_with_whose_session_it_must_be_and_where(
+async def test_permission_check_can_require_user_and_tenant(
     sessions_service: SessionsService,
 ) -> None:
     session = await sign_in(sessions_service, "token")
@@ -256,52 +254,46 @@ async def test_permissions_may_be_asked_for_with_whose_session_it_must_be_and_wh
         await sessions_service.check_permissions(check.model_copy(update={"tenant_id": GLOBEX}))
 
 
-async def test_a_token_is_nowhere_in_the_database(sessions_service: SessionsService) -> None:
+async def test_token_is_not_stored_in_the_database(sessions_service: SessionsService) -> None:
     await sign_in(sessions_service, "the-token-itself")
 
-    stored = [*await models.Session.all().values(), *await models.AuthEffect.all().values()]
+    stored = [*await models.Session.all().values(), *await models.AuthIdempotencyRecord.all().values()]
 
     assert "the-token-itself:create_session" in str(stored)
     assert str(stored).count("the-token-itself") == 2  # the keys of the steps alone
 
 
-async def test_a_session_is_over_after_two_hours_without_use_however_long_it_could_last(
-    sessions_service: SessionsService, clock: Clock
-) -> None:
+async def test_session_is_invalid_after_two_idle_hours(sessions_service: SessionsService, clock: Clock) -> None:
     await sign_in(sessions_service, "token")
     for _ in range(5):
-        clock.pass_by(IDLE)
+        clock.advance(IDLE)
         assert await opens(sessions_service, "token")
 
-    clock.pass_by(IDLE + SEEN_EVERY)
+    clock.advance(IDLE + SEEN_EVERY)
 
     assert not await opens(sessions_service, "token")
     assert await sessions_service.list_sessions(ADA) == []
 
 
-async def test_use_does_not_make_a_session_last_longer_than_a_day(
-    sessions_service: SessionsService, clock: Clock
-) -> None:
+async def test_use_does_not_extend_a_session_beyond_24_hours(sessions_service: SessionsService, clock: Clock) -> None:
     await sign_in(sessions_service, "token")
     for _ in range(23):
-        clock.pass_by(timedelta(hours=1))
+        clock.advance(timedelta(hours=1))
         assert await opens(sessions_service, "token")
 
-    clock.pass_by(timedelta(hours=1))
+    clock.advance(timedelta(hours=1))
 
     assert not await opens(sessions_service, "token")
 
 
-async def test_use_is_noted_every_few_minutes_and_not_at_each_request(
-    sessions_service: SessionsService, clock: Clock
-) -> None:
+async def test_use_is_recorded_at_most_every_five_minutes(sessions_service: SessionsService, clock: Clock) -> None:
     session = await sign_in(sessions_service, "token")
     signed_in_at = clock.now
 
-    clock.pass_by(SEEN_EVERY / 2)
+    clock.advance(SEEN_EVERY / 2)
     assert await opens(sessions_service, "token")
     assert (await models.Session.get(id=session.id)).last_seen_at == signed_in_at
 
-    clock.pass_by(SEEN_EVERY / 2)
+    clock.advance(SEEN_EVERY / 2)
     assert await opens(sessions_service, "token")
     assert (await models.Session.get(id=session.id)).last_seen_at == clock.now

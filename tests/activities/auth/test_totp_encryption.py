@@ -33,7 +33,7 @@ OLD, NEW = os.urandom(32), os.urandom(32)
 def service_with(
     seal: SecretCipher, passwords: Passwords, revocations: RevocationPublisher, clock: Clock
 ) -> CredentialsService:
-    return CredentialsService(passwords, revocations, clock, seal=seal)
+    return CredentialsService(passwords, revocations, clock, cipher=seal)
 
 
 async def enrol(service: CredentialsService) -> str:
@@ -54,8 +54,8 @@ async def accepts(service: CredentialsService, user_id: str, clock: Clock, key: 
     await service.check_totp(TotpAttempt(key=key, user_id=user_id, code=TOTP(SECRET).at(clock.now)))
 
 
-async def test_a_secret_is_stored_encrypted_and_its_codes_are_accepted(
-    opened: None, passwords: Passwords, revocations: RevocationPublisher, clock: Clock
+async def test_secret_is_stored_encrypted_and_its_codes_are_accepted(
+    any_database: None, passwords: Passwords, revocations: RevocationPublisher, clock: Clock
 ) -> None:
     service = service_with(SecretCipher(KeyRing({"a": OLD})), passwords, revocations, clock)
     user_id = await enrol(service)
@@ -67,11 +67,11 @@ async def test_a_secret_is_stored_encrypted_and_its_codes_are_accepted(
     await accepts(service, user_id, clock, "login-1")
 
 
-async def test_a_sealed_secret_opens_for_nobody_else_and_not_without_its_key() -> None:
+async def test_secret_decrypts_only_for_its_owner_and_with_its_key() -> None:
     seal = SecretCipher(KeyRing({"a": OLD}))
-    sealed = seal.close(SECRET, owner="usr_1")
+    sealed = seal.encrypt(SECRET, owner="usr_1")
 
-    assert seal.open(sealed, owner="usr_1") == SECRET
+    assert seal.decrypt(sealed, owner="usr_1") == SECRET
     for other, owner in (
         (seal, "usr_2"),
         (SecretCipher(KeyRing({"b": OLD})), "usr_1"),
@@ -79,39 +79,47 @@ async def test_a_sealed_secret_opens_for_nobody_else_and_not_without_its_key() -
         (SecretCipher(None), "usr_1"),
     ):
         with pytest.raises(DecryptionFailed):
-            other.open(sealed, owner=owner)
+            other.decrypt(sealed, owner=owner)
 
 
-def test_the_same_secret_is_never_sealed_the_same_way_twice() -> None:
+def test_each_encryption_uses_a_new_nonce() -> None:
     seal = SecretCipher(KeyRing({"a": OLD}))
 
-    assert len({seal.close(SECRET, owner="usr_1")[: len("sealed:a:") + 16] for _ in range(100)}) == 100
+    assert len({seal.encrypt(SECRET, owner="usr_1")[: len("sealed:a:") + 16] for _ in range(100)}) == 100
 
 
-async def test_what_another_process_changed_while_it_was_sealed_stays(
-    on_postgres: None, shared_postgres_url: str, passwords: Passwords, revocations: RevocationPublisher, clock: Clock
+async def test_concurrent_change_of_a_secret_is_not_overwritten(
+    postgres_database: None,
+    shared_postgres_url: str,
+    passwords: Passwords,
+    revocations: RevocationPublisher,
+    clock: Clock,
 ) -> None:
     user_id = await enrol(service_with(SecretCipher(None), passwords, revocations, clock))
     async with held_row(shared_postgres_url, "auth_credential", "user_id", user_id) as row:
-        sealing = await row.queue(SecretReencryption(SecretCipher(KeyRing({"a": OLD}))).seal_all())
+        sealing = await row.queue(SecretReencryption(SecretCipher(KeyRing({"a": OLD}))).reencrypt_all())
         await row.execute("UPDATE auth_credential SET totp_secret = 'another' WHERE user_id = $1", user_id)
 
     assert await sealing == 0
     assert (await models.Credential.get(user_id=user_id)).totp_secret == "another"
 
 
-async def test_secrets_are_looked_at_again_and_again_whatever_one_look_runs_into(
-    opened: None, passwords: Passwords, revocations: RevocationPublisher, clock: Clock, monkeypatch: pytest.MonkeyPatch
+async def test_reencryption_continues_after_a_failure(
+    any_database: None,
+    passwords: Passwords,
+    revocations: RevocationPublisher,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("activities.auth.totp_encryption._LOOK_SECONDS", 0.02)
     gone, seal = SecretCipher(KeyRing({"gone": NEW})), SecretCipher(KeyRing({"a": OLD}))
     lost = await enrol(service_with(gone, passwords, revocations, clock))
     async with BackgroundTasks() as tasks, asyncio.timeout(10):
         with capture_logs() as logs:
-            looking = tasks.start(SecretReencryption(seal).seal_regularly(), name="seal")
+            looking = tasks.start(SecretReencryption(seal).run(), name="seal")
             while not logs:  # noqa: ASYNC110 - a log sends no event
                 await asyncio.sleep(0.01)
-        assert logs[0]["event"] == "secrets_not_sealed"
+        assert logs[0]["event"] == "secrets_not_encrypted"
         await models.Credential.filter(user_id=lost).delete()
         user_id = await enrol(service_with(SecretCipher(None), passwords, revocations, clock))
         while not seal.is_current((await models.Credential.get(user_id=user_id)).totp_secret or ""):  # noqa: ASYNC110
@@ -119,8 +127,8 @@ async def test_secrets_are_looked_at_again_and_again_whatever_one_look_runs_into
         assert not looking.done()
 
 
-async def test_secrets_of_earlier_releases_and_earlier_keys_are_sealed_anew_and_go_on_working(
-    opened: None, passwords: Passwords, revocations: RevocationPublisher, clock: Clock
+async def test_plaintext_and_outdated_secrets_are_reencrypted(
+    any_database: None, passwords: Passwords, revocations: RevocationPublisher, clock: Clock
 ) -> None:
     in_clear = await enrol(service_with(SecretCipher(None), passwords, revocations, clock))
     under_old = await enrol(service_with(SecretCipher(KeyRing({"old": OLD})), passwords, revocations, clock))
@@ -128,8 +136,8 @@ async def test_secrets_of_earlier_releases_and_earlier_keys_are_sealed_anew_and_
     service = service_with(rotated, passwords, revocations, clock)
     await accepts(service, in_clear, clock, "before")  # a new process reads them before it has sealed them
 
-    assert await SecretReencryption(rotated).seal_all() == 2
-    assert await SecretReencryption(rotated).seal_all() == 0
+    assert await SecretReencryption(rotated).reencrypt_all() == 2
+    assert await SecretReencryption(rotated).reencrypt_all() == 0
 
     for row in await models.Credential.all():
         assert (row.totp_secret or "").startswith("sealed:new:")
@@ -137,7 +145,7 @@ async def test_secrets_of_earlier_releases_and_earlier_keys_are_sealed_anew_and_
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-async def test_a_filled_database_of_the_first_release_is_brought_up_to_date_and_signs_nobody_out(
+async def test_stored_plaintext_secrets_are_encrypted_and_sessions_stay_valid(
     kind: str,
     tmp_path: Path,
     request: pytest.FixtureRequest,
@@ -164,6 +172,6 @@ async def test_a_filled_database_of_the_first_release_is_brought_up_to_date_and_
     seal = SecretCipher(KeyRing({"a": OLD}))
     async with database(url):
         await join("usr_1", "ten_1", Role.ADMIN)
-        assert await SecretReencryption(seal).seal_all() == 1
+        assert await SecretReencryption(seal).reencrypt_all() == 1
         service = SessionsService(revocations, memberships=TenantsService(LocalNotifier()))
         assert (await service.get_current_session(SessionLookup(token_hash="a" * 64))).id == "ses_1"

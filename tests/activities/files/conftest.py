@@ -8,7 +8,7 @@ import pytest
 
 from infrastructure.storage import FileStorage, open_storage
 from tests.activities.conftest import Clock
-from tests.activities.files.file_fixtures import Desk
+from tests.activities.files.file_fixtures import FileServices
 
 
 @pytest.fixture
@@ -22,5 +22,5 @@ def storage(folder: Path) -> FileStorage:
 
 
 @pytest.fixture
-def desk(storage: FileStorage, clock: Clock) -> Desk:
-    return Desk(storage, clock)
+def services(storage: FileStorage, clock: Clock) -> FileServices:
+    return FileServices(storage, clock)

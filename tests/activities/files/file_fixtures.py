@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from activities.files import models
-from activities.files.cleanup import Sweeper
+from activities.files.cleanup import FileCleanup
 from activities.files.processing import ProcessingService
 from activities.files.service import FilesService
 from activities.files.uploading import UploadingService
@@ -41,23 +41,23 @@ def caller(tenant_id: str | None = None, role: Role = Role.MEMBER, user_id: str 
     )
 
 
-def unheard(_: StepHeartbeat) -> None:
+def ignore_progress(_: StepHeartbeat) -> None:
     """Nobody listens to how far it is."""
 
 
-async def in_pieces(content: bytes, size: int = 65536) -> AsyncIterator[bytes]:
+async def in_chunks(content: bytes, size: int = 65536) -> AsyncIterator[bytes]:
     for start in range(0, len(content), size):
         yield content[start : start + size]
 
 
-class Desk:
+class FileServices:
     def __init__(self, storage: FileStorage, clock: Callable[[], datetime] = utc_now) -> None:
         self.storage = storage
         self.signer = TransferSigner(SecretKeys(b"k" * 32), clock)
         self.files = FilesService(self.signer, clock)
         self.uploading = UploadingService(storage, clock)
         self.processing = ProcessingService(storage)
-        self.sweeper = Sweeper(storage, clock)
+        self.cleanup = FileCleanup(storage, clock)
 
     async def announce(
         self,
@@ -81,11 +81,11 @@ class Desk:
         target = await self.files.create_upload(sender, new)
         return UploadFileCommand(upload_id=target.id, tenant_id=sender.tenant_id or "", user_id=sender.user_id or "")
 
-    async def stage(self, command: UploadFileCommand, content: bytes) -> None:
+    async def store_staged_bytes(self, command: UploadFileCommand, content: bytes) -> None:
         """The bytes arrive."""
-        await self.storage.save(staging_key(command.tenant_id, command.upload_id), in_pieces(content))
+        await self.storage.save(staging_key(command.tenant_id, command.upload_id), in_chunks(content))
 
-    async def send(
+    async def upload(
         self,
         sender: Caller,
         content: bytes,
@@ -95,16 +95,16 @@ class Desk:
         access_level: AccessLevel = AccessLevel.PRIVATE,
     ) -> UploadFileCommand:
         command = await self.announce(sender, content, name=name, content_type=content_type, access_level=access_level)
-        await self.stage(command, content)
+        await self.store_staged_bytes(command, content)
         return command
 
-    async def record(self, command: UploadFileCommand, key: str) -> str:
+    async def create_record(self, command: UploadFileCommand, key: str) -> str:
         """A checked upload's record; its file's id."""
-        upload = await self.uploading.validate_file_upload(command, unheard)
+        upload = await self.uploading.validate_file_upload(command, ignore_progress)
         new = NewFile(key=key, checksum=upload.checksum, **command.model_dump())
         return (await self.uploading.create_file_record(new)).file_id
 
-    async def keep(
+    async def create_file(
         self,
         sender: Caller,
         content: bytes,
@@ -114,16 +114,16 @@ class Desk:
         access_level: AccessLevel = AccessLevel.PRIVATE,
     ) -> str:
         """All the steps of an upload; the file's id."""
-        command = await self.send(sender, content, name=name, content_type=content_type, access_level=access_level)
-        upload = await self.uploading.validate_file_upload(command, unheard)
-        return await self.finish(command, upload)
+        command = await self.upload(sender, content, name=name, content_type=content_type, access_level=access_level)
+        upload = await self.uploading.validate_file_upload(command, ignore_progress)
+        return await self.complete(command, upload)
 
-    async def finish(self, command: UploadFileCommand, upload: CheckedUpload) -> str:
+    async def complete(self, command: UploadFileCommand, upload: CheckedUpload) -> str:
         run, tenant_id = uuid4().hex, command.tenant_id
         new = NewFile(key=f"{run}:record", checksum=upload.checksum, **command.model_dump())
         file_id = (await self.uploading.create_file_record(new)).file_id
         stored = StoredFile(key=f"{run}:store", file_id=file_id, tenant_id=tenant_id)
-        await self.uploading.upload_to_storage(stored, unheard)
+        await self.uploading.upload_to_storage(stored, ignore_progress)
         await self.uploading.update_file_metadata(
             FileDetails(
                 key=f"{run}:details",

@@ -1,4 +1,4 @@
-"""What the sweeper removes, and what it leaves to operations that may still finish."""
+"""What the cleanup removes, and what it leaves to operations that may still finish."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import pytest
 from structlog.testing import capture_logs
 
 from activities.files import models
-from activities.files.cleanup import CleanupReport, Sweeper
+from activities.files.cleanup import CleanupReport, FileCleanup
 from contracts.errors import FileNotFound, UploadCompleted, UploadNotFound
 from contracts.files import StoredFile
 from infrastructure.storage import FileStorage, staging_key, storage_key
 from infrastructure.tasks import BackgroundTasks
 from tests.activities.conftest import Clock
-from tests.activities.files.file_fixtures import Desk, caller, objects, unheard
+from tests.activities.files.file_fixtures import FileServices, caller, ignore_progress, objects
 
-pytestmark = pytest.mark.usefixtures("opened")
+pytestmark = pytest.mark.usefixtures("any_database")
 
 NOTHING = CleanupReport(files=0, uploads=0, objects=0)
 MOMENT = timedelta(minutes=1)
-SETTLED_AFTER, FORGOTTEN_AFTER = timedelta(hours=2), timedelta(hours=24)
+STAGED_RETENTION, UNFINISHED_RETENTION = timedelta(hours=2), timedelta(hours=24)
 
 
 @pytest.fixture
@@ -35,67 +35,67 @@ def clock() -> Clock:
     return clock
 
 
-async def test_leaves_what_may_still_be_completed(desk: Desk, clock: Clock, folder: Path) -> None:
-    command = await desk.send(caller(), b"waiting")
-    clock.pass_by(FORGOTTEN_AFTER)
-    assert await desk.sweeper.sweep() == NOTHING
+async def test_keeps_uploads_that_may_still_be_completed(services: FileServices, clock: Clock, folder: Path) -> None:
+    command = await services.upload(caller(), b"waiting")
+    clock.advance(UNFINISHED_RETENTION)
+    assert await services.cleanup.clean_up() == NOTHING
     assert len(objects(folder)) == 1
-    assert await desk.record(command, "op:record")
+    assert await services.create_record(command, "op:record")
 
 
-async def test_removes_an_upload_that_nobody_completed(desk: Desk, clock: Clock, folder: Path) -> None:
+async def test_removes_uncompleted_upload(services: FileServices, clock: Clock, folder: Path) -> None:
     sender = caller()
-    command = await desk.send(sender, b"forgotten")
-    clock.pass_by(FORGOTTEN_AFTER + timedelta(hours=1) + MOMENT)
-    assert await desk.sweeper.sweep() == CleanupReport(files=0, uploads=1, objects=1)
+    command = await services.upload(sender, b"forgotten")
+    clock.advance(UNFINISHED_RETENTION + timedelta(hours=1) + MOMENT)
+    assert await services.cleanup.clean_up() == CleanupReport(files=0, uploads=1, objects=1)
     assert objects(folder) == set()
     with pytest.raises(UploadNotFound):
-        await desk.files.get_upload(sender, command.upload_id)
-    assert await desk.sweeper.sweep() == NOTHING
+        await services.files.get_upload(sender, command.upload_id)
+    assert await services.cleanup.clean_up() == NOTHING
 
 
-async def test_removes_the_staged_bytes_of_a_finished_upload_and_nothing_of_the_file(desk: Desk, clock: Clock) -> None:
+async def test_removes_only_the_staged_bytes_of_a_completed_upload(services: FileServices, clock: Clock) -> None:
     sender = caller()
-    command = await desk.send(sender, b"bytes")
-    file_id = await desk.finish(command, await desk.uploading.validate_file_upload(command, unheard))
-    clock.pass_by(SETTLED_AFTER - MOMENT)
-    assert await desk.sweeper.sweep() == NOTHING
-    clock.pass_by(2 * MOMENT)
-    assert await desk.sweeper.sweep() == CleanupReport(files=0, uploads=0, objects=1)
-    assert await desk.storage.size(staging_key(command.tenant_id, command.upload_id)) is None
-    assert await desk.storage.read(storage_key(command.tenant_id, file_id), 0, 10) == b"bytes"
-    clock.pass_by(10 * FORGOTTEN_AFTER)
-    assert await desk.sweeper.sweep() == NOTHING
-    assert (await desk.files.get_upload(sender, command.upload_id)).file_id == file_id
+    command = await services.upload(sender, b"bytes")
+    file_id = await services.complete(command, await services.uploading.validate_file_upload(command, ignore_progress))
+    clock.advance(STAGED_RETENTION - MOMENT)
+    assert await services.cleanup.clean_up() == NOTHING
+    clock.advance(2 * MOMENT)
+    assert await services.cleanup.clean_up() == CleanupReport(files=0, uploads=0, objects=1)
+    assert await services.storage.size(staging_key(command.tenant_id, command.upload_id)) is None
+    assert await services.storage.read(storage_key(command.tenant_id, file_id), 0, 10) == b"bytes"
+    clock.advance(10 * UNFINISHED_RETENTION)
+    assert await services.cleanup.clean_up() == NOTHING
+    assert (await services.files.get_upload(sender, command.upload_id)).file_id == file_id
     with pytest.raises(UploadCompleted):
-        await desk.uploading.validate_file_upload(command, unheard)
+        await services.uploading.validate_file_upload(command, ignore_progress)
 
 
-async def test_removes_a_file_whose_operation_died_with_its_bytes_and_its_room(
-    desk: Desk, clock: Clock, folder: Path
+async def test_removes_unpublished_file_with_its_bytes_and_its_usage(
+    services: FileServices, clock: Clock, folder: Path
 ) -> None:
-    command = await desk.send(caller(), b"half done")
-    file_id = await desk.record(command, "op:record")
+    command = await services.upload(caller(), b"half done")
+    file_id = await services.create_record(command, "op:record")
     stored = StoredFile(key="op:store", file_id=file_id, tenant_id=command.tenant_id)
-    await desk.uploading.upload_to_storage(stored, unheard)
-    clock.pass_by(FORGOTTEN_AFTER - MOMENT)
-    assert await desk.sweeper.sweep() == NOTHING
-    clock.pass_by(timedelta(hours=2))
-    assert await desk.sweeper.sweep() == CleanupReport(files=1, uploads=1, objects=1)
+    await services.uploading.upload_to_storage(stored, ignore_progress)
+    clock.advance(UNFINISHED_RETENTION - MOMENT)
+    assert await services.cleanup.clean_up() == NOTHING
+    clock.advance(timedelta(hours=2))
+    assert await services.cleanup.clean_up() == CleanupReport(files=1, uploads=1, objects=1)
     assert objects(folder) == set()
     assert await models.File.all().count() == await models.Upload.all().count() == 0
     assert (await models.Usage.get(tenant_id=command.tenant_id)).bytes == 0
-    await desk.uploading.delete_file_record("op:record")
+    await services.uploading.undo_create_file_record("op:record")
     assert (await models.Usage.get(tenant_id=command.tenant_id)).bytes == 0, "a late undo gives no room twice"
     late = stored.model_copy(update={"key": "late:store"})
     with pytest.raises(FileNotFound):
-        await desk.uploading.upload_to_storage(late, unheard)
+        await services.uploading.upload_to_storage(late, ignore_progress)
 
 
-async def test_removes_staged_bytes_that_no_upload_speaks_of_and_parts_of_broken_writes(
-    desk: Desk, clock: Clock, folder: Path
+async def test_removes_orphaned_staged_bytes_and_parts_of_failed_writes(
+    services: FileServices, clock: Clock, folder: Path
 ) -> None:
-    command = await desk.send(caller(), b"bytes")
+    command = await services.upload(caller(), b"bytes")
     await models.Upload.all().delete()
     [staged] = objects(folder)
     file = folder / storage_key(command.tenant_id, "fil_" + "0" * 32)
@@ -103,11 +103,11 @@ async def test_removes_staged_bytes_that_no_upload_speaks_of_and_parts_of_broken
     for part in (staged.with_name(f"{staged.name}#1"), file.with_name(f"{file.name}#0")):
         part.write_bytes(b"half")
         os.utime(part, (clock.now.timestamp(), clock.now.timestamp()))
-    clock.pass_by(SETTLED_AFTER + MOMENT)
-    assert await desk.sweeper.sweep() == CleanupReport(files=0, uploads=0, objects=1)
-    assert await desk.storage.size(staging_key(command.tenant_id, command.upload_id)) is None
-    clock.pass_by(FORGOTTEN_AFTER)
-    assert await desk.sweeper.sweep() == CleanupReport(files=0, uploads=0, objects=2)
+    clock.advance(STAGED_RETENTION + MOMENT)
+    assert await services.cleanup.clean_up() == CleanupReport(files=0, uploads=0, objects=1)
+    assert await services.storage.size(staging_key(command.tenant_id, command.upload_id)) is None
+    clock.advance(UNFINISHED_RETENTION)
+    assert await services.cleanup.clean_up() == CleanupReport(files=0, uploads=0, objects=2)
     assert objects(folder) == set()
 
 
@@ -132,15 +132,15 @@ class Stumbling(FileStorage):
         await self._inner.remove(key)
 
 
-async def test_sweeps_again_and_again_whatever_one_sweep_runs_into(desk: Desk, clock: Clock, folder: Path) -> None:
-    await desk.send(caller(), b"forgotten")
-    clock.pass_by(FORGOTTEN_AFTER + timedelta(hours=1) + MOMENT)
-    storage = Stumbling(desk.storage)
+async def test_cleanup_continues_after_a_failed_round(services: FileServices, clock: Clock, folder: Path) -> None:
+    await services.upload(caller(), b"forgotten")
+    clock.advance(UNFINISHED_RETENTION + timedelta(hours=1) + MOMENT)
+    storage = Stumbling(services.storage)
     with capture_logs() as logs:
         async with BackgroundTasks() as tasks, asyncio.timeout(20):
-            sweeper = Sweeper(storage, clock)
-            tasks.start(sweeper.sweep_regularly(timedelta(seconds=0.02)), name="sweep")
+            cleanup = FileCleanup(storage, clock)
+            tasks.start(cleanup.run(timedelta(seconds=0.02)), name="clean up files")
             while storage.looks < 4:  # noqa: ASYNC110 - it sends no event
                 await asyncio.sleep(0.01)
     assert objects(folder) == set()
-    assert [log["event"] for log in logs][:2] == ["sweeping files failed", "swept files"]
+    assert [log["event"] for log in logs][:2] == ["file_cleanup_failed", "files_cleaned_up"]

@@ -9,10 +9,10 @@ import pytest
 
 from activities.files.file_analysis import with_heartbeats
 from contracts.operations import StepHeartbeat
-from tests.activities.files.file_fixtures import unheard
+from tests.activities.files.file_fixtures import ignore_progress
 
 
-async def test_work_that_goes_on_is_heard_of_each_second() -> None:
+async def test_heartbeats_are_sent_every_second() -> None:
     heard: list[StepHeartbeat] = []
     loop = asyncio.get_running_loop()
     moments: list[float] = [loop.time()]
@@ -29,7 +29,7 @@ async def test_work_that_goes_on_is_heard_of_each_second() -> None:
     assert len(heard) == 2, "nothing is heard of it behind its end"
 
 
-async def test_a_step_that_is_cancelled_ends_only_with_its_work() -> None:
+async def test_cancelled_step_ends_after_its_work() -> None:
     may_end, has_ended = asyncio.Event(), False
 
     async def work() -> None:
@@ -37,7 +37,7 @@ async def test_a_step_that_is_cancelled_ends_only_with_its_work() -> None:
         await may_end.wait()
         has_ended = True
 
-    step = asyncio.create_task(with_heartbeats(work(), unheard, StepHeartbeat()))
+    step = asyncio.create_task(with_heartbeats(work(), ignore_progress, StepHeartbeat()))
     await asyncio.sleep(0.01)
     step.cancel()
     await asyncio.wait((step,), timeout=0.1)

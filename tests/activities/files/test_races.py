@@ -14,28 +14,28 @@ from contracts.base import new_id
 from contracts.errors import InvalidInput
 from contracts.files import MetadataPublication, NewUpload, TextMetadata
 from contracts.tenants import SubscriptionTier
-from tests.activities.files.file_fixtures import Desk, caller
+from tests.activities.files.file_fixtures import FileServices, caller
 from tests.activities.locks import held_row
 
-pytestmark = pytest.mark.usefixtures("on_postgres")
+pytestmark = pytest.mark.usefixtures("postgres_database")
 
 
-async def test_of_two_reservations_the_second_sees_what_the_first_took(desk: Desk, shared_postgres_url: str) -> None:
+async def test_second_concurrent_reservation_counts_the_first(services: FileServices, shared_postgres_url: str) -> None:
     tenant, tier = new_id("ten"), SubscriptionTier.FREE
     new = NewUpload(name="a.txt", content_type="text/plain", size=10 * MIB, tier=tier)
     await models.Usage.create(tenant_id=tenant, bytes=100 * MIB - 15 * MIB)
     async with held_row(shared_postgres_url, "files_usage", "tenant_id", tenant) as row:
-        asking = [await row.queue(desk.files.create_upload(caller(tenant), new)) for _ in range(2)]
+        asking = [await row.queue(services.files.create_upload(caller(tenant), new)) for _ in range(2)]
     granted, refused = await asyncio.gather(*asking, return_exceptions=True)
 
     assert not isinstance(granted, BaseException)
     assert isinstance(refused, InvalidInput)
 
 
-async def test_a_record_that_two_remove_gives_its_room_back_once(desk: Desk, shared_postgres_url: str) -> None:
+async def test_concurrent_removals_release_the_storage_once(services: FileServices, shared_postgres_url: str) -> None:
     sender = caller()
-    await desk.keep(sender, b"stays")
-    file_id = await desk.keep(sender, b"goes")
+    await services.create_file(sender, b"stays")
+    file_id = await services.create_file(sender, b"goes")
     async with held_row(shared_postgres_url, "files_file", "id", file_id) as row:
         removing = [await row.queue(atomic(lambda: delete_record(file_id))) for _ in range(2)]
     await asyncio.gather(*removing)
@@ -43,11 +43,11 @@ async def test_a_record_that_two_remove_gives_its_room_back_once(desk: Desk, sha
     assert (await models.Usage.get(tenant_id=sender.tenant_id)).bytes == len(b"stays")
 
 
-async def test_of_two_publications_the_undo_of_the_second_leads_back_to_the_first(
-    desk: Desk, shared_postgres_url: str
+async def test_undo_of_the_second_publication_restores_the_first(
+    services: FileServices, shared_postgres_url: str
 ) -> None:
     owner = caller()
-    file_id = await desk.keep(owner, b"one two")
+    file_id = await services.create_file(owner, b"one two")
     publications = [
         MetadataPublication(
             key=f"op{count}:publish",
@@ -58,9 +58,9 @@ async def test_of_two_publications_the_undo_of_the_second_leads_back_to_the_firs
         for count in (1, 2)
     ]
     async with held_row(shared_postgres_url, "files_file", "id", file_id) as row:
-        publishing = [await row.queue(desk.processing.publish_metadata(each)) for each in publications]
+        publishing = [await row.queue(services.processing.publish_metadata(each)) for each in publications]
     await asyncio.gather(*publishing)
-    await desk.processing.withdraw_metadata("op2:publish")
+    await services.processing.undo_publish_metadata("op2:publish")
 
-    [file] = await desk.files.get_files(owner, [file_id])
+    [file] = await services.files.get_files(owner, [file_id])
     assert file.metadata == publications[0].metadata

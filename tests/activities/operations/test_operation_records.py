@@ -81,7 +81,7 @@ def ids(page: RecordPage) -> list[str]:
     return [each.operation.id for each in page.records]
 
 
-async def test_stores_what_was_written_and_returns_it_whole(opened: None, service: OperationsService) -> None:
+async def test_stores_what_was_written_and_returns_it_whole(any_database: None, service: OperationsService) -> None:
     written = record(subject=Subject(label="Zoë@Example.COM", target_id=ADA))
 
     await service.write([written])
@@ -90,7 +90,7 @@ async def test_stores_what_was_written_and_returns_it_whole(opened: None, servic
     assert (await service.look_up([written.operation.id, "onboarding-x"])).records == (written,)
 
 
-async def test_newer_version_wins_whatever_order_the_writes_arrive_in(opened: None, service: OperationsService) -> None:
+async def test_newest_version_is_kept_in_any_order_of_writes(any_database: None, service: OperationsService) -> None:
     first = record(revision=1, subject=Subject(label="zoe@example.com"))
     last = record(id=first.operation.id, revision=9, status=OperationStatus.COMPLETED, lasted=2)
 
@@ -102,7 +102,9 @@ async def test_newer_version_wins_whatever_order_the_writes_arrive_in(opened: No
     assert stored.subject == first.subject
 
 
-async def test_subject_of_a_late_start_is_added_to_a_newer_state(opened: None, service: OperationsService) -> None:
+async def test_subject_of_a_late_start_is_added_to_a_newer_state(
+    any_database: None, service: OperationsService
+) -> None:
     newer = record(revision=5)
     await service.write([newer])
 
@@ -114,7 +116,9 @@ async def test_subject_of_a_late_start_is_added_to_a_newer_state(opened: None, s
     assert stored.subject == subject
 
 
-async def test_concurrent_writes_of_one_operation_leave_the_newest(opened: None, service: OperationsService) -> None:
+async def test_concurrent_writes_of_one_operation_leave_the_newest(
+    any_database: None, service: OperationsService
+) -> None:
     first = record(revision=0)
     states = [record(id=first.operation.id, revision=revision) for revision in range(40)]
     random.Random(7).shuffle(states)
@@ -126,7 +130,7 @@ async def test_concurrent_writes_of_one_operation_leave_the_newest(opened: None,
 
 
 async def test_operation_that_runs_again_after_its_close_is_open_again(
-    opened: None, service: OperationsService
+    any_database: None, service: OperationsService
 ) -> None:
     closed = record(revision=3, status=OperationStatus.FAILED, lasted=5)
     await service.write([closed])
@@ -139,7 +143,7 @@ async def test_operation_that_runs_again_after_its_close_is_open_again(
     assert (row.closed_at, row.duration_ms, row.status) == (0, -1, "RUNNING")
 
 
-async def test_lists_own_operations_of_the_current_tenant_only(opened: None, service: OperationsService) -> None:
+async def test_lists_own_operations_of_the_current_tenant_only(any_database: None, service: OperationsService) -> None:
     mine, elsewhere = record(), record(tenants=(GLOBEX,))
     switch = record(OperationKind.TENANT_SWITCH, tenants=(GLOBEX, ACME), started=1)
     unidentified = record(OperationKind.LOGIN, tenants=())
@@ -149,7 +153,9 @@ async def test_lists_own_operations_of_the_current_tenant_only(opened: None, ser
     assert ids(await page(service, who=caller(tenant_id=GLOBEX))) == [switch.operation.id, elsewhere.operation.id]
 
 
-async def test_lists_operations_of_all_members_to_administrators_only(opened: None, service: OperationsService) -> None:
+async def test_lists_operations_of_all_members_to_administrators_only(
+    any_database: None, service: OperationsService
+) -> None:
     mine, hers = record(), record(user_id=GRACE, started=1)
     from_elsewhere = record(OperationKind.TENANT_SWITCH, user_id=GRACE, tenants=(GLOBEX, ACME))
     await service.write([mine, hers, from_elsewhere])
@@ -164,7 +170,7 @@ async def test_lists_operations_of_all_members_to_administrators_only(opened: No
 
 @pytest.mark.parametrize("order", list(OperationOrder))
 async def test_pages_contain_each_operation_once_and_in_order(
-    order: OperationOrder, opened: None, service: OperationsService
+    order: OperationOrder, any_database: None, service: OperationsService
 ) -> None:
     chance = random.Random(11)
     written = [
@@ -194,7 +200,7 @@ async def test_pages_contain_each_operation_once_and_in_order(
 
 
 async def test_operations_added_between_two_pages_do_not_shift_the_second(
-    opened: None, service: OperationsService
+    any_database: None, service: OperationsService
 ) -> None:
     written = [record(started=second) for second in range(6)]
     await service.write(written)
@@ -231,7 +237,7 @@ async def test_operations_added_between_two_pages_do_not_shift_the_second(
     ],
 )
 async def test_filter_selects_matching_operations(
-    filter: RecordFilter, expected: str, opened: None, service: OperationsService
+    filter: RecordFilter, expected: str, any_database: None, service: OperationsService
 ) -> None:
     written = {
         "a": record(started=0),
@@ -248,7 +254,9 @@ async def test_filter_selects_matching_operations(
     assert found.total == len(expected)
 
 
-async def test_private_subject_of_another_user_matches_no_search(opened: None, service: OperationsService) -> None:
+async def test_private_subject_of_another_user_matches_no_search(
+    any_database: None, service: OperationsService
+) -> None:
     private = record(user_id=GRACE, subject=Subject(label="salary.pdf", target_id="fil_1", is_private=True))
     shared = record(user_id=GRACE, subject=Subject(label="salary-bands.pdf", target_id="fil_2"))
     own = record(subject=Subject(label="my-salary.pdf", is_private=True))
@@ -267,7 +275,7 @@ async def test_private_subject_of_another_user_matches_no_search(opened: None, s
     assert len(everything.records) == 3
 
 
-async def test_started_by_selects_members_for_administrators(opened: None, service: OperationsService) -> None:
+async def test_started_by_selects_members_for_administrators(any_database: None, service: OperationsService) -> None:
     mine, hers = record(), record(user_id=GRACE)
     await service.write([mine, hers])
     request = RecordPageRequest(of_all_members=True, filter=RecordFilter(started_by_ids=(GRACE,)))
@@ -275,7 +283,7 @@ async def test_started_by_selects_members_for_administrators(opened: None, servi
     assert ids(await page(service, request, caller(role=Role.ADMIN))) == [hers.operation.id]
 
 
-async def test_deleted_operation_is_gone_and_stays_gone(opened: None, service: OperationsService) -> None:
+async def test_deleted_operation_is_gone_and_stays_gone(any_database: None, service: OperationsService) -> None:
     written = record(subject=Subject(label="zoe@example.com"))
     await service.write([written])
 
@@ -292,7 +300,9 @@ async def test_deleted_operation_is_gone_and_stays_gone(opened: None, service: O
         await service.delete("user-onboarding-unknown")
 
 
-async def test_retention_removes_operations_that_closed_before_it(opened: None, service: OperationsService) -> None:
+async def test_retention_removes_operations_that_closed_before_it(
+    any_database: None, service: OperationsService
+) -> None:
     day = 24 * 3600.0
     old = record(started=-400 * day, lasted=1)
     recent = record(started=-300 * day, lasted=1)
@@ -304,7 +314,7 @@ async def test_retention_removes_operations_that_closed_before_it(opened: None, 
     assert await models.OperationStateRow.all().count() == 2
 
 
-async def test_empty_batch_and_empty_page_are_harmless(opened: None, service: OperationsService) -> None:
+async def test_empty_batch_and_empty_page_are_harmless(any_database: None, service: OperationsService) -> None:
     await service.write([])
 
     assert await page(service, RecordPageRequest(first=0, with_total=True)) == RecordPage(
@@ -313,7 +323,7 @@ async def test_empty_batch_and_empty_page_are_harmless(opened: None, service: Op
 
 
 async def test_counts_open_operations_by_kind_that_were_started_before_a_moment(
-    opened: None, service: OperationsService
+    any_database: None, service: OperationsService
 ) -> None:
     login = record(OperationKind.LOGIN, started=-10)
     deleted = record(started=-10)
@@ -332,7 +342,7 @@ async def test_counts_open_operations_by_kind_that_were_started_before_a_moment(
     assert await service.count_open(NOON) == {"LOGIN": 1, "USER_ONBOARDING": 2}
 
 
-async def test_largest_batch_of_states_fits_into_one_call(opened: None, service: OperationsService) -> None:
+async def test_largest_batch_of_states_fits_into_one_call(any_database: None, service: OperationsService) -> None:
     signer = ServiceTokenSigner("operations", SecretKeys(b"a key of thirty-two bytes, or so."))
     app = Starlette(routes=endpoints.routes(service, signer))
     label = "\N{BEAMED EIGHTH NOTES}" * 320

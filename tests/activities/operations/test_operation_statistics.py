@@ -44,7 +44,9 @@ async def statistics(service: OperationsService, who: Caller = ADMINISTRATOR, **
     return await service.statistics(who, StatisticsRequest.model_validate(request))
 
 
-async def test_counts_what_started_in_the_period_by_status_and_kind(opened: None, service: OperationsService) -> None:
+async def test_counts_operations_started_in_the_period_by_status_and_kind(
+    any_database: None, service: OperationsService
+) -> None:
     await service.write(
         [
             record(started=-1),
@@ -71,7 +73,7 @@ async def test_counts_what_started_in_the_period_by_status_and_kind(opened: None
     assert onboarding.failures_by_step == (StepFailureCount(step="create_workspace", count=1),)
 
 
-async def test_without_operations_there_are_no_rates(opened: None, service: OperationsService) -> None:
+async def test_without_operations_there_are_no_rates(any_database: None, service: OperationsService) -> None:
     found = await statistics(service)
 
     assert (found.total_count, found.failure_rate, found.by_kind) == (0, None, ())
@@ -83,7 +85,7 @@ async def test_without_operations_there_are_no_rates(opened: None, service: Oper
     ("lasted", "median", "p95"), [([1.0] * 9 + [100.0], 1.0, 100.0), (list(range(1, 101)), 50, 95)]
 )
 async def test_durations_are_exact_within_five_percent(
-    lasted: list[float], median: float, p95: float, opened: None, service: OperationsService
+    lasted: list[float], median: float, p95: float, any_database: None, service: OperationsService
 ) -> None:
     await service.write([record(started=-1000, status=COMPLETED, lasted=seconds) for seconds in lasted])
 
@@ -93,7 +95,7 @@ async def test_durations_are_exact_within_five_percent(
     assert kind.p95_seconds == pytest.approx(p95, rel=0.05)
 
 
-async def test_time_spent_waiting_for_a_person_is_not_counted(opened: None, service: OperationsService) -> None:
+async def test_time_spent_waiting_for_a_person_is_not_counted(any_database: None, service: OperationsService) -> None:
     login = record(OperationKind.LOGIN, started=-HOUR, status=COMPLETED, lasted=1802)
     started = login.operation.started_at
     waited = {"started_at": started, "completed_at": started + timedelta(seconds=1800)}
@@ -122,7 +124,7 @@ async def test_series_has_a_bucket_for_each_interval_of_the_zone(
     zone: str,
     period: tuple[float, float],
     expected: dict[str, int],
-    opened: None,
+    any_database: None,
     service: OperationsService,
 ) -> None:
     await service.write([record(started=started) for started in (-1.5 * HOUR, -0.4 * HOUR, -100)])
@@ -135,7 +137,9 @@ async def test_series_has_a_bucket_for_each_interval_of_the_zone(
     assert {f"{bucket.start:%Y-%m-%dT%H:%M}": bucket.started for bucket in series} == expected
 
 
-async def test_days_have_the_length_that_the_time_zone_gives_them(opened: None, service: OperationsService) -> None:
+async def test_days_have_the_length_that_the_time_zone_gives_them(
+    any_database: None, service: OperationsService
+) -> None:
     filter = RecordFilter(
         started_after=datetime(2026, 3, 28, 12, tzinfo=UTC), started_before=datetime(2026, 3, 30, 12, tzinfo=UTC)
     )
@@ -149,7 +153,7 @@ async def test_days_have_the_length_that_the_time_zone_gives_them(opened: None, 
     ]
 
 
-async def test_series_holds_the_newest_two_hundred_buckets(opened: None, service: OperationsService) -> None:
+async def test_series_holds_the_newest_two_hundred_buckets(any_database: None, service: OperationsService) -> None:
     await service.write([record(started=-1), record(started=-10 * 24 * HOUR)])
 
     found = await statistics(service, interval=StatisticsInterval.HOUR)
@@ -160,7 +164,7 @@ async def test_series_holds_the_newest_two_hundred_buckets(opened: None, service
     assert found.total_count == 2
 
 
-async def test_filter_applies_to_statistics(opened: None, service: OperationsService) -> None:
+async def test_filter_applies_to_statistics(any_database: None, service: OperationsService) -> None:
     await service.write(
         [
             record(started=-1, subject=Subject(label="zoe@example.com")),
@@ -174,7 +178,7 @@ async def test_filter_applies_to_statistics(opened: None, service: OperationsSer
     assert (await statistics(service, filter=RecordFilter(kinds=()))).total_count == 0
 
 
-async def test_members_without_the_permission_see_no_statistics(opened: None, service: OperationsService) -> None:
+async def test_members_without_the_permission_see_no_statistics(any_database: None, service: OperationsService) -> None:
     with pytest.raises(PermissionDenied):
         await statistics(service, caller())
     with pytest.raises(NotSignedIn):

@@ -13,46 +13,46 @@ from tests.activities.conftest import Clock
 _DURATION = timedelta(seconds=20)
 
 
-async def test_one_of_many_processes_acquires_the_lease(opened: None, clock: Clock) -> None:
+async def test_one_of_many_processes_acquires_the_lease(any_database: None, clock: Clock) -> None:
     leases = [RepairLease(_DURATION, clock) for _ in range(20)]
     assert sum(await asyncio.gather(*(lease.acquire() for lease in leases))) == 1
 
 
-async def test_a_silent_holder_loses_the_lease_and_learns_of_it(opened: None, clock: Clock) -> None:
+async def test_holder_that_does_not_extend_loses_the_lease(any_database: None, clock: Clock) -> None:
     silent, other = RepairLease(_DURATION, clock), RepairLease(_DURATION, clock)
     assert await silent.acquire()
-    clock.pass_by(_DURATION)
+    clock.advance(_DURATION)
     assert not await other.acquire()
-    clock.pass_by(timedelta(milliseconds=1))
+    clock.advance(timedelta(milliseconds=1))
     assert await other.acquire()
     with pytest.raises(LeaseLost):
-        await silent.keep()
+        await silent.extend()
     await silent.release()
     assert not await RepairLease(_DURATION, clock).acquire(), "the other one still holds it"
 
 
-async def test_a_lease_that_is_kept_is_held_as_long_as_the_round_takes(opened: None, clock: Clock) -> None:
+async def test_extended_lease_is_held_for_the_whole_round(any_database: None, clock: Clock) -> None:
     busy, other = RepairLease(_DURATION, clock), RepairLease(_DURATION, clock)
     assert await busy.acquire()
     for _ in range(10):
-        clock.pass_by(timedelta(seconds=12))
-        await busy.keep()
+        clock.advance(timedelta(seconds=12))
+        await busy.extend()
         assert not await other.acquire()
     await busy.release()
     assert await other.acquire()
 
 
-async def test_a_released_lease_may_be_free_only_later(opened: None, clock: Clock) -> None:
+async def test_released_lease_can_be_free_from_a_later_time_on(any_database: None, clock: Clock) -> None:
     first, next_one = RepairLease(_DURATION, clock), RepairLease(_DURATION, clock)
     assert await first.acquire()
     await first.release(free_at=clock.now + timedelta(seconds=5))
-    clock.pass_by(timedelta(seconds=5))
+    clock.advance(timedelta(seconds=5))
     assert not await next_one.acquire()
-    clock.pass_by(timedelta(milliseconds=1))
+    clock.advance(timedelta(milliseconds=1))
     assert await next_one.acquire()
 
 
-async def test_the_watermark_stays_over_leases(opened: None, clock: Clock) -> None:
+async def test_watermark_outlives_leases(any_database: None, clock: Clock) -> None:
     lease = RepairLease(_DURATION, clock)
     assert await lease.watermark() is None
     began = clock.now

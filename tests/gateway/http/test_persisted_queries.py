@@ -103,7 +103,7 @@ async def test_what_strangers_send_cannot_fill_the_cache() -> None:
     assert len(named._at_hand) == 500  # noqa: SLF001
     places = set(cache._values._entries)  # noqa: SLF001
     assert len(places) > 400
-    assert places <= {f"document:{n}" for n in range(4_096)}
+    assert places <= {f"gateway:document:{n}" for n in range(4_096)}
 
 
 async def test_long_documents_are_kept_at_hand_up_to_two_million_characters_those_used_last() -> None:
@@ -123,7 +123,7 @@ async def test_a_document_is_shared_for_a_day(redis_url: str) -> None:
     async with open_cache(redis_url) as cache, Redis.from_url(redis_url) as redis:
         await flush(redis_url)
         await PersistedQueries(build_schema().documents, cache).text(QUERY, persisted(QUERY))
-        (place,) = await redis.keys("document:*")
+        (place,) = await redis.keys("gateway:document:*")
         assert 24 * 3600 - 60 < await redis.ttl(place) <= 24 * 3600
 
 

@@ -27,7 +27,7 @@ class AuthService:
         self.delay = self.handed_over_delay = 0.0
         self._handed_over: dict[str, ReplacedSession] = {}
         services.handlers["auth/get_current_session"] = self._find
-        services.handlers["auth/get_handed_over_session"] = self._find_handed_over
+        services.handlers["auth/get_replaced_session"] = self._find_handed_over
 
     async def _find(self, caller: Caller, body: dict[str, Any]) -> Session:
         await asyncio.sleep(self.delay)
@@ -52,9 +52,9 @@ class AuthService:
         """End the session. ``by`` is the switch that replaces it."""
         ended = self.sessions.pop(token)
         if by is not None:
-            self._handed_over[token_hash(token)] = ReplacedSession(session=ended, ended_by=f"{by}:hand_over_session")
-        await self.revocations.post(token_hash(token))
+            self._handed_over[token_hash(token)] = ReplacedSession(session=ended, ended_by_step=f"{by}:replace_session")
+        await self.revocations.publish(token_hash(token))
 
     async def restore(self, token: str, again: Session) -> None:
         self.sessions[token] = again
-        await self.revocations.withdraw(token_hash(token))
+        await self.revocations.retract(token_hash(token))

@@ -47,7 +47,7 @@ class World:
     async def revoke(self) -> None:
         """As the auth service does: first in its database, then in the cache."""
         self.ended.add(token_hash(LOST))
-        await self.revocations.post(token_hash(LOST))
+        await self.revocations.publish(token_hash(LOST))
 
     async def who(self, token: str) -> list[Any]:
         """What each gateway says."""
@@ -106,7 +106,7 @@ async def test_it_is_over_at_once_although_invalid_text_was_published(world: Wor
         sockets = [await stack.enter_async_context(each.open(introduction(LOST))) for each in world.gateways]
         for socket in sockets:
             await socket.ask(WHO)
-        await world.redis.do("EVAL", f"return redis.call('PUBLISH', 'wakeups', '{garbage}')", "0")
+        await world.redis.do("EVAL", f"return redis.call('PUBLISH', 'changes:names', '{garbage}')", "0")
         before = time.monotonic()
         await world.revoke()
         assert [await socket.end() for socket in sockets] == [4401, 4401]
@@ -150,7 +150,7 @@ async def test_a_redis_restored_from_before_a_revocation_was_taken_back_signs_no
     await world.revoke()
     await world.redis.do("SAVE")
     world.ended.clear()
-    await world.revocations.withdraw(token_hash(LOST))
+    await world.revocations.retract(token_hash(LOST))
     world.redis.kill()
     world.redis.start()
     assert REVOKED in await world.copy()
@@ -167,7 +167,7 @@ async def test_what_is_revoked_while_redis_is_down_is_over_then_and_afterwards(w
 
     world.redis.start()
     assert await world.who(LOST) == [NOBODY, NOBODY]
-    await world.revocations.post_owed()
+    await world.revocations.retry_pending()
     assert REVOKED in await world.copy()
     assert await world.who(LOST) == [NOBODY, NOBODY]
 

@@ -215,7 +215,7 @@ class Bound:
         await asyncio.sleep(0)  # the task that ends the stream has begun
 
     async def _before(self) -> ReplacedSession:
-        return ReplacedSession(session=session(), ended_by=f"{SWITCH}:hand_over_session")
+        return ReplacedSession(session=session(), ended_by_step=f"{SWITCH}:replace_session")
 
     async def _end(self) -> None:
         self.ended += 1

@@ -17,7 +17,7 @@ from tests.redis_server import RedisServer
 async def until_so_many_of_users(most: int, server: RedisServer) -> None:
     async with asyncio.timeout(10):
         while True:
-            keys = await server.do("KEYS", "quota:user:*")
+            keys = await server.do("KEYS", "limits:quota:user:*")
             counts = [value for key in keys for value in await server.do("HVALS", key)]
             if sum(int(value.split()[0]) for value in counts) == most:
                 return

@@ -178,7 +178,7 @@ async def test_a_copy_expires_after_30_seconds_and_what_outdates_it_later(redis_
         await copies.invalidate("user:me")
         await get(copies, Source())
         assert 20 < await redis.ttl(await key_of(copies)) <= 30
-        assert 80 < await redis.ttl("changed:user:me") <= 90, "longer than a fetch and its copy together"
+        assert 80 < await redis.ttl("cache:tag:user:me") <= 90, "longer than a fetch and its copy together"
 
 
 async def test_what_another_release_wrote_is_replaced(processes: list[TaggedCache]) -> None:

@@ -176,7 +176,7 @@ async def test_a_lease_that_is_none_is_removed_and_the_quota_goes_on(
     redis: Redis, policy: RedisPolicy, who: str, garbage: bytes
 ) -> None:
     async with a_process(policy, 2) as one, one.acquire(who):
-        (key,) = [key async for key in redis.scan_iter("quota:user:*") if await redis.hlen(key)][-1:]
+        (key,) = [key async for key in redis.scan_iter("limits:quota:user:*") if await redis.hlen(key)][-1:]
         await redis.hset(key, "another process", garbage)
         async with a_process(policy, 2) as other:
             assert len(await got(other, who, 3)) == 1
@@ -188,7 +188,7 @@ async def test_a_key_of_another_type_is_counted_by_each_process_alone(
 ) -> None:
     async with a_process(policy, 2) as one:
         async with one.acquire(who):
-            (key,) = [key async for key in redis.scan_iter("quota:user:*") if await redis.hlen(key)][-1:]
+            (key,) = [key async for key in redis.scan_iter("limits:quota:user:*") if await redis.hlen(key)][-1:]
             await redis.set(key, "no hash")
         async with asyncio.timeout(5):
             assert len(await got(one, who, 3)) == 2
@@ -229,7 +229,7 @@ async def _raise(*_: object) -> None:
 
 
 async def keys_of(redis: Redis) -> list[bytes]:
-    return [key async for key in redis.scan_iter("quota:user:*")]
+    return [key async for key in redis.scan_iter("limits:quota:user:*")]
 
 
 async def test_a_lease_is_for_a_minute_and_its_key_goes_soon_after(redis: Redis, policy: RedisPolicy, who: str) -> None:

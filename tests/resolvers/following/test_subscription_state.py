@@ -19,7 +19,7 @@ LATE_SECONDS = 1.2
 
 def ended_by(operation_id: str) -> Callable[[], Awaitable[ReplacedSession]]:
     async def told() -> ReplacedSession:
-        return ReplacedSession(session=session(), ended_by=f"{operation_id}:hand_over_session")
+        return ReplacedSession(session=session(), ended_by_step=f"{operation_id}:replace_session")
 
     return told
 

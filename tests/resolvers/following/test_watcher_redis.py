@@ -93,7 +93,7 @@ async def test_a_process_is_subscribed_to_what_it_follows_only(gateway: Gateway)
     followed, other = await gateway.starter.start(), await gateway.starter.start()
 
     async def subscribers(operation_id: str) -> int:
-        ((_, count),) = await gateway.publisher.pubsub_numsub(f"changes:{operation_id}")
+        ((_, count),) = await gateway.publisher.pubsub_numsub(f"changes:topic:{operation_id}")
         return int(count)
 
     async with aclosing(gateway.hub.watch(followed.id)) as states:

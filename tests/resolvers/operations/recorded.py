@@ -173,7 +173,7 @@ async def recording_worker(
     notifier = ProgressNotifier(wakeups or LocalNotifier(), lambda _info, _outcome: None, [recorder.record])
     async with (
         buffer.running(),
-        supervised(repair.check_regularly, name="check the record"),
+        supervised(repair.run_checks, name="check the record"),
         notifier.running(),
         scripts(client, interceptors=[notifier]) as starter,
     ):

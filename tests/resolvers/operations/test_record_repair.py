@@ -346,7 +346,7 @@ async def test_a_round_costs_one_request_to_visibility_and_describes_nothing_tha
 
 async def test_processes_that_repair_together_make_the_rounds_of_one(temporal_client: Client, record: Record) -> None:
     client, calls = counted(temporal_client)
-    repairs = [RecordRepair(client, record.service, within=timedelta(seconds=3)) for _ in range(4)]
+    repairs = [RecordRepair(client, record.service, deadline=timedelta(seconds=3)) for _ in range(4)]
     await repairs[0].reconcile()
     calls.counts.clear()
     async with (
@@ -363,7 +363,7 @@ async def test_a_failing_round_is_repeated_by_the_next_one_and_moves_no_watermar
     temporal_client: Client, record: Record
 ) -> None:
     client, calls = counted(temporal_client)
-    repair = RecordRepair(client, record.service, within=timedelta(seconds=0.6))
+    repair = RecordRepair(client, record.service, deadline=timedelta(seconds=0.6))
     calls.away = True
     async with supervised(repair.run, name="repair"):
         await until(lambda: _at_least(calls.counts, 2))

@@ -175,7 +175,7 @@ async def test_what_was_learned_is_kept_for_30_days(redis_url: str) -> None:
         one = Durations()
         one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
         await one.exchange(cache)
-        assert 30 * 24 * 3600 - 60 < await redis.ttl("durations") <= 30 * 24 * 3600
+        assert 30 * 24 * 3600 - 60 < await redis.ttl("operations:step_durations") <= 30 * 24 * 3600
 
 
 async def test_memory_stays_bounded_however_much_is_learned_while_nothing_is_shared() -> None:
