@@ -256,7 +256,7 @@ class Context:
         if self.token is None:
             raise NotSignedIn()
         try:
-            return await self.backend.auth.replaced_session(self.caller(), token_hash(self.token))
+            return await self.backend.auth.get_replaced_session(self.caller(), token_hash(self.token))
         except SessionEnded:
             raise NotSignedIn() from None
 

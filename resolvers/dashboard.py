@@ -128,20 +128,20 @@ class DashboardResolver:
     async def _users(self, ids: Collection[str]) -> tuple[User, ...]:
         key = await self._key(USERS, ids)
         cached = await self._sources.cache.get_or_load(
-            key, _USERS, lambda: self._sources.users.users(self._caller, list(ids))
+            key, _USERS, lambda: self._sources.users.get_users(self._caller, list(ids))
         )
         return cached.value
 
     async def _tenants(self, ids: Collection[str]) -> tuple[Tenant, ...]:
         key = await self._key(TENANTS, ids)
         cached = await self._sources.cache.get_or_load(
-            key, _TENANTS, lambda: self._sources.tenants.tenants(self._caller, list(ids))
+            key, _TENANTS, lambda: self._sources.tenants.get_tenants(self._caller, list(ids))
         )
         return cached.value
 
     async def _files(self) -> tuple[File, ...]:
         async def fetch() -> tuple[File, ...]:
-            return (await self._sources.files.page(self._caller, FilePageRequest(first=MAX_RECENT_FILES))).files
+            return (await self._sources.files.list_files(self._caller, FilePageRequest(first=MAX_RECENT_FILES))).files
 
         cached = await self._sources.cache.get_or_load(await self._key(FILES), _FILES, fetch)
         return cached.value

@@ -70,7 +70,9 @@ async def list_files(context: Context, viewer: Session, input: PageInput) -> Pag
     cursors = context.backend.cursors
     scope = f"files\0{viewer.user_id}\0{viewer.tenant_id}"
     after = None if input.after is None else _cursor(cursors.open(scope, input.after))
-    found = await context.backend.files.page(context.caller(viewer), FilePageRequest(first=input.first, after=after))
+    found = await context.backend.files.list_files(
+        context.caller(viewer), FilePageRequest(first=input.first, after=after)
+    )
     return Page(
         nodes=found.files,
         cursors=tuple(cursors.seal(scope, f"{file.uploaded_at.isoformat()} {file.id}") for file in found.files),

@@ -37,24 +37,24 @@ class Loaders:
         auth: AuthClient,
     ) -> None:
         async def load_users(ids: Sequence[str]) -> dict[str, User]:
-            return {user.id: user for user in await users.users(caller, ids)}
+            return {user.id: user for user in await users.get_users(caller, ids)}
 
         async def load_tenants(ids: Sequence[str]) -> dict[str, Tenant]:
-            return {tenant.id: tenant for tenant in await tenants.tenants(caller, ids)}
+            return {tenant.id: tenant for tenant in await tenants.get_tenants(caller, ids)}
 
         async def load_files(ids: Sequence[str]) -> dict[str, File]:
-            return {file.id: file for file in await files.files(caller, ids)}
+            return {file.id: file for file in await files.get_files(caller, ids)}
 
         async def load_workspaces(ids: Sequence[str]) -> dict[str, Workspace]:
-            return {workspace.id: workspace for workspace in await workspaces.workspaces(caller, ids)}
+            return {workspace.id: workspace for workspace in await workspaces.get_workspaces(caller, ids)}
 
         self.user = DataLoader(load_users, max_batch_size=MAX_BATCH_SIZE)
         self.tenant = DataLoader(load_tenants, max_batch_size=MAX_BATCH_SIZE)
         self.file = DataLoader(load_files, max_batch_size=MAX_BATCH_SIZE)
         self.workspace = DataLoader(load_workspaces, max_batch_size=MAX_BATCH_SIZE)
-        self.sessions = Once(lambda: auth.sessions(caller))
+        self.sessions = Once(lambda: auth.list_sessions(caller))
         """The principal's open sessions, newest first."""
-        self.preferences = Once(lambda: users.preferences(caller))
+        self.preferences = Once(lambda: users.get_preferences(caller))
         """The principal's preferences."""
-        self.memberships = Once(lambda: tenants.memberships(caller))
+        self.memberships = Once(lambda: tenants.list_tenants(caller))
         """All tenants of which the principal is a member."""

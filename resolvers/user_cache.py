@@ -29,23 +29,23 @@ class CachedUsersClient:
         self._cache = cache
         self._cached: LocalCache[Hashable, User] = LocalCache(MAX_CACHED_USERS, clock)
 
-    async def users(self, caller: Caller, ids: Sequence[str]) -> tuple[User, ...]:
-        """Return the users with these ids whom the caller may see (see ``UsersClient.users``)."""
+    async def get_users(self, caller: Caller, ids: Sequence[str]) -> tuple[User, ...]:
+        """Return the users with these ids whom the caller may see (see ``UsersClient.get_users``)."""
         version = await self._cache.version(user_tag(caller.user_id or ""), tenant_tag(caller.tenant_id or ""))
         if not version:
-            return await self._users.users(caller, ids)
+            return await self._users.get_users(caller, ids)
         view = caller.user_id, caller.tenant_id, caller.permissions, version
         cached = {id: self._cached.get((view, id)) for id in ids}
         found = {id: user for id, user in cached.items() if user is not None}
         if missing := [id for id in cached if id not in found]:
-            for user in await self._users.users(caller, missing):
+            for user in await self._users.get_users(caller, missing):
                 found[user.id] = user
                 self._cached.set((view, user.id), user, ttl_seconds=FRESH_SECONDS)
         return tuple(found[id] for id in ids if id in found)
 
-    async def preferences(self, caller: Caller) -> Preferences:
+    async def get_preferences(self, caller: Caller) -> Preferences:
         """Return the caller's preferences; they are not cached."""
-        return await self._users.preferences(caller)
+        return await self._users.get_preferences(caller)
 
     async def update_preferences(self, caller: Caller, patch: PreferencesPatch) -> Preferences:
         """Change the caller's preferences (see ``UsersClient.update_preferences``)."""

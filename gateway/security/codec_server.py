@@ -107,7 +107,7 @@ async def _session(auth: AuthClient, request: Request) -> Session:
     if token is None:
         raise NotSignedIn()
     caller = Caller(request_id=request.state.request_id)
-    return await auth.current_session(caller, token_hash(token))
+    return await auth.get_current_session(caller, token_hash(token))
 
 
 def _payloads(body: bytes) -> Payloads:

@@ -82,7 +82,7 @@ class RateLimiter:
         # While the tier is unknown the limits of the highest tier apply.
         tier, seconds = SubscriptionTier.ENTERPRISE, _UNKNOWN_TIER_SECONDS
         with suppress(DomainError):
-            tenants = await context.backend.tenants.tenants(context.caller(session), [session.tenant_id])
+            tenants = await context.backend.tenants.get_tenants(context.caller(session), [session.tenant_id])
             tier, seconds = next((each.subscription_tier for each in tenants), SubscriptionTier.FREE), _TIER_SECONDS
         self._tiers.set(session.tenant_id, tier, ttl_seconds=seconds)
         return tier

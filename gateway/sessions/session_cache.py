@@ -93,7 +93,7 @@ class SessionCache:
             return None
         hashed, read_at = token_hash(token), self._clock()
         try:
-            session = await self._auth.current_session(Caller(request_id=request_id), hashed)
+            session = await self._auth.get_current_session(Caller(request_id=request_id), hashed)
         except SessionEnded:
             return None
         await self._keep(hot_session_key(hashed), CachedSession(session=session, read_at=read_at), instead_of)
@@ -104,7 +104,7 @@ class SessionCache:
         hashes = {token_hash(token): token for token in tokens if 0 < len(token) <= _LONGEST_TOKEN}
         if not hashes:
             return {}
-        found = await self._auth.current_sessions(Caller(request_id=request_id), tuple(hashes))
+        found = await self._auth.get_current_sessions(Caller(request_id=request_id), tuple(hashes))
         now = self._clock()
         return {hashes[each]: session for each, session in found.items() if session.expires_at > now}
 

@@ -23,5 +23,5 @@ async def find_caller(tenants: TenantsClient, request: Request, grant: UploadGra
         ServiceUnavailable, DeadlineExceeded: the role is not known.
     """
     caller = Caller(user_id=grant.user_id, tenant_id=grant.tenant_id, request_id=request_id_of(request))
-    role = next((tenant.role for tenant in await tenants.tenants(caller, [grant.tenant_id])), None)
+    role = next((tenant.role for tenant in await tenants.get_tenants(caller, [grant.tenant_id])), None)
     return caller.model_copy(update={"permissions": tuple(sorted(PERMISSIONS[role])) if role else ()})

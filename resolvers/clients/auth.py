@@ -48,7 +48,7 @@ class AuthClient:
         body = json.dumps({"email": credentials.email, "password": credentials.password.get_secret_value()})
         return await self._service.call("verify_credentials", caller, body, _VERIFIED)
 
-    async def current_session(self, caller: Caller, token_hash: str) -> Session:
+    async def get_current_session(self, caller: Caller, token_hash: str) -> Session:
         """Return the open session of the token. Raises SessionEnded if there is none.
 
         Simultaneous lookups are sent in one call, which starts after all of them have been requested.
@@ -62,19 +62,19 @@ class AuthClient:
             raise SessionEnded()
         return session
 
-    async def current_sessions(self, caller: Caller, token_hashes: Sequence[str]) -> Mapping[str, Session]:
+    async def get_current_sessions(self, caller: Caller, token_hashes: Sequence[str]) -> Mapping[str, Session]:
         """Return the open sessions of the tokens by token hash, in one separate call; at most 100 hashes.
 
         Tokens without an open session are missing from the result.
         """
         return await self._find_sessions(caller, token_hashes)
 
-    async def replaced_session(self, caller: Caller, token_hash: str) -> ReplacedSession:
+    async def get_replaced_session(self, caller: Caller, token_hash: str) -> ReplacedSession:
         """Return the session of the token that a tenant switch has replaced. Raises SessionEnded for any other."""
         body = SessionLookup(token_hash=token_hash).model_dump_json()
         return await self._service.call("get_replaced_session", caller, body, _REPLACED)
 
-    async def sessions(self, caller: Caller) -> tuple[Session, ...]:
+    async def list_sessions(self, caller: Caller) -> tuple[Session, ...]:
         """Return the caller's open sessions in all tenants, newest first."""
         return await self._service.call("list_sessions", caller, b"{}", _SESSIONS)
 

@@ -28,7 +28,7 @@ class FilesClient:
         """Reserve an upload and return its target. Raises InvalidInput (with the invalid fields), PermissionDenied."""
         return await self._service.call("create_upload", caller, upload.model_dump_json(), _TARGET)
 
-    async def upload(self, caller: Caller, upload_id: str) -> Upload:
+    async def get_upload(self, caller: Caller, upload_id: str) -> Upload:
         """Return an upload of the caller. Raises UploadNotFound, PermissionDenied."""
         return await self._service.call("get_upload", caller, UploadRef(upload_id=upload_id).model_dump_json(), _UPLOAD)
 
@@ -48,10 +48,10 @@ class FilesClient:
         body = UploadRef(upload_id=upload_id).model_dump_json()
         return await self._service.call("confirm_upload", caller, body, _NONE)
 
-    async def files(self, caller: Caller, ids: Sequence[str]) -> tuple[File, ...]:
+    async def get_files(self, caller: Caller, ids: Sequence[str]) -> tuple[File, ...]:
         """Return the files with these ids that the caller may see; at most 500 ids."""
         return await self._service.call("get_files", caller, Ids(ids=tuple(ids)).model_dump_json(), _FILES)
 
-    async def page(self, caller: Caller, request: FilePageRequest) -> FilePage:
+    async def list_files(self, caller: Caller, request: FilePageRequest) -> FilePage:
         """Return one page of the files that the caller may see, newest first."""
         return await self._service.call("list_files", caller, request.model_dump_json(), _PAGE)

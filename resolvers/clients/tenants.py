@@ -20,10 +20,10 @@ class TenantsClient:
     def __init__(self, service: ServiceClient) -> None:
         self._service = service
 
-    async def tenants(self, caller: Caller, ids: Sequence[str]) -> tuple[Tenant, ...]:
+    async def get_tenants(self, caller: Caller, ids: Sequence[str]) -> tuple[Tenant, ...]:
         """Return the tenants with these ids of which the caller is a member; at most 500 ids."""
         return await self._service.call("get_tenants", caller, Ids(ids=tuple(ids)).model_dump_json(), _TENANTS)
 
-    async def memberships(self, caller: Caller) -> tuple[Tenant, ...]:
+    async def list_tenants(self, caller: Caller) -> tuple[Tenant, ...]:
         """Return all tenants of which the caller is a member, sorted by name."""
         return await self._service.call("list_tenants", caller, b"{}", _TENANTS)

@@ -21,11 +21,11 @@ class UsersClient:
     def __init__(self, service: ServiceClient) -> None:
         self._service = service
 
-    async def users(self, caller: Caller, ids: Sequence[str]) -> tuple[User, ...]:
+    async def get_users(self, caller: Caller, ids: Sequence[str]) -> tuple[User, ...]:
         """Return the users with these ids whom the caller may see; at most 500 ids."""
         return await self._service.call("get_users", caller, Ids(ids=tuple(ids)).model_dump_json(), _USERS)
 
-    async def preferences(self, caller: Caller) -> Preferences:
+    async def get_preferences(self, caller: Caller) -> Preferences:
         """Return the caller's preferences."""
         return await self._service.call("get_preferences", caller, b"{}", _PREFERENCES)
 

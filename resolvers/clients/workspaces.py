@@ -20,6 +20,6 @@ class WorkspacesClient:
     def __init__(self, service: ServiceClient) -> None:
         self._service = service
 
-    async def workspaces(self, caller: Caller, ids: Sequence[str]) -> tuple[Workspace, ...]:
+    async def get_workspaces(self, caller: Caller, ids: Sequence[str]) -> tuple[Workspace, ...]:
         """Return the workspaces with these ids that the caller may see; at most 500 ids."""
         return await self._service.call("get_workspaces", caller, Ids(ids=tuple(ids)).model_dump_json(), _WORKSPACES)

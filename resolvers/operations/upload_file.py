@@ -44,7 +44,7 @@ async def start(context: Context, input: CompleteUploadInput) -> StartedOperatio
 async def order(
     context: Context, viewer: Session, upload_id: str, wish: StartOptions
 ) -> StartRequest[UploadFile, UploadFileCommand, FileUploaded]:
-    upload = await context.backend.files.upload(context.caller(viewer), upload_id)
+    upload = await context.backend.files.get_upload(context.caller(viewer), upload_id)
     command = UploadFileCommand(upload_id=upload_id, tenant_id=viewer.tenant_id, user_id=viewer.user_id)
     orders = context.backend.orders
     id = orders.id(OperationKind.FILE_UPLOAD, viewer, wish)

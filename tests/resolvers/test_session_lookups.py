@@ -71,14 +71,14 @@ def client(service: Auth) -> AuthClient:
 
 
 async def test_many_at_one_moment_are_few_calls_and_few_at_once(service: Auth, client: AuthClient) -> None:
-    found = await asyncio.gather(*(client.current_session(Caller(), each) for each in HASHES * 4))
+    found = await asyncio.gather(*(client.get_current_session(Caller(), each) for each in HASHES * 4))
     assert [each.id for each in found] == [each.id for each in service.open.values()] * 4
     assert len(service.services.calls) <= 10
     assert service.most_under_way <= 4
 
 
 async def test_one_alone_is_asked_for_alone_in_the_name_of_its_request(service: Auth, client: AuthClient) -> None:
-    assert await client.current_session(Caller(request_id="r-1"), HASHES[3]) == service.open[HASHES[3]]
+    assert await client.get_current_session(Caller(request_id="r-1"), HASHES[3]) == service.open[HASHES[3]]
     ((verb, caller, body),) = service.services.calls
     assert (verb, caller.request_id, body) == ("auth/get_current_session", "r-1", {"token_hash": HASHES[3]})
 
@@ -86,7 +86,7 @@ async def test_one_alone_is_asked_for_alone_in_the_name_of_its_request(service: 
 async def test_a_token_that_opens_nothing_takes_nothing_from_the_others(service: Auth, client: AuthClient) -> None:
     del service.open[HASHES[1]]
     found = await asyncio.gather(
-        *(client.current_session(Caller(), each) for each in HASHES[:3]), return_exceptions=True
+        *(client.get_current_session(Caller(), each) for each in HASHES[:3]), return_exceptions=True
     )
     assert [type(each) for each in found] == [Session, SessionEnded, Session]
 
@@ -95,10 +95,10 @@ async def test_who_asks_after_a_session_ended_is_not_answered_by_a_call_that_beg
     service: Auth, client: AuthClient
 ) -> None:
     service.go.clear()
-    early = asyncio.create_task(client.current_session(Caller(), HASHES[0]))
+    early = asyncio.create_task(client.get_current_session(Caller(), HASHES[0]))
     await service.is_asked.wait()
     del service.open[HASHES[0]]
-    late = asyncio.create_task(client.current_session(Caller(), HASHES[0]))
+    late = asyncio.create_task(client.get_current_session(Caller(), HASHES[0]))
     await asyncio.sleep(0.01)
     service.go.set()
     assert (await early).id == session("ses_" + "0" * 32).id
@@ -122,7 +122,7 @@ async def test_waiting_for_a_turn_does_not_count_as_the_services_time(service: A
 
     letting_go = asyncio.create_task(now_and_then())
     hashes = [f"{number:064x}" for number in range(1200)]
-    found = await asyncio.gather(*(client.current_session(Caller(), each) for each in hashes), return_exceptions=True)
+    found = await asyncio.gather(*(client.get_current_session(Caller(), each) for each in hashes), return_exceptions=True)
     letting_go.cancel()
     assert not [each for each in found if isinstance(each, DeadlineExceeded)]
     assert sum(isinstance(each, Session) for each in found) == 500

@@ -70,15 +70,15 @@ def asked(services: Services) -> list[list[str]]:
 async def test_who_is_known_is_not_asked_for_again_and_the_others_are(
     known: CachedUsersClient, services: Services
 ) -> None:
-    assert [user.id for user in await known.users(SHE, [ADA])] == [ADA]
-    assert [user.id for user in await known.users(SHE, [GRACE, ADA])] == [GRACE, ADA]
-    assert [user.id for user in await known.users(SHE, [ADA, GRACE])] == [ADA, GRACE]
+    assert [user.id for user in await known.get_users(SHE, [ADA])] == [ADA]
+    assert [user.id for user in await known.get_users(SHE, [GRACE, ADA])] == [GRACE, ADA]
+    assert [user.id for user in await known.get_users(SHE, [ADA, GRACE])] == [ADA, GRACE]
     assert asked(services) == [[ADA], [GRACE]]
 
 
 async def test_who_is_not_to_be_seen_is_asked_for_each_time(known: CachedUsersClient, services: Services) -> None:
     for _ in range(2):
-        assert await known.users(SHE, ["usr_" + "f" * 32]) == ()
+        assert await known.get_users(SHE, ["usr_" + "f" * 32]) == ()
     assert len(asked(services)) == 2
 
 
@@ -90,18 +90,18 @@ async def test_who_is_not_to_be_seen_is_asked_for_each_time(known: CachedUsersCl
 async def test_what_one_caller_sees_no_other_is_shown(
     known: CachedUsersClient, services: Services, other: dict[str, object]
 ) -> None:
-    await known.users(SHE, [ADA])
+    await known.get_users(SHE, [ADA])
     services.handlers["users/get_users"] = lambda caller, body: []
-    assert await known.users(SHE.model_copy(update=other), [ADA]) == ()
+    assert await known.get_users(SHE.model_copy(update=other), [ADA]) == ()
 
 
 async def test_a_copy_does_not_outlive_its_time(known: CachedUsersClient, services: Services, seconds: Seconds) -> None:
-    await known.users(SHE, [ADA])
+    await known.get_users(SHE, [ADA])
     seconds.now += 29.9
-    await known.users(SHE, [ADA])
+    await known.get_users(SHE, [ADA])
     assert len(asked(services)) == 1
     seconds.now += 0.2
-    await known.users(SHE, [ADA])
+    await known.get_users(SHE, [ADA])
     assert len(asked(services)) == 2
 
 
@@ -109,16 +109,16 @@ async def test_a_copy_does_not_outlive_its_time(known: CachedUsersClient, servic
 async def test_a_change_that_another_process_sees_outdates_it_at_once(
     known: CachedUsersClient, services: Services, redis_url: str, tag: str
 ) -> None:
-    await known.users(SHE, [ADA])
+    await known.get_users(SHE, [ADA])
     services.handlers["users/get_users"] = lambda caller, body: [person(ADA).model_copy(update={"name": "Countess"})]
     async with open_cache(redis_url) as cache, TaggedCache(cache) as elsewhere:
         await elsewhere.invalidate(tag)
-    assert [user.name for user in await known.users(SHE, [ADA])] == ["Countess"]
+    assert [user.name for user in await known.get_users(SHE, [ADA])] == ["Countess"]
 
 
 async def test_without_word_of_changes_there_are_no_copies(client: UsersClient, services: Services) -> None:
     async with open_cache("redis://127.0.0.1:1/0") as away, TaggedCache(away) as copies:
         known = CachedUsersClient(client, copies)
         for _ in range(2):
-            assert [user.id for user in await known.users(SHE, [ADA])] == [ADA]
+            assert [user.id for user in await known.get_users(SHE, [ADA])] == [ADA]
     assert len(asked(services)) == 2

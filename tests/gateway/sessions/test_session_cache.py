@@ -73,7 +73,7 @@ class AskedAuth(AuthClient):
     def __init__(self) -> None:
         self.asked = 0
 
-    async def current_session(self, caller: object, token_hash: str) -> Any:
+    async def get_current_session(self, caller: object, token_hash: str) -> Any:
         self.asked += 1
         return session()
 
@@ -97,7 +97,7 @@ async def test_a_posted_revocation_ends_the_session_at_once(ask: Ask, cache: Cac
 
 async def test_a_lookup_under_way_cannot_undo_a_revocation_posted_meanwhile(cache: Cache) -> None:
     class SlowAuth(AuthClient):
-        async def current_session(self, caller: object, token_hash: str) -> Any:
+        async def get_current_session(self, caller: object, token_hash: str) -> Any:
             await cache.set_many({HOT: REVOKED}, ttl_seconds=REVOKED_SECONDS)
             return session()
 
@@ -108,7 +108,7 @@ async def test_a_lookup_under_way_cannot_undo_a_revocation_posted_meanwhile(cach
 
 async def test_sessions_are_found_while_the_cache_is_down() -> None:
     class Auth(AuthClient):
-        async def current_session(self, caller: object, token_hash: str) -> Any:
+        async def get_current_session(self, caller: object, token_hash: str) -> Any:
             return session()
 
     async with open_cache(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0") as down:
