@@ -122,7 +122,9 @@ async def test_waiting_for_a_turn_does_not_count_as_the_services_time(service: A
 
     letting_go = asyncio.create_task(now_and_then())
     hashes = [f"{number:064x}" for number in range(1200)]
-    found = await asyncio.gather(*(client.get_current_session(Caller(), each) for each in hashes), return_exceptions=True)
+    found = await asyncio.gather(
+        *(client.get_current_session(Caller(), each) for each in hashes), return_exceptions=True
+    )
     letting_go.cancel()
     assert not [each for each in found if isinstance(each, DeadlineExceeded)]
     assert sum(isinstance(each, Session) for each in found) == 500
