@@ -82,16 +82,16 @@ class DashboardResolver:
 
     async def profile(self) -> User:
         """Return the user. Raises UserNotFound."""
-        async with _in_time(self._sources.timeout_seconds, USERS):
-            found = await self._users((self._session.user_id,))
+        async with _source_deadline(self._sources.timeout_seconds, USERS):
+            found = await self._cached_users((self._session.user_id,))
         if not found:
             raise UserNotFound()
         return found[0]
 
     async def tenant(self) -> Tenant:
         """Return the current tenant. Raises TenantNotFound."""
-        async with _in_time(self._sources.timeout_seconds, TENANTS):
-            found = await self._tenants((self._session.tenant_id,))
+        async with _source_deadline(self._sources.timeout_seconds, TENANTS):
+            found = await self._cached_tenants((self._session.tenant_id,))
         if not found:
             raise TenantNotFound()
         return found[0]
@@ -99,15 +99,15 @@ class DashboardResolver:
     async def recent_files(self) -> list[File]:
         """Return the newest files that the user may see in the current tenant, newest first."""
         deadline_at = self._deadline_at()
-        async with _in_time(self._sources.timeout_seconds, FILES):
-            files = await self._files()
+        async with _source_deadline(self._sources.timeout_seconds, FILES):
+            files = await self._cached_files()
         await self._prime_loaders(deadline_at, users={file.owner_id for file in files}, tenants=set())
         return list(files)
 
     async def active_operations(self) -> list[Operation]:
         """Return the operations that the user started and that have not closed, newest first."""
         deadline_at = self._deadline_at()
-        async with _in_time(self._sources.timeout_seconds, OPERATIONS):
+        async with _source_deadline(self._sources.timeout_seconds, OPERATIONS):
             operations = await self._sources.records.active(self._session)
         await self._prime_loaders(deadline_at, users=set(_users_in(operations)), tenants=set(_tenants_in(operations)))
         return operations
@@ -125,21 +125,21 @@ class DashboardResolver:
         cached = await self._sources.cache.get(key, kind)
         return None if cached is None else cached.fetched_at
 
-    async def _users(self, ids: Collection[str]) -> tuple[User, ...]:
+    async def _cached_users(self, ids: Collection[str]) -> tuple[User, ...]:
         key = await self._key(USERS, ids)
         cached = await self._sources.cache.get_or_load(
             key, _USERS, lambda: self._sources.users.get_users(self._caller, list(ids))
         )
         return cached.value
 
-    async def _tenants(self, ids: Collection[str]) -> tuple[Tenant, ...]:
+    async def _cached_tenants(self, ids: Collection[str]) -> tuple[Tenant, ...]:
         key = await self._key(TENANTS, ids)
         cached = await self._sources.cache.get_or_load(
             key, _TENANTS, lambda: self._sources.tenants.get_tenants(self._caller, list(ids))
         )
         return cached.value
 
-    async def _files(self) -> tuple[File, ...]:
+    async def _cached_files(self) -> tuple[File, ...]:
         async def fetch() -> tuple[File, ...]:
             return (await self._sources.files.list_files(self._caller, FilePageRequest(first=MAX_RECENT_FILES))).files
 
@@ -161,8 +161,8 @@ class DashboardResolver:
         """Load users and tenants into the data loaders, or the error if they cannot be loaded before the deadline."""
         seconds = max(self._sources.timeout_seconds / 4, deadline_at - asyncio.get_running_loop().time())
         await concurrently(
-            _prime(self._loaders.user, users, seconds, USERS, self._users),
-            _prime(self._loaders.tenant, tenants, seconds, TENANTS, self._tenants),
+            _prime(self._loaders.user, users, seconds, USERS, self._cached_users),
+            _prime(self._loaders.tenant, tenants, seconds, TENANTS, self._cached_tenants),
         )
 
     def _deadline_at(self) -> float:
@@ -176,10 +176,11 @@ async def _prime(
     service: str,
     find: Callable[[Collection[str]], Awaitable[tuple[Entity, ...]]],
 ) -> None:
+    """Store the entities with these ids, or the error of ``find``, in the loader."""
     if not ids:
         return
     try:
-        async with _in_time(seconds, service):
+        async with _source_deadline(seconds, service):
             found = {entity.id: entity for entity in await find(ids)}
     except DomainError as error:
         loader.prime(dict.fromkeys(ids, error))
@@ -188,7 +189,7 @@ async def _prime(
 
 
 @asynccontextmanager
-async def _in_time(seconds: float, service: str) -> AsyncIterator[None]:
+async def _source_deadline(seconds: float, service: str) -> AsyncIterator[None]:
     """Run the block with a deadline, and raise each unexpected error as ServiceUnavailable of the service."""
     try:
         async with deadline(seconds):

@@ -56,7 +56,8 @@ class ViewerPreferences(Preferences):
     id: str
 
     @classmethod
-    def of(cls, user_id: str, preferences: Preferences) -> ViewerPreferences:
+    def for_user(cls, user_id: str, preferences: Preferences) -> ViewerPreferences:
+        """Return the preferences with an id that is derived from the user id."""
         return cls(id=derived_id("prf", user_id), **preferences.model_dump())
 
 
@@ -98,7 +99,7 @@ class ViewerResolver:
     async def preferences(self) -> ViewerPreferences:
         """Return the user's preferences."""
         found = await self._context.loaders(self.caller).preferences.result()
-        return ViewerPreferences.of(self._session.user_id, found)
+        return ViewerPreferences.for_user(self._session.user_id, found)
 
     async def tenant(self, tenant_id: str) -> Tenant:
         """Return a tenant of which the user is a member. Raises TenantNotFound for any other tenant."""
@@ -146,7 +147,7 @@ class ViewerResolver:
             raise prefix_input_path(error) from error
         await self._context.backend.dashboards.cache.invalidate(user_tag(self._session.user_id))
         self._context.reset_loaders()
-        return SavedPreferences(ViewerPreferences.of(self._session.user_id, saved))
+        return SavedPreferences(ViewerPreferences.for_user(self._session.user_id, saved))
 
     async def revoke_session(self, input: RevokeSessionInput) -> None:
         """End one of the user's sessions, which may be the current one.
