@@ -62,6 +62,21 @@ def test_the_steps_of_a_path_are_numbered(heading: str) -> None:
     assert len(numbers) > 10
 
 
+def test_the_page_names_the_owner_of_every_table() -> None:
+    documented = set[tuple[str, str]]()
+    for tables, owners in re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", section("Tables"), re.MULTILINE):
+        for owner in owners.split(", "):
+            names = (name.replace("DOMAIN", owner) for name in re.findall(r"`(\w+)`", tables))
+            documented |= {(name, owner) for name in names}
+    models = (ROOT / "activities").glob("*/models.py")
+    owned = {
+        (table, file.parent.name)
+        for file in models
+        for table in re.findall(r'^ +table = "(\w+)"', file.read_text(), re.MULTILINE)
+    }
+    assert documented == owned
+
+
 def test_every_folder_of_the_table_exists() -> None:
     folders = re.findall(r"`([\w/]+/)`", section("Folders"))
     assert [
