@@ -9,7 +9,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connections
 from tortoise.transactions import in_transaction
 
-from infrastructure.tasks import finish
+from infrastructure.tasks import shielded
 
 Result = TypeVar("Result")
 

@@ -1,4 +1,4 @@
-"""Signing in: credentials, sessions, roles and what each role may do."""
+"""Types for authentication and authorization: credentials, sessions, roles, and the permissions of each role."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.base import Contract
 
 
 class Role(StrEnum):
-    """Highest first."""
+    """A member's role in a tenant, the highest first."""
 
     OWNER = "owner"
     ADMIN = "admin"
@@ -32,55 +32,62 @@ PERMISSIONS = MappingProxyType(
         Role.OWNER: frozenset((*_READ, *_WRITE, *_ADMINISTER, "tenant:administer")),
     }
 )
-"""What each role may do, in the one table there is."""
+"""The permissions of each role."""
 
 
-def roles_granted_by(role: Role) -> tuple[Role, ...]:
-    """Those that whoever has this one may give to others: their own and the ones below it."""
+def grantable_roles(role: Role) -> tuple[Role, ...]:
+    """Return the roles that a member with this role may grant: the same role and all lower ones."""
     ranking = tuple(Role)
     return ranking[ranking.index(role) :]
 
 
 class MfaMethod(StrEnum):
+    """A method of multi-factor authentication."""
+
     TOTP = "TOTP"
 
 
 class MfaChallenge(Contract):
+    """A request for a second factor, for which a login waits until ``expires_at``."""
+
     method: MfaMethod
     attempts_left: int
     expires_at: datetime
 
 
 class Credentials(Contract):
-    """What a user types. It goes from the edge to the auth service over HTTP and never into a workflow."""
+    """The e-mail address and password that a user enters.
+
+    The gateway sends them to the auth service over HTTP; they never become input of a workflow.
+    """
 
     email: str
     password: SecretStr
 
 
 class VerifiedCredentials(Contract):
-    """The auth service's word that somebody gave the right password: a one-time reference that a login redeems."""
+    """A reference that proves to the auth service that the password was correct; a login redeems it once."""
 
     reference: str
     user_id: str
 
 
 class Identity(Contract):
-    """Who redeemed a reference."""
+    """The user whose verified credentials a login has redeemed, and the second factor that the user needs."""
 
     user_id: str
     mfa_method: MfaMethod | None = None
 
 
 class Redemption(Contract):
-    """A login redeems its reference. ``key`` makes the step idempotent."""
+    """Input of the step that redeems the reference of a login. ``key``: idempotency key of the step."""
 
     key: str
     reference: str
 
 
 class TotpAttempt(Contract):
-    """A user gives a six-digit code (RFC 6238). ``key`` is another one for each try."""
+    """A six-digit code (RFC 6238) that a user entered. ``key``: idempotency key, a new one for each attempt."""
 
     key: str
     user_id: str
@@ -88,7 +95,11 @@ class TotpAttempt(Contract):
 
 
 class NewAuthentication(Contract):
-    """How a new user will sign in. ``password_hash``: argon2id, PHC form, from the edge; ``totp_secret``: base 32."""
+    """The credentials of a new user.
+
+    ``key``: idempotency key of the step; ``password_hash``: Argon2id in PHC format, computed by the gateway;
+    ``totp_secret``: base 32, None without multi-factor authentication.
+    """
 
     key: str
     user_id: str
@@ -98,7 +109,7 @@ class NewAuthentication(Contract):
 
 
 class LogInCommand(Contract):
-    """Input of the workflow LogIn. ``token_hash``: lower-case hex SHA-256 of the session token."""
+    """Input of the workflow LogIn. ``token_hash``: SHA-256 of the session token in lower-case hexadecimal digits."""
 
     reference: str
     user_id: str
@@ -107,9 +118,10 @@ class LogInCommand(Contract):
 
 
 class NewSession(Contract):
-    """A session to create. It opens nothing until it is activated. ``key`` makes the step idempotent.
+    """A session to create. It grants no access until it is activated.
 
-    ``replaces``: the session that it takes the place of. It expires no later than that one would have.
+    ``key``: idempotency key of the step; ``token_hash``: SHA-256 of the session token; ``replaces``: the id of the
+    session that it replaces, whose expiry time it does not exceed.
     """
 
     key: str
@@ -120,8 +132,8 @@ class NewSession(Contract):
     replaces: str | None = None
 
 
-class SessionReplacement(Contract):
-    """Activate one session and, where ``old_session_id`` is set, end the other, in one transaction."""
+class SessionHandover(Contract):
+    """Input of the step that activates a session and ends ``old_session_id``, if set, in one transaction."""
 
     key: str
     session_id: str
@@ -129,19 +141,23 @@ class SessionReplacement(Contract):
 
 
 class SignIn(Contract):
-    """Somebody signed in: note it and activate the session."""
+    """Input of the step that records a sign-in and activates its session. ``key``: idempotency key of the step."""
 
     key: str
     session_id: str
 
 
 class SessionRef(Contract):
+    """The id of a session."""
+
     session_id: str
 
 
 class PermissionCheck(Contract):
-    """May whoever holds this session do all of these? Where ``user_id`` and ``tenant_id`` are set, it must be that
-    user's session in that tenant."""
+    """A request to check that a session has all of these permissions.
+
+    If ``user_id`` and ``tenant_id`` are set, the session must also belong to this user and this tenant.
+    """
 
     session_id: str
     permissions: tuple[str, ...]
@@ -150,9 +166,7 @@ class PermissionCheck(Contract):
 
 
 class Session(Contract):
-    """A session as the auth service knows it. ``role`` is the membership's as it is now; ``permissions`` are those of
-    the role, sorted.
-    """
+    """A valid session. ``role``: the user's current role in the tenant; ``permissions``: those of the role, sorted."""
 
     id: str
     user_id: str
@@ -164,62 +178,63 @@ class Session(Contract):
 
 
 class SessionLookup(Contract):
+    """A request for the session whose token has this SHA-256 hash."""
+
     token_hash: str
 
 
-MOST_LOOKUPS = 500
+MAX_SESSION_LOOKUPS = 500
 
 
 class SessionLookups(Contract):
-    """Sessions looked for together."""
+    """A request for several sessions by the hashes of their tokens."""
 
-    token_hashes: tuple[str, ...] = Field(max_length=MOST_LOOKUPS)
+    token_hashes: tuple[str, ...] = Field(max_length=MAX_SESSION_LOOKUPS)
 
 
 class SessionMatch(Contract):
-    """What the token of this hash opens."""
+    """A session that was found, with the hash of its token."""
 
     token_hash: str
     session: Session
 
 
 class ReplacedSession(Contract):
-    """A session that a switch of tenant ended, and the key of the step that did."""
+    """A session that a tenant switch has ended. ``ended_by``: the idempotency key of the step that ended it."""
 
     session: Session
     ended_by_step: str
 
     def was_ended_by(self, operation_id: str) -> bool:
-        return is_step_of(self.ended_by_step, operation_id)
+        """Return whether a step of this operation ended the session."""
+        return is_step_of(self.ended_by, operation_id)
 
 
 def is_step_of(key: str | None, operation_id: str) -> bool:
-    """Whether an idempotency key is that of one of the operation's steps."""
+    """Return whether an idempotency key belongs to a step of the operation."""
     return key is not None and key.startswith(f"{operation_id}:")
 
 
-HOT_SESSION_SECONDS = 0.8
-"""How long the edge may trust its copy of a session: a role or membership that changes decides within a second."""
-REVOKED_SECONDS = 30
-"""How long the cache keeps a revocation."""
+SESSION_CACHE_TTL_SECONDS = 0.8
+"""Time for which the gateway uses a cached session, so that a changed role takes effect within a second."""
+REVOCATION_TTL_SECONDS = 30
+"""Time for which the cache keeps the marker of a revoked session."""
 REVOKED = "revoked"
-"""What stands in place of the copy once the session is revoked."""
+"""The value that replaces a cached session when the session is revoked."""
 
 
 class CachedSession(Contract):
-    """The edge's copy of a session. ``read_at``: when the auth service was asked, which counts, however long a cache
-    keeps the copy.
-    """
+    """A session in the gateway's cache. ``read_at``: when the auth service returned it; its age counts from then."""
 
     session: Session
     read_at: datetime
 
 
-def hot_session_key(token_hash: str) -> str:
-    """Cache key of the edge's copy (a HotSession as JSON, or ``REVOKED``)."""
-    return f"auth:session:{token_hash}"
+def session_cache_key(token_hash: str) -> str:
+    """Return the cache key of a session; the value is a ``CachedSession`` as JSON, or ``REVOKED``."""
+    return f"session:{token_hash}"
 
 
 def access_key(user_id: str, tenant_id: str) -> str:
-    """Name of the change notification of a user's role or membership in a tenant."""
-    return f"tenants:access:{user_id}:{tenant_id}"
+    """Return the name of the change notifications of a user's role or membership in a tenant."""
+    return f"access:{user_id}:{tenant_id}"

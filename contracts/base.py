@@ -1,4 +1,4 @@
-"""The frozen base of every contract, and the recipe for ids."""
+"""The immutable base class of all contracts, and the format of ids."""
 
 from __future__ import annotations
 
@@ -14,39 +14,45 @@ _ID = re.compile(r"([a-z]{3})_[0-9a-f]{32}")
 
 
 class Contract(BaseModel):
-    """A value that crosses a process border: immutable, and unknown fields are ignored so that releases can differ."""
+    """Base class of values that are sent between processes.
+
+    Instances are immutable. Unknown fields are ignored, so that processes of different releases can communicate.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    if not TYPE_CHECKING:  # type checkers would take any attribute for one that is there
+    if not TYPE_CHECKING:  # with this method type checkers would accept any attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            # GraphQL asks each value whether it can be awaited, and pydantic's own answer costs several times as much.
+            # graphql-core looks up ``__await__`` on each value, and pydantic's ``__getattr__`` is several times slower.
             raise AttributeError(name)
 
 
 def new_id(prefix: str) -> str:
-    """A random id that names its type, for instance ``usr_8c2f...`` (prefix, underscore, 32 hex digits)."""
+    """Return a random id with a prefix that names its type: the prefix, an underscore and 32 hexadecimal digits."""
     return f"{prefix}_{uuid4().hex}"
 
 
 def is_id(text: str, prefix: str) -> bool:
-    """Could ``new_id(prefix)`` have made this? Ask before a client's words reach a database that may choke on them."""
+    """Return whether the text has the format of ``new_id(prefix)``.
+
+    Text that a client sent must be checked before it is used in a database query.
+    """
     match = _ID.fullmatch(text)
     return match is not None and match[1] == prefix
 
 
 class Ids(Contract):
-    """Things asked for together."""
+    """The ids of objects that are requested together."""
 
     ids: tuple[str, ...] = Field(max_length=500)
 
 
 def utc_now() -> datetime:
-    """The present moment, in UTC. Never call it in a workflow: there it is ``workflow.now()``."""
+    """Return the current time in UTC. Workflows must use ``workflow.now()`` instead."""
     return datetime.now(UTC)
 
 
 def derived_id(prefix: str, *parts: str) -> str:
-    """Return an id derived from other ids: the same parts give the same id (SHA-256)."""
+    """Return an id that is derived from other ids by SHA-256: the same parts result in the same id."""
     return f"{prefix}_{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}"

@@ -1,4 +1,4 @@
-"""Contracts for the repair of an operation that ended without undoing its steps, such as a terminated one."""
+"""Types for the repair of operations: the compensation of steps after a workflow was terminated or timed out."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contracts.base import Contract
 
 
 class EndedOperation(Contract):
-    """One run of an operation's workflow, which has closed."""
+    """A closed run of an operation's workflow."""
 
     operation_id: str
     run_id: str
 
 
 class RecordedCall(Contract):
-    """A call of an activity with an idempotency key, and the arguments for the undo of the activity."""
+    """A call of an activity that changed data, as found in a workflow's history, with the input of its undo."""
 
     activity: str
     key: str
@@ -24,17 +24,17 @@ class RecordedCall(Contract):
 
     @classmethod
     def of(cls, activity: str, argument: Contract) -> Self:
-        """Return the recorded call of the activity with an argument that has an idempotency key."""
-        facts = argument.model_dump(include={"key", "file_id", "tenant_id"})
-        return cls.model_validate({"activity": activity, **facts})
+        """Return the record of a call of the activity with this argument, which has an idempotency key."""
+        values = argument.model_dump(include={"key", "file_id", "tenant_id"})
+        return cls.model_validate({"activity": activity, **values})
 
 
-class RecordedCalls(Contract):
-    """The calls of one run that have compensations, in the order of the calls, each once regardless of its attempts."""
+class Effects(Contract):
+    """The calls of one run in their order; a call that was retried occurs once."""
 
     calls: tuple[RecordedCall, ...]
 
 
 def repair_id(operation_id: str, run_id: str) -> str:
-    """Return the id of the workflow that repairs this run of an operation; each run is repaired at most once."""
+    """Return the id of the workflow that repairs this run of an operation; there is one repair per run."""
     return f"repair-{operation_id}-{run_id}"

@@ -1,15 +1,16 @@
-"""E-mail addresses: which are accepted, which are equal, and how one is written for a mail server.
+"""E-mail addresses: validation, comparison, and the form in which a mail server receives them.
 
-An address is stored, shown and delivered to as its owner wrote it. ``email_key`` decides whether two addresses are the
-same account: the domain is compared as its A-label (UTS 46 and IDNA 2008, not transitional), the local part in lower
-case after NFC (RFC 5321, 2.4 lets a host distinguish ``Ada`` and ``ada``; no large host does).
+An address is stored, displayed and delivered to in the form in which the user entered it. ``email_key`` decides whether
+two addresses belong to the same account: it compares the domain as A-labels (UTS 46 and IDNA 2008, nontransitional) and
+the local part in lower case after NFC (RFC 5321, 2.4 lets a host distinguish ``Ada`` and ``ada``; no large host does).
 
-Accepted is ``local-part@domain`` of RFC 5321, 4.1.2 with the characters of RFC 6531, 3.3, except:
+An address must have the form ``local-part@domain`` of RFC 5321, 4.1.2 with the characters of RFC 6531, 3.3. These are
+not accepted:
 
-- a quoted local part (``"a b"@example.com``) and an address literal (``a@[192.0.2.1]``), which no mail provider issues;
-- a domain of one label (``a@localhost``), which is not fully qualified (RFC 5321, 2.3.5);
+- a quoted local part (``"a b"@example.com``) and an address literal (``a@[192.0.2.1]``): no mail provider issues them
+- a domain of one label (``a@localhost``): it is not fully qualified (RFC 5321, 2.3.5)
 - invisible characters, and compatibility characters such as full-width letters in the local part: such an address looks
-  like another one.
+  like a different address
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from typing import NamedTuple
 import idna
 
 MAX_ADDRESS_OCTETS = 254
-"""RFC 5321, 4.5.3.1.3: a path has 256 octets, two of which are its angle brackets."""
+"""RFC 5321, 4.5.3.1.3: a path has at most 256 octets, including two angle brackets."""
 MAX_LOCAL_PART_OCTETS = 64
 MAX_LABEL_OCTETS = 63
 MAX_DOMAIN_OCTETS = 253
 
 _ASCII_ATOM = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~.")
-"""RFC 5322, 3.2.3, and the dot between atoms."""
+"""The characters of an atom (RFC 5322, 3.2.3), and the dot between atoms."""
 _FULL_STOPS = re.compile("[.\u3002\uff0e\uff61]")
-"""What separates the labels of a domain (UTS 46, 2.3)."""
+"""The characters that separate the labels of a domain (UTS 46, 2.3)."""
 _ASCII_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _JOINERS = frozenset("\u200c\u200d")
-"""IDNA 2008 allows them in a domain where the script needs them (RFC 5892, appendix A)."""
+"""Invisible joiners, which IDNA 2008 allows in domains of scripts that need them (RFC 5892, appendix A)."""
 
 
 class EmailAddress(NamedTuple):
-    """An address by its parts. ``domain`` is as it was entered, ``ascii_domain`` its A-labels in lower case."""
+    """A valid e-mail address. ``domain``: as entered; ``ascii_domain``: the A-labels of the domain in lower case."""
 
     local_part: str
     domain: str
@@ -44,13 +45,14 @@ class EmailAddress(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Equal for two addresses that belong to the same account."""
+        """The normalized address, which is equal for addresses that belong to the same account."""
         return f"{_normalized_local_part(self.local_part)}@{self.ascii_domain}"
 
     @property
     def for_smtp(self) -> str:
-        """The same mailbox for a mail server. The domain is written as A-labels, which need no SMTPUTF8 on the way; as
-        U-labels where the local part needs it anyway.
+        """The address in the form for a mail server.
+
+        The domain is written as A-labels, so that SMTPUTF8 is not needed, or as U-labels if the local part needs it.
         """
         if self.domain.isascii():
             domain = self.domain
@@ -62,10 +64,10 @@ class EmailAddress(NamedTuple):
 
 
 def parse_email(text: str) -> EmailAddress:
-    """The parts of an address; surrounding whitespace is ignored.
+    """Parse and validate an e-mail address; surrounding whitespace is ignored.
 
     Raises:
-        ValueError: the text is not an address that can be delivered to; says why.
+        ValueError: The text is not an accepted address; the message says why.
     """
     text = text.strip()
     local_part, at, domain = text.rpartition("@")
@@ -80,7 +82,7 @@ def parse_email(text: str) -> EmailAddress:
 
 
 def email_key(text: str) -> str:
-    """The key of an address; of text that is no address, a key that no address has."""
+    """Return the key of an address; for text that is not an address, a key that no address has."""
     try:
         return parse_email(text).key
     except ValueError:
@@ -98,7 +100,7 @@ def _check_local_part(local_part: str) -> None:
         raise ValueError("An e-mail address with quotation marks is not supported.")
     for character in local_part:
         if not (character in _ASCII_ATOM if character.isascii() else unicodedata.category(character)[0] in "LMNPS"):
-            raise ValueError(f"The part before the @ must not contain {_shown(character)}.")
+            raise ValueError(f"The part before the @ must not contain {_format_character(character)}.")
     if unicodedata.normalize("NFKC", local_part) != unicodedata.normalize("NFC", local_part):
         raise ValueError("The part before the @ must not contain full-width or other compatibility characters.")
     if local_part.startswith(".") or local_part.endswith(".") or ".." in local_part:
@@ -113,7 +115,7 @@ def _ascii_domain(domain: str) -> str:
     labels = _FULL_STOPS.split(domain)
     if len(labels) < 2 or not all(labels):
         raise ValueError("The domain after the @ must have the form example.com.")
-    if any(len(label) > MAX_LABEL_OCTETS for label in labels):  # idna takes time that grows with the square of it
+    if any(len(label) > MAX_LABEL_OCTETS for label in labels):  # the time of ``idna`` grows quadratically
         raise _label_too_long()
     try:
         mapped = idna.uts46_remap(domain, std3_rules=True, transitional=False)
@@ -128,7 +130,7 @@ def _ascii_domain(domain: str) -> str:
 
 
 def _ascii_label(label: str) -> str:
-    """A label of ASCII characters alone follows RFC 1123, 2.1, by which hyphens may stand anywhere but at its ends."""
+    """Return the A-label of a label. In an ASCII label, hyphens may be anywhere except at its ends (RFC 1123, 2.1)."""
     if _ASCII_LABEL.fullmatch(label) and not label.startswith("xn--"):
         return label
     return idna.alabel(label).decode().lower()
@@ -151,13 +153,13 @@ def _not_a_domain() -> ValueError:
 
 
 def code_point(character: str) -> str:
-    """Its number as Unicode writes it, for instance U+200B."""
+    """Return the code point of a character in the notation of Unicode, for instance U+200B."""
     return f"U+{ord(character):04X}"
 
 
-def _shown(character: str) -> str:
-    visible = character.isprintable() and not character.isspace()
-    return f'"{character}"' if visible else f"the character {code_point(character)}"
+def _format_character(character: str) -> str:
+    is_visible = character.isprintable() and not character.isspace()
+    return f'"{character}"' if is_visible else f"the character {code_point(character)}"
 
 
 def _octets(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Every error that is an answer, in one tree, and the record in which one crosses a process border.
+"""The tree of domain errors, which are shown to clients, and the record in which they are sent between processes.
 
 DomainError                      code                    operation code
 ├── InvalidInput                 BAD_USER_INPUT          VALIDATION_FAILED
@@ -15,15 +15,15 @@ DomainError                      code                    operation code
 ├── Conflict                     CONFLICT                VALIDATION_FAILED
 │   ├── WrongTenant  LastOwner  AlreadyMember
 │   ├── IdempotencyKeyReused  EmailTaken  OperationNotRetryable  LoginNotWaiting  UploadCompleted  UploadInProgress
-│   ├── BytesDamaged             CONFLICT                DATA_INCONSISTENCY
-│   └── EffectUndone             (a late try of a step that was undone meanwhile)
+│   ├── FileCorrupted            CONFLICT                DATA_INCONSISTENCY
+│   └── StepAlreadyUndone        (a late attempt of a step that has been compensated)
 ├── RateLimited                  RATE_LIMITED            EXTERNAL_SERVICE_UNAVAILABLE
 │   └── TooManyAttempts  QuotaExhausted
 ├── ServiceUnavailable           UPSTREAM_UNAVAILABLE    EXTERNAL_SERVICE_UNAVAILABLE
 └── DeadlineExceeded             TIMEOUT                 TIMEOUT_EXCEEDED
 
-A DomainError is final, typed and shown to the client. Whatever else is raised is trouble: it rises, Temporal retries
-it, the edge hides it and the log keeps it.
+A DomainError is final: it is not retried, and the client receives its code and message. Any other exception is a fault:
+Temporal retries it, the gateway masks it as INTERNAL, and the log contains it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from contracts.base import Contract
 
 
 class ErrorCode(StrEnum):
-    """What clients read in ``extensions.code``."""
+    """The error code that clients receive in ``extensions.code``."""
 
     BAD_USER_INPUT = "BAD_USER_INPUT"
     UNAUTHENTICATED = "UNAUTHENTICATED"
@@ -51,7 +51,7 @@ class ErrorCode(StrEnum):
 
 
 class ErrorReason(StrEnum):
-    """What clients read in ``extensions.reason`` of CONFLICT and FORBIDDEN."""
+    """The reason of a CONFLICT or FORBIDDEN error, which clients receive in ``extensions.reason``."""
 
     MFA_ENROLLMENT_REQUIRED = "MFA_ENROLLMENT_REQUIRED"
     WRONG_TENANT = "WRONG_TENANT"
@@ -71,7 +71,7 @@ class ErrorReason(StrEnum):
 
 
 class OperationErrorCode(StrEnum):
-    """Why an operation did not complete."""
+    """Why an operation failed, as clients receive it in the operation's failure."""
 
     ACTIVITY_FAILED = "ACTIVITY_FAILED"
     COMPENSATION_FAILED = "COMPENSATION_FAILED"
@@ -86,18 +86,24 @@ class OperationErrorCode(StrEnum):
 
 
 class FieldError(Contract):
-    """One field of an input that is wrong: its path from the input's root, and why, in words for a user."""
+    """An invalid field of an input: its path from the input's root, and the reason in words for a user."""
 
     path: tuple[str, ...]
     message: str
 
 
 class DomainError(Exception):
-    """An answer: final, typed and fit to be shown. Raise a subclass that names the fact.
+    """Base class of errors that are final and shown to the client. Raise a subclass, which names the reason.
 
-    The facts beside the message are the same few for the whole tree, so that any error crosses any border unchanged:
-    ``fields`` (which input is wrong), ``attempts_left`` (tries), ``retry_after`` (seconds), ``service`` (who),
-    ``current_tenant_id`` (the tenant that the session is in).
+    All classes have the same attributes, so that every error can be sent between processes unchanged.
+
+    Args:
+        message: The message for the user; ``default_message`` if it is None.
+        fields: The invalid fields of the input.
+        attempts_left: Number of attempts that the user has left.
+        retry_after: Seconds after which the client may repeat the request.
+        service: Name of the service that is unavailable.
+        current_tenant_id: The tenant of the session.
     """
 
     code: ClassVar[ErrorCode]
@@ -106,11 +112,11 @@ class DomainError(Exception):
     operation_code: ClassVar[OperationErrorCode]
     default_message: ClassVar[str]
     retryable: ClassVar[bool] = False
-    """Starting the same again unchanged may succeed."""
+    """Whether the same operation may succeed if it is started again unchanged."""
     user_recoverable: ClassVar[bool] = False
-    """The user can put it right, by other input for instance."""
+    """Whether the user can correct the cause, for instance by other input."""
     http_status: ClassVar[int] = 400
-    """What a service's endpoint answers with."""
+    """The HTTP status with which a service's endpoint responds."""
 
     def __init__(
         self,
@@ -131,12 +137,14 @@ class DomainError(Exception):
         super().__init__(self.message)
 
     @classmethod
-    def at(cls, *path: str) -> Self:
-        """The default message, about the field of that path."""
+    def for_field(cls, *path: str) -> Self:
+        """Return the error with its default message, for the input field at this path."""
         return cls(fields=(FieldError(path=path, message=cls.default_message),))
 
 
 class InvalidInput(DomainError):
+    """The input is invalid; ``fields`` lists the invalid fields."""
+
     code = ErrorCode.BAD_USER_INPUT
     operation_code = OperationErrorCode.VALIDATION_FAILED
     default_message = "The input is not valid."
@@ -145,23 +153,33 @@ class InvalidInput(DomainError):
 
 
 class InvalidCursor(InvalidInput):
+    """A cursor was not issued by this gateway, or for another list."""
+
     default_message = "The cursor is not one of ours."
 
 
 class UploadTooLarge(InvalidInput):
+    """An upload sends more bytes than the client declared."""
+
     default_message = "More bytes than were announced."
     http_status = 413
 
 
 class AddressRefused(InvalidInput):
+    """The mail server rejects the recipient's address."""
+
     default_message = "The mail server does not take e-mail for this address."
 
 
 class StorageQuotaExceeded(InvalidInput):
+    """The file does not fit into the tenant's storage quota."""
+
     default_message = "There is no room for this file: the tenant stores as much as it may."
 
 
 class NotSignedIn(DomainError):
+    """The request has no valid session."""
+
     code = ErrorCode.UNAUTHENTICATED
     operation_code = OperationErrorCode.PERMISSION_DENIED
     default_message = "Sign in first."
@@ -170,10 +188,14 @@ class NotSignedIn(DomainError):
 
 
 class SessionEnded(NotSignedIn):
+    """The session has expired or was revoked."""
+
     default_message = "The session has ended; sign in again."
 
 
 class InvalidCredentials(DomainError):
+    """The e-mail address or the password is wrong; the error does not reveal which."""
+
     code = ErrorCode.INVALID_CREDENTIALS
     operation_code = OperationErrorCode.INVALID_CREDENTIALS
     default_message = "The e-mail address or the password is wrong."
@@ -182,10 +204,14 @@ class InvalidCredentials(DomainError):
 
 
 class InvalidMfaCode(InvalidCredentials):
+    """The code of the second factor is wrong, or it was used before."""
+
     default_message = "The code is wrong or was used before."
 
 
 class PermissionDenied(DomainError):
+    """The user's role does not have the required permission."""
+
     code = ErrorCode.FORBIDDEN
     reason = ErrorReason.NOT_PERMITTED
     operation_code = OperationErrorCode.PERMISSION_DENIED
@@ -194,15 +220,21 @@ class PermissionDenied(DomainError):
 
 
 class TenantAccessDenied(PermissionDenied):
+    """The user is not a member of the tenant."""
+
     default_message = "You have no access to this tenant."
 
 
 class RoleTooHigh(PermissionDenied):
+    """A member may not grant a role, or change a member with a role, that is higher than their own."""
+
     reason = ErrorReason.ROLE_TOO_HIGH
     default_message = "This role is above your own."
 
 
 class NotFound(DomainError):
+    """The object does not exist, or the user may not see it."""
+
     code = ErrorCode.NOT_FOUND
     operation_code = OperationErrorCode.VALIDATION_FAILED
     default_message = "There is no such thing."
@@ -239,6 +271,8 @@ class OperationNotFound(NotFound):
 
 
 class Conflict(DomainError):
+    """The request is valid but contradicts the current state of the data."""
+
     code = ErrorCode.CONFLICT
     reason = ErrorReason.OTHER
     operation_code = OperationErrorCode.VALIDATION_FAILED
@@ -248,59 +282,83 @@ class Conflict(DomainError):
 
 
 class WrongTenant(Conflict):
+    """The client expects another tenant than that of the session, which is ``current_tenant_id``."""
+
     reason = ErrorReason.WRONG_TENANT
     default_message = "The session is in another tenant than the one that is displayed; reload."
 
 
 class LastOwner(Conflict):
+    """The last owner of a tenant cannot be removed or lose the role."""
+
     reason = ErrorReason.LAST_OWNER
     default_message = "A tenant needs an owner: make another member an owner first."
 
 
 class AlreadyMember(Conflict):
+    """The user to be added is a member of the tenant already."""
+
     reason = ErrorReason.ALREADY_MEMBER
     default_message = "This user is a member already."
 
 
 class IdempotencyKeyReused(Conflict):
+    """The idempotency key was used before with different input."""
+
     reason = ErrorReason.IDEMPOTENCY_KEY_REUSED
     default_message = "This idempotency key was used with other input."
 
 
 class EmailTaken(Conflict):
+    """Another account has this e-mail address."""
+
     default_message = "This e-mail address is in use."
 
 
 class LoginNotWaiting(Conflict):
+    """A code was submitted to a login that does not wait for a code."""
+
     reason = ErrorReason.NOT_WAITING
     default_message = "This login does not wait for a code."
 
 
 class OperationNotRetryable(Conflict):
+    """The operation cannot be retried: it has not failed, or it is a login."""
+
     reason = ErrorReason.NOT_RETRYABLE
     default_message = "Only a failed operation can be started again, and a login only by signing in."
 
 
 class UploadCompleted(Conflict):
+    """An operation turns, or has turned, this upload into a file."""
+
     default_message = "A file is being made, or was made, of this upload already."
 
 
 class UploadInProgress(Conflict):
+    """Another request is sending the bytes of this upload."""
+
     default_message = "The bytes of this upload are being sent already."
     retryable = True
 
 
 class FileCorrupted(Conflict):
+    """The stored bytes of a file do not match its checksum."""
+
     operation_code = OperationErrorCode.DATA_INCONSISTENCY
     default_message = "The stored bytes are not those that were uploaded."
     user_recoverable = False
 
 
 class StepAlreadyUndone(Conflict):
+    """A late attempt of a step arrives after the step was compensated; it must not take effect."""
+
     default_message = "This step was undone already."
 
 
 class RateLimited(DomainError):
+    """The client sends too many requests; ``retry_after`` says when to try again."""
+
     code = ErrorCode.RATE_LIMITED
     operation_code = OperationErrorCode.EXTERNAL_SERVICE_UNAVAILABLE
     default_message = "Too many requests; try again later."
@@ -309,14 +367,20 @@ class RateLimited(DomainError):
 
 
 class TooManyAttempts(RateLimited):
+    """Too many sign-in attempts for an account or from a network."""
+
     default_message = "Too many attempts to sign in; try again later."
 
 
 class QuotaExhausted(RateLimited):
+    """Too many sockets, streams or transfers are open at the same time."""
+
     default_message = "Too many open at once; close some first."
 
 
 class ServiceUnavailable(DomainError):
+    """A service (``service``) or a system on which it depends is unavailable."""
+
     code = ErrorCode.UPSTREAM_UNAVAILABLE
     operation_code = OperationErrorCode.EXTERNAL_SERVICE_UNAVAILABLE
     default_message = "A service does not answer; try again."
@@ -325,6 +389,8 @@ class ServiceUnavailable(DomainError):
 
 
 class DeadlineExceeded(DomainError):
+    """A call did not complete within its time limit."""
+
     code = ErrorCode.TIMEOUT
     operation_code = OperationErrorCode.TIMEOUT_EXCEEDED
     default_message = "This took too long; try again."
@@ -333,7 +399,7 @@ class DeadlineExceeded(DomainError):
 
 
 class ErrorRecord(Contract):
-    """A DomainError on its way over a border: its class by name, and its facts."""
+    """A serialized DomainError: the name of its class, and its attributes."""
 
     name: str
     message: str
@@ -344,14 +410,15 @@ class ErrorRecord(Contract):
     current_tenant_id: str | None = None
 
 
-def every_error(root: type[DomainError] = DomainError) -> Iterator[type[DomainError]]:
-    """All classes of the tree below ``root``, parents first."""
+def all_errors(root: type[DomainError] = DomainError) -> Iterator[type[DomainError]]:
+    """Yield all subclasses of ``root``, parents first."""
     for child in root.__subclasses__():
         yield child
-        yield from every_error(child)
+        yield from all_errors(child)
 
 
 def to_record(error: DomainError) -> ErrorRecord:
+    """Serialize an error."""
     return ErrorRecord(
         name=type(error).__name__,
         message=error.message,
@@ -364,7 +431,11 @@ def to_record(error: DomainError) -> ErrorRecord:
 
 
 def from_record(record: ErrorRecord) -> DomainError:
-    """The error again. A name that this release does not know raises LookupError: it is trouble, not an answer."""
+    """Deserialize an error.
+
+    Raises:
+        LookupError: This release has no error class of this name; treat it as a fault.
+    """
     kind = _BY_NAME[record.name]
     return kind(
         record.message,
@@ -376,4 +447,4 @@ def from_record(record: ErrorRecord) -> DomainError:
     )
 
 
-_BY_NAME = {kind.__name__: kind for kind in every_error()}
+_BY_NAME = {kind.__name__: kind for kind in all_errors()}

@@ -1,4 +1,4 @@
-"""Files: uploads on their way in, files as their readers see them, and what processing finds out about one."""
+"""Types for files: uploads, files, pages of files, the inputs of file operations, and extracted metadata."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from contracts.tenants import SubscriptionTier
 
 
 class AccessLevel(StrEnum):
-    """PRIVATE: seen by its owner and by whoever administers the tenant; TENANT: by everybody in the tenant."""
+    """Which members can see a file: PRIVATE: its owner and administrators of the tenant; TENANT: all members."""
 
     PRIVATE = "PRIVATE"
     TENANT = "TENANT"
 
 
 class TextMetadata(Contract):
-    """Counted as ``wc`` does: words stand between ASCII white space. A last line without a newline counts too."""
+    """Counts of a text file. Words are separated by ASCII white space; a last line without newline counts as a line."""
 
     kind: Literal["text"] = "text"
     lines: int
@@ -30,7 +30,7 @@ class TextMetadata(Contract):
 
 
 class ImageMetadata(Contract):
-    """``width`` and ``height`` in pixels; ``format`` by Pillow's name, for instance PNG."""
+    """Metadata of an image. ``width`` and ``height``: pixels; ``format``: Pillow's name, for instance PNG."""
 
     kind: Literal["image"] = "image"
     width: int
@@ -39,7 +39,7 @@ class ImageMetadata(Contract):
 
 
 class OtherMetadata(Contract):
-    """``size`` in bytes; ``type`` is the content type."""
+    """Metadata of a file that is neither text nor image. ``size``: bytes; ``type``: the content type."""
 
     kind: Literal["other"] = "other"
     size: int
@@ -50,9 +50,10 @@ FileMetadata = Annotated[TextMetadata | ImageMetadata | OtherMetadata, Field(dis
 
 
 class File(Contract):
-    """A file as one of its readers sees it. ``checksum``: lower-case hex SHA-256; ``size`` in bytes.
+    """A file as one user sees it.
 
-    ``download_url`` works for a few minutes; it is a path on the gateway, which the edge joins to its public address.
+    ``checksum``: SHA-256 in lower-case hexadecimal digits; ``size``: bytes; ``download_url``: a path on the gateway,
+    valid for a few minutes, to which the gateway prepends its public address.
     """
 
     id: str
@@ -69,7 +70,7 @@ class File(Contract):
 
 
 class NewUpload(Contract):
-    """What a client means to send. ``tier`` is that of the caller's tenant, filled in by the edge."""
+    """The declared properties of an upload. ``tier``: the tier of the caller's tenant, which the gateway adds."""
 
     name: str
     content_type: str
@@ -80,12 +81,14 @@ class NewUpload(Contract):
 
 
 class HttpHeader(Contract):
+    """A header that the client has to send with an upload."""
+
     name: str
     value: str
 
 
 class UploadTarget(Contract):
-    """Where to send the bytes, in one request. ``url`` is a path on the gateway, which the edge makes absolute."""
+    """The request with which a client uploads the bytes. ``url``: a path; the gateway prepends its public address."""
 
     id: str
     url: str
@@ -95,11 +98,13 @@ class UploadTarget(Contract):
 
 
 class UploadRef(Contract):
+    """The id of an upload."""
+
     upload_id: str
 
 
 class Upload(Contract):
-    """An upload as whoever created it sees it. ``file_id`` is set while an operation makes or has made a file of it."""
+    """An upload. ``file_id``: the file into which an operation turns or has turned the upload; None before that."""
 
     id: str
     tenant_id: str
@@ -111,21 +116,21 @@ class Upload(Contract):
 
 
 class FileCursor(Contract):
-    """Where a file stands in the list of a tenant's files, newest first."""
+    """The position of a file in the list of a tenant's files, newest first."""
 
     uploaded_at: datetime
     id: str
 
 
 class FilePageRequest(Contract):
-    """The ``first`` files behind ``after`` (None: from the newest)."""
+    """A request for the ``first`` files that follow ``after``; None: beginning with the newest file."""
 
     first: int = Field(default=20, ge=0, le=100)
     after: FileCursor | None = None
 
 
 class FilePage(Contract):
-    """``total_count``: all that the caller may see, not only this page."""
+    """A page of files. ``total_count``: the number of all files that the caller can see."""
 
     files: tuple[File, ...]
     has_next_page: bool
@@ -141,7 +146,7 @@ class UploadFileCommand(Contract):
 
 
 class CheckedUpload(Contract):
-    """Bytes that arrived whole and are what they were said to be. ``checksum``: lower-case hex SHA-256."""
+    """An upload whose bytes are complete and match the declaration. ``checksum``: SHA-256 in lower-case hex digits."""
 
     name: str
     content_type: str
@@ -151,7 +156,7 @@ class CheckedUpload(Contract):
 
 
 class NewFile(Contract):
-    """Make a file's record of a checked upload: nobody sees it yet. ``key`` makes the step idempotent."""
+    """Input of the step that creates the record of a file, not yet visible. ``key``: idempotency key of the step."""
 
     key: str
     upload_id: str
@@ -161,11 +166,13 @@ class NewFile(Contract):
 
 
 class FileRecord(Contract):
+    """The id of a file whose record was created."""
+
     file_id: str
 
 
 class StoredFile(Contract):
-    """A file's bytes: to be stored by the step ``key``, or to be removed again by its undo."""
+    """Input of the step that stores a file's bytes, and of its undo. ``key``: idempotency key of the step."""
 
     key: str
     file_id: str
@@ -173,7 +180,7 @@ class StoredFile(Contract):
 
 
 class FileDetails(Contract):
-    """What the file is called and what it is. ``key`` makes the step idempotent."""
+    """Input of the step that sets a file's name and content type. ``key``: idempotency key of the step."""
 
     key: str
     file_id: str
@@ -183,7 +190,7 @@ class FileDetails(Contract):
 
 
 class FilePermissions(Contract):
-    """Who sees the file; with it the file appears. ``key`` makes the step idempotent."""
+    """Input of the step that sets who can see a file, and makes it visible. ``key``: idempotency key of the step."""
 
     key: str
     file_id: str
@@ -192,9 +199,9 @@ class FilePermissions(Contract):
 
 
 class ProcessFileCommand(Contract):
-    """Input of the workflow ProcessFile, and of its reading steps.
+    """Input of the workflow ProcessFile and of those of its steps that only read.
 
-    ``is_administrator``: the user holds ``operations:administer`` in the tenant and so sees all its files.
+    ``administers``: the user has the permission ``operations:administer`` in the tenant and can see all its files.
     """
 
     file_id: str
@@ -204,7 +211,7 @@ class ProcessFileCommand(Contract):
 
 
 class MetadataPublication(Contract):
-    """What processing found out, to be shown. ``key`` makes the step idempotent."""
+    """Input of the step that publishes the extracted metadata. ``key``: idempotency key of the step."""
 
     key: str
     file_id: str
@@ -213,15 +220,15 @@ class MetadataPublication(Contract):
 
 
 class ChecksumProgress(StepHeartbeat):
-    """``chunks`` of the file have been found as they were stored; the next try goes on behind them."""
+    """Progress of the checksum step: ``chunks`` have been verified; the next attempt continues after them."""
 
     chunks: int = 0
 
 
 class TextProgress(StepHeartbeat):
-    """What was counted in the first ``offset`` bytes; the next try goes on there.
+    """Progress of counting a text file: the counts of the first ``offset`` bytes; the next attempt continues there.
 
-    ``in_word`` and ``in_line``: the last byte counted is part of a word, of a line that has not ended.
+    ``in_word`` and ``in_line``: the last counted byte belongs to a word, or to a line, that may continue.
     """
 
     offset: int = 0

@@ -1,4 +1,4 @@
-"""Notifications: what users are told by e-mail."""
+"""Types for notifications, which users receive by e-mail."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from contracts.base import Contract
 
 
 class WelcomeEmail(Contract):
-    """Tell a new user that there is an account for them. ``key`` makes the step idempotent.
+    """Input of the step that sends the welcome e-mail to a new user.
 
-    ``workspace_url``: a path in the product.
+    ``key``: idempotency key of the step; ``workspace_url``: the path of the user's workspace in the product.
     """
 
     key: str

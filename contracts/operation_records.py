@@ -1,6 +1,7 @@
-"""The record of operations: a projection in SQL of all operations, for lists, counts and the time after retention.
+"""Types of the record of operations: an SQL projection of all operations, for lists, filters, counts and search.
 
-Temporal is the source of truth for running operations. The record may lag behind it, and it is repaired from it.
+Temporal is the source of truth for running operations. The record may lag behind Temporal; it is repaired from
+Temporal, and it also contains operations that Temporal has deleted after its retention period.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ from contracts.operations import Operation, OperationKind, OperationStatus, Posi
 from contracts.validation import Id, SearchText
 
 MAX_BATCH = 200
-"""Records that one write carries."""
+"""Maximum number of records in one write."""
 MAX_PAGE = 100
+"""Maximum number of records in one page."""
 MAX_COUNT = 10_001
-"""A count beyond 10,000 is not exact: this value means more."""
+"""Counts are exact up to 10,000; this value means more than 10,000."""
 MAX_SUBJECT_LENGTH = 320
 """The longest subject is an e-mail address (RFC 5321: 64 + 1 + 255 octets)."""
 
 
 class OperationOrder(StrEnum):
+    """The order of a list of operations."""
+
     STARTED_AT_DESC = "STARTED_AT_DESC"
     STARTED_AT_ASC = "STARTED_AT_ASC"
     CLOSED_AT_DESC = "CLOSED_AT_DESC"
@@ -32,10 +36,10 @@ class OperationOrder(StrEnum):
 
 
 class Subject(Contract):
-    """The object that an operation concerns.
+    """The object that an operation concerns, such as a file or a user.
 
-    ``label`` is plain text for people: an e-mail address, a file name, a tenant name. ``is_private`` hides the label
-    and the target from everyone except the user who started the operation.
+    ``label``: text for display (an e-mail address, a file name, a tenant name); ``target_id``: the id of the object;
+    ``is_private``: only the user who started the operation may see label and target.
     """
 
     label: str = Field(max_length=MAX_SUBJECT_LENGTH)
@@ -44,14 +48,17 @@ class Subject(Contract):
 
 
 class OperationRecord(Contract):
-    """One operation as the record holds it. A write without a subject keeps the subject that is stored."""
+    """One operation in the record. A write without a subject keeps the stored subject.
+
+    ``retry_of``: the id of the failed operation that this operation repeats.
+    """
 
     operation: Operation
     subject: Subject | None = None
     retry_of: str | None = None
 
     def merged_with(self, other: OperationRecord | None) -> OperationRecord:
-        """The newer state of the two, with the subject and the predecessor of whichever has one."""
+        """Return the newer of the two states, with the subject and the ``retry_of`` of either record."""
         if other is None:
             return self
         newest = max(other.operation, self.operation, key=lambda operation: operation.position.as_tuple())
@@ -68,22 +75,22 @@ class OperationRecords(Contract):
     records: tuple[OperationRecord, ...] = Field(max_length=MAX_BATCH)
 
 
-Word = TypeVar("Word", bound=str)
+Text = TypeVar("Text", bound=str)
 
 
-def _distinct(words: tuple[Word, ...]) -> tuple[Word, ...]:
-    return tuple(sorted(set(words)))
+def _distinct(values: tuple[Text, ...]) -> tuple[Text, ...]:
+    return tuple(sorted(set(values)))
 
 
-Distinct = Annotated[tuple[Word, ...], AfterValidator(_distinct), Field(max_length=100)]
+Distinct = Annotated[tuple[Text, ...], AfterValidator(_distinct), Field(max_length=100)]
 """At most 100 distinct values, sorted, so that equal filters have equal cursors."""
 
 
 class RecordFilter(Contract):
-    """Conditions that a record must meet; None sets no condition, and an empty tuple matches nothing.
+    """Conditions on records, all of which must be met; None is no condition, and an empty tuple matches no record.
 
-    ``started_after`` is inclusive and ``started_before`` exclusive. ``search`` is a part of the subject's label,
-    compared without regard to case.
+    ``started_after`` is inclusive, ``started_before`` is exclusive. ``search`` is a part of the subject's label,
+    compared case-insensitively.
     """
 
     kinds: Distinct[OperationKind] | None = None
@@ -96,7 +103,7 @@ class RecordFilter(Contract):
     search: SearchText | None = None
 
     def matches(self, operation: Operation) -> bool:
-        """Whether the operation meets the conditions that do not concern its subject."""
+        """Return whether the operation meets the conditions that do not concern its subject."""
         started_at, status = operation.started_at, operation.state.status
         return (
             (self.kinds is None or operation.kind in self.kinds)
@@ -108,11 +115,11 @@ class RecordFilter(Contract):
 
     @property
     def concerns_subject(self) -> bool:
-        """Whether there is a condition on the subject, which the state of an operation does not contain."""
+        """Whether a condition concerns the subject, which is in the record but not in the state of an operation."""
         return bool(self.search) or self.target_ids is not None
 
     def matches_subject(self, subject: Subject | None) -> bool:
-        """Whether the subject meets the conditions that concern it."""
+        """Return whether the subject meets the conditions that concern subjects."""
         label, target_id = (subject.label, subject.target_id) if subject else ("", None)
         return (not self.search or self.search.casefold() in label.casefold()) and (
             self.target_ids is None or target_id in self.target_ids
@@ -120,14 +127,14 @@ class RecordFilter(Contract):
 
 
 class RecordPosition(Contract):
-    """A position in a list of records. ``key``: microseconds since 1970 or milliseconds of duration, by the order."""
+    """A position in a list of records. ``key``: microseconds since 1970, or milliseconds for DURATION_DESC."""
 
     key: int
     id: str
 
 
 class RecordPageRequest(Contract):
-    """A page of the operations of the caller, or of all members of the caller's tenant (``of_all_members``)."""
+    """A request for a page of the caller's operations, or (``of_all_members``) of all members of the tenant."""
 
     of_all_members: bool = False
     filter: RecordFilter = RecordFilter()
@@ -138,7 +145,7 @@ class RecordPageRequest(Contract):
 
 
 class RecordPage(Contract):
-    """``total`` is None unless it was asked for; 10,001 means more than 10,000."""
+    """A page of records. ``total``: None unless it was requested; 10,001 means more than 10,000."""
 
     records: tuple[OperationRecord, ...]
     positions: tuple[RecordPosition, ...]
@@ -147,21 +154,22 @@ class RecordPage(Contract):
 
 
 class RecordLookup(Contract):
-    """The record of each id that was asked for, as far as it exists; ``deleted`` names those that were deleted."""
+    """The existing records of the requested ids. ``deleted``: those ids whose operations were deleted."""
 
     records: tuple[OperationRecord, ...]
     deleted: tuple[str, ...] = ()
 
 
 Version: TypeAlias = str
+"""A ``Position`` as text; texts compare as positions do."""
 
 
 def version_of(position: Position) -> Version:
-    """A text of fixed length; of two states of one operation, the newer one has the greater text."""
+    """Return the position as a text of fixed length: of two states of an operation, the newer has the greater text."""
     run, revision, closed, repaired, attempt, permille = position.as_tuple()
     return f"{run:017d}.{revision:08d}.{closed:d}{repaired:d}.{attempt:08d}.{permille:04d}"
 
 
 def revision_of(version: Version) -> int:
-    """The revision in a version's text; -1 in the empty version, which is older than any other."""
+    """Return the revision of a version; -1 for the empty version, which is older than any other."""
     return int(version.split(".")[1]) if version else -1

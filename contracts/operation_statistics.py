@@ -1,4 +1,4 @@
-"""Statistics of the operations of a tenant: counts, failure rates, durations and a series over time."""
+"""Types of the statistics of a tenant's operations: counts, failure rates, durations and a time series."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from contracts.operation_records import RecordFilter
 from contracts.operations import OperationKind, OperationStatus
 
 MAX_BUCKETS = 200
+"""Maximum number of intervals in a time series."""
 
 
 class StatisticsInterval(StrEnum):
+    """The length of the intervals of the time series."""
+
     MINUTE = "MINUTE"
     HOUR = "HOUR"
     DAY = "DAY"
 
 
 class StatisticsRequest(Contract):
-    """Which operations are counted: without ``started_after``, those that started in the last 30 days.
+    """A request for statistics of the operations that match the filter.
 
-    ``time_zone`` is a name of the IANA database; days begin at its midnight.
+    Without ``started_after`` in the filter, the operations of the last 30 days are counted. ``time_zone``: a name of
+    the IANA database; days begin at midnight in this zone.
     """
 
     filter: RecordFilter = RecordFilter()
@@ -30,12 +34,18 @@ class StatisticsRequest(Contract):
 
 
 class StepFailureCount(Contract):
+    """The number of operations that failed in a step."""
+
     step: str
     count: int
 
 
 class KindStatistics(Contract):
-    """Durations are in seconds without the time spent waiting for a person, within 5 %; None if nothing closed."""
+    """Statistics of the operations of one kind.
+
+    Durations are in seconds, without the time in which an operation waited for a user, and exact to 5 %. They are None
+    if no operation has closed.
+    """
 
     kind: OperationKind
     count: int
@@ -46,12 +56,14 @@ class KindStatistics(Contract):
 
 
 class StatusCount(Contract):
+    """The number of operations with a status."""
+
     status: OperationStatus
     count: int
 
 
 class OperationBucket(Contract):
-    """Operations by the time at which they started."""
+    """The operations that started within one interval of the time series, which begins at ``start``."""
 
     start: datetime
     started: int = 0
@@ -61,6 +73,8 @@ class OperationBucket(Contract):
 
 
 class OperationStatistics(Contract):
+    """Statistics of a tenant's operations. ``failure_rate``: failed / closed operations; None if none has closed."""
+
     total_count: int
     active_count: int
     failure_rate: float | None

@@ -1,7 +1,8 @@
-"""Operations: their kinds and states, and the memo and search attributes that carry them on a workflow.
+"""Types for operations: kinds, steps, states and results, and the memo and search attributes that contain them.
 
-Temporal is the truth: the workflow writes its ``OperationState`` into its memo at each change, so that one describe,
-one history event or one row of a list holds the whole state. Who, where and what kind are search attributes: ids only.
+An operation is a workflow that a client starts and follows. The workflow writes its ``OperationState`` into its memo at
+each change, so that a description, a history event or a row of a list contains the whole state. The kind, the user and
+the tenants of an operation are search attributes, which contain ids only.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from contracts.errors import FieldError, OperationErrorCode
 
 MEMO_STATE = "operation_state"
 """Memo key of the ``OperationState``."""
-MEMO_INPUT_DIGEST = "input_digest"
-"""Memo key of the digest of the client's input. An idempotency key that is reused with another digest is a conflict."""
+MEMO_INPUT = "input"
+"""Memo key of the digest of the client's input. An idempotency key that is used with another input is a conflict."""
 ATTRIBUTE_KIND = "AdxKind"
 ATTRIBUTE_USER = "AdxUser"
 ATTRIBUTE_TENANTS = "AdxTenants"
-"""Search attributes: Keyword, Keyword and KeywordList (the tenant it belongs to, then any other it leads to)."""
+"""Search attributes of an operation: Keyword, Keyword, and KeywordList (the operation's tenant, then other tenants)."""
 
 
 class OperationKind(StrEnum):
+    """The kinds of operations; each kind is one workflow."""
+
     LOGIN = "LOGIN"
     TENANT_SWITCH = "TENANT_SWITCH"
     FILE_UPLOAD = "FILE_UPLOAD"
@@ -63,10 +66,12 @@ STEPS: dict[OperationKind, tuple[str, ...]] = {
         "send_welcome_email",
     ),
 }
-"""The steps of each kind, in order, under the names that clients see."""
+"""The names of the steps of each kind in their order, as clients see them."""
 
 
 class OperationStatus(StrEnum):
+    """The status of an operation. WAITING: it waits for the user, for instance for a code."""
+
     RUNNING = "RUNNING"
     WAITING = "WAITING"
     COMPENSATING = "COMPENSATING"
@@ -77,6 +82,7 @@ class OperationStatus(StrEnum):
 
     @property
     def is_closed(self) -> bool:
+        """Whether the status is final."""
         return self in _CLOSED
 
 
@@ -84,6 +90,8 @@ _CLOSED = (OperationStatus.COMPLETED, OperationStatus.FAILED, OperationStatus.CA
 
 
 class StepStatus(StrEnum):
+    """The status of a step. COMPENSATION_FAILED: the step completed, and its undo failed."""
+
     PENDING = "PENDING"
     RUNNING = "RUNNING"
     RETRYING = "RETRYING"
@@ -95,7 +103,11 @@ class StepStatus(StrEnum):
 
 
 class Step(Contract):
-    """One step as clients see it. ``attempt``: 0 before it begins; ``fraction``: 0 to 1, where the step reports it."""
+    """One step of an operation as clients see it.
+
+    ``attempt``: 0 before the step begins; ``fraction``: the completed part, 0 to 1, None if it is not reported;
+    ``detail``: data of the step that depends on the kind of operation.
+    """
 
     name: str
     status: StepStatus = StepStatus.PENDING
@@ -109,13 +121,13 @@ class Step(Contract):
 
 
 class StepHeartbeat(Contract):
-    """The one detail of an activity's heartbeat: the part of the step that is done, 0 to 1. A subclass may say more."""
+    """The detail of an activity's heartbeat: the completed part of the step, 0 to 1. Subclasses add a resume point."""
 
     fraction: float = 0.0
 
 
 class OperationFailure(Contract):
-    """Why an operation did not complete, in words for a user."""
+    """Why an operation did not complete. ``message``: for users; ``compensated``: all completed steps were undone."""
 
     code: OperationErrorCode
     message: str
@@ -127,13 +139,15 @@ class OperationFailure(Contract):
 
 
 class SwitchedTenants(Contract):
-    """Between which tenants a switch goes: known from its start."""
+    """The previous and the new tenant of a tenant switch."""
 
     from_tenant_id: str
     to_tenant_id: str
 
 
 class TenantSwitched(Contract):
+    """The result of a tenant switch."""
+
     kind: Literal["TENANT_SWITCH"] = "TENANT_SWITCH"
     tenant_id: str
     user_id: str
@@ -141,22 +155,30 @@ class TenantSwitched(Contract):
 
 
 class LoggedIn(Contract):
+    """The result of a login."""
+
     kind: Literal["LOGIN"] = "LOGIN"
     user_id: str
     tenant_id: str
 
 
 class FileUploaded(Contract):
+    """The result of a file upload."""
+
     kind: Literal["FILE_UPLOAD"] = "FILE_UPLOAD"
     file_id: str
 
 
 class FileProcessed(Contract):
+    """The result of processing a file."""
+
     kind: Literal["FILE_PROCESSING"] = "FILE_PROCESSING"
     file_id: str
 
 
 class UserOnboarded(Contract):
+    """The result of onboarding a user."""
+
     kind: Literal["USER_ONBOARDING"] = "USER_ONBOARDING"
     user_id: str
     workspace_id: str
@@ -169,22 +191,22 @@ OperationResult = Annotated[
 
 
 class OperationState(Contract):
-    """What the workflow knows and writes into its memo, under 2 KiB. ``revision`` grows with each writing."""
+    """The state that a workflow writes into its memo; less than 2 KiB. ``revision`` increases with each write."""
 
     revision: int = 0
     started_at: datetime
-    """When the client started it: the same in every answer, for a repeated start reads it here."""
+    """When the client started the operation. A repeated start with the same idempotency key returns the same time."""
     status: OperationStatus = OperationStatus.RUNNING
     steps: tuple[Step, ...]
     started_by: str | None = None
-    """The user, once identified."""
+    """The id of the user; None until a login has identified the user."""
     switch: SwitchedTenants | None = None
     challenge: MfaChallenge | None = None
     result: OperationResult | None = None
     failure: OperationFailure | None = None
 
     def to_memo(self) -> dict[str, JsonValue]:
-        """Plain JSON without nulls, so that six steps stay well under the memo's 2 KiB."""
+        """Return the state as JSON without null values, so that it stays below the memo's limit of 2 KiB."""
         return self.model_dump(mode="json", exclude_none=True)
 
     @classmethod
@@ -196,18 +218,18 @@ class OperationState(Contract):
         started_by: str | None = None,
         switch: SwitchedTenants | None = None,
     ) -> OperationState:
-        """The state before the workflow's first task: every step pending."""
+        """Return the initial state, in which every step is pending, from before the workflow's first task."""
         steps = tuple(Step(name=name) for name in STEPS[kind])
         return cls(started_at=started_at, steps=steps, started_by=started_by, switch=switch)
 
 
 class Position(Contract):
-    """Where a state stands in an operation's life; later states have greater positions, compared field by field.
+    """The position of a state among the states of an operation: later states have greater positions (``as_tuple``).
 
-    The run comes first: after a reset another run goes on with the workflow id, from an earlier revision. ``run`` is 0
-    for the first run, and for a later one the time at which Temporal started it, in microseconds since 1970. Then comes
-    the workflow's own revision. Within one revision only Temporal itself moves: tries of the step under
-    way, the part done of it in thousandths, and at last the close. A repair follows the close.
+    The most significant field is ``run``: 0 for the first run, and for later runs the time at which Temporal started
+    them, in microseconds since 1970; after a reset, a new run continues with an earlier revision. ``revision`` is that
+    of the workflow's state. Within one revision these change: the ``attempt`` of the current step, its completed part
+    in thousandths (``permille``), then ``closed``, and ``repaired`` after a repair.
     """
 
     run: int = 0
@@ -218,31 +240,33 @@ class Position(Contract):
     permille: int = 0
 
     def as_tuple(self) -> tuple[int, int, bool, bool, int, int]:
+        """Return the fields in the order of their significance, for comparison."""
         return (self.run, self.revision, self.closed, self.repaired, self.attempt, self.permille)
 
 
 class Operation(Contract):
-    """An operation as it stands: its workflow's state joined with what Temporal knows. What resolvers return."""
+    """An operation: the state that its workflow has written, and its data in Temporal (ids, owner, tenants, end)."""
 
     id: str
     kind: OperationKind
     user_id: str
-    """Whose it is; for authorisation. ``state.started_by`` is what may be shown."""
+    """The owner, for authorization. ``state.started_by`` is the user that clients see."""
     tenant_ids: tuple[str, ...]
-    """First the tenant it belongs to (none yet: a login), then any other that it leads to."""
+    """The tenant of the operation (a login has none at first), then other tenants that the operation concerns."""
     state: OperationState
     closed_at: datetime | None = None
     position: Position
     run_id: str = ""
-    """The run of the workflow that this state is of; empty where it has only just been started."""
+    """The run of the workflow to which the state belongs; empty for an operation that has just been started."""
 
     @property
     def is_closed(self) -> bool:
+        """Whether the workflow has closed."""
         return self.closed_at is not None
 
     @property
     def target_id(self) -> str | None:
-        """The id of the object that it concerns, if its state has it; the record may have it earlier."""
+        """The id of the object that the operation concerns, if the state contains it. The record has it earlier."""
         match self.state.result:
             case FileUploaded(file_id=file_id) | FileProcessed(file_id=file_id):
                 return file_id
@@ -254,19 +278,21 @@ class Operation(Contract):
 
     @property
     def needs_repair(self) -> bool:
-        """Whether it ended without undoing all that it had done."""
+        """Whether the operation has failed and not all of its completed steps were undone."""
         failure = self.state.failure
         return self.is_closed and failure is not None and not failure.compensated
 
     @property
     def started_at(self) -> datetime:
+        """When the client started the operation."""
         return self.state.started_at
 
 
 def operation_id(secret: bytes, kind: OperationKind, *, tenant_id: str, user_id: str, key: str | None) -> str:
-    """The workflow id: the kind in clear, then 32 hex digits that nobody can guess and that tell of nobody.
+    """Return the workflow id of an operation: the kind, a hyphen, and 32 hexadecimal digits that cannot be guessed.
 
-    With a key the same four give the same id for ever (HMAC-SHA256, RFC 2104); without one the id is random.
+    With an idempotency key, the same kind, tenant, user and key always result in the same id (HMAC-SHA256, RFC 2104).
+    The id does not reveal tenant or user. Without a key the id is random.
     """
     if key is None:
         return f"{_slug(kind)}-{uuid4().hex}"
@@ -275,7 +301,7 @@ def operation_id(secret: bytes, kind: OperationKind, *, tenant_id: str, user_id:
 
 
 def kind_of(operation_id: str) -> OperationKind | None:
-    """The kind that a workflow id names; None where it is not one of ours."""
+    """Return the kind of operation that a workflow id contains; None if it is not the id of an operation."""
     slug, _, digest = operation_id.rpartition("-")
     if len(digest) != 32 or not all(digit in "0123456789abcdef" for digit in digest):
         return None

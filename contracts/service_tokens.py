@@ -1,4 +1,4 @@
-"""The short-lived signed token that each call to a service carries: who asks, where, and what they may."""
+"""Service tokens: short-lived signed tokens that identify the caller (user, tenant, permissions) to a service."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from contracts.errors import NotSignedIn
 from contracts.secret_keys import SecretKeys
 
 KEEP_ALIVE_SECONDS = 15.0
-"""How long the gateway keeps an idle connection to a service; the service keeps it several times as long."""
+"""Time for which the gateway keeps an idle connection to a service; services keep it several times longer."""
 LIFETIME_SECONDS = 30
 MAX_LIFETIME_SECONDS = 60
-"""The longest lifetime of a token that a service accepts, whatever key signed it."""
+"""The maximum lifetime of a token that a service accepts."""
 _CLOCK_SKEW_SECONDS = 5
 
 
 class Caller(Contract):
-    """On whose behalf a call is made. ``user_id`` is None before a user has signed in, as in a login.
+    """The caller on whose behalf a service is called. ``user_id`` is None before the user has signed in.
 
-    ``client`` and ``account`` are keyed digests of the client's network and of the account that it asks for, for shares
-    and logs. They grant nothing.
+    ``client`` and ``account`` are keyed digests of the client's network and of the requested account, for fair shares
+    and logs. They grant no access.
     """
 
     user_id: str | None = None
@@ -39,8 +39,9 @@ class Caller(Contract):
 class ServiceTokenSigner:
     """Signs and verifies the tokens of calls to one service (JWT, HS256, RFC 7519).
 
-    The ``service`` is the token's audience: the other services refuse it. ``keys`` are those that the gateway and this
-    service share.
+    Args:
+        service: The audience of the tokens; other services refuse them.
+        keys: The keys that the gateway shares with this service.
     """
 
     def __init__(self, service: str, keys: SecretKeys) -> None:
@@ -54,6 +55,7 @@ class ServiceTokenSigner:
         )
 
     def sign(self, caller: Caller) -> str:
+        """Return a token for the caller that is valid for ``LIFETIME_SECONDS``."""
         now = int(time.time())
         claims = {
             "aud": self._audience,
@@ -64,10 +66,10 @@ class ServiceTokenSigner:
         return jwt.encode({"alg": "HS256"}, claims, self._keys[0])
 
     def read(self, token: str) -> Caller:
-        """Return the caller.
+        """Verify the token and return the caller.
 
         Raises:
-            NotSignedIn: the token is missing, forged, expired, for another service, or its lifetime is too long.
+            NotSignedIn: The token is missing, forged, expired or for another service, or its lifetime is too long.
         """
         for key in self._keys:
             try:

@@ -1,4 +1,4 @@
-"""Name the task queues of Temporal."""
+"""The names of Temporal's task queues."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class TaskQueue(StrEnum):
-    """The sagas run on ``operations``; each domain's activities on its own queue."""
+    """Task queues: workflows run on ``operations``, and the activities of each domain on a queue of their own."""
 
     OPERATIONS = "operations"
     AUTH = "auth"

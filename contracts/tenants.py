@@ -1,4 +1,4 @@
-"""Tenants: who they are, what they pay for, and who belongs to them."""
+"""Types for tenants: their subscription tier, feature flags and memberships."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from contracts.base import Contract
 
 
 class SubscriptionTier(StrEnum):
+    """The plan of a tenant, which determines its rate limits and quotas."""
+
     FREE = "FREE"
     PROFESSIONAL = "PROFESSIONAL"
     ENTERPRISE = "ENTERPRISE"
 
 
 class FeatureFlag(Contract):
+    """A feature that is enabled or disabled for a tenant."""
+
     name: str
     enabled: bool
 
 
 class Tenant(Contract):
-    """A tenant as one of its members sees it: ``role`` is that member's."""
+    """A tenant as one of its members sees it. ``role``: the role of this member."""
 
     id: str
     name: str
@@ -31,21 +35,25 @@ class Tenant(Contract):
 
 
 class Membership(Contract):
+    """The role of a user in a tenant."""
+
     user_id: str
     tenant_id: str
     role: Role
 
 
 class AccessRequest(Contract):
-    """May this user work in this tenant?"""
+    """A request to check that a user is a member of a tenant."""
 
     user_id: str
     tenant_id: str
 
 
 class Assignment(Contract):
-    """Make this user a member, in a role that ``assigned_by`` may give there. ``key`` makes the step idempotent and
-    names it to its undo."""
+    """Input of the step that adds a user to a tenant, and of its undo.
+
+    ``key``: idempotency key of the step; ``assigned_by``: the member who grants the role and must be allowed to.
+    """
 
     key: str
     user_id: str
@@ -55,7 +63,7 @@ class Assignment(Contract):
 
 
 class RoleChange(Contract):
-    """A change of a member's role, by a member who may grant that role."""
+    """A change of a member's role. ``changed_by``: the member who grants the role and must be allowed to."""
 
     user_id: str
     tenant_id: str
@@ -64,7 +72,7 @@ class RoleChange(Contract):
 
 
 class MemberRemoval(Contract):
-    """End a membership, which ``removed_by`` may do there; everybody may end their own."""
+    """The end of a membership. ``removed_by``: the member who ends it; members may end their own membership."""
 
     user_id: str
     tenant_id: str
@@ -72,7 +80,7 @@ class MemberRemoval(Contract):
 
 
 class SwitchTenantCommand(Contract):
-    """Input of the workflow SwitchTenant. ``token_hash``: lower-case hex SHA-256 of the new session's token."""
+    """Input of the workflow SwitchTenant. ``token_hash``: SHA-256 of the new session's token in lower-case hex."""
 
     user_id: str
     from_tenant_id: str

@@ -1,4 +1,4 @@
-"""The signed, short-lived addresses under which bytes come in and go out: whoever holds one needs no session."""
+"""Transfer tokens: signed, short-lived URLs that grant an upload or a download without a session."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from contracts.secret_keys import SecretKeys
 
 UPLOADS_PATH = "/uploads"
 DOWNLOADS_PATH = "/downloads"
-"""Where the gateway takes bytes in, and gives them out."""
+"""The paths of the gateway's upload and download endpoints."""
 
 
 class UploadGrant(Contract):
-    """Leave to send ``size`` bytes of this type, once or again. ``checksum``: lower-case hex SHA-256, where known."""
+    """The right to upload ``size`` bytes, more than once if needed.
+
+    ``checksum``: SHA-256 in lower-case hexadecimal digits; None if the client has not declared it.
+    """
 
     upload_id: str
     tenant_id: str
@@ -34,9 +37,9 @@ class UploadGrant(Contract):
 
 
 class DownloadGrant(Contract):
-    """The right of this user to read one file's bytes. The download counts against the user's share of transfers.
+    """The right of a user to download one file. The download counts against the user's quota of transfers.
 
-    ``permission``: the one by which the user sees the file, and which they must still have.
+    ``permission``: the permission by which the user can see the file, and which the user must still have.
     """
 
     tenant_id: str
@@ -52,9 +55,12 @@ Grant = TypeVar("Grant", UploadGrant, DownloadGrant)
 
 
 class TransferSigner:
-    """Signs and reads grants (JWT, HS256, RFC 7519), under a key derived from that of the files service.
+    """Signs and verifies transfer tokens (JWT, HS256, RFC 7519).
 
-    Grants that were signed with a former key are still read.
+    Args:
+        keys: The keys of the files service, from which the signing keys are derived. Tokens that were signed with a
+            previous key are still accepted.
+        clock: Returns the current time.
     """
 
     def __init__(self, keys: SecretKeys, clock: Callable[[], datetime] = utc_now) -> None:
@@ -62,13 +68,19 @@ class TransferSigner:
         self._keys = [OctKey.import_key(hmac.new(key, b"transfers", hashlib.sha256).digest()) for key in keys.all]
 
     def upload_path(self, grant: UploadGrant, expires_at: datetime) -> str:
+        """Return the path, with a token, under which the client uploads the bytes."""
         return f"{UPLOADS_PATH}/{self._sign(grant, expires_at)}"
 
     def download_path(self, grant: DownloadGrant, expires_at: datetime) -> str:
+        """Return the path, with a token, under which the client downloads the bytes."""
         return f"{DOWNLOADS_PATH}/{self._sign(grant, expires_at)}"
 
     def read(self, token: str, kind: type[Grant]) -> Grant:
-        """The grant; PermissionDenied where the token is forged, stale or of the other kind."""
+        """Verify the token and return its grant.
+
+        Raises:
+            PermissionDenied: The token is forged, expired or of the other kind.
+        """
         now = int(self._clock().timestamp())
         rules = jwt.JWTClaimsRegistry(now, aud={"essential": True, "value": kind.__name__}, exp={"essential": True})
         for key in self._keys:

@@ -1,4 +1,4 @@
-"""Users: their profiles, preferences and the tenant each works in."""
+"""Types for users: profiles, preferences and home tenants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.base import Contract
 
 
 class User(Contract):
-    """A user as a viewer sees them. ``mfa_enabled`` is None for a viewer who may not read it."""
+    """A user as another user sees them. ``mfa_enabled`` is None if the other user may not read it."""
 
     id: str
     email: str
@@ -22,14 +22,14 @@ class User(Contract):
 
 
 class HomeTenant(Contract):
-    """The tenant that a user works in now."""
+    """The home tenant of a user: the tenant in which the user works and in which the next login starts."""
 
     user_id: str
     tenant_id: str
 
 
 class TenantChange(Contract):
-    """Set the tenant that a user works in. ``key`` makes the step idempotent and names it to its undo."""
+    """Input of the step that sets the home tenant of a user, and of its undo. ``key``: idempotency key of the step."""
 
     key: str
     user_id: str
@@ -37,7 +37,7 @@ class TenantChange(Contract):
 
 
 class NewUser(Contract):
-    """A user to create, who works in ``tenant_id`` first. ``key`` makes the step idempotent."""
+    """A user to create. ``key``: idempotency key of the step; ``tenant_id``: the home tenant."""
 
     key: str
     user_id: str
@@ -48,9 +48,10 @@ class NewUser(Contract):
 
 
 class OnboardUserCommand(Contract):
-    """Input of the workflow OnboardUser: who starts it (``user_id``, in this session and tenant), and the new user.
+    """Input of the workflow OnboardUser: the user who starts it (``user_id``), and the data of the new user.
 
-    ``password_hash``: argon2id, PHC form; ``totp_secret``: base 32, where MFA was asked for. Both are made at the edge.
+    ``password_hash``: Argon2id in PHC format; ``totp_secret``: base 32, None without multi-factor authentication. The
+    gateway creates both.
     """
 
     user_id: str
@@ -65,17 +66,20 @@ class OnboardUserCommand(Contract):
 
     @property
     def mfa_enabled(self) -> bool:
+        """Whether the new user needs a second factor to sign in."""
         return self.totp_secret is not None
 
 
 class Theme(StrEnum):
+    """The colour theme of the user interface. SYSTEM: as the operating system."""
+
     SYSTEM = "SYSTEM"
     LIGHT = "LIGHT"
     DARK = "DARK"
 
 
 class Preferences(Contract):
-    """``language``: BCP 47 tag; ``timezone``: IANA name."""
+    """The preferences of a user. ``language``: a BCP 47 tag; ``timezone``: a name of the IANA database."""
 
     language: str = "en"
     timezone: str = "UTC"
@@ -84,7 +88,7 @@ class Preferences(Contract):
 
 
 class PreferencesPatch(Contract):
-    """What is None stays as it is."""
+    """A change of preferences; fields that are None stay unchanged."""
 
     language: str | None = None
     timezone: str | None = None

@@ -1,8 +1,9 @@
-"""The rules for every kind of value that a client sends: one type for each kind, for the edge and for the services.
+"""Validated types for the values that clients send: one annotated type per kind of value, for gateway and services.
 
-Each type trims surrounding whitespace (passwords excepted), states what is wrong, and leaves the value as it was
-entered, unless its standard says that two spellings are the same. Lengths count Unicode code points, unless a message
-says octets. ``tests/contracts/test_validation.py`` lists each kind with its standard, examples and messages.
+Each type removes surrounding whitespace (except from passwords) and reports the reason if a value is invalid. It keeps
+the value as it was entered, unless its standard defines a canonical spelling. Lengths are in Unicode code points,
+unless a message says octets. ``tests/contracts/test_validation.py`` lists each kind with its standard, examples and
+messages.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from contracts.media_types import parse_media_type
 
 Model = TypeVar("Model", bound=BaseModel)
 
-MAX_NAME = 200
-MAX_FILE_NAME = 255
-MAX_LANGUAGE_TAG = 35
-"""RFC 5646, 4.4.1: the longest tag that is made of registered parts."""
+MAX_NAME_LENGTH = 200
+MAX_FILE_NAME_LENGTH = 255
+MAX_LANGUAGE_TAG_LENGTH = 35
+"""RFC 5646, 4.4.1: the length of the longest tag that consists of registered subtags."""
 
-_EMPTY = "This must not be empty."
+_EMPTY_MESSAGE = "This must not be empty."
 _MESSAGES = {
     "string_too_short": "This is too short: at least {min_length}.",
     "too_short": "This is too short: at least {min_length}.",
@@ -44,26 +45,33 @@ _MESSAGES = {
 
 _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _SEPARATORS = frozenset("\u2028\u2029")
-_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
-"""Letters, marks and symbols that have no shape of their own: the Default_Ignorable_Code_Point of Unicode that are not
-of category Cf, and the empty Braille pattern.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
+)
+"""Letters, marks and symbols that are displayed as nothing: the code points of Unicode's property
+Default_Ignorable_Code_Point that are not of category Cf, and the empty Braille pattern.
 """
 
 
 def validate(model: type[Model], values: Mapping[str, object], *, at: tuple[str, ...] = ()) -> Model:
-    """The values as the model.
+    """Validate the values and return the model.
+
+    Args:
+        model: The class of the model.
+        values: The values by field name.
+        at: The path of the values within the input, for the paths in the error.
 
     Raises:
-        InvalidInput: names each wrong field by its path, which begins with ``at``.
+        InvalidInput: Values are invalid; ``fields`` contains the path and the message of each invalid field.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise invalid_input(error, at=at) from None  # the error quotes what was sent, which may be a password
+        raise invalid_input(error, at=at) from None  # pydantic's error contains the values, which may be passwords
 
 
 def invalid_input(error: ValidationError, *, at: tuple[str, ...] = ()) -> InvalidInput:
-    """What pydantic found, in words for a user and by the paths that the GraphQL schema has."""
+    """Convert an error of pydantic into InvalidInput, with messages for users and paths of the GraphQL schema."""
     fields = tuple(
         FieldError(path=(*at, *_path(problem["loc"])), message=_message(problem))
         for problem in error.errors(include_url=False, include_input=False)
@@ -77,12 +85,12 @@ def _path(location: tuple[int | str, ...]) -> tuple[str, ...]:
 
 def _message(problem: object) -> str:
     assert isinstance(problem, dict)
-    facts = problem.get("ctx", {})
+    context = problem.get("ctx", {})
     if problem["type"] == "value_error":
-        return str(facts["error"])
-    if facts.get("min_length") == 1:
-        return _EMPTY
-    return _MESSAGES.get(problem["type"], "This is not valid.").format(**facts)
+        return str(context["error"])
+    if context.get("min_length") == 1:
+        return _EMPTY_MESSAGE
+    return _MESSAGES.get(problem["type"], "This is not valid.").format(**context)
 
 
 def _no_control_characters(text: str) -> str:
@@ -100,17 +108,17 @@ def _name(text: str) -> str:
         if character in _BIDI_OVERRIDES:
             raise ValueError(f"This must not change the direction of the text around it ({code_point(character)}).")
     if not any(_is_visible(each) for each in text):
-        raise ValueError(_EMPTY)
+        raise ValueError(_EMPTY_MESSAGE)
     return text
 
 
 def _is_visible(character: str) -> bool:
-    """Whether it may have a shape. One that Python's Unicode does not know yet, or that is for private use, may."""
+    """Return whether a character may be visible; unassigned and private-use characters may be."""
     category = unicodedata.category(character)
-    if _BLANK.match(character):
+    if _INVISIBLE.match(character):
         return False
     if category == "Cn":
-        return not (0xFDD0 <= ord(character) <= 0xFDEF or ord(character) & 0xFFFE == 0xFFFE)  # a noncharacter
+        return not (0xFDD0 <= ord(character) <= 0xFDEF or ord(character) & 0xFFFE == 0xFFFE)  # noncharacters
     return category == "Co" or category[0] not in "CZ"
 
 
@@ -130,23 +138,24 @@ def _email(text: str) -> str:
 
 
 def normalized_password(password: str) -> str:
-    """The password as it is hashed: OpaqueString of RFC 8265, 4.2 (spaces are U+0020, NFC), without its exclusions.
+    """Return the password in the form in which it is hashed, so that it is the same from every keyboard.
 
-    So a password is the same from every keyboard, and any Unicode text can be one.
+    The form is OpaqueString of RFC 8265, 4.2: all spaces become U+0020, and the text is normalized by NFC. The
+    characters that the RFC excludes are allowed.
     """
     spaces = "".join(" " if unicodedata.category(each) == "Zs" else each for each in password)
     return unicodedata.normalize("NFC", spaces)
 
 
 def _password(value: object) -> object:
-    """Before pydantic wraps it, so that the length is that of the normalized form."""
+    """Normalize a password before pydantic checks its length."""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     return normalized_password(value) if isinstance(value, str) else value
 
 
 def _six_digits(text: str) -> str:
-    """Digits of any script: keyboards of some languages write them (U+FF11 is 1)."""
+    """Return a code as six ASCII digits. Digits of any script are accepted, as some keyboards produce them (U+FF11)."""
     code = "".join(str(unicodedata.decimal(each, each)) for each in text if not each.isspace())
     if len(code) != 6 or not (code.isascii() and code.isdigit()):
         raise ValueError("A code has six digits.")
@@ -201,7 +210,7 @@ _GRANDFATHERED_TAGS = frozenset(
         "zh-xiang",
     )
 )
-"""RFC 5646, 2.1; those that are also regular tags are left out."""
+"""The grandfathered tags of RFC 5646, 2.1, without those that are also regular tags."""
 
 
 def _language_tag(text: str) -> str:
@@ -219,9 +228,9 @@ def _language_tag(text: str) -> str:
 
 
 def _time_zones() -> Mapping[str, str]:
-    """All names of the IANA time zone database, links included, by their lower case (names are ASCII and ignore case).
+    """Return all names of the IANA time zone database, including links, by their lower-case form.
 
-    ``Factory`` is not a place: ``Intl`` does not know it.
+    ``Factory`` is left out because ``Intl`` in browsers does not support it.
     """
     names = (importlib.resources.files("tzdata") / "zones").read_text().split()
     return MappingProxyType({name.lower(): name for name in names if name != "Factory"})
@@ -231,7 +240,7 @@ _TIME_ZONES = _time_zones()
 
 
 def _time_zone(text: str) -> str:
-    """In the spelling of the database: ``europe/vienna`` is ``Europe/Vienna``. A link stays the link."""
+    """Return a time zone in the spelling of the database: ``europe/vienna`` becomes ``Europe/Vienna``."""
     name = _TIME_ZONES.get(text.lower()) if text.isascii() else None
     if name is None:
         raise ValueError('Give a time zone such as "Europe/Vienna".')
@@ -242,25 +251,25 @@ def _media_type(text: str) -> str:
     return str(parse_media_type(text))
 
 
-def _trimmed(shortest: int, longest: int) -> StringConstraints:
-    return StringConstraints(strip_whitespace=True, min_length=shortest, max_length=longest)
+def _trimmed(min_length: int, max_length: int) -> StringConstraints:
+    return StringConstraints(strip_whitespace=True, min_length=min_length, max_length=max_length)
 
 
 Id = Annotated[str, _trimmed(1, 200), AfterValidator(_no_control_characters)]
 IdempotencyKey = Annotated[str, _trimmed(1, 200), AfterValidator(_no_control_characters)]
 Cursor = Annotated[str, _trimmed(1, 500)]
-Name = Annotated[str, _trimmed(1, MAX_NAME), AfterValidator(_name)]
-FileName = Annotated[str, _trimmed(1, MAX_FILE_NAME), AfterValidator(_file_name)]
+Name = Annotated[str, _trimmed(1, MAX_NAME_LENGTH), AfterValidator(_name)]
+FileName = Annotated[str, _trimmed(1, MAX_FILE_NAME_LENGTH), AfterValidator(_file_name)]
 Email = Annotated[str, _trimmed(1, 1000), AfterValidator(_email)]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=256), BeforeValidator(_password)]
 NewPassword = Annotated[SecretStr, Field(min_length=8, max_length=256), BeforeValidator(_password)]
-"""Length alone counts (NIST SP 800-63B, 3.1.1.2): eight characters or more, of whatever kind."""
+"""The only rule for new passwords is a length of eight characters or more (NIST SP 800-63B, 3.1.1.2)."""
 SearchText = Annotated[str, _trimmed(1, 320), AfterValidator(_no_control_characters)]
-"""Part of a name or an address, which have at most 320 characters."""
+"""A part of a name or an e-mail address, which have at most 320 characters."""
 Code = Annotated[str, _trimmed(1, 20), AfterValidator(_six_digits)]
 Checksum = Annotated[str, _trimmed(1, 1000), AfterValidator(_checksum)]
 MediaType = Annotated[str, _trimmed(1, 1000), AfterValidator(_media_type)]
-LanguageTag = Annotated[str, _trimmed(1, MAX_LANGUAGE_TAG), AfterValidator(_language_tag)]
+LanguageTag = Annotated[str, _trimmed(1, MAX_LANGUAGE_TAG_LENGTH), AfterValidator(_language_tag)]
 TimeZone = Annotated[str, _trimmed(1, 64), AfterValidator(_time_zone)]
 First = Annotated[int, Field(ge=0, le=100)]
 WaitSeconds = Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)]

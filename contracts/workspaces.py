@@ -1,4 +1,4 @@
-"""Workspaces: the place that a user has in a tenant."""
+"""Types for workspaces; a workspace belongs to one user within one tenant."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from contracts.base import Contract
 
 
 class Workspace(Contract):
+    """The workspace of a user in a tenant."""
+
     id: str
     name: str
     tenant_id: str
@@ -13,7 +15,7 @@ class Workspace(Contract):
 
 
 class NewWorkspace(Contract):
-    """A workspace to create for this user. ``key`` makes the step idempotent and names it to its undo."""
+    """Input of the step that creates a workspace for a user, and of its undo. ``key``: idempotency key of the step."""
 
     key: str
     tenant_id: str
@@ -22,10 +24,10 @@ class NewWorkspace(Contract):
 
 
 def workspace_path(tenant_slug: str, workspace_id: str) -> str:
-    """Where people open the workspace, below the address of the product."""
+    """Return the path of the workspace's page in the product."""
     return f"/{tenant_slug}/workspaces/{workspace_id}"
 
 
-def in_product(app_url: str, path: str) -> str:
-    """The address of a page of the product; a path where the address of the product is unknown."""
+def product_url(app_url: str, path: str) -> str:
+    """Return the URL of a page of the product; only the path if ``app_url`` is empty."""
     return f"{app_url.rstrip('/')}{path}"

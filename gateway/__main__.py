@@ -24,7 +24,7 @@ from infrastructure.observability.monitoring import (
 )
 from infrastructure.observability.tracing import tracing
 from infrastructure.settings_validation import format_errors
-from infrastructure.startup import StartFailure, reason_of
+from infrastructure.startup import StartFailure, error_reason
 from infrastructure.temporal.connection import exit_process
 
 
@@ -35,7 +35,7 @@ async def run(settings: Settings) -> None:
         loop.add_signal_handler(each, stop.set)
     tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     runtime, sdk = prometheus_runtime() if settings.metrics_port is not None else (None, None)
-    monitoring = Monitoring(sdk=sdk)
+    monitoring = Monitoring(sdk_metrics_url=sdk)
     async with AsyncExitStack() as stack:
         spans = stack.enter_context(tracing("gateway"))
         if settings.metrics_port is not None:
@@ -74,7 +74,8 @@ def main() -> int:
         return 1
     except OSError as error:
         print(
-            f"The gateway cannot listen on {settings.host}:{settings.gateway_port}: {reason_of(error)}", file=sys.stderr
+            f"The gateway cannot listen on {settings.host}:{settings.gateway_port}: {error_reason(error)}",
+            file=sys.stderr,
         )
         return 1
     return 0

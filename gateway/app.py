@@ -93,7 +93,11 @@ def create_app(settings: Settings, dependencies: Dependencies | None = None) -> 
     shows_schema, secret = settings.shows_schema(), settings.secret_keys().current
     schema = build_schema(introspection=shows_schema, suggestions=shows_schema, traces=traces)
     metrics = Metrics(dependencies.monitoring.registry, schema.documents.schema, dependencies.spans)
-    redis = RedisPolicy(settings.redis_url, instrument=traces.redis if traces else None) if settings.redis_url else None
+    redis = (
+        RedisPolicy(settings.redis_url, instrument=traces.instrument_redis if traces else None)
+        if settings.redis_url
+        else None
+    )
     requests, quota = RateLimiter(settings.rates(), secret), create_quota(redis, secret)
     trusted = read_manifest(settings.trusted_documents, schema.documents) if settings.trusted_documents else None
     name_documents = partial(
@@ -160,7 +164,7 @@ def _middleware(
 ) -> list[Middleware]:
     pseudonyms = Pseudonyms(settings.secret_keys().current)
     return [
-        *([Middleware(dependencies.spans.requests, routes)] if dependencies.spans else ()),
+        *([Middleware(dependencies.spans.trace_requests, routes)] if dependencies.spans else ()),
         Middleware(
             ProxyHeadersMiddleware,
             trusted=settings.trusted_proxies,

@@ -24,7 +24,7 @@ class Dependencies:
 
     services: the transport for calls of the services; None: the network.
     cache: a cache that others share, and that stays open; None: the one that the settings name.
-    wakeups: the change notifications of services in this process.
+    change_notifier: the change notifications of services in this process.
     interceptors: for the calls of Temporal.
     monitoring: has the registry of metrics and the checks of readiness.
     runtime: the runtime of Temporal's SDK.
@@ -33,7 +33,7 @@ class Dependencies:
 
     services: httpx.AsyncBaseTransport | None = None
     cache: Cache | None = None
-    wakeups: ChangeNotifier | None = None
+    change_notifier: ChangeNotifier | None = None
     interceptors: Sequence[Interceptor] = ()
     monitoring: Monitoring = field(default_factory=Monitoring)
     runtime: Runtime | None = None

@@ -24,7 +24,7 @@ from gateway.sessions.session_monitor import SessionMonitor
 from gateway.settings import SERVICES, Settings
 from infrastructure.caching.cache import Cache, MemoryCache, RedisCache
 from infrastructure.limits.quota import Quota
-from infrastructure.observability.monitoring import http_answers, temporal_answers
+from infrastructure.observability.monitoring import http_check, temporal_check
 from infrastructure.redis_policy import RedisPolicy
 from infrastructure.temporal.connection import connect, ensure_search_attributes
 from resolvers.context import Backend
@@ -96,7 +96,7 @@ class Lifecycle:
         temporal = await self._connect_temporal()
         await ensure_search_attributes(temporal)
         opened = await stack.enter_async_context(
-            open_dependencies(settings, temporal, http, cache, dependencies.wakeups, parts.metrics, parts.redis)
+            open_dependencies(settings, temporal, http, cache, dependencies.change_notifier, parts.metrics, parts.redis)
         )
         await stack.enter_async_context(parts.requests.shared(parts.redis))
         await stack.enter_async_context(parts.quota.running())
@@ -117,7 +117,7 @@ class Lifecycle:
         transport = self._dependencies.services or httpx.AsyncHTTPTransport(limits=_POOL, trust_env=False)
         async with httpx.AsyncClient(transport=transport, timeout=_TIMEOUT, trust_env=False) as http:
             if self._dependencies.spans:
-                self._dependencies.spans.calls(http)
+                self._dependencies.spans.instrument_http_client(http)
             yield http
 
     async def _connect_temporal(self) -> Client:
@@ -127,19 +127,19 @@ class Lifecycle:
             namespace=settings.temporal_namespace,
             keys=settings.keys(),
             interceptors=[
-                *([dependencies.spans.temporal()] if dependencies.spans else ()),
+                *([dependencies.spans.temporal_interceptor()] if dependencies.spans else ()),
                 *dependencies.interceptors,
                 RequestContextInterceptor(),
                 self._parts.metrics.timed_temporal(),
-                *([traces.temporal()] if traces else ()),
+                *([traces.temporal_interceptor()] if traces else ()),
             ],
             retry=_TEMPORAL_RETRY,
             runtime=dependencies.runtime,
         )
-        checks = {"temporal": temporal_answers(temporal)}
+        checks = {"temporal": temporal_check(temporal)}
         if self._parts.redis is not None:
             checks["redis"] = self._parts.redis.ping
         if dependencies.services is None:
-            checks |= {name: http_answers(settings.service(name)) for name in SERVICES}
+            checks |= {name: http_check(settings.service(name)) for name in SERVICES}
         dependencies.monitoring.add_checks(checks)
         return temporal

@@ -108,7 +108,7 @@ class Metrics:
                 names.append(field.name.value if known else _OTHER)
                 self.operations.labels(names[-1], code).inc()
         if self._spans:
-            self._spans.told(operation.operation.value, names, [code for _, code in codes])
+            self._spans.describe_operation(operation.operation.value, names, [code for _, code in codes])
 
     def operation(self, headers: Headers, extensions: object) -> AbstractContextManager[None]:
         """Around an operation of a socket, whose client tells of its own trace with it, or told so at the handshake:
@@ -117,7 +117,7 @@ class Metrics:
         if self._spans is None:
             return nullcontext()
         told = extensions.get("traceparent") if isinstance(extensions, dict) else None
-        return self._spans.operation(told if isinstance(told, str) else headers.get("traceparent"))
+        return self._spans.operation_span(told if isinstance(told, str) else headers.get("traceparent"))
 
     def timed_temporal(self) -> Interceptor:
         """For the client: each request is measured."""

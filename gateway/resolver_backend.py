@@ -9,7 +9,7 @@ from typing import NamedTuple
 import httpx
 from temporalio.client import Client
 
-from contracts.auth import HOT_SESSION_SECONDS
+from contracts.auth import SESSION_CACHE_TTL_SECONDS
 from contracts.service_tokens import ServiceTokenSigner
 from gateway.metrics import Metrics
 from gateway.sessions.session_cache import SessionCache
@@ -82,7 +82,7 @@ async def open_dependencies(
     files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
     cursors, orders, durations = Cursors(keys), StartRequestFactory(keys), Durations()
     async with AsyncExitStack() as stack:
-        wakeups, token_buckets = await stack.enter_async_context(_shared(redis, local_notifier))
+        change_notifier, token_buckets = await stack.enter_async_context(_shared(redis, local_notifier))
         throttle = SignInThrottle(token_buckets, keys, settings.sign_in_limits())
         await stack.enter_async_context(durations.shared(cache))
         tagged_cache = await stack.enter_async_context(TaggedCache(cache, encryption=Encryptor(keys, "copies")))
@@ -90,17 +90,21 @@ async def open_dependencies(
         budget = LongPollQuota(max_long_polls=settings.max_long_polls)
         hub = await stack.enter_async_context(
             ProgressHub(
-                temporal, budget=budget, wakeups=wakeups, observe=observer.see, observe_delay=metrics.lag.observe
+                temporal,
+                budget=budget,
+                change_notifier=change_notifier,
+                observe=observer.see,
+                observe_delay=metrics.lag.observe,
             )
         )
         describe_quota = DescribeQuota()
         records = OperationRecords(OperationsClient(calls("operations")), hub, cursors, observer.closed)
         await stack.enter_async_context(records.running())
         passwords = stack.enter_context(closing(Passwords()))
-        is_lost = stack.enter_context(wakeups.hearing(CONNECTION_LOST))
-        hot_seconds = HOT_SESSION_SECONDS if redis else 0.0
+        is_lost = stack.enter_context(change_notifier.subscribe(CONNECTION_LOST))
+        hot_seconds = SESSION_CACHE_TTL_SECONDS if redis else 0.0
         hot_sessions = SessionCache(cache, auth, is_lost, hot_seconds=hot_seconds)
-        sessions = SessionMonitor(hot_sessions, wakeups, check_seconds=settings.session_check_interval_seconds)
+        sessions = SessionMonitor(hot_sessions, change_notifier, check_seconds=settings.session_check_interval_seconds)
         await stack.enter_async_context(sessions)
         metrics.gauge(
             "gateway_breaker_open",
@@ -124,7 +128,7 @@ async def open_dependencies(
             ),
         )
         operations = await stack.enter_async_context(
-            Operations(temporal, hub, records, wakeups, cursors, describe_quota)
+            Operations(temporal, hub, records, change_notifier, cursors, describe_quota)
         )
         login_quota = await stack.enter_async_context(LoginQuota(operations))
         backend = Backend(

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.base import is_id
-from contracts.secret_keys import SecretKeys, checked_secret_keys
+from contracts.secret_keys import SecretKeys, valid_secret_keys
 from contracts.tenants import SubscriptionTier
 from gateway.security.csrf import origin_of
 from gateway.security.rate_limits import RateLimits
@@ -29,10 +29,10 @@ from infrastructure.settings_validation import (
     Environment,
     app_url_or_default,
     is_production,
+    missing_encryption_errors,
     valid_app_url,
     valid_key_ring,
     validate_all,
-    without_encryption,
 )
 from infrastructure.startup import RedisUrl
 from infrastructure.storage import default_storage_url, validate_storage_url
@@ -70,7 +70,7 @@ class ResponseTracing(Enum):
     ALWAYS = "always"
 
 
-KeyList: TypeAlias = Annotated[SecretStr, AfterValidator(checked_secret_keys)]
+KeyList: TypeAlias = Annotated[SecretStr, AfterValidator(valid_secret_keys)]
 
 SERVICES = ("auth", "users", "tenants", "files", "workspaces", "operations")
 
@@ -323,7 +323,7 @@ def _faults(values: Mapping[str, object]) -> Iterator[str]:
         yield f"SERVICE_KEY is missing, or a key for each of {', '.join(f'{name.upper()}_KEY' for name in keyless)}"
     if not is_production(values):
         return
-    yield from without_encryption(values)
+    yield from missing_encryption_errors(values)
     secret = _keys(values.get("secret_key"))
     for name in ("service_key", *(f"{service}_key" for service in SERVICES)):
         if secret & _keys(values.get(name)):

@@ -1,1 +1,1 @@
-"""Access to external systems for every process, and the mechanisms that all layers share."""
+"""Access to external systems (Redis, Temporal, storage, OpenTelemetry), and mechanisms that all layers share."""

@@ -1,4 +1,4 @@
-"""A breaker for each service: one that failed several times in a row is left alone for a while, and costs nothing."""
+"""A circuit breaker per service: after several failures in a row, calls of the service fail at once for a while."""
 
 from __future__ import annotations
 
@@ -13,56 +13,65 @@ from purgatory.domain.model import CLOSED, HALF_OPENED, OPENED, Context
 
 from contracts.errors import ServiceUnavailable
 
-FAILURES = 5
-"""In a row, after which the breaker opens."""
-REST_SECONDS = 2.0
-"""How long it stays open before one call may try."""
+FAILURE_THRESHOLD = 5
+"""Failures in a row after which the breaker opens."""
+OPEN_SECONDS = 2.0
+"""Time for which the breaker stays open before it lets a trial call pass (half open)."""
 
 log = structlog.get_logger()
 
 
 class CircuitBreaker:
-    """Purgatory's circuit breaker around the calls of one service, with a single trial call while it is half open.
+    """Purgatory's circuit breaker for the calls of one service, with a single trial call while it is half open.
 
-    What is raised within counts as a failure; a call that was cancelled tells nothing of the service.
+    Each exception that a call raises counts as a failure. A cancelled call counts neither as success nor as failure.
     """
 
-    def __init__(self, service: str, *, failures: int = FAILURES, rest_seconds: float = REST_SECONDS) -> None:
+    def __init__(
+        self, service: str, *, failure_threshold: int = FAILURE_THRESHOLD, open_seconds: float = OPEN_SECONDS
+    ) -> None:
         self._service = service
-        self._rest_seconds = rest_seconds
-        self._circuits = AsyncCircuitBreakerFactory(default_threshold=failures, default_ttl=rest_seconds)
-        self._circuits.add_listener(self._note)
-        self._trying = False
+        self._open_seconds = open_seconds
+        self._circuits = AsyncCircuitBreakerFactory(default_threshold=failure_threshold, default_ttl=open_seconds)
+        self._circuits.add_listener(self._record_change)
+        self._has_trial_call = False
         self.is_open = False
-        """Whether the service is left alone, a trial call aside."""
+        """Whether calls other than a trial call fail at once."""
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Judge the service by the call within. ServiceUnavailable at once, with ``retry_after``, while it is open."""
+    async def guard(self) -> AsyncIterator[None]:
+        """Count the success or failure of the block, which calls the service.
+
+        Raises:
+            ServiceUnavailable: The breaker is open; ``retry_after`` says for how many seconds.
+        """
         circuit = await self._circuits.get_breaker(self._service)
-        self._admit(circuit.context)
-        async with AsyncExitStack() as judgement:
-            await judgement.enter_async_context(circuit)
-            tries = self._trying = circuit.context.state == HALF_OPENED
+        self._check_state(circuit.context)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(circuit)
+            is_trial = self._has_trial_call = circuit.context.state == HALF_OPENED
             try:
                 yield
             except asyncio.CancelledError:
-                judgement.pop_all()
+                stack.pop_all()  # purgatory does not see the end of the call, so it counts nothing
                 raise
             finally:
-                if tries:
-                    self._trying = False
+                if is_trial:
+                    self._has_trial_call = False
 
-    def _admit(self, circuit: Context) -> None:
-        """Ask before purgatory does: it raises one and the same exception each time, which grows a traceback."""
+    def _check_state(self, circuit: Context) -> None:
+        """Raise ServiceUnavailable if the breaker is open.
+
+        Purgatory checks the same, but raises one exception object repeatedly, whose traceback grows with each raise.
+        """
         if circuit.state == OPENED and circuit.opened_at is not None:
-            seconds = circuit.opened_at + self._rest_seconds - time.time()
+            seconds = circuit.opened_at + self._open_seconds - time.time()
             if seconds >= 0:
                 raise ServiceUnavailable(service=self._service, retry_after=round(seconds + 0.05, 1))
-        if self._trying:
+        if self._has_trial_call:
             raise ServiceUnavailable(service=self._service, retry_after=1.0)
 
-    def _note(self, _circuit: str, event: str, facts: Event) -> None:
-        if event == "state_changed":
-            self.is_open = getattr(facts, "state", None) != CLOSED
-            log.warning("a breaker changed", service=self._service, state=getattr(facts, "state", None))
+    def _record_change(self, _circuit: str, kind: str, event: Event) -> None:
+        if kind == "state_changed":
+            self.is_open = getattr(event, "state", None) != CLOSED
+            log.warning("circuit_breaker_changed", service=self._service, state=getattr(event, "state", None))

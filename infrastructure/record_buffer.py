@@ -1,7 +1,7 @@
-"""A buffer of writes to the record of operations: it coalesces states of one operation and sends them in batches.
+"""A write buffer in front of the record of operations: it coalesces states of one operation and writes batches.
 
-Nothing waits for a write. If the record is unavailable, the newest state of each operation stays in the buffer, and
-the write is repeated; what the buffer cannot hold is corrected by the repair of the record.
+Callers do not wait for a write. While the record is unavailable, the newest state of each operation stays in the buffer
+and the write is repeated. States that do not fit into the buffer are dropped; the repair of the record restores them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ import structlog
 
 from contracts.errors import DeadlineExceeded, ServiceUnavailable
 from contracts.operation_records import MAX_BATCH, OperationRecord
-from infrastructure.change_notifications import wait_for_event as event_or_timeout
+from infrastructure.change_notifications import wait_for_event
 from infrastructure.tasks import supervised
 
 COALESCE_SECONDS = 0.05
-"""States that follow within this time are written together."""
+"""States that are added within this time are written together."""
 MAX_BUFFERED = 20_000
-"""Operations whose newest state waits to be written; beyond that the oldest is dropped."""
+"""Operations whose newest state may wait to be written; beyond this number the oldest one is dropped."""
 MAX_WAIT_SECONDS = 2.0
-"""How long a list waits for the starts of its own process."""
-_WRITE_TIMEOUT = 5.0
-_RETRY_SECONDS = (0.2, 5.0)
+"""Time for which a list of operations waits for writes of its own process."""
+_WRITE_TIMEOUT_SECONDS = 5.0
+_RETRY_DELAY_SECONDS = (0.2, 5.0)
+"""Delay before the first repetition of a write, and the upper limit of the delay."""
 _UNAVAILABLE = (ServiceUnavailable, DeadlineExceeded, TimeoutError, OSError)
-"""Errors that say nothing about a record: each further write would only wait as long again."""
+"""Errors that concern the service and not a single record, so that writing the records one by one would not help."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +37,13 @@ Write: TypeAlias = Callable[[Sequence[OperationRecord]], Awaitable[None]]
 
 
 class RecordBuffer:
-    """The writes of one process that wait for the record, at most one state per operation."""
+    """Buffers and writes the states of operations that one process observes, at most one state per operation.
+
+    Args:
+        write: Writes a batch of records.
+        coalesce_seconds: States that are added within this time are written together.
+        capacity: Operations whose state may wait to be written.
+    """
 
     def __init__(
         self, write: Write, *, coalesce_seconds: float = COALESCE_SECONDS, capacity: int = MAX_BUFFERED
@@ -51,10 +58,10 @@ class RecordBuffer:
         self._attempt_ended = asyncio.Event()
         self._failures = 0
         self.dropped = 0
-        """Operations whose state was dropped because the buffer was full."""
+        """Number of states that were dropped because the buffer was full."""
 
     def add(self, record: OperationRecord) -> None:
-        """Add a record; of two states of one operation the newer one is kept, with the subject that either has."""
+        """Add a record. Of two states of one operation the newer one is kept, with the subject of either."""
         id_ = record.operation.id
         self._waiting[id_] = record.merged_with(self._waiting.pop(id_, None))
         if len(self._waiting) > self._capacity:
@@ -62,16 +69,16 @@ class RecordBuffer:
             self.dropped += 1
         self._has_records.set()
 
-    async def wait_while_pending(self, concerns: Callable[[OperationRecord], bool], *, urgent: bool = True) -> None:
-        """Wait until the records for which ``concerns`` is true now are written.
+    async def wait_while_pending(self, selects: Callable[[OperationRecord], bool], *, urgent: bool = True) -> None:
+        """Wait until the records that are in the buffer now and that ``selects`` accepts have been written.
 
-        Return also as soon as writes fail, and after ``MAX_WAIT_SECONDS``.
+        Return also as soon as a write fails, and after ``MAX_WAIT_SECONDS``.
 
         Args:
-            concerns: Selects the records to wait for.
-            urgent: Write them at once instead of together with those of the next ``coalesce_seconds``.
+            selects: Returns whether to wait for a record.
+            urgent: Write at once, without waiting for further states to coalesce.
         """
-        ids = {each.operation.id for each in (*self._in_flight, *self._waiting.values()) if concerns(each)}
+        ids = {each.operation.id for each in (*self._in_flight, *self._waiting.values()) if selects(each)}
         with suppress(TimeoutError):
             async with asyncio.timeout(MAX_WAIT_SECONDS):
                 while self._failures == 0 and ids:
@@ -82,25 +89,25 @@ class RecordBuffer:
                     ids = {id_ for id_ in ids if id_ in self._waiting or id_ in in_flight}
 
     async def run(self) -> None:
-        """Write what is added, until cancelled; then write once more what is left."""
+        """Write the added records until cancelled; then write the remaining records once."""
         try:
             while True:
                 await self._has_records.wait()
-                await event_or_timeout(self._is_urgent, self._coalesce_seconds)
+                await wait_for_event(self._is_urgent, self._coalesce_seconds)
                 self._is_urgent.clear()
                 try:
                     await self._write_all()
-                except Exception as error:  # noqa: BLE001 - whatever fails, the write is repeated
+                except Exception as error:  # noqa: BLE001 - the write is repeated after any error
                     waiting, failures = len(self._waiting), self._failures
                     log.warning("record_write_failed", waiting=waiting, failures=failures, error=repr(error))
                     await asyncio.sleep(_delay(failures))
         finally:
-            with suppress(Exception):  # the repair corrects what is not written
+            with suppress(Exception):  # the repair of the record restores states that are not written
                 await self._write_all()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write what is added while the block runs."""
+        """Write the added records while the block runs."""
         async with supervised(self.run, name="write the record of operations"):
             yield
 
@@ -125,13 +132,13 @@ class RecordBuffer:
 
 
 async def write_batch(write: Write, batch: Sequence[OperationRecord]) -> None:
-    """Write a batch. If it is refused, write its records one by one, and log and drop those that cannot be stored.
+    """Write a batch. If it is rejected, write its records one by one; log and drop those that are rejected again.
 
     Raises:
-        Exception: none of the records could be written, so the record is unavailable.
+        Exception: None of the records could be written, so the record of operations counts as unavailable.
     """
     try:
-        await _write_in_time(write, batch)
+        await _write_with_timeout(write, batch)
     except _UNAVAILABLE:
         raise
     except Exception:
@@ -146,20 +153,20 @@ async def write_batch(write: Write, batch: Sequence[OperationRecord]) -> None:
 
 async def _accepts(write: Write, record: OperationRecord) -> bool:
     try:
-        await _write_in_time(write, [record])
+        await _write_with_timeout(write, [record])
     except _UNAVAILABLE:
         raise
-    except Exception:  # noqa: BLE001 - the caller decides by the other records
+    except Exception:  # noqa: BLE001 - the caller evaluates the results of all records
         return False
     return True
 
 
-async def _write_in_time(write: Write, batch: Sequence[OperationRecord]) -> None:
-    async with asyncio.timeout(_WRITE_TIMEOUT):
+async def _write_with_timeout(write: Write, batch: Sequence[OperationRecord]) -> None:
+    async with asyncio.timeout(_WRITE_TIMEOUT_SECONDS):
         await write(batch)
 
 
 def _delay(failures: int) -> float:
-    """Seconds before the next attempt: exponential with jitter."""
-    first, longest = _RETRY_SECONDS
-    return random.uniform(first, min(longest, first * 2**failures))  # noqa: S311 - jitter, not a secret
+    """Return the seconds before the next attempt: exponential backoff with jitter."""
+    first, maximum = _RETRY_DELAY_SECONDS
+    return random.uniform(first, min(maximum, first * 2**failures))  # noqa: S311 - jitter, not a secret

@@ -1,11 +1,10 @@
-"""Access to Redis, with one policy for the time in which Redis is unavailable.
+"""Access to Redis, and the three behaviours of commands while Redis is unavailable.
 
-Only this module creates clients of Redis (a test forbids it elsewhere). Each command names what happens while Redis is
-unavailable, as one of three behaviours:
+Only this module creates clients of Redis (a test enforces this). Each command chooses one of the behaviours:
 
-- ``bypass``  the caller goes on without the result
-- ``local``   the in-process variant does the work, for this process alone
-- ``refuse``  the request fails with UPSTREAM_UNAVAILABLE (``redis``)
+- ``bypass``: the caller receives a default and continues without the result
+- ``local``: a fallback within this process produces the result
+- ``refuse``: the request fails with UPSTREAM_UNAVAILABLE (``service: redis``)
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from infrastructure.deadlines import deadline
 from infrastructure.tasks import supervised
 
 TIMEOUT_SECONDS = 0.5
-"""For each command, or for the commands of one pipeline."""
+"""Time limit of one command, or of all commands of one pipeline."""
 CONNECTION_TIMEOUT_SECONDS = 5.0
-"""For a command that waits for a free connection; the time limit of the command begins afterwards."""
+"""Time limit of waiting for a free connection; the time limit of the command begins afterwards."""
 PROBE_INTERVAL_SECONDS = 0.5
-"""Between two pings while Redis is unavailable."""
+"""Interval of the pings while Redis is unavailable."""
 _MAX_CONNECTIONS = 50
-"""Of a process. A command waits until one is free."""
+"""Connections of one process. A command waits until a connection is free."""
 _UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 
 Value = TypeVar("Value")
@@ -45,15 +44,21 @@ log = structlog.get_logger(__name__)
 
 
 class _CommandFailed(Exception):
-    """Redis is unavailable, or has refused the command. The cause says which."""
+    """Redis is unavailable or has rejected the command; ``__cause__`` is the error of the client."""
 
 
 class RedisPolicy:
-    """The Redis of one process. It connects at first use, so a process starts while Redis is unavailable.
+    """Executes the Redis commands of one process. It connects at first use, so a process starts without Redis.
 
-    The first command that fails or takes longer than ``timeout_seconds`` makes Redis unavailable: further commands
-    fail at once, without a call, until a ping succeeds. Both changes are logged, once each. A command that Redis
-    refuses, for instance because a key has another type, fails alone.
+    After the first command that cannot be delivered or takes longer than ``timeout_seconds``, Redis counts as
+    unavailable: further commands fail at once, without a call, until a ping succeeds. Each of the two changes is logged
+    once. A command that Redis rejects, for instance because a key has another type, makes only itself fail.
+
+    Args:
+        url: Address of Redis (``redis://``, ``rediss://`` or ``unix://``).
+        timeout_seconds: Time limit of a command.
+        probe_interval_seconds: Interval of the pings while Redis is unavailable.
+        instrument: Receives the client, for instance to trace its commands.
     """
 
     def __init__(
@@ -76,11 +81,12 @@ class RedisPolicy:
 
     @property
     def is_available(self) -> bool:
+        """Whether commands are sent to Redis at the moment."""
         return self._unavailable_since is None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Notice when Redis is available again while the block runs, and close the connections after it."""
+        """Probe Redis while the block runs and Redis is unavailable; close the connections after the block."""
         async with self._redis, supervised(self._probe, name="probe Redis"):
             yield self
 
@@ -88,9 +94,9 @@ class RedisPolicy:
         """Return the result of the command, or ``default`` while Redis is unavailable.
 
         Args:
-            command: The call, whose only access to Redis is the client that it receives.
+            command: A function that receives the client and awaits one command or pipeline.
             default: The result while Redis is unavailable.
-            always: Try even while Redis is unavailable; for a command whose loss leaves outdated data to others.
+            always: Send the command even while Redis is unavailable; for commands that remove outdated data.
         """
         try:
             return await self._execute(command, always=always)
@@ -98,7 +104,7 @@ class RedisPolicy:
             return default
 
     async def local(self, command: Command[Value], fallback: Callable[[], Awaitable[Value]]) -> Value:
-        """Return the result of the command, or of its in-process variant while Redis is unavailable."""
+        """Return the result of the command, or the result of ``fallback`` while Redis is unavailable."""
         try:
             return await self._execute(command)
         except _CommandFailed:
@@ -108,7 +114,7 @@ class RedisPolicy:
         """Return the result of the command.
 
         Raises:
-            ServiceUnavailable: Redis is unavailable.
+            ServiceUnavailable: Redis is unavailable or has rejected the command.
         """
         try:
             return await self._execute(command)
@@ -116,11 +122,11 @@ class RedisPolicy:
             raise ServiceUnavailable(service="redis") from failed.__cause__
 
     async def ping(self) -> bool:
-        """Return True if Redis responds, also while it counts as unavailable; otherwise raise an error."""
+        """Return True if Redis responds, even while it counts as unavailable; otherwise raise an error."""
         return await self._execute(lambda redis: redis.ping(), always=True)
 
     def subscriber(self) -> Redis:
-        """Return a client for subscriptions, which hold a connection. It does not retry; its user closes it."""
+        """Return a client for subscriptions, which hold a connection. It does not retry. The caller closes it."""
         return Redis.from_url(self._url, retry=Retry(NoBackoff(), 0))
 
     async def _execute(self, command: Command[Value], *, always: bool = False) -> Value:
@@ -134,26 +140,26 @@ class RedisPolicy:
         try:
             if not (self.is_available or always):
                 raise _CommandFailed
-            return await self._execute_in_time(command)
+            return await self._execute_with_deadline(command)
         finally:
             self._connections.release()
 
-    async def _execute_in_time(self, command: Command[Value]) -> Value:
+    async def _execute_with_deadline(self, command: Command[Value]) -> Value:
         try:
             async with deadline(self._timeout_seconds):
                 return await command(self._redis)
         except _UNAVAILABLE as error:
-            self._note_unavailable(error)
+            self._mark_unavailable(error)
             raise _CommandFailed from error
         except RedisError as error:
-            log.error("redis_command_failed", error=_text(error))
+            log.error("redis_command_failed", error=_describe(error))
             raise _CommandFailed from error
 
-    def _note_unavailable(self, error: BaseException) -> None:
+    def _mark_unavailable(self, error: BaseException) -> None:
         self._failed.set()
         if self._unavailable_since is None:
             self._unavailable_since = asyncio.get_running_loop().time()
-            log.warning("redis_unavailable", error=_text(error))
+            log.warning("redis_unavailable", error=_describe(error))
 
     async def _probe(self) -> None:
         while True:
@@ -170,13 +176,13 @@ class RedisPolicy:
             log.info("redis_available", unavailable_seconds=round(seconds, 3))
 
 
-def _text(error: BaseException) -> str:
-    """Return the error for the log; redis-py's own representation has no message."""
+def _describe(error: BaseException) -> str:
+    """Return class and message of an error for the log; the ``repr`` of redis-py's errors contains no message."""
     return f"{type(error).__name__}: {error}"
 
 
 def _client(url: str, timeout_seconds: float) -> Redis:
-    # One retry, because a connection that Redis has closed is noticed by using it.
+    # One retry, because the client notices that Redis has closed a connection only when it uses the connection.
     retry = Retry(NoBackoff(), 1)
     return Redis.from_pool(
         BlockingConnectionPool.from_url(url, max_connections=_MAX_CONNECTIONS, timeout=timeout_seconds, retry=retry)

@@ -1,4 +1,4 @@
-"""Where a process runs, and all that is wrong with what its environment says, told at once and without values."""
+"""Validation of a process's settings: all errors are reported together, and no message contains a value."""
 
 from __future__ import annotations
 
@@ -16,16 +16,23 @@ Settings = TypeVar("Settings")
 
 
 class Environment(StrEnum):
+    """Where a process runs (setting ``ENVIRONMENT``); production requires more settings."""
+
     DEVELOPMENT = "development"
     PRODUCTION = "production"
 
 
-def is_production(told: Mapping[str, object]) -> bool:
-    return told.get("environment") == Environment.PRODUCTION
+def is_production(values: Mapping[str, object]) -> bool:
+    """Return whether the values of the settings name production as the environment."""
+    return values.get("environment") == Environment.PRODUCTION
 
 
 def valid_key_ring(keys: SecretStr) -> SecretStr:
-    """The same, if a KeyRing can be read from it; ValueError."""
+    """Return the value unchanged if it is a valid list of encryption keys.
+
+    Raises:
+        ValueError: ``KeyRing.parse`` does not accept the value.
+    """
     KeyRing.parse(keys.get_secret_value())
     return keys
 
@@ -35,7 +42,11 @@ DEVELOPMENT_APP_URL = "http://127.0.0.1:5173"
 
 
 def valid_app_url(url: str) -> str:
-    """Return the same value if links can begin with it. Raises ValueError."""
+    """Return the value unchanged if it is an absolute http(s) URL to which a path can be appended.
+
+    Raises:
+        ValueError: The value is not such a URL.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be an absolute address such as https://app.example.com")
@@ -43,36 +54,48 @@ def valid_app_url(url: str) -> str:
 
 
 def app_url_or_default(app_url: str | None, environment: Environment) -> str:
-    """Return what links to the product begin with: in production without ``APP_URL`` nothing, so they are paths."""
+    """Return the base URL of links to the product.
+
+    In production without ``APP_URL`` it is empty, so that links are paths.
+    """
     return app_url or (DEVELOPMENT_APP_URL if environment is Environment.DEVELOPMENT else "")
 
 
-def without_encryption(told: Mapping[str, object]) -> Iterable[str]:
-    """The fault of a process in production that would write in clear into Temporal."""
-    if is_production(told) and not told.get("codec_keys"):
+def missing_encryption_errors(values: Mapping[str, object]) -> Iterable[str]:
+    """Yield an error message if a process in production has no keys to encrypt the data that Temporal stores."""
+    if is_production(values) and not values.get("codec_keys"):
         yield "CODEC_KEYS must be set in production: what Temporal stores would not be encrypted"
 
 
 def validate_all(
-    told: Mapping[str, object], read: ModelWrapValidatorHandler[Settings], faults: Iterable[str]
+    values: Mapping[str, object], validate: ModelWrapValidatorHandler[Settings], messages: Iterable[str]
 ) -> Settings:
-    """The settings; ValidationError with those of single values and ``faults``, which are about several, together."""
-    found = [InitErrorDetails(type=_fault(each), loc=(), input=None) for each in faults]
+    """Validate the settings and report all errors together.
+
+    Args:
+        values: The values of the settings.
+        validate: Pydantic's handler, which validates each setting by itself.
+        messages: Messages of errors that concern several settings.
+
+    Raises:
+        ValidationError: A setting is invalid, or there are messages.
+    """
+    cross_field_errors = [InitErrorDetails(type=_custom_error(each), loc=(), input=None) for each in messages]
     try:
-        settings = read(told)
+        settings = validate(values)
     except ValidationError as error:
-        of_values = [
-            InitErrorDetails(type=_fault(each["msg"]), loc=each["loc"], input=None)
+        field_errors = [
+            InitErrorDetails(type=_custom_error(each["msg"]), loc=each["loc"], input=None)
             for each in error.errors(include_url=False, include_input=False)
         ]
-        raise ValidationError.from_exception_data(error.title, [*of_values, *found]) from None
-    if found:
-        raise ValidationError.from_exception_data(type(settings).__name__, found)
+        raise ValidationError.from_exception_data(error.title, [*field_errors, *cross_field_errors]) from None
+    if cross_field_errors:
+        raise ValidationError.from_exception_data(type(settings).__name__, cross_field_errors)
     return settings
 
 
 def format_errors(error: ValidationError) -> str:
-    """The settings that are missing or wrong, in one sentence that shows no value."""
+    """Return one sentence that lists the missing and invalid settings without their values."""
     problems = (
         f"{'_'.join(map(str, problem['loc'])).upper()} {problem['msg']}".strip().rstrip(".")
         for problem in error.errors(include_url=False, include_input=False)
@@ -80,5 +103,5 @@ def format_errors(error: ValidationError) -> str:
     return f"The environment is not right: {'; '.join(problems)}."
 
 
-def _fault(message: str) -> PydanticCustomError:
+def _custom_error(message: str) -> PydanticCustomError:
     return PydanticCustomError("environment", "{message}", {"message": message})

@@ -1,4 +1,4 @@
-"""Reasons for which a process cannot start, each with a message for the operator, and validated addresses."""
+"""Errors that prevent a process from starting, each with a message for the operator, and types of validated URLs."""
 
 from __future__ import annotations
 
@@ -12,29 +12,39 @@ _REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
 class StartFailure(RuntimeError):
-    """The process cannot start; the message says why, without secrets."""
+    """The process cannot start. The message states the reason and contains no secrets."""
 
 
 class TemporalUnreachable(StartFailure):
+    """The process cannot connect to Temporal."""
+
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(f"Temporal does not answer at {address} (TEMPORAL_ADDRESS): {reason}.")
 
 
 class DatabaseUnusable(StartFailure):
+    """The process cannot open or reach its database."""
+
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"The database {where} (DATABASE_URL) cannot be used: {reason}.")
 
 
 class FolderUnusable(StartFailure):
+    """The process cannot create a folder or write to it. ``variables``: the settings that name the folder."""
+
     def __init__(self, folder: Path, variables: str, reason: str) -> None:
         super().__init__(f"The folder {folder} ({variables}) cannot be used: {reason}.")
 
 
-def usable_folder(folder: Path, variables: str) -> Path:
-    """Return the folder, made where it is missing.
+def ensure_writable_folder(folder: Path, variables: str) -> Path:
+    """Create the folder if it does not exist, check that it is writable, and return it.
+
+    Args:
+        folder: The folder.
+        variables: The settings that name the folder, for the error message.
 
     Raises:
-        FolderUnusable: it cannot be made or written to.
+        FolderUnusable: The folder cannot be created or written to.
     """
     probe = folder / ".is-writable"
     try:
@@ -42,19 +52,19 @@ def usable_folder(folder: Path, variables: str) -> Path:
         probe.touch()
         probe.unlink(missing_ok=True)
     except OSError as error:
-        raise FolderUnusable(folder, variables, reason_of(error)) from error
+        raise FolderUnusable(folder, variables, error_reason(error)) from error
     return folder
 
 
-def reason_of(error: BaseException) -> str:
-    """Return the error in one line, without a full stop at its end."""
+def error_reason(error: BaseException) -> str:
+    """Return the message of an error as one line without a full stop at its end."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return text.strip().splitlines()[0].rstrip(".")
 
 
 def _valid_redis_url(url: str) -> str:
     if urlsplit(url).scheme not in _REDIS_SCHEMES:
-        raise ValueError("names no Redis: redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET")
+        raise ValueError("must be the URL of a Redis: redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET")
     return url
 
 
@@ -66,7 +76,7 @@ def _valid_secret_redis_url(url: SecretStr) -> SecretStr:
 def _valid_database_url(url: SecretStr) -> SecretStr:
     parts = urlsplit(url.get_secret_value())
     if parts.scheme not in ("sqlite", "postgres", "asyncpg") or not (parts.netloc or parts.path):
-        raise ValueError("names no database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME")
+        raise ValueError("must be the URL of a database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME")
     return url
 
 

@@ -1,13 +1,13 @@
-"""Tasks of asyncio: each is awaited, or supervised so that its failure is logged and leads to something.
+"""Creation of asyncio tasks: each task is awaited, or supervised so that its failure is logged and handled.
 
-This is the only module that creates tasks or shields them (a test forbids it elsewhere):
+This is the only module that creates or shields tasks (a test enforces this):
 
-- ``supervised``    work that runs as long as a block, such as a subscription to Redis; restarted when it fails
-- ``essential``     the same, but without it the process is of no use: its failure ends the block with that error
-- ``BackgroundTasks``  work of its own length that is not awaited; a failure is logged
-- ``SharedTask``    work that several callers await; a caller that is cancelled does not end it
-- ``finish``        work that is completed even if its only caller is cancelled
-- ``concurrently``  several pieces of work, awaited together
+- ``supervised``: runs work as long as a block runs, such as a subscription to Redis, and restarts the work on failure
+- ``essential``: runs work as long as a block runs; a failure of the work cancels the block
+- ``BackgroundTasks``: starts work that is not awaited; failures are logged
+- ``SharedTask``: runs work that several callers await; the cancellation of a caller does not cancel the work
+- ``shielded``, ``delay_cancellation``: complete work even if its only caller is cancelled
+- ``run_concurrently``, ``wait_for_first``: await several pieces of work
 """
 
 from __future__ import annotations
@@ -25,28 +25,34 @@ from contracts.errors import DomainError
 
 Result = TypeVar("Result")
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-"""Starts the work anew each time that it is called."""
+"""A function that starts the work; each call starts it anew."""
 
-RESTART_SECONDS = (0.1, 30.0)
-"""Before the first restart of work that failed, and at most; the time doubles with each failure in a row."""
-_CANCEL_AGAIN_SECONDS = 0.2
+RESTART_DELAY_SECONDS = (0.1, 30.0)
+"""Delay before the first restart of failed work, and the upper limit; it doubles with each failure in a row."""
+_CANCEL_RETRY_INTERVAL_SECONDS = 0.2
 
 log = structlog.get_logger()
 
 _unfinished: set[asyncio.Task[Any]] = set()
-"""Strong references to what ``SharedTask`` runs: asyncio itself keeps only weak ones, and the waiters may all leave."""
+"""Strong references to the tasks of ``SharedTask``: asyncio keeps weak ones only, and all callers may be cancelled."""
 
 
-class EndedUnexpectedly(Exception):
-    """Work that should run for as long as its block returned, or was cancelled by something that it awaited."""
+class TaskEndedUnexpectedly(Exception):
+    """Supervised work returned, or was cancelled although its block still runs."""
 
 
 @asynccontextmanager
 async def supervised(
-    work: Work, *, name: str, restart_seconds: tuple[float, float] = RESTART_SECONDS
+    work: Work, *, name: str, restart_delay_seconds: tuple[float, float] = RESTART_DELAY_SECONDS
 ) -> AsyncIterator[None]:
-    """Run the work while the block runs. If it fails or returns, log that as an error and start it again."""
-    task = asyncio.create_task(_restarting(work, name, restart_seconds), name=name)
+    """Run the work while the block runs. If the work fails or returns, log an error and restart it after a delay.
+
+    Args:
+        work: Starts the work.
+        name: Name of the task, for the log.
+        restart_delay_seconds: Delay before the first restart, and the upper limit of the delay.
+    """
+    task = asyncio.create_task(_run_with_restarts(work, name, restart_delay_seconds), name=name)
     try:
         yield
     finally:
@@ -55,7 +61,7 @@ async def supervised(
 
 @asynccontextmanager
 async def essential(work: Work, *, name: str) -> AsyncIterator[None]:
-    """Run the work while the block runs. If it fails, cancel the block and raise the failure from it.
+    """Run the work while the block runs. If the work fails, cancel the block and raise the error of the work.
 
     The work may return at any time.
     """
@@ -77,7 +83,7 @@ async def essential(work: Work, *, name: str) -> AsyncIterator[None]:
 
 
 class BackgroundTasks:
-    """Tasks that are not awaited: a failure is logged, and closing this cancels those that are left."""
+    """A group of tasks that are not awaited: failures are logged, and closing the group cancels the remaining tasks."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -86,25 +92,25 @@ class BackgroundTasks:
         return len(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, Result], *, name: str) -> asyncio.Task[Result]:
-        """Run the work once. Its failure is logged, and also raised to a caller that awaits the task."""
+        """Start the work. Its failure is logged, and also raised to a caller that awaits the returned task."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def supervise(self, work: Work, *, name: str) -> asyncio.Task[None]:
-        """Run the work until this is closed. If it fails or returns, log that as an error and start it again."""
-        return self.start(_restarting(work, name, RESTART_SECONDS), name=name)
+        """Run the work until the group is closed. If the work fails or returns, log an error and restart it."""
+        return self.start(_run_with_restarts(work, name, RESTART_DELAY_SECONDS), name=name)
 
     def cancel(self, task: asyncio.Task[Any]) -> None:
-        """Cancel a task until it has ended, without waiting for that."""
+        """Cancel a task repeatedly until it has ended, in the background."""
         if not task.done():
             self.start(cancel_and_wait(task), name=f"cancel {task.get_name()}")
 
-    async def wait(self, seconds: float) -> None:
-        """Wait until all have ended, but not longer than so many seconds."""
+    async def wait(self, timeout_seconds: float) -> None:
+        """Wait until all tasks have ended or the timeout expires."""
         if self._tasks:
-            await asyncio.wait(tuple(self._tasks), timeout=seconds)
+            await asyncio.wait(tuple(self._tasks), timeout=timeout_seconds)
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,9 +121,10 @@ class BackgroundTasks:
         await self.aclose()
 
     async def aclose(self) -> None:
-        while self._tasks:  # one that ends may start another
+        """Cancel the remaining tasks and wait until they have ended."""
+        while self._tasks:  # a task that ends may start another
             await cancel_and_wait(*self._tasks)
-            await asyncio.sleep(0)  # for the callbacks that take them out
+            await asyncio.sleep(0)  # lets the callbacks run that remove ended tasks
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -125,7 +132,7 @@ class BackgroundTasks:
 
 
 class SharedTask(Generic[Result]):
-    """A task whose result any number of callers await; it continues if callers are cancelled.
+    """A task whose result any number of callers await; it continues when callers are cancelled.
 
     A failure that no caller awaits is logged.
     """
@@ -141,11 +148,16 @@ class SharedTask(Generic[Result]):
         return self._task.done()
 
     def when_done(self, callback: Callable[[], object]) -> None:
-        """Call it once the work has ended, in whatever way."""
+        """Call the callback after the work has returned, failed or been cancelled."""
         self._task.add_done_callback(lambda _: callback())
 
     async def result(self) -> Result:
-        """Wait for the result. Raises what the work raises, and CancelledError if it was cancelled."""
+        """Wait for the result of the work.
+
+        Raises:
+            Exception: The error that the work raises.
+            CancelledError: The work was cancelled.
+        """
         self._waiting += 1
         try:
             return await asyncio.shield(self._task)
@@ -153,6 +165,7 @@ class SharedTask(Generic[Result]):
             self._waiting -= 1
 
     async def stop(self) -> None:
+        """Cancel the work and wait until it has ended."""
         await cancel_and_wait(self._task)
 
     def _ended(self, task: asyncio.Task[Result]) -> None:
@@ -161,13 +174,16 @@ class SharedTask(Generic[Result]):
             _log_failure(task)
 
 
-async def finish(work: Coroutine[Any, Any, Result], *, name: str) -> Result:
-    """Await work that is completed even if the caller is cancelled; a failure after the cancellation is logged."""
+async def shielded(work: Coroutine[Any, Any, Result], *, name: str) -> Result:
+    """Await work that continues in the background if the caller is cancelled; a failure is then logged.
+
+    The caller's cancellation takes effect at once.
+    """
     return await SharedTask(work, name=name).result()
 
 
-async def finish_before_leaving(work: Coroutine[Any, Any, Result], *, name: str) -> Result:
-    """Await work that is completed even if the caller is cancelled; the cancellation takes effect after it."""
+async def delay_cancellation(work: Coroutine[Any, Any, Result], *, name: str) -> Result:
+    """Await work to its end even if the caller is cancelled; the cancellation takes effect after the work."""
     task = asyncio.create_task(work, name=name)
     was_cancelled = False
     while not task.done():
@@ -181,10 +197,10 @@ async def finish_before_leaving(work: Coroutine[Any, Any, Result], *, name: str)
     return task.result()
 
 
-async def concurrently(*work: Coroutine[Any, Any, Result]) -> list[Result]:
-    """Await all of the work at the same time; the results are in its order.
+async def run_concurrently(*work: Coroutine[Any, Any, Result]) -> list[Result]:
+    """Await several coroutines at the same time and return their results in the same order.
 
-    If one raises, the others are cancelled and have ended by the time that its error is raised from here;
+    If one raises an error, the others are cancelled and have ended before this function raises the error;
     ``asyncio.gather`` would leave them running.
     """
     tasks = [asyncio.create_task(each) for each in work]
@@ -198,11 +214,11 @@ async def concurrently(*work: Coroutine[Any, Any, Result]) -> list[Result]:
     finally:
         await cancel_and_wait(*tasks)
         for task in tasks:
-            _failure_of(task)  # of several that failed one is raised; asyncio would log the others
+            _failure_of(task)  # if several failed, one error is raised; asyncio would log the others
 
 
-async def first_of(*work: Coroutine[Any, Any, Any]) -> int:
-    """Return the index of the one that ends first, or raise what it raises; the others are cancelled."""
+async def wait_for_first(*work: Coroutine[Any, Any, Any]) -> int:
+    """Return the index of the coroutine that ends first, or raise its error; cancel the others."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -216,15 +232,15 @@ async def first_of(*work: Coroutine[Any, Any, Any]) -> int:
 
 
 async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel the tasks and return once they have ended, in whatever way.
+    """Cancel the tasks and wait until they have ended, with a result, an error or by the cancellation.
 
-    One cancellation may not be enough: before Python 3.12 ``asyncio.wait_for`` swallows one that comes with its result.
+    The cancellation is repeated: before Python 3.12 ``asyncio.wait_for`` swallows one that arrives with its result.
     """
-    left = {task for task in tasks if not task.done()}
-    while left:
-        for task in left:
+    remaining = {task for task in tasks if not task.done()}
+    while remaining:
+        for task in remaining:
             task.cancel()
-        ended, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)
+        ended, remaining = await asyncio.wait(remaining, timeout=_CANCEL_RETRY_INTERVAL_SECONDS)
         for task in ended:
             _failure_of(task)  # asyncio logs a failure that was never retrieved
 
@@ -233,30 +249,30 @@ async def _end_when_failed(block: asyncio.Task[Any], task: asyncio.Task[None]) -
     await asyncio.wait((task,))
     while _failure_of(task) is not None:  # one cancellation may not be enough, see ``cancel_and_wait``
         block.cancel()
-        await asyncio.sleep(_CANCEL_AGAIN_SECONDS)
+        await asyncio.sleep(_CANCEL_RETRY_INTERVAL_SECONDS)
 
 
-async def _restarting(work: Work, name: str, restart_seconds: tuple[float, float]) -> None:
+async def _run_with_restarts(work: Work, name: str, restart_delay_seconds: tuple[float, float]) -> None:
     loop = asyncio.get_running_loop()
-    first, most = restart_seconds
+    first, maximum = restart_delay_seconds
     failures = 0
     while True:
-        began = loop.time()
+        started_at = loop.time()
         try:
             await work()
-            error: BaseException = EndedUnexpectedly(f"{name} returned")
+            error: BaseException = TaskEndedUnexpectedly(f"{name} returned")
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            error = EndedUnexpectedly(f"{name} was cancelled from within")
+            error = TaskEndedUnexpectedly(f"{name} was cancelled from within")
             error.__cause__ = cancelled
-        except Exception as failure:  # noqa: BLE001 - whatever it is, it is logged and the work restarted
+        except Exception as failure:  # noqa: BLE001 - any error is logged, and the work is restarted
             error = failure
-        failures = 1 if loop.time() - began > most else failures + 1
-        pause = min(most, first * 2 ** min(failures - 1, 30)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
-        log.error("background_task_failed", task=name, restart_in_seconds=round(pause, 3), exc_info=error)
-        await asyncio.sleep(pause)
+        failures = 1 if loop.time() - started_at > maximum else failures + 1
+        delay = min(maximum, first * 2 ** min(failures - 1, 30)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        log.error("background_task_failed", task=name, restart_in_seconds=round(delay, 3), exc_info=error)
+        await asyncio.sleep(delay)
 
 
 def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
@@ -264,7 +280,7 @@ def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:
-    """Log the failure of a task. A domain error is a result, not a fault, so it is logged without a traceback."""
+    """Log the failure of a task. A DomainError is a typed result and not a fault, so it is logged without traceback."""
     error = _failure_of(task)
     if isinstance(error, DomainError):
         log.warning("background_task_failed", task=task.get_name(), error=type(error).__name__)

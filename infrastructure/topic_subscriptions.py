@@ -1,4 +1,4 @@
-"""The topics that a process is subscribed to in Redis: it receives change notifications of these topics only."""
+"""The subscriptions of a process to topics (Redis channels), and the subscribe commands that keep Redis in step."""
 
 from __future__ import annotations
 
@@ -9,88 +9,101 @@ from contextlib import contextmanager, suppress
 
 from redis.asyncio.client import PubSub
 
-TOPIC_PREFIX = b"changes:topic:"
-"""Of the channel of a topic."""
-_PING_SECONDS = 2.0
-"""Between two pings where nothing else is sent, so that something arrives on a connection that is not lost."""
-_SUBSCRIBE_SECONDS = 0.5
+TOPIC_PREFIX = b"changes:"
+"""Prefix of the Redis channel of a topic; the topic follows it."""
+_PING_INTERVAL_SECONDS = 2.0
+"""Interval of pings on a connection without other commands: their responses show that the connection is not lost."""
+_SUBSCRIBE_TIMEOUT_SECONDS = 0.5
 _MAX_TOPICS_PER_COMMAND = 500
 
 
 class Subscription:
-    """To one topic. ``changed`` is set at each notification, and when some may have been missed: when the subscription
-    begins, and when the connection is lost. The subscriber calls ``clear`` before it reads.
+    """A subscription to one topic.
+
+    The event ``changed`` is set by each notification, and when notifications may have been missed: when the
+    subscription begins, and when the connection is lost. The subscriber calls ``clear`` before it reads the data.
     """
 
     def __init__(self, *, is_active: bool, is_pending: bool = False) -> None:
         self.is_active = is_active
-        """Whether notifications arrive at the moment."""
+        """Whether the subscription receives notifications at the moment."""
         self.changed = asyncio.Event()
         self.is_notified = False
         """Whether a notification has arrived since ``clear``."""
         self._is_pending = is_pending
 
-    async def begun(self) -> None:
-        """Wait until notifications arrive; not for long, and not at all while the connection is lost."""
+    async def wait_until_active(self) -> None:
+        """Wait until Redis has confirmed the subscription, for half a second at most.
+
+        Return at once while the connection is lost: Redis then confirms nothing.
+        """
         if self._is_pending:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_SUBSCRIBE_SECONDS):
+                async with asyncio.timeout(_SUBSCRIBE_TIMEOUT_SECONDS):
                     await self.changed.wait()
 
     def clear(self) -> None:
+        """Reset ``changed`` and ``is_notified`` before the data is read."""
         self.changed.clear()
         self.is_notified = False
 
     def notify(self) -> None:
+        """Record that the topic has changed."""
         self.is_notified = True
         self.changed.set()
 
-    def mark(self, *, is_active: bool) -> None:
+    def set_active(self, *, is_active: bool) -> None:
+        """Record whether notifications arrive, and set ``changed``: some may have been missed."""
         self.is_active, self._is_pending = is_active, False
         self.changed.set()
 
 
 class TopicSubscriptions:
-    """The topics that this process is subscribed to, by their channels, over whichever connection there is."""
+    """The topics that this process is subscribed to. They outlive the connection to Redis, which may be replaced."""
 
     def __init__(self) -> None:
         self._subscriptions: defaultdict[bytes, set[Subscription]] = defaultdict(set)
         self._is_connected = False
         self._requested: set[bytes] = set()
-        """Channels that a subscribe command was sent for."""
+        """Channels for which a subscribe command was sent."""
         self._active: set[bytes] = set()
         """Channels of which Redis has confirmed the subscription."""
         self._changed: set[bytes] = set()
-        """Channels that got their first subscription here or lost their last one."""
+        """Channels that received their first subscription in this process or lost their last one."""
         self._has_changed = asyncio.Event()
 
     @contextmanager
-    def subscribed(self, topic: str) -> Iterator[Subscription]:
+    def subscribe(self, topic: str) -> Iterator[Subscription]:
+        """Yield a subscription to the topic, which ends with the block."""
         channel = TOPIC_PREFIX + topic.encode()
         is_active = channel in self._active
         subscription = Subscription(is_active=is_active, is_pending=self._is_connected and not is_active)
         self._subscriptions[channel].add(subscription)
-        self._note(channel)
+        self._mark_changed(channel)
         try:
             yield subscription
         finally:
             self._subscriptions[channel].discard(subscription)
             if not self._subscriptions[channel]:
                 del self._subscriptions[channel]
-                self._note(channel)
+                self._mark_changed(channel)
 
-    def _note(self, channel: bytes) -> None:
+    def _mark_changed(self, channel: bytes) -> None:
         self._changed.add(channel)
         self._has_changed.set()
 
-    async def subscribe(self, connection: PubSub) -> None:
-        """Keep the connection subscribed to what has subscriptions here, until it is lost."""
+    async def synchronize(self, connection: PubSub) -> None:
+        """Subscribe the connection to the channels that have subscriptions here, until the connection is lost.
+
+        Raises:
+            RedisError: The connection is lost.
+        """
         self._is_connected = True
         self._changed = set(self._subscriptions)
         self._has_changed.set()
         while True:
             try:
-                async with asyncio.timeout(_PING_SECONDS):
+                async with asyncio.timeout(_PING_INTERVAL_SECONDS):
                     await self._has_changed.wait()
             except TimeoutError:
                 await connection.ping()
@@ -107,18 +120,24 @@ class TopicSubscriptions:
             for start in range(0, len(added), _MAX_TOPICS_PER_COMMAND):
                 await connection.subscribe(*added[start : start + _MAX_TOPICS_PER_COMMAND])
 
-    def take_in(self, kind: str, channel: bytes) -> None:
-        """Take in a message of this kind, in the terms of Redis, from the channel."""
+    def handle_message(self, kind: str, channel: bytes) -> None:
+        """Process a message from Redis.
+
+        Args:
+            kind: The type that Redis gives the message: "subscribe", "message", ...
+            channel: The channel from which the message comes.
+        """
         subscriptions = self._subscriptions.get(channel, ())
         if kind == "subscribe" and channel in self._requested:
             self._active.add(channel)
             for subscription in subscriptions:
-                subscription.mark(is_active=True)
+                subscription.set_active(is_active=True)
         elif kind == "message":
             for subscription in subscriptions:
                 subscription.notify()
 
-    def lose_connection(self) -> None:
+    def handle_connection_lost(self) -> None:
+        """Mark all subscriptions as inactive until ``synchronize`` runs with a new connection."""
         if not self._is_connected:
             return
         self._is_connected = False
@@ -126,4 +145,4 @@ class TopicSubscriptions:
         self._active.clear()
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
-                subscription.mark(is_active=False)
+                subscription.set_active(is_active=False)

@@ -13,7 +13,7 @@ from contracts.operations import Operation, OperationKind, kind_of
 from contracts.service_tokens import Caller
 from infrastructure.caching.batching import DataLoader
 from infrastructure.limits.fair_semaphore import Requester
-from infrastructure.observability.logging import learn
+from infrastructure.observability.logging import bind
 from infrastructure.observability.pseudonyms import Pseudonyms
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.files import FilesClient
@@ -175,7 +175,7 @@ class Context:
                 self._is_viewer_loaded = True
                 if self._viewer is not None:
                     account = self.backend.pseudonyms.account(self._viewer.user_id)
-                    learn(user=self._viewer.user_id, tenant=self._viewer.tenant_id, account=account)
+                    bind(user=self._viewer.user_id, tenant=self._viewer.tenant_id, account=account)
         return self._viewer
 
     @property

@@ -27,7 +27,7 @@ from infrastructure.caching.batching import DataLoader
 from infrastructure.caching.single_flight import Once
 from infrastructure.caching.tagged_cache import CachedValue, TaggedCache
 from infrastructure.deadlines import deadline
-from infrastructure.tasks import concurrently
+from infrastructure.tasks import run_concurrently
 from resolvers.clients.files import FilesClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.clients.users import UsersClient
@@ -114,7 +114,7 @@ class DashboardResolver:
 
     async def last_updated(self) -> datetime:
         """Return the time at which the oldest cached part was fetched; the current time if no part is cached."""
-        times = await concurrently(
+        times = await run_concurrently(
             self._fetched_at(await self._key(USERS, (self._session.user_id,)), _USERS),
             self._fetched_at(await self._key(TENANTS, (self._session.tenant_id,)), _TENANTS),
             self._fetched_at(await self._key(FILES), _FILES),

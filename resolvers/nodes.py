@@ -11,7 +11,7 @@ from contracts.operations import Operation, OperationKind, kind_of
 from contracts.tenants import Tenant
 from contracts.users import User
 from contracts.workspaces import Workspace
-from infrastructure.tasks import concurrently
+from infrastructure.tasks import run_concurrently
 from resolvers.context import Context
 from resolvers.error_translation import domain_error
 from resolvers.expected_tenant import check_expected_tenant
@@ -96,7 +96,7 @@ async def load_node(context: Context, id: str) -> NodeObject:
 
 async def load_nodes(context: Context, ids: tuple[str, ...]) -> list[NodeObject | DomainError]:
     """Load objects in the order of their ids; an object that cannot be loaded is replaced by its error."""
-    return await concurrently(*(_node_or_error(context, id) for id in ids))
+    return await run_concurrently(*(_node_or_error(context, id) for id in ids))
 
 
 async def _node_or_error(context: Context, id: str) -> NodeObject | DomainError:

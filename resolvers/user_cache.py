@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from contracts.service_tokens import Caller
 from contracts.users import Preferences, PreferencesPatch, User
 from infrastructure.caching.cache import LocalCache
-from infrastructure.caching.tagged_cache import FRESH_SECONDS, TaggedCache
+from infrastructure.caching.tagged_cache import VALUE_TTL_SECONDS, TaggedCache
 from resolvers.clients.users import UsersClient
 from resolvers.following.observer import tenant_tag, user_tag
 
@@ -17,7 +17,7 @@ MAX_CACHED_USERS = 10_000
 
 
 class CachedUsersClient:
-    """A users client that reads users from a local cache for up to ``FRESH_SECONDS`` (the cache's lifetime).
+    """A users client that reads users from a local cache for up to ``VALUE_TTL_SECONDS`` (the cache's lifetime).
 
     A cached user is not returned after a change that any process has observed: the cache key contains the versions of
     the caller's user tag and tenant tag, as for dashboards. While the store of these versions is unavailable, the
@@ -40,7 +40,7 @@ class CachedUsersClient:
         if missing := [id for id in cached if id not in found]:
             for user in await self._users.get_users(caller, missing):
                 found[user.id] = user
-                self._cached.set((view, user.id), user, ttl_seconds=FRESH_SECONDS)
+                self._cached.set((view, user.id), user, ttl_seconds=VALUE_TTL_SECONDS)
         return tuple(found[id] for id in ids if id in found)
 
     async def get_preferences(self, caller: Caller) -> Preferences:

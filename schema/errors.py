@@ -13,7 +13,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types import ExecutionContext
 
 from contracts.errors import DomainError, ErrorCode, FieldError
-from infrastructure.observability.audit import Refusal, refusal_of, refused
+from infrastructure.observability.audit import Refusal, classify_refusal, record_refusal
 from resolvers.error_translation import domain_error
 from schema.input_errors import literal_errors, variable_errors
 
@@ -80,11 +80,11 @@ def _log_refusals(errors: Sequence[GraphQLError], request_id: str) -> None:
             counts[Refusal.DOCUMENT, None, field] += 1
         elif not (error.extensions and "code" in error.extensions):
             domain = domain_error(_cause(error))
-            kind = refusal_of(domain) if domain is not None else None
+            kind = classify_refusal(domain) if domain is not None else None
             if domain is not None and kind is not None:
                 counts[kind, domain.code.value, field] += 1
     for (kind, code, field), count in counts.items():
-        refused(kind, count=count, code=code, field=field, request_id=request_id or None)
+        record_refusal(kind, count=count, code=code, field=field, request_id=request_id or None)
 
 
 def _with_request_id(error: GraphQLError, request_id: str) -> GraphQLError:

@@ -218,7 +218,7 @@ async def _with_trace(results: StreamResult, context: object, traces: ResponseTr
             if first is not None:
                 latest = context.following.latest if isinstance(context, Context) else None
                 if latest is not None:
-                    traces.note_operation(latest.id)
+                    traces.set_operation(latest.id)
                 first.extensions = {**(first.extensions or {}), "trace": trace.summary()}
         if first is not None:
             yield first

@@ -1,4 +1,4 @@
-"""A collector of traces: takes OTLP over HTTP, and keeps what it was sent."""
+"""An OpenTelemetry collector for tests: it receives spans as OTLP over HTTP and stores them."""
 
 from __future__ import annotations
 
@@ -13,44 +13,51 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-_KEPT = 1_000
+_MAX_BODIES = 1_000
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A span, and the name of the process that it was made in. Ids are in hexadecimal; no parent: an empty one."""
+class CollectedSpan:
+    """A span, and the service name of its process. Ids are hexadecimal; ``parent`` is empty for a root span."""
 
     process: str
     name: str
     trace: str
     id: str
     parent: str
-    facts: dict[str, str]
+    attributes: dict[str, str]
     events: tuple[str, ...]
 
 
 @dataclass
 class Collector:
-    """``bodies``: what came, as it came."""
+    """The address of the collector and the bodies of the requests that it received."""
 
     url: str = ""
-    bodies: deque[bytes] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    bodies: deque[bytes] = field(default_factory=lambda: deque(maxlen=_MAX_BODIES))
 
-    def spans(self, trace: str | None = None) -> list[Seen]:
-        """Of that trace, or all; in the order in which they came."""
+    def spans(self, trace: str | None = None) -> list[CollectedSpan]:
+        """Return the spans of a trace, or all spans, in the order in which they arrived."""
         return [span for body in tuple(self.bodies) for span in _read(body) if trace in (None, span.trace)]
 
-    def wait_for(self, trace: str, whole: Callable[[list[Seen]], bool], seconds: float = 30) -> list[Seen]:
-        """The spans of the trace, once they are whole; AssertionError with what has come where they never are."""
+    def wait_for(
+        self, trace: str, is_complete: Callable[[list[CollectedSpan]], bool], seconds: float = 30
+    ) -> list[CollectedSpan]:
+        """Wait until the spans of the trace are complete, and return them.
+
+        Raises:
+            AssertionError: They are not complete in time; the message lists the spans that have arrived.
+        """
         deadline = time.monotonic() + seconds
-        while not whole(spans := self.spans(trace)):
+        while not is_complete(spans := self.spans(trace)):
             assert time.monotonic() < deadline, "\n".join(f"{span.process}: {span.name}" for span in spans)
             time.sleep(0.1)
         return spans
 
 
 @contextmanager
-def collecting() -> Iterator[Collector]:
+def running_collector() -> Iterator[Collector]:
+    """Run a collector on a free port."""
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -81,13 +88,13 @@ def _text(value: AnyValue) -> str:
     return value.string_value or str(value.int_value)
 
 
-def _read(body: bytes) -> Iterator[Seen]:
+def _read(body: bytes) -> Iterator[CollectedSpan]:
     for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-        about = {each.key: each.value.string_value for each in resource.resource.attributes}
+        resource_attributes = {each.key: each.value.string_value for each in resource.resource.attributes}
         for scope in resource.scope_spans:
             for span in scope.spans:
-                yield Seen(
-                    about["service.name"],
+                yield CollectedSpan(
+                    resource_attributes["service.name"],
                     span.name,
                     span.trace_id.hex(),
                     span.span_id.hex(),

@@ -1,4 +1,4 @@
-"""Fixtures that every test may ask for: real servers, and the whole product running on them."""
+"""Fixtures for all tests: servers (Temporal, Redis, PostgreSQL), and the whole product running with them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytest_plugins = ["tests.xdist_scheduling"]
 
 
 def pytest_configure() -> None:
-    """Log tracebacks as plain text: structlog's default formats each with rich and all local variables, for seconds."""
+    """Log tracebacks as plain text: structlog's default adds all local variables, which takes seconds per traceback."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -35,13 +35,13 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def temporal_address() -> Iterator[str]:
-    """A real Temporal server that knows our search attributes."""
+    """The address of a Temporal server with the product's search attributes."""
     with running_temporal() as server:
-        asyncio.run(_prepare(server.address))
+        asyncio.run(_register_search_attributes(server.address))
         yield server.address
 
 
-async def _prepare(address: str) -> None:
+async def _register_search_attributes(address: str) -> None:
     await ensure_search_attributes(await connect(address=address, namespace=None, keys=None))
 
 
@@ -73,27 +73,27 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def postgres_url(postgres: Postgres) -> str:
-    """A fresh, empty database."""
+    """The URL of a new, empty database."""
     return postgres.new_database()
 
 
 @pytest.fixture(scope="session")
 def dev_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """What `make dev` runs, with the demo data."""
+    """The process of `make dev`, with the demo data."""
     with start_dev_stack(tmp_path_factory.mktemp("dev")) as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
 def separate_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Gateway and worker as processes of their own, on PostgreSQL and Redis, with the demo data."""
+    """A gateway and a worker as separate processes, with PostgreSQL, Redis and the demo data."""
     with start_separate_stack(tmp_path_factory.mktemp("separate")) as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
 def deployed_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two gateways and a worker a domain, as docker/compose.yaml starts them, with the demo data."""
+    """Two gateways and one worker per domain, as docker/compose.yaml starts them, with the demo data."""
     with start_deployed_stack(tmp_path_factory.mktemp("deployed")) as stack:
         yield stack
 
@@ -107,5 +107,5 @@ def kubernetes_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack
 
 @pytest.fixture(scope="session")
 def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For all copies of the tree that are type checked."""
+    """A mypy cache that all copies of the project share."""
     return tmp_path_factory.mktemp("mypy") / "cache"

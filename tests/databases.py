@@ -1,4 +1,4 @@
-"""SQLite databases for tests, copies of one that is made once in each process: to migrate takes a third of a second."""
+"""SQLite databases for tests, copied from a template that each process creates once, because migrations are slow."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from infrastructure.passwords import Passwords
 from worker.database import database, migrate
 from worker.demo import seed_demo_data
 
-_made: dict[bool, bytes] = {}
-"""With and without the demo data."""
+_templates: dict[bool, bytes] = {}
+"""The contents of the template databases with and without demo data."""
 
 
-async def fresh_sqlite(folder: Path, *, demo: bool = False) -> str:
-    """The URL of a migrated database in the folder."""
-    if demo not in _made:
-        _made[demo] = await _make(demo)
+async def create_sqlite_database(folder: Path, *, demo: bool = False) -> str:
+    """Create a migrated database in the folder, with demo data if requested, and return its URL."""
+    if demo not in _templates:
+        _templates[demo] = await _create_template(demo)
     file = folder / "adx.sqlite3"
-    file.write_bytes(_made[demo])
+    file.write_bytes(_templates[demo])
     return f"sqlite://{file}"
 
 
-async def _make(demo: bool) -> bytes:
+async def _create_template(demo: bool) -> bytes:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "adx.sqlite3"
         await migrate(f"sqlite://{file}")

@@ -1,4 +1,4 @@
-"""A real mail server for tests, that keeps what it is given and has its moods."""
+"""An SMTP server for tests: it stores the e-mails that it accepts, and can be told to respond with errors."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-TAKEN = "250 Taken"
+ACCEPTED = "250 Taken"
 
 
 @dataclass
 class MailServer:
-    """``letters``: all it took. What it answers to each command is in ``says``, the next answer first."""
+    """The state of a running mail server.
+
+    ``emails``: the accepted e-mails; ``rcpt_responses`` and ``data_responses``: responses to the next RCPT and DATA
+    commands instead of success.
+    """
 
     port: int = 0
-    letters: list[EmailMessage] = field(default_factory=list)
+    emails: list[EmailMessage] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     logins: list[tuple[bytes, bytes]] = field(default_factory=list)
-    rcpt_says: list[str] = field(default_factory=list)
-    data_says: list[str] = field(default_factory=list)
-    drops_after_data: int = 0
-    """How many times it takes a letter and then hangs up instead of saying so."""
+    rcpt_responses: list[str] = field(default_factory=list)
+    data_responses: list[str] = field(default_factory=list)
+    dropped_acknowledgements: int = 0
+    """Number of e-mails that the server will accept without a response: it closes the connection instead."""
 
     @property
     def url(self) -> str:
@@ -39,25 +43,25 @@ class MailServer:
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         self.commands.append("RCPT")
-        if self.rcpt_says:
-            return self.rcpt_says.pop(0)
+        if self.rcpt_responses:
+            return self.rcpt_responses.pop(0)
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - likewise
         self.commands.append("DATA")
-        if self.data_says:
-            return self.data_says.pop(0)
+        if self.data_responses:
+            return self.data_responses.pop(0)
         assert isinstance(envelope.content, bytes)
-        letter = message_from_bytes(envelope.content, policy=default)
-        assert isinstance(letter, EmailMessage)
-        self.letters.append(letter)
+        email = message_from_bytes(envelope.content, policy=default)
+        assert isinstance(email, EmailMessage)
+        self.emails.append(email)
         self.recipients.extend(envelope.rcpt_tos)
-        if self.drops_after_data:
-            self.drops_after_data -= 1
+        if self.dropped_acknowledgements:
+            self.dropped_acknowledgements -= 1
             assert server.transport is not None
             server.transport.close()
-        return TAKEN
+        return ACCEPTED
 
     def authenticate(
         self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, auth_data: Any
@@ -69,42 +73,45 @@ class MailServer:
 
 @asynccontextmanager
 async def running_mail_server(
-    *, tls: ssl.SSLContext | None = None, from_the_start: bool = False, smtputf8: bool = True
+    *, tls: ssl.SSLContext | None = None, implicit_tls: bool = False, smtputf8: bool = True
 ) -> AsyncIterator[MailServer]:
-    """On a free port. ``tls``: by STARTTLS, which it then insists on, with a password; or ``from_the_start``.
+    """Run a mail server on a free port.
 
-    ``smtputf8``: whether the server accepts addresses that are not ASCII (RFC 6531).
+    Args:
+        tls: Requires STARTTLS and a password.
+        implicit_tls: Use ``tls`` from the beginning of a connection instead of STARTTLS.
+        smtputf8: Whether the server accepts addresses that are not ASCII (RFC 6531).
     """
-    box = MailServer()
+    state = MailServer()
     loop = asyncio.get_running_loop()
 
-    def conversation() -> SMTP:
+    def protocol() -> SMTP:
         return SMTP(
-            box,
+            state,
             hostname="mail.test",
             enable_SMTPUTF8=smtputf8,
-            tls_context=None if from_the_start else tls,
-            authenticator=box.authenticate,
-            auth_required=tls is not None and not from_the_start,
-            auth_require_tls=not from_the_start,
+            tls_context=None if implicit_tls else tls,
+            authenticator=state.authenticate,
+            auth_required=tls is not None and not implicit_tls,
+            auth_require_tls=not implicit_tls,
             loop=loop,
         )
 
-    async with _served(conversation, tls if from_the_start else None) as port:
-        box.port = port
-        yield box
+    async with _serve(protocol, tls if implicit_tls else None) as port:
+        state.port = port
+        yield state
 
 
 @asynccontextmanager
 async def silent_server() -> AsyncIterator[int]:
-    """The port of a server that takes connections and says nothing."""
-    async with _served(asyncio.Protocol, None) as port:
+    """Yield the port of a server that accepts connections and never responds."""
+    async with _serve(asyncio.Protocol, None) as port:
         yield port
 
 
 @asynccontextmanager
-async def _served(conversation: Callable[[], asyncio.BaseProtocol], tls: ssl.SSLContext | None) -> AsyncIterator[int]:
-    server = await asyncio.get_running_loop().create_server(conversation, "127.0.0.1", 0, ssl=tls)
+async def _serve(protocol: Callable[[], asyncio.BaseProtocol], tls: ssl.SSLContext | None) -> AsyncIterator[int]:
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0, ssl=tls)
     async with server:
         port: int = server.sockets[0].getsockname()[1]
         yield port

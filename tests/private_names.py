@@ -1,4 +1,4 @@
-"""Find the private names of libraries that product code uses: imported, read, written, passed or overridden."""
+"""Find private names of libraries that product code imports, reads, writes, passes as arguments or overrides."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PACKAGES = (
 _DOCUMENTED = frozenset(
     ("_asdict", "_fields", "_field_defaults", "_make", "_replace", "_value_", "_name_", "_missing_")
 )
-"""Names with an underscore that the standard library documents, of named tuples and enumerations."""
+"""Names with a leading underscore that the standard library documents, of named tuples and enumerations."""
 _BY_TEXT = frozenset(("getattr", "setattr", "hasattr", "delattr", "attrgetter"))
 
 
 def used_names() -> dict[str, set[str]]:
-    """Return each private name of a library, with the modules that use it."""
+    """Return all used private names of libraries, with the modules that use them."""
     found: dict[str, set[str]] = {}
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -67,7 +67,7 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 
 def _accessed(tree: ast.Module) -> Iterator[str]:
-    """Yield the names read or written on other objects than the own one, also by text or as a keyword argument."""
+    """Yield private names that are accessed on other objects than ``self``, by text, or as keyword arguments."""
     standard = {alias.asname or alias.name for alias in _imports(tree) if alias.name in sys.stdlib_module_names}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
@@ -89,7 +89,7 @@ def _imports(tree: ast.Module) -> Iterator[ast.alias]:
 
 
 def _inherited(tree: ast.Module, module: str) -> Iterator[str]:
-    """Yield the names that a class takes or overrides of a base class from a library."""
+    """Yield private names that a class uses or overrides and that a base class from a library defines."""
     for node in tree.body:
         if not isinstance(node, ast.ClassDef):
             continue
@@ -99,7 +99,7 @@ def _inherited(tree: ast.Module, module: str) -> Iterator[str]:
 
 
 def _names_of_class(node: ast.ClassDef) -> set[str]:
-    """Return the private names of its own object that a class defines or accesses."""
+    """Return the private names that a class defines or accesses on ``self``."""
     names = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute) and _is_own_object(each.value)}
     for each in node.body:
         match each:
@@ -111,7 +111,7 @@ def _names_of_class(node: ast.ClassDef) -> set[str]:
 
 
 def _own_names(tree: ast.Module) -> set[str]:
-    """Return what the module itself defines, in whichever scope: others of its functions may use it."""
+    """Return the names that the module itself defines in any scope."""
     names: set[str] = set()
     for node in ast.walk(tree):
         match node:
@@ -131,7 +131,7 @@ def _is_own_object(node: ast.expr) -> bool:
 
 
 def _is_library(name: str) -> bool:
-    """Whether it is neither ours nor Python's. ``_typeshed`` exists for the type checker only, which checks it."""
+    """Return whether a module belongs neither to the project nor to the standard library nor to the type checker."""
     top = name.partition(".")[0]
     return top not in (*PACKAGES, "tools", "tests", "_typeshed") and top not in sys.stdlib_module_names
 
@@ -143,7 +143,7 @@ def library_bases(kind: object) -> tuple[type, ...]:
 
 @cache
 def defines(owner: object, name: str) -> bool:
-    """Whether the class, function or module has the attribute, the parameter, or sets it on its object."""
+    """Return whether a class, function or module has the attribute or parameter, or sets it on ``self``."""
     if hasattr(owner, name):
         return True
     if callable(owner) and name in inspect.signature(owner).parameters:

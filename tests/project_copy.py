@@ -1,4 +1,4 @@
-"""Copies of this project's tree, to change and to run."""
+"""Copies of the project's files that tests change and run commands in."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from pathlib import Path
 from tests.stack import ROOT, plain_environment
 
 
-def copied_tree(folder: Path, *, mypy_cache: Path) -> Path:
-    """What git would keep of it, on the same virtual environment. Whoever shares a ``mypy_cache`` is checked sooner."""
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+def copy_project(folder: Path, *, mypy_cache: Path) -> Path:
+    """Copy all files that are not ignored by git, and link the virtual environment.
+
+    Args:
+        folder: The target folder.
+        mypy_cache: A mypy cache, which several copies can share to be checked faster.
+    """
+    list_command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(list_command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, names):
-        if (ROOT / name).is_file():  # what was deleted since is listed too
+        if (ROOT / name).is_file():  # git also lists files that were deleted but not committed
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
@@ -26,15 +31,19 @@ def copied_tree(folder: Path, *, mypy_cache: Path) -> Path:
 
 
 def run_in(tree: Path, *command: str, **environment: str) -> str:
-    """What it said; AssertionError with that where it fails."""
-    told = plain_environment() | environment
-    done = subprocess.run(command, cwd=tree, env=told, capture_output=True, text=True, timeout=600)
+    """Run a command in the copy and return its output.
+
+    Raises:
+        AssertionError: The command fails; the message contains its output.
+    """
+    variables = plain_environment() | environment
+    done = subprocess.run(command, cwd=tree, env=variables, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
-def content(tree: Path) -> dict[str, bytes]:
-    """Every file of it, links and what Python leaves behind apart."""
+def read_files(tree: Path) -> dict[str, bytes]:
+    """Return the contents of all files by path, without symbolic links and Python's caches."""
     found: dict[str, bytes] = {}
     for folder, _, names in os.walk(tree):
         paths = [Path(folder, name) for name in names]

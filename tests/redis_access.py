@@ -1,4 +1,4 @@
-"""Caches, clients and a policy for a Redis that a test names."""
+"""Clients, caches and notifiers for tests that use a Redis server."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from infrastructure.caching.cache import Cache, MemoryCache, RedisCache
 from infrastructure.change_notifications import RedisNotifier
 from infrastructure.redis_policy import RedisPolicy
 
-PATIENT_SECONDS = 10.0
-"""A timeout that a busy machine does not exceed."""
+TEST_TIMEOUT_SECONDS = 10.0
+"""A timeout of commands that is not exceeded on a busy machine."""
 
 
 @asynccontextmanager
-async def open_redis(url: str, *, timeout_seconds: float = PATIENT_SECONDS) -> AsyncIterator[RedisPolicy]:
+async def open_redis(url: str, *, timeout_seconds: float = TEST_TIMEOUT_SECONDS) -> AsyncIterator[RedisPolicy]:
     async with RedisPolicy(url, timeout_seconds=timeout_seconds).running() as redis:
         yield redis
 
 
 @asynccontextmanager
-async def open_cache(url: str | None, *, timeout_seconds: float = PATIENT_SECONDS) -> AsyncIterator[Cache]:
-    """The cache in that Redis, or in memory for None."""
+async def open_cache(url: str | None, *, timeout_seconds: float = TEST_TIMEOUT_SECONDS) -> AsyncIterator[Cache]:
+    """Yield a cache in this Redis, or in memory for None."""
     if url is None:
         yield MemoryCache()
         return
@@ -32,15 +32,17 @@ async def open_cache(url: str | None, *, timeout_seconds: float = PATIENT_SECOND
 
 
 @asynccontextmanager
-async def open_wakeups(url: str, *, timeout_seconds: float = PATIENT_SECONDS) -> AsyncIterator[RedisNotifier]:
-    """Change notifications of a process that only sends."""
+async def open_change_notifier(
+    url: str, *, timeout_seconds: float = TEST_TIMEOUT_SECONDS
+) -> AsyncIterator[RedisNotifier]:
+    """Yield a notifier that sends change notifications and does not receive those of other processes."""
     async with open_redis(url, timeout_seconds=timeout_seconds) as redis:
         yield RedisNotifier(redis)
 
 
 def redis_client(url: str) -> Redis:
-    """A client for what tests look at and change in Redis."""
-    return Redis.from_pool(BlockingConnectionPool.from_url(url, max_connections=50, timeout=PATIENT_SECONDS))
+    """Return a client with which a test reads and changes the data in Redis."""
+    return Redis.from_pool(BlockingConnectionPool.from_url(url, max_connections=50, timeout=TEST_TIMEOUT_SECONDS))
 
 
 async def flush(url: str | None) -> None:
@@ -49,5 +51,5 @@ async def flush(url: str | None) -> None:
             await redis.flushdb()
 
 
-async def value_of(cache: Cache, key: str) -> str | None:
+async def get_value(cache: Cache, key: str) -> str | None:
     return (await cache.get_many((key,)) or {}).get(key)

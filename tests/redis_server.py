@@ -1,4 +1,4 @@
-"""A Redis server of one test, for what happens when Redis dies, hangs or comes back."""
+"""A Redis server for a single test, which the test can kill, pause and restart."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.dev.subprocesses import child
 
 
 class RedisServer:
-    """A Redis that can be saved, killed, paused and started again from what it saved."""
+    """A Redis server process. After ``kill`` it can be started again with the data that it saved."""
 
     def __init__(self, folder: Path) -> None:
         self.url = f"redis://{HOST}:{free_port(HOST)}/0"
@@ -38,16 +38,17 @@ class RedisServer:
         self._starts += 1
 
     def kill(self) -> None:
-        self.say(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
         self._running.close()
 
-    def say(self, what: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         assert self._process is not None
-        os.kill(self._process.pid, what)
+        os.kill(self._process.pid, number)
 
     def close(self) -> None:
         self._running.close()
 
-    async def do(self, *command: str) -> Any:
+    async def execute(self, *command: str) -> Any:
+        """Execute a command over a connection of its own."""
         async with Redis.from_url(self.url, retry=Retry(NoBackoff(), 0)) as redis:
             return await redis.execute_command(*command)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""A real S3 over HTTP, spoken by moto, in an environment of its own: in ours it would pull other packages down."""
+"""An S3 server for tests: moto, in a virtual environment of its own because it needs other versions of packages."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ BUCKET = "adx"
 
 @contextmanager
 def running_s3(folder: Path) -> Iterator[str]:
-    """Its endpoint. It has the bucket ``BUCKET``; any credentials will do."""
+    """Run the server and yield its endpoint. It has the bucket ``BUCKET`` and accepts any credentials."""
     port = free_port(HOST)
     endpoint = f"http://{HOST}:{port}"
     command = [str(_moto_python()), "-m", "moto.server", "-H", HOST, "-p", str(port)]
     with child(command, log=folder / "moto.log") as process:
-        wait_until(lambda: _makes_bucket(endpoint), process, folder / "moto.log")
+        wait_until(lambda: _create_bucket(endpoint), process, folder / "moto.log")
         yield endpoint
 
 
-def _makes_bucket(endpoint: str) -> bool:
+def _create_bucket(endpoint: str) -> bool:
     request = urllib.request.Request(f"{endpoint}/{BUCKET}", method="PUT")
     try:
         with urllib.request.urlopen(request, timeout=5):
@@ -41,13 +41,13 @@ def _makes_bucket(endpoint: str) -> bool:
 
 
 def _moto_python() -> Path:
-    """Installed at first use, and again when its lock has changed."""
-    stamp, wanted = _ENVIRONMENT / "lock", hashlib.sha256(_LOCK.read_bytes()).hexdigest()
+    """Return the interpreter of moto's environment, which is installed at first use and when the lock file changes."""
+    stamp, digest = _ENVIRONMENT / "lock", hashlib.sha256(_LOCK.read_bytes()).hexdigest()
     with _LOCK.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would take it from each other
-        if not stamp.exists() or stamp.read_text() != wanted:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes run run_concurrently, and only one may install
+        if not stamp.exists() or stamp.read_text() != digest:
             _install()
-            stamp.write_text(wanted)
+            stamp.write_text(digest)
     return _ENVIRONMENT / "bin" / "python"
 
 

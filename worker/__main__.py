@@ -18,24 +18,24 @@ from activities.auth.totp_encryption import SecretCipher
 from activities.notifications.mailer import create_mailer
 from contracts.transfer_tokens import TransferSigner
 from infrastructure.caching.cache import MemoryCache, RedisCache
-from infrastructure.change_notifications import create_wakeups
+from infrastructure.change_notifications import create_change_notifier
 from infrastructure.observability.logging import configure_logs
 from infrastructure.observability.monitoring import (
     Monitoring,
     MonitoringPortTaken,
     prometheus_runtime,
     serve_monitoring,
-    temporal_answers,
+    temporal_check,
 )
 from infrastructure.observability.tracing import tracing
 from infrastructure.passwords import Passwords
 from infrastructure.redis_policy import RedisPolicy
 from infrastructure.settings_validation import Environment, format_errors
-from infrastructure.startup import StartFailure, reason_of, usable_folder
+from infrastructure.startup import StartFailure, ensure_writable_folder, error_reason
 from infrastructure.storage import open_storage
 from infrastructure.temporal.codec import KeyRing
 from infrastructure.temporal.connection import connect, ensure_search_attributes, exit_process
-from worker.database import database, database_answers, trace_statements
+from worker.database import database, database_check, trace_statements
 from worker.demo import DemoDataInProduction, refuse_demo_data
 from worker.http import serve_services, services_app
 from worker.metrics import Metrics
@@ -63,7 +63,7 @@ async def open_dependencies(
         address=settings.temporal_address,
         namespace=settings.temporal_namespace,
         keys=keys,
-        interceptors=[spans.temporal()] if spans else (),
+        interceptors=[spans.temporal_interceptor()] if spans else (),
         runtime=runtime,
     )
     await ensure_search_attributes(client)
@@ -76,7 +76,7 @@ async def open_dependencies(
             passwords=passwords,
             cache=RedisCache(redis) if redis else MemoryCache(),
             redis=redis,
-            wakeups=create_wakeups(redis),
+            change_notifier=create_change_notifier(redis),
             service_keys=service_keys,
             storage=open_storage(settings.storage()),
             transfers=TransferSigner(service_keys),
@@ -92,12 +92,12 @@ async def open_dependencies(
 
 def _mail_folder(settings: WorkerSettings) -> Path:
     folder = settings.data_dir / "mail"
-    return folder if settings.smtp_url else usable_folder(folder, "DATA_DIR")
+    return folder if settings.smtp_url else ensure_writable_folder(folder, "DATA_DIR")
 
 
 async def run(process: str, settings: WorkerSettings) -> None:
     runtime, sdk = prometheus_runtime() if settings.metrics_port is not None else (None, None)
-    monitoring = Monitoring(vital=("temporal", "database"), sdk=sdk)
+    monitoring = Monitoring(critical=("temporal", "database"), sdk_metrics_url=sdk)
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         spans = stack.enter_context(tracing(f"worker-{process}"))
@@ -112,8 +112,8 @@ async def run(process: str, settings: WorkerSettings) -> None:
             await refuse_demo_data()
         monitoring.add_checks(
             {
-                "temporal": temporal_answers(parts.temporal),
-                "database": database_answers(settings.database_url.get_secret_value()),
+                "temporal": temporal_check(parts.temporal),
+                "database": database_check(settings.database_url.get_secret_value()),
             }
         )
         if parts.redis is not None:
@@ -122,7 +122,7 @@ async def run(process: str, settings: WorkerSettings) -> None:
         domains = domains_of(process, parts)
         metrics = Metrics(monitoring.registry)
         await stack.enter_async_context(
-            running_workers(parts.temporal, domains, parts.wakeups, metrics=metrics, version=settings.version())
+            running_workers(parts.temporal, domains, parts.change_notifier, metrics=metrics, version=settings.version())
         )
         log.info("worker ready", process=process, port=settings.worker_port)
         await serve_services(
@@ -151,7 +151,8 @@ def main(arguments: list[str]) -> int:
         return 1
     except OSError as error:
         print(
-            f"The worker cannot listen on {settings.host}:{settings.worker_port}: {reason_of(error)}.", file=sys.stderr
+            f"The worker cannot listen on {settings.host}:{settings.worker_port}: {error_reason(error)}.",
+            file=sys.stderr,
         )
         return 1
     return 0

@@ -15,7 +15,7 @@ from tortoise.context import TortoiseContext
 from tortoise.exceptions import DBConnectionError
 from tortoise.migrations import api
 
-from infrastructure.startup import DatabaseUnusable, reason_of
+from infrastructure.startup import DatabaseUnusable, error_reason
 
 if TYPE_CHECKING:
     from infrastructure.observability.spans import Spans
@@ -76,7 +76,7 @@ def _check(url: str) -> None:
         with file.open("ab"):
             pass
     except OSError as error:
-        raise DatabaseUnusable(str(file), reason_of(error)) from error
+        raise DatabaseUnusable(str(file), error_reason(error)) from error
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def _explained(url: str) -> Iterator[None]:
     except (DBConnectionError, OSError, PostgresError) as error:
         parts = urlsplit(url)
         raise DatabaseUnusable(
-            f"{parts.path.strip('/')} at {parts.hostname}:{parts.port or 5432}", reason_of(error)
+            f"{parts.path.strip('/')} at {parts.hostname}:{parts.port or 5432}", error_reason(error)
         ) from error
 
 
@@ -98,7 +98,7 @@ def trace_statements(spans: Spans) -> None:
     AsyncPGInstrumentor().instrument(tracer_provider=spans.provider)  # type: ignore[no-untyped-call]
 
 
-def database_answers(url: str) -> Callable[[], Awaitable[object]]:
+def database_check(url: str) -> Callable[[], Awaitable[object]]:
     """What raises where it does not."""
     name = url.partition(":")[0]
     return lambda: Tortoise.get_connection(name).execute_query("SELECT 1")

@@ -30,7 +30,7 @@ def services_app(routes: Sequence[Route], spans: Spans | None = None) -> Starlet
     away."""
     return Starlette(
         routes=[*routes, Route("/healthz", _healthz, methods=["GET"])],
-        middleware=[Middleware(spans.requests, routes)] if spans else [],
+        middleware=[Middleware(spans.trace_requests, routes)] if spans else [],
         exception_handlers={Exception: _trouble},
     )
 

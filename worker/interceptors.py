@@ -19,7 +19,7 @@ from temporalio.worker import (
 )
 
 from contracts.errors import DomainError, to_record
-from infrastructure.observability.audit import refusal_of, refused
+from infrastructure.observability.audit import classify_refusal, record_refusal
 from worker.error_classification import classify
 from workflows.options import EXTERNAL
 
@@ -48,9 +48,9 @@ class _Activities(ActivityInboundInterceptor):
         except FailureError:
             raise  # Temporal's own words already
         except DomainError as error:
-            kind = refusal_of(error)
+            kind = classify_refusal(error)
             if kind is not None:
-                refused(kind, code=error.code.value)
+                record_refusal(kind, code=error.code.value)
             raise as_answer(error) from error
         except Exception as error:
             raise _as_trouble(error) from error

@@ -24,8 +24,8 @@ from temporalio.worker import (
 from temporalio.workflow import ActivityHandle, Info
 
 from contracts.operations import ATTRIBUTE_TENANTS, ATTRIBUTE_USER
-from infrastructure.observability.audit import Audit, audit
-from infrastructure.observability.logging import HEADER, log_context
+from infrastructure.observability.audit import AuditEvent, record_audit_event
+from infrastructure.observability.logging import LOG_CONTEXT_HEADER, log_context
 from worker.metrics import is_undo
 
 _USER = SearchAttributeKey.for_keyword(ATTRIBUTE_USER)
@@ -63,7 +63,7 @@ def operation_closed(info: Info, outcome: str) -> None:
 class _Activities(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> object:
         info = activity.info()
-        told = input.headers.get(HEADER)
+        told = input.headers.get(LOG_CONTEXT_HEADER)
         on_behalf: dict[str, str] = _PLAIN.from_payload(told) if told else {}
         began, outcome = time.perf_counter(), "cancelled"
         with log_context(**on_behalf, workflow_id=info.workflow_id, activity=info.activity_type, attempt=info.attempt):
@@ -76,7 +76,7 @@ class _Activities(ActivityInboundInterceptor):
             finally:
                 log.info("activity ended", outcome=outcome, duration_ms=round((time.perf_counter() - began) * 1000, 1))
                 if is_undo(info):
-                    audit(Audit.COMPENSATED, outcome=outcome)
+                    record_audit_event(AuditEvent.COMPENSATED, outcome=outcome)
         return result
 
 
@@ -89,12 +89,12 @@ class _Calls(WorkflowOutboundInterceptor):
     """Hands on to each step on whose behalf it is run."""
 
     def start_activity(self, input: StartActivityInput) -> ActivityHandle[Any]:
-        input.headers = {**input.headers, HEADER: _PLAIN.to_payload(_on_behalf(workflow.info()))}
+        input.headers = {**input.headers, LOG_CONTEXT_HEADER: _PLAIN.to_payload(_on_behalf(workflow.info()))}
         return super().start_activity(input)
 
 
 def _on_behalf(info: Info) -> dict[str, str]:
-    told: Payload | None = info.headers.get(HEADER)
+    told: Payload | None = info.headers.get(LOG_CONTEXT_HEADER)
     on_behalf: dict[str, str] = _PLAIN.from_payload(told) if told else {}
     user, tenants = info.typed_search_attributes.get(_USER), info.typed_search_attributes.get(_TENANTS)
     if user:

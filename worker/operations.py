@@ -15,7 +15,7 @@ from activities.operations.deletion import OperationDeletion, OperationOpen
 from activities.operations.service import OperationsService
 from contracts.errors import OperationNotFound
 from contracts.operations import kind_of
-from infrastructure.observability.audit import Audit, audit
+from infrastructure.observability.audit import AuditEvent, record_audit_event
 from infrastructure.observability.logging import configure_logs
 from infrastructure.settings_validation import format_errors, valid_key_ring
 from infrastructure.startup import SecretDatabaseUrl
@@ -43,7 +43,7 @@ async def delete(operation_id: str, settings: OperationsSettings) -> int:
     client = await connect(address=settings.temporal_address, namespace=settings.temporal_namespace, keys=keys)
     async with database(settings.database_url.get_secret_value()):
         removed = await OperationDeletion(client, OperationsService()).delete(operation_id)
-    audit(Audit.OPERATION_DELETED, operation=operation_id, runs=removed)
+    record_audit_event(AuditEvent.OPERATION_DELETED, operation=operation_id, runs=removed)
     return removed
 
 

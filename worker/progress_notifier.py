@@ -34,8 +34,8 @@ StateListener: TypeAlias = Callable[[Operation], None]
 class ProgressNotifier(Interceptor):
     """One per process. It is the first interceptor of its workers, so that it sees the outcome of each workflow."""
 
-    def __init__(self, wakeups: ChangeNotifier, closed: Closed, listeners: Sequence[StateListener]) -> None:
-        self._wakeups = wakeups
+    def __init__(self, change_notifier: ChangeNotifier, closed: Closed, listeners: Sequence[StateListener]) -> None:
+        self._change_notifier = change_notifier
         self._closed = closed
         self._listeners = listeners
         self._changed: dict[str, None] = {}
@@ -77,7 +77,7 @@ class ProgressNotifier(Interceptor):
             await asyncio.sleep(_COALESCE_SECONDS)
             self._has_changes.clear()
             changed, self._changed = self._changed, {}
-            await self._wakeups.publish(changed)
+            await self._change_notifier.notify_topics(changed)
 
 
 class _Workflows(WorkflowInboundInterceptor):

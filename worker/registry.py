@@ -71,7 +71,7 @@ class WorkerDependencies:
     temporal: Client
     passwords: Passwords
     cache: Cache
-    wakeups: ChangeNotifier
+    change_notifier: ChangeNotifier
     service_keys: SecretKeys
     storage: FileStorage
     transfers: TransferSigner
@@ -128,7 +128,7 @@ def users(parts: WorkerDependencies) -> Domain:
 
 
 def tenants(parts: WorkerDependencies) -> Domain:
-    service = TenantsService(parts.wakeups)
+    service = TenantsService(parts.change_notifier)
     return Domain(
         TaskQueue.TENANTS,
         activities=activities_of(Tenants(service)),
@@ -168,7 +168,7 @@ def operations(parts: WorkerDependencies) -> Domain:
         service,
         deadline=parts.repair_within,
         retention=parts.record_retention,
-        publish=parts.wakeups.publish,
+        publish=parts.change_notifier.notify_topics,
     )
 
     return Domain(

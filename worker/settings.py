@@ -11,14 +11,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from temporalio.common import WorkerDeploymentVersion
 
 from activities.notifications.mailer import DEFAULT_SENDER, SmtpServer
-from contracts.secret_keys import SecretKeys, checked_secret_keys
+from contracts.secret_keys import SecretKeys, valid_secret_keys
 from infrastructure.settings_validation import (
     Environment,
     app_url_or_default,
+    missing_encryption_errors,
     valid_app_url,
     valid_key_ring,
     validate_all,
-    without_encryption,
 )
 from infrastructure.startup import SecretDatabaseUrl, SecretRedisUrl
 from infrastructure.storage import default_storage_url, validate_storage_url
@@ -74,7 +74,7 @@ class WorkerSettings(VersionSettings):
 
     database_url: SecretDatabaseUrl
     """`postgres://USER:PASSWORD@HOST/NAME` or `sqlite://FILE`: the database of the domains that the process serves."""
-    service_key: Annotated[SecretStr, AfterValidator(checked_secret_keys)]
+    service_key: Annotated[SecretStr, AfterValidator(valid_secret_keys)]
     """Keys, each at least 32 characters long and separated by commas, with which the gateway signs its calls to this
     process: the gateway's SERVICE_KEY, or its key for this service. All keys verify, so that a key can be rotated."""
     environment: Environment = Environment.DEVELOPMENT
@@ -117,7 +117,7 @@ class WorkerSettings(VersionSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _check(cls, told: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
-        return validate_all(told, read, [*without_encryption(told), *incomplete_version(told)])
+        return validate_all(told, read, [*missing_encryption_errors(told), *incomplete_version(told)])
 
     def product_url(self) -> str:
         """What links to workspaces begin with, by the same rule as the gateway's."""

@@ -15,7 +15,7 @@ from temporalio.workflow import Info
 
 from contracts.errors import DomainError
 from infrastructure.change_notifications import ChangeNotifier
-from infrastructure.tasks import concurrently, supervised
+from infrastructure.tasks import run_concurrently, supervised
 from worker.interceptors import ErrorTranslation
 from worker.logging_interceptor import LoggingInterceptor, operation_closed
 from worker.metrics import Metrics
@@ -35,7 +35,7 @@ HEARTBEATS = timedelta(seconds=0.5)
 async def running_workers(
     client: Client,
     domains: Sequence[Domain],
-    wakeups: ChangeNotifier,
+    change_notifier: ChangeNotifier,
     interceptors: Sequence[Interceptor] = (),
     metrics: Metrics | None = None,
     version: WorkerDeploymentVersion | None = None,
@@ -52,7 +52,7 @@ async def running_workers(
         operation_closed(info, outcome)
 
     listeners = [domain.state_listener for domain in domains if domain.state_listener is not None]
-    notifier = ProgressNotifier(wakeups, closed, listeners)
+    notifier = ProgressNotifier(change_notifier, closed, listeners)
     workers = [
         _worker(client, domain, [notifier, metrics, LoggingInterceptor(), ErrorTranslation(), *interceptors], version)
         for domain in domains
@@ -70,7 +70,7 @@ async def running_workers(
         try:
             yield
         finally:
-            await concurrently(*(worker.shutdown() for worker in workers if worker.is_running))
+            await run_concurrently(*(worker.shutdown() for worker in workers if worker.is_running))
 
 
 def _worker(

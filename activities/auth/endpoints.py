@@ -19,7 +19,7 @@ from contracts.auth import (
     VerifiedCredentials,
 )
 from contracts.service_tokens import Caller, ServiceTokenSigner
-from infrastructure.observability.audit import Audit
+from infrastructure.observability.audit import AuditEvent
 
 
 def routes(sessions: SessionsService, credentials: CredentialsService, signer: ServiceTokenSigner) -> list[Route]:
@@ -42,7 +42,7 @@ def routes(sessions: SessionsService, credentials: CredentialsService, signer: S
         await sessions.end_session(user_of(caller), session.session_id)
 
     async def revoke_session(caller: Caller, session: SessionRef) -> None:
-        await sessions.end_session(user_of(caller), session.session_id, by=Audit.SESSION_REVOKED)
+        await sessions.end_session(user_of(caller), session.session_id, by=AuditEvent.SESSION_REVOKED)
 
     async def check_permissions(caller: Caller, check: PermissionCheck) -> Session:
         return await sessions.check_permissions(check, user_id=user_of(caller))

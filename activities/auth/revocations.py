@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from contracts.auth import REVOKED, REVOKED_SECONDS, hot_session_key
+from contracts.auth import REVOCATION_TTL_SECONDS, REVOKED, session_cache_key
 from infrastructure.caching.cache import Cache
 from infrastructure.change_notifications import ChangeNotifier
 
@@ -36,9 +36,11 @@ class CacheRevocationPublisher:
     publication, so that a cache that is available again contains no copy of the session.
     """
 
-    def __init__(self, cache: Cache, wakeups: ChangeNotifier, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, cache: Cache, change_notifier: ChangeNotifier, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._cache = cache
-        self._wakeups = wakeups
+        self._change_notifier = change_notifier
         self._clock = clock
         self._pending: dict[str, float] = {}
 
@@ -70,7 +72,7 @@ class CacheRevocationPublisher:
     async def _set(self, token_hash: str) -> bool:
         """Set the marker even if Redis is known to be unavailable: it may be available again with an outdated copy."""
         is_set = await self._cache.set_many(
-            {hot_session_key(token_hash): REVOKED}, ttl_seconds=REVOKED_SECONDS, always=True
+            {session_cache_key(token_hash): REVOKED}, ttl_seconds=REVOCATION_TTL_SECONDS, always=True
         )
         if not is_set:
             _log.warning("revocation_not_published")

@@ -30,7 +30,7 @@ from contracts.auth import (
 )
 from contracts.base import Contract, is_id, new_id, utc_now
 from contracts.errors import PermissionDenied, SessionEnded, SessionNotFound
-from infrastructure.observability.audit import Audit, audit
+from infrastructure.observability.audit import AuditEvent, record_audit_event
 
 SESSION_LIFETIME = timedelta(hours=24)
 """Maximum lifetime of a session from its creation."""

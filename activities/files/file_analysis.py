@@ -13,7 +13,7 @@ from contracts.errors import FileCorrupted
 from contracts.files import ImageMetadata, TextMetadata, TextProgress
 from contracts.operations import StepHeartbeat
 from infrastructure.storage import FileStorage
-from infrastructure.tasks import finish_before_leaving, supervised
+from infrastructure.tasks import delay_cancellation, supervised
 
 BLOCK_BYTES = 1024 * 1024
 _MAX_CHUNKS = 256

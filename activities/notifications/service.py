@@ -12,7 +12,7 @@ from activities.notifications.mailer import Mailer
 from activities.transactions import atomic
 from contracts.base import utc_now
 from contracts.notifications import WelcomeEmail
-from contracts.workspaces import in_product
+from contracts.workspaces import product_url
 
 
 class NotificationsService:

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from activities.idempotency import run_once, undo_once
 from activities.tenants import models
 from activities.transactions import atomic
-from contracts.auth import PERMISSIONS, Role, access_key, roles_granted_by
+from contracts.auth import PERMISSIONS, Role, access_key, grantable_roles
 from contracts.base import is_id
 from contracts.errors import AlreadyMember, LastOwner, PermissionDenied, RoleTooHigh, TenantAccessDenied
 from contracts.tenants import (
@@ -143,7 +143,7 @@ class TenantsService:
         members = {row.user_id: row for row in rows}
         if user_id not in members or by not in members:
             raise TenantAccessDenied()
-        row, granted = members[user_id], roles_granted_by(members[by].role)
+        row, granted = members[user_id], grantable_roles(members[by].role)
         is_own_leave = user_id == by and role is None
         if not is_own_leave and "users:onboard" not in PERMISSIONS[members[by].role]:
             raise PermissionDenied()

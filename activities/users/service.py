@@ -145,7 +145,7 @@ class UsersService:
 
         async def create() -> JsonValue:
             if await models.User.exists(email_key=key):
-                raise EmailTaken.at("email")
+                raise EmailTaken.for_field("email")
             row = await models.User.create(
                 id=new.user_id,
                 email=profile.email,

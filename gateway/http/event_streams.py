@@ -18,7 +18,7 @@ from gateway.http.json_decoding import encode_json
 from gateway.http.stream_formats import ServerSentEvents, StreamFormat
 from gateway.sessions.session_monitor import SessionBinding, SessionMonitor
 from gateway.subscription_multiplexer import SerializedResult, StreamedResults, StreamInterrupted, payload_of
-from infrastructure.tasks import first_of
+from infrastructure.tasks import wait_for_first
 from resolvers.context import Context
 from schema.errors import translate
 
@@ -86,7 +86,9 @@ class EventStream:
             (b"x-accel-buffering", b"no"),  # nginx would keep events back until it has a bufferful
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        has_left = await first_of(wait_for_disconnect(receive), self._write_results(), self._wait_for_last_words()) == 0
+        has_left = (
+            await wait_for_first(wait_for_disconnect(receive), self._write_results(), self._wait_for_last_words()) == 0
+        )
         if not has_left:
             await self._finish()
 

@@ -61,7 +61,7 @@ from gateway.websocket.handler import CLOSE_SERVICE_RESTART, SocketHandler
 from gateway.websocket.websocket_adapter import SocketAdapter
 from gateway.websocket.websocket_limits import CLOSE_RATE_LIMITED, SocketLimits
 from infrastructure.limits.quota import Quota
-from infrastructure.observability.audit import Refusal, refused
+from infrastructure.observability.audit import Refusal, record_refusal
 from resolvers.context import Context, SessionCookie
 from resolvers.sign_in_throttle import ClientInfo
 from schema.errors import bad_request, translate
@@ -156,7 +156,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
                 await stack.enter_async_context(self.quota.acquire(self.limits.of_address(client_network(socket))))
             except RateLimited as error:
                 await socket.accept(await self.pick_websocket_subprotocol(socket))
-                refused(Refusal.QUOTA)
+                record_refusal(Refusal.QUOTA)
                 await socket.close(CLOSE_RATE_LIMITED, str(error))
             else:
                 await self.run(socket)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.http.error_responses import error_response
 from gateway.security.client_network import client_network
-from infrastructure.observability.audit import Refusal, observing_refusals, refused
+from infrastructure.observability.audit import Refusal, observe_refusals, record_refusal
 from infrastructure.observability.logging import log_context
 from infrastructure.observability.pseudonyms import Pseudonyms
 from schema.errors import bad_request
@@ -49,7 +49,7 @@ class RequestIdMiddleware:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
-        with log_context(request_id=request_id, client=client), observing_refusals(self._count_refusals):
+        with log_context(request_id=request_id, client=client), observe_refusals(self._count_refusals):
             await self._app(scope, receive, send_named)
 
 
@@ -96,7 +96,7 @@ class BodyLimitMiddleware:
         except RequestBodyError as error:
             if has_begun:
                 raise
-            refused(Refusal.BODY)
+            record_refusal(Refusal.BODY)
             response = error_response(bad_request(str(error)), error.status, scope["state"]["request_id"])
             await response(scope, receive, send)
 

@@ -20,8 +20,8 @@ from contracts.errors import DomainError, NotSignedIn
 from contracts.service_tokens import Caller
 from gateway.http.middleware import RequestBodyTooLarge
 from gateway.sessions.session_cache import token_from_request
-from infrastructure.observability.audit import Refusal, refused
-from infrastructure.temporal.codec import EncryptionCodec, KeyRing, Undecryptable
+from infrastructure.observability.audit import Refusal, record_refusal
+from infrastructure.temporal.codec import EncryptionCodec, KeyRing, PayloadDecryptionFailed
 from resolvers.clients.auth import AuthClient
 from resolvers.tokens import token_hash
 
@@ -90,7 +90,7 @@ class CodecEndpoint:
             return _refused(413, "The request is too large.")
         except (ParseError, ValueError, RecursionError):
             return _refused(400, "The body is not Payloads in JSON.")
-        except Undecryptable as error:
+        except PayloadDecryptionFailed as error:
             return _refused(400, str(error))
         keys = sorted({_plain(payload.metadata.get("key-id", b"")) for payload in asked.payloads})
         log.info("payloads were decoded", payloads=len(plain), keys=keys, **who)
@@ -130,5 +130,5 @@ def _plain(text: bytes) -> str:
 def _refused(status: int, message: str) -> Response:
     kind = _REFUSALS.get(status)
     if kind is not None:
-        refused(kind)
+        record_refusal(kind)
     return JSONResponse({"message": message}, status_code=status, headers=_HEADERS)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.http.error_responses import forbidden_response
 from gateway.sessions.session_cache import is_secure
-from infrastructure.observability.audit import Refusal, refused
+from infrastructure.observability.audit import Refusal, record_refusal
 
 DELIBERATE_HEADERS = ("apollo-require-preflight", "graphql-require-preflight", "x-requested-with")
 """No form and no image sends one of these: a page's script must mean it, and another origin's must be allowed to."""
@@ -100,10 +100,10 @@ class OriginCheckMiddleware:
         headers, method = Headers(scope=scope), scope.get("method", "")
         is_guarded = method not in _HARMLESS_METHODS or scope["path"] == self._reads
         if is_guarded and self._is_strange(headers, is_secure(HTTPConnection(scope))):
-            refused(Refusal.ORIGIN)
+            record_refusal(Refusal.ORIGIN)
             await forbidden_response("Pages of this origin may not do that.", scope)(scope, receive, send)
         elif method == "POST" and "cookie" in headers and _could_be_a_form(headers):
-            refused(Refusal.BODY)
+            record_refusal(Refusal.BODY)
             await forbidden_response("Send JSON, with its Content-Type.", scope)(scope, receive, send)
         else:
             await self._app(scope, receive, send)

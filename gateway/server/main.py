@@ -22,7 +22,7 @@ from gateway.server.accept_queue import AcceptQueue, PrioritizedStreamReader
 from gateway.server.connection import Connection
 from gateway.server.websocket_framing import with_websocket_limits
 from infrastructure.startup import StartFailure
-from infrastructure.tasks import BackgroundTasks, SharedTask, first_of
+from infrastructure.tasks import BackgroundTasks, SharedTask, wait_for_first
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """Of one message from a websocket's client."""
@@ -135,7 +135,7 @@ async def _started(framework: AppWrapper, config: Config) -> AsyncIterator[Lifes
     running = SharedTask(lifespan.handle_lifespan(), name="lifespan")
     try:
         try:
-            await first_of(running.result(), lifespan.wait_for_startup())
+            await wait_for_first(running.result(), lifespan.wait_for_startup())
             if running.is_done:
                 await running.result()
         except LifespanFailureError as error:

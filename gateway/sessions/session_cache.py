@@ -11,7 +11,14 @@ from pydantic import ValidationError
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from contracts.auth import HOT_SESSION_SECONDS, REVOKED, REVOKED_SECONDS, CachedSession, Session, hot_session_key
+from contracts.auth import (
+    REVOCATION_TTL_SECONDS,
+    REVOKED,
+    SESSION_CACHE_TTL_SECONDS,
+    CachedSession,
+    Session,
+    session_cache_key,
+)
 from contracts.base import utc_now
 from contracts.errors import SessionEnded
 from contracts.service_tokens import Caller
@@ -38,7 +45,7 @@ _LONGEST_TOKEN = 200
 _MAX_BATCH_SIZE = 500
 _SHORTEST_COPY_SECONDS = 0.01
 """A copy that would expire sooner is not worth writing."""
-_REVOKED_FOR = timedelta(seconds=REVOKED_SECONDS)
+_REVOKED_FOR = timedelta(seconds=REVOCATION_TTL_SECONDS)
 _CLOCKS_DIFFER = timedelta(seconds=2)
 """By no more, in whatever two processes."""
 
@@ -58,7 +65,7 @@ class SessionCache:
         is_lost: asyncio.Event | None = None,
         clock: Callable[[], datetime] = utc_now,
         *,
-        hot_seconds: float = HOT_SESSION_SECONDS,
+        hot_seconds: float = SESSION_CACHE_TTL_SECONDS,
     ) -> None:
         self._cache = cache
         self._auth = auth
@@ -71,7 +78,7 @@ class SessionCache:
 
     async def find(self, token: str, *, request_id: str) -> Session | None:
         """The session that the token opens now; None where it opens none."""
-        copy = await self._copies.load(hot_session_key(token_hash(token)))
+        copy = await self._copies.load(session_cache_key(token_hash(token)))
         now = self._clock()
         if self._is_lost.is_set():
             self._is_lost.clear()
@@ -96,7 +103,7 @@ class SessionCache:
             session = await self._auth.get_current_session(Caller(request_id=request_id), hashed)
         except SessionEnded:
             return None
-        await self._keep(hot_session_key(hashed), CachedSession(session=session, read_at=read_at), instead_of)
+        await self._keep(session_cache_key(hashed), CachedSession(session=session, read_at=read_at), instead_of)
         return _unless_expired(session, self._clock())
 
     async def look_up_together(self, tokens: Sequence[str], *, request_id: str) -> dict[str, Session]:
@@ -125,7 +132,7 @@ class SessionCache:
         if instead_of is None:
             await self._cache.add(key, text, ttl_seconds=seconds)
         elif instead_of != REVOKED:
-            await self._cache.replace(key, text, expected=instead_of, ttl_seconds=seconds)
+            await self._cache.replace(key, text, expected_value=instead_of, ttl_seconds=seconds)
 
 
 class HttpSessionCookie:

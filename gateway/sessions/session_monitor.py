@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import structlog
 
-from contracts.auth import MOST_LOOKUPS, Session, access_key, hot_session_key
+from contracts.auth import MAX_SESSION_LOOKUPS, Session, access_key, session_cache_key
 from contracts.base import utc_now
 from contracts.errors import DomainError
 from gateway.sessions.session_cache import SessionCache
@@ -33,9 +33,9 @@ class SessionMonitor:
     that does not answer ends no session; its expiry does.
     """
 
-    def __init__(self, sessions: SessionCache, wakeups: ChangeNotifier, *, check_seconds: float) -> None:
+    def __init__(self, sessions: SessionCache, change_notifier: ChangeNotifier, *, check_seconds: float) -> None:
         self._sessions = sessions
-        self._wakeups = wakeups
+        self._change_notifier = change_notifier
         self._check_seconds = check_seconds
         self._watched: dict[str, _MonitoredSession] = {}
         self._tasks = BackgroundTasks()
@@ -91,8 +91,8 @@ class SessionMonitor:
 
     async def _watch(self, token: str, watched: _MonitoredSession) -> None:
         session = watched.session
-        names = hot_session_key(token_hash(token)), access_key(session.user_id, session.tenant_id)
-        with self._wakeups.hearing(*names) as news:
+        names = session_cache_key(token_hash(token)), access_key(session.user_id, session.tenant_id)
+        with self._change_notifier.subscribe(*names) as news:
             while True:
                 news.clear()
                 try:
@@ -111,9 +111,9 @@ class SessionMonitor:
         while True:
             await asyncio.sleep(self._check_seconds * random.uniform(0.8, 1))  # noqa: S311 - jitter, not a secret
             watched = list(self._watched.items())
-            for start in range(0, len(watched), MOST_LOOKUPS):
+            for start in range(0, len(watched), MAX_SESSION_LOOKUPS):
                 try:
-                    await self._check(watched[start : start + MOST_LOOKUPS])
+                    await self._check(watched[start : start + MAX_SESSION_LOOKUPS])
                 except DomainError as error:
                     log.warning("sessions could not be read", error=repr(error))
                 except Exception as error:

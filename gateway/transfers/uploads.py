@@ -22,7 +22,7 @@ from gateway.transfers.limits import TransferLimits
 from gateway.transfers.quota import TransferHolder, TransferQuota
 from gateway.transfers.rate import TransferRate
 from gateway.transfers.responses import SAFE_HEADERS, refusal, storage_errors
-from infrastructure.observability.audit import Refusal, refused
+from infrastructure.observability.audit import Refusal, record_refusal
 from infrastructure.storage import staging_key
 
 _COMPLETED_BYTES_PER_SECOND = 32 * 1024 * 1024
@@ -168,5 +168,5 @@ async def _received(chunks: AsyncGenerator[bytes, None], limits: TransferLimits)
     except StopAsyncIteration:
         return
     except TimeoutError as error:
-        refused(Refusal.BODY)
+        record_refusal(Refusal.BODY)
         raise DeadlineExceeded("The bytes came too slowly; try again.") from error

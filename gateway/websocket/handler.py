@@ -42,7 +42,7 @@ from gateway.websocket.websocket_adapter import SocketAdapter
 from gateway.websocket.websocket_limits import CLOSE_RATE_LIMITED, SocketLimits
 from infrastructure.limits.quota import Quota
 from infrastructure.limits.rate_limit import TokenBucket
-from infrastructure.observability.audit import Refusal, refused
+from infrastructure.observability.audit import Refusal, record_refusal
 from infrastructure.observability.logging import log_context
 from infrastructure.tasks import cancel_and_wait
 from resolvers.context import Context
@@ -126,7 +126,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         elif self._is_awaited(message) or self._message_bucket.consume(self._socket.heard_at):
             await super().handle_message(message)
         else:
-            refused(Refusal.RATE_LIMIT)
+            record_refusal(Refusal.RATE_LIMIT)
             await self.websocket.close(CLOSE_RATE_LIMITED, "Too many messages")
 
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
@@ -163,7 +163,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             return
         renewed = self.connection_acknowledged and await self._renew(token)
         if not renewed:
-            refused(Refusal.UNAUTHENTICATED)
+            record_refusal(Refusal.UNAUTHENTICATED)
         await self.send_message({"type": "pong", "payload": {"authorization": "renewed" if renewed else "refused"}})
 
     async def run_operation(self, operation: SocketOperation) -> None:
@@ -310,7 +310,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                 )
             except RateLimited as error:
                 account = self.context.backend.pseudonyms.account(session.user_id)
-                refused(Refusal.QUOTA, user=session.user_id, account=account)
+                record_refusal(Refusal.QUOTA, user=session.user_id, account=account)
                 await self.websocket.close(CLOSE_RATE_LIMITED, str(error))
                 return
             if not self._is_over:  # it may have ended during the call

@@ -1,1 +1,1 @@
-"""Caches, and one execution for simultaneous equal requests."""
+"""Caches in memory and in Redis, single flight, and batching of loads."""

@@ -1,6 +1,7 @@
-"""Batching: one call for the keys that several callers load at the same time.
+"""Batching: one call that loads the keys of several callers.
 
-``Batching`` works across requests and keeps nothing. ``DataLoader`` belongs to one execution and keeps each result.
+``Batching`` works across requests and keeps no results. A ``DataLoader`` belongs to one GraphQL execution and keeps
+each result until the execution ends.
 """
 
 from __future__ import annotations
@@ -16,16 +17,24 @@ from infrastructure.tasks import BackgroundTasks
 Value = TypeVar("Value")
 Future = TypeVar("Future", bound=asyncio.Future[Any])
 Load: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, Value | Exception]]]
-"""Loads several keys, each of them once. A key that it cannot find is absent; a value that is an error is raised."""
+"""A function that loads several distinct keys.
 
-_MAX_CONCURRENT_OF_EXECUTION = 8
+The result lacks keys that do not exist. A value that is an exception is raised to the callers of its key.
+"""
+
+_MAX_CONCURRENT_BATCHES_PER_EXECUTION = 8
 
 
 class Batching(Generic[Value]):
-    """Loads keys in batches of at most ``max_batch_size`` keys, of which ``max_concurrent`` run at a time.
+    """Loads keys in batches across requests; results are not kept.
 
-    A caller receives no result of a batch that began before its call, so a caller that loads after a change sees the
-    change. Keys that wait for a batch do not use up the time limit of another one.
+    A caller never receives the result of a batch that began before its call, so a caller that loads after a change sees
+    the change.
+
+    Args:
+        load: Loads the keys of one batch.
+        max_batch_size: Maximum number of keys of a batch.
+        max_concurrent: Maximum number of batches that run at the same time.
     """
 
     def __init__(self, load: Load[Value], *, max_batch_size: int, max_concurrent: int) -> None:
@@ -37,17 +46,17 @@ class Batching(Generic[Value]):
         self._tasks = BackgroundTasks()
 
     async def aclose(self) -> None:
-        """Cancel the running batches and all callers."""
+        """Cancel the running batches and the futures of all callers."""
         await self._tasks.aclose()
-        for future in _unanswered(self._waiting.values()):
+        for future in _pending(self._waiting.values()):
             future.cancel()
         self._waiting.clear()
 
     def load(self, key: str) -> asyncio.Future[Value | None]:
-        """Return the future value of the key, None if it is not found. The key is part of the next batch at once.
+        """Add the key to the next batch and return the future of its value, which is None if the key does not exist.
 
-        The future belongs to the caller alone: to cancel it cancels no other caller. If the call fails, all callers of
-        the batch receive its error.
+        The future belongs to this caller: its cancellation does not affect other callers. If the call of ``load``
+        fails, all callers of the batch receive the error.
         """
         future: asyncio.Future[Value | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(future)
@@ -58,11 +67,11 @@ class Batching(Generic[Value]):
 
     async def _run(self) -> None:
         try:
-            await asyncio.sleep(0)  # callers that run in the same turn of the event loop join this batch
+            await asyncio.sleep(0)  # callers that run in the same iteration of the event loop join this batch
             while keys := tuple(islice(self._waiting, self._max_batch_size)):
                 batch = {key: self._waiting.pop(key) for key in keys}
-                if wanted := {key: futures for key, futures in batch.items() if any(_unanswered((futures,)))}:
-                    await self._run_batch(wanted)
+                if awaited := {key: futures for key, futures in batch.items() if any(_pending((futures,)))}:
+                    await self._run_batch(awaited)
         finally:
             self._running -= 1
 
@@ -71,31 +80,33 @@ class Batching(Generic[Value]):
             values = await self._load(tuple(batch))
             for key, futures in batch.items():
                 value = values.get(key)
-                for future in _unanswered((futures,)):
+                for future in _pending((futures,)):
                     if isinstance(value, Exception):
                         _fail(future, value)
                     else:
                         future.set_result(value)
         except Exception as error:  # noqa: BLE001 - the callers receive it
-            for future in _unanswered(batch.values()):
+            for future in _pending(batch.values()):
                 _fail(future, error)
         except asyncio.CancelledError:
-            for future in _unanswered(batch.values()):
+            for future in _pending(batch.values()):
                 future.cancel()
             task = asyncio.current_task()
-            if task is None or task.cancelling():  # otherwise only this call was cancelled, from within
+            if task is None or task.cancelling():  # otherwise only the call of ``load`` was cancelled
                 raise
 
 
 class DataLoader(Generic[Value]):
-    """Loads each key once, several in one call, and keeps the result or the error; one execution has one."""
+    """Loads each key of one GraphQL execution once, in batches, and keeps the result or the error."""
 
     def __init__(self, load: Load[Value], *, max_batch_size: int) -> None:
-        self._batching = Batching(load, max_batch_size=max_batch_size, max_concurrent=_MAX_CONCURRENT_OF_EXECUTION)
+        self._batching = Batching(
+            load, max_batch_size=max_batch_size, max_concurrent=_MAX_CONCURRENT_BATCHES_PER_EXECUTION
+        )
         self._outcomes: dict[str, asyncio.Future[Value | None]] = {}
 
     def load(self, key: str) -> asyncio.Future[Value | None]:
-        """Return the future value of the key, as ``Batching.load`` does."""
+        """Return the future of the value of the key, which is None if the key does not exist."""
         outcome = self._outcomes.get(key)
         if outcome is None:
             outcome = self._outcomes[key] = self._batching.load(key)
@@ -107,7 +118,7 @@ class DataLoader(Generic[Value]):
         return future
 
     def prime(self, outcomes: Mapping[str, Value | Exception | None]) -> None:
-        """Keep these outcomes for keys that have not been loaded yet."""
+        """Store values and errors for keys that have not been loaded yet, so that they are not loaded again."""
         for key, value in outcomes.items():
             if key in self._outcomes:
                 continue
@@ -120,7 +131,7 @@ class DataLoader(Generic[Value]):
 
 
 def _copy(future: asyncio.Future[Value], outcome: asyncio.Future[Value]) -> None:
-    """Give a caller the outcome, unless it has left."""
+    """Set the outcome on the future of a caller, unless the caller was cancelled."""
     if outcome.cancelled():
         future.cancel()
         return
@@ -135,8 +146,8 @@ def _copy(future: asyncio.Future[Value], outcome: asyncio.Future[Value]) -> None
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
     future.set_exception(error)
-    future.exception()  # asyncio would log an error that its caller does not retrieve, for instance because it has left
+    future.exception()  # asyncio would log an error that is never retrieved, for instance by a cancelled caller
 
 
-def _unanswered(futures: Iterable[Iterable[Future]]) -> Iterator[Future]:
+def _pending(futures: Iterable[Iterable[Future]]) -> Iterator[Future]:
     return (future for each in futures for future in each if not future.done())

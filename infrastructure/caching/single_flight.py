@@ -1,4 +1,4 @@
-"""Single flight: one execution for all callers that request the same work at the same time."""
+"""Single flight: one execution of work for all callers that request the same work at the same time."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ Work: TypeAlias = Callable[[], Coroutine[Any, Any, Result]]
 
 
 class SingleFlight(Generic[Result]):
-    """Runs work once per key at a time. Neither results nor errors are kept: a later call runs the work again."""
+    """Runs work at most once per key at a time. Results and errors are not kept: a later call runs the work again."""
 
     def __init__(self) -> None:
         self._running: dict[Hashable, SharedTask[Result]] = {}
 
     async def aclose(self) -> None:
-        """Cancel the running work and its callers."""
+        """Cancel the running work; its callers receive CancelledError."""
         for task in list(self._running.values()):
             await task.stop()
 
     async def run(self, key: Hashable, work: Work[Result]) -> Result:
-        """Return the result of the work that runs for this key, which this call starts if there is none.
+        """Return the result of the work that runs for this key; start the work if none runs.
 
-        A caller that is cancelled does not cancel the work. Raises what the work raises, to every caller.
+        The cancellation of a caller does not cancel the work.
+
+        Raises:
+            Exception: The error of the work; every waiting caller receives it.
         """
         task = self._running.get(key)
         if task is None:
@@ -35,7 +38,7 @@ class SingleFlight(Generic[Result]):
 
 
 class Once(Generic[Result]):
-    """Runs the work at the first call and keeps its result. After an error the next call runs the work again."""
+    """Runs work at the first call and keeps the result. After an error, the next call runs the work again."""
 
     def __init__(self, work: Work[Result]) -> None:
         self._work = work
@@ -43,7 +46,11 @@ class Once(Generic[Result]):
         self._results: list[Result] = []
 
     async def result(self) -> Result:
-        """Return the result. Raises what the work raises, to every caller that waits for it."""
+        """Return the result of the work.
+
+        Raises:
+            Exception: The error of the work; every waiting caller receives it.
+        """
         if not self._results:
             result = await self._flight.run(None, self._work)
             self._results = [result]

@@ -1,9 +1,9 @@
-"""A cache of loaded values in the cache that processes share: loaded once for all callers, invalidated by tags.
+"""A cache of loaded values that all processes share: each value is loaded once and is invalidated by tags.
 
-The key of a value contains a version of the tags that the value depends on. A change replaces the version of its tag,
-so no value from before, nor one that is being loaded at that moment, is found again; it expires. A process that loads a
-value first claims the key (SET NX with an expiry); the others wait for the value, and claim the key themselves if the
-claim expires.
+The key of a value contains the versions of the tags on which the value depends. A change sets a new version of its
+tag, so older values, and values that are being loaded at that moment, are not found any more; they expire. A process
+that loads a value first claims the key (SET NX with an expiry). Other processes wait for the value, and claim the key
+themselves if the claim expires.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from infrastructure.caching.batching import Batching
 from infrastructure.caching.cache import Cache
 from infrastructure.caching.single_flight import SingleFlight
 
-FRESH_SECONDS = 30
-"""After which a value expires."""
-CLAIM_SECONDS = 6
-"""After which another process may load a value: longer than any call of a service takes."""
-VERSION_SECONDS = 90
-"""Longer than a load and the life of its value together, or a value from before a change would be found again."""
+VALUE_TTL_SECONDS = 30
+"""Time after which a value expires."""
+CLAIM_TTL_SECONDS = 6
+"""Time after which another process may load a value: longer than the timeout of any call of a service."""
+VERSION_TTL_SECONDS = 90
+"""Lifetime of a tag's version: longer than a load and ``VALUE_TTL_SECONDS``, or older values would be found again."""
 
 TAG_PREFIX = "cache:tag:"
 """Redis keys with this prefix hold the versions of tags."""
 CLAIMED = "claimed"
-"""The content of a key whose value is being loaded."""
+"""The value of a key whose value is being loaded."""
 _POLL_INTERVAL_SECONDS = 0.02
 _MAX_BATCH_SIZE = 500
 _NO_VERSION = "0"
@@ -41,7 +41,7 @@ Value = TypeVar("Value")
 
 
 class CachedValue(BaseModel, Generic[Value]):
-    """A value, and when it was loaded."""
+    """A value and the time at which it was loaded."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,7 +64,12 @@ class _Unavailable(Exception):
 
 
 class TaggedCache:
-    """The loaded values of one process. Closing it cancels the loads that are running."""
+    """Reads and loads cached values for one process. Leaving its ``async with`` block cancels running loads.
+
+    Args:
+        cache: The cache that processes share.
+        encryption: Encrypts the values; None stores them in plain text.
+    """
 
     def __init__(self, cache: Cache, *, encryption: Encryption | None = None) -> None:
         self._cache = cache
@@ -83,7 +88,7 @@ class TaggedCache:
         await self._reads.aclose()
 
     async def version(self, *tags: str) -> str:
-        """Return the version of the tags, for the keys of values that depend on all of them.
+        """Return the combined version of the tags, for the keys of values that depend on all of them.
 
         It is empty while the cache is unavailable.
         """
@@ -97,10 +102,12 @@ class TaggedCache:
     async def invalidate(self, *tags: str) -> None:
         """Invalidate every value that depends on one of these tags, in all processes."""
         version = uuid4().hex
-        await self._cache.set_many({_tag_key(tag): version for tag in tags}, ttl_seconds=VERSION_SECONDS, always=True)
+        await self._cache.set_many(
+            {_tag_key(tag): version for tag in tags}, ttl_seconds=VERSION_TTL_SECONDS, always=True
+        )
 
     async def get(self, key: str, kind: TypeAdapter[CachedValue[Value]]) -> CachedValue[Value] | None:
-        """Return the value if it is in the cache."""
+        """Return the value if the cache has it, otherwise None."""
         value = self._decoded(key, await self._text(key), kind)
         self.hits, self.misses = self.hits + (value is not None), self.misses + (value is None)
         return value
@@ -108,7 +115,11 @@ class TaggedCache:
     async def get_or_load(
         self, key: str, kind: TypeAdapter[CachedValue[Value]], load: Callable[[], Awaitable[Value]]
     ) -> CachedValue[Value]:
-        """Return the value from the cache or load it, even if the caller leaves. Raises as ``load`` does."""
+        """Return the value from the cache, or load and store it. The load continues if the caller is cancelled.
+
+        Raises:
+            Exception: The error of ``load``.
+        """
         value = await self.get(key, kind)
         if value is not None:
             return value
@@ -126,15 +137,15 @@ class TaggedCache:
             await self._cache.delete(key)  # releases the claim
             raise
         text = self._encoded(key, kind.dump_json(value).decode())
-        await self._cache.set_many({key: text}, ttl_seconds=FRESH_SECONDS)
+        await self._cache.set_many({key: text}, ttl_seconds=VALUE_TTL_SECONDS)
         return value
 
     async def _claim_or_wait(self, key: str, kind: TypeAdapter[CachedValue[Value]]) -> CachedValue[Value] | None:
-        """Return the value that another process has loaded in between; None if this process has to load it."""
-        while await self._cache.add(key, CLAIMED, ttl_seconds=CLAIM_SECONDS) is False:
+        """Claim the key and return None, or return the value that another process has loaded in the meantime."""
+        while await self._cache.add(key, CLAIMED, ttl_seconds=CLAIM_TTL_SECONDS) is False:
             text = await self._text(key)
             if text is not None and text != CLAIMED:
-                return self._decoded(key, text, kind)  # None: another release wrote it, and it is replaced
+                return self._decoded(key, text, kind)  # None: another release wrote the value, and it is replaced
             await asyncio.sleep(_POLL_INTERVAL_SECONDS)
         return None
 

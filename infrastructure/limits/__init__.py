@@ -1,1 +1,1 @@
-"""Rate limits (per time) and quotas (at a time), in memory and in Redis."""
+"""Rate limits (requests per time) and quotas (concurrent use), in memory and in Redis."""

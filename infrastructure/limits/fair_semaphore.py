@@ -1,8 +1,8 @@
-"""A semaphore whose slots are shared fairly between clients, for expensive work.
+"""A semaphore whose slots are shared fairly between clients and accounts; used for expensive work.
 
-No client, and no account whatever its clients, holds more slots than its share; all slots can be held by several
-clients together. Waiting requests are granted a slot round robin: first between clients, then between the accounts of
-one client. If the queue is full, the newest request of the client with the most waiting requests is refused.
+No client and no account holds more slots than its share, even if slots are free. Waiting requests receive slots round
+robin: first between clients, then between the accounts of one client. If the queue is full, the newest request of the
+client with the most waiting requests is refused.
 """
 
 from __future__ import annotations
@@ -15,24 +15,29 @@ from typing import NamedTuple, TypeAlias
 
 from contracts.errors import RateLimited
 
-_RETRY_SECONDS = 1.0
+_RETRY_AFTER_SECONDS = 1.0
 
 _Waiters: TypeAlias = "OrderedDict[str, deque[asyncio.Future[None]]]"
-"""Requests that wait, by the account that they are for, the account to be served next first."""
+"""Waiting requests of one client by account; the first account is served next."""
 
 
 class Requester(NamedTuple):
-    """Whose use is counted: ``client`` is where the requests come from (a network, a process), ``account`` is for whom
-    they are made (a user, an e-mail address, one request's id).
-    """
+    """The client and the account whose use of a semaphore is counted."""
 
     client: str
+    """Where the request comes from: a network or a process."""
     account: str
+    """For whom the request is made: a user, an e-mail address or the id of one request."""
 
 
 class FairSemaphore:
-    """``slots`` in all, at most ``share`` of them for one client and ``account_share`` (by default ``share``) for one
-    account, and a queue of at most ``max_waiting`` requests.
+    """A semaphore with a share per client and per account, and a bounded queue.
+
+    Args:
+        slots: Total number of slots.
+        share: Slots that one client may hold.
+        max_waiting: Requests that may wait for a slot.
+        account_share: Slots that one account may hold; ``share`` by default.
     """
 
     def __init__(self, slots: int, *, share: int, max_waiting: int, account_share: int | None = None) -> None:
@@ -47,7 +52,7 @@ class FairSemaphore:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a slot."""
+        """The number of requests that wait for a slot."""
         return self._waiting
 
     @asynccontextmanager
@@ -55,7 +60,7 @@ class FairSemaphore:
         """Hold a slot while the block runs.
 
         Raises:
-            RateLimited: too many requests wait, most of them of this requester.
+            RateLimited: The queue is full, and this is the newest request of the client with the most waiting requests.
         """
         await self.acquire(requester)
         try:
@@ -64,12 +69,16 @@ class FairSemaphore:
             self.release(requester)
 
     async def acquire(self, requester: Requester) -> None:
-        """Take a slot, which ``release`` returns. Raises RateLimited."""
-        if self._may_have_one(requester):  # then no waiting request could be served
+        """Wait for a slot and take it; ``release`` returns it.
+
+        Raises:
+            RateLimited: The queue is full, and this is the newest request of the client with the most waiting requests.
+        """
+        if self._has_share_left(requester):  # then no waiting request could be served
             self._take(requester)
             return
         if self._waiting >= self._max_waiting:
-            self._make_room(requester)
+            self._evict_or_refuse(requester)
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         accounts = self._clients.setdefault(requester.client, OrderedDict())
         accounts.setdefault(requester.account, deque()).append(granted)
@@ -78,13 +87,13 @@ class FairSemaphore:
             await granted
         except asyncio.CancelledError:
             if granted.cancelled():
-                self._forget(requester, granted)
-            elif granted.exception() is None:  # it was granted at the moment at which its requester left
+                self._dequeue(requester, granted)
+            elif granted.exception() is None:  # the slot was granted at the same moment as the cancellation
                 self.release(requester)
             raise
 
     def release(self, requester: Requester) -> None:
-        """Return a slot and grant it to the next request."""
+        """Return a slot and grant free slots to waiting requests."""
         self._free += 1
         for held, name in ((self._held_by_client, requester.client), (self._held_by_account, requester.account)):
             held[name] -= 1
@@ -93,7 +102,7 @@ class FairSemaphore:
         while self._free and self._grant_next():
             pass
 
-    def _may_have_one(self, requester: Requester) -> bool:
+    def _has_share_left(self, requester: Requester) -> bool:
         return (
             self._free > 0
             and self._held_by_client[requester.client] < self._share
@@ -106,43 +115,47 @@ class FairSemaphore:
         self._held_by_account[requester.account] += 1
 
     def _grant_next(self) -> bool:
-        """Grant a slot to the first request that is within its shares. It skips at most as many as hold slots."""
+        """Grant a slot to the first waiting request within its shares. Only requests of slot holders are skipped."""
         for client, accounts in self._clients.items():
             if self._held_by_client[client] >= self._share:
                 continue
             for account, waiters in accounts.items():
                 requester = Requester(client, account)
-                if not self._may_have_one(requester):
+                if not self._has_share_left(requester):
                     continue
                 granted = waiters[0]
-                self._forget(requester, granted)
+                self._dequeue(requester, granted)
                 if account in accounts:
                     accounts.move_to_end(account)
                 if client in self._clients:
                     self._clients.move_to_end(client)
-                if not granted.done():  # its requester may be leaving
+                if not granted.done():  # the request may have been cancelled
                     self._take(requester)
                     granted.set_result(None)
                 return True
         return False
 
-    def _make_room(self, requester: Requester) -> None:
-        """Refuse the newest request of the client with most requests. Raises RateLimited if that is this one."""
-        if not self._clients:  # a queue without room to wait
-            raise _full()
+    def _evict_or_refuse(self, requester: Requester) -> None:
+        """Refuse the newest request of the client with the most waiting requests.
+
+        Raises:
+            RateLimited: That client is the requester's, and no other account of the client has more waiting requests.
+        """
+        if not self._clients:  # ``max_waiting`` is 0
+            raise _queue_full()
         client, accounts = max(self._clients.items(), key=lambda item: _count(item[1]))
         own = self._clients.get(requester.client)
         if own is not None and _count(own) == _count(accounts):
             client, accounts = requester.client, own
         account, waiters = max(accounts.items(), key=lambda item: len(item[1]))
         if client == requester.client and len(accounts.get(requester.account, ())) == len(waiters):
-            raise _full()
+            raise _queue_full()
         refused = waiters[-1]
-        self._forget(Requester(client, account), refused)
+        self._dequeue(Requester(client, account), refused)
         if not refused.done():
-            refused.set_exception(_full())
+            refused.set_exception(_queue_full())
 
-    def _forget(self, requester: Requester, granted: asyncio.Future[None]) -> None:
+    def _dequeue(self, requester: Requester, granted: asyncio.Future[None]) -> None:
         accounts = self._clients.get(requester.client)
         waiters = accounts.get(requester.account) if accounts is not None else None
         if accounts is None or waiters is None or granted not in waiters:
@@ -159,5 +172,5 @@ def _count(accounts: _Waiters) -> int:
     return sum(len(waiters) for waiters in accounts.values())
 
 
-def _full() -> RateLimited:
-    return RateLimited(retry_after=_RETRY_SECONDS)
+def _queue_full() -> RateLimited:
+    return RateLimited(retry_after=_RETRY_AFTER_SECONDS)

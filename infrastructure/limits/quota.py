@@ -1,7 +1,7 @@
-"""Concurrency quotas: how many of a kind one holder may have at a time.
+"""Concurrency quotas: limits on the number of sockets, streams or transfers that one owner uses at the same time.
 
-Each key has a count of its own, so one holder's use never affects another's. ``LocalQuota`` counts in this process.
-``DistributedQuota`` counts in all processes at one Redis.
+Each key has its own count, so the use by one owner never affects another owner. ``LocalQuota`` counts within this
+process; ``DistributedQuota`` (in its own module) counts across all processes that use one Redis.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import NamedTuple, Protocol
 
 from contracts.errors import QuotaExhausted
 
-_RETRY_SECONDS = 10.0
+_RETRY_AFTER_SECONDS = 10.0
 
 
 class QuotaKey(NamedTuple):
-    """``limit`` holders of this ``kind`` (what is counted: "websocket_user", "upload_url", ...) at a time for ``owner``
-    (whose use is counted: an id, an address, a URL).
-    """
+    """The limit of concurrent uses of one kind by one owner."""
 
     kind: str
+    """What is counted, for instance "websocket_user" or "upload_url"."""
     owner: str
+    """Whose use is counted: an id, a network address or a URL."""
     limit: int
 
 
@@ -30,18 +30,18 @@ class Quota(Protocol):
     """A concurrency quota per key."""
 
     def acquire(self, *keys: QuotaKey) -> AbstractAsyncContextManager[None]:
-        """Hold one of each key while the block runs, or none of any where one key is exhausted.
+        """Count one use of each key while the block runs.
 
         Raises:
-            QuotaExhausted: a key is exhausted.
+            QuotaExhausted: The limit of a key is reached; no key is counted.
         """
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Keep the count known to other processes while the block runs."""
+        """Share the counts with other processes while the block runs."""
 
 
 class LocalQuota:
-    """A concurrency quota per key that counts in this process only; it raises QuotaExhausted."""
+    """A concurrency quota that counts in this process only."""
 
     def __init__(self) -> None:
         self._held: Counter[tuple[str, str]] = Counter()
@@ -57,20 +57,24 @@ class LocalQuota:
 
     @contextmanager
     def hold(self, keys: Sequence[QuotaKey]) -> Iterator[None]:
-        """Hold one of each key while the block runs. Raises QuotaExhausted before it holds any."""
-        wanted = Counter((key.kind, key.owner) for key in keys)
-        if any(self._held[key.kind, key.owner] + wanted[key.kind, key.owner] > key.limit for key in keys):
-            raise exhausted()
-        self._held.update(wanted)
+        """Count one use of each key while the block runs.
+
+        Raises:
+            QuotaExhausted: The limit of a key is reached; no key is counted.
+        """
+        requested = Counter((key.kind, key.owner) for key in keys)
+        if any(self._held[key.kind, key.owner] + requested[key.kind, key.owner] > key.limit for key in keys):
+            raise quota_exhausted()
+        self._held.update(requested)
         try:
             yield
         finally:
-            for name, count in wanted.items():
+            for name, count in requested.items():
                 self._held[name] -= count
                 if not self._held[name]:
                     del self._held[name]
 
 
-def exhausted() -> QuotaExhausted:
-    """Return the error for a key that has no more."""
-    return QuotaExhausted(retry_after=_RETRY_SECONDS)
+def quota_exhausted() -> QuotaExhausted:
+    """Return the error for a key whose limit is reached, with the seconds after which the client should retry."""
+    return QuotaExhausted(retry_after=_RETRY_AFTER_SECONDS)

@@ -1,7 +1,7 @@
-"""Rate limits: token buckets, one per key, in this process or in Redis.
+"""Rate limits: token buckets, one per key, in the memory of this process or in Redis.
 
-Every operation costs the same however many keys there are: keys are ordered by their last use, and beyond the bound
-the one that was not used for the longest time is evicted.
+Each operation takes constant time: keys in memory are ordered by their last use, and beyond ``max_keys`` the least
+recently used key is evicted.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from redis.asyncio import Redis
 from infrastructure.redis_policy import RedisPolicy
 
 MAX_KEYS = 100_000
-"""Buckets that one process keeps in memory."""
+"""Maximum number of buckets that one process keeps in memory."""
 
-# The time is Redis's, because the clocks of the processes differ. KEYS: buckets. ARGV: how many tokens; 1 if they are
-# taken although there are fewer, which leaves a debt; then for each bucket its capacity and its refill a second. It
-# returns the seconds until all have enough, or, with a debt, until all have a token again; 0 if all have them. A key
-# with any other content is replaced by a full bucket.
+# The time is that of Redis, because the clocks of the processes differ. KEYS: the buckets. ARGV: the number of tokens
+# to take; 1 if tokens are taken even if there are fewer, which leaves a debt; then for each bucket its capacity and its
+# refill per second. Returns the seconds until all buckets have enough tokens or, with a debt, until all have one token
+# again; 0 if there is no need to wait. A key with any other content is replaced by a full bucket.
 _SCRIPT = """
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
@@ -50,7 +50,7 @@ return tostring(wait)
 
 
 class TokenBucket:
-    """``capacity`` tokens at once, refilled continuously within ``seconds``. It begins full."""
+    """A token bucket: it starts with ``capacity`` tokens, and an empty bucket is full again after ``seconds``."""
 
     __slots__ = ("capacity", "refilled_at", "seconds", "tokens")
 
@@ -60,7 +60,7 @@ class TokenBucket:
         self.refilled_at: float | None = None
 
     def wait(self, now: float, cost: float = 1) -> float:
-        """Return the seconds until there are ``cost`` tokens; 0 or less where there are."""
+        """Refill the bucket and return the seconds until it has ``cost`` tokens; 0 or less if it has them."""
         if self.refilled_at is not None:
             refill = (now - self.refilled_at) * self.capacity / self.seconds
             self.tokens = min(self.capacity, self.tokens + refill)
@@ -68,24 +68,24 @@ class TokenBucket:
         return (cost - self.tokens) * self.seconds / self.capacity
 
     def consume(self, now: float, cost: float = 1) -> bool:
-        """Take ``cost`` tokens, or none where there are fewer."""
+        """Take ``cost`` tokens and return True; return False if the bucket has fewer."""
         if self.wait(now, cost) > 0:
             return False
         self.tokens -= cost
         return True
 
     def refund(self, cost: float = 1) -> None:
-        """Return tokens that were taken."""
+        """Put tokens back that were taken."""
         self.tokens = min(self.capacity, self.tokens + cost)
 
     def resize(self, capacity: float) -> None:
-        """Change the capacity; what has been used stays used."""
+        """Change the capacity; the number of used tokens stays the same."""
         self.tokens += capacity - self.capacity
         self.capacity = float(capacity)
 
 
 class RateLimitKey(NamedTuple):
-    """``capacity`` tokens for this name; an empty bucket is full again after ``seconds``."""
+    """The name of a token bucket, its capacity in tokens, and the seconds in which an empty bucket is full again."""
 
     name: str
     capacity: int
@@ -96,18 +96,21 @@ class TokenBucketStore(Protocol):
     """Token buckets by key."""
 
     async def consume(self, keys: Sequence[RateLimitKey]) -> float:
-        """Take one token of each key, or none of any; return the seconds until each has one, 0 where all had.
+        """Take one token from each bucket, or none if a bucket is empty.
+
+        Returns:
+            0 if the tokens were taken; otherwise the seconds until each bucket has a token.
 
         Raises:
             ServiceUnavailable: Redis is unavailable.
         """
 
     async def refund(self, keys: Sequence[RateLimitKey]) -> None:
-        """Return one token to each key. While Redis is unavailable they return by refill only."""
+        """Put one token back into each bucket. While Redis is unavailable, nothing happens."""
 
 
 class MemoryTokenBuckets:
-    """Token buckets of this process."""
+    """Token buckets in the memory of this process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, max_keys: int = MAX_KEYS) -> None:
         self._clock = clock
@@ -149,7 +152,7 @@ class MemoryTokenBuckets:
 
 
 class RedisTokenBuckets:
-    """Token buckets of all processes at one Redis."""
+    """Token buckets in Redis, shared by all processes that use it."""
 
     def __init__(self, redis: RedisPolicy) -> None:
         self._redis = redis
@@ -161,17 +164,21 @@ class RedisTokenBuckets:
         await self._redis.bypass(lambda redis: self._change(redis, keys, -1), 0.0)
 
     async def charge(self, charges: Sequence[tuple[RateLimitKey, int]]) -> list[float] | None:
-        """Take tokens that were used already, even if there are fewer, which leaves a debt of one capacity at most.
+        """Take tokens for requests that were already admitted, even if a bucket has fewer tokens.
+
+        The debt of a bucket is at most its capacity.
+
+        Args:
+            charges: Buckets and the number of tokens to take.
 
         Returns:
-            For each key the seconds until it has a token again, 0 if it has one; None while Redis is unavailable: the
-            caller goes on by its own count.
+            For each bucket the seconds until it has a token again, 0 if it has one; None while Redis is unavailable.
         """
-        return await self._redis.local(lambda redis: self._charge(redis, charges), _uncharged)
+        return await self._redis.local(lambda redis: self._charge(redis, charges), _not_charged)
 
     async def _change(self, redis: Redis, keys: Sequence[RateLimitKey], cost: int) -> float:
-        # A cluster places keys by what stands in braces: all keys of one script must lie on one of its servers.
-        names = [f"limits:{{attempts}}:{key.name}" for key in keys]
+        # A Redis cluster selects the server by the text in braces; all keys of one script must be on one server.
+        names = [f"{{rate_limit}}:{key.name}" for key in keys]
         return float(await redis.register_script(_SCRIPT)(keys=names, args=_arguments(keys, cost, may_owe=False)))
 
     async def _charge(self, redis: Redis, charges: Sequence[tuple[RateLimitKey, int]]) -> list[float] | None:
@@ -188,5 +195,5 @@ def _arguments(keys: Sequence[RateLimitKey], cost: int, *, may_owe: bool) -> lis
     return [cost, int(may_owe), *(number for key in keys for number in (key.capacity, key.capacity / key.seconds))]
 
 
-async def _uncharged() -> None:
+async def _not_charged() -> None:
     return None

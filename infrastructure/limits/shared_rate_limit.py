@@ -1,8 +1,8 @@
-"""Rate limits that cost a request no round trip: decided in this process, counted by all processes in the background.
+"""Rate limits without a round trip per request: each process decides by itself and reports its counts to Redis.
 
-What this process has admitted is charged, in the background, to a token bucket in Redis. A key whose bucket there is
-empty is refused here until it has a token again. Without Redis, or while it is unavailable, each process goes on by its
-own count (local).
+Admitted requests are charged to a token bucket in Redis in the background. If the bucket of a key is empty there, this
+process refuses requests of the key until the bucket has a token again. Without Redis, or while Redis is unavailable,
+each process enforces the limits by its own counts (local).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from infrastructure.redis_policy import RedisPolicy
 from infrastructure.tasks import supervised
 
 _MINUTE_SECONDS = 60.0
-_REPORT_INTERVAL_SECONDS = 0.5
-"""While Redis is unavailable."""
-_GATHER_SECONDS = 0.02
+_RETRY_INTERVAL_SECONDS = 0.5
+"""Interval of reports while Redis is unavailable."""
+_COALESCE_SECONDS = 0.02
 _UNREPORTED_DIVISOR = 50
-"""A process keeps to itself up to a fiftieth of what a key may do in a minute."""
+"""A process reports a key after more than a fiftieth of the key's limit has been used."""
 _BATCH_SIZE = 500
 
 
 class SharedRateLimiter:
-    """One a process. Limits are requests a minute for each key.
+    """Limits requests per minute and key, shared with the other processes; each process has one instance.
 
-    An operation costs the same however many keys there are: keys are ordered by their last use, the oldest are
-    evicted, and a report looks only at keys that have something to report.
+    Each operation takes constant time: keys are ordered by their last use, the least recently used ones are evicted,
+    and a report visits only keys with unreported requests.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, max_keys: int = MAX_KEYS) -> None:
@@ -43,18 +43,23 @@ class SharedRateLimiter:
         self._is_shared = False
         self.evictions = 0
         self.visits = 0
-        """How many keys were examined in all: the work of the limiter."""
+        """Number of keys that were examined since the start; a measure of the limiter's work."""
 
     def __len__(self) -> int:
         return len(self._counts)
 
     def has_room(self, key: str, limit: int) -> bool:
-        """Whether one more would be admitted."""
+        """Return whether ``consume`` would admit a request."""
         count = self._counts.get(key)
         return count is None or count.wait(limit, self._clock()) <= 0
 
     def consume(self, key: str, limit: int) -> float:
-        """Count one more and return 0, or return the seconds until there is room for it."""
+        """Count a request and return 0, or return the seconds until the key may send a request again.
+
+        Args:
+            key: Whose requests are counted.
+            limit: Requests per minute; a change takes effect at once.
+        """
         now = self._clock()
         self.visits += 1
         count = self._counts.get(key)
@@ -75,17 +80,17 @@ class SharedRateLimiter:
 
     @asynccontextmanager
     async def shared(self, redis: RedisPolicy | None) -> AsyncIterator[None]:
-        """Count together with the other processes at that Redis while the block runs."""
+        """Exchange counts with the other processes that use this Redis while the block runs; None: count locally."""
         if redis is None:
             yield
             return
         self._is_shared = True
         buckets = RedisTokenBuckets(redis)
-        async with supervised(lambda: self._report_regularly(buckets), name="report admitted requests"):
+        async with supervised(lambda: self._report_continuously(buckets), name="report admitted requests"):
             yield
 
     def _evict(self, now: float) -> None:
-        """Forget keys that were not used for a minute, whose buckets are full, and beyond the bound the oldest one."""
+        """Evict up to two keys: those unused for a minute, and the least recently used ones beyond ``max_keys``."""
         for _ in range(2):
             key, count = next(iter(self._counts.items()))
             self.visits += 1
@@ -95,16 +100,16 @@ class SharedRateLimiter:
             del self._counts[key]
             self.evictions += 1
 
-    async def _report_regularly(self, buckets: RedisTokenBuckets) -> None:
+    async def _report_continuously(self, buckets: RedisTokenBuckets) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            await asyncio.sleep(_GATHER_SECONDS if await self._report(buckets) else _REPORT_INTERVAL_SECONDS)
+            await asyncio.sleep(_COALESCE_SECONDS if await self._report(buckets) else _RETRY_INTERVAL_SECONDS)
             if self._due:
                 self._changed.set()
 
     async def _report(self, buckets: RedisTokenBuckets) -> bool:
-        """Report the keys that have used most. Return whether Redis was available."""
+        """Report a batch of keys that exceed their unreported share. Return whether Redis was available."""
         batch = list(islice(self._due.items(), _BATCH_SIZE))
         charges = [
             (RateLimitKey(key, int(count.bucket.capacity), _MINUTE_SECONDS), count.unreported) for key, count in batch
@@ -122,7 +127,7 @@ class SharedRateLimiter:
 
 
 class _Count:
-    """What one key has used here, and how much of that the other processes do not know yet."""
+    """The requests of one key in this process, and the number of them that have not been reported to Redis."""
 
     __slots__ = ("blocked_until", "bucket", "unreported")
 
@@ -136,8 +141,8 @@ class _Count:
         return self.unreported > self.bucket.capacity // _UNREPORTED_DIVISOR
 
     def wait(self, limit: int, now: float) -> float:
-        """Return the seconds until there is room for one more; 0 or less where there is."""
-        if limit != self.bucket.capacity:  # the tenant's tier was learnt, or is another now
+        """Return the seconds until a request is admitted; 0 or less if it is admitted now."""
+        if limit != self.bucket.capacity:  # the tenant's tier was not known before, or has changed
             self.bucket.resize(limit)
             self.blocked_until = 0.0
         return max(self.blocked_until - now, self.bucket.wait(now))

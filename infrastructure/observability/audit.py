@@ -1,4 +1,4 @@
-"""Who signed in, who was refused what, which sessions ended and what was undone: a line each, with ids only."""
+"""The audit log: sign-ins, refusals, ended sessions and compensations, one log line per event, with ids only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from contracts.errors import (
 log = structlog.get_logger("audit")
 
 
-class Audit(StrEnum):
+class AuditEvent(StrEnum):
+    """Names of the audit events, which are the log events."""
+
     SIGN_IN = "audit.sign_in"
     SIGN_OUT = "audit.sign_out"
     REFUSED = "audit.refused"
@@ -34,24 +36,24 @@ class Audit(StrEnum):
 
 
 class Refusal(StrEnum):
-    """What was refused: ``refusal`` of the line, and ``kind`` of the metric."""
+    """Why a request was refused: the field ``refusal`` of the log line, and the label ``kind`` of the metric."""
 
-    WRONG_PASSWORD = "wrong_password"  # noqa: S105 - it is no password
+    WRONG_PASSWORD = "wrong_password"  # noqa: S105 - it is not a password
     WRONG_CODE = "wrong_code"
     SIGN_IN_THROTTLE = "sign_in_throttle"
     RATE_LIMIT = "rate_limit"
     QUOTA = "quota"
-    """Too many at a time: sockets, streams, transfers."""
+    """Too many sockets, streams or transfers at the same time."""
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
-    """It does not exist, or exists where its requester may not see it."""
+    """The object does not exist, or the requester may not see it."""
     ORIGIN = "origin"
     BODY = "body"
-    """Of a request or an upload: too large, too slow, or one that a form could send."""
+    """The body of a request or upload is too large, arrives too slowly, or has a type that an HTML form can send."""
     STORAGE_QUOTA = "storage_quota"
     DOCUMENT = "document"
-    """It is too large, too deep, too expensive, or not one of the trusted documents."""
+    """The GraphQL document is too large, too deep, too expensive, or not a trusted document."""
 
 
 _BY_CLASS: tuple[tuple[type[DomainError], Refusal], ...] = (
@@ -73,34 +75,39 @@ _BY_CODE = {
 _observer: ContextVar[Callable[[str, int], None] | None] = ContextVar("refusal observer", default=None)
 
 
-def audit(event: Audit, **ids: str | int | None) -> None:
-    """Write an audit line; ``log_context`` adds the user and the client on whose behalf it happens.
+def record_audit_event(event: AuditEvent, **ids: str | int | None) -> None:
+    """Write an audit event to the log; ``log_context`` adds the user and the client.
 
-    The line of a step is written once the step has taken effect: a step that is retried may write it twice.
+    The event of a step is written after the step has taken effect, so a step that is retried may write it twice.
     """
     log.info(event.value, **{name: id for name, id in ids.items() if id is not None})
 
 
-def refusal_of(error: DomainError) -> Refusal | None:
-    """Return what the error refuses; None for one that is no refusal."""
-    named = next((kind for type_, kind in _BY_CLASS if isinstance(error, type_)), None)
-    return named or _BY_CODE.get(error.code)
+def classify_refusal(error: DomainError) -> Refusal | None:
+    """Return the kind of refusal that an error means; None if the error is not a refusal."""
+    by_class = next((kind for type_, kind in _BY_CLASS if isinstance(error, type_)), None)
+    return by_class or _BY_CODE.get(error.code)
 
 
-def refused(kind: Refusal, *, count: int = 1, **ids: str | None) -> None:
-    """Write an audit event for a refusal and count it; ``count``: how many refusals it stands for.
+def record_refusal(kind: Refusal, *, count: int = 1, **ids: str | None) -> None:
+    """Write an audit event for a refusal, and count it in the metric.
 
-    ``log_context`` adds the digests of the client and the account. Metrics contain the kind only.
+    ``log_context`` adds the digests of the client and the account. The metric contains the kind only.
+
+    Args:
+        kind: Why the request was refused.
+        count: Number of refusals that this event represents.
+        ids: Further fields of the log line.
     """
-    audit(Audit.REFUSED, refusal=kind.value, count=count if count > 1 else None, **ids)
+    record_audit_event(AuditEvent.REFUSED, refusal=kind.value, count=count if count > 1 else None, **ids)
     observer = _observer.get()
     if observer is not None:
         observer(kind.value, count)
 
 
 @contextmanager
-def observing_refusals(observer: Callable[[str, int], None]) -> Iterator[None]:
-    """Call the observer with the kind and the number of each refusal while the block runs."""
+def observe_refusals(observer: Callable[[str, int], None]) -> Iterator[None]:
+    """Call the observer with the kind and the count of each refusal while the block runs."""
     token = _observer.set(observer)
     try:
         yield

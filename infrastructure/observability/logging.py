@@ -1,7 +1,7 @@
-"""What every process writes about itself: lines on standard error that say of whom and what they speak.
+"""Structured logging for every process: one line per event on standard error, as JSON or, in a terminal, as text.
 
-JSON, and lines for people at a terminal. Who asked, in which request, operation and step, stands in each line that is
-written meanwhile; secrets stand in none.
+Each line contains the values that are bound to the current context (user, tenant, request id, workflow id, activity).
+Secrets are removed from every line.
 """
 
 from __future__ import annotations
@@ -23,80 +23,83 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from contracts.operations import kind_of
 from infrastructure.settings_validation import Environment
 
-HEADER = "adx-about"
-"""Of workflows and activities: on whose behalf they are run, as ``log_context`` takes it."""
+LOG_CONTEXT_HEADER = "adx-about"
+"""Header of workflows and activities that carries the values for ``log_context``: user, tenant and request id."""
 
-_about: ContextVar[dict[str, object] | None] = ContextVar("about", default=None)
-_HIDDEN = "***"
-_OF_TEMPORAL = {"workflow_id": "workflow_id", "activity_type": "activity", "attempt": "attempt"}
+_bound: ContextVar[dict[str, object] | None] = ContextVar("log context", default=None)
+_REDACTED = "***"
+_TEMPORAL_KEYS = {"workflow_id": "workflow_id", "activity_type": "activity", "attempt": "attempt"}
 _traceback = ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
-"""Without variables: they are passwords, tokens and people."""
+"""Tracebacks without local variables, which may contain passwords, tokens and personal data."""
 
 
 @contextmanager
-def log_context(**facts: object) -> Iterator[None]:
-    """Each line that is written while the block runs tells these, and what ``learn`` adds meanwhile."""
-    token = _about.set({**(_about.get() or {}), **facts})
+def log_context(**values: object) -> Iterator[None]:
+    """Add the values, and those that ``bind`` adds, to each log line that is written while the block runs."""
+    token = _bound.set({**(_bound.get() or {}), **values})
     try:
         yield
     finally:
-        _about.reset(token)
+        _bound.reset(token)
 
 
-def learn(**facts: object) -> None:
-    """More about what goes on, known only now; also for lines of other tasks of the same block."""
-    known = _about.get()
-    if known is not None:
-        known.update(facts)
+def bind(**values: object) -> None:
+    """Add values to the current ``log_context``, also for log lines of other tasks that run within the same block."""
+    bound = _bound.get()
+    if bound is not None:
+        bound.update(values)
 
 
-def known_fact(name: str) -> object:
-    """What is known of what goes on; None where nothing is."""
-    return (_about.get() or {}).get(name)
+def get_bound(name: str) -> object:
+    """Return a value of the current ``log_context``; None if it is not bound."""
+    return (_bound.get() or {}).get(name)
 
 
 def configure_logs(level: int = logging.INFO) -> None:
-    """For this process, lines of libraries among them. In production it writes JSON, whatever it is started from."""
-    for_people = sys.stderr.isatty() and os.environ.get("ENVIRONMENT") != Environment.PRODUCTION
-    facts: list[Processor] = [
+    """Configure the log of this process, including log lines of libraries.
+
+    Lines are JSON, except in a terminal outside production.
+    """
+    is_terminal = sys.stderr.isatty() and os.environ.get("ENVIRONMENT") != Environment.PRODUCTION
+    common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        with_facts,
+        add_context,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        without_secrets,
+        redact,
     ]
-    ends: list[Processor] = (
+    renderers: list[Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if for_people
+        if is_terminal
         else [_traceback, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
-        processors=[*facts, *ends],
+        processors=[*common, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     handler = logging.StreamHandler(sys.stderr)
-    of_libraries: list[Processor] = [
+    library_processors: list[Processor] = [
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(allow=["temporal_workflow", "temporal_activity"]),
-        _of_temporal,
+        _rename_temporal_keys,
     ]
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*of_libraries, *facts],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ends],
+            foreign_pre_chain=[*library_processors, *common],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    # It logs every error of every execution with its variables, which may be secrets.
+    # Strawberry logs every error of every execution with the variables of the request, which may be secrets.
     logging.getLogger("strawberry.execution").setLevel(logging.CRITICAL + 1)
 
 
-def with_facts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """What is known of what goes on, where the line itself says nothing else; and the kind of its operation."""
-    for name, fact in (_about.get() or {}).items():
-        if fact is not None:
-            event.setdefault(name, fact)
+def add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Add the bound values that the line does not set itself, and the kind of its operation (structlog processor)."""
+    for name, value in (_bound.get() or {}).items():
+        if value is not None:
+            event.setdefault(name, value)
     if "workflow_id" in event and "kind" not in event:
         kind = kind_of(str(event["workflow_id"]))
         if kind is not None:
@@ -104,31 +107,35 @@ def with_facts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
     return event
 
 
-def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Nothing whose type says that it is secret; of bytes, and of contracts, which hold people's words, the type."""
-    return {name: value if name == "exc_info" else _harmless(value) for name, value in event.items()}
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Remove secrets from the line (structlog processor).
+
+    Values of secret types are replaced by ``***``, bytes by their number, and models by the name of their type, because
+    they contain text that users entered.
+    """
+    return {name: value if name == "exc_info" else _redact_value(value) for name, value in event.items()}
 
 
-def _harmless(value: Any) -> Any:
+def _redact_value(value: Any) -> Any:
     match value:
         case str() | int() | float() | None:
             return value
         case SecretStr() | SecretBytes():
-            return _HIDDEN
+            return _REDACTED
         case BaseModel():
             return f"<{type(value).__name__}>"
         case bytes() | bytearray() | memoryview():
             return f"<{len(value)} bytes>"
         case dict():
-            return {name: _harmless(each) for name, each in value.items()}
+            return {name: _redact_value(each) for name, each in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [_harmless(each) for each in value]
+            return [_redact_value(each) for each in value]
     return value
 
 
-def _of_temporal(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """What Temporal's SDK says a line is about, under our names."""
-    for extra in ("temporal_workflow", "temporal_activity"):
-        told = event.pop(extra, None) or {}
-        event.update({ours: told[theirs] for theirs, ours in _OF_TEMPORAL.items() if theirs in told})
+def _rename_temporal_keys(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace the extra data of log lines of Temporal's SDK by values under the names that this project uses."""
+    for key in ("temporal_workflow", "temporal_activity"):
+        extra = event.pop(key, None) or {}
+        event.update({name: extra[sdk_name] for sdk_name, name in _TEMPORAL_KEYS.items() if sdk_name in extra})
     return event

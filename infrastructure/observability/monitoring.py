@@ -1,4 +1,4 @@
-"""Health, readiness and metrics of a process: /healthz, /readyz and /metrics, on a port that is not for clients."""
+"""Monitoring endpoints of a process: /healthz, /readyz and /metrics, on a port that clients cannot reach."""
 
 from __future__ import annotations
 
@@ -19,80 +19,97 @@ from starlette.routing import Route
 from temporalio.client import Client
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
-from infrastructure.tasks import concurrently, supervised
+from infrastructure.tasks import run_concurrently, supervised
 
 Check = Callable[[], Awaitable[object]]
-"""Raises, or returns False, if the checked dependency is unavailable."""
+"""Checks a dependency of the process: it raises an error or returns False if the dependency is unavailable."""
 
-_CHECK_SECONDS = 2.0
-_STOP_SECONDS = 3.0
-"""For requests in progress when the process stops: longer than ``graceful_timeout``."""
+_CHECK_TIMEOUT_SECONDS = 2.0
+_STOP_TIMEOUT_SECONDS = 3.0
+"""Time for requests in progress when the process stops; longer than ``graceful_timeout`` of the server."""
 _HOST = "127.0.0.1"
 
 
 class Monitoring:
-    """The endpoints of that port.
+    """The monitoring endpoints and the registry of Prometheus metrics of one process.
 
     Args:
-        vital: names of the checks without which the process cannot work at all.
-        sdk: the URL at which Temporal's SDK serves its own metrics.
+        critical: Names of the checks of dependencies without which the process cannot work at all.
+        sdk_metrics_url: The URL at which Temporal's SDK serves its own metrics.
     """
 
-    def __init__(self, *, vital: Iterable[str] = ("temporal",), sdk: str | None = None) -> None:
+    def __init__(self, *, critical: Iterable[str] = ("temporal",), sdk_metrics_url: str | None = None) -> None:
         self.registry = CollectorRegistry()
-        self._vital = frozenset(vital)
-        self._sdk = sdk
+        self._critical = frozenset(critical)
+        self._sdk_metrics_url = sdk_metrics_url
         self._checks: dict[str, Check] = {}
         self._is_stopping: list[Callable[[], bool]] = []
 
     def add_checks(self, checks: Mapping[str, Check]) -> None:
-        """Report these checks, too, under their names."""
+        """Add checks of dependencies, by the names under which /readyz reports them."""
         self._checks.update(checks)
 
     def add_stop_signal(self, is_stopping: Callable[[], bool]) -> None:
-        """Report the process as stopping as soon as this returns True."""
+        """Add a function; /readyz reports the process as stopping as soon as the function returns True."""
         self._is_stopping.append(is_stopping)
 
     async def health(self, _request: Request) -> Response:
+        """Respond 200 to /healthz: the process runs."""
         return JSONResponse({"status": "ok"})
 
     async def readiness(self, _request: Request) -> Response:
-        """Report each check by name. 503 while a vital one fails or is missing, and once the process is stopping."""
+        """Respond to /readyz with the state of each dependency.
+
+        The status is 503 while a critical dependency is unavailable or has no check yet, and once the process is
+        stopping.
+        """
         names = list(self._checks)
-        there = dict(zip(names, await concurrently(*(_is_there(self._checks[name]) for name in names)), strict=True))
+        results = await run_concurrently(*(_is_available(self._checks[name]) for name in names))
+        available = dict(zip(names, results, strict=True))
         is_stopping = any(each() for each in self._is_stopping)
-        works = all(there.get(name, False) for name in self._vital) and not is_stopping
-        status = "stopping" if is_stopping else "down" if not works else "ok" if all(there.values()) else "degraded"
-        parts = {name: "ok" if is_there else "away" for name, is_there in there.items()}
-        return JSONResponse({"status": status, "parts": parts}, status_code=200 if works else 503)
+        is_ready = all(available.get(name, False) for name in self._critical) and not is_stopping
+        is_complete = all(available.values())
+        status = "stopping" if is_stopping else "down" if not is_ready else "ok" if is_complete else "degraded"
+        states = {name: "ok" if is_available else "unavailable" for name, is_available in available.items()}
+        return JSONResponse({"status": status, "dependencies": states}, status_code=200 if is_ready else 503)
 
     async def metrics(self, _request: Request) -> Response:
+        """Respond to /metrics with the metrics of the process and of Temporal's SDK in the format of Prometheus."""
         text = await asyncio.to_thread(generate_latest, self.registry)
-        return Response(text + await self._of_the_sdk(), media_type=CONTENT_TYPE_LATEST)
+        return Response(text + await self._sdk_metrics(), media_type=CONTENT_TYPE_LATEST)
 
-    async def _of_the_sdk(self) -> bytes:
-        if self._sdk is None:
+    async def _sdk_metrics(self) -> bytes:
+        if self._sdk_metrics_url is None:
             return b""
         try:
-            async with _client(self._sdk) as http:
-                return (await http.get(self._sdk, timeout=_CHECK_SECONDS)).content
+            async with _client(self._sdk_metrics_url) as http:
+                return (await http.get(self._sdk_metrics_url, timeout=_CHECK_TIMEOUT_SECONDS)).content
         except httpx.HTTPError:
             return b""
 
 
 class MonitoringPortTaken(Exception):
-    """The port of the monitoring endpoints cannot be bound. The message names the port and the reason."""
+    """The port of the monitoring endpoints cannot be bound. The message contains the port and the reason."""
 
 
 @asynccontextmanager
 async def serve_monitoring(monitoring: Monitoring, *, host: str, port: int) -> AsyncIterator[str]:
-    """Serve the endpoints while the block runs; yield the URL. Port 0 is any free one. Raises MonitoringPortTaken."""
+    """Serve the monitoring endpoints while the block runs, and yield their URL.
+
+    Args:
+        monitoring: The endpoints.
+        host: The address to listen on.
+        port: The port to listen on; 0 selects a free port.
+
+    Raises:
+        MonitoringPortTaken: The port cannot be bound.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise MonitoringPortTaken(f"METRICS_PORT {port} cannot be had: {error.strerror}.") from error
-    shown = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        raise MonitoringPortTaken(f"METRICS_PORT {port} cannot be used: {error.strerror}.") from error
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     app = Starlette(
         routes=[
             Route("/healthz", monitoring.health),
@@ -104,57 +121,58 @@ async def serve_monitoring(monitoring: Monitoring, *, host: str, port: int) -> A
     config.accesslog = None
     config.loglevel = "WARNING"
     config.graceful_timeout = 1
-    stop, is_over = asyncio.Event(), asyncio.Event()
+    stop, stopped = asyncio.Event(), asyncio.Event()
 
     async def serve_until_stopped() -> None:
-        with listening.dup() as taken_over:  # a restart must find the port still open
-            config.bind = [f"fd://{taken_over.detach()}"]
+        with listening.dup() as duplicate:  # hypercorn closes its socket; a restart needs the port to be open still
+            config.bind = [f"fd://{duplicate.detach()}"]
         await serve(app, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
         if stop.is_set():
-            is_over.set()
+            stopped.set()
             await asyncio.Event().wait()
 
     with listening:
         async with supervised(serve_until_stopped, name="monitoring"):
             try:
-                yield shown
+                yield url
             finally:
                 stop.set()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_STOP_SECONDS):
-                        await is_over.wait()
+                    async with asyncio.timeout(_STOP_TIMEOUT_SECONDS):
+                        await stopped.wait()
 
 
 def prometheus_runtime() -> tuple[Runtime, str]:
-    """Return a runtime of Temporal's SDK that serves its metrics on the loopback interface, and the URL of these."""
+    """Return a runtime of Temporal's SDK that serves its metrics on the loopback interface, and the metrics' URL."""
     with socket.create_server((_HOST, 0)) as free:
         address = f"{_HOST}:{free.getsockname()[1]}"
     runtime = Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=address)))
     return runtime, f"http://{address}/metrics"
 
 
-async def _is_there(check: Check) -> bool:
+async def _is_available(check: Check) -> bool:
     try:
-        async with asyncio.timeout(_CHECK_SECONDS):
+        async with asyncio.timeout(_CHECK_TIMEOUT_SECONDS):
             return await check() is not False
     except Exception:  # noqa: BLE001 - any failure means that the dependency is unavailable
         return False
 
 
-def temporal_answers(client: Client) -> Check:
-    return lambda: client.service_client.check_health(timeout=timedelta(seconds=_CHECK_SECONDS))
+def temporal_check(client: Client) -> Check:
+    """Return a check of the connection to Temporal."""
+    return lambda: client.service_client.check_health(timeout=timedelta(seconds=_CHECK_TIMEOUT_SECONDS))
 
 
-def http_answers(url: str) -> Check:
-    """Return a check that the process at the URL responds."""
+def http_check(url: str) -> Check:
+    """Return a check that the process at the base URL responds to /healthz."""
 
-    async def ask() -> object:
+    async def check() -> object:
         async with _client(url) as http:
             return (await http.get(f"{url}/healthz")).is_success
 
-    return ask
+    return check
 
 
 def _client(url: str) -> httpx.AsyncClient:
-    """Return a client that loads the certificate authorities only for https: loading them takes 20 ms."""
+    """Return a client that loads the certificate authorities only for https, because loading them takes 20 ms."""
     return httpx.AsyncClient(trust_env=False, verify=url.startswith("https:"))

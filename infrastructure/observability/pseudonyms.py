@@ -1,7 +1,8 @@
-"""Keyed digests that stand for accounts and client networks in logs: the same in every process with the same key.
+"""Pseudonyms in logs: keyed digests that replace accounts and client networks, equal in all processes with one key.
 
-A digest lets an operator find all lines of one account or one client. Without the key it does not lead back to an
-address or a person, and it grants nothing. ``python -m gateway.security.pseudonyms`` computes digests for a search.
+A digest lets an operator find all log lines of one account or one client. Without the key it cannot be traced back to
+an address or a person, and it grants no access. ``python -m gateway.security.pseudonyms`` computes digests for a
+search.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import hmac
 
 _KEY_PURPOSE = b"pseudonyms in logs"
 _DIGEST_BYTES = 8
-"""As short as a search term may be: 64 bits do not collide among the accounts and networks of one product."""
+"""64 bits: short enough to search for, and long enough that accounts and networks of one product do not collide."""
 
 
 class Pseudonyms:
-    """``secret`` is the gateway's key, from which the digests' own key is derived."""
+    """Computes pseudonyms with a key that is derived from ``secret``, the gateway's secret key."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = hmac.new(secret, _KEY_PURPOSE, hashlib.sha256).digest()

@@ -1,4 +1,7 @@
-"""What one GraphQL execution called, derived from the spans that it caused: ``extensions.trace`` of its response."""
+"""Response traces: a summary of the calls that one GraphQL execution made, returned in ``extensions.trace``.
+
+The summary is derived from the OpenTelemetry spans that the execution creates.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,15 @@ from contracts.operations import kind_of
 from infrastructure.caching.cache import Cache
 from infrastructure.observability.spans import TEMPORAL_TRACER, WORKFLOW_ID, Spans
 
-LinkOf: TypeAlias = Callable[[str], str | None]
-"""From an operation's id to its page in Temporal's UI."""
+TemporalUrl: TypeAlias = Callable[[str], str | None]
+"""A function that returns the URL of an operation's page in Temporal's UI by its id, if there is a UI."""
 
-_PARTS = {
+_DEPENDENCIES = {
     "opentelemetry.instrumentation.httpx": "services",
     TEMPORAL_TRACER: "temporal",
     "opentelemetry.instrumentation.redis": "redis",
 }
-"""The part of the product that is called, by the tracer of the span."""
+"""The dependency that is called, by the name of the span's tracer."""
 _CACHE_READ = "cache_read"
 _TRACE = create_key("response-trace")
 _MAX_SPANS = 1_000
@@ -33,32 +36,36 @@ _MAX_OPERATIONS = 20
 
 
 class ResponseTrace:
-    """The spans of one execution. A call that several executions share belongs to the one that began it."""
+    """Collects the spans of one execution.
 
-    def __init__(self, link_of: LinkOf) -> None:
-        self._link_of = link_of
+    A call that several executions share (single flight, batching) belongs to the execution that started it.
+    """
+
+    def __init__(self, temporal_url: TemporalUrl) -> None:
+        self._temporal_url = temporal_url
         self._spans: list[ReadableSpan] = []
         self._is_open = True
 
     def add(self, span: ReadableSpan) -> None:
+        """Record a span, up to ``_MAX_SPANS`` spans."""
         if self._is_open and len(self._spans) < _MAX_SPANS:
             self._spans.append(span)
 
     def close(self) -> None:
-        """Keep nothing more: tasks of the execution, such as a watcher, may outlive it."""
+        """Discard the spans and record no further ones: tasks of the execution, such as a watcher, may outlive it."""
         self._is_open = False
         self._spans.clear()
 
     def summary(self) -> dict[str, object]:
-        """Return ``extensions.trace``: calls and their time per part, reads of the cache, and the operations."""
-        calls: dict[str, list[float]] = {part: [] for part in _PARTS.values()}
+        """Return ``extensions.trace``: calls and their duration per dependency, reads of the cache, and operations."""
+        calls: dict[str, list[float]] = {dependency: [] for dependency in _DEPENDENCIES.values()}
         hits = misses = 0
         operations: dict[str, None] = {}
         for span in self._spans:
             scope = span.instrumentation_scope
-            part = _PARTS.get(scope.name) if scope else None
-            if part is not None and span.start_time is not None and span.end_time is not None:
-                calls[part].append((span.end_time - span.start_time) / 1e6)
+            dependency = _DEPENDENCIES.get(scope.name) if scope else None
+            if dependency is not None and span.start_time is not None and span.end_time is not None:
+                calls[dependency].append((span.end_time - span.start_time) / 1e6)
             for event in span.events:
                 if event.name == _CACHE_READ:
                     hits += _number(event.attributes, "hits")
@@ -67,30 +74,36 @@ class ResponseTrace:
             if kind_of(id) is not None and len(operations) < _MAX_OPERATIONS:
                 operations[id] = None
         return {
-            **{part: {"calls": len(times), "ms": round(sum(times), 1)} for part, times in calls.items()},
+            **{name: {"calls": len(times), "ms": round(sum(times), 1)} for name, times in calls.items()},
             "cache": {"hits": hits, "misses": misses},
-            "operations": [{"id": id, "temporalUrl": self._link_of(id)} for id in operations],
+            "operations": [{"id": id, "temporalUrl": self._temporal_url(id)} for id in operations],
         }
 
 
 class ResponseTraces:
-    """Records the spans of executions. With ``is_always_on`` of each; otherwise of those that request it."""
+    """Records the spans of GraphQL executions.
 
-    def __init__(self, spans: Spans, link_of: LinkOf, *, is_always_on: bool) -> None:
+    Args:
+        spans: The spans of the process.
+        temporal_url: Returns the URL of an operation's page in Temporal's UI.
+        is_always_on: Record each execution instead of only those whose request asks for a trace.
+    """
+
+    def __init__(self, spans: Spans, temporal_url: TemporalUrl, *, is_always_on: bool) -> None:
         self._spans = spans
-        self._link_of = link_of
+        self._temporal_url = temporal_url
         self._is_always_on = is_always_on
         self._tracer = spans.provider.get_tracer("adx.response")
-        spans.provider.add_span_processor(_SpansOfExecutions())
+        spans.provider.add_span_processor(_ExecutionSpanProcessor())
 
     def is_requested(self, extensions: Mapping[str, object] | None) -> bool:
-        """Whether the response carries a trace; a request asks for it by ``extensions: {trace: true}``."""
+        """Return whether the response contains a trace; a request asks for it by ``extensions: {trace: true}``."""
         return self._is_always_on or (extensions or {}).get("trace") is True
 
     @contextmanager
     def recording(self) -> Iterator[ResponseTrace]:
-        """Record the spans that the block causes, in whichever task."""
-        trace = ResponseTrace(self._link_of)
+        """Record the spans that the block creates, in any task."""
+        trace = ResponseTrace(self._temporal_url)
         token = attach(set_value(_TRACE, trace))
         try:
             with self._tracer.start_as_current_span("execution"):
@@ -99,36 +112,42 @@ class ResponseTraces:
             detach(token)
             trace.close()
 
-    def note_operation(self, id: str) -> None:
-        """Name the operation that the execution follows."""
+    def set_operation(self, id: str) -> None:
+        """Add the operation that the execution follows to the trace."""
         get_current_span().set_attribute(WORKFLOW_ID, id)
 
-    def redis(self, client: Redis) -> None:
-        """Make each command and pipeline of the client a span."""
+    def instrument_redis(self, client: Redis) -> None:
+        """Trace each command and pipeline of the client."""
         RedisInstrumentor.instrument_client(client, tracer_provider=self._spans.provider)
 
-    def temporal(self) -> Interceptor:
-        """Make those calls spans that Temporal's own interceptor leaves out."""
-        return _Calls(self._spans.provider.get_tracer(TEMPORAL_TRACER))
+    def temporal_interceptor(self) -> Interceptor:
+        """Return an interceptor for the calls that the SDK's own tracing interceptor does not trace."""
+        return _TracingInterceptor(self._spans.provider.get_tracer(TEMPORAL_TRACER))
 
 
-class _SpansOfExecutions(SpanProcessor):
+class _ExecutionSpanProcessor(SpanProcessor):
+    """Adds each span to the response trace of the execution that creates the span."""
+
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         trace = get_value(_TRACE, parent_context)
         if isinstance(trace, ResponseTrace):
             trace.add(span)
 
 
-class _Calls(Interceptor):
+class _TracingInterceptor(Interceptor):
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
-        return _TracedCalls(next, self._tracer)
+        return _TracingOutboundInterceptor(next, self._tracer)
 
 
-class _TracedCalls(OutboundInterceptor):
-    """Sets the id after the start of the span, so that a call outside any trace begins none (``FromRequests``)."""
+class _TracingOutboundInterceptor(OutboundInterceptor):
+    """Traces describe and cancel calls.
+
+    The workflow id is set after the start of the span: ``RequestRootedSampler`` begins a trace for spans that have the
+    id at their start, and these calls must not begin one.
+    """
 
     def __init__(self, next: OutboundInterceptor, tracer: Tracer) -> None:
         super().__init__(next)
@@ -146,17 +165,17 @@ class _TracedCalls(OutboundInterceptor):
 
 
 class TracedCache:
-    """Notes in the current span which keys a read of the cache found."""
+    """A ``Cache`` that records the hits and misses of each read in the current span."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self.set_many, self.add, self.replace, self.delete = cache.set_many, cache.add, cache.replace, cache.delete
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, str] | None:
-        """Count values only: keys that begin with ``cache:tag:`` have the versions of tags."""
+        """Read and count values. Keys that begin with ``changed:`` are not counted: they hold versions of tags."""
         values = await self._cache.get_many(keys)
-        found = [key in (values or {}) for key in keys if not key.startswith("cache:tag:")]
-        get_current_span().add_event(_CACHE_READ, {"hits": sum(found), "misses": len(found) - sum(found)})
+        hits = [key in (values or {}) for key in keys if not key.startswith("changed:")]
+        get_current_span().add_event(_CACHE_READ, {"hits": sum(hits), "misses": len(hits) - sum(hits)})
         return values
 
 

@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry: what begins one, how it passes from process to process, and which facts may leave in it."""
+"""OpenTelemetry spans of a process: which work creates spans, how their context is propagated, and what is exported."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from temporalio.contrib.opentelemetry import TracingInterceptor
 
 from contracts.operations import kind_of
 
-_FLUSH_SECONDS = 3.0
-"""That a process waits at its end for a collector to take the last spans."""
+_FLUSH_TIMEOUT_SECONDS = 3.0
+"""Time for which a process that ends waits until the collector has received the last spans."""
 WORKFLOW_ID = "temporalWorkflowID"
-"""The attribute under which the SDK notes a workflow's id."""
+"""The span attribute in which Temporal's SDK stores the workflow id."""
 TEMPORAL_TRACER = "adx.temporal"
-"""The tracer of calls of Temporal."""
-_SHOWN = frozenset(
+"""Name of the tracer of calls to Temporal."""
+_EXPORTED_ATTRIBUTES = frozenset(
     (
         WORKFLOW_ID,
         "temporalRunID",
@@ -51,16 +51,21 @@ _SHOWN = frozenset(
         "error.type",
     )
 )
-"""All that a span tells. Libraries note more: addresses with their queries, statements, words of exceptions."""
-_STATEMENTS = ("db.statement", "db.query.text")
-_RESET = "SELECT pg_advisory_unlock_all()"
-"""With what each connection goes back into its pool: as many spans as statements, and nothing that anybody asked."""
+"""The only attributes that are exported. Libraries add others, such as URLs with queries, and SQL statements."""
+_STATEMENT_ATTRIBUTES = ("db.statement", "db.query.text")
+_CONNECTION_RESET = "SELECT pg_advisory_unlock_all()"
+"""The statement that resets a connection before it returns to its pool; it is not traced, as it follows each query."""
 _TABLE = re.compile(r'(?:FROM|INTO|UPDATE)\s+"(\w+)"')
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
 class Spans:
-    """The spans of one process. Without an exporter they stay in the process."""
+    """Creates the spans of one process.
+
+    Args:
+        process: The service name unless OTEL_SERVICE_NAME is set.
+        exporter: Receives the spans; with None they are not exported.
+    """
 
     def __init__(self, process: str, exporter: SpanExporter | None) -> None:
         resource = Resource.create()
@@ -73,28 +78,29 @@ class Spans:
         self.tracer = self.provider.get_tracer("adx")
         self._propagator = TraceContextTextMapPropagator()
         if "OTEL_PROPAGATORS" not in os.environ:
-            set_global_textmap(self._propagator)  # without baggage, in which a client could send us anything
+            set_global_textmap(self._propagator)  # without baggage, in which a client could send arbitrary data
 
-    def temporal(self) -> TracingInterceptor:
-        """For the client, from which workers take it too."""
+    def temporal_interceptor(self) -> TracingInterceptor:
+        """Return an interceptor for Temporal's client that traces its calls and the work of its workers."""
         interceptor = TracingInterceptor(self.provider.get_tracer(TEMPORAL_TRACER))
         interceptor.text_map_propagator = self._propagator
         return interceptor
 
-    def calls(self, http: httpx.AsyncClient) -> None:
-        """Each request of the client is a span, named by its path: no path of a service holds anything but names."""
-        HTTPXClientInstrumentor.instrument_client(http, tracer_provider=self.provider, request_hook=_by_path)
+    def instrument_http_client(self, http: httpx.AsyncClient) -> None:
+        """Trace each request of the client; the span is named by the path, because paths of services contain no ids."""
+        HTTPXClientInstrumentor.instrument_client(http, tracer_provider=self.provider, request_hook=_name_by_path)
 
-    def requests(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> ASGIApp:
-        """The application, each of whose HTTP requests is a span, however long its answer. A websocket is none: it may
-        last for days; what is asked on it is.
+    def trace_requests(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> ASGIApp:
+        """Return the application with a span for each HTTP request.
+
+        A websocket connection has no span because it may last for days; each GraphQL operation on it has one.
         """
 
         def details(scope: Scope) -> tuple[str, dict[str, str]]:
-            method, route = scope["method"] if scope["method"] in _METHODS else "?", _pattern_of(scope, routes)
+            method, route = scope["method"] if scope["method"] in _METHODS else "?", _route_of(scope, routes)
             return f"{method} {route}", {"http.route": route}
 
-        served = OpenTelemetryMiddleware(
+        traced_app = OpenTelemetryMiddleware(
             app,
             excluded_urls="/healthz$,/readyz$",
             default_span_details=details,
@@ -103,42 +109,53 @@ class Spans:
         )
 
         async def traced(scope: Scope, receive: Receive, send: Send) -> None:
-            await (served if scope["type"] == "http" else app)(scope, receive, send)
+            await (traced_app if scope["type"] == "http" else app)(scope, receive, send)
 
         return traced
 
     @contextmanager
-    def operation(self, traceparent: str | None) -> Iterator[None]:
-        """What the block does is one span, begun by a client; ``told`` says what it is."""
+    def operation_span(self, traceparent: str | None) -> Iterator[None]:
+        """Trace the block as one GraphQL operation, as a child of the client's span if there is a ``traceparent``.
+
+        ``describe_operation`` adds the name and the attributes of the operation.
+        """
         parent = extract({"traceparent": traceparent}, Context()) if traceparent else Context()
         with self.tracer.start_as_current_span("operation", parent, SpanKind.SERVER):
             yield
 
-    def told(self, kind: str, fields: Sequence[str], codes: Sequence[str]) -> None:
-        """Of which kind the operation is, its root fields, and the codes of the errors that it was answered with."""
+    def describe_operation(self, kind: str, fields: Sequence[str], codes: Sequence[str]) -> None:
+        """Set the name and the attributes of the current span of a GraphQL operation.
+
+        Args:
+            kind: query, mutation or subscription.
+            fields: The root fields.
+            codes: The codes of the errors in the response.
+        """
         span = get_current_span()
         span.update_name(f"{kind} {' '.join(fields)}"[:120])
         span.set_attributes(
             {"graphql.operation.type": kind, "graphql.operation.fields": fields, "graphql.codes": codes}
         )
 
-    def named(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        """A line of the log, with the trace that it is of."""
+    def add_trace_id(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Add the id of the current trace to a log line (structlog processor)."""
         context = get_current_span().get_span_context()
         if context.is_valid:
             event["trace_id"] = format_trace_id(context.trace_id)
         return event
 
     def close(self) -> None:
-        """Send what is still here, for a few seconds at most."""
+        """Export the remaining spans, and wait for that for a few seconds at most."""
         closing = threading.Thread(target=self.provider.shutdown, name="send the last spans", daemon=True)
         closing.start()
-        closing.join(_FLUSH_SECONDS)
+        closing.join(_FLUSH_TIMEOUT_SECONDS)
 
 
 class RequestRootedSampler(Sampler):
-    """As the standard variables say; but what a process does of its own accord, like looking whether the database is
-    there, begins no trace. A workflow that it starts does.
+    """Samples traces that begin with a request or with a workflow.
+
+    Calls that a process makes on its own, such as health checks of the database, begin no trace. For all other spans
+    the sampler that the standard variables configure decides.
     """
 
     def __init__(self, sampler: Sampler) -> None:
@@ -155,25 +172,25 @@ class RequestRootedSampler(Sampler):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         has_parent = get_current_span(parent_context).get_span_context().is_valid
-        given = attributes or {}
-        if kind is SpanKind.CLIENT and not has_parent and WORKFLOW_ID not in given:
+        initial = attributes or {}
+        if kind is SpanKind.CLIENT and not has_parent and WORKFLOW_ID not in initial:
             return SamplingResult(Decision.DROP)
-        if any(str(given.get(each, "")).startswith(_RESET) for each in _STATEMENTS):
+        if any(str(initial.get(each, "")).startswith(_CONNECTION_RESET) for each in _STATEMENT_ATTRIBUTES):
             return SamplingResult(Decision.DROP)
         return self._sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
-        return f"FromRequests({self._sampler.get_description()})"
+        return f"RequestRootedSampler({self._sampler.get_description()})"
 
 
 class RedactingExporter(SpanExporter):
-    """Sends spans on with nothing in them but what is known to be no secret."""
+    """Exports spans with only those attributes and events that are known to contain no secrets."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._exporter.export([_known(span) for span in spans])
+        return self._exporter.export([_redact(span) for span in spans])
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
@@ -182,13 +199,15 @@ class RedactingExporter(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-def _known(span: ReadableSpan) -> ReadableSpan:
-    given = span.attributes or {}
-    attributes: dict[str, AttributeValue] = {name: value for name, value in given.items() if name in _SHOWN}
-    kind = kind_of(str(given.get(WORKFLOW_ID, "")))
+def _redact(span: ReadableSpan) -> ReadableSpan:
+    original = span.attributes or {}
+    attributes: dict[str, AttributeValue] = {
+        name: value for name, value in original.items() if name in _EXPORTED_ATTRIBUTES
+    }
+    kind = kind_of(str(original.get(WORKFLOW_ID, "")))
     if kind is not None:
         attributes["adx.kind"] = kind.value
-    statement = next((str(given[name]) for name in _STATEMENTS if name in given), "")
+    statement = next((str(original[name]) for name in _STATEMENT_ATTRIBUTES if name in original), "")
     table = _TABLE.search(statement)
     name = f"{span.name} {table[1]}" if table else span.name.rstrip(";")
     return ReadableSpan(
@@ -197,7 +216,7 @@ def _known(span: ReadableSpan) -> ReadableSpan:
         span.parent,
         span.resource,
         attributes,
-        [_class_alone(event) for event in span.events if event.name == "exception"],
+        [_redact_exception(event) for event in span.events if event.name == "exception"],
         [Link(link.context) for link in span.links],
         span.kind,
         status=Status(span.status.status_code),
@@ -207,18 +226,18 @@ def _known(span: ReadableSpan) -> ReadableSpan:
     )
 
 
-def _class_alone(event: Event) -> Event:
-    """Of an exception: its words may quote a row, an address or a password."""
-    told: Mapping[str, AttributeValue] = event.attributes or {}
-    return Event("exception", {"exception.type": told.get("exception.type", "")}, event.timestamp)
+def _redact_exception(event: Event) -> Event:
+    """Return an exception event with the class only: the message may contain a row, an address or a password."""
+    original: Mapping[str, AttributeValue] = event.attributes or {}
+    return Event("exception", {"exception.type": original.get("exception.type", "")}, event.timestamp)
 
 
-async def _by_path(span: Span, request: RequestInfo) -> None:
+async def _name_by_path(span: Span, request: RequestInfo) -> None:
     assert isinstance(request.url, httpx.URL)
     span.update_name(f"POST {request.url.path}")
 
 
-def _pattern_of(scope: Scope, routes: Sequence[BaseRoute]) -> str:
-    """Of a request's path. Never the path itself, which may hold a token."""
-    found = (route for route in routes if route.matches(scope)[0] is not Match.NONE)
-    return str(getattr(next(found, None), "path", "?"))
+def _route_of(scope: Scope, routes: Sequence[BaseRoute]) -> str:
+    """Return the path pattern of the request's route; never the path itself, which may contain a token."""
+    matching = (route for route in routes if route.matches(scope)[0] is not Match.NONE)
+    return str(getattr(next(matching, None), "path", "?"))

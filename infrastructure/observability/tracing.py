@@ -1,4 +1,4 @@
-"""Whether this process traces what it does, as OpenTelemetry's standard variables say; where not, nothing is loaded."""
+"""Start tracing if OpenTelemetry's standard environment variables request it; otherwise no tracing code is loaded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_SPOKEN = "http/protobuf"
+_SUPPORTED_PROTOCOL = "http/protobuf"
 
 log = structlog.get_logger(__name__)
 
 
 def is_enabled(environment: Mapping[str, str]) -> bool:
-    """Whether there is a collector to send to, and nothing says that none is sent."""
+    """Return whether the variables name an OTLP collector and do not switch tracing off."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     if environment.get("OTEL_TRACES_EXPORTER", "otlp").strip() != "otlp":
@@ -30,25 +30,29 @@ def is_enabled(environment: Mapping[str, str]) -> bool:
 
 @contextmanager
 def tracing(process: str) -> Iterator[Spans | None]:
-    """What makes this process's spans while the block runs, and sends the last of them at its end; None where nobody
-    wants any. ``process`` is its name where OTEL_SERVICE_NAME gives no other.
+    """Yield the spans of this process while the block runs, and export the last spans at its end.
+
+    Yield None if tracing is not enabled or the variables request an unsupported protocol.
+
+    Args:
+        process: The service name of the spans unless OTEL_SERVICE_NAME is set.
     """
     if not is_enabled(os.environ):
         yield None
         return
-    asked = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), _SPOKEN)
-    if asked != _SPOKEN:
-        log.warning("no traces are sent: this process speaks another protocol", asked=asked, spoken=_SPOKEN)
+    protocol = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), _SUPPORTED_PROTOCOL)
+    if protocol != _SUPPORTED_PROTOCOL:
+        log.warning("tracing_protocol_unsupported", protocol=protocol, supported=_SUPPORTED_PROTOCOL)
         yield None
         return
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # costs memory and time
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # the import is expensive
 
     from infrastructure.observability.spans import Spans
 
-    spans, written = Spans(process, OTLPSpanExporter()), structlog.get_config()["processors"]
-    structlog.configure(processors=[spans.named, *written])
+    spans, processors = Spans(process, OTLPSpanExporter()), structlog.get_config()["processors"]
+    structlog.configure(processors=[spans.add_trace_id, *processors])
     try:
         yield spans
     finally:
-        structlog.configure(processors=written)
+        structlog.configure(processors=processors)
         spans.close()

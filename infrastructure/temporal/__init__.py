@@ -1,1 +1,1 @@
-"""The connection to Temporal, payload encryption, and reading an operation from a history."""
+"""The connection to Temporal, payload encryption, and conversion of Temporal's data into operations."""

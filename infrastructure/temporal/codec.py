@@ -1,4 +1,7 @@
-"""Encryption of what Temporal stores: AES-256-GCM under a key named in each payload, so that keys can rotate."""
+"""Payload codec: encrypts the data that Temporal stores with AES-256-GCM.
+
+Each payload contains the id of its key, so that keys can be rotated.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,19 @@ _ENCODING = b"binary/encrypted"
 _NONCE_BYTES = 12
 
 
-class Undecryptable(Exception):
-    """A payload that cannot be read here: its key is gone, or it is not what was encrypted. The message says which."""
+class PayloadDecryptionFailed(Exception):
+    """A payload cannot be decrypted: its key is not in the key ring, or its data has changed (see the message)."""
 
 
 class KeyRing:
-    """Keys by id; the first encrypts, all decrypt. Written ``id:base64[,id:base64...]``, 32 bytes each."""
+    """Encryption keys by id: the first key encrypts, all keys decrypt.
+
+    Args:
+        keys: Keys of 32 bytes by id, the current key first.
+
+    Raises:
+        ValueError: There is no key, or a key has another length.
+    """
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         if not keys:
@@ -32,7 +42,11 @@ class KeyRing:
 
     @classmethod
     def parse(cls, text: str) -> KeyRing:
-        """From its written form; ValueError where it is none."""
+        """Read a key ring of the form ``id:base64[,id:base64...]``.
+
+        Raises:
+            ValueError: The text does not have this form, two keys have the same id, or a key does not have 32 bytes.
+        """
         pairs = [part.strip().partition(":") for part in text.split(",") if part.strip()]
         keys = {name: base64.b64decode(key, validate=True) for name, _, key in pairs}
         if len(keys) < len(pairs) or "" in keys:
@@ -41,7 +55,7 @@ class KeyRing:
 
 
 class EncryptionCodec(PayloadCodec):
-    """Encrypts each payload whole, its metadata included; passes on what was not encrypted by it."""
+    """Encrypts whole payloads, including their metadata. Payloads that are not encrypted are decoded unchanged."""
 
     def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
@@ -55,8 +69,8 @@ class EncryptionCodec(PayloadCodec):
     def _encrypt(self, payload: Payload) -> Payload:
         key_id = self._keys.current.encode()
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._keys.ciphers[self._keys.current].encrypt(nonce, payload.SerializeToString(), key_id)
-        return Payload(metadata={"encoding": _ENCODING, "key-id": key_id}, data=nonce + sealed)
+        ciphertext = self._keys.ciphers[self._keys.current].encrypt(nonce, payload.SerializeToString(), key_id)
+        return Payload(metadata={"encoding": _ENCODING, "key-id": key_id}, data=nonce + ciphertext)
 
     def _decrypt(self, payload: Payload) -> Payload:
         if payload.metadata.get("encoding") != _ENCODING:
@@ -65,9 +79,9 @@ class EncryptionCodec(PayloadCodec):
         name = key_id.decode(errors="replace")
         cipher = self._keys.ciphers.get(name)
         if cipher is None:
-            raise Undecryptable(f"This was encrypted under the key {name!r}, which CODEC_KEYS does not hold.")
+            raise PayloadDecryptionFailed(f"This was encrypted under the key {name!r}, which CODEC_KEYS does not hold.")
         try:
             plain = cipher.decrypt(payload.data[:_NONCE_BYTES], payload.data[_NONCE_BYTES:], key_id)
         except (InvalidTag, ValueError) as error:
-            raise Undecryptable(f"This is not what was encrypted under the key {name!r}.") from error
+            raise PayloadDecryptionFailed(f"This is not what was encrypted under the key {name!r}.") from error
         return Payload.FromString(plain)

@@ -1,4 +1,4 @@
-"""How every process speaks to Temporal: one data converter, one connect, the task queues and the search attributes."""
+"""The connection to Temporal that every process uses: data converter, client and search attributes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from temporalio.runtime import Runtime
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from contracts.operations import ATTRIBUTE_KIND, ATTRIBUTE_TENANTS, ATTRIBUTE_USER
-from infrastructure.startup import TemporalUnreachable, reason_of
+from infrastructure.startup import TemporalUnreachable, error_reason
 from infrastructure.temporal.codec import EncryptionCodec, KeyRing
 
 SEARCH_ATTRIBUTES = {
@@ -33,14 +33,14 @@ SEARCH_ATTRIBUTES = {
 
 
 class EncryptedFailureConverter(DefaultFailureConverter):
-    """Moves a failure's message and stack trace into the encrypted part, so that histories hold no plain text of it."""
+    """Moves message and stack trace of failures into the encrypted part, so that histories contain no plain text."""
 
     def __init__(self) -> None:
         super().__init__(encode_common_attributes=True)
 
 
 def data_converter(keys: KeyRing | None) -> DataConverter:
-    """Pydantic contracts as JSON; with keys, every payload, memo and failure encrypted."""
+    """Return a converter that writes pydantic models as JSON and, with keys, encrypts payloads, memos and failures."""
     if keys is None:
         return pydantic_data_converter
     return dataclasses.replace(
@@ -62,14 +62,21 @@ async def connect(
     retry: RetryConfig | None = None,
     runtime: Runtime | None = None,
 ) -> Client:
-    """A client for this process. What is None comes from the SDK's standard variables (TEMPORAL_ADDRESS,
-    TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS_...) or its profile file.
+    """Connect to Temporal and return the client of this process.
 
-    ``retry``: how long a call is tried while nobody answers; None: ten seconds, as the SDK does. ``runtime``: a
-    runtime of the SDK other than everybody's.
+    Values that are None come from the SDK's standard variables (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY,
+    TEMPORAL_TLS_...) or its configuration file.
+
+    Args:
+        address: Host and port of Temporal.
+        namespace: The namespace.
+        keys: Encrypts the data that Temporal stores; None stores plain text.
+        interceptors: Interceptors of the client.
+        retry: Retries of calls while Temporal does not respond; None: the SDK's default of ten seconds.
+        runtime: The runtime of the SDK; None: the default runtime of the process.
 
     Raises:
-        TemporalUnreachable: Temporal does not answer.
+        TemporalUnreachable: Temporal does not respond, or the configuration is invalid.
     """
     config = ClientConfig.load_client_connect_config()
     config.setdefault("target_host", _DEFAULT_ADDRESS)
@@ -87,19 +94,23 @@ async def connect(
             runtime=runtime,
         )
     except (RuntimeError, ValueError) as error:
-        raise TemporalUnreachable(str(config["target_host"]), _why(error)) from error
+        raise TemporalUnreachable(str(config["target_host"]), _connection_error_reason(error)) from error
 
 
-def _why(error: Exception) -> str:
-    """Return what the SDK found, without the Rust structures around it."""
-    found = re.search(r'message: "([^"]+)"', str(error))
-    return found[1] if found else reason_of(error)
+def _connection_error_reason(error: Exception) -> str:
+    """Return the message within an error of the SDK, which is the text of a Rust structure."""
+    match = re.search(r'message: "([^"]+)"', str(error))
+    return match[1] if match else error_reason(error)
 
 
-async def ensure_search_attributes(client: Client, *, deadline_seconds: float = 30) -> None:
-    """Register the search attributes where they are missing and wait until the server shows them."""
-    async with asyncio.timeout(deadline_seconds):
-        while missing := await _missing(client):
+async def ensure_search_attributes(client: Client, *, timeout_seconds: float = 30) -> None:
+    """Register missing search attributes in Temporal and wait until the server lists them.
+
+    Raises:
+        TimeoutError: The server does not list them in time.
+    """
+    async with asyncio.timeout(timeout_seconds):
+        while missing := await _missing_search_attributes(client):
             try:
                 await client.operator_service.add_search_attributes(
                     AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
@@ -110,7 +121,7 @@ async def ensure_search_attributes(client: Client, *, deadline_seconds: float = 
             await asyncio.sleep(0.1)
 
 
-async def _missing(client: Client) -> dict[str, IndexedValueType.ValueType]:
+async def _missing_search_attributes(client: Client) -> dict[str, IndexedValueType.ValueType]:
     listing = await client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=client.namespace)
     )
@@ -118,10 +129,10 @@ async def _missing(client: Client) -> dict[str, IndexedValueType.ValueType]:
 
 
 def exit_process(status: int) -> NoReturn:
-    """End a process that spoke to Temporal, once all that is ours is closed.
+    """End a process that used Temporal's SDK with this exit status, without finalizing the interpreter.
 
-    Threads of the SDK outlive its last client and worker, and one that answers while the interpreter is taken down
-    aborts the process (PyGILState_Release, status 134). So the interpreter is not taken down.
+    Threads of the SDK outlive its last client and worker. A thread that completes a call while the interpreter is
+    finalized aborts the process (PyGILState_Release, status 134). Call this after all resources are closed.
     """
     logging.shutdown()
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What history does not contain: the retries of a step that Temporal itself makes, and the heartbeats of the step."""
+"""Attempts and heartbeats of the activity that runs now. A description contains them, the history does not."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from temporalio.exceptions import ApplicationError
 
 from contracts.operations import Operation, Position, Step, StepHeartbeat, StepStatus
 
-_UNDER_WAY = (StepStatus.RUNNING, StepStatus.RETRYING)
-"""States of a step that its pending activity says more about."""
-_SILENT = "What works on this step fell silent; it is tried again."
+_ACTIVE_STATUSES = (StepStatus.RUNNING, StepStatus.RETRYING)
+"""Statuses of a step that has a pending activity."""
+_TIMEOUT_MESSAGE = "The step has stopped responding; it is being retried."
 
 
 async def with_pending_activity(
     operation: Operation, pending: Iterable[PendingActivityInfo], converter: DataConverter
 ) -> Operation:
-    """Return the operation with the attempts and heartbeat of its current step, at a position of its own."""
+    """Return the operation with the attempts and the heartbeat of its current step, at a later ``Position``."""
     step = current_step(operation)
     activity = next(iter(pending), None)
     if operation.is_closed or step is None or activity is None:
         return operation
-    tried = await _tried(step, activity, converter)
-    if tried == step:
+    updated = await _with_attempts(step, activity, converter)
+    if updated == step:
         return operation
-    steps = tuple(tried if each.name == step.name else each for each in operation.state.steps)
+    steps = tuple(updated if each.name == step.name else each for each in operation.state.steps)
     return operation.model_copy(
         update={
             "state": operation.state.model_copy(update={"steps": steps}),
@@ -36,32 +36,36 @@ async def with_pending_activity(
                 run=operation.position.run,
                 revision=operation.position.revision,
                 attempt=max(0, activity.attempt - 1),
-                permille=round((tried.fraction or 0.0) * 1000),
+                permille=round((updated.fraction or 0.0) * 1000),
             ),
         }
     )
 
 
 def current_step(operation: Operation) -> Step | None:
-    """Return the step that is running or being retried."""
-    return next((step for step in operation.state.steps if step.status in _UNDER_WAY), None)
+    """Return the step that is running or being retried; None if there is none."""
+    return next((step for step in operation.state.steps if step.status in _ACTIVE_STATUSES), None)
 
 
-def with_monotonic_progress(operation: Operation, before: Operation) -> Operation:
-    """Keep the fraction of a step from falling below the one delivered before: a retry may start from the beginning."""
-    delivered = {step.name: step.fraction for step in before.state.steps if step.fraction is not None}
-    if not delivered or operation.position.run != before.position.run:  # another run starts its steps anew
+def with_monotonic_progress(operation: Operation, previous: Operation) -> Operation:
+    """Return the operation with the fraction of each step not less than in the previous state.
+
+    A retry of a step may start from the beginning, but progress that clients have received does not decrease.
+    """
+    delivered = {step.name: step.fraction for step in previous.state.steps if step.fraction is not None}
+    if not delivered or operation.position.run != previous.position.run:  # another run repeats its steps
         return operation
     steps = tuple(
         step.model_copy(update={"fraction": max(step.fraction or 0.0, delivered[step.name])})
-        if step.status in _UNDER_WAY and step.name in delivered
+        if step.status in _ACTIVE_STATUSES and step.name in delivered
         else step
         for step in operation.state.steps
     )
     return operation.model_copy(update={"state": operation.state.model_copy(update={"steps": steps})})
 
 
-async def _tried(step: Step, activity: PendingActivityInfo, converter: DataConverter) -> Step:
+async def _with_attempts(step: Step, activity: PendingActivityInfo, converter: DataConverter) -> Step:
+    """Return the step with the attempt, the last error and the heartbeat of its activity."""
     changes: dict[str, object] = {}
     if activity.HasField("heartbeat_details"):
         (heartbeat,) = await converter.decode(activity.heartbeat_details.payloads[:1], [StepHeartbeat])
@@ -71,13 +75,13 @@ async def _tried(step: Step, activity: PendingActivityInfo, converter: DataConve
         changes |= {
             "status": StepStatus.RETRYING,
             "attempt": step.attempt + activity.attempt - 1,
-            "last_error": await _words(activity.last_failure, converter),
+            "last_error": await _error_message(activity.last_failure, converter),
             "next_attempt_at": next_at.ToDatetime(tzinfo=UTC) if next_at.seconds else None,
         }
     return step.model_copy(update=changes)
 
 
-async def _words(failure: Failure, converter: DataConverter) -> str:
-    """Return the message of an error of ours, which is written for users; Temporal's own messages are not."""
+async def _error_message(failure: Failure, converter: DataConverter) -> str:
+    """Return the message of an application error, which is written for users, or a general message for timeouts."""
     error = await converter.decode_failure(failure)
-    return error.message if isinstance(error, ApplicationError) and error.type else _SILENT
+    return error.message if isinstance(error, ApplicationError) and error.type else _TIMEOUT_MESSAGE

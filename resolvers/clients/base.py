@@ -63,7 +63,7 @@ class ServiceClient:
             DeadlineExceeded: the service did not respond within the deadline.
             RuntimeError: the response is neither a result nor a domain error.
         """
-        async with self._breaker.watched():
+        async with self._breaker.guard():
             response = await self._post(verb, caller, body)
             error = _domain_error(response)
             if response.is_server_error and error is None:

@@ -36,13 +36,13 @@ class FeedRegistry:
         self,
         hub: ProgressHub,
         records: OperationRecords,
-        wakeups: ChangeNotifier,
+        change_notifier: ChangeNotifier,
         *,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._hub = hub
         self._records = records
-        self._wakeups = wakeups
+        self._change_notifier = change_notifier
         self._look_seconds = look_seconds
         self._sources: dict[tuple[str, str], UserFeed] = {}
 
@@ -65,7 +65,7 @@ class FeedRegistry:
         source = self._sources.get(key)
         if source is None:
             source = self._sources[key] = UserFeed(
-                self._hub, self._records, self._wakeups, viewer, look_seconds=self._look_seconds
+                self._hub, self._records, self._change_notifier, viewer, look_seconds=self._look_seconds
             )
         source.users += 1
         try:
@@ -95,14 +95,14 @@ class UserFeed:
         self,
         hub: ProgressHub,
         records: OperationRecords,
-        wakeups: ChangeNotifier,
+        change_notifier: ChangeNotifier,
         viewer: Session,
         *,
         look_seconds: float,
     ) -> None:
         self._hub = hub
         self._records = records
-        self._wakeups = wakeups
+        self._change_notifier = change_notifier
         self._viewer = viewer
         self._look_seconds = look_seconds
         self._followers: set[ConflatingQueue] = set()
@@ -131,7 +131,7 @@ class UserFeed:
 
     async def _look(self) -> None:
         begun_before = True
-        with self._wakeups.hearing(self._viewer.user_id) as news:
+        with self._change_notifier.subscribe(self._viewer.user_id) as news:
             while True:
                 news.clear()
                 try:

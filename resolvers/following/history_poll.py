@@ -11,7 +11,7 @@ from temporalio.client import Client, WorkflowHistoryEventAsyncIterator
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.operations import Operation, OperationStatus
-from infrastructure.temporal.operation_history import HistoryReducer, run_of
+from infrastructure.temporal.operation_history import HistoryReducer, run_number
 
 DESCRIBE_TIMEOUT = timedelta(seconds=6)
 _LONG_POLL_TIMEOUT = timedelta(seconds=60)
@@ -33,7 +33,7 @@ class HistoryPoll:
         self._client = client
         self._id = operation_id
         self._poll: WorkflowHistoryEventAsyncIterator | None = None
-        self._history = HistoryReducer(operation_id, client.data_converter, self._run_of)
+        self._history = HistoryReducer(operation_id, client.data_converter, self._run_number)
         self._run_id: str | None = None
         self._token: bytes | None = None
 
@@ -44,7 +44,7 @@ class HistoryPoll:
         events = poll.current_page or ()
         delay = time.time() - events[-1].event_time.ToMilliseconds() / 1000 if events else 0.0
         try:
-            states = await self._history.fold(events)
+            states = await self._history.reduce(events)
             is_continued = bool(states) and await self._has_later_run(states[-1], is_late=delay > _LATE_SECONDS)
         except RPCError:
             self._begin_anew()
@@ -65,7 +65,7 @@ class HistoryPoll:
 
     def _begin_anew(self) -> None:
         """Read the history of the current run from its beginning."""
-        self._history = HistoryReducer(self._id, self._client.data_converter, self._run_of)
+        self._history = HistoryReducer(self._id, self._client.data_converter, self._run_number)
         self._run_id = self._token = None
 
     def _open(self) -> WorkflowHistoryEventAsyncIterator:
@@ -89,6 +89,6 @@ class HistoryPoll:
             raise
         return current.run_id != latest.run_id
 
-    async def _run_of(self, run_id: str) -> int:
+    async def _run_number(self, run_id: str) -> int:
         run = self._client.get_workflow_handle(self._id, run_id=run_id)
-        return run_of(await run.describe(rpc_timeout=DESCRIBE_TIMEOUT))
+        return run_number(await run.describe(rpc_timeout=DESCRIBE_TIMEOUT))

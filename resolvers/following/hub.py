@@ -37,14 +37,18 @@ class ProgressHub:
         client: Client,
         *,
         budget: LongPollQuota | None = None,
-        wakeups: ChangeNotifier | None = None,
+        change_notifier: ChangeNotifier | None = None,
         observe: StateObserver = ignore_state,
         linger_seconds: float = LINGER_SECONDS,
         observe_delay: DelayObserver = ignore_delay,
     ) -> None:
-        """Without ``wakeups`` no change notifications arrive."""
+        """Without ``change_notifier`` no change notifications arrive."""
         self._sources = Sources(
-            client, budget or LongPollQuota(), wakeups or LocalNotifier(has_publishers=False), observe, observe_delay
+            client,
+            budget or LongPollQuota(),
+            change_notifier or LocalNotifier(has_publishers=False),
+            observe,
+            observe_delay,
         )
         self._linger_seconds = linger_seconds
         self._watchers: dict[str, Watcher] = {}

@@ -9,12 +9,12 @@ import structlog
 
 from contracts.base import utc_now
 from contracts.operations import Operation, OperationKind
-from infrastructure.caching.tagged_cache import FRESH_SECONDS, TaggedCache
+from infrastructure.caching.tagged_cache import VALUE_TTL_SECONDS, TaggedCache
 from resolvers.operations.step_durations import Durations
 
 PATIENCE_SECONDS = 1.0
 """Maximum delay of a state by a slow cache."""
-_RECENT = timedelta(seconds=2 * FRESH_SECONDS)
+_RECENT = timedelta(seconds=2 * VALUE_TTL_SECONDS)
 _OF_ONE_USER = frozenset((OperationKind.LOGIN, OperationKind.TENANT_SWITCH))
 """What any other changes, the rest of the tenant sees too."""
 

@@ -65,7 +65,7 @@ class Sources(NamedTuple):
 
     client: Client
     budget: LongPollQuota
-    wakeups: ChangeNotifier
+    change_notifier: ChangeNotifier
     observe: StateObserver
     observe_delay: DelayObserver
 
@@ -76,7 +76,7 @@ class Watcher:
     def __init__(self, operation_id: str, sources: Sources) -> None:
         self._id = operation_id
         self._client, self._budget = sources.client, sources.budget
-        self._wakeups, self._observe_delay = sources.wakeups, sources.observe_delay
+        self._change_notifier, self._observe_delay = sources.change_notifier, sources.observe_delay
         self._subscription: Subscription | None = None
         """None while a long-poll is held; afterwards the last one, also once the operation has closed."""
         self._is_in_touch = False
@@ -134,8 +134,11 @@ class Watcher:
                 finally:
                     self._budget.give_back()
             else:
-                with self._wakeups.subscribed(self._id) as self._subscription, self._budget.describing():
-                    await self._subscription.begun()
+                with (
+                    self._change_notifier.subscribe_to_topic(self._id) as self._subscription,
+                    self._budget.describing(),
+                ):
+                    await self._subscription.wait_until_active()
                     await self._read_at_wakeups(self._subscription)
 
     async def _long_poll(self) -> None:

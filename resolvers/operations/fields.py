@@ -19,7 +19,7 @@ from contracts.operations import (
 from contracts.service_tokens import Caller
 from contracts.tenants import Tenant
 from contracts.users import User
-from contracts.workspaces import Workspace, in_product, workspace_path
+from contracts.workspaces import Workspace, product_url, workspace_path
 from resolvers.context import Context
 
 
@@ -110,7 +110,7 @@ async def workspace_link(context: Context, workspace: Workspace) -> str:
     tenant = await context.loaders(caller).tenant.load(workspace.tenant_id)
     if tenant is None:
         raise TenantNotFound()
-    return in_product(context.backend.app_url, workspace_path(tenant.slug, workspace.id))
+    return product_url(context.backend.app_url, workspace_path(tenant.slug, workspace.id))
 
 
 async def _user(context: Context, operation: Operation, user_id: str) -> User | None:

@@ -11,7 +11,7 @@ from contracts.operation_records import Subject
 from contracts.operations import Operation, StepStatus
 from contracts.validation import Code, Email, Id, IdempotencyKey, Password, WaitSeconds
 from infrastructure.limits.fair_semaphore import Requester
-from infrastructure.observability.logging import learn
+from infrastructure.observability.logging import bind
 from resolvers.context import Context
 from resolvers.inputs import Input
 from resolvers.operations.access import public_login
@@ -37,7 +37,7 @@ async def start(context: Context, input: LoginInput) -> SignInResult:
     """InvalidCredentials and RateLimited come before any operation is started."""
     credentials = Credentials(email=input.email, password=input.password)
     account = context.backend.pseudonyms.account(email_key(input.email))
-    learn(account=account)
+    bind(account=account)
     verified = await context.backend.credentials.verify(
         context.caller(account=account), credentials, context.client, key=input.idempotency_key
     )

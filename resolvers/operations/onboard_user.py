@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pyotp.totp import TOTP
 
-from contracts.auth import Role, roles_granted_by
+from contracts.auth import Role, grantable_roles
 from contracts.errors import RoleTooHigh
 from contracts.operations import Operation, OperationKind
 from contracts.users import OnboardUserCommand
@@ -47,7 +47,7 @@ async def start(context: Context, input: OnboardUserInput) -> Onboarding:
         RoleTooHigh: the viewer may not grant this role; nothing has been hashed or loaded.
     """
     viewer = await context.require_permission(ONBOARD)
-    if input.role not in roles_granted_by(viewer.role):
+    if input.role not in grantable_roles(viewer.role):
         raise RoleTooHigh()
     requests, kind = context.backend.onboarding_requests, OperationKind.USER_ONBOARDING
     wish = StartOptions(key=input.idempotency_key)

@@ -28,7 +28,7 @@ from contracts.operation_records import RecordFilter
 from contracts.operations import Operation, OperationKind, OperationStatus, kind_of
 from infrastructure.change_notifications import ChangeNotifier
 from infrastructure.limits.fair_semaphore import Requester
-from infrastructure.tasks import BackgroundTasks, concurrently
+from infrastructure.tasks import BackgroundTasks, run_concurrently
 from infrastructure.temporal.operation_history import to_operation
 from infrastructure.temporal.repair_status import with_repair
 from resolvers.error_translation import TEMPORAL, domain_error
@@ -80,7 +80,7 @@ class Operations:
         client: Client,
         hub: ProgressHub,
         records: OperationRecords,
-        wakeups: ChangeNotifier,
+        change_notifier: ChangeNotifier,
         cursors: Cursors,
         describe_quota: DescribeQuota,
     ) -> None:
@@ -89,9 +89,9 @@ class Operations:
         self._hub = hub
         self._records = records
         self._starter = WorkflowStarter(client)
-        self._wakeups = wakeups
+        self._change_notifier = change_notifier
         self._cursors = cursors
-        self._feeds = FeedRegistry(hub, records, wakeups)
+        self._feeds = FeedRegistry(hub, records, change_notifier)
         self._tasks = BackgroundTasks()
 
     async def __aenter__(self) -> Self:
@@ -187,7 +187,9 @@ class Operations:
         What Temporal does not retain is read from the record; what was deleted is not found.
         """
         looking_up = self._tasks.start(self._look_up(operation_ids), name="look up operations in the record")
-        found = await concurrently(*(self._load_or_error(operation_id, requester) for operation_id in operation_ids))
+        found = await run_concurrently(
+            *(self._load_or_error(operation_id, requester) for operation_id in operation_ids)
+        )
         is_missing = any(isinstance(operation, OperationNotFound) for operation in found)
         recorded = await self._recorded(looking_up, seconds=None if is_missing else DELETION_CHECK_SECONDS)
         return {id_: recorded.joined(id_, operation) for id_, operation in zip(operation_ids, found, strict=True)}
@@ -299,7 +301,7 @@ class Operations:
 
     async def _notify(self, operation: Operation) -> None:
         await self._records.wait_while_pending(operation.id)
-        await self._wakeups.tell(operation.user_id)
+        await self._change_notifier.notify(operation.user_id)
 
     async def _look_for_nothing(self) -> None:
         """What it costs to find out that there is no such operation."""

@@ -35,7 +35,7 @@ from contracts.operations import (
     kind_of,
 )
 from contracts.task_queues import TaskQueue
-from infrastructure.temporal.operation_history import TENANTS, USER, to_operation
+from infrastructure.temporal.operation_history import TENANTS_ATTRIBUTE, USER_ATTRIBUTE, to_operation
 
 RPC_SECONDS = timedelta(seconds=6)
 
@@ -104,7 +104,7 @@ class WorkflowStarter:
         kind = kind_of(order.id)
         assert kind is not None
         digest = _digest(order.asked)
-        tenants = [] if order.tenant_id is None else [SearchAttributePair(TENANTS, [order.tenant_id])]
+        tenants = [] if order.tenant_id is None else [SearchAttributePair(TENANTS_ATTRIBUTE, [order.tenant_id])]
         try:
             await self._client.start_workflow(
                 order.run,
@@ -115,7 +115,11 @@ class WorkflowStarter:
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 memo={MEMO_STATE: order.state.to_memo(), MEMO_INPUT_DIGEST: digest},
                 search_attributes=TypedSearchAttributes(
-                    [SearchAttributePair(_KIND, kind.value), SearchAttributePair(USER, order.user_id), *tenants]
+                    [
+                        SearchAttributePair(_KIND, kind.value),
+                        SearchAttributePair(USER_ATTRIBUTE, order.user_id),
+                        *tenants,
+                    ]
                 ),
                 rpc_timeout=RPC_SECONDS,
             )

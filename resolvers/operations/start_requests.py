@@ -154,5 +154,5 @@ class StartRequestFactory:
         return OperationIds(current, tuple(former))
 
     def _former_with_tokens(self, ids: OperationIds, asked: JsonValue) -> tuple[FormerStartRequest, ...]:
-        pairs = zip(ids.former, self._keys.former, strict=False)  # there is none without an idempotency key
+        pairs = zip(ids.former, self._keys.previous, strict=False)  # there is none without an idempotency key
         return tuple(FormerStartRequest(id, asked, session_token(key, id)) for id, key in pairs)

@@ -122,7 +122,7 @@ async def _write(cache: Cache, seconds: dict[str, float], *, instead_of: str | N
     text = _SHARED.dump_json(seconds).decode()
     if instead_of is None:
         return bool(await cache.add(CACHE_KEY, text, ttl_seconds=KEPT_SECONDS))
-    return bool(await cache.replace(CACHE_KEY, text, expected=instead_of, ttl_seconds=KEPT_SECONDS))
+    return bool(await cache.replace(CACHE_KEY, text, expected_value=instead_of, ttl_seconds=KEPT_SECONDS))
 
 
 def _key(kind: OperationKind, step: Step) -> str:

@@ -17,7 +17,7 @@ from activities.tenants.service import TenantsService
 from contracts.auth import Role
 from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
-from tests.databases import fresh_sqlite
+from tests.databases import create_sqlite_database
 from tests.servers import Postgres
 from worker.database import database, migrate
 
@@ -81,7 +81,7 @@ async def _tables(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
 async def any_database(request: pytest.FixtureRequest, tmp_path: Path, shared_postgres_url: str) -> AsyncIterator[None]:
     """An open database, once of each kind."""
     if request.param == "sqlite":
-        async with database(await fresh_sqlite(tmp_path)):
+        async with database(await create_sqlite_database(tmp_path)):
             yield
     else:
         async with empty_postgres(shared_postgres_url) as url, database(url):

@@ -24,7 +24,7 @@ from contracts.auth import (
     SessionMatch,
     SessionReplacement,
     VerifiedCredentials,
-    hot_session_key,
+    session_cache_key,
 )
 from contracts.base import new_id
 from contracts.errors import ErrorRecord
@@ -34,7 +34,7 @@ from contracts.users import Preferences
 from infrastructure.caching.cache import MemoryCache
 from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
-from tests.redis_access import value_of
+from tests.redis_access import get_value
 from worker.demo import PASSWORD, seed_demo_data
 
 KEYS = SecretKeys(b"a key of thirty-two bytes, or so.")
@@ -198,7 +198,7 @@ async def test_session_can_be_read_listed_checked_and_ended(services: Services) 
     assert [Session.model_validate(each) for each in listed.json()] == [session]
     assert (ended.status_code, ended.json()) == (200, None)
     assert (gone.status_code, refusal(gone).name) == (401, "SessionEnded")
-    assert await value_of(services.cache, hot_session_key("a" * 64)) == REVOKED
+    assert await get_value(services.cache, session_cache_key("a" * 64)) == REVOKED
 
 
 @pytest.mark.parametrize("path", ["/auth/revoke_session", "/auth/end_session"])

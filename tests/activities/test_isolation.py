@@ -247,7 +247,7 @@ def isolation(check: Check, folder: Path, passwords: Passwords) -> None:
         stack = AsyncExitStack()
 
         async def start() -> Services:
-            await stack.enter_async_context(database(await fresh_sqlite(folder)))
+            await stack.enter_async_context(database(await create_sqlite_database(folder)))
             http = await stack.enter_async_context(open_services(stack, folder / "files", passwords))
             return Services(http)
 

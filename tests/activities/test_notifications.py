@@ -63,7 +63,7 @@ async def test_welcome_email_names_tenant_and_workspace(any_database: None, cloc
     async with running_mail_server() as server:
         await service_at(server.url, clock).send_welcome_email(WELCOME)
 
-    (letter,) = server.letters
+    (letter,) = server.emails
     assert server.recipients == ["grace@example.com"]
     assert (letter["From"], letter["To"]) == (SENDER, "Grace Hopper <grace@example.com>")
     assert letter["Subject"] == "Welcome to Acme"
@@ -80,7 +80,7 @@ async def test_email_without_an_absolute_url_contains_no_link(any_database: None
     async with running_mail_server() as server:
         await service_at(server.url, clock, app_url="").send_welcome_email(WELCOME)
 
-    assert not any("wsp_1" in text for text in texts(server.letters[0]))
+    assert not any("wsp_1" in text for text in texts(server.emails[0]))
 
 
 async def test_email_is_sent_once_by_repeated_steps(any_database: None, clock: Clock) -> None:
@@ -105,7 +105,7 @@ async def test_no_personal_data_of_an_email_is_stored(any_database: None, clock:
 
 async def test_repeated_email_has_the_same_message_id(any_database: None, clock: Clock) -> None:
     async with running_mail_server() as server:
-        server.drops_after_data = 1
+        server.dropped_acknowledgements = 1
         service = service_at(server.url, clock)
         with pytest.raises(aiosmtplib.SMTPException) as trouble:
             await service.send_welcome_email(WELCOME)
@@ -113,7 +113,7 @@ async def test_repeated_email_has_the_same_message_id(any_database: None, clock:
             await service.send_welcome_email(WELCOME)
 
     assert is_worth_more_tries(trouble.value)
-    first, second = server.letters
+    first, second = server.emails
     assert first["Message-ID"] == second["Message-ID"]
     assert first["Date"] == second["Date"]
 
@@ -121,7 +121,7 @@ async def test_repeated_email_has_the_same_message_id(any_database: None, clock:
 @pytest.mark.parametrize("mood", ["rcpt", "data"])
 async def test_temporary_refusal_can_be_retried(any_database: None, clock: Clock, mood: str) -> None:
     async with running_mail_server() as server:
-        answers = server.rcpt_says if mood == "rcpt" else server.data_says
+        answers = server.rcpt_responses if mood == "rcpt" else server.data_responses
         answers.extend(["451 4.7.1 Greylisted, come again", "452 4.3.1 Disk full"])
         service = service_at(server.url, clock)
         for _ in range(2):
@@ -130,12 +130,12 @@ async def test_temporary_refusal_can_be_retried(any_database: None, clock: Clock
             assert is_worth_more_tries(trouble.value)
         await service.send_welcome_email(WELCOME)
 
-    assert len(server.letters) == 1
+    assert len(server.emails) == 1
 
 
 async def test_permanent_refusal_of_an_address_is_final(any_database: None, clock: Clock) -> None:
     async with running_mail_server() as server:
-        server.rcpt_says.append("550 5.1.1 Nobody here by that name")
+        server.rcpt_responses.append("550 5.1.1 Nobody here by that name")
         with pytest.raises(AddressRefused):
             await service_at(server.url, clock).send_welcome_email(WELCOME)
 
@@ -148,7 +148,7 @@ async def test_invalid_address_is_final(any_database: None, clock: Clock, addres
         with pytest.raises(AddressRefused):
             await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"email": address}))
 
-    assert server.letters == []
+    assert server.emails == []
 
 
 async def test_names_are_escaped_and_may_contain_any_characters(any_database: None, clock: Clock) -> None:
@@ -156,7 +156,7 @@ async def test_names_are_escaped_and_may_contain_any_characters(any_database: No
     async with running_mail_server() as server:
         await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"name": name}))
 
-    (letter,) = server.letters
+    (letter,) = server.emails
     assert letter["To"].addresses[0].display_name == name
     plain, page = texts(letter)
     assert name in plain
@@ -169,8 +169,8 @@ async def test_non_ascii_domain_is_sent_in_ascii_form(any_database: None, clock:
         await service_at(server.url, clock).send_welcome_email(WELCOME.model_copy(update={"email": "x@straße.example"}))
 
     assert server.recipients == ["x@xn--strae-oqa.example"]
-    assert server.letters[0]["To"] == "Grace Hopper <x@xn--strae-oqa.example>"
-    assert all("x@straße.example" in text for text in texts(server.letters[0]))
+    assert server.emails[0]["To"] == "Grace Hopper <x@xn--strae-oqa.example>"
+    assert all("x@straße.example" in text for text in texts(server.emails[0]))
 
 
 async def test_non_ascii_local_part_is_refused_without_smtputf8(any_database: None, clock: Clock) -> None:
@@ -180,7 +180,7 @@ async def test_non_ascii_local_part_is_refused_without_smtputf8(any_database: No
                 WELCOME.model_copy(update={"email": "zoë@example.com"})
             )
 
-    assert server.letters == []
+    assert server.emails == []
 
 
 async def test_address_may_contain_non_ascii_characters(any_database: None, clock: Clock) -> None:
@@ -305,7 +305,7 @@ async def test_password_is_sent_after_starttls(tls: Tls) -> None:
         await SmtpMailer(SmtpServer.parse(url), tls=tls.trusting).send(a_letter())
 
     assert server.logins == [(b"adx", b"p@ss")]
-    assert len(server.letters) == 1
+    assert len(server.emails) == 1
 
 
 async def test_password_is_sent_over_implicit_tls(tls: Tls) -> None:
@@ -314,7 +314,7 @@ async def test_password_is_sent_over_implicit_tls(tls: Tls) -> None:
         await SmtpMailer(SmtpServer.parse(url), tls=tls.trusting).send(a_letter())
 
     assert server.logins == [(b"adx", b"secret")]
-    assert len(server.letters) == 1
+    assert len(server.emails) == 1
 
 
 async def test_password_is_never_sent_unencrypted() -> None:
@@ -322,7 +322,7 @@ async def test_password_is_never_sent_unencrypted() -> None:
         with pytest.raises(aiosmtplib.SMTPException):
             await SmtpMailer(SmtpServer.parse(server.url.replace("//", "//adx:secret@"))).send(a_letter())
 
-    assert (server.logins, server.letters) == ([], [])
+    assert (server.logins, server.emails) == ([], [])
 
 
 async def test_server_with_an_untrusted_certificate_receives_nothing(tls: Tls) -> None:
@@ -330,7 +330,7 @@ async def test_server_with_an_untrusted_certificate_receives_nothing(tls: Tls) -
         with pytest.raises((aiosmtplib.SMTPException, OSError)):
             await SmtpMailer(SmtpServer.parse(server.url.replace("smtp:", "smtps:"))).send(a_letter())
 
-    assert server.letters == []
+    assert server.emails == []
 
 
 async def test_without_a_server_emails_are_private_files(any_database: None, clock: Clock, tmp_path: Path) -> None:

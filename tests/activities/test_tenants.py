@@ -173,8 +173,8 @@ async def owned(acme: str) -> str:
     return acme
 
 
-async def notifies(wakeups: LocalNotifier, user_id: str, tenant_id: str, act: Awaitable[object]) -> bool:
-    with wakeups.hearing(access_key(user_id, tenant_id)) as news:
+async def notifies(change_notifier: LocalNotifier, user_id: str, tenant_id: str, act: Awaitable[object]) -> bool:
+    with change_notifier.subscribe(access_key(user_id, tenant_id)) as news:
         await act
         return news.is_set()
 
@@ -183,11 +183,11 @@ async def test_role_change_and_removal_take_effect_and_are_notified(owned: str) 
     wakeups = LocalNotifier()
     service = TenantsService(wakeups)
     change = RoleChange(user_id=GRACE, tenant_id=owned, role=Role.GUEST, changed_by=ADA)
-    assert await notifies(wakeups, GRACE, owned, service.change_role(change))
+    assert await notifies(change_notifier, GRACE, owned, service.change_role(change))
     assert await service.roles({(GRACE, owned), (ADA, owned)}) == {(GRACE, owned): Role.GUEST, (ADA, owned): Role.OWNER}
 
     removal = MemberRemoval(user_id=GRACE, tenant_id=owned, removed_by=ADA)
-    assert await notifies(wakeups, GRACE, owned, service.remove_member(removal))
+    assert await notifies(change_notifier, GRACE, owned, service.remove_member(removal))
     assert await service.roles({(GRACE, owned)}) == {}
 
 

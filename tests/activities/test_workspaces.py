@@ -12,7 +12,7 @@ from contracts.base import new_id
 from contracts.errors import NotSignedIn, StepAlreadyUndone
 from contracts.secret_keys import SecretKeys
 from contracts.service_tokens import Caller, ServiceTokenSigner
-from contracts.workspaces import NewWorkspace, Workspace, in_product, workspace_path
+from contracts.workspaces import NewWorkspace, Workspace, product_url, workspace_path
 
 ACME, GLOBEX = new_id("ten"), new_id("ten")
 ADA, GRACE, LINUS = new_id("usr"), new_id("usr"), new_id("usr")

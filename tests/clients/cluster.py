@@ -21,8 +21,8 @@ from contracts.secret_keys import SecretKeys
 from infrastructure.temporal.codec import KeyRing
 from infrastructure.temporal.connection import connect
 from resolvers.operations.cursors import Cursors
-from tests.servers import HOST, listens, running_postgres, wait_until
-from tests.stack import Stack, healthy, plain_environment, run_module, start_module
+from tests.servers import HOST, is_listening, running_postgres, wait_until
+from tests.stack import Stack, is_healthy, plain_environment, run_module, start_module
 from worker.dev.binaries import redis_server
 from worker.dev.ports import free_port
 from worker.dev.subprocesses import child
@@ -78,7 +78,7 @@ class Cluster:
         stack, log = ExitStack(), self.folder / "redis.log"
         command = [str(redis_server()), "--port", str(port), "--bind", HOST, "--dir", str(self.folder), "--save", ""]
         process = stack.enter_context(child(command, log=log))
-        wait_until(lambda: listens(port), process, log)
+        wait_until(lambda: is_listening(port), process, log)
         self.running["redis"] = (stack, process)
 
     def start_moving(self) -> None:
@@ -133,7 +133,7 @@ class Cluster:
             start_module(module, *arguments, environment=self.environment | environment, log=log)
         )
         self.running[name] = (stack, process)
-        wait_until(lambda: healthy(f"http://{HOST}:{port}"), process, log)
+        wait_until(lambda: is_healthy(f"http://{HOST}:{port}"), process, log)
 
 
 @contextmanager

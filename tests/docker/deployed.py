@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.collector import collecting
+from tests.collector import running_collector
 from tests.docker import kubernetes
 from tests.docker.compose import services
 from tests.docker.processes import Process
 from tests.servers import HOST, Postgres, running_postgres, running_redis, running_temporal, wait_until
-from tests.stack import Stack, healthy, plain_environment
+from tests.stack import Stack, is_healthy, plain_environment
 from worker.dev.ports import free_port
 from worker.dev.subprocesses import child
 
@@ -82,7 +82,7 @@ def start_deployed_stack(folder: Path, *, on_kubernetes: bool = False) -> Iterat
         running_temporal() as temporal,
         running_redis(redis_arguments(variables)) as redis_url,
         running_postgres() as postgres,
-        collecting() as collector,
+        running_collector() as collector,
         ExitStack() as stack,
     ):
         ports = {name: free_port(HOST) for name in WORKERS}
@@ -119,7 +119,7 @@ def start_deployed_stack(folder: Path, *, on_kubernetes: bool = False) -> Iterat
                 METRICS_PORT=str(told[name]),
             )
         for (name, process), port in zip(processes.items(), (*ports.values(), *gateways), strict=True):
-            wait_until(lambda port=port: healthy(f"http://{HOST}:{port}"), process, folder / f"{name}.log")  # type: ignore[misc]
+            wait_until(lambda port=port: is_healthy(f"http://{HOST}:{port}"), process, folder / f"{name}.log")  # type: ignore[misc]
         urls = tuple(f"http://{HOST}:{port}" for port in gateways)
         yield Stack(
             urls[0],

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.docs.page_runner import PageRunner, page_blocks
-from tests.project_copy import copied_tree
+from tests.project_copy import copy_project
 from tests.stack import ROOT
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", ["adding-a-field.md", "adding-an-operation.md"])
 def test_the_commands_of_the_page_pass_every_check_and_test(page: str, tmp_path: Path, mypy_cache: Path) -> None:
-    tree = copied_tree(tmp_path / "tree", mypy_cache=mypy_cache)
+    tree = copy_project(tmp_path / "tree", mypy_cache=mypy_cache)
     with ExitStack() as stack:
         runner = PageRunner(tree, tmp_path, stack.enter_context)
         for block in page_blocks(page):

@@ -25,8 +25,8 @@ def defaults(settings: type[BaseSettings]) -> dict[str, Any]:
 
 
 FACTS: list[tuple[str, str, float]] = [
-    ("docs/reads.md", r"failed (\w+) times in a row", circuit_breaker.FAILURES),
-    ("docs/reads.md", r"lets one call try after\s+(\w+) seconds", circuit_breaker.REST_SECONDS),
+    ("docs/reads.md", r"failed (\w+) times in a row", circuit_breaker.FAILURE_THRESHOLD),
+    ("docs/reads.md", r"lets one call try after\s+(\w+) seconds", circuit_breaker.OPEN_SECONDS),
     ("docs/security.md", r"\| bytes, tokens \| ([\d,]+), [\d,]+ \|", LIMITS.bytes),
     ("docs/security.md", r"\| bytes, tokens \| [\d,]+, ([\d,]+) \|", LIMITS.tokens),
     ("docs/security.md", r"\| depth of fields \| (\d+) \|", LIMITS.depth),

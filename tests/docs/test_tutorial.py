@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.docs.page_runner import PageRunner, apply_diff, json_lines, page_blocks
-from tests.project_copy import copied_tree
+from tests.project_copy import copy_project
 
 
 @pytest.mark.timeout(900)
 def test_the_tutorial_creates_an_operation_that_runs_and_is_tested(tmp_path: Path, mypy_cache: Path) -> None:
-    tree = copied_tree(tmp_path / "tree", mypy_cache=mypy_cache)
+    tree = copy_project(tmp_path / "tree", mypy_cache=mypy_cache)
     with ExitStack() as stack:
         runner = PageRunner(tree, tmp_path, stack.enter_context)
         for block in page_blocks("tutorial.md"):

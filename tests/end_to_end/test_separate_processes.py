@@ -13,7 +13,7 @@ import pytest
 
 from tests.end_to_end.client import Client, Json, step
 from tests.servers import HOST, wait_until
-from tests.stack import Stack, healthy, plain_environment, start_module, start_separate_stack
+from tests.stack import Stack, is_healthy, plain_environment, start_module, start_separate_stack
 from worker.dev.ports import free_port
 
 
@@ -77,7 +77,7 @@ def test_each_domain_can_have_a_process_of_its_own_that_stops_in_peace(separate_
             process = running.enter_context(start_module("worker", domain, environment=environment, log=log))
             processes[domain] = (process, port, log)
         for process, port, log in processes.values():
-            wait_until(partial(healthy, f"http://{HOST}:{port}"), process, log)
+            wait_until(partial(is_healthy, f"http://{HOST}:{port}"), process, log)
             process.terminate()
         for process, _, log in processes.values():
             assert process.wait(30) == 0, log.read_text()

@@ -42,7 +42,7 @@ async def visit(one_browser: Browser, site: Site) -> AsyncIterator[Visit]:
     """A new browser context at the page; fails if the page logs an error or calls another origin."""
     site.turn(FAIR)
     site.turn_in_front(FAIR)
-    site.mail.rcpt_says.clear()
+    site.mail.rcpt_responses.clear()
     async with await one_browser.new_context(viewport=DESKTOP) as context:
         visit = Visit(await context.new_page(), site)
         yield visit

@@ -45,7 +45,7 @@ async def refuse_subscriptions(page: Page, message: str, code: str, *, limit: in
 async def test_says_that_an_operation_cannot_be_followed_any_more(visit: Visit) -> None:
     await refuse_subscriptions(visit.page, "It is gone.", "NOT_FOUND")
     await visit.arrive("ada@example.com", "Ada")
-    visit.site.mail.rcpt_says[:] = ["450 Later"] * 3
+    visit.site.mail.rcpt_responses[:] = ["450 Later"] * 3
     await visit.onboard("Ruth Teitelbaum", f"{uuid4().hex[:12]}@example.com")
     lost = "This operation cannot be followed any more: It is gone."
     await expect(visit.operation("User onboarding").get_by_role("alert")).to_have_text(lost)
@@ -83,7 +83,7 @@ async def test_shows_the_error_of_an_onboarding_at_the_field_that_is_invalid(vis
 async def test_onboards_a_user_while_the_network_is_down_for_a_moment(visit: Visit) -> None:
     site, email = visit.site, f"{uuid4().hex[:12]}@example.com"
     await visit.arrive("ada@example.com", "Ada")
-    site.mail.rcpt_says[:] = ["450 Later"] * 2
+    site.mail.rcpt_responses[:] = ["450 Later"] * 2
     await visit.page.get_by_label("With a second factor").check()
     await visit.onboard("Kay McNulty", email)
     email_step = visit.step("User onboarding", "Send welcome email")
@@ -146,7 +146,7 @@ async def test_shows_in_one_tab_what_was_started_in_another_and_cancels_it_there
     await visit.arrive("ada@example.com", "Ada")
     await other.page.goto(visit.site.url)
     await expect(other.state).to_have_text("Live")
-    visit.site.mail.rcpt_says[:] = ["450 Later"] * 9
+    visit.site.mail.rcpt_responses[:] = ["450 Later"] * 9
     await visit.onboard("Betty Holberton", f"{uuid4().hex[:12]}@example.com")
     await expect(other.step("User onboarding", "Send welcome email")).to_contain_text("trying again")
     await other.operation("User onboarding").get_by_role("button", name="Cancel").click()
@@ -160,7 +160,7 @@ async def test_shows_in_one_tab_what_was_started_in_another_and_cancels_it_there
 async def test_subscribes_again_after_a_service_was_unavailable(visit: Visit) -> None:
     refused = await refuse_subscriptions(visit.page, "Try again.", "UPSTREAM_UNAVAILABLE", limit=1)
     await visit.arrive("ada@example.com", "Ada")
-    visit.site.mail.rcpt_says[:] = ["450 Later"] * 2
+    visit.site.mail.rcpt_responses[:] = ["450 Later"] * 2
     await visit.onboard("Marlyn Meltzer", f"{uuid4().hex[:12]}@example.com")
     await expect(visit.step("User onboarding", "Send welcome email")).to_contain_text("try 3", timeout=15 * SECONDS)
     assert len(refused) == 1

@@ -34,7 +34,7 @@ from gateway.transfers.rate import MinimumRate
 from gateway.transfers.routes import transfer_routes
 from infrastructure.limits.quota import LocalQuota
 from infrastructure.storage import FileStorage, open_storage, staging_key
-from tests.databases import fresh_sqlite
+from tests.databases import create_sqlite_database
 from tests.gateway.transfers.files_service import SIGNER, files_client, member, register
 
 TEXT = b"The quick brown fox.\n" * 50
@@ -79,7 +79,7 @@ def storage(folder: Path) -> FileStorage:
 @pytest.fixture
 async def client(storage: FileStorage, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     limits = TransferLimits(minimum_rate=MinimumRate(window_seconds=0.2), total_seconds=1.0)
-    async with files_client(await fresh_sqlite(tmp_path)) as files:
+    async with files_client(await create_sqlite_database(tmp_path)) as files:
         dependencies = TransferDependencies(storage, SIGNER, member, LocalQuota(), limits)
         app = Starlette(routes=transfer_routes(dependencies, lambda _: files))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:

@@ -121,7 +121,7 @@ async def running_gateway(
     services: Services,
     *,
     cache: Cache | None = None,
-    wakeups: ChangeNotifier | None = None,
+    change_notifier: ChangeNotifier | None = None,
     drain_seconds: float = 1,
     write_timeout_seconds: float = 30,
     keep_alive_seconds: float = 75,
@@ -134,7 +134,7 @@ async def running_gateway(
         Dependencies(
             services=services.transport,
             cache=cache,
-            wakeups=wakeups,
+            change_notifier=change_notifier,
             interceptors=interceptors,
             monitoring=monitoring or Monitoring(),
         ),

@@ -21,7 +21,7 @@ from contracts.errors import OperationNotFound
 from contracts.operation_records import OperationRecord
 from contracts.operations import OperationKind, operation_id
 from infrastructure.temporal.operation_history import to_operation
-from tests.databases import fresh_sqlite
+from tests.databases import create_sqlite_database
 from tests.gateway.dashboard.dashboard_client import Gateway, new_user, refuse, running_gateway
 from tests.gateway.fakes import ACME, GLOBEX, Services, person, session
 from tests.gateway.record import handlers_of
@@ -38,7 +38,7 @@ FOLLOW = 'subscription { operation(id: "%s") { id status } }'
 
 @pytest.fixture
 async def record(tmp_path: Path) -> AsyncIterator[OperationsService]:
-    async with database(await fresh_sqlite(tmp_path)):
+    async with database(await create_sqlite_database(tmp_path)):
         yield OperationsService()
 
 

@@ -39,7 +39,7 @@ class World:
         self.services = Services({"tenants/get_tenants": self._tenants})
         http = httpx.AsyncClient(transport=self.services.transport)
         signer = ServiceTokenSigner("tenants", SecretKeys(KEY.encode()))
-        breaker = CircuitBreaker("tenants", failures=1000)
+        breaker = CircuitBreaker("tenants", failure_threshold=1000)
         self.tenants = TenantsClient(ServiceClient("tenants", "http://tenants.test", http, signer, breaker))
         self.limiter = RateLimiter(RateLimits(user={FREE: 10, PRO: 20}), b"k" * 32, lambda: self.now)
 

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from infrastructure.change_notifications import CONNECTION_LOST, LocalNotifier, RedisNotifier, wait_for_event
 from tests.mail_server import silent_server
-from tests.redis_access import open_wakeups, redis_client
+from tests.redis_access import open_change_notifier, redis_client
 from tests.redis_server import RedisServer
 
 
@@ -26,11 +26,11 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def listening(redis_url: str) -> AsyncIterator[RedisNotifier]:
-    async with open_wakeups(redis_url) as wakeups:
-        with wakeups.hearing("the beginning") as begun:
-            async with wakeups.listening():
+    async with open_change_notifier(redis_url) as change_notifier:
+        with change_notifier.subscribe("the beginning") as begun:
+            async with change_notifier.listening():
                 assert await wait_for_event(begun, 5), "who waits is woken when it begins to listen"
-                yield wakeups
+                yield change_notifier
 
 
 @pytest.mark.parametrize("garbage", [b"\xff", b"\xc3(", b"\x00", b"", b"a" * 1_000_000])
@@ -38,9 +38,9 @@ async def test_what_is_no_name_keeps_no_other_from_arriving(
     redis: Redis, listening: RedisNotifier, garbage: bytes
 ) -> None:
     name = uuid4().hex
-    with listening.hearing(name) as news, listening.hearing(CONNECTION_LOST) as lost:
-        await redis.publish("changes:names", garbage)
-        await redis.publish("changes:names", name)
+    with listening.subscribe(name) as news, listening.subscribe(CONNECTION_LOST) as lost:
+        await redis.publish("wakeups", garbage)
+        await redis.publish("wakeups", name)
         assert await wait_for_event(news, 2)
         assert not lost.is_set()
 
@@ -52,10 +52,10 @@ async def test_an_unexpected_error_is_logged_and_notifications_arrive_again(
         raise ArithmeticError("unexpected")
 
     name = uuid4().hex
-    with capture_logs() as logs, listening.hearing(CONNECTION_LOST) as lost, listening.hearing(name) as news:
+    with capture_logs() as logs, listening.subscribe(CONNECTION_LOST) as lost, listening.subscribe(name) as news:
         with monkeypatch.context() as patch:
-            patch.setattr("infrastructure.change_notifications.RedisNotifier._take_in", fail)
-            await redis.publish("changes:names", "anything")
+            patch.setattr("infrastructure.change_notifications.RedisNotifier._handle_message", fail)
+            await redis.publish("wakeups", "anything")
             assert await wait_for_event(lost, 2), "CONNECTION_LOST is sent because notifications may have been missed"
         assert await wait_for_event(news, 5), "it subscribes again and notifies all subscribers"
         news.clear()
@@ -67,7 +67,7 @@ async def test_an_unexpected_error_is_logged_and_notifications_arrive_again(
 
 async def test_a_connection_that_is_cut_is_made_again(redis: Redis, listening: RedisNotifier) -> None:
     name = uuid4().hex
-    with listening.hearing(CONNECTION_LOST) as lost, listening.hearing(name) as news:
+    with listening.subscribe(CONNECTION_LOST) as lost, listening.subscribe(name) as news:
         await redis.client_kill_filter(_type="pubsub")
         assert await wait_for_event(lost, 5)
         assert await wait_for_event(news, 5)
@@ -81,27 +81,27 @@ async def test_a_connection_that_is_cut_is_made_again(redis: Redis, listening: R
 
 
 async def test_who_left_is_woken_no_more_and_nothing_is_kept_of_them() -> None:
-    wakeups = LocalNotifier()
-    with wakeups.hearing("one", "two") as left:
+    change_notifier = LocalNotifier()
+    with change_notifier.subscribe("one", "two") as left:
         pass
-    with pytest.raises(ArithmeticError), wakeups.hearing("one") as failed:
+    with pytest.raises(ArithmeticError), change_notifier.subscribe("one") as failed:
         raise ArithmeticError
-    with wakeups.hearing("one") as stayed:
-        await wakeups.tell("one")
+    with change_notifier.subscribe("one") as stayed:
+        await change_notifier.notify("one")
         assert stayed.is_set()
     assert not left.is_set()
     assert not failed.is_set()
-    assert not wakeups._waiting  # noqa: SLF001 - a leak shows nowhere else
+    assert not change_notifier._waiting  # noqa: SLF001 - a leak shows nowhere else
 
 
 async def test_a_notification_to_a_silent_redis_is_given_up_after_the_timeout_and_wakes_this_process() -> None:
     async with (
         silent_server() as port,
-        open_wakeups(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.5) as wakeups,
+        open_change_notifier(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.5) as change_notifier,
     ):
         began = time.monotonic()
-        with capture_logs() as logs, wakeups.hearing("name") as news:
-            await wakeups.tell("name")
+        with capture_logs() as logs, change_notifier.subscribe("name") as news:
+            await change_notifier.notify("name")
         assert news.is_set()
         assert 0.4 < time.monotonic() - began < 3
     assert [log["event"] for log in logs] == ["redis_unavailable"]
@@ -111,9 +111,9 @@ async def test_an_interrupted_subscription_is_logged_once_and_its_return_once(tm
     server = RedisServer(tmp_path)
     server.start()
     try:
-        async with open_wakeups(server.url) as wakeups:
-            with capture_logs() as logs, wakeups.hearing("name") as news:
-                async with wakeups.listening():
+        async with open_change_notifier(server.url) as change_notifier:
+            with capture_logs() as logs, change_notifier.subscribe("name") as news:
+                async with change_notifier.listening():
                     assert await wait_for_event(news, 5)
                     server.kill()
                     await asyncio.sleep(2.5)  # at least two attempts to subscribe again

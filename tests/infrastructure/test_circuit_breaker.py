@@ -20,7 +20,7 @@ Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 NUMBER = TypeAdapter(int)
 SOON = 0.05
-FAILURES = 5
+FAILURE_THRESHOLD = 5
 
 
 class Service:
@@ -30,7 +30,7 @@ class Service:
         self.answer = answer
         self.called = 0
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._handle))
-        breaker = CircuitBreaker("files", rest_seconds=SOON)
+        breaker = CircuitBreaker("files", open_seconds=SOON)
         self._calls = ServiceClient(
             "files",
             "http://files.test",
@@ -74,11 +74,11 @@ def refusing(error: DomainError) -> Handler:
 
 async def test_a_service_that_failed_five_times_in_a_row_is_called_no_more() -> None:
     service = Service(dead)
-    await service.fail(FAILURES)
-    assert service.called == FAILURES
+    await service.fail(FAILURE_THRESHOLD)
+    assert service.called == FAILURE_THRESHOLD
     with pytest.raises(ServiceUnavailable) as refused:
         await service.ask()
-    assert service.called == FAILURES
+    assert service.called == FAILURE_THRESHOLD
     assert refused.value.service == "files"
     assert refused.value.retry_after is not None
     assert 0 < refused.value.retry_after <= SOON + 0.1
@@ -88,23 +88,23 @@ async def test_a_success_in_between_forgives_the_failures_before_it() -> None:
     service = Service(dead)
     for _ in range(3):
         service.answer = dead
-        await service.fail(FAILURES - 1)
+        await service.fail(FAILURE_THRESHOLD - 1)
         service.answer = well
         assert await service.ask() == 1
 
 
 async def test_trouble_within_the_service_counts() -> None:
     service = Service(broken)
-    await service.fail(FAILURES, RuntimeError)
+    await service.fail(FAILURE_THRESHOLD, RuntimeError)
     await service.fail(1, ServiceUnavailable)
-    assert service.called == FAILURES
+    assert service.called == FAILURE_THRESHOLD
 
 
 @pytest.mark.parametrize("error", [InvalidInput(), ServiceUnavailable(service="storage")])
 async def test_what_the_service_answers_is_no_failure(error: DomainError) -> None:
     service = Service(refusing(error))
-    await service.fail(3 * FAILURES, type(error))
-    assert service.called == 3 * FAILURES
+    await service.fail(3 * FAILURE_THRESHOLD, type(error))
+    assert service.called == 3 * FAILURE_THRESHOLD
 
 
 async def test_a_call_that_takes_too_long_counts() -> None:
@@ -113,9 +113,9 @@ async def test_a_call_that_takes_too_long_counts() -> None:
         return httpx.Response(200, json=1)
 
     service = Service(silent, seconds=0.02)
-    await service.fail(FAILURES, DeadlineExceeded)
+    await service.fail(FAILURE_THRESHOLD, DeadlineExceeded)
     await service.fail(1, ServiceUnavailable)
-    assert service.called == FAILURES
+    assert service.called == FAILURE_THRESHOLD
 
 
 async def test_after_a_rest_one_call_tries_and_its_success_closes_the_breaker() -> None:
@@ -126,13 +126,13 @@ async def test_after_a_rest_one_call_tries_and_its_success_closes_the_breaker() 
         return await well(request)
 
     service = Service(dead)
-    await service.fail(FAILURES)
+    await service.fail(FAILURE_THRESHOLD)
     await asyncio.sleep(SOON * 2)
     service.answer = slowly_well
     trial = asyncio.create_task(service.ask())
     await asyncio.sleep(0)
     await service.fail(20)
-    assert service.called == FAILURES + 1
+    assert service.called == FAILURE_THRESHOLD + 1
     answered.set()
     assert await trial == 1
     assert await asyncio.gather(*(service.ask() for _ in range(10))) == [1] * 10
@@ -140,11 +140,11 @@ async def test_after_a_rest_one_call_tries_and_its_success_closes_the_breaker() 
 
 async def test_a_trial_that_fails_opens_the_breaker_again() -> None:
     service = Service(dead)
-    await service.fail(FAILURES)
+    await service.fail(FAILURE_THRESHOLD)
     for trials in (1, 2):
         await asyncio.sleep(SOON * 2)
         await service.fail(10)
-        assert service.called == FAILURES + trials
+        assert service.called == FAILURE_THRESHOLD + trials
 
 
 async def test_a_trial_that_was_cancelled_tells_nothing_and_leaves_room_for_the_next() -> None:
@@ -153,7 +153,7 @@ async def test_a_trial_that_was_cancelled_tells_nothing_and_leaves_room_for_the_
         return httpx.Response(200, json=1)
 
     service = Service(dead)
-    await service.fail(FAILURES)
+    await service.fail(FAILURE_THRESHOLD)
     await asyncio.sleep(SOON * 2)
     service.answer = silent
     trial = asyncio.create_task(service.ask())
@@ -163,25 +163,25 @@ async def test_a_trial_that_was_cancelled_tells_nothing_and_leaves_room_for_the_
         await trial
     service.answer = dead
     await service.fail(10)
-    assert service.called == FAILURES + 2  # the one that was cancelled, and one more trial
+    assert service.called == FAILURE_THRESHOLD + 2  # the one that was cancelled, and one more trial
 
 
 async def test_one_dead_service_leaves_the_others_alone() -> None:
     service, other = Service(dead), Service(well)
-    await service.fail(FAILURES + 1)
+    await service.fail(FAILURE_THRESHOLD + 1)
     assert await other.ask() == 1
 
 
 async def test_as_shipped_a_service_rests_for_two_seconds() -> None:
     breaker = CircuitBreaker("files")
-    for _ in range(FAILURES):
+    for _ in range(FAILURE_THRESHOLD):
         assert not breaker.is_open
         with pytest.raises(ConnectionError):
-            async with breaker.watched():
+            async with breaker.guard():
                 raise ConnectionError
     assert breaker.is_open
     with pytest.raises(ServiceUnavailable) as refused:
-        async with breaker.watched():
+        async with breaker.guard():
             raise AssertionError
     assert refused.value.retry_after is not None
     assert 1 < refused.value.retry_after <= 2.1

@@ -92,7 +92,7 @@ async def test_each_behaviour_applies_while_redis_is_killed_and_ends_with_its_re
 
 async def test_each_behaviour_applies_while_redis_hangs(server: RedisServer, policy: RedisPolicy) -> None:
     assert await outcomes(policy) == AVAILABLE
-    server.say(signal.SIGSTOP)
+    server.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     assert await outcomes(policy) == UNAVAILABLE
     assert 0.4 < time.monotonic() - began < 2, "the first command waits for the timeout, the others do not"
@@ -100,7 +100,7 @@ async def test_each_behaviour_applies_while_redis_hangs(server: RedisServer, pol
     for _ in range(100):
         assert await policy.bypass(set_and_get, "nothing") == "nothing"
     assert time.monotonic() - began < 0.3
-    server.say(signal.SIGCONT)
+    server.send_signal(signal.SIGCONT)
     await until_available(policy)
     assert await outcomes(policy) == AVAILABLE
 
@@ -178,13 +178,13 @@ async def test_a_fault_of_the_caller_is_raised(policy: RedisPolicy) -> None:
 
 async def test_a_cancelled_caller_makes_nothing_unavailable(server: RedisServer, policy: RedisPolicy) -> None:
     assert await outcomes(policy) == AVAILABLE
-    server.say(signal.SIGSTOP)
+    server.send_signal(signal.SIGSTOP)
     leaving = asyncio.create_task(policy.refuse(set_and_get))
     await asyncio.sleep(0.1)
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    server.say(signal.SIGCONT)
+    server.send_signal(signal.SIGCONT)
     assert policy.is_available
     assert await outcomes(policy) == AVAILABLE
 
@@ -203,7 +203,7 @@ async def test_a_crowd_of_commands_waits_for_connections_and_makes_nothing_unava
             answers = await asyncio.gather(*(policy.refuse(lambda redis: redis.ping()) for _ in range(5_000)))
         assert answers == [True] * 5_000
         assert logs == []
-        clients = await server.do("CLIENT", "LIST")
+        clients = await server.execute("CLIENT", "LIST")
     assert len(clients.splitlines()) <= 60
 
 
@@ -211,12 +211,12 @@ async def test_a_crowd_of_commands_ends_with_the_first_timeout_while_redis_hangs
     server: RedisServer, policy: RedisPolicy
 ) -> None:
     assert await policy.refuse(set_and_get) == "from Redis"
-    server.say(signal.SIGSTOP)
+    server.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     found = await asyncio.gather(*(policy.bypass(set_and_get, "nothing") for _ in range(2_000)))
     assert set(found) == {"nothing"}
     assert time.monotonic() - began < 3, "those that wait for a connection do not wait for a timeout each"
-    server.say(signal.SIGCONT)
+    server.send_signal(signal.SIGCONT)
 
 
 async def test_nothing_is_refused_at_an_address_without_redis_until_a_command_needs_it() -> None:

@@ -14,9 +14,9 @@ from contracts.errors import ServiceUnavailable
 from infrastructure.tasks import (
     SharedTask,
     cancel_and_wait,
-    concurrently,
-    finish,
-    finish_before_leaving,
+    delay_cancellation,
+    run_concurrently,
+    shielded,
 )
 from tests.infrastructure.fault_injection import UnexpectedError
 
@@ -45,7 +45,7 @@ async def test_a_failure_of_shared_work_is_raised_where_it_is_awaited_and_else_l
         raise UnexpectedError("unexpected")
 
     with capture_logs() as logs:
-        waiting = asyncio.create_task(finish(work(), name="the work"))
+        waiting = asyncio.create_task(shielded(work(), name="the work"))
         await asyncio.sleep(0)
         if not waits:
             await cancel_and_wait(waiting)
@@ -66,7 +66,7 @@ async def test_a_domain_error_without_a_caller_is_logged_without_a_traceback() -
         raise ServiceUnavailable(service="files")
 
     with capture_logs() as logs:
-        waiting = asyncio.create_task(finish(work(), name="the work"))
+        waiting = asyncio.create_task(shielded(work(), name="the work"))
         await asyncio.sleep(0)
         await cancel_and_wait(waiting)
         may_end.set()
@@ -87,7 +87,7 @@ async def test_work_is_finished_although_its_caller_is_cancelled_and_nothing_ref
         await unreferenced
         done.append("done")
 
-    calling = asyncio.create_task(finish(work(), name="the work"))
+    calling = asyncio.create_task(shielded(work(), name="the work"))
     await asyncio.sleep(0)
     await cancel_and_wait(calling)
     del calling
@@ -107,7 +107,7 @@ async def test_who_must_not_leave_before_the_work_is_cancelled_after_it(fails: b
             raise UnexpectedError("unexpected")
 
     with capture_logs() as logs:
-        calling = asyncio.create_task(finish_before_leaving(work(), name="the work"))
+        calling = asyncio.create_task(delay_cancellation(work(), name="the work"))
         for _ in range(3):
             await asyncio.sleep(0)
             calling.cancel()
@@ -125,9 +125,9 @@ async def test_concurrent_work_gives_its_results_in_order() -> None:
         await asyncio.sleep(seconds)
         return seconds
 
-    assert await concurrently(after(0.02), after(0.01), after(0.0)) == [0.02, 0.01, 0.0]
+    assert await run_concurrently(after(0.02), after(0.01), after(0.0)) == [0.02, 0.01, 0.0]
     nothing: list[Coroutine[None, None, float]] = []
-    assert await concurrently(*nothing) == []
+    assert await run_concurrently(*nothing) == []
 
 
 async def test_of_several_failures_one_is_raised_and_the_event_loop_reports_none() -> None:
@@ -139,7 +139,7 @@ async def test_of_several_failures_one_is_raised_and_the_event_loop_reports_none
 
     async def fail_together() -> None:
         with suppress(ValueError):
-            await concurrently(*(fail() for _ in range(3)))
+            await run_concurrently(*(fail() for _ in range(3)))
 
     await fail_together()
     gc.collect()

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from infrastructure.tasks import (
-    RESTART_SECONDS,
+    RESTART_DELAY_SECONDS,
     BackgroundTasks,
     essential,
     supervised,
@@ -30,7 +30,7 @@ def raise_cancelled() -> None:
 async def test_supervised_work_that_ends_is_logged_and_restarted(fail: Callable[[], object]) -> None:
     work = Flaky(3, fail)
     with capture_logs() as logs:
-        async with supervised(work, name="the work", restart_seconds=(0.001, 0.01)), asyncio.timeout(5):
+        async with supervised(work, name="the work", restart_delay_seconds=(0.001, 0.01)), asyncio.timeout(5):
             await work.is_well.wait()
     assert work.runs == 4
     assert work.was_cancelled
@@ -43,7 +43,7 @@ async def test_supervised_work_that_ends_is_logged_and_restarted(fail: Callable[
 async def test_restarts_come_later_the_more_often_the_work_fails() -> None:
     work = Flaky(6, raise_unexpected_error)
     with capture_logs() as logs:
-        async with supervised(work, name="the work", restart_seconds=(0.004, 0.064)), asyncio.timeout(5):
+        async with supervised(work, name="the work", restart_delay_seconds=(0.004, 0.064)), asyncio.timeout(5):
             await work.is_well.wait()
     pauses = [log["restart_in_seconds"] for log in logs]
     for pause, most in zip(pauses, (0.004, 0.008, 0.016, 0.032, 0.064, 0.064), strict=True):
@@ -51,7 +51,7 @@ async def test_restarts_come_later_the_more_often_the_work_fails() -> None:
 
 
 def test_work_is_restarted_after_a_tenth_of_a_second_and_half_a_minute_at_most() -> None:
-    assert RESTART_SECONDS == (0.1, 30.0)
+    assert RESTART_DELAY_SECONDS == (0.1, 30.0)
 
 
 async def test_work_that_ran_for_long_is_restarted_as_soon_as_the_first_time() -> None:
@@ -65,7 +65,7 @@ async def test_work_that_ran_for_long_is_restarted_as_soon_as_the_first_time() -
         raise UnexpectedError
 
     with capture_logs() as logs:
-        async with supervised(work, name="the work", restart_seconds=(0.004, 0.064)), asyncio.timeout(5):
+        async with supervised(work, name="the work", restart_delay_seconds=(0.004, 0.064)), asyncio.timeout(5):
             while len(logs) < 6:  # noqa: ASYNC110 - a log wakes no waiter
                 await asyncio.sleep(0.001)
     pauses = [log["restart_in_seconds"] for log in logs]

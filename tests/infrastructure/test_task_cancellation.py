@@ -10,8 +10,8 @@ import pytest
 from infrastructure.tasks import (
     BackgroundTasks,
     cancel_and_wait,
-    concurrently,
-    first_of,
+    run_concurrently,
+    wait_for_first,
 )
 from tests.infrastructure.fault_injection import Flaky, UnexpectedError, raise_unexpected_error
 
@@ -90,7 +90,7 @@ async def test_concurrent_work_leaves_nothing_running(is_cancelled: bool) -> Non
         if not is_cancelled:
             raise UnexpectedError("unexpected")
 
-    calling = asyncio.create_task(concurrently(waits(), fail(), waits()))
+    calling = asyncio.create_task(run_concurrently(waits(), fail(), waits()))
     await asyncio.sleep(0.03 if is_cancelled else 0)
     if is_cancelled:
         calling.cancel()
@@ -105,7 +105,7 @@ async def test_the_first_to_end_is_named_and_the_others_are_cancelled() -> None:
     async def end() -> None:
         await work.is_well.wait()
 
-    assert await first_of(work(), end()) == 1
+    assert await wait_for_first(work(), end()) == 1
     assert work.was_cancelled
 
 
@@ -117,5 +117,5 @@ async def test_the_first_to_fail_raises_and_the_others_have_ended_by_then() -> N
         raise UnexpectedError
 
     with pytest.raises(UnexpectedError):
-        await first_of(waits(), fail(), waits())
+        await wait_for_first(waits(), fail(), waits())
     assert waits.ended == 2

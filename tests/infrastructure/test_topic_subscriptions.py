@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from infrastructure.change_notifications import LocalNotifier, RedisNotifier, wait_for_event
 from tests.gateway.live_gateway import until
-from tests.redis_access import open_wakeups, redis_client
+from tests.redis_access import open_change_notifier, redis_client
 
 
 @pytest.fixture
@@ -22,58 +22,60 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def wakeups(redis_url: str) -> AsyncIterator[RedisNotifier]:
-    async with open_wakeups(redis_url) as wakeups, wakeups.listening():
-        await until(lambda: wakeups._topics._is_connected)  # noqa: SLF001
-        yield wakeups
+async def change_notifier(redis_url: str) -> AsyncIterator[RedisNotifier]:
+    async with open_change_notifier(redis_url) as change_notifier, change_notifier.listening():
+        await until(lambda: change_notifier._topics._is_connected)  # noqa: SLF001
+        yield change_notifier
 
 
-async def test_each_of_two_thousand_topics_is_notified_by_itself(wakeups: RedisNotifier) -> None:
+async def test_each_of_two_thousand_topics_is_notified_by_itself(change_notifier: RedisNotifier) -> None:
     topics = [uuid4().hex for _ in range(2000)]
     with ExitStack() as stack:
-        subscriptions = [stack.enter_context(wakeups.subscribed(topic)) for topic in topics]
+        subscriptions = [stack.enter_context(change_notifier.subscribe_to_topic(topic)) for topic in topics]
         await until(lambda: all(each.is_active for each in subscriptions), 10)
         for each in subscriptions:
             each.changed.clear()
-        await wakeups.publish(topics[::2])
+        await change_notifier.notify_topics(topics[::2])
         for each in subscriptions[::2]:
             assert await wait_for_event(each.changed, 5)
         assert not any(each.changed.is_set() for each in subscriptions[1::2])
 
 
-async def test_two_subscriptions_of_one_process_share_the_one_in_redis(wakeups: RedisNotifier, redis: Redis) -> None:
+async def test_two_subscriptions_of_one_process_share_the_one_in_redis(
+    change_notifier: RedisNotifier, redis: Redis
+) -> None:
     topic = uuid4().hex
-    with wakeups.subscribed(topic) as one:
-        await one.begun()
-        with wakeups.subscribed(topic) as other:
+    with change_notifier.subscribe_to_topic(topic) as one:
+        await one.wait_until_active()
+        with change_notifier.subscribe_to_topic(topic) as other:
             assert other.is_active
             assert await redis.pubsub_numsub(f"changes:topic:{topic}") == [(f"changes:topic:{topic}".encode(), 1)]
         one.changed.clear()
         await asyncio.sleep(0.2)
-        await wakeups.publish([topic])
+        await change_notifier.notify_topics([topic])
         assert await wait_for_event(one.changed, 5), "the other one has ended, this one has not"
 
 
-async def test_subscribes_again_to_a_topic_that_was_left_a_moment_ago(wakeups: RedisNotifier) -> None:
+async def test_subscribes_again_to_a_topic_that_was_left_a_moment_ago(change_notifier: RedisNotifier) -> None:
     topic = uuid4().hex
     for pause in (0.0, 0.001, 0.05):
-        with wakeups.subscribed(topic) as left:
-            await left.begun()
+        with change_notifier.subscribe_to_topic(topic) as left:
+            await left.wait_until_active()
         await asyncio.sleep(pause)
-        with wakeups.subscribed(topic) as subscription:
+        with change_notifier.subscribe_to_topic(topic) as subscription:
             await asyncio.sleep(0.2)
             assert subscription.is_active
             subscription.changed.clear()
-            await wakeups.publish([topic])
+            await change_notifier.notify_topics([topic])
             assert await wait_for_event(subscription.changed, 5)
-    assert not wakeups._topics._subscriptions  # noqa: SLF001 - a leak shows nowhere else
+    assert not change_notifier._topics._subscriptions  # noqa: SLF001 - a leak shows nowhere else
 
 
 async def test_a_connection_that_is_cut_makes_each_subscription_inactive_until_it_is_made_again(
-    wakeups: RedisNotifier, redis: Redis
+    change_notifier: RedisNotifier, redis: Redis
 ) -> None:
-    with wakeups.subscribed(uuid4().hex) as subscription:
-        await subscription.begun()
+    with change_notifier.subscribe_to_topic(uuid4().hex) as subscription:
+        await subscription.wait_until_active()
         subscription.changed.clear()
         await redis.client_kill_filter(_type="pubsub")
         assert await wait_for_event(subscription.changed, 5), "notifications may be missed from now on"
@@ -84,6 +86,6 @@ async def test_a_connection_that_is_cut_makes_each_subscription_inactive_until_i
 
 async def test_without_redis_a_subscription_is_active_if_the_publishers_are_in_this_process() -> None:
     for has_publishers in (True, False):
-        with LocalNotifier(has_publishers=has_publishers).subscribed("topic") as subscription:
-            await subscription.begun()
+        with LocalNotifier(has_publishers=has_publishers).subscribe_to_topic("topic") as subscription:
+            await subscription.wait_until_active()
             assert subscription.is_active is has_publishers

@@ -81,7 +81,7 @@ def test_names_that_clients_choose_become_no_labels(busy: Stack) -> None:
 
 def test_each_part_is_named_and_what_is_away_is_told(deployed_stack: Stack) -> None:
     for name, url in deployed_stack.monitoring.items():
-        parts = httpx.get(f"{url}/readyz", timeout=10, trust_env=False).json()["parts"]
+        parts = httpx.get(f"{url}/readyz", timeout=10, trust_env=False).json()["dependencies"]
         expected = {"temporal"} | ({"auth", "users"} if name.startswith("gateway") else {"database"})
         expected |= {"redis"} if name not in ("users", "files") else set()  # these two have no account in Redis
         assert expected <= parts.keys(), name

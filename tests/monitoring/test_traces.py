@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from contracts.base import new_id
-from tests.collector import Collector, Seen
+from tests.collector import CollectedSpan, Collector
 from tests.end_to_end.client import Client
 from tests.monitoring.test_audit import written
 from tests.stack import Stack
@@ -38,7 +38,7 @@ async def post(client: Client, stack: Stack, header: str, document: str, **varia
     return answer.json()
 
 
-def path(span: Seen, spans: list[Seen]) -> list[str]:
+def path(span: CollectedSpan, spans: list[CollectedSpan]) -> list[str]:
     """The names of its process and of all that lead to it, from the first that is ours."""
     by_id = {each.id: each for each in spans}
     names = [f"{span.process} {span.name}"]
@@ -70,7 +70,7 @@ async def test_one_trace_leads_from_the_browser_to_the_statements_of_each_step(
     operation = answer["data"]["switchTenant"]["operation"]
     assert operation["status"] == "COMPLETED"
 
-    def is_whole(spans: list[Seen]) -> bool:
+    def is_whole(spans: list[CollectedSpan]) -> bool:
         names = {span.name for span in spans}
         return names >= {"mutation switchTenant", "CompleteWorkflow:SwitchTenant", "RunActivity:replace_session"}
 
@@ -91,9 +91,9 @@ async def test_one_trace_leads_from_the_browser_to_the_statements_of_each_step(
     assert [name.split(" ", 1)[1] for name in call[:1]] + call[1:] in [
         [name.split(" ", 1)[1] for name in each] for each in paths
     ]
-    (run,) = (span for span in spans if span.name == "RunActivity:replace_session")
-    assert run.facts["temporalWorkflowID"] == operation["id"]
-    assert run.facts["adx.kind"] == "TENANT_SWITCH"
+    (run,) = (span for span in spans if span.name == "RunActivity:hand_over_session")
+    assert run.attributes["temporalWorkflowID"] == operation["id"]
+    assert run.attributes["adx.kind"] == "TENANT_SWITCH"
     assert {span.process for span in spans} >= {"gateway", "worker-operations", "worker-auth", "worker-tenants"}
     line = await written(
         deployed_stack,
@@ -119,7 +119,7 @@ async def test_a_span_tells_the_code_and_nothing_that_a_client_wrote(
     (refused,) = collector.wait_for(
         trace_of_switch, lambda spans: "mutation switchTenant" in {span.name for span in spans}
     )
-    assert refused.facts["graphql.codes"] == code
+    assert refused.attributes["graphql.codes"] == code
     everything = b"".join(collector.bodies)
     assert not [word for word in [*words, str(ada.token)] if word.encode() in everything]
 

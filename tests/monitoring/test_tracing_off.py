@@ -12,7 +12,7 @@ import pytest
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from infrastructure.observability.tracing import is_enabled
-from tests.collector import collecting
+from tests.collector import running_collector
 from tests.gateway.fakes import Services, settings
 from tests.stack import ROOT, plain_environment
 
@@ -31,8 +31,8 @@ from infrastructure.temporal.connection import leave
 from infrastructure.observability.tracing import traced
 with traced("any") as spans:
     if spans:
-        with spans.operation(None):
-            spans.told("query", ["viewer"], [])
+        with spans.operation_span(None):
+            spans.describe_operation("query", ["viewer"], [])
 leave(0)
 """
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -78,7 +78,7 @@ async def test_nothing_is_wrapped_where_they_are_off(temporal_address: str, tmp_
 
 
 def test_the_last_spans_are_sent_before_a_process_ends() -> None:
-    with collecting() as collector:
+    with running_collector() as collector:
         run(
             ONE_SPAN,
             {ENDPOINT: collector.url, "OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_SERVICE_NAME": "by another name"},
@@ -88,7 +88,7 @@ def test_the_last_spans_are_sent_before_a_process_ends() -> None:
 
 
 def test_what_is_not_sampled_is_not_sent() -> None:
-    with collecting() as collector:
+    with running_collector() as collector:
         run(ONE_SPAN, {ENDPOINT: collector.url, "OTEL_TRACES_SAMPLER": "always_off"})
         assert collector.spans() == []
 
@@ -101,4 +101,4 @@ def test_a_collector_that_is_away_keeps_no_process_from_ending() -> None:
 
 def test_a_protocol_that_is_not_spoken_is_told_of() -> None:
     done = run(ONE_SPAN, {ENDPOINT: "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
-    assert "no traces are sent" in done.stdout + done.stderr
+    assert "tracing_protocol_unsupported" in done.stdout + done.stderr

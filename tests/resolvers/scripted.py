@@ -28,7 +28,7 @@ from contracts.operations import (
     kind_of,
     operation_id,
 )
-from infrastructure.temporal.operation_history import TENANTS, USER
+from infrastructure.temporal.operation_history import TENANTS_ATTRIBUTE, USER_ATTRIBUTE
 from workflows.state_publication import publish_state
 
 OWNER = "usr_owner"
@@ -183,7 +183,11 @@ class ScriptStarter:
             task_queue=self._queue,
             memo={MEMO_STATE: OperationState.first(kind, utc_now(), started_by=user_id).to_memo()},
             search_attributes=TypedSearchAttributes(
-                [*kinds, SearchAttributePair(USER, user_id), SearchAttributePair(TENANTS, list(tenant_ids))]
+                [
+                    *kinds,
+                    SearchAttributePair(USER_ATTRIBUTE, user_id),
+                    SearchAttributePair(TENANTS_ATTRIBUTE, list(tenant_ids)),
+                ]
             ),
             retry_policy=RetryPolicy(initial_interval=timedelta(seconds=0.1), maximum_attempts=tries),
         )

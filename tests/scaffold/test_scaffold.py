@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.npm import installed
-from tests.project_copy import content, copied_tree, run_in
+from tests.project_copy import copy_project, read_files, run_in
 from tests.stack import ROOT
 from tools.scaffold.names import LONGEST, Refused, names_of
 
@@ -36,7 +36,7 @@ RECORDED = "archive_tenant or is_recorded or is_gone"
 
 @pytest.fixture
 def tree(tmp_path: Path, mypy_cache: Path) -> Path:
-    return copied_tree(tmp_path / "tree", mypy_cache=mypy_cache)
+    return copy_project(tmp_path / "tree", mypy_cache=mypy_cache)
 
 
 def make(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -90,20 +90,20 @@ def test_where_a_place_is_gone_it_says_which_and_writes_nothing(
     tree: Path, path: str, was: str, becomes: str, gone: str
 ) -> None:
     (tree / path).write_text((tree / path).read_text().replace(was, becomes))
-    before = content(tree)
+    before = read_files(tree)
     done = make(tree, "archive_tenant", "tenants")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"{path} has no {gone} any more, where a part of every operation stands.\n"
-    assert content(tree) == before
+    assert read_files(tree) == before
 
 
 def test_where_the_operation_does_not_run_nothing_of_it_stays(tree: Path) -> None:
     (tree / "schema/scalars.py").write_text("raise SystemExit('no scalars')\n")
-    before = content(tree)
+    before = read_files(tree)
     done = make(tree, "archive_tenant", "tenants")
     assert done.returncode == 1
     assert done.stderr == "Nothing is written, for python -m schema fails on it:\nno scalars\n"
-    assert content(tree) == before
+    assert read_files(tree) == before
 
 
 def test_two_operations_of_different_domains_pass_every_check_and_their_own_tests(tree: Path) -> None:

@@ -11,7 +11,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.errors import DomainError, ErrorCode, FieldError, WrongTenant, every_error, to_record
+from contracts.errors import DomainError, ErrorCode, FieldError, WrongTenant, all_errors, to_record
 from resolvers.error_translation import domain_error
 from schema.errors import translate
 
@@ -33,7 +33,7 @@ def extensions(error: Exception) -> dict[str, object]:
     return translation(error).extensions or {}
 
 
-@pytest.mark.parametrize("kind", list(every_error()))
+@pytest.mark.parametrize("kind", list(all_errors()))
 def test_every_domain_error_is_translated_with_its_code_message_and_facts(kind: type[DomainError]) -> None:
     fields = (FieldError(path=("input", "email"), message="No."),)
     error = kind("A fact.", fields=fields, attempts_left=2, retry_after=3.5, service="auth")
@@ -60,7 +60,7 @@ def test_every_domain_error_is_translated_with_its_code_message_and_facts(kind: 
     assert translated.extensions == facts
 
 
-@pytest.mark.parametrize("kind", list(every_error()))
+@pytest.mark.parametrize("kind", list(all_errors()))
 def test_every_domain_error_comes_back_from_temporal_by_name(kind: type[DomainError]) -> None:
     error = kind("A fact.", attempts_left=2, retry_after=3.5, service="auth")
     carried = ApplicationError("A fact.", to_record(error).model_dump(mode="json"), type=kind.__name__)

@@ -20,9 +20,9 @@ from contracts.base import new_id, utc_now
 from contracts.email_addresses import email_key
 from contracts.tenants import SubscriptionTier
 from infrastructure.passwords import Passwords
-from tests.collector import Collector, collecting
+from tests.collector import Collector, running_collector
 from tests.servers import HOST, running_postgres, running_redis, wait_until
-from tests.stack import Stack, healthy, plain_environment, run_module, start_module
+from tests.stack import Stack, is_healthy, plain_environment, run_module, start_module
 from worker.database import database
 from worker.dev.ports import free_port
 from worker.dev.temporal_server import TemporalServer, temporal_server
@@ -55,7 +55,7 @@ def production(folder: Path) -> Iterator[Production]:
         running_redis() as redis_url,
         running_postgres() as postgres,
         _overheard(redis_url, folder / "redis.txt"),
-        collecting() as collector,
+        running_collector() as collector,
     ):
         gateway_port, worker_port = free_port(HOST), free_port(HOST)
         environment = plain_environment() | {
@@ -81,8 +81,8 @@ def production(folder: Path) -> Iterator[Production]:
             start_module("gateway", environment=environment, log=logs / "gateway.log") as gateway,
         ):
             url = f"http://{HOST}:{gateway_port}"
-            wait_until(lambda: healthy(f"http://{HOST}:{worker_port}"), worker, logs / "worker.log")
-            wait_until(lambda: healthy(url), gateway, logs / "gateway.log")
+            wait_until(lambda: is_healthy(f"http://{HOST}:{worker_port}"), worker, logs / "worker.log")
+            wait_until(lambda: is_healthy(url), gateway, logs / "gateway.log")
             stack = Stack(url, temporal.address, data, {"worker": worker, "gateway": gateway}, environment)
             yield Production(stack, temporal, logs, kept, folder / "redis.txt", collector)
 

@@ -15,7 +15,7 @@ import structlog
 from tortoise.exceptions import OperationalError
 
 from contracts.base import utc_now
-from contracts.errors import DomainError, ErrorCode, every_error
+from contracts.errors import DomainError, ErrorCode, all_errors
 from contracts.secret_keys import SecretKeys
 from contracts.transfer_tokens import TransferSigner, UploadGrant
 from tests.gateway.fakes import KEY, TOKEN, Services, settings
@@ -118,7 +118,7 @@ async def test_trouble_shows_a_code_and_a_request_id_and_nothing_else(gateway_of
 @pytest.mark.parametrize("way", WAYS)
 async def test_every_answer_of_the_product_shows_its_code_and_words_for_people(gateway_of: Start, way: Way) -> None:
     async with gateway_of(services := Services()) as gateway:
-        for kind in every_error():
+        for kind in all_errors():
             services.handlers["users/get_users"] = failing(kind()).handlers["users/get_users"]
             text, error = await way(gateway)
             assert error["extensions"]["code"] in list(ErrorCode), kind

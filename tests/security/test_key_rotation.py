@@ -9,7 +9,7 @@ import structlog
 from temporalio.client import WorkflowHandle
 
 from contracts.operations import MEMO_STATE
-from infrastructure.temporal.codec import KeyRing, Undecryptable
+from infrastructure.temporal.codec import KeyRing, PayloadDecryptionFailed
 from infrastructure.temporal.connection import connect
 from tests.gateway.fakes import GLOBEX, TOKEN
 from tests.security.test_codec import NEW, OLD, gateway, settings
@@ -69,5 +69,5 @@ async def test_a_client_without_the_key_says_which_it_lacks(temporal_address: st
         answer["data"]["switchTenant"]["operation"]["id"]
     )
     described = await handle.describe()
-    with pytest.raises(Undecryptable, match="under the key 'old', which CODEC_KEYS does not hold"):
+    with pytest.raises(PayloadDecryptionFailed, match="under the key 'old', which CODEC_KEYS does not hold"):
         await described.memo_value(MEMO_STATE)

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosedError
 from contracts.auth import Session
 from contracts.errors import SessionEnded, StorageQuotaExceeded
 from infrastructure.observability.audit import Refusal
-from infrastructure.observability.logging import with_facts, without_secrets
+from infrastructure.observability.logging import add_context, redact
 from infrastructure.observability.monitoring import Monitoring
 from infrastructure.observability.pseudonyms import Pseudonyms
 from resolvers.tokens import token_hash
@@ -65,7 +65,7 @@ class Attacker:
 def lines() -> Iterator[list[Any]]:
     """The logged events after redaction."""
     before, capture = structlog.get_config(), LogCapture()
-    structlog.configure(processors=[with_facts, without_secrets, capture])
+    structlog.configure(processors=[add_context, redact, capture])
     yield capture.entries
     structlog.configure(**before)
 
@@ -78,7 +78,7 @@ def monitoring() -> Monitoring:
 @pytest.fixture
 async def gateway(temporal_address: str, tmp_path: Path, monitoring: Monitoring) -> AsyncIterator[Gateway]:
     def full(_caller: object, _body: object) -> None:
-        raise StorageQuotaExceeded.at("size")
+        raise StorageQuotaExceeded.for_field("size")
 
     writer = session().model_copy(update={"permissions": ("files:write",)})
 

@@ -16,7 +16,7 @@ from contracts.secret_keys import SecretKeys
 from resolvers.encryption import Encryptor
 from tests.end_to_end.client import PASSWORD, Client
 from tests.servers import HOST, wait_until
-from tests.stack import Stack, healthy, start_module
+from tests.stack import Stack, is_healthy, start_module
 from worker.demo import TOTP_SECRET
 from worker.dev.ports import free_port
 
@@ -55,7 +55,7 @@ def gateway(stack: Stack, folder: Path, **others: str) -> Iterator[Stack]:
     environment = stack.environment | {"GATEWAY_PORT": str(port)} | others
     with start_module("gateway", environment=environment, log=log) as process:
         url = f"http://{HOST}:{port}"
-        wait_until(lambda: healthy(url), process, log)
+        wait_until(lambda: is_healthy(url), process, log)
         yield replace(stack, url=url, urls=())
 
 

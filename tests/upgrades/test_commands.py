@@ -15,7 +15,7 @@ from temporalio.api.workflowservice.v1 import DescribeWorkerDeploymentVersionReq
 from contracts.task_queues import TaskQueue
 from infrastructure.temporal.connection import connect
 from tests.servers import HOST, running_temporal, wait_until
-from tests.stack import ROOT, healthy, plain_environment, run_module, start_module
+from tests.stack import ROOT, is_healthy, plain_environment, run_module, start_module
 from worker.dev.ports import free_port
 
 

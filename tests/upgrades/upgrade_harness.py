@@ -172,7 +172,7 @@ async def open_upgrade_harness(address: str, folder: Path) -> AsyncIterator[Upgr
     async with AsyncExitStack() as stack:
         passwords = Passwords()
         stack.callback(passwords.close)
-        await stack.enter_async_context(database(await fresh_sqlite(folder)))
+        await stack.enter_async_context(database(await create_sqlite_database(folder)))
         ids = []
         for slug in ("acme", "globex"):
             tier = SubscriptionTier.PROFESSIONAL

@@ -14,7 +14,7 @@ from activities.operations.service import OperationsService
 from contracts.operation_records import OperationRecord
 from contracts.operations import OperationKind, operation_id
 from infrastructure.temporal.operation_history import to_operation
-from tests.databases import fresh_sqlite
+from tests.databases import create_sqlite_database
 from tests.resolvers.scripted import scripts
 from tests.servers import reset_workflow
 from tests.stack import ROOT, plain_environment
@@ -45,7 +45,7 @@ def environment(temporal_address: str, tmp_path: Path) -> dict[str, str]:
 async def test_deletes_a_closed_operation_with_all_its_runs_and_is_audited(
     temporal_client: Client, temporal_address: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    url = await fresh_sqlite(tmp_path)
+    url = await create_sqlite_database(tmp_path)
     async with scripts(temporal_client) as starter:
         script = await starter.start(with_kind=True)
         operation = await to_operation(await script.handle.describe(), temporal_client)
@@ -86,7 +86,7 @@ async def test_deletes_a_closed_operation_with_all_its_runs_and_is_audited(
 async def test_says_what_is_wrong(
     environment: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
-    await fresh_sqlite(tmp_path)
+    await create_sqlite_database(tmp_path)
     found, output, errors = await run(environment, *arguments)
     assert (found, output) == (code, "")
     assert said in errors
@@ -97,7 +97,7 @@ async def test_says_what_is_wrong(
     "changes", [{"DATABASE_URL": ""}, {"DATABASE_URL": "mysql://host/adx"}, {"TEMPORAL_ADDRESS": "127.0.0.1:1"}]
 )
 async def test_says_what_is_away(environment: dict[str, str], tmp_path: Path, changes: dict[str, str]) -> None:
-    await fresh_sqlite(tmp_path)
+    await create_sqlite_database(tmp_path)
     code, _, errors = await run(environment | changes, "delete", UNKNOWN)
     assert code == (2 if "DATABASE_URL" in changes else 1)
     assert errors

@@ -20,7 +20,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError, RetryState
 from temporalio.worker import Worker
 
-from contracts.errors import DomainError, ErrorRecord, FieldError, every_error, from_record, to_record
+from contracts.errors import DomainError, ErrorRecord, FieldError, all_errors, from_record, to_record
 from tests.worker.failing import FailByItself, FailInAnActivity
 from worker.error_classification import classify
 from worker.interceptors import ErrorTranslation
@@ -80,7 +80,7 @@ def full_record(kind: type[DomainError]) -> ErrorRecord:
 async def test_every_answer_of_an_activity_arrives_whole_and_is_never_tried_again(
     temporal_client: Client, queue: str
 ) -> None:
-    for kind in every_error():
+    for kind in all_errors():
         failure = await failure_of(temporal_client, queue, full_record(kind).model_dump_json(), tries=3)
         assert failure.type == kind.__name__
         assert failure.non_retryable
@@ -91,7 +91,7 @@ async def test_every_answer_of_an_activity_arrives_whole_and_is_never_tried_agai
 async def test_an_answer_that_a_workflow_raises_ends_it_with_the_same_record(
     temporal_client: Client, queue: str
 ) -> None:
-    kind = next(every_error())
+    kind = next(all_errors())
     with pytest.raises(WorkflowFailureError) as raised:
         await temporal_client.execute_workflow(
             "FailByItself",

@@ -25,13 +25,13 @@ COMMAND = SwitchTenantCommand(
 
 
 async def test_each_change_of_an_operation_is_notified_under_its_id(temporal_client: Client) -> None:
-    wakeups = LocalNotifier()
+    change_notifier = LocalNotifier()
     kind, queue = OperationKind.TENANT_SWITCH, f"notifier-{uuid4().hex}"
     one, other = (operation_id(b"", kind, tenant_id="", user_id="", key=None) for _ in range(2))
     memo = {MEMO_STATE: OperationState.first(kind, utc_now(), started_by="usr_a").to_memo()}
-    with wakeups.subscribed(one) as followed, wakeups.subscribed(other) as others:
+    with change_notifier.subscribe_to_topic(one) as followed, change_notifier.subscribe_to_topic(other) as others:
         news = followed.changed
-        async with running_workers(temporal_client, [Domain(queue, workflows=(SwitchTenant,))], wakeups):  # type: ignore[arg-type]
+        async with running_workers(temporal_client, [Domain(queue, workflows=(SwitchTenant,))], change_notifier):  # type: ignore[arg-type]
             handle = await temporal_client.start_workflow(
                 SwitchTenant.run, COMMAND, id=one, task_queue=queue, memo=memo
             )
@@ -54,43 +54,43 @@ class SlowNotifier(LocalNotifier):
         self.sent: list[str] = []
         self.is_sending, self.may_go_on = asyncio.Event(), asyncio.Event()
 
-    async def publish(self, topics: Collection[str]) -> None:
+    async def notify_topics(self, topics: Collection[str]) -> None:
         self.sent += topics
         self.is_sending.set()
         await self.may_go_on.wait()
 
 
 async def test_a_change_during_the_notification_of_another_is_notified() -> None:
-    wakeups = SlowNotifier()
-    notifier = ProgressNotifier(wakeups, lambda _info, _outcome: None, ())
+    change_notifier = SlowNotifier()
+    notifier = ProgressNotifier(change_notifier, lambda _info, _outcome: None, ())
     async with notifier.running(), asyncio.timeout(5):
         notifier._mark("first")  # noqa: SLF001 - as a workflow's thread does
-        await wakeups.is_sending.wait()
+        await change_notifier.is_sending.wait()
         notifier._mark("second")  # noqa: SLF001
         await asyncio.sleep(0.1)
-        assert wakeups.sent == ["first"]
-        wakeups.may_go_on.set()
-        while wakeups.sent != ["first", "second"]:  # noqa: ASYNC110 - it sends no event
+        assert change_notifier.sent == ["first"]
+        change_notifier.may_go_on.set()
+        while change_notifier.sent != ["first", "second"]:  # noqa: ASYNC110 - it sends no event
             await asyncio.sleep(0.01)
 
 
 async def test_simultaneous_changes_of_one_operation_are_notified_once() -> None:
-    wakeups = SlowNotifier()
-    wakeups.may_go_on.set()
-    notifier = ProgressNotifier(wakeups, lambda _info, _outcome: None, ())
+    change_notifier = SlowNotifier()
+    change_notifier.may_go_on.set()
+    notifier = ProgressNotifier(change_notifier, lambda _info, _outcome: None, ())
     async with notifier.running(), asyncio.timeout(5):
         for _ in range(5):
             notifier._mark("one")  # noqa: SLF001
             notifier._mark("other")  # noqa: SLF001
         await asyncio.sleep(0.3)
-    assert wakeups.sent == ["one", "other"]
+    assert change_notifier.sent == ["one", "other"]
 
 
 async def test_a_workflow_that_is_replayed_has_moved_and_closed_once(temporal_client: Client) -> None:
     """Without a cache each workflow task replays all that was before."""
-    wakeups, closed = SlowNotifier(), list[str]()
-    wakeups.may_go_on.set()
-    notifier = ProgressNotifier(wakeups, lambda _info, outcome: closed.append(outcome), ())
+    change_notifier, closed = SlowNotifier(), list[str]()
+    change_notifier.may_go_on.set()
+    notifier = ProgressNotifier(change_notifier, lambda _info, outcome: closed.append(outcome), ())
     queue = f"moves-{uuid4().hex}"
     id_ = operation_id(b"", OperationKind.TENANT_SWITCH, tenant_id="", user_id="", key=None)
     memo = {MEMO_STATE: OperationState.first(OperationKind.TENANT_SWITCH, utc_now(), started_by="usr_a").to_memo()}
@@ -112,5 +112,5 @@ async def test_a_workflow_that_is_replayed_has_moved_and_closed_once(temporal_cl
             await asyncio.sleep(0.3)
         await handle.result()
         await asyncio.sleep(0.2)
-    assert wakeups.sent == [id_] * 3
+    assert change_notifier.sent == [id_] * 3
     assert closed == ["completed"]

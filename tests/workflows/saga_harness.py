@@ -40,7 +40,7 @@ from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
 from infrastructure.storage import open_storage
 from infrastructure.temporal.connection import SEARCH_ATTRIBUTES
-from tests.databases import fresh_sqlite
+from tests.databases import create_sqlite_database
 from worker.database import database
 from worker.http import services_app
 from worker.interceptors import ErrorTranslation
@@ -219,7 +219,7 @@ def worker_dependencies_in(
         temporal=client,
         passwords=passwords,
         cache=MemoryCache(),
-        wakeups=LocalNotifier(),
+        change_notifier=LocalNotifier(),
         service_keys=keys,
         storage=open_storage(str(folder / "files")),
         transfers=TransferSigner(keys),

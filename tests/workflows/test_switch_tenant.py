@@ -19,7 +19,7 @@ from contracts.base import new_id, utc_now
 from contracts.errors import OperationErrorCode
 from contracts.operations import STEPS, OperationKind, OperationState, OperationStatus, StepStatus
 from contracts.tenants import SwitchTenantCommand
-from infrastructure.temporal.operation_history import TENANTS
+from infrastructure.temporal.operation_history import TENANTS_ATTRIBUTE
 from tests.workflows.saga_harness import (
     FINAL_ERROR,
     FaultPlan,
@@ -125,7 +125,7 @@ async def test_switch_belongs_to_previous_tenant_and_is_listed_in_both(
         handle = await harness.start(SwitchTenant.run, command, KIND)
         await handle.result()
         attributes = (await handle.describe()).typed_search_attributes
-        assert attributes[TENANTS] == [command.from_tenant_id, command.to_tenant_id]
+        assert attributes[TENANTS_ATTRIBUTE] == [command.from_tenant_id, command.to_tenant_id]
 
 
 async def test_switch_to_current_tenant_changes_nothing(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:

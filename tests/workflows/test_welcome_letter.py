@@ -51,7 +51,7 @@ async def test_email_is_sent_after_temporary_refusals(time_skipping: WorkflowEnv
 
     assert email_outcome(state) == (StepStatus.COMPLETED, True)
     assert state.steps[4].attempt == 4
-    assert len(server.letters) == 1
+    assert len(server.emails) == 1
 
 
 async def test_email_with_a_lost_result_is_sent_once(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from contracts.task_queues import TaskQueue
 from contracts.tenants import SwitchTenantCommand
 from infrastructure.temporal.codec import KeyRing
 from infrastructure.temporal.connection import connect
-from infrastructure.temporal.operation_history import TENANTS, USER
+from infrastructure.temporal.operation_history import TENANTS_ATTRIBUTE, USER_ATTRIBUTE
 
 Json = dict[str, Any]
 
@@ -122,8 +122,8 @@ async def start_switch(client: Client, config: Json) -> None:
         search_attributes=TypedSearchAttributes(
             [
                 SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_KIND), kind.value),
-                SearchAttributePair(USER, user),
-                SearchAttributePair(TENANTS, [here]),
+                SearchAttributePair(USER_ATTRIBUTE, user),
+                SearchAttributePair(TENANTS_ATTRIBUTE, [here]),
             ]
         ),
     )

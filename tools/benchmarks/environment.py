@@ -24,7 +24,7 @@ from infrastructure.temporal.connection import connect
 from tests.clients.npm import install
 from tests.end_to_end.client import Client
 from tests.servers import HOST, running_postgres, running_redis, wait_until
-from tests.stack import Stack, healthy, plain_environment, run_module, start_module
+from tests.stack import Stack, is_healthy, plain_environment, run_module, start_module
 from tools.benchmarks.workload import Mover
 from worker.dev.binaries import temporal_cli
 from worker.dev.ports import free_port
@@ -86,7 +86,7 @@ class Ground:
         with start_module(
             "tools.benchmarks.minimal_server", json.dumps(config), environment=self.environment, log=log
         ) as bare:
-            wait_until(lambda: healthy(f"http://{HOST}:{config['port']}"), bare, log)
+            wait_until(lambda: is_healthy(f"http://{HOST}:{config['port']}"), bare, log)
             yield bare, config["port"]
 
     def config(self) -> dict[str, Any]:
@@ -183,7 +183,7 @@ async def _signed_in(stack: Stack) -> Viewer:
 def _worker(domain: str, port: int, environment: dict[str, str], folder: Path) -> Iterator[None]:
     log = folder / f"{domain}.log"
     with start_module("worker", domain, environment=environment | {"WORKER_PORT": str(port)}, log=log) as process:
-        wait_until(lambda: healthy(f"http://{HOST}:{port}"), process, log)
+        wait_until(lambda: is_healthy(f"http://{HOST}:{port}"), process, log)
         yield
 
 
@@ -192,7 +192,7 @@ def _gateway(environment: dict[str, str], folder: Path) -> Iterator[tuple[subpro
     port = free_port(HOST)
     log = folder / f"gateway-{port}.log"
     with start_module("gateway", environment=environment | {"GATEWAY_PORT": str(port)}, log=log) as process:
-        wait_until(lambda: healthy(f"http://{HOST}:{port}"), process, log)
+        wait_until(lambda: is_healthy(f"http://{HOST}:{port}"), process, log)
         yield process, port
 
 

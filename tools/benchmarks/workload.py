@@ -21,8 +21,8 @@ from contracts.base import utc_now
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, OperationStatus, operation_id
 from infrastructure.temporal.codec import KeyRing
 from infrastructure.temporal.connection import connect, exit_process
-from infrastructure.temporal.operation_history import TENANTS, USER
-from tests.redis_access import open_wakeups
+from infrastructure.temporal.operation_history import TENANTS_ATTRIBUTE, USER_ATTRIBUTE
+from tests.redis_access import open_change_notifier
 from worker.progress_notifier import ProgressNotifier
 from workflows.state_publication import publish_state
 
@@ -77,7 +77,10 @@ class Mover:
                     task_queue=self._queue,
                     memo={MEMO_STATE: OperationState.first(KIND, utc_now(), started_by=self._user_id).to_memo()},
                     search_attributes=TypedSearchAttributes(
-                        [SearchAttributePair(USER, self._user_id), SearchAttributePair(TENANTS, [self._tenant_id])]
+                        [
+                            SearchAttributePair(USER_ATTRIBUTE, self._user_id),
+                            SearchAttributePair(TENANTS_ATTRIBUTE, [self._tenant_id]),
+                        ]
                     ),
                 )
 
@@ -123,8 +126,8 @@ async def work(queue: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     keys = KeyRing.parse(os.environ["CODEC_KEYS"])
     client = await connect(address=os.environ["TEMPORAL_ADDRESS"], namespace=None, keys=keys)
-    async with open_wakeups(os.environ["REDIS_URL"]) as wakeups:
-        notifier = ProgressNotifier(wakeups, lambda _info, _outcome: None, ())
+    async with open_change_notifier(os.environ["REDIS_URL"]) as change_notifier:
+        notifier = ProgressNotifier(change_notifier, lambda _info, _outcome: None, ())
         async with (
             notifier.running(),
             Worker(

@@ -178,7 +178,7 @@ async def _objects_outside(ground: Ground) -> dict[str, Stored]:
 
 
 def _letters(ground: Ground) -> Iterable[str]:
-    for letter in ground.mail.letters if ground.mail else ():
+    for letter in ground.mail.emails if ground.mail else ():
         yield str(letter["Message-ID"]).strip()
     for path in (ground.folder / "mail").glob("*.eml"):
         yield str(message_from_bytes(path.read_bytes())["Message-ID"]).strip()

@@ -127,13 +127,13 @@ class CrashingStorage(FileStorage):
 class CrashingWakeups:
     """The same wake-ups, with a point before each is told."""
 
-    def __init__(self, wakeups: ChangeNotifier, plans: Plans) -> None:
-        self._wakeups = wakeups
+    def __init__(self, change_notifier: ChangeNotifier, plans: Plans) -> None:
+        self._change_notifier = change_notifier
         self._plans = plans
-        self.hearing = wakeups.hearing
-        self.subscribed = wakeups.subscribed
-        self.publish = wakeups.publish
+        self.subscribe = change_notifier.subscribe
+        self.subscribe_to_topic = change_notifier.subscribe_to_topic
+        self.notify_topics = change_notifier.notify_topics
 
-    async def tell(self, name: str) -> None:
+    async def notify(self, name: str) -> None:
         await self._plans.die_at("telling")
-        await self._wakeups.tell(name)
+        await self._change_notifier.notify(name)

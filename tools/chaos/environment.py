@@ -26,7 +26,7 @@ from infrastructure.temporal.connection import connect
 from tests.mail_server import MailServer, running_mail_server
 from tests.s3 import BUCKET, running_s3
 from tests.servers import HOST, running_postgres, wait_until
-from tests.stack import healthy, plain_environment, run_module, start_module
+from tests.stack import is_healthy, plain_environment, run_module, start_module
 from tools.chaos.crash_points import Plans
 from tools.chaos.proxy import Network
 from tools.chaos.worker_processes import ready
@@ -205,7 +205,7 @@ def _start_processes(ground: Ground, stack: ExitStack, hands: int) -> None:
     start("gateway", "tools.chaos.task_counter", "gateway")
     for name, port in (("services" if hands else "worker", "WORKER_PORT"), ("gateway", "GATEWAY_PORT")):
         address = f"http://{HOST}:{ground.environment[port]}"
-        wait_until(lambda: healthy(address), ground.processes[name], ground.folder / f"{name}.log")  # noqa: B023
+        wait_until(lambda: is_healthy(address), ground.processes[name], ground.folder / f"{name}.log")  # noqa: B023
 
 
 async def _made_accounts(ground: Ground, count: int) -> list[Account]:

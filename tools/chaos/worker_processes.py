@@ -39,7 +39,7 @@ async def live(role: str, settings: WorkerSettings) -> None:
                 await serve_services(app, host=settings.host, port=settings.worker_port, stop=stop)
                 return
             domains, interceptors = _share(role, parts, plans)
-            async with running_workers(parts.temporal, domains, parts.wakeups, interceptors):
+            async with running_workers(parts.temporal, domains, parts.change_notifier, interceptors):
                 (settings.data_dir / f"{role}.{os.getpid()}.ready").touch()
                 await stop.wait()
 
@@ -48,7 +48,9 @@ def _share(role: str, parts: WorkerDependencies, plans: Plans) -> tuple[Sequence
     if role == "sagas":
         return [domain for domain in domains_of("all", parts) if domain.queue is TaskQueue.OPERATIONS], []
     crashing = replace(
-        parts, storage=CrashingStorage(parts.storage, plans), wakeups=CrashingWakeups(parts.wakeups, plans)
+        parts,
+        storage=CrashingStorage(parts.storage, plans),
+        change_notifier=CrashingWakeups(parts.change_notifier, plans),
     )
     others = [domain for domain in domains_of("all", crashing) if domain.queue is not TaskQueue.OPERATIONS]
     return [replace(domain, routes=(), chores=()) for domain in others], [CrashPoints(plans)]

@@ -30,7 +30,7 @@ from infrastructure.storage import default_storage_url, open_storage
 from infrastructure.tasks import essential
 from infrastructure.temporal.codec import KeyRing
 from infrastructure.temporal.connection import connect, ensure_search_attributes
-from worker.database import database, database_answers, migrate
+from worker.database import database, database_check, migrate
 from worker.demo import seed_demo_data
 from worker.dev.data_dir import DevKeys
 from worker.dev.temporal_server import TemporalServer
@@ -74,14 +74,14 @@ async def run(grounds: StackResources, announce: Callable[[str], None]) -> None:
         passwords = stack.enter_context(closing(Passwords()))
         await seed_demo_data(passwords)
         cache = MemoryCache()
-        wakeups = LocalNotifier()
+        change_notifier = LocalNotifier()
         runtime, sdk_metrics = prometheus_runtime()
-        monitoring = Monitoring(sdk=sdk_metrics)
+        monitoring = Monitoring(sdk_metrics_url=sdk_metrics)
         client = await connect(
             address=temporal.address,
             namespace=None,
             keys=KeyRing.parse(keys.codec_keys),
-            interceptors=[spans.temporal()] if spans else (),
+            interceptors=[spans.temporal_interceptor()] if spans else (),
             runtime=runtime,
         )
         await ensure_search_attributes(client)
@@ -90,7 +90,7 @@ async def run(grounds: StackResources, announce: Callable[[str], None]) -> None:
             temporal=client,
             passwords=passwords,
             cache=cache,
-            wakeups=wakeups,
+            change_notifier=change_notifier,
             service_keys=service_keys,
             storage=open_storage(default_storage_url(grounds.data_dir)),
             transfers=TransferSigner(service_keys),
@@ -99,15 +99,20 @@ async def run(grounds: StackResources, announce: Callable[[str], None]) -> None:
         )
         domains = domains_of("all", parts)
         await stack.enter_async_context(
-            running_workers(client, domains, parts.wakeups, metrics=Metrics(monitoring.registry))
+            running_workers(client, domains, parts.change_notifier, metrics=Metrics(monitoring.registry))
         )
         services = httpx.ASGITransport(services_app(routes_of(domains), spans), raise_app_exceptions=False)
         settings = _gateway_settings(grounds)
-        monitoring.add_checks({"database": database_answers(database_url)})
+        monitoring.add_checks({"database": database_check(database_url)})
         app = create_app(
             settings,
             Dependencies(
-                services=services, cache=cache, wakeups=wakeups, monitoring=monitoring, runtime=runtime, spans=spans
+                services=services,
+                cache=cache,
+                change_notifier=change_notifier,
+                monitoring=monitoring,
+                runtime=runtime,
+                spans=spans,
             ),
         )
         metrics = await stack.enter_async_context(serve_monitoring(monitoring, host=_HERE, port=0))

@@ -51,7 +51,7 @@ async def test_two_passwords_are_hashed_concurrently_and_32_wait() -> None:
 
 
 async def test_one_client_has_half_of_the_threads() -> None:
-    passwords = Passwords(threads=4, waiting=0)
+    passwords = Passwords(threads=4, max_waiting=0)
     asked = (passwords.verify(None, "guess", Requester("mallory", f"account {n}")) for n in range(10))
 
     outcomes = await asyncio.gather(*asked, return_exceptions=True)

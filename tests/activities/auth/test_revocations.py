@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from structlog.testing import capture_logs
 
 from activities.auth.revocations import CacheRevocationPublisher
-from contracts.auth import REVOKED, hot_session_key
+from contracts.auth import REVOKED, session_cache_key
 from infrastructure.caching.cache import MemoryCache
 from infrastructure.change_notifications import LocalNotifier
 from infrastructure.tasks import BackgroundTasks
-from tests.redis_access import open_cache, open_wakeups, redis_client, value_of
+from tests.redis_access import get_value, open_cache, open_change_notifier, redis_client
 from worker.dev.ports import free_port
 
 
 async def test_revocation_replaces_the_cached_session_until_retracted() -> None:
     cache = MemoryCache()
     revocations = CacheRevocationPublisher(cache, LocalNotifier())
-    await cache.set_many({hot_session_key("hash"): "the copy"}, ttl_seconds=60)
+    await cache.set_many({session_cache_key("hash"): "the copy"}, ttl_seconds=60)
 
     await revocations.publish("hash")
     assert await value_of(cache, hot_session_key("hash")) == REVOKED
@@ -29,13 +29,13 @@ async def test_revocation_replaces_the_cached_session_until_retracted() -> None:
 
 async def _add(cache: MemoryCache, copy: str) -> bool:
     """As the edge keeps a copy: only where there is nothing."""
-    return await cache.add(hot_session_key("hash"), copy, ttl_seconds=60)
+    return await cache.add(session_cache_key("hash"), copy, ttl_seconds=60)
 
 
 async def test_unavailable_cache_is_logged_and_raises_nothing() -> None:
     url = f"redis://127.0.0.1:{free_port('127.0.0.1')}/0"
-    async with open_cache(url) as cache, open_wakeups(url) as wakeups:
-        revocations = CacheRevocationPublisher(cache, wakeups)
+    async with open_cache(url) as cache, open_change_notifier(url) as change_notifier:
+        revocations = CacheRevocationPublisher(cache, change_notifier)
         with capture_logs() as logs:
             await revocations.publish("hash")
             await revocations.retract("hash")
@@ -49,7 +49,7 @@ async def test_subscribers_are_notified_after_the_publication() -> None:
     with wakeups.hearing(hot_session_key("hash")) as news:
         await CacheRevocationPublisher(cache, wakeups).publish("hash")
         assert news.is_set()
-        assert await value_of(cache, hot_session_key("hash")) == REVOKED
+        assert await get_value(cache, session_cache_key("hash")) == REVOKED
 
 
 class Flaky(MemoryCache):
@@ -75,7 +75,7 @@ async def test_failed_publication_is_repeated_once_the_cache_is_back() -> None:
         await revocations.retry_pending()
         assert news.is_set()
 
-    assert await value_of(cache, hot_session_key("hash")) == REVOKED
+    assert await get_value(cache, session_cache_key("hash")) == REVOKED
 
 
 async def test_retracted_and_expired_revocations_are_not_repeated() -> None:
@@ -90,8 +90,8 @@ async def test_retracted_and_expired_revocations_are_not_repeated() -> None:
     cache.is_down = False
     await revocations.retry_pending()
 
-    assert await value_of(cache, hot_session_key("withdrawn")) is None
-    assert await value_of(cache, hot_session_key("past")) is None
+    assert await get_value(cache, session_cache_key("withdrawn")) is None
+    assert await get_value(cache, session_cache_key("past")) is None
 
 
 async def test_revocation_is_cached_for_30_seconds(redis_url: str) -> None:
@@ -124,5 +124,5 @@ async def test_pending_revocation_is_published_soon_after_recovery() -> None:
         tasks.start(revocations.retry_regularly(), name="post")
         await asyncio.sleep(0.7)
         cache.is_down = False
-        while await value_of(cache, hot_session_key("owed")) != REVOKED:  # noqa: ASYNC110 - it sends no event
+        while await get_value(cache, session_cache_key("owed")) != REVOKED:  # noqa: ASYNC110 - it sends no event
             await asyncio.sleep(0.02)

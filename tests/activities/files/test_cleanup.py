@@ -125,8 +125,8 @@ class Stumbling(FileStorage):
         async for key in self._inner.staged(before=before):
             yield key
 
-    def remove_broken_parts(self, *, before: datetime) -> int:
-        return self._inner.remove_broken_parts(before=before)
+    def remove_incomplete_writes(self, *, before: datetime) -> int:
+        return self._inner.remove_incomplete_writes(before=before)
 
     async def remove(self, key: str) -> None:
         await self._inner.remove(key)

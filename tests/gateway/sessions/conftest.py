@@ -16,13 +16,13 @@ from tests.gateway.sessions.auth_service import AuthService
 
 
 @pytest.fixture
-def wakeups() -> ChangeNotifier:
+def change_notifier() -> ChangeNotifier:
     return LocalNotifier()
 
 
 @pytest.fixture
-def auth(services: Services, cache: Cache, wakeups: ChangeNotifier) -> AuthService:
-    return AuthService(services, CacheRevocationPublisher(cache, wakeups))
+def auth(services: Services, cache: Cache, change_notifier: ChangeNotifier) -> AuthService:
+    return AuthService(services, CacheRevocationPublisher(cache, change_notifier))
 
 
 @pytest.fixture
@@ -33,9 +33,14 @@ def silent_auth(services: Services, cache: Cache) -> AuthService:
 
 @pytest.fixture
 async def gateway(
-    temporal_address: str, services: Services, cache: Cache, wakeups: ChangeNotifier, auth: AuthService, tmp_path: Path
+    temporal_address: str,
+    services: Services,
+    cache: Cache,
+    change_notifier: ChangeNotifier,
+    auth: AuthService,
+    tmp_path: Path,
 ) -> AsyncIterator[Gateway]:
     """In one process with the services."""
     known = settings(temporal_address, data_dir=tmp_path)
-    async with running_gateway(known, services, cache=cache, wakeups=wakeups) as gateway:
+    async with running_gateway(known, services, cache=cache, change_notifier=change_notifier) as gateway:
         yield gateway

@@ -14,13 +14,13 @@ import httpx
 import pytest
 
 from activities.auth.revocations import CacheRevocationPublisher
-from contracts.auth import REVOKED, CachedSession, hot_session_key
+from contracts.auth import REVOKED, CachedSession, session_cache_key
 from contracts.base import utc_now
 from contracts.errors import SessionEnded
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import ADA, Services, session, settings
 from tests.gateway.live_gateway import Gateway, introduction, running_gateway
-from tests.redis_access import open_cache, open_wakeups
+from tests.redis_access import open_cache, open_change_notifier
 from tests.redis_server import RedisServer
 
 WHO = "{ viewer { user { id } } }"
@@ -57,7 +57,7 @@ class World:
         return [answer.json()["data"] for answer in answers]
 
     async def copy(self) -> str:
-        return str(await self.redis.do("GET", hot_session_key(token_hash(LOST))))
+        return str(await self.redis.execute("GET", session_cache_key(token_hash(LOST))))
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ async def world(redis: RedisServer, temporal_address: str) -> AsyncIterator[Worl
         told = settings(temporal_address, redis_url=redis.url)
         gateways = [await stack.enter_async_context(running_gateway(told, services)) for _ in range(2)]
         cache = await stack.enter_async_context(open_cache(redis.url))
-        wakeups = await stack.enter_async_context(open_wakeups(redis.url))
-        world = World(redis, gateways, CacheRevocationPublisher(cache, wakeups))
+        change_notifier = await stack.enter_async_context(open_change_notifier(redis.url))
+        world = World(redis, gateways, CacheRevocationPublisher(cache, change_notifier))
         services.handlers["auth/get_current_session"] = world.find
         await asyncio.sleep(2.5)  # from when on copies are believed
         assert await world.who(LOST) == await world.who(KEPT) == [SHE, SHE]
@@ -115,18 +115,18 @@ async def test_it_is_over_at_once_although_invalid_text_was_published(world: Wor
 
 async def test_an_invalid_copy_affects_no_other_session(world: World) -> None:
     """TaggedCache of sessions are read many at once."""
-    await world.redis.do("EVAL", "return redis.call('SET', KEYS[1], '\\xff\\xfe')", "1", _copy_key(LOST))
+    await world.redis.execute("EVAL", "return redis.call('SET', KEYS[1], '\\xff\\xfe')", "1", _copy_key(LOST))
     found = await asyncio.gather(*(world.who(token) for token in (LOST, KEPT) * 5))
     assert found == [[SHE, SHE]] * 10
 
 
 def _copy_key(token: str) -> str:
-    return hot_session_key(token_hash(token))
+    return session_cache_key(token_hash(token))
 
 
 async def test_a_redis_that_forgot_everything_lets_nobody_in_and_signs_nobody_out(world: World) -> None:
     await world.revoke()
-    await world.redis.do("FLUSHALL")
+    await world.redis.execute("FLUSHALL")
 
     assert await world.who(LOST) == [NOBODY, NOBODY]
     assert await world.who(KEPT) == [SHE, SHE]
@@ -134,8 +134,8 @@ async def test_a_redis_that_forgot_everything_lets_nobody_in_and_signs_nobody_ou
 
 async def test_a_redis_restored_from_before_the_revocation_lets_nobody_in_and_signs_nobody_out(world: World) -> None:
     copy = CachedSession(session=world.find(None, {"token_hash": token_hash(LOST)}), read_at=utc_now())
-    await world.redis.do("SET", hot_session_key(token_hash(LOST)), copy.model_dump_json())
-    await world.redis.do("SAVE")
+    await world.redis.execute("SET", session_cache_key(token_hash(LOST)), copy.model_dump_json())
+    await world.redis.execute("SAVE")
     await world.revoke()
     world.redis.kill()
     world.redis.start()
@@ -148,7 +148,7 @@ async def test_a_redis_restored_from_before_the_revocation_lets_nobody_in_and_si
 
 async def test_a_redis_restored_from_before_a_revocation_was_taken_back_signs_nobody_out(world: World) -> None:
     await world.revoke()
-    await world.redis.do("SAVE")
+    await world.redis.execute("SAVE")
     world.ended.clear()
     await world.revocations.retract(token_hash(LOST))
     world.redis.kill()
@@ -159,7 +159,7 @@ async def test_a_redis_restored_from_before_a_revocation_was_taken_back_signs_no
 
 
 async def test_what_is_revoked_while_redis_is_down_is_over_then_and_afterwards(world: World) -> None:
-    await world.redis.do("SAVE")
+    await world.redis.execute("SAVE")
     world.redis.kill()
     await world.revoke()
     assert await world.who(LOST) == [NOBODY, NOBODY]
@@ -173,10 +173,10 @@ async def test_what_is_revoked_while_redis_is_down_is_over_then_and_afterwards(w
 
 
 async def test_what_is_revoked_while_redis_hangs_is_over_then_and_afterwards(world: World) -> None:
-    world.redis.say(signal.SIGSTOP)
+    world.redis.send_signal(signal.SIGSTOP)
     await world.revoke()
     assert await world.who(LOST) == [NOBODY, NOBODY]
 
-    world.redis.say(signal.SIGCONT)
+    world.redis.send_signal(signal.SIGCONT)
     assert await world.who(LOST) == [NOBODY, NOBODY]
     assert await world.who(KEPT) == [SHE, SHE]

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from contracts.auth import REVOKED, REVOKED_SECONDS, CachedSession, hot_session_key
+from contracts.auth import REVOCATION_TTL_SECONDS, REVOKED, CachedSession, session_cache_key
 from contracts.base import utc_now
 from contracts.errors import ServiceUnavailable
 from gateway.sessions.session_cache import COOKIE, SessionCache
@@ -24,7 +24,7 @@ from worker.dev.ports import free_port
 WHO = "{ viewer { user { id } } }"
 NOBODY = {"data": {"viewer": None}}
 SHE = {"data": {"viewer": {"user": {"id": ADA}}}}
-HOT = hot_session_key(token_hash(TOKEN))
+HOT = session_cache_key(token_hash(TOKEN))
 
 
 async def test_nobody_asks_without_a_session(ask: Ask) -> None:
@@ -91,7 +91,7 @@ async def test_the_auth_service_is_asked_once_while_the_copy_is_hot_and_within_a
 
 async def test_a_posted_revocation_ends_the_session_at_once(ask: Ask, cache: Cache) -> None:
     assert await ask(WHO) == SHE
-    await cache.set_many({HOT: REVOKED}, ttl_seconds=REVOKED_SECONDS)
+    await cache.set_many({HOT: REVOKED}, ttl_seconds=REVOCATION_TTL_SECONDS)
     assert await ask(WHO) == NOBODY
 
 

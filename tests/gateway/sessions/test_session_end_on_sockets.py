@@ -20,7 +20,7 @@ from tests.gateway.fakes import GLOBEX, TOKEN, Services, session, settings
 from tests.gateway.live_gateway import WHO, Gateway, introduction, running_gateway
 from tests.gateway.sessions.auth_service import AuthService
 from tests.gateway.sessions.streams import FEED, seconds_to_end
-from tests.redis_access import open_cache, open_wakeups
+from tests.redis_access import open_cache, open_change_notifier
 
 
 async def test_a_socket_ends_with_its_session_at_once(gateway: Gateway, auth: AuthService) -> None:
@@ -38,7 +38,7 @@ async def test_with_redis_a_socket_ends_within_a_second_of_a_revocation_in_anoth
     async with AsyncExitStack() as stack:
         elsewhere = CacheRevocationPublisher(
             await stack.enter_async_context(open_cache(redis_url)),
-            await stack.enter_async_context(open_wakeups(redis_url)),
+            await stack.enter_async_context(open_change_notifier(redis_url)),
         )
         auth = AuthService(services, elsewhere)
         token = "a-token-of-this-test"
@@ -126,11 +126,16 @@ async def test_one_check_serves_all_sockets_of_a_session(
 
 
 async def test_a_session_found_late_is_watched_and_counted_all_the_same(
-    temporal_address: str, services: Services, cache: Cache, wakeups: ChangeNotifier, auth: AuthService, tmp_path: Path
+    temporal_address: str,
+    services: Services,
+    cache: Cache,
+    change_notifier: ChangeNotifier,
+    auth: AuthService,
+    tmp_path: Path,
 ) -> None:
     """The service did not answer as the socket was opened."""
     known = settings(temporal_address, data_dir=tmp_path, max_sockets_per_user=1)
-    async with running_gateway(known, services, cache=cache, wakeups=wakeups) as gateway:
+    async with running_gateway(known, services, cache=cache, change_notifier=change_notifier) as gateway:
         auth.is_away = True
         async with gateway.open(introduction()) as first, gateway.open() as second:
             auth.is_away = False

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from contracts.auth import ReplacedSession, Role, Session, access_key, hot_session_key
+from contracts.auth import ReplacedSession, Role, Session, access_key, session_cache_key
 from contracts.errors import ServiceUnavailable, SessionEnded
 from contracts.secret_keys import SecretKeys
 from contracts.service_tokens import Caller, ServiceTokenSigner
@@ -38,15 +38,17 @@ class World:
         self.sessions = {TOKEN: session()}
         self.is_away = False
         self.over: list[str] = []
-        self.wakeups = LocalNotifier()
+        self.change_notifier = LocalNotifier()
         services = Services({"auth/get_current_session": self._find})
         http = httpx.AsyncClient(transport=services.transport)
         signer = ServiceTokenSigner("auth", SecretKeys(KEY.encode()))
         auth = AuthClient(
-            ServiceClient("auth", "http://auth.test", http, signer, CircuitBreaker("auth", failures=1000))
+            ServiceClient("auth", "http://auth.test", http, signer, CircuitBreaker("auth", failure_threshold=1000))
         )
         cache = MemoryCache()
-        self.watch = SessionMonitor(SessionCache(cache, auth, hot_seconds=0), self.wakeups, check_seconds=check_seconds)
+        self.watch = SessionMonitor(
+            SessionCache(cache, auth, hot_seconds=0), self.change_notifier, check_seconds=check_seconds
+        )
 
     def _find(self, _caller: Caller, body: dict[str, Any]) -> Session:
         if self.is_away:
@@ -58,7 +60,7 @@ class World:
 
     async def notify(self) -> None:
         """Send the change notification of the session."""
-        await self.wakeups.tell(hot_session_key(token_hash(TOKEN)))
+        await self.change_notifier.notify(session_cache_key(token_hash(TOKEN)))
 
     def note(self, ended: Session) -> None:
         self.over.append(ended.id)
@@ -85,7 +87,7 @@ async def test_the_task_of_a_session_ends_with_the_last_that_stays_and_not_befor
         assert len(tasks()) == 1
     await until(lambda: tasks() == [])
     assert world.watch.known(TOKEN) is None
-    assert world.wakeups._waiting == {}  # noqa: SLF001 - it would grow by two for each session
+    assert world.change_notifier._waiting == {}  # noqa: SLF001 - it would grow by two for each session
     assert world.over == []
 
 
@@ -158,7 +160,7 @@ async def test_only_the_callback_with_an_outdated_session_is_called(world: World
         await until(lambda: len(stale) == 1)
         await asyncio.sleep(0.1)
         assert world.over == []
-        await world.wakeups.tell(access_key(changed.user_id, changed.tenant_id))
+        await world.change_notifier.notify(access_key(changed.user_id, changed.tenant_id))
         await asyncio.sleep(0.1)
         assert world.over == []
 
@@ -168,7 +170,7 @@ async def test_a_change_of_membership_has_the_session_read_at_once(world: World)
         await until(lambda: len(tasks()) == 1)
         await asyncio.sleep(0.1)
         world.sessions[TOKEN] = session().model_copy(update={"role": Role.MEMBER})
-        await world.wakeups.tell(access_key(session().user_id, session().tenant_id))
+        await world.change_notifier.notify(access_key(session().user_id, session().tenant_id))
         await until(lambda: world.over == [session().id], 2)
 
 

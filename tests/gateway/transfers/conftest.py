@@ -11,7 +11,7 @@ import pytest
 
 from infrastructure.storage import FileStorage
 from resolvers.clients.files import FilesClient
-from tests.databases import fresh_sqlite
+from tests.databases import create_sqlite_database
 from tests.gateway.transfers.files_service import files_client
 from tests.gateway.transfers.stores import KINDS, Bucket, Folder, Store, opened
 from tests.s3 import running_s3
@@ -43,7 +43,7 @@ def storage(store: Store) -> FileStorage:
 @pytest.fixture
 async def files(tmp_path: Path) -> AsyncIterator[FilesClient]:
     """The real files service on an empty database."""
-    async with files_client(await fresh_sqlite(tmp_path)) as files:
+    async with files_client(await create_sqlite_database(tmp_path)) as files:
         yield files
 
 

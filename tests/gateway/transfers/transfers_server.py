@@ -25,7 +25,7 @@ from gateway.transfers.routes import transfer_routes
 from infrastructure.limits.quota import LocalQuota
 from infrastructure.storage import open_storage
 from resolvers.clients.files import FilesClient
-from tests.databases import fresh_sqlite
+from tests.databases import create_sqlite_database
 from tests.gateway.transfers.files_service import SIGNER, files_client, member, register
 
 
@@ -54,7 +54,7 @@ def reservations(request: Request) -> FilesClient:
 
 
 async def main(storage_url: str, folder: str, port: str) -> None:
-    database_url = await fresh_sqlite(Path(folder))
+    database_url = await create_sqlite_database(Path(folder))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -47,7 +47,7 @@ async def test_gateways_share_the_places_of_users_and_of_addresses(
             await stack.enter_async_context(one.open())
             with pytest.raises(Exception, match="4429"):
                 await stack.enter_async_context(other.open())
-            server.say(signal.SIGKILL)
+            server.send_signal(signal.SIGKILL)
             assert (await socket.ask(WHO))[0]["type"] == "next"
             async with other.open() as fourth:
                 assert (await fourth.ask("{ __typename }"))[0]["type"] == "next"

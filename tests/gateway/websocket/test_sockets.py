@@ -25,16 +25,16 @@ from tests.gateway.live_gateway import FOLLOW, WHO, Gateway, running_gateway, un
 
 
 @pytest.fixture
-def wakeups() -> ChangeNotifier:
+def change_notifier() -> ChangeNotifier:
     return LocalNotifier()
 
 
 @pytest.fixture
 async def gateway(
-    temporal_address: str, services: Services, cache: Cache, wakeups: ChangeNotifier, tmp_path: Path
+    temporal_address: str, services: Services, cache: Cache, change_notifier: ChangeNotifier, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
     known = settings(temporal_address, data_dir=tmp_path)
-    async with running_gateway(known, services, cache=cache, wakeups=wakeups) as gateway:
+    async with running_gateway(known, services, cache=cache, change_notifier=change_notifier) as gateway:
         yield gateway
 
 
@@ -144,7 +144,7 @@ async def test_a_frame_that_is_none_closes_the_socket(gateway: Gateway, frame: b
 @asynccontextmanager
 async def limited(temporal_address: str, services: Services, folder: Path, **limits: float) -> AsyncIterator[Gateway]:
     known = settings(temporal_address, data_dir=folder, **limits)
-    async with running_gateway(known, services, wakeups=LocalNotifier()) as gateway:
+    async with running_gateway(known, services, change_notifier=LocalNotifier()) as gateway:
         yield gateway
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from infrastructure.caching.cache import Cache, LocalCache, MemoryCache
 from tests.mail_server import silent_server
-from tests.redis_access import open_cache, redis_client, value_of
+from tests.redis_access import get_value, open_cache, redis_client
 from worker.dev.ports import free_port
 
 
@@ -36,16 +36,16 @@ async def test_reads_the_values_that_exist(cache: Cache, key: str) -> None:
 
 async def test_a_value_expires(cache: Cache, key: str) -> None:
     await cache.set_many({key: "value"}, ttl_seconds=0.2)
-    assert await value_of(cache, key) == "value"
+    assert await get_value(cache, key) == "value"
     await asyncio.sleep(0.3)
-    assert await value_of(cache, key) is None
+    assert await get_value(cache, key) is None
     assert await cache.add(key, "another", ttl_seconds=60) is True
 
 
 async def test_adds_a_value_only_to_a_key_without_one(cache: Cache, key: str) -> None:
     assert await cache.add(key, "first", ttl_seconds=60) is True
     assert await cache.add(key, "second", ttl_seconds=60) is False
-    assert await value_of(cache, key) == "first"
+    assert await get_value(cache, key) == "first"
 
 
 async def test_of_simultaneous_callers_one_adds_the_value(cache: Cache, key: str) -> None:
@@ -54,20 +54,20 @@ async def test_of_simultaneous_callers_one_adds_the_value(cache: Cache, key: str
 
 
 async def test_replaces_only_the_expected_value(cache: Cache, key: str) -> None:
-    assert await cache.replace(key, "new", expected="old", ttl_seconds=60) is False
+    assert await cache.replace(key, "new", expected_value="old", ttl_seconds=60) is False
     await cache.add(key, "old", ttl_seconds=60)
-    assert await cache.replace(key, "new", expected="another", ttl_seconds=60) is False
-    assert await cache.replace(key, "new", expected="old", ttl_seconds=0.2) is True
-    assert await value_of(cache, key) == "new"
+    assert await cache.replace(key, "new", expected_value="another", ttl_seconds=60) is False
+    assert await cache.replace(key, "new", expected_value="old", ttl_seconds=0.2) is True
+    assert await get_value(cache, key) == "new"
     await asyncio.sleep(0.3)
-    assert await value_of(cache, key) is None, "the new value has the new expiry"
+    assert await get_value(cache, key) is None, "the new value has the new expiry"
 
 
 async def test_a_deleted_value_is_gone(cache: Cache, key: str) -> None:
     await cache.add(key, "value", ttl_seconds=60)
     assert await cache.delete(key)
     assert await cache.delete(key), "to delete what is not there is no failure"
-    assert await value_of(cache, key) is None
+    assert await get_value(cache, key) is None
 
 
 async def test_bytes_that_are_no_text_stop_no_other_read(redis_url: str, key: str) -> None:
@@ -82,7 +82,7 @@ async def test_bytes_that_are_no_text_stop_no_other_read(redis_url: str, key: st
 async def test_more_reads_than_connections_wait_for_one(redis_url: str, key: str) -> None:
     async with open_cache(redis_url, timeout_seconds=60) as cache, redis_client(redis_url) as looking:
         await cache.add(key, "value", ttl_seconds=60)
-        assert await asyncio.gather(*(value_of(cache, key) for _ in range(500))) == ["value"] * 500
+        assert await asyncio.gather(*(get_value(cache, key) for _ in range(500))) == ["value"] * 500
         assert len(await looking.client_list()) <= 120
 
 
@@ -93,7 +93,7 @@ async def test_says_that_it_is_unavailable(outage: str, key: str) -> None:
         async with open_cache(url, timeout_seconds=0.2) as cache:
             assert await cache.get_many((key,)) is None
             assert await cache.add(key, "value", ttl_seconds=1) is None
-            assert await cache.replace(key, "value", expected="old", ttl_seconds=1) is None
+            assert await cache.replace(key, "value", expected_value="old", ttl_seconds=1) is None
             assert await cache.set_many({key: "value"}, ttl_seconds=1) is False
             assert await cache.set_many({key: "value"}, ttl_seconds=1, always=True) is False
             assert await cache.delete(key) is False

@@ -19,7 +19,7 @@ from infrastructure.caching.tagged_cache import CLAIMED, CachedValue, TaggedCach
 from infrastructure.redis_policy import RedisPolicy
 from resolvers.encryption import Encryptor
 from tests.mail_server import silent_server
-from tests.redis_access import flush, open_cache, value_of
+from tests.redis_access import flush, get_value, open_cache
 from tools.chaos.proxy import FAIR, SILENT, Proxy
 
 TEXT = TypeAdapter(CachedValue[str])
@@ -249,7 +249,7 @@ async def test_with_a_seal_whoever_reads_the_cache_reads_no_copy(redis_url: str)
         TaggedCache(cache, encryption=seal) as another,
     ):
         await one.get_or_load(key, TEXT, fetch)
-        kept = await value_of(cache, key) or ""
+        kept = await get_value(cache, key) or ""
         assert kept
         assert "a name" not in kept
         shared = await another.get(key, TEXT)

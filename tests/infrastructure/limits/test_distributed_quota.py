@@ -213,7 +213,7 @@ async def test_the_task_that_renews_leases_is_restarted(
 ) -> None:
     async with a_process(policy, 1) as one:
         with monkeypatch.context() as patch, capture_logs() as logs:
-            patch.setattr("infrastructure.limits.distributed_quota.DistributedQuota._answer", _raise)
+            patch.setattr("infrastructure.limits.distributed_quota.DistributedQuota._decide", _raise)
             asking = asyncio.create_task(got(one, who, 1))
             await asyncio.sleep(0.3)
             asking.cancel()

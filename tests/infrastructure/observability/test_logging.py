@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from contracts.auth import Credentials
-from infrastructure.observability.logging import learn, log_context, with_facts, without_secrets
+from infrastructure.observability.logging import add_context, bind, log_context, redact
 from tests.stack import ROOT, plain_environment
 
 PROGRAM = """
@@ -72,12 +72,12 @@ def test_people_at_a_terminal_read_lines_and_production_writes_json_there_too() 
 
 
 def facts() -> dict[str, object]:
-    return dict(with_facts(None, "", {}))
+    return dict(add_context(None, "", {}))
 
 
 async def test_what_is_learned_meanwhile_is_told_by_all_tasks_of_a_request_and_by_no_other() -> None:
     async def look_up() -> None:
-        learn(user="usr_1")
+        bind(user="usr_1")
 
     async def one(request_id: str) -> dict[str, object]:
         with log_context(request_id=request_id):
@@ -89,18 +89,18 @@ async def test_what_is_learned_meanwhile_is_told_by_all_tasks_of_a_request_and_b
     first, second = await asyncio.gather(one("first"), one("second"))
     assert first == {"request_id": "first", "user": "usr_1"}
     assert second == {"request_id": "second"}
-    learn(user="usr_2")
+    bind(user="usr_2")
     assert facts() == {}
 
 
 def test_a_line_about_an_operation_tells_its_kind() -> None:
-    assert with_facts(None, "", {"workflow_id": f"tenant-switch-{'0' * 32}"})["kind"] == "TENANT_SWITCH"
-    assert "kind" not in with_facts(None, "", {"workflow_id": "repair"})
+    assert add_context(None, "", {"workflow_id": f"tenant-switch-{'0' * 32}"})["kind"] == "TENANT_SWITCH"
+    assert "kind" not in add_context(None, "", {"workflow_id": "repair"})
 
 
 def test_secrets_are_known_by_their_type_wherever_they_are() -> None:
     secret = SecretStr("a-secret-word")
     credentials = Credentials(email="ada@example.com", password=secret)
     event = {"one": secret, "many": [{"deep": (secret, b"a-secret-word")}], "whole": credentials, "count": 3}
-    harmless = without_secrets(None, "", event)
+    harmless = redact(None, "", event)
     assert harmless == {"one": "***", "many": [{"deep": ["***", "<13 bytes>"]}], "whole": "<Credentials>", "count": 3}

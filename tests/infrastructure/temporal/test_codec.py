@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from temporalio.api.common.v1 import Payload
 
-from infrastructure.temporal.codec import EncryptionCodec, KeyRing, Undecryptable
+from infrastructure.temporal.codec import EncryptionCodec, KeyRing, PayloadDecryptionFailed
 
 ONE, OTHER = b"1" * 32, b"2" * 32
 PLAIN = Payload(metadata={"encoding": b"json/plain", "secret": b"in its metadata"}, data=b'"in its data"')
@@ -53,7 +53,7 @@ async def test_the_id_of_the_key_cannot_be_exchanged() -> None:
     payload = await sealed(keys)
     payload.metadata["key-id"] = b"b"
 
-    with pytest.raises(Undecryptable):
+    with pytest.raises(PayloadDecryptionFailed):
         await opened(keys, payload)
 
 
@@ -61,7 +61,7 @@ async def test_another_key_opens_nothing_under_the_same_id_or_another() -> None:
     payload = await sealed(KeyRing({"a": ONE}))
 
     for keys in (KeyRing({"a": OTHER}), KeyRing({"b": ONE})):
-        with pytest.raises(Undecryptable):
+        with pytest.raises(PayloadDecryptionFailed):
             await opened(keys, payload)
 
 
@@ -71,7 +71,7 @@ async def test_a_changed_byte_is_found(place: int) -> None:
     changed = bytearray(payload.data)
     changed[place] ^= 1
 
-    with pytest.raises(Undecryptable):
+    with pytest.raises(PayloadDecryptionFailed):
         await opened(KeyRing({"a": ONE}), Payload(metadata=payload.metadata, data=bytes(changed)))
 
 
@@ -79,7 +79,7 @@ async def test_a_changed_byte_is_found(place: int) -> None:
 async def test_a_payload_that_was_cut_is_found(length: int) -> None:
     payload = await sealed(KeyRing({"a": ONE}))
 
-    with pytest.raises(Undecryptable):
+    with pytest.raises(PayloadDecryptionFailed):
         await opened(KeyRing({"a": ONE}), Payload(metadata=payload.metadata, data=payload.data[:length]))
 
 

@@ -57,8 +57,8 @@ async def recorded(client: Client, starter: ScriptStarter) -> AsyncIterator[tupl
 
 def watcher_of(client: Client, operation_id: str, observe: StateObserver = ignore_state) -> Watcher:
     """A watcher without a hub."""
-    wakeups = LocalNotifier(has_publishers=False)
-    return Watcher(operation_id, Sources(client, LongPollQuota(), wakeups, observe, ignore_delay))
+    change_notifier = LocalNotifier(has_publishers=False)
+    return Watcher(operation_id, Sources(client, LongPollQuota(), change_notifier, observe, ignore_delay))
 
 
 def watcher_tasks(operation_id: str) -> list[str]:

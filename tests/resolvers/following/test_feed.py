@@ -30,7 +30,7 @@ async def heard(states: AsyncGenerator[Operation], count: int) -> list[Operation
 async def test_delivers_each_operation_as_it_starts_and_closes(temporal_client: Client, record: Record) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
     async with (
-        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        recording_worker(temporal_client, record, replica.change_notifier) as starter,
         replica.running(),
         aclosing(replica.feeds.follow(me)) as states,
     ):
@@ -53,7 +53,7 @@ async def test_begins_with_what_is_under_way_and_not_with_what_has_closed(
     temporal_client: Client, record: Record
 ) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
-    async with recording_worker(temporal_client, record, replica.wakeups) as starter, replica.running():
+    async with recording_worker(temporal_client, record, replica.change_notifier) as starter, replica.running():
         old = await replica.start(starter, me)
         await end(temporal_client, old)
         await temporal_client.get_workflow_handle(old).result()
@@ -68,7 +68,7 @@ async def test_begins_with_what_is_under_way_and_not_with_what_has_closed(
 async def test_delivers_no_operations_of_other_users(temporal_client: Client, record: Record) -> None:
     me, other, replica = viewer(), viewer(), Replica(temporal_client, record)
     async with (
-        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        recording_worker(temporal_client, record, replica.change_notifier) as starter,
         replica.running(),
         aclosing(replica.feeds.follow(me)) as states,
     ):
@@ -89,7 +89,7 @@ async def test_another_process_is_woken_through_redis(temporal_client: Client, r
     async with open_redis(redis_url) as redis:
         me, here, there = viewer(), Replica(temporal_client, record, redis), Replica(temporal_client, record, redis)
         async with (
-            recording_worker(temporal_client, record, there.wakeups) as starter,
+            recording_worker(temporal_client, record, there.change_notifier) as starter,
             here.running(),
             there.running(),
             aclosing(here.feeds.follow(me)) as states,
@@ -122,7 +122,7 @@ async def test_a_lost_wake_up_is_made_good_by_the_next_look(temporal_client: Cli
 
 async def test_delivers_each_step_at_once_without_a_long_poll(temporal_client: Client, record: Record) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
-    async with recording_worker(temporal_client, record, replica.wakeups) as starter, replica.running():
+    async with recording_worker(temporal_client, record, replica.change_notifier) as starter, replica.running():
         ids = [await replica.start(starter, me) for _ in range(5)]
         delays: list[float] = []
         async with aclosing(replica.feeds.follow(me)) as states:
@@ -168,7 +168,7 @@ async def test_delivers_retries_and_heartbeats_at_an_interval(temporal_client: C
     async with scripts(temporal_client) as starter, replica.running(), aclosing(replica.feeds.follow(me)) as states:
         labour = await starter.start_labour()
         await replica.write(labour)
-        await replica.wakeups.tell(me.user_id)
+        await replica.change_notifier.notify(me.user_id)
         received: list[Operation] = []
         while not received or not received[-1].is_closed:
             received += await heard(states, 1)
@@ -181,7 +181,7 @@ async def test_delivers_retries_and_heartbeats_at_an_interval(temporal_client: C
 
 async def test_any_number_of_followers_share_one_source(temporal_client: Client, record: Record) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
-    async with recording_worker(temporal_client, record, replica.wakeups) as starter, replica.running():
+    async with recording_worker(temporal_client, record, replica.change_notifier) as starter, replica.running():
         feeds = [replica.feeds.follow(me) for _ in range(20)]
         listening = [asyncio.create_task(heard(states, 1)) for states in feeds]
         await asyncio.sleep(0.3)
@@ -200,7 +200,7 @@ async def test_waits_while_the_record_is_unavailable_and_then_delivers_what_star
 ) -> None:
     me, replica = viewer(), Replica(temporal_client, record, look_seconds=0.2)
     async with (
-        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        recording_worker(temporal_client, record, replica.change_notifier) as starter,
         replica.running(),
         aclosing(replica.feeds.follow(me)) as states,
     ):
@@ -226,7 +226,7 @@ async def test_continues_after_an_unexpected_error_of_a_read(temporal_client: Cl
 
     replica.records.newest = wrong  # type: ignore[method-assign, assignment]
     async with (
-        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        recording_worker(temporal_client, record, replica.change_notifier) as starter,
         replica.running(),
         aclosing(replica.feeds.follow(me)) as states,
     ):
@@ -241,7 +241,7 @@ async def test_streams_raise_service_unavailable_when_feeds_are_closed(
 ) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
     before = asyncio.all_tasks()
-    async with recording_worker(temporal_client, record, replica.wakeups) as starter, replica.running():
+    async with recording_worker(temporal_client, record, replica.change_notifier) as starter, replica.running():
         async with aclosing(replica.feeds.follow(me)) as states:
             started = await replica.start(starter, me)
             assert (await heard(states, 1))[0].id == started
@@ -257,7 +257,7 @@ async def test_streams_raise_service_unavailable_when_feeds_are_closed(
 
 async def test_the_last_follower_to_leave_ends_the_source(temporal_client: Client, record: Record) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
-    async with recording_worker(temporal_client, record, replica.wakeups) as starter, replica.running():
+    async with recording_worker(temporal_client, record, replica.change_notifier) as starter, replica.running():
         started = await replica.start(starter, me)
         first, second = replica.feeds.follow(me), replica.feeds.follow(me)
         for states in (first, second):
@@ -280,7 +280,7 @@ async def test_a_later_follower_gets_no_operation_that_has_closed_before(
 ) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
     async with (
-        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        recording_worker(temporal_client, record, replica.change_notifier) as starter,
         replica.running(),
         aclosing(replica.feeds.follow(me)) as states,
         aclosing(replica.feeds.follow(me)) as later,
@@ -299,7 +299,7 @@ async def test_a_later_follower_gets_no_operation_that_has_closed_before(
 async def test_a_slow_follower_gets_the_newest_state_of_each_operation(temporal_client: Client, record: Record) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
     async with (
-        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        recording_worker(temporal_client, record, replica.change_notifier) as starter,
         replica.running(),
         aclosing(replica.feeds.follow(me)) as slow,
         aclosing(replica.feeds.follow(me)) as quick,
@@ -321,7 +321,7 @@ async def test_a_slow_follower_gets_the_newest_state_of_each_operation(temporal_
 async def test_a_feed_and_a_subscription_share_one_watcher(temporal_client: Client, record: Record) -> None:
     me, replica = viewer(), Replica(temporal_client, record)
     async with (
-        recording_worker(temporal_client, record, replica.wakeups) as starter,
+        recording_worker(temporal_client, record, replica.change_notifier) as starter,
         replica.running(),
         aclosing(replica.feeds.follow(me)) as states,
     ):

@@ -29,12 +29,12 @@ NEVER = 1000.0
 class Followed:
     """One operation that is followed with notifications which the test sends. ``calls``: to Temporal."""
 
-    def __init__(self, hub: ProgressHub, wakeups: LocalNotifier, script: Script, calls: TemporalCalls) -> None:
-        self.hub, self.wakeups, self.script, self.calls = hub, wakeups, script, calls
+    def __init__(self, hub: ProgressHub, change_notifier: LocalNotifier, script: Script, calls: TemporalCalls) -> None:
+        self.hub, self.change_notifier, self.script, self.calls = hub, change_notifier, script, calls
         self.states: AsyncGenerator[Operation] = hub.watch(script.id)
 
     async def notify(self) -> None:
-        await self.wakeups.publish([self.script.id])
+        await self.change_notifier.notify_topics([self.script.id])
 
     async def move(self) -> None:
         """Move the operation, until Temporal shows the change, without a notification."""
@@ -55,12 +55,12 @@ class Followed:
 @asynccontextmanager
 async def followed(client: Client, starter: ScriptStarter, *, check_seconds: float = NEVER) -> AsyncIterator[Followed]:
     """The first state has been read."""
-    calls, wakeups = TemporalCalls(), LocalNotifier()
+    calls, change_notifier = TemporalCalls(), LocalNotifier()
     config = client.config()
     config["interceptors"] = [*config["interceptors"], calls]
     budget = LongPollQuota(max_long_polls=0, check_seconds=check_seconds)
-    async with ProgressHub(Client(**config), budget=budget, wakeups=wakeups, linger_seconds=0) as hub:
-        one = Followed(hub, wakeups, await starter.start(), calls)
+    async with ProgressHub(Client(**config), budget=budget, change_notifier=change_notifier, linger_seconds=0) as hub:
+        one = Followed(hub, change_notifier, await starter.start(), calls)
         async with aclosing(one.states):
             await next_of(one.states)
             calls.counts.clear()
@@ -150,16 +150,16 @@ async def test_reads_once_if_notifications_may_have_been_missed(
 ) -> None:
     """Several reads, as after a notification, of each of thousands of operations would take a minute."""
     async with followed(temporal_client, starter) as one:
-        (subscription,) = one.wakeups._subscriptions[one.script.id]  # noqa: SLF001
-        subscription.mark(is_active=True)  # as when the connection to Redis was made again
+        (subscription,) = one.change_notifier._subscriptions[one.script.id]  # noqa: SLF001
+        subscription.set_active(is_active=True)  # as when the connection to Redis was made again
         await asyncio.sleep(2)
         assert one.calls.counts["describe"] == 1
 
 
 async def test_leaves_no_subscription_behind(temporal_client: Client, starter: ScriptStarter) -> None:
     async with followed(temporal_client, starter) as one:
-        assert list(one.wakeups._subscriptions) == [one.script.id]  # noqa: SLF001 - it would grow by one per operation
-    assert one.wakeups._subscriptions == {}  # noqa: SLF001
+        assert list(one.change_notifier._subscriptions) == [one.script.id]  # noqa: SLF001 - it would grow by one per operation
+    assert one.change_notifier._subscriptions == {}  # noqa: SLF001
 
 
 async def test_temporal_that_does_not_answer_ends_nothing_and_makes_no_state_current(
@@ -201,8 +201,8 @@ async def test_a_known_operation_counts_as_gone_if_it_is_not_found_six_times_in_
 
 
 async def test_takes_a_long_poll_as_soon_as_one_is_free(temporal_client: Client, starter: ScriptStarter) -> None:
-    budget, wakeups = LongPollQuota(max_long_polls=1), LocalNotifier()
-    async with ProgressHub(temporal_client, budget=budget, wakeups=wakeups, linger_seconds=0) as hub:
+    budget, change_notifier = LongPollQuota(max_long_polls=1), LocalNotifier()
+    async with ProgressHub(temporal_client, budget=budget, change_notifier=change_notifier, linger_seconds=0) as hub:
         first, second = await starter.start(), await starter.start()
         async with aclosing(hub.watch(first.id)) as held, aclosing(hub.watch(second.id)) as states:
             await next_of(held)
@@ -210,7 +210,7 @@ async def test_takes_a_long_poll_as_soon_as_one_is_free(temporal_client: Client,
             assert hub.modes == {Mode.STREAM: 1, Mode.NOTIFIED: 1}
             await first.end()
             assert (await next_of(held)).is_closed
-            await wakeups.publish([second.id])
+            await change_notifier.notify_topics([second.id])
             await until(lambda: (hub.delivery(second.id) or (None,))[0] is Mode.STREAM)
             assert budget.described == 0
             for revision in (1, 2):

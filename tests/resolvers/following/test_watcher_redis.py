@@ -18,7 +18,7 @@ from resolvers.following.hub import ProgressHub
 from resolvers.following.long_poll_quota import LongPollQuota
 from resolvers.following.watcher import Mode
 from tests.gateway.live_gateway import until
-from tests.redis_access import open_wakeups, redis_client
+from tests.redis_access import open_change_notifier, redis_client
 from tests.resolvers.following.followed import StateRecorder
 from tests.resolvers.scripted import ScriptStarter, next_of, scripts
 from tests.servers import HOST
@@ -33,7 +33,7 @@ class Gateway:
     """The hub of a gateway process whose connection to Redis the test disturbs, and a worker that publishes."""
 
     hub: ProgressHub
-    wakeups: RedisNotifier
+    change_notifier: RedisNotifier
     proxy: Proxy
     starter: ScriptStarter
     publisher: Redis
@@ -55,18 +55,18 @@ async def _gateway(client: Client, redis_url: str) -> AsyncIterator[Gateway]:
     async with (
         Proxy(urlsplit(redis_url).port or 0) as proxy,
         redis_client(redis_url) as redis,
-        open_wakeups(redis_url) as publisher,
-        open_wakeups(f"redis://{HOST}:{proxy.port}/0") as wakeups,
+        open_change_notifier(redis_url) as publisher,
+        open_change_notifier(f"redis://{HOST}:{proxy.port}/0") as change_notifier,
     ):
         notifier = ProgressNotifier(publisher, lambda _info, _outcome: None, ())
         async with (
-            wakeups.listening(),
-            ProgressHub(client, budget=budget, wakeups=wakeups, linger_seconds=0) as hub,
+            change_notifier.listening(),
+            ProgressHub(client, budget=budget, change_notifier=change_notifier, linger_seconds=0) as hub,
             notifier.running(),
             scripts(client, interceptors=[notifier]) as starter,
         ):
-            await until(lambda: wakeups._topics._is_connected)  # noqa: SLF001
-            yield Gateway(hub, wakeups, proxy, starter, redis)
+            await until(lambda: change_notifier._topics._is_connected)  # noqa: SLF001
+            yield Gateway(hub, change_notifier, proxy, starter, redis)
 
 
 async def test_the_worker_notifies_of_each_change_and_of_the_close(gateway: Gateway) -> None:

@@ -35,7 +35,7 @@ from resolvers.operations.cursors import Cursors
 from resolvers.operations.describe_quota import DescribeQuota
 from resolvers.operations.operations import Operations
 from resolvers.operations.records import OperationRecords
-from tests.databases import fresh_sqlite
+from tests.databases import create_sqlite_database
 from tests.resolvers.scripted import TENANT, Script, ScriptStarter, scripts
 from worker.database import database
 from worker.http import services_app
@@ -88,7 +88,7 @@ class _Connection(httpx.AsyncBaseTransport):
 @asynccontextmanager
 async def running_record(folder: Path) -> AsyncIterator[Record]:
     """The service on an empty database of its own."""
-    async with database(await fresh_sqlite(folder)):
+    async with database(await create_sqlite_database(folder)):
         yield Record()
 
 
@@ -128,18 +128,18 @@ class Replica:
     ) -> None:
         cursors = Cursors(SecretKeys(b"secret"))
         self._client = client
-        self.wakeups = LocalNotifier() if redis is None else RedisNotifier(redis)
+        self.change_notifier = LocalNotifier() if redis is None else RedisNotifier(redis)
         budget = LongPollQuota(max_long_polls=max_long_polls, check_seconds=check_seconds)
-        self.hub = ProgressHub(client, budget=budget, wakeups=self.wakeups, linger_seconds=0)
+        self.hub = ProgressHub(client, budget=budget, change_notifier=self.change_notifier, linger_seconds=0)
         self.records = OperationRecords(record.client(), self.hub, cursors, closed)
-        self.feeds = FeedRegistry(self.hub, self.records, self.wakeups, look_seconds=look_seconds)
-        self.operations = Operations(client, self.hub, self.records, self.wakeups, cursors, DescribeQuota())
+        self.feeds = FeedRegistry(self.hub, self.records, self.change_notifier, look_seconds=look_seconds)
+        self.operations = Operations(client, self.hub, self.records, self.change_notifier, cursors, DescribeQuota())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Replica]:
         async with AsyncExitStack() as stack:
-            if isinstance(self.wakeups, RedisNotifier):
-                await stack.enter_async_context(self.wakeups.listening())
+            if isinstance(self.change_notifier, RedisNotifier):
+                await stack.enter_async_context(self.change_notifier.listening())
             await stack.enter_async_context(self.hub)
             await stack.enter_async_context(self.records.running())
             await stack.enter_async_context(self.feeds)
@@ -158,19 +158,19 @@ class Replica:
         """Start an operation and notify of it, as a start does."""
         script = await starter.start(user_id=who.user_id, with_kind=True)
         await self.write(script.id)
-        await self.wakeups.tell(who.user_id)
+        await self.change_notifier.notify(who.user_id)
         return script.id
 
 
 @asynccontextmanager
 async def recording_worker(
-    client: Client, record: Record, wakeups: ChangeNotifier | None = None, repair: RecordRepair | None = None
+    client: Client, record: Record, change_notifier: ChangeNotifier | None = None, repair: RecordRepair | None = None
 ) -> AsyncIterator[ScriptStarter]:
     """A worker for scripted operations that writes the record as ours do; it repairs only what its states lead to."""
     repair = repair or RecordRepair(client, record.service)
     buffer = RecordBuffer(record.service.write)
     recorder = StateRecorder(buffer, repair)
-    notifier = ProgressNotifier(wakeups or LocalNotifier(), lambda _info, _outcome: None, [recorder.record])
+    notifier = ProgressNotifier(change_notifier or LocalNotifier(), lambda _info, _outcome: None, [recorder.record])
     async with (
         buffer.running(),
         supervised(repair.run_checks, name="check the record"),

@@ -122,12 +122,12 @@ async def test_a_terminated_operation_becomes_failed(
 
 async def test_who_follows_an_operation_is_notified_of_a_termination(temporal_client: Client, record: Record) -> None:
     """No other process publishes it, and a gateway that follows thousands checks each operation after minutes only."""
-    wakeups = LocalNotifier()
-    repair = RecordRepair(temporal_client, record.service, publish=wakeups.publish)
+    change_notifier = LocalNotifier()
+    repair = RecordRepair(temporal_client, record.service, publish=change_notifier.notify_topics)
     budget = LongPollQuota(max_long_polls=0, check_seconds=1000)
     async with (
-        recording_worker(temporal_client, record, wakeups) as starter,
-        ProgressHub(temporal_client, budget=budget, wakeups=wakeups) as hub,
+        recording_worker(temporal_client, record, change_notifier) as starter,
+        ProgressHub(temporal_client, budget=budget, change_notifier=change_notifier) as hub,
     ):
         script = await starter.start(with_kind=True)
         await record.service.write([OperationRecord(operation=await described(temporal_client, script))])

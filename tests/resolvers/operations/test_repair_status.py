@@ -71,7 +71,7 @@ async def test_says_so_wherever_it_is_read(temporal_client: Client, hub: Progres
         failure = operation.state.failure
         assert failure is not None
         assert failure.compensated
-        assert failure.message == "It was ended from outside; what it had done was undone."
+        assert failure.message == "The operation was terminated; its completed steps were undone."
         assert StepStatus.RUNNING not in {step.status for step in operation.state.steps}
 
 

@@ -66,8 +66,8 @@ async def test_followers_of_a_reset_operation_see_the_new_run_to_its_end(
 ) -> None:
     script = await starter.start(kind)
     budget = LongPollQuota(max_long_polls=10 if mode is Mode.STREAM else 0, check_seconds=0.5)
-    wakeups = LocalNotifier(has_publishers=mode is Mode.NOTIFIED)
-    async with ProgressHub(temporal_client, budget=budget, wakeups=wakeups) as hub:
+    change_notifier = LocalNotifier(has_publishers=mode is Mode.NOTIFIED)
+    async with ProgressHub(temporal_client, budget=budget, change_notifier=change_notifier) as hub:
         before = await moved(temporal_client, script, 3)
         states = hub.watch(script.id)
         first = await next_of(states)
