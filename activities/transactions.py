@@ -20,7 +20,7 @@ async def atomic(work: Callable[[], Awaitable[Result]]) -> Result:
     Tortoise never releases its lock (SQLite) or its pooled connection (PostgreSQL) if it is cancelled while it begins a
     transaction, so every later transaction would wait for ever.
     """
-    return await finish(_run(work), name="a transaction")
+    return await shielded(_run(work), name="a transaction")
 
 
 async def _run(work: Callable[[], Awaitable[Result]]) -> Result:

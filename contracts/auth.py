@@ -132,7 +132,7 @@ class NewSession(Contract):
     replaces: str | None = None
 
 
-class SessionHandover(Contract):
+class SessionReplacement(Contract):
     """Input of the step that activates a session and ends ``old_session_id``, if set, in one transaction."""
 
     key: str
@@ -200,14 +200,14 @@ class SessionMatch(Contract):
 
 
 class ReplacedSession(Contract):
-    """A session that a tenant switch has ended. ``ended_by``: the idempotency key of the step that ended it."""
+    """A session that a tenant switch has ended. ``ended_by_step``: the idempotency key of the step that ended it."""
 
     session: Session
     ended_by_step: str
 
     def was_ended_by(self, operation_id: str) -> bool:
         """Return whether a step of this operation ended the session."""
-        return is_step_of(self.ended_by, operation_id)
+        return is_step_of(self.ended_by_step, operation_id)
 
 
 def is_step_of(key: str | None, operation_id: str) -> bool:
@@ -232,9 +232,9 @@ class CachedSession(Contract):
 
 def session_cache_key(token_hash: str) -> str:
     """Return the cache key of a session; the value is a ``CachedSession`` as JSON, or ``REVOKED``."""
-    return f"session:{token_hash}"
+    return f"auth:session:{token_hash}"
 
 
 def access_key(user_id: str, tenant_id: str) -> str:
     """Return the name of the change notifications of a user's role or membership in a tenant."""
-    return f"access:{user_id}:{tenant_id}"
+    return f"tenants:access:{user_id}:{tenant_id}"

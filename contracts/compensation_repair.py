@@ -29,7 +29,7 @@ class RecordedCall(Contract):
         return cls.model_validate({"activity": activity, **values})
 
 
-class Effects(Contract):
+class RecordedCalls(Contract):
     """The calls of one run in their order; a call that was retried occurs once."""
 
     calls: tuple[RecordedCall, ...]

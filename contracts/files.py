@@ -201,7 +201,7 @@ class FilePermissions(Contract):
 class ProcessFileCommand(Contract):
     """Input of the workflow ProcessFile and of those of its steps that only read.
 
-    ``administers``: the user has the permission ``operations:administer`` in the tenant and can see all its files.
+    ``is_administrator``: the user has the permission ``operations:administer`` in the tenant and can see all its files.
     """
 
     file_id: str

@@ -22,8 +22,8 @@ from contracts.errors import FieldError, OperationErrorCode
 
 MEMO_STATE = "operation_state"
 """Memo key of the ``OperationState``."""
-MEMO_INPUT = "input"
-"""Memo key of the digest of the client's input. An idempotency key that is used with another input is a conflict."""
+MEMO_INPUT_DIGEST = "input_digest"
+"""Memo key of the digest of the client's input. An idempotency key that is reused with another digest is a conflict."""
 ATTRIBUTE_KIND = "AdxKind"
 ATTRIBUTE_USER = "AdxUser"
 ATTRIBUTE_TENANTS = "AdxTenants"

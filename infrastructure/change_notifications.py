@@ -27,7 +27,7 @@ from infrastructure.topic_subscriptions import TOPIC_PREFIX, Subscription, Topic
 CONNECTION_LOST = "lost"
 """Name of the notification that a process sends to itself when it may have missed notifications of other processes."""
 
-_CHANNEL = "wakeups"
+_CHANNEL = "changes:names"
 _RECONNECT_INTERVAL_SECONDS = 1.0
 _RECEIVE_TIMEOUT_SECONDS = 5.0
 """A connection on which no message arrives for this time, not even the response to a ping, counts as lost."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 from redis.asyncio.client import PubSub
 
-TOPIC_PREFIX = b"changes:"
+TOPIC_PREFIX = b"changes:topic:"
 """Prefix of the Redis channel of a topic; the topic follows it."""
 _PING_INTERVAL_SECONDS = 2.0
 """Interval of pings on a connection without other commands: their responses show that the connection is not lost."""

@@ -107,8 +107,10 @@ class Domain:
 
 
 def auth(parts: WorkerDependencies) -> Domain:
-    revocations = CacheRevocationPublisher(parts.cache, parts.wakeups)
-    sessions = SessionsService(revocations, memberships=TenantsService(parts.wakeups), idle_timeout=parts.session_idle)
+    revocations = CacheRevocationPublisher(parts.cache, parts.change_notifier)
+    sessions = SessionsService(
+        revocations, memberships=TenantsService(parts.change_notifier), idle_timeout=parts.session_idle
+    )
     credentials = CredentialsService(parts.passwords, revocations, cipher=parts.cipher)
     return Domain(
         TaskQueue.AUTH,

@@ -154,7 +154,7 @@ class CredentialsService:
 
         async def create() -> JsonValue:
             if await models.Credential.exists(email_key=key):
-                raise EmailTaken.at("email")
+                raise EmailTaken.for_field("email")
             encrypted = new.totp_secret and self._cipher.encrypt(new.totp_secret, owner=new.user_id)
             await models.Credential.create(
                 user_id=new.user_id,

@@ -46,12 +46,12 @@ class CacheRevocationPublisher:
 
     async def publish(self, token_hash: str) -> None:
         if not await self._set(token_hash):
-            self._pending[token_hash] = self._clock() + REVOKED_SECONDS
-        await self._wakeups.tell(hot_session_key(token_hash))
+            self._pending[token_hash] = self._clock() + REVOCATION_TTL_SECONDS
+        await self._change_notifier.notify(session_cache_key(token_hash))
 
     async def retract(self, token_hash: str) -> None:
         self._pending.pop(token_hash, None)
-        if not await self._cache.delete(hot_session_key(token_hash), always=True):
+        if not await self._cache.delete(session_cache_key(token_hash), always=True):
             _log.warning("revocation_not_retracted")
 
     async def retry_regularly(self) -> None:
@@ -66,7 +66,7 @@ class CacheRevocationPublisher:
             if until > self._clock():
                 if token_hash in self._pending and not await self._set(token_hash):
                     return
-                await self._wakeups.tell(hot_session_key(token_hash))
+                await self._change_notifier.notify(session_cache_key(token_hash))
             self._pending.pop(token_hash, None)
 
     async def _set(self, token_hash: str) -> bool:

@@ -130,7 +130,7 @@ class SessionsService:
             return _session_result(row).model_dump()
 
         await run_once(models.AuthIdempotencyRecord, sign_in.key, record)
-        audit(Audit.SIGN_IN, session=sign_in.session_id)
+        record_audit_event(AuditEvent.SIGN_IN, session=sign_in.session_id)
 
     async def undo_record_sign_in(self, key: str) -> None:
         """Delete the sign-in and deactivate the session."""
@@ -162,7 +162,9 @@ class SessionsService:
             ).model_dump()
 
         done = _ReplacementResult.model_validate(await run_once(models.AuthIdempotencyRecord, replacement.key, replace))
-        audit(Audit.TENANT_SWITCHED, session=replacement.session_id, ended=done.ended.id if done.ended else None)
+        record_audit_event(
+            AuditEvent.TENANT_SWITCHED, session=replacement.session_id, ended=done.ended.id if done.ended else None
+        )
         if done.ended is not None:
             await self._revocations.publish(done.ended.token_hash)
 
@@ -233,7 +235,7 @@ class SessionsService:
         rows = await self._valid().filter(user_id=user_id).order_by("-created_at", "id").limit(MAX_SESSIONS)
         return [session for _, session in await self._views(rows)]
 
-    async def end_session(self, user_id: str, session_id: str, *, by: Audit = Audit.SIGN_OUT) -> None:
+    async def end_session(self, user_id: str, session_id: str, *, by: AuditEvent = AuditEvent.SIGN_OUT) -> None:
         """End a session of the user; idempotent. ``by`` is the event for the audit log.
 
         Raises:
@@ -249,7 +251,7 @@ class SessionsService:
             return row
 
         ended = await atomic(end)
-        audit(by, user=user_id, session=ended.id)
+        record_audit_event(by, user=user_id, session=ended.id)
         await self._revocations.publish(ended.token_hash)
 
     async def check_permissions(self, check: PermissionCheck, user_id: str | None = None) -> Session:

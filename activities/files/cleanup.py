@@ -69,7 +69,7 @@ class FileCleanup:
     async def _remove_staged_bytes(self) -> int:
         """Remove staged bytes that no upload or file needs."""
         now = self._clock()
-        removed = await asyncio.to_thread(self._storage.remove_broken_parts, before=now - UNFINISHED_RETENTION)
+        removed = await asyncio.to_thread(self._storage.remove_incomplete_writes, before=now - UNFINISHED_RETENTION)
         async for key in self._storage.staged(before=now - STAGED_RETENTION):
             row = await models.Upload.get_or_none(id=f"upl_{key.rpartition('/')[2].replace('-', '')}")
             if row is None or await self._is_unneeded(row, now):

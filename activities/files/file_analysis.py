@@ -111,7 +111,7 @@ async def with_heartbeats(work: Coroutine[None, None, None], report: ReportProgr
             report(heartbeat)
 
     async with supervised(send_heartbeats, name="heartbeats of a step"):
-        await finish_before_leaving(work, name="work of a step")
+        await delay_cancellation(work, name="work of a step")
 
 
 async def read_blocks(storage: FileStorage, key: str, start: int, end: int) -> AsyncIterator[tuple[bytes, int]]:

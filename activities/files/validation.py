@@ -42,7 +42,7 @@ def validate_upload(new: NewUpload) -> NewUpload:
 
 def storage_exceeded() -> StorageQuotaExceeded:
     """Return the error for an upload that exceeds the storage of its tenant."""
-    return StorageQuotaExceeded.at("size")
+    return StorageQuotaExceeded.for_field("size")
 
 
 def share_exceeded() -> StorageQuotaExceeded:

@@ -43,7 +43,7 @@ class NotificationsService:
         if await models.EmailDelivery.exists(key=welcome.key):
             return
         headers = EmailHeaders(sender=self._sender, message_id=self._message_id(welcome.key), date=self._clock())
-        link = in_product(self._app_url, welcome.workspace_url)
+        link = product_url(self._app_url, welcome.workspace_url)
         await self._mailer.send(welcome_email(welcome, headers, link))
 
         async def record() -> None:

@@ -152,7 +152,7 @@ class TenantsService:
         return row
 
     async def _notify(self, membership: Membership) -> None:
-        await self._change_notifier.tell(access_key(membership.user_id, membership.tenant_id))
+        await self._change_notifier.notify(access_key(membership.user_id, membership.tenant_id))
 
     async def _check_assignment(self, assignment: Assignment) -> None:
         assigner = await self.check_access(
@@ -160,7 +160,7 @@ class TenantsService:
         )
         if "users:onboard" not in PERMISSIONS[assigner.role]:
             raise PermissionDenied()
-        if assignment.role not in roles_granted_by(assigner.role):
+        if assignment.role not in grantable_roles(assigner.role):
             raise RoleTooHigh()
 
     async def undo_assign_user_to_tenant(self, key: str) -> None:

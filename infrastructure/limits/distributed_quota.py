@@ -207,7 +207,7 @@ class DistributedQuota:
                 requested = requests.get(name, ())
                 limit = min((request.limit for request in requested), default=0)
                 numbers = (self._held[name], len(requested), limit, self._lease_seconds)
-                key = f"quota:{name.kind}:{name.owner_digest}"
+                key = f"limits:quota:{name.kind}:{name.owner_digest}"
                 await script(keys=[key], args=[self._process, *numbers], client=pipeline)
             return [int(each) for each in await pipeline.execute()]
 

@@ -178,7 +178,7 @@ class RedisTokenBuckets:
 
     async def _change(self, redis: Redis, keys: Sequence[RateLimitKey], cost: int) -> float:
         # A Redis cluster selects the server by the text in braces; all keys of one script must be on one server.
-        names = [f"{{rate_limit}}:{key.name}" for key in keys]
+        names = [f"limits:{{attempts}}:{key.name}" for key in keys]
         return float(await redis.register_script(_SCRIPT)(keys=names, args=_arguments(keys, cost, may_owe=False)))
 
     async def _charge(self, redis: Redis, charges: Sequence[tuple[RateLimitKey, int]]) -> list[float] | None:

@@ -172,9 +172,9 @@ class TracedCache:
         self.set_many, self.add, self.replace, self.delete = cache.set_many, cache.add, cache.replace, cache.delete
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, str] | None:
-        """Read and count values. Keys that begin with ``changed:`` are not counted: they hold versions of tags."""
+        """Read and count values. Keys that begin with ``cache:tag:`` are not counted: they hold versions of tags."""
         values = await self._cache.get_many(keys)
-        hits = [key in (values or {}) for key in keys if not key.startswith("changed:")]
+        hits = [key in (values or {}) for key in keys if not key.startswith("cache:tag:")]
         get_current_span().add_event(_CACHE_READ, {"hits": sum(hits), "misses": len(hits) - sum(hits)})
         return values
 

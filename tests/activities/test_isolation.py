@@ -42,7 +42,7 @@ from contracts.transfer_tokens import TransferSigner
 from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
 from tests.activities.conftest import RecordingRevocationPublisher
-from tests.databases import fresh_sqlite
+from tests.databases import create_sqlite_database
 from worker.database import database
 
 SIGNERS = {

@@ -90,9 +90,9 @@ async def test_email_is_sent_once_by_repeated_steps(any_database: None, clock: C
             await service.send_welcome_email(WELCOME)
         await service.send_welcome_email(WELCOME.model_copy(update={"key": "user-onboarding-2:send_welcome_email"}))
 
-    assert len({letter["Message-ID"] for letter in server.letters}) == len(server.letters) == 2
+    assert len({letter["Message-ID"] for letter in server.emails}) == len(server.emails) == 2
     noted = await models.EmailDelivery.get(key=WELCOME.key)
-    assert (noted.message_id, noted.delivered_at) == (server.letters[0]["Message-ID"], clock.now)
+    assert (noted.message_id, noted.delivered_at) == (server.emails[0]["Message-ID"], clock.now)
 
 
 async def test_no_personal_data_of_an_email_is_stored(any_database: None, clock: Clock) -> None:
@@ -309,7 +309,7 @@ async def test_password_is_sent_after_starttls(tls: Tls) -> None:
 
 
 async def test_password_is_sent_over_implicit_tls(tls: Tls) -> None:
-    async with running_mail_server(tls=tls.shown, from_the_start=True) as server:
+    async with running_mail_server(tls=tls.shown, implicit_tls=True) as server:
         url = server.url.replace("smtp://", "smtps://adx:secret@")
         await SmtpMailer(SmtpServer.parse(url), tls=tls.trusting).send(a_letter())
 
@@ -326,7 +326,7 @@ async def test_password_is_never_sent_unencrypted() -> None:
 
 
 async def test_server_with_an_untrusted_certificate_receives_nothing(tls: Tls) -> None:
-    async with running_mail_server(tls=tls.shown, from_the_start=True) as server:
+    async with running_mail_server(tls=tls.shown, implicit_tls=True) as server:
         with pytest.raises((aiosmtplib.SMTPException, OSError)):
             await SmtpMailer(SmtpServer.parse(server.url.replace("smtp:", "smtps:"))).send(a_letter())
 
@@ -393,4 +393,4 @@ async def test_concurrent_attempts_record_one_delivery(any_database: None, clock
         await asyncio.gather(service.send_welcome_email(WELCOME), service.send_welcome_email(WELCOME))
 
     assert await models.EmailDelivery.all().count() == 1
-    assert len({letter["Message-ID"] for letter in server.letters}) == 1
+    assert len({letter["Message-ID"] for letter in server.emails}) == 1

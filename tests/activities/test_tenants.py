@@ -180,8 +180,8 @@ async def notifies(change_notifier: LocalNotifier, user_id: str, tenant_id: str,
 
 
 async def test_role_change_and_removal_take_effect_and_are_notified(owned: str) -> None:
-    wakeups = LocalNotifier()
-    service = TenantsService(wakeups)
+    change_notifier = LocalNotifier()
+    service = TenantsService(change_notifier)
     change = RoleChange(user_id=GRACE, tenant_id=owned, role=Role.GUEST, changed_by=ADA)
     assert await notifies(change_notifier, GRACE, owned, service.change_role(change))
     assert await service.roles({(GRACE, owned), (ADA, owned)}) == {(GRACE, owned): Role.GUEST, (ADA, owned): Role.OWNER}
@@ -192,10 +192,10 @@ async def test_role_change_and_removal_take_effect_and_are_notified(owned: str) 
 
 
 async def test_undone_assignment_is_notified(owned: str) -> None:
-    wakeups, linus = LocalNotifier(), new_id("usr")
-    service = TenantsService(wakeups)
+    change_notifier, linus = LocalNotifier(), new_id("usr")
+    service = TenantsService(change_notifier)
     await service.assign_user_to_tenant(assignment_of(linus, owned, key="onboarding-1:assign"))
-    assert await notifies(wakeups, linus, owned, service.undo_assign_user_to_tenant("onboarding-1:assign"))
+    assert await notifies(change_notifier, linus, owned, service.undo_assign_user_to_tenant("onboarding-1:assign"))
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,11 @@ async def test_workspace_is_visible_to_its_user(any_database: None) -> None:
 
 @pytest.mark.parametrize("app_url", ["https://adx.example/app", "https://adx.example/app/"])
 def test_workspace_address_contains_app_url_and_tenant_slug(app_url: str) -> None:
-    assert in_product(app_url, workspace_path("acme", "wsp_1")) == "https://adx.example/app/acme/workspaces/wsp_1"
+    assert product_url(app_url, workspace_path("acme", "wsp_1")) == "https://adx.example/app/acme/workspaces/wsp_1"
 
 
 def test_workspace_address_is_a_path_without_an_app_url() -> None:
-    assert in_product("", workspace_path("acme", "wsp_1")) == "/acme/workspaces/wsp_1"
+    assert product_url("", workspace_path("acme", "wsp_1")) == "/acme/workspaces/wsp_1"
 
 
 async def test_workspace_creation_is_repeatable_and_can_be_undone(any_database: None) -> None:

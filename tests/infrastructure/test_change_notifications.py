@@ -39,8 +39,8 @@ async def test_what_is_no_name_keeps_no_other_from_arriving(
 ) -> None:
     name = uuid4().hex
     with listening.subscribe(name) as news, listening.subscribe(CONNECTION_LOST) as lost:
-        await redis.publish("wakeups", garbage)
-        await redis.publish("wakeups", name)
+        await redis.publish("changes:names", garbage)
+        await redis.publish("changes:names", name)
         assert await wait_for_event(news, 2)
         assert not lost.is_set()
 
@@ -55,7 +55,7 @@ async def test_an_unexpected_error_is_logged_and_notifications_arrive_again(
     with capture_logs() as logs, listening.subscribe(CONNECTION_LOST) as lost, listening.subscribe(name) as news:
         with monkeypatch.context() as patch:
             patch.setattr("infrastructure.change_notifications.RedisNotifier._handle_message", fail)
-            await redis.publish("wakeups", "anything")
+            await redis.publish("changes:names", "anything")
             assert await wait_for_event(lost, 2), "CONNECTION_LOST is sent because notifications may have been missed"
         assert await wait_for_event(news, 5), "it subscribes again and notifies all subscribers"
         news.clear()

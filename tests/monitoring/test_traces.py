@@ -91,7 +91,7 @@ async def test_one_trace_leads_from_the_browser_to_the_statements_of_each_step(
     assert [name.split(" ", 1)[1] for name in call[:1]] + call[1:] in [
         [name.split(" ", 1)[1] for name in each] for each in paths
     ]
-    (run,) = (span for span in spans if span.name == "RunActivity:hand_over_session")
+    (run,) = (span for span in spans if span.name == "RunActivity:replace_session")
     assert run.attributes["temporalWorkflowID"] == operation["id"]
     assert run.attributes["adx.kind"] == "TENANT_SWITCH"
     assert {span.process for span in spans} >= {"gateway", "worker-operations", "worker-auth", "worker-tenants"}

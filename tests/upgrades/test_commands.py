@@ -58,7 +58,7 @@ def test_operations_begin_on_a_build_once_it_is_current(environment: dict[str, s
     run_module("worker.migrate", environment)
     log = tmp_path / "worker.log"
     with start_module("worker", "operations", environment=environment, log=log) as process:
-        wait_until(lambda: healthy(f"http://{HOST}:{environment['PORT']}"), process, log)
+        wait_until(lambda: is_healthy(f"http://{HOST}:{environment['PORT']}"), process, log)
         assert run_command(environment, "worker.versions", "current") == (0, "Operations begin on adx.1.2.3.\n")
         assert run_command(environment, "worker.versions", "drained", "1.2.3") == (1, "adx.1.2.3 is still needed.\n")
         assert run_command(environment, "worker.versions", "drained", "0.9") == (0, "adx.0.9 may be stopped.\n")

@@ -22,7 +22,7 @@ from contracts.task_queues import TaskQueue
 from contracts.tenants import SubscriptionTier, SwitchTenantCommand
 from infrastructure.passwords import Passwords
 from infrastructure.temporal.connection import connect, ensure_search_attributes
-from tests.databases import fresh_sqlite
+from tests.databases import create_sqlite_database
 from tests.workflows.saga_harness import state_of, worker_dependencies_in
 from worker.database import database
 from worker.registry import Domain, WorkerDependencies, domains_of
@@ -112,7 +112,9 @@ class UpgradeHarness:
     async def _run(self, domains: Sequence[Domain], version: WorkerDeploymentVersion | None) -> Workers:
         stack = await self._stack.enter_async_context(AsyncExitStack())
         client = await connect(address=self._address, namespace=None, keys=None)
-        await stack.enter_async_context(running_workers(client, domains, self._dependencies.wakeups, version=version))
+        await stack.enter_async_context(
+            running_workers(client, domains, self._dependencies.change_notifier, version=version)
+        )
         return Workers(stack)
 
     async def _create_users(self, users_and_sessions: Sequence[tuple[str, str]]) -> None:

@@ -25,7 +25,7 @@ from contracts.task_queues import TaskQueue
 from infrastructure.storage import FileStorage, open_storage
 from infrastructure.temporal.connection import SEARCH_ATTRIBUTES, connect
 from tests.activities.files.file_fixtures import FileServices
-from tests.databases import fresh_sqlite
+from tests.databases import create_sqlite_database
 from tests.workflows.saga_harness import FaultPlan
 from worker.database import database
 from worker.interceptors import ErrorTranslation
@@ -127,7 +127,7 @@ async def open_file_saga_harness(client: Client, folder: Path, fault_plan: Fault
 
 @asynccontextmanager
 async def open_database(folder: Path) -> AsyncIterator[None]:
-    async with database(await fresh_sqlite(folder)):
+    async with database(await create_sqlite_database(folder)):
         yield
 
 

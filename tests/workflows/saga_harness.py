@@ -240,7 +240,7 @@ async def open_saga_harness(
     passwords = Passwords()
     async with AsyncExitStack() as stack:
         stack.callback(passwords.close)
-        await stack.enter_async_context(database(await fresh_sqlite(folder, demo=True)))
+        await stack.enter_async_context(database(await create_sqlite_database(folder, demo=True)))
         dependencies = worker_dependencies_in(folder, client, passwords, mailer)
         domains = domains_of("all", dependencies)
         for domain in domains:
@@ -255,5 +255,7 @@ async def open_saga_harness(
                     workflow_failure_exception_types=[DomainError],
                 )
             )
-        credentials = CredentialsService(passwords, CacheRevocationPublisher(dependencies.cache, dependencies.wakeups))
+        credentials = CredentialsService(
+            passwords, CacheRevocationPublisher(dependencies.cache, dependencies.change_notifier)
+        )
         yield SagaHarness(client, fault_plan, credentials, services_app(routes_of(domains)))

@@ -44,7 +44,7 @@ async def test_unsendable_email_is_retried_and_does_not_fail_the_operation(
 
 async def test_email_is_sent_after_temporary_refusals(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
     async with running_mail_server() as server:
-        server.rcpt_says.extend(["451 Greylisted"] * 3)
+        server.rcpt_responses.extend(["451 Greylisted"] * 3)
         mailer = SmtpMailer(SmtpServer.parse(server.url))
         async with open_scenario(time_skipping, tmp_path, FaultPlan(), mailer=mailer) as scenario:
             state = await scenario.run()

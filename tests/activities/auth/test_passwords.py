@@ -30,7 +30,7 @@ async def test_hashes_are_argon2id_with_19_mib_two_passes_and_one_lane(passwords
 
 
 async def test_logins_beyond_the_queue_are_rate_limited() -> None:
-    passwords = Passwords(threads=1, waiting=2)
+    passwords = Passwords(threads=1, max_waiting=2)
 
     outcomes = await asyncio.gather(*(passwords.verify(None, "guess") for _ in range(10)), return_exceptions=True)
 
@@ -62,7 +62,7 @@ async def test_one_client_has_half_of_the_threads() -> None:
 
 
 async def test_flood_of_one_client_delays_others_only_by_running_hashes() -> None:
-    passwords = Passwords(threads=2, waiting=240)
+    passwords = Passwords(threads=2, max_waiting=240)
     finished: list[str] = []
     has_begun = asyncio.Event()
 
@@ -85,7 +85,7 @@ async def test_flood_of_one_client_delays_others_only_by_running_hashes() -> Non
 
 
 async def test_cancelled_caller_keeps_its_slot_until_its_hash_is_done() -> None:
-    passwords = Passwords(threads=1, waiting=0)
+    passwords = Passwords(threads=1, max_waiting=0)
     leaving = asyncio.create_task(passwords.verify(None, "guess"))
     await asyncio.sleep(0.001)
     leaving.cancel()
@@ -105,7 +105,7 @@ async def test_cancelled_caller_keeps_its_slot_until_its_hash_is_done() -> None:
 
 
 async def test_cancelled_callers_leave_no_slot_occupied() -> None:
-    passwords = Passwords(threads=1, waiting=5)
+    passwords = Passwords(threads=1, max_waiting=5)
     for _ in range(10):
         leaving = asyncio.create_task(passwords.verify(None, "guess"))
         await asyncio.sleep(0.005)

@@ -20,11 +20,11 @@ async def test_revocation_replaces_the_cached_session_until_retracted() -> None:
     await cache.set_many({session_cache_key("hash"): "the copy"}, ttl_seconds=60)
 
     await revocations.publish("hash")
-    assert await value_of(cache, hot_session_key("hash")) == REVOKED
+    assert await get_value(cache, session_cache_key("hash")) == REVOKED
     assert not await _add(cache, "a copy that was read before the revocation")
 
     await revocations.retract("hash")
-    assert await value_of(cache, hot_session_key("hash")) is None
+    assert await get_value(cache, session_cache_key("hash")) is None
 
 
 async def _add(cache: MemoryCache, copy: str) -> bool:
@@ -45,9 +45,9 @@ async def test_unavailable_cache_is_logged_and_raises_nothing() -> None:
 
 
 async def test_subscribers_are_notified_after_the_publication() -> None:
-    cache, wakeups = MemoryCache(), LocalNotifier()
-    with wakeups.hearing(hot_session_key("hash")) as news:
-        await CacheRevocationPublisher(cache, wakeups).publish("hash")
+    cache, change_notifier = MemoryCache(), LocalNotifier()
+    with change_notifier.subscribe(session_cache_key("hash")) as news:
+        await CacheRevocationPublisher(cache, change_notifier).publish("hash")
         assert news.is_set()
         assert await get_value(cache, session_cache_key("hash")) == REVOKED
 
@@ -62,16 +62,16 @@ class Flaky(MemoryCache):
 
 
 async def test_failed_publication_is_repeated_once_the_cache_is_back() -> None:
-    cache, wakeups = Flaky(), LocalNotifier()
-    revocations = CacheRevocationPublisher(cache, wakeups)
-    await cache.set_many({hot_session_key("hash"): "the copy"}, ttl_seconds=60)
+    cache, change_notifier = Flaky(), LocalNotifier()
+    revocations = CacheRevocationPublisher(cache, change_notifier)
+    await cache.set_many({session_cache_key("hash"): "the copy"}, ttl_seconds=60)
     cache.is_down = True
     await revocations.publish("hash")
     await revocations.retry_pending()
-    assert await value_of(cache, hot_session_key("hash")) == "the copy"
+    assert await get_value(cache, session_cache_key("hash")) == "the copy"
 
     cache.is_down = False
-    with wakeups.hearing(hot_session_key("hash")) as news:
+    with change_notifier.subscribe(session_cache_key("hash")) as news:
         await revocations.retry_pending()
         assert news.is_set()
 
@@ -97,7 +97,7 @@ async def test_retracted_and_expired_revocations_are_not_repeated() -> None:
 async def test_revocation_is_cached_for_30_seconds(redis_url: str) -> None:
     async with open_cache(redis_url) as cache, redis_client(redis_url) as redis:
         await CacheRevocationPublisher(cache, LocalNotifier()).publish("for 30 s")
-        assert 29_000 < await redis.pttl(hot_session_key("for 30 s")) <= 30_000
+        assert 29_000 < await redis.pttl(session_cache_key("for 30 s")) <= 30_000
 
 
 async def test_pending_revocation_is_repeated_for_30_seconds_and_once() -> None:
@@ -108,11 +108,11 @@ async def test_pending_revocation_is_repeated_for_30_seconds_and_once() -> None:
     cache.is_down = False
     now[0] = 29.9
     await revocations.retry_pending()
-    assert await value_of(cache, hot_session_key("owed")) == REVOKED
+    assert await get_value(cache, session_cache_key("owed")) == REVOKED
 
-    await cache.set_many({hot_session_key("owed"): "the copy of a session that was restored"}, ttl_seconds=60)
+    await cache.set_many({session_cache_key("owed"): "the copy of a session that was restored"}, ttl_seconds=60)
     await revocations.retry_pending()
-    assert await value_of(cache, hot_session_key("owed")) == "the copy of a session that was restored"
+    assert await get_value(cache, session_cache_key("owed")) == "the copy of a session that was restored"
 
 
 async def test_pending_revocation_is_published_soon_after_recovery() -> None:

@@ -106,7 +106,7 @@ async def test_it_is_over_at_once_although_invalid_text_was_published(world: Wor
         sockets = [await stack.enter_async_context(each.open(introduction(LOST))) for each in world.gateways]
         for socket in sockets:
             await socket.ask(WHO)
-        await world.redis.do("EVAL", f"return redis.call('PUBLISH', 'changes:names', '{garbage}')", "0")
+        await world.redis.execute("EVAL", f"return redis.call('PUBLISH', 'changes:names', '{garbage}')", "0")
         before = time.monotonic()
         await world.revoke()
         assert [await socket.end() for socket in sockets] == [4401, 4401]

@@ -98,7 +98,7 @@ async def test_a_posted_revocation_ends_the_session_at_once(ask: Ask, cache: Cac
 async def test_a_lookup_under_way_cannot_undo_a_revocation_posted_meanwhile(cache: Cache) -> None:
     class SlowAuth(AuthClient):
         async def get_current_session(self, caller: object, token_hash: str) -> Any:
-            await cache.set_many({HOT: REVOKED}, ttl_seconds=REVOKED_SECONDS)
+            await cache.set_many({HOT: REVOKED}, ttl_seconds=REVOCATION_TTL_SECONDS)
             return session()
 
     sessions = SessionCache(cache, SlowAuth(service=None))  # type: ignore[arg-type]

@@ -17,8 +17,8 @@ from tests.redis_server import RedisServer
 async def until_so_many_of_users(most: int, server: RedisServer) -> None:
     async with asyncio.timeout(10):
         while True:
-            keys = await server.do("KEYS", "limits:quota:user:*")
-            counts = [value for key in keys for value in await server.do("HVALS", key)]
+            keys = await server.execute("KEYS", "limits:quota:user:*")
+            counts = [value for key in keys for value in await server.execute("HVALS", key)]
             if sum(int(value.split()[0]) for value in counts) == most:
                 return
             await asyncio.sleep(0.02)
