@@ -160,7 +160,7 @@ class DashboardResolver:
     async def _prime_loaders(self, deadline_at: float, *, users: set[str], tenants: set[str]) -> None:
         """Load users and tenants into the data loaders, or the error if they cannot be loaded before the deadline."""
         seconds = max(self._sources.timeout_seconds / 4, deadline_at - asyncio.get_running_loop().time())
-        await concurrently(
+        await run_concurrently(
             _prime(self._loaders.user, users, seconds, USERS, self._cached_users),
             _prime(self._loaders.tenant, tenants, seconds, TENANTS, self._cached_tenants),
         )
