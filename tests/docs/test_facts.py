@@ -14,6 +14,7 @@ from infrastructure import circuit_breaker
 from schema.execution import document_cache
 from schema.execution.query_cost import QueryLimits
 from tests.stack import ROOT
+from workflows.options import EXTERNAL, NETWORK, TIMEOUT
 
 NUMBER_WORDS = {"two": 2, "five": 5, "ten": 10}
 LIMITS = QueryLimits()
@@ -25,6 +26,16 @@ def defaults(settings: type[BaseSettings]) -> dict[str, Any]:
 
 
 FACTS: list[tuple[str, str, float]] = [
+    ("docs/operations.md", r"\| network error, or an unknown error \| (\d+) \|", NETWORK.max_attempts),
+    ("docs/operations.md", r"\| network error, or an unknown error \| \d+ \| (\d+) s \|", NETWORK.first_delay_seconds),
+    ("docs/operations.md", r"\| timeout \| (\d+) \|", TIMEOUT.max_attempts),
+    ("docs/operations.md", r"\| timeout \| \d+ \| (\d+) s \|", TIMEOUT.first_delay_seconds),
+    ("docs/operations.md", r"\| error of an external service or the mail server \| (\d+) \|", EXTERNAL.max_attempts),
+    (
+        "docs/operations.md",
+        r"\| error of an external service or the mail server \| \d+ \| (\d+) s \|",
+        EXTERNAL.first_delay_seconds,
+    ),
     ("docs/reads.md", r"failed (\w+) times in a row", circuit_breaker.FAILURE_THRESHOLD),
     ("docs/reads.md", r"lets one call try after\s+(\w+) seconds", circuit_breaker.OPEN_SECONDS),
     ("docs/security.md", r"\| bytes, tokens \| ([\d,]+), [\d,]+ \|", LIMITS.bytes),
