@@ -11,10 +11,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from contracts.base import Contract
+from contracts.callers import Caller
 from contracts.errors import DomainError, InvalidInput, NotSignedIn, to_record
-from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.validation import invalid_input
 from infrastructure.observability.logging import log_context
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 
 Body = TypeVar("Body", bound=Contract)
 Result = Contract | Sequence[Contract] | None

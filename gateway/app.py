@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from contracts.callers import Caller
 from contracts.errors import ErrorCode
-from contracts.service_tokens import Caller
-from contracts.transfer_tokens import UPLOADS_PATH, DownloadGrant, TransferSigner, UploadGrant
+from contracts.transfer_grants import UPLOADS_PATH, DownloadGrant, UploadGrant
 from gateway.connection_registry import ConnectionRegistry, KeepAliveSettings
 from gateway.dependencies import Dependencies
 from gateway.explorer.routes import DIST, explorer_routes
@@ -45,6 +45,7 @@ from infrastructure.limits.quota import Quota
 from infrastructure.observability.pseudonyms import Pseudonyms
 from infrastructure.redis_policy import RedisPolicy
 from infrastructure.settings_validation import Environment
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from infrastructure.storage import open_storage
 from schema.errors import internal_error
 from schema.possible_types import possible_types
@@ -185,7 +186,7 @@ def _transfer_routes(settings: Settings, lifecycle: Lifecycle, quota: Quota) -> 
     async def find_grantee(request: Request, grant: UploadGrant | DownloadGrant) -> Caller:
         return await find_caller(lifecycle.connections.backend.tenants, request, grant)
 
-    signer = TransferSigner(settings.service_keys("files"))
+    signer = TransferTokenSigner(settings.service_keys("files"))
     dependencies = TransferDependencies(open_storage(settings.storage()), signer, find_grantee, quota)
     return transfer_routes(dependencies, lambda _request: lifecycle.connections.backend.files)
 

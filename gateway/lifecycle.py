@@ -12,7 +12,6 @@ import httpx
 from temporalio.client import Client
 from temporalio.service import RetryConfig
 
-from contracts.service_tokens import KEEP_ALIVE_SECONDS
 from gateway.connection_registry import ConnectionRegistry
 from gateway.dependencies import Dependencies
 from gateway.http.persisted_queries import PersistedQueries
@@ -26,6 +25,7 @@ from infrastructure.caching.cache import Cache, MemoryCache, RedisCache
 from infrastructure.limits.quota import Quota
 from infrastructure.observability.monitoring import http_check, temporal_check
 from infrastructure.redis_policy import RedisPolicy
+from infrastructure.signing.service_tokens import KEEP_ALIVE_SECONDS
 from infrastructure.temporal.connection import connect, ensure_search_attributes
 from resolvers.context import Backend
 

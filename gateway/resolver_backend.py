@@ -10,7 +10,6 @@ import httpx
 from temporalio.client import Client
 
 from contracts.auth import SESSION_CACHE_TTL_SECONDS
-from contracts.service_tokens import ServiceTokenSigner
 from gateway.metrics import Metrics
 from gateway.sessions.session_cache import SessionCache
 from gateway.sessions.session_monitor import SessionMonitor
@@ -23,6 +22,7 @@ from infrastructure.limits.rate_limit import MemoryTokenBuckets, RedisTokenBucke
 from infrastructure.observability.pseudonyms import Pseudonyms
 from infrastructure.passwords import Passwords
 from infrastructure.redis_policy import RedisPolicy
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.base import ServiceClient
 from resolvers.clients.files import FilesClient

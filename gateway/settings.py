@@ -20,7 +20,6 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.base import is_id
-from contracts.secret_keys import SecretKeys, valid_secret_keys
 from contracts.tenants import SubscriptionTier
 from gateway.security.csrf import origin_of
 from gateway.security.rate_limits import RateLimits
@@ -34,6 +33,7 @@ from infrastructure.settings_validation import (
     valid_key_ring,
     validate_all,
 )
+from infrastructure.signing.secret_keys import SecretKeys, valid_secret_keys
 from infrastructure.startup import RedisUrl
 from infrastructure.storage import default_storage_url, validate_storage_url
 from infrastructure.temporal.codec import KeyRing

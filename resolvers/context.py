@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from contracts.auth import ReplacedSession, Session
+from contracts.callers import Caller
 from contracts.errors import NotSignedIn, OperationNotFound, PermissionDenied, SessionEnded
 from contracts.operation_records import OperationRecord
 from contracts.operations import Operation, OperationKind, kind_of
-from contracts.service_tokens import Caller
 from infrastructure.caching.batching import DataLoader
 from infrastructure.limits.fair_semaphore import Requester
 from infrastructure.observability.logging import bind

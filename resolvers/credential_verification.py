@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.auth import Credentials, VerifiedCredentials
-from contracts.service_tokens import Caller
+from contracts.callers import Caller
 from infrastructure.caching.single_flight import SingleFlight
 from resolvers.clients.auth import AuthClient
 from resolvers.sign_in_throttle import ClientInfo, SignInThrottle

@@ -17,10 +17,10 @@ from pydantic import TypeAdapter
 
 from contracts.auth import Session
 from contracts.base import utc_now
+from contracts.callers import Caller
 from contracts.errors import DeadlineExceeded, DomainError, ServiceUnavailable, TenantNotFound, UserNotFound
 from contracts.files import File, FilePageRequest
 from contracts.operations import Operation
-from contracts.service_tokens import Caller
 from contracts.tenants import Tenant
 from contracts.users import User
 from infrastructure.caching.batching import DataLoader

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from contracts.callers import Caller
 from contracts.files import File
-from contracts.service_tokens import Caller
 from contracts.tenants import Tenant
 from contracts.users import User
 from contracts.workspaces import Workspace

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from contracts.email_addresses import email_key
 from contracts.errors import DomainError, InvalidCredentials, TooManyAttempts
-from contracts.secret_keys import SecretKeys
 from infrastructure.limits.fair_semaphore import FairSemaphore, Requester
 from infrastructure.limits.rate_limit import RateLimitKey, TokenBucketStore
+from infrastructure.signing.secret_keys import SecretKeys
 
 DEVICE_TOKEN_LIFETIME_SECONDS = 180 * 24 * 3600
 """Lifetime of a device token after the last sign-in: 180 days."""

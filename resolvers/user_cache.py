@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Sequence
 
-from contracts.service_tokens import Caller
+from contracts.callers import Caller
 from contracts.users import Preferences, PreferencesPatch, User
 from infrastructure.caching.cache import LocalCache
 from infrastructure.caching.tagged_cache import VALUE_TTL_SECONDS, TaggedCache

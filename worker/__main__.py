@@ -16,7 +16,6 @@ from temporalio.runtime import Runtime
 
 from activities.auth.totp_encryption import SecretCipher
 from activities.notifications.mailer import create_mailer
-from contracts.transfer_tokens import TransferSigner
 from infrastructure.caching.cache import MemoryCache, RedisCache
 from infrastructure.change_notifications import create_change_notifier
 from infrastructure.observability.logging import configure_logs
@@ -31,6 +30,7 @@ from infrastructure.observability.tracing import tracing
 from infrastructure.passwords import Passwords
 from infrastructure.redis_policy import RedisPolicy
 from infrastructure.settings_validation import Environment, format_errors
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from infrastructure.startup import StartFailure, ensure_writable_folder, error_reason
 from infrastructure.storage import open_storage
 from infrastructure.temporal.codec import KeyRing
@@ -79,7 +79,7 @@ async def open_dependencies(
             change_notifier=create_change_notifier(redis),
             service_keys=service_keys,
             storage=open_storage(settings.storage()),
-            transfers=TransferSigner(service_keys),
+            transfers=TransferTokenSigner(service_keys),
             mail=create_mailer(smtp_url, _mail_folder(settings)),
             mail_from=settings.mail_from,
             app_url=settings.product_url(),

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from contracts.errors import to_record
-from contracts.service_tokens import KEEP_ALIVE_SECONDS
+from infrastructure.signing.service_tokens import KEEP_ALIVE_SECONDS
 from worker.error_classification import classify
 
 if TYPE_CHECKING:

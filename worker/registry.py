@@ -38,16 +38,16 @@ from activities.users.service import UsersService
 from activities.workspaces import endpoints as workspaces_endpoints
 from activities.workspaces.activities import Workspaces
 from activities.workspaces.service import WorkspacesService
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import ServiceTokenSigner
 from contracts.task_queues import TaskQueue
-from contracts.transfer_tokens import TransferSigner
 from infrastructure.caching.cache import Cache
 from infrastructure.change_notifications import ChangeNotifier
 from infrastructure.passwords import Passwords
 from infrastructure.record_buffer import RecordBuffer
 from infrastructure.redis_policy import RedisPolicy
 from infrastructure.settings_validation import DEVELOPMENT_APP_URL
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from infrastructure.storage import FileStorage
 from worker.metrics import CountOpen
 from worker.progress_notifier import StateListener
@@ -74,7 +74,7 @@ class WorkerDependencies:
     change_notifier: ChangeNotifier
     service_keys: SecretKeys
     storage: FileStorage
-    transfers: TransferSigner
+    transfers: TransferTokenSigner
     mail: Mailer
     mail_from: str = DEFAULT_SENDER
     redis: RedisPolicy | None = None

@@ -11,7 +11,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from temporalio.common import WorkerDeploymentVersion
 
 from activities.notifications.mailer import DEFAULT_SENDER, SmtpServer
-from contracts.secret_keys import SecretKeys, valid_secret_keys
 from infrastructure.settings_validation import (
     Environment,
     app_url_or_default,
@@ -20,6 +19,7 @@ from infrastructure.settings_validation import (
     valid_key_ring,
     validate_all,
 )
+from infrastructure.signing.secret_keys import SecretKeys, valid_secret_keys
 from infrastructure.startup import SecretDatabaseUrl, SecretRedisUrl
 from infrastructure.storage import default_storage_url, validate_storage_url
 

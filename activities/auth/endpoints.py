@@ -18,8 +18,9 @@ from contracts.auth import (
     SessionRef,
     VerifiedCredentials,
 )
-from contracts.service_tokens import Caller, ServiceTokenSigner
+from contracts.callers import Caller
 from infrastructure.observability.audit import AuditEvent
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 
 
 def routes(sessions: SessionsService, credentials: CredentialsService, signer: ServiceTokenSigner) -> list[Route]:

@@ -7,8 +7,9 @@ from starlette.routing import Route
 from activities.files.service import FilesService
 from activities.http import endpoint
 from contracts.base import Ids
+from contracts.callers import Caller
 from contracts.files import File, FilePage, FilePageRequest, NewUpload, Upload, UploadRef, UploadTarget
-from contracts.service_tokens import Caller, ServiceTokenSigner
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 
 
 def routes(service: FilesService, signer: ServiceTokenSigner) -> list[Route]:

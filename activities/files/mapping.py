@@ -11,7 +11,8 @@ from activities.files import models
 from contracts.base import is_id
 from contracts.errors import UploadNotFound
 from contracts.files import AccessLevel, File, FileMetadata, Upload
-from contracts.transfer_tokens import DownloadGrant, TransferSigner
+from contracts.transfer_grants import DownloadGrant
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from infrastructure.storage import storage_key
 
 READ, ADMINISTER = "files:read", "operations:administer"
@@ -27,7 +28,7 @@ def visible_to(user_id: str, tenant_id: str, *, is_administrator: bool) -> Q:
     return published & (Q(owner_id=user_id) | Q(access_level=AccessLevel.TENANT.value))
 
 
-def to_file(row: models.File, user_id: str, signer: TransferSigner, now: datetime) -> File:
+def to_file(row: models.File, user_id: str, signer: TransferTokenSigner, now: datetime) -> File:
     """Return the file of a published row with a download link for this user, which changes once per minute."""
     assert row.uploaded_at is not None
     is_visible_to_members = row.owner_id == user_id or row.access_level == AccessLevel.TENANT.value

@@ -13,12 +13,13 @@ from activities.files.reservations import RESERVATION_LIFETIME, check_free_stora
 from activities.files.validation import validate_upload
 from activities.transactions import atomic
 from contracts.base import is_id, new_id, utc_now
+from contracts.callers import Caller
 from contracts.errors import NotSignedIn, PermissionDenied, UploadCompleted
 from contracts.files import File, FilePage, FilePageRequest, HttpHeader, NewUpload, Upload, UploadTarget
 from contracts.media_types import essence_of
-from contracts.service_tokens import Caller
 from contracts.tenants import SubscriptionTier
-from contracts.transfer_tokens import TransferSigner, UploadGrant
+from contracts.transfer_grants import UploadGrant
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 
 UPLOAD_LIFETIME = timedelta(hours=1)
 """Time within which the bytes of an upload must begin to arrive."""
@@ -31,7 +32,7 @@ class FilesService:
     the caller determines the caller's tenant and permissions.
     """
 
-    def __init__(self, signer: TransferSigner, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, signer: TransferTokenSigner, clock: Callable[[], datetime] = utc_now) -> None:
         self._signer = signer
         self._clock = clock
 

@@ -7,9 +7,10 @@ from starlette.routing import Route
 from activities.http import endpoint
 from activities.operations.service import OperationsService
 from contracts.base import Ids
+from contracts.callers import Caller
 from contracts.operation_records import MAX_BATCH, OperationRecords, RecordLookup, RecordPage, RecordPageRequest
 from contracts.operation_statistics import OperationStatistics, StatisticsRequest
-from contracts.service_tokens import Caller, ServiceTokenSigner
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 
 _MAX_BATCH_BYTES = MAX_BATCH * 8 * 1024
 """A state is at most 2 KiB in Temporal's memo; JSON with escapes and nulls, and the subject, make it longer."""

@@ -15,6 +15,7 @@ from activities.operations.sql import dialect_of, upsert
 from activities.operations.statistics import StatisticsQuery
 from activities.transactions import atomic, current_connection
 from contracts.base import utc_now
+from contracts.callers import Caller
 from contracts.errors import NotSignedIn, OperationNotFound, PermissionDenied
 from contracts.operation_records import (
     MAX_COUNT,
@@ -27,7 +28,6 @@ from contracts.operation_records import (
 )
 from contracts.operation_statistics import OperationStatistics, StatisticsRequest
 from contracts.operations import Operation, OperationStatus, kind_of
-from contracts.service_tokens import Caller
 
 _PUBLICATION_LEAD = timedelta(seconds=10)
 """A worker publishes a state before Temporal has it: within this time, Temporal may still return an older state."""

@@ -7,8 +7,9 @@ from starlette.routing import Route
 from activities.http import EmptyBody, endpoint, user_of
 from activities.tenants.service import TenantsService
 from contracts.base import Ids
-from contracts.service_tokens import Caller, ServiceTokenSigner
+from contracts.callers import Caller
 from contracts.tenants import Tenant
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 
 
 def routes(service: TenantsService, signer: ServiceTokenSigner) -> list[Route]:

@@ -7,8 +7,9 @@ from starlette.routing import Route
 from activities.http import EmptyBody, endpoint, user_of
 from activities.users.service import UsersService
 from contracts.base import Ids
-from contracts.service_tokens import Caller, ServiceTokenSigner
+from contracts.callers import Caller
 from contracts.users import Preferences, PreferencesPatch, User
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 
 
 def routes(service: UsersService, signer: ServiceTokenSigner) -> list[Route]:

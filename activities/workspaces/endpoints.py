@@ -7,8 +7,9 @@ from starlette.routing import Route
 from activities.http import endpoint
 from activities.workspaces.service import WorkspacesService
 from contracts.base import Ids
-from contracts.service_tokens import Caller, ServiceTokenSigner
+from contracts.callers import Caller
 from contracts.workspaces import Workspace
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 
 
 def routes(service: WorkspacesService, signer: ServiceTokenSigner) -> list[Route]:

@@ -10,8 +10,8 @@ from pydantic import JsonValue
 from activities.idempotency import run_once, undo_once
 from activities.workspaces import models
 from contracts.base import is_id, new_id, utc_now
+from contracts.callers import Caller
 from contracts.errors import NotSignedIn
-from contracts.service_tokens import Caller
 from contracts.workspaces import NewWorkspace, Workspace
 
 _MAX_NAME_LENGTH = 250

@@ -16,8 +16,8 @@ from starlette.routing import BaseRoute, Route
 from temporalio.api.common.v1 import Payloads
 
 from contracts.auth import Session
+from contracts.callers import Caller
 from contracts.errors import DomainError, NotSignedIn
-from contracts.service_tokens import Caller
 from gateway.http.middleware import RequestBodyTooLarge
 from gateway.sessions.session_cache import token_from_request
 from infrastructure.observability.audit import Refusal, record_refusal

@@ -13,9 +13,9 @@ from ipaddress import ip_address
 
 from contracts.base import is_id
 from contracts.email_addresses import email_key
-from contracts.secret_keys import SecretKeys
 from gateway.security.client_network import network_of
 from infrastructure.observability.pseudonyms import Pseudonyms
+from infrastructure.signing.secret_keys import SecretKeys
 
 
 def digest_of(pseudonyms: Pseudonyms, text: str) -> tuple[str, str]:

@@ -20,8 +20,8 @@ from contracts.auth import (
     session_cache_key,
 )
 from contracts.base import utc_now
+from contracts.callers import Caller
 from contracts.errors import SessionEnded
-from contracts.service_tokens import Caller
 from infrastructure.caching.batching import Batching
 from infrastructure.caching.cache import Cache
 from resolvers.clients.auth import AuthClient

@@ -8,8 +8,8 @@ from typing import TypeAlias
 from starlette.requests import Request
 
 from contracts.auth import PERMISSIONS
-from contracts.service_tokens import Caller
-from contracts.transfer_tokens import DownloadGrant, UploadGrant
+from contracts.callers import Caller
+from contracts.transfer_grants import DownloadGrant, UploadGrant
 from gateway.http.error_responses import request_id_of
 from resolvers.clients.tenants import TenantsClient
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from contracts.transfer_tokens import TransferSigner
 from gateway.transfers.access import FindCaller
 from gateway.transfers.limits import TransferLimits
 from infrastructure.limits.quota import Quota
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from infrastructure.storage import FileStorage
 
 
@@ -19,7 +19,7 @@ class TransferDependencies:
     """
 
     storage: FileStorage
-    signer: TransferSigner
+    signer: TransferTokenSigner
     find_caller: FindCaller
     quota: Quota
     limits: TransferLimits = field(default_factory=TransferLimits)

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from contracts.errors import DomainError, FileNotFound, PermissionDenied, ServiceUnavailable
-from contracts.transfer_tokens import DownloadGrant
+from contracts.transfer_grants import DownloadGrant
 from gateway.security.client_network import client_network
 from gateway.transfers.dependencies import TransferDependencies
 from gateway.transfers.limits import TransferLimits

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator
 
 from contracts.errors import InvalidInput, UploadTooLarge
-from contracts.transfer_tokens import UploadGrant
+from contracts.transfer_grants import UploadGrant
 from infrastructure.content_sniffing import SAMPLE_BYTES, contradicts
 
 _MAX_LENGTH_DIGITS = 18

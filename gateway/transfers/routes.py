@@ -10,7 +10,7 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.routing import Route
 
-from contracts.transfer_tokens import DOWNLOADS_PATH, UPLOADS_PATH
+from contracts.transfer_grants import DOWNLOADS_PATH, UPLOADS_PATH
 from gateway.transfers.dependencies import TransferDependencies
 from gateway.transfers.downloads import Downloads
 from gateway.transfers.uploads import UploadReservations, Uploads

@@ -12,9 +12,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from contracts.base import Contract
+from contracts.callers import Caller
 from contracts.errors import DeadlineExceeded, DomainError, ServiceUnavailable
-from contracts.service_tokens import Caller
-from contracts.transfer_tokens import UploadGrant
+from contracts.transfer_grants import UploadGrant
 from gateway.security.client_network import client_network
 from gateway.transfers.dependencies import TransferDependencies
 from gateway.transfers.incoming_bytes import IncomingBytes

@@ -17,8 +17,8 @@ from contracts.auth import (
     SessionRef,
     VerifiedCredentials,
 )
+from contracts.callers import Caller
 from contracts.errors import SessionEnded
-from contracts.service_tokens import Caller
 from infrastructure.caching.batching import Batching
 from resolvers.clients.base import ServiceClient
 

@@ -8,9 +8,10 @@ from typing import TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from contracts.callers import Caller
 from contracts.errors import DeadlineExceeded, DomainError, ErrorRecord, NotSignedIn, ServiceUnavailable, from_record
-from contracts.service_tokens import Caller, ServiceTokenSigner
 from infrastructure.circuit_breaker import CircuitBreaker
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 
 CALL_TIMEOUT_SECONDS = 5.0
 

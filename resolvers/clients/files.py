@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pydantic import TypeAdapter
 
 from contracts.base import Ids
+from contracts.callers import Caller
 from contracts.files import File, FilePage, FilePageRequest, NewUpload, Upload, UploadRef, UploadTarget
-from contracts.service_tokens import Caller
 from resolvers.clients.base import ServiceClient
 
 _TARGET = TypeAdapter(UploadTarget)

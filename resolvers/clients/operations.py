@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydantic import TypeAdapter
 
 from contracts.base import Ids
+from contracts.callers import Caller
 from contracts.operation_records import (
     OperationRecord,
     OperationRecords,
@@ -15,7 +16,6 @@ from contracts.operation_records import (
     RecordPageRequest,
 )
 from contracts.operation_statistics import OperationStatistics, StatisticsRequest
-from contracts.service_tokens import Caller
 from resolvers.clients.base import ServiceClient
 
 _NONE = TypeAdapter(None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import TypeAdapter
 
 from contracts.base import Ids
-from contracts.service_tokens import Caller
+from contracts.callers import Caller
 from contracts.users import Preferences, PreferencesPatch, User
 from resolvers.clients.base import ServiceClient
 

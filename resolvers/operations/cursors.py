@@ -8,7 +8,7 @@ import hmac
 
 from contracts.errors import FieldError, InvalidCursor
 from contracts.operations import Position
-from contracts.secret_keys import SecretKeys
+from infrastructure.signing.secret_keys import SecretKeys
 
 _SIGNATURE_BYTES = 12
 

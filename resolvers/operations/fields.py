@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from contracts.callers import Caller
 from contracts.errors import TenantNotFound
 from contracts.files import File
 from contracts.operations import (
@@ -16,7 +17,6 @@ from contracts.operations import (
     TenantSwitched,
     UserOnboarded,
 )
-from contracts.service_tokens import Caller
 from contracts.tenants import Tenant
 from contracts.users import User
 from contracts.workspaces import Workspace, product_url, workspace_path

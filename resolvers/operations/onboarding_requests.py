@@ -9,11 +9,11 @@ from pydantic import JsonValue
 from contracts.auth import Session
 from contracts.operation_records import Subject
 from contracts.operations import Operation, OperationKind, UserOnboarded
-from contracts.secret_keys import SecretKeys
 from contracts.users import OnboardUserCommand
 from infrastructure.caching.single_flight import SingleFlight
 from infrastructure.limits.fair_semaphore import Requester
 from infrastructure.passwords import Passwords
+from infrastructure.signing.secret_keys import SecretKeys
 from resolvers.operations.start import StartRequest
 from resolvers.operations.start_requests import OperationIds, StartOptions, StartRequestFactory
 from resolvers.tokens import new_user_id, password_digest, totp_secret

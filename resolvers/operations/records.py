@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, TypeAlias
 
 from contracts.auth import Session
+from contracts.callers import Caller
 from contracts.errors import InvalidCursor
 from contracts.operation_records import (
     MAX_PAGE,
@@ -23,7 +24,6 @@ from contracts.operation_records import (
 )
 from contracts.operation_statistics import OperationStatistics, StatisticsRequest
 from contracts.operations import Operation, OperationStatus
-from contracts.service_tokens import Caller
 from infrastructure.record_buffer import RecordBuffer
 from resolvers.clients.operations import OperationsClient
 from resolvers.following.hub import ProgressHub

@@ -18,8 +18,8 @@ from contracts.operations import (
     kind_of,
     operation_id,
 )
-from contracts.secret_keys import SecretKeys
 from contracts.tenants import SwitchTenantCommand
+from infrastructure.signing.secret_keys import SecretKeys
 from resolvers.operations.start import Command, FormerStartRequest, Result, StartRequest, Workflow
 from resolvers.tokens import session_token, token_hash
 from workflows.log_in import LogIn

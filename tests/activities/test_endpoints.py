@@ -27,13 +27,14 @@ from contracts.auth import (
     session_cache_key,
 )
 from contracts.base import new_id
+from contracts.callers import Caller
 from contracts.errors import ErrorRecord
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.users import Preferences
 from infrastructure.caching.cache import MemoryCache
 from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 from tests.redis_access import get_value
 from worker.demo import PASSWORD, seed_demo_data
 

@@ -34,13 +34,14 @@ from activities.workspaces import endpoints as workspaces_endpoints
 from activities.workspaces import models as workspaces
 from activities.workspaces.service import WorkspacesService
 from contracts.auth import PERMISSIONS, Role
+from contracts.callers import Caller
 from contracts.files import AccessLevel
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.tenants import SubscriptionTier
-from contracts.transfer_tokens import TransferSigner
 from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from tests.activities.conftest import RecordingRevocationPublisher
 from tests.databases import create_sqlite_database
 from worker.database import database
@@ -231,7 +232,7 @@ def open_services(stack: AsyncExitStack, folder: Path, passwords: Passwords) -> 
             ),
             *users_endpoints.routes(UsersService(clock), SIGNERS["users"]),
             *tenants_endpoints.routes(TenantsService(LocalNotifier()), SIGNERS["tenants"]),
-            *files_endpoints.routes(FilesService(TransferSigner(SecretKeys(b"k" * 32)), clock), SIGNERS["files"]),
+            *files_endpoints.routes(FilesService(TransferTokenSigner(SecretKeys(b"k" * 32)), clock), SIGNERS["files"]),
             *workspaces_endpoints.routes(WorkspacesService(clock=clock), SIGNERS["workspaces"]),
         ]
     )

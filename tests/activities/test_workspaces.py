@@ -9,10 +9,11 @@ from activities.workspaces.endpoints import routes
 from activities.workspaces.service import WorkspacesService
 from contracts.auth import PERMISSIONS, Role
 from contracts.base import new_id
+from contracts.callers import Caller
 from contracts.errors import NotSignedIn, StepAlreadyUndone
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.workspaces import NewWorkspace, Workspace, product_url, workspace_path
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 
 ACME, GLOBEX = new_id("ten"), new_id("ten")
 ADA, GRACE, LINUS = new_id("usr"), new_id("usr"), new_id("usr")

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from temporalio.client import Client as Temporal
 
 from contracts.operations import Position
-from contracts.secret_keys import SecretKeys
+from infrastructure.signing.secret_keys import SecretKeys
 from infrastructure.temporal.codec import KeyRing
 from infrastructure.temporal.connection import connect
 from resolvers.operations.cursors import Cursors

@@ -17,7 +17,7 @@ from gql import GraphQLRequest
 from gql.transport.exceptions import TransportConnectionFailed
 from gql.transport.websockets import WebsocketsTransport
 
-from contracts.secret_keys import SecretKeys
+from infrastructure.signing.secret_keys import SecretKeys
 from resolvers.operations.cursors import Cursors
 from tests.clients.balancer import Balancer
 from tests.clients.npm import said_by

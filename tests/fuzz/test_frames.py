@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from contracts.service_tokens import Caller
+from contracts.callers import Caller
 from tests.gateway.fakes import Services
 from tests.gateway.live_gateway import WHO, Gateway
 

@@ -25,14 +25,15 @@ from activities.files.validation import validate_upload
 from contracts.base import new_id, utc_now
 from contracts.errors import InvalidInput
 from contracts.files import NewUpload
-from contracts.secret_keys import SecretKeys
 from contracts.tenants import SubscriptionTier
-from contracts.transfer_tokens import DownloadGrant, TransferSigner, UploadGrant
+from contracts.transfer_grants import DownloadGrant, UploadGrant
 from gateway.transfers.dependencies import TransferDependencies
 from gateway.transfers.limits import TransferLimits
 from gateway.transfers.rate import MinimumRate
 from gateway.transfers.routes import transfer_routes
 from infrastructure.limits.quota import LocalQuota
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from infrastructure.storage import FileStorage, open_storage, staging_key
 from tests.databases import create_sqlite_database
 from tests.gateway.transfers.files_service import SIGNER, files_client, member, register
@@ -97,7 +98,7 @@ def grant(size: int = len(TEXT), content_type: str = "text/plain", checksum: str
     )
 
 
-def path(leave: UploadGrant, seconds: float = 60, signer: TransferSigner = SIGNER) -> str:
+def path(leave: UploadGrant, seconds: float = 60, signer: TransferTokenSigner = SIGNER) -> str:
     return signer.upload_path(leave, utc_now() + timedelta(seconds=seconds))
 
 
@@ -168,7 +169,7 @@ async def test_bytes_that_are_not_what_was_announced_are_refused_and_not_kept(
 GOOD = path(grant())
 ADDRESSES: list[tuple[str, str, int]] = [
     ("one that is over", path(grant(), seconds=-1), 403),
-    ("one of another key", path(grant(), signer=TransferSigner(SecretKeys(b"x" * 32))), 403),
+    ("one of another key", path(grant(), signer=TransferTokenSigner(SecretKeys(b"x" * 32))), 403),
     (
         "one of a download",
         SIGNER.download_path(

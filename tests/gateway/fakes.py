@@ -15,13 +15,14 @@ from pydantic import BaseModel
 
 from contracts.auth import Role, Session, SessionMatch, VerifiedCredentials
 from contracts.base import utc_now
+from contracts.callers import Caller
 from contracts.errors import DomainError, InvalidCredentials, SessionEnded, SessionNotFound, to_record
 from contracts.files import AccessLevel, File, FilePage
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
 from contracts.tenants import SubscriptionTier, Tenant
 from contracts.users import Preferences, User
 from gateway.settings import FeatureVisibility, Settings
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 from resolvers.tokens import token_hash
 from tests.gateway.record import MemoryRecord
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from temporalio.client import Client
 
 from contracts.base import Contract, Ids
+from contracts.callers import Caller
 from contracts.operation_records import (
     MAX_COUNT,
     OperationOrder,
@@ -17,7 +18,6 @@ from contracts.operation_records import (
     RecordPageRequest,
     RecordPosition,
 )
-from contracts.service_tokens import Caller
 from infrastructure.temporal.operation_history import to_operation
 
 if TYPE_CHECKING:

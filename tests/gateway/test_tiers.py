@@ -12,13 +12,13 @@ import pytest
 
 from contracts.auth import Session
 from contracts.errors import RateLimited, ServiceUnavailable
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import ServiceTokenSigner
 from contracts.tenants import SubscriptionTier
 from gateway.security import rate_limits
 from gateway.security.rate_limits import RateLimiter, RateLimits
 from infrastructure.circuit_breaker import CircuitBreaker
 from infrastructure.observability.pseudonyms import Pseudonyms
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 from resolvers.clients.base import ServiceClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.context import Context

@@ -10,10 +10,11 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
+from contracts.callers import Caller
 from contracts.errors import DeadlineExceeded, DomainError, InvalidInput, ServiceUnavailable, to_record
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
 from infrastructure.circuit_breaker import CircuitBreaker
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 from resolvers.clients.base import ServiceClient
 
 Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]

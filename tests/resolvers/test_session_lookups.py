@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from contracts.auth import Session, SessionMatch
+from contracts.callers import Caller
 from contracts.errors import DeadlineExceeded, SessionEnded
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
 from infrastructure.circuit_breaker import CircuitBreaker
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.base import ServiceClient
 from tests.gateway.fakes import KEY, Services, session

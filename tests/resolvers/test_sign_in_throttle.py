@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from contracts.errors import DomainError, InvalidCredentials, InvalidMfaCode, RateLimited, ServiceUnavailable
-from contracts.secret_keys import SecretKeys
 from infrastructure.limits.rate_limit import MemoryTokenBuckets, RateLimitKey, RedisTokenBuckets, TokenBucketStore
 from infrastructure.redis_policy import RedisPolicy
+from infrastructure.signing.secret_keys import SecretKeys
 from resolvers.sign_in_throttle import ClientInfo, SignInLimits, SignInThrottle
 from tests.redis_access import open_redis
 from worker.dev.ports import free_port

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
+from contracts.callers import Caller
 from infrastructure.caching.tagged_cache import TaggedCache
 from infrastructure.circuit_breaker import CircuitBreaker
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 from resolvers.clients.base import ServiceClient
 from resolvers.clients.users import UsersClient
 from resolvers.following.observer import tenant_tag, user_tag

@@ -16,8 +16,9 @@ from tortoise.exceptions import OperationalError
 
 from contracts.base import utc_now
 from contracts.errors import DomainError, ErrorCode, all_errors
-from contracts.secret_keys import SecretKeys
-from contracts.transfer_tokens import TransferSigner, UploadGrant
+from contracts.transfer_grants import UploadGrant
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from tests.gateway.fakes import KEY, TOKEN, Services, settings
 from tests.gateway.http.event_streams import following
 from tests.gateway.live_gateway import Gateway, introduction, running_gateway
@@ -242,7 +243,7 @@ async def test_an_address_that_opens_something_is_not_written_down(temporal_addr
         size=1,
         content_type="text/plain",
     )
-    path = TransferSigner(SecretKeys(KEY.encode())).upload_path(grant, utc_now() + timedelta(minutes=5))
+    path = TransferTokenSigner(SecretKeys(KEY.encode())).upload_path(grant, utc_now() + timedelta(minutes=5))
     settled = settings(temporal_address, data_dir=tmp_path, storage_url=f"file://{tmp_path}/files")
     async with running_gateway(settled, Services()) as gateway, httpx.AsyncClient(trust_env=False) as http:
         (tmp_path / "files").rmdir()

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from pyotp.totp import TOTP
 
-from contracts.secret_keys import SecretKeys
+from infrastructure.signing.secret_keys import SecretKeys
 from resolvers.encryption import Encryptor
 from tests.end_to_end.client import PASSWORD, Client
 from tests.servers import HOST, wait_until

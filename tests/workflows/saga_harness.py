@@ -33,11 +33,11 @@ from contracts.operations import (
     StepStatus,
     operation_id,
 )
-from contracts.secret_keys import SecretKeys
-from contracts.transfer_tokens import TransferSigner
 from infrastructure.caching.cache import MemoryCache
 from infrastructure.change_notifications import LocalNotifier
 from infrastructure.passwords import Passwords
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from infrastructure.storage import open_storage
 from infrastructure.temporal.connection import SEARCH_ATTRIBUTES
 from tests.databases import create_sqlite_database
@@ -222,7 +222,7 @@ def worker_dependencies_in(
         change_notifier=LocalNotifier(),
         service_keys=keys,
         storage=open_storage(str(folder / "files")),
-        transfers=TransferSigner(keys),
+        transfers=TransferTokenSigner(keys),
         mail=mailer or FileMailer(folder / "mail"),
     )
 

@@ -17,7 +17,7 @@ from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
 from contracts.operations import OperationKind, operation_id
-from contracts.secret_keys import SecretKeys
+from infrastructure.signing.secret_keys import SecretKeys
 from resolvers.operations.cursors import Cursors
 from resolvers.tokens import token_hash
 from tests.end_to_end.files import COMPLETE, CREATE

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 from uuid import uuid4
 
-from contracts.service_tokens import KEEP_ALIVE_SECONDS
+from infrastructure.signing.service_tokens import KEEP_ALIVE_SECONDS
 from tests.clients import npm
 from tests.clients.cluster import running_cluster
 from tools.chaos.client import Actor, Refused

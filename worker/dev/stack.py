@@ -14,8 +14,6 @@ from pydantic import SecretStr
 
 from activities.auth.totp_encryption import SecretCipher
 from activities.notifications.mailer import create_mailer
-from contracts.secret_keys import SecretKeys
-from contracts.transfer_tokens import TransferSigner
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from gateway.server.main import serve
@@ -26,6 +24,8 @@ from infrastructure.observability.monitoring import Monitoring, prometheus_runti
 from infrastructure.observability.tracing import tracing
 from infrastructure.passwords import Passwords
 from infrastructure.settings_validation import Environment
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from infrastructure.storage import default_storage_url, open_storage
 from infrastructure.tasks import essential
 from infrastructure.temporal.codec import KeyRing
@@ -93,7 +93,7 @@ async def run(grounds: StackResources, announce: Callable[[str], None]) -> None:
             change_notifier=change_notifier,
             service_keys=service_keys,
             storage=open_storage(default_storage_url(grounds.data_dir)),
-            transfers=TransferSigner(service_keys),
+            transfers=TransferTokenSigner(service_keys),
             mail=create_mailer(None, grounds.data_dir / "mail"),
             cipher=SecretCipher(KeyRing.parse(keys.codec_keys)),
         )

@@ -15,6 +15,7 @@ from activities.files.service import FilesService
 from activities.files.uploading import UploadingService
 from contracts.auth import PERMISSIONS, Role
 from contracts.base import new_id, utc_now
+from contracts.callers import Caller
 from contracts.files import (
     AccessLevel,
     CheckedUpload,
@@ -26,10 +27,9 @@ from contracts.files import (
     UploadFileCommand,
 )
 from contracts.operations import StepHeartbeat
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller
 from contracts.tenants import SubscriptionTier
-from contracts.transfer_tokens import TransferSigner
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from infrastructure.storage import FileStorage, staging_key
 
 
@@ -53,7 +53,7 @@ async def in_chunks(content: bytes, size: int = 65536) -> AsyncIterator[bytes]:
 class FileServices:
     def __init__(self, storage: FileStorage, clock: Callable[[], datetime] = utc_now) -> None:
         self.storage = storage
-        self.signer = TransferSigner(SecretKeys(b"k" * 32), clock)
+        self.signer = TransferTokenSigner(SecretKeys(b"k" * 32), clock)
         self.files = FilesService(self.signer, clock)
         self.uploading = UploadingService(storage, clock)
         self.processing = ProcessingService(storage)

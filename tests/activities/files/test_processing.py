@@ -13,6 +13,7 @@ from activities.files.file_analysis import BLOCK_BYTES, chunk_bytes_for, count_t
 from activities.files.processing import ProcessingService
 from contracts.auth import Role
 from contracts.base import new_id
+from contracts.callers import Caller
 from contracts.errors import FileCorrupted, FileNotFound, StepAlreadyUndone
 from contracts.files import (
     AccessLevel,
@@ -26,7 +27,6 @@ from contracts.files import (
     TextProgress,
 )
 from contracts.operations import StepHeartbeat
-from contracts.service_tokens import Caller
 from infrastructure.storage import FileStorage, storage_key
 from tests.activities.files.file_fixtures import FileServices, caller, ignore_progress, in_chunks, rows
 

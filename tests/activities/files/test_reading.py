@@ -8,10 +8,10 @@ import pytest
 
 from contracts.auth import Role
 from contracts.base import new_id
+from contracts.callers import Caller
 from contracts.errors import NotSignedIn, PermissionDenied
 from contracts.files import AccessLevel, FileCursor, FilePageRequest
-from contracts.service_tokens import Caller
-from contracts.transfer_tokens import DownloadGrant
+from contracts.transfer_grants import DownloadGrant
 from tests.activities.conftest import Clock
 from tests.activities.files.file_fixtures import FileServices, caller
 

@@ -10,11 +10,11 @@ import pytest
 from activities.files import models
 from activities.files.quotas import GIB, MIB
 from contracts.base import new_id
+from contracts.callers import Caller
 from contracts.errors import InvalidInput, RateLimited, UploadCompleted, UploadNotFound
 from contracts.files import NewFile, NewUpload
-from contracts.service_tokens import Caller
 from contracts.tenants import SubscriptionTier
-from contracts.transfer_tokens import UploadGrant
+from contracts.transfer_grants import UploadGrant
 from tests.activities.conftest import Clock
 from tests.activities.files.file_fixtures import FileServices, caller, ignore_progress
 

@@ -34,7 +34,7 @@ from contracts.files import (
 )
 from contracts.operations import StepHeartbeat
 from contracts.tenants import SubscriptionTier
-from contracts.transfer_tokens import UploadGrant
+from contracts.transfer_grants import UploadGrant
 from infrastructure.storage import staging_key, storage_key
 from tests.activities.conftest import Clock
 from tests.activities.files.file_fixtures import FileServices, caller, ignore_progress, objects, rows

@@ -15,6 +15,7 @@ from activities.operations import endpoints, models
 from activities.operations.service import OperationsService
 from contracts.auth import PERMISSIONS, Role
 from contracts.base import new_id
+from contracts.callers import Caller
 from contracts.errors import NotSignedIn, OperationNotFound, PermissionDenied
 from contracts.operation_records import (
     MAX_BATCH,
@@ -27,8 +28,8 @@ from contracts.operation_records import (
     Subject,
 )
 from contracts.operations import Operation, OperationKind, OperationState, OperationStatus, Position, operation_id
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 
 ACME, GLOBEX = new_id("ten"), new_id("ten")
 ADA, GRACE = new_id("usr"), new_id("usr")

@@ -9,6 +9,7 @@ import pytest
 
 from activities.operations.service import OperationsService
 from contracts.auth import Role
+from contracts.callers import Caller
 from contracts.errors import NotSignedIn, OperationErrorCode, PermissionDenied
 from contracts.operation_records import OperationRecord, RecordFilter, Subject
 from contracts.operation_statistics import (
@@ -19,7 +20,6 @@ from contracts.operation_statistics import (
     StepFailureCount,
 )
 from contracts.operations import OperationFailure, OperationKind, OperationStatus
-from contracts.service_tokens import Caller
 from tests.activities.operations.test_operation_records import ADA, GLOBEX, GRACE, NOON, caller, record
 
 ADMINISTRATOR = caller(role=Role.ADMIN)

@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 from temporalio.client import Client
 
-from contracts.service_tokens import Caller
+from contracts.callers import Caller
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from infrastructure.caching.cache import Cache

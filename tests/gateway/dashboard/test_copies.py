@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 
+from contracts.callers import Caller
 from contracts.files import FilePage
-from contracts.service_tokens import Caller
 from resolvers.tokens import token_hash
 from tests.gateway.dashboard.dashboard_client import (
     LISTS,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from contracts.callers import Caller
 from contracts.errors import PermissionDenied
-from contracts.service_tokens import Caller
 from tests.gateway.dashboard.dashboard_client import LISTS, SOURCES, Gateway, after, refuse
 from tests.gateway.fakes import (
     ACME,

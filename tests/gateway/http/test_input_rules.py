@@ -12,9 +12,9 @@ import pytest
 
 from contracts.auth import Credentials, VerifiedCredentials
 from contracts.base import new_id, utc_now
+from contracts.callers import Caller
 from contracts.errors import InvalidCredentials
 from contracts.files import HttpHeader, UploadTarget
-from contracts.service_tokens import Caller
 from contracts.users import Preferences
 from tests.gateway.conftest import Ask
 from tests.gateway.fakes import Services, facts

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from contracts.callers import Caller
 from contracts.errors import InvalidCredentials
-from contracts.service_tokens import Caller
 from infrastructure.limits.fair_semaphore import Requester
 from infrastructure.passwords import Passwords
 from tests.gateway.fakes import Services, settings

@@ -7,8 +7,8 @@ from typing import Any
 
 from activities.auth.revocations import CacheRevocationPublisher
 from contracts.auth import ReplacedSession, Session
+from contracts.callers import Caller
 from contracts.errors import ServiceUnavailable, SessionEnded
-from contracts.service_tokens import Caller
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import TOKEN, Services, session
 

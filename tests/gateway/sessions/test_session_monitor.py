@@ -12,14 +12,15 @@ import httpx
 import pytest
 
 from contracts.auth import ReplacedSession, Role, Session, access_key, session_cache_key
+from contracts.callers import Caller
 from contracts.errors import ServiceUnavailable, SessionEnded
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
 from gateway.sessions.session_cache import SessionCache
 from gateway.sessions.session_monitor import SessionBinding, SessionMonitor
 from infrastructure.caching.cache import MemoryCache
 from infrastructure.change_notifications import LocalNotifier
 from infrastructure.circuit_breaker import CircuitBreaker
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 from infrastructure.tasks import BackgroundTasks
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.base import ServiceClient

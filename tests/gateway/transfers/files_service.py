@@ -15,17 +15,19 @@ from activities.files.endpoints import routes
 from activities.files.service import FilesService
 from contracts.auth import PERMISSIONS, Role
 from contracts.base import utc_now
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
+from contracts.callers import Caller
 from contracts.tenants import SubscriptionTier
-from contracts.transfer_tokens import DownloadGrant, TransferSigner, UploadGrant
+from contracts.transfer_grants import DownloadGrant, UploadGrant
 from infrastructure.circuit_breaker import CircuitBreaker
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from resolvers.clients.base import ServiceClient
 from resolvers.clients.files import FilesClient
 from worker.database import database
 
 KEY = b"k" * 32
-SIGNER = TransferSigner(SecretKeys(KEY))
+SIGNER = TransferTokenSigner(SecretKeys(KEY))
 
 
 @asynccontextmanager

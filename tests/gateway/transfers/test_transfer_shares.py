@@ -16,7 +16,7 @@ from starlette.types import Message
 
 from contracts.base import new_id
 from contracts.errors import RateLimited, UploadInProgress
-from contracts.transfer_tokens import UploadGrant
+from contracts.transfer_grants import UploadGrant
 from gateway.transfers.dependencies import TransferDependencies
 from gateway.transfers.downloads import Downloads
 from gateway.transfers.limits import TransferLimits

@@ -10,9 +10,9 @@ import httpx
 from starlette.applications import Starlette
 from starlette.types import Message
 
+from contracts.callers import Caller
 from contracts.errors import ServiceUnavailable
-from contracts.service_tokens import Caller
-from contracts.transfer_tokens import UploadGrant
+from contracts.transfer_grants import UploadGrant
 from gateway.transfers.dependencies import TransferDependencies
 from gateway.transfers.downloads import Downloads
 from gateway.transfers.limits import TransferLimits

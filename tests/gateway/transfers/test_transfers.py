@@ -13,11 +13,12 @@ import httpx
 import pytest
 
 from contracts.base import new_id, utc_now
-from contracts.secret_keys import SecretKeys
-from contracts.transfer_tokens import TransferSigner, UploadGrant
+from contracts.transfer_grants import UploadGrant
 from gateway.transfers.limits import TransferLimits
 from gateway.transfers.rate import MinimumRate
 from gateway.transfers.uploads import UploadReceipt
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from infrastructure.storage import FileStorage, open_storage
 from resolvers.clients.files import FilesClient
 from tests.gateway.transfers.stores import Folder, Store
@@ -105,7 +106,7 @@ async def test_an_address_that_is_stale_forged_or_for_the_other_way_opens_nothin
     client: httpx.AsyncClient, store: Store
 ) -> None:
     fresh = address(grant())
-    forged = TransferSigner(SecretKeys(b"x" * 32)).upload_path(grant(), utc_now() + timedelta(minutes=1))
+    forged = TransferTokenSigner(SecretKeys(b"x" * 32)).upload_path(grant(), utc_now() + timedelta(minutes=1))
     for path in (address(grant(), -timedelta(seconds=1)), forged, fresh[:-4] + "aaaa", "/uploads/x"):
         assert (await client.put(path, content=TEXT)).status_code == 403
     assert (await client.get(fresh.replace("uploads", "downloads"))).status_code == 403

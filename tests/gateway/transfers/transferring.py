@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from contracts.base import new_id, utc_now
-from contracts.transfer_tokens import DownloadGrant, UploadGrant
+from contracts.transfer_grants import DownloadGrant, UploadGrant
 from gateway.transfers.dependencies import TransferDependencies
 from gateway.transfers.limits import TransferLimits
 from gateway.transfers.routes import transfer_routes

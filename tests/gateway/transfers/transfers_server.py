@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from contracts.transfer_tokens import UploadGrant
+from contracts.transfer_grants import UploadGrant
 from gateway.connection_registry import ConnectionRegistry
 from gateway.server.main import serve
 from gateway.transfers.dependencies import TransferDependencies

@@ -13,8 +13,8 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from contracts.callers import Caller
 from contracts.errors import ServiceUnavailable, SessionEnded
-from contracts.service_tokens import Caller
 from resolvers.following.observer import user_tag
 from resolvers.tokens import token_hash
 from tests.gateway.fakes import ADA, GRACE, TOKEN, Services, session, settings

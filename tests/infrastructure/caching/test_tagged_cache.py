@@ -13,10 +13,10 @@ from pydantic import TypeAdapter
 from redis.asyncio import Redis
 
 from contracts.errors import ServiceUnavailable
-from contracts.secret_keys import SecretKeys
 from infrastructure.caching.cache import Cache, MemoryCache, RedisCache
 from infrastructure.caching.tagged_cache import CLAIMED, CachedValue, TaggedCache
 from infrastructure.redis_policy import RedisPolicy
+from infrastructure.signing.secret_keys import SecretKeys
 from resolvers.encryption import Encryptor
 from tests.mail_server import silent_server
 from tests.redis_access import flush, get_value, open_cache

@@ -16,14 +16,15 @@ from activities.operations.record_repair import RecordRepair
 from activities.operations.service import OperationsService
 from contracts.auth import Role, Session
 from contracts.base import new_id, utc_now
+from contracts.callers import Caller
 from contracts.operation_records import OperationRecord, RecordPageRequest
 from contracts.operations import Operation
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
 from infrastructure.change_notifications import ChangeNotifier, LocalNotifier, RedisNotifier
 from infrastructure.circuit_breaker import CircuitBreaker
 from infrastructure.record_buffer import RecordBuffer
 from infrastructure.redis_policy import RedisPolicy
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
 from infrastructure.tasks import supervised
 from infrastructure.temporal.operation_history import to_operation
 from resolvers.clients.base import ServiceClient

@@ -9,7 +9,7 @@ import pytest
 
 from contracts.errors import InvalidCursor
 from contracts.operations import Position
-from contracts.secret_keys import SecretKeys
+from infrastructure.signing.secret_keys import SecretKeys
 from resolvers.operations.cursors import Cursors
 
 CURSORS = Cursors(SecretKeys(b"secret"))

@@ -26,7 +26,7 @@ from contracts.operations import (
     kind_of,
     operation_id,
 )
-from contracts.secret_keys import SecretKeys
+from infrastructure.signing.secret_keys import SecretKeys
 from resolvers.following.hub import ProgressHub
 from resolvers.operations.cursors import Cursors
 from resolvers.operations.records import MAX_ACTIVE, OperationRecords

@@ -15,8 +15,8 @@ from activities.operations.activities import Operations
 from activities.operations.record_repair import RecordRepair
 from contracts.compensation_repair import EndedOperation
 from contracts.operations import Operation, OperationKind, OperationStatus
-from contracts.secret_keys import SecretKeys
 from infrastructure.change_notifications import LocalNotifier
+from infrastructure.signing.secret_keys import SecretKeys
 from infrastructure.temporal.operation_history import to_operation
 from resolvers.following.hub import ProgressHub
 from resolvers.following.long_poll_quota import LongPollQuota

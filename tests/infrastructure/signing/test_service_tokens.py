@@ -10,10 +10,12 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from contracts.base import utc_now
+from contracts.callers import Caller
 from contracts.errors import NotSignedIn, PermissionDenied
-from contracts.secret_keys import SecretKeys
-from contracts.service_tokens import Caller, ServiceTokenSigner
-from contracts.transfer_tokens import DownloadGrant, TransferSigner
+from contracts.transfer_grants import DownloadGrant
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.service_tokens import ServiceTokenSigner
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 ADA = Caller(user_id="usr_ada")
@@ -95,8 +97,8 @@ def test_addresses_of_transfers_are_read_under_former_keys() -> None:
         content_type="text/plain",
         size=1,
     )
-    path = TransferSigner(SecretKeys(OLD)).download_path(grant, utc_now() + timedelta(minutes=1))
+    path = TransferTokenSigner(SecretKeys(OLD)).download_path(grant, utc_now() + timedelta(minutes=1))
     token = path.removeprefix("/downloads/")
-    assert TransferSigner(SecretKeys(NEW, (OLD,))).read(token, DownloadGrant) == grant
+    assert TransferTokenSigner(SecretKeys(NEW, (OLD,))).read(token, DownloadGrant) == grant
     with pytest.raises(PermissionDenied):
-        TransferSigner(SecretKeys(NEW)).read(token, DownloadGrant)
+        TransferTokenSigner(SecretKeys(NEW)).read(token, DownloadGrant)

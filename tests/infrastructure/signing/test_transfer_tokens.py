@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from contracts.errors import PermissionDenied
-from contracts.secret_keys import SecretKeys
-from contracts.transfer_tokens import DownloadGrant, TransferSigner, UploadGrant
+from contracts.transfer_grants import DownloadGrant, UploadGrant
+from infrastructure.signing.secret_keys import SecretKeys
+from infrastructure.signing.transfer_tokens import TransferTokenSigner
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UPLOAD = UploadGrant(upload_id="upl_1", tenant_id="ten_1", user_id="usr_1", content_type="text/plain", size=3)
@@ -23,8 +24,8 @@ DOWNLOAD = DownloadGrant(
 )
 
 
-def signer_at(moment: datetime, key: bytes = b"s" * 32) -> TransferSigner:
-    return TransferSigner(SecretKeys(key), lambda: moment)
+def signer_at(moment: datetime, key: bytes = b"s" * 32) -> TransferTokenSigner:
+    return TransferTokenSigner(SecretKeys(key), lambda: moment)
 
 
 def token(path: str) -> str:

@@ -9,9 +9,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 from pydantic import ValidationError
 
-from contracts.base import Contract
+from contracts.callers import Caller
 from contracts.errors import NotSignedIn
-from contracts.secret_keys import SecretKeys
+from infrastructure.signing.secret_keys import SecretKeys
 
 KEEP_ALIVE_SECONDS = 15.0
 """Time for which the gateway keeps an idle connection to a service; services keep it several times longer."""
@@ -19,21 +19,6 @@ LIFETIME_SECONDS = 30
 MAX_LIFETIME_SECONDS = 60
 """The maximum lifetime of a token that a service accepts."""
 _CLOCK_SKEW_SECONDS = 5
-
-
-class Caller(Contract):
-    """The caller on whose behalf a service is called. ``user_id`` is None before the user has signed in.
-
-    ``client`` and ``account`` are keyed digests of the client's network and of the requested account, for fair shares
-    and logs. They grant no access.
-    """
-
-    user_id: str | None = None
-    tenant_id: str | None = None
-    permissions: tuple[str, ...] = ()
-    request_id: str = ""
-    client: str = ""
-    account: str = ""
 
 
 class ServiceTokenSigner:

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from datetime import datetime
-from typing import TypeVar
 
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -15,46 +14,11 @@ from pydantic import ValidationError
 
 from contracts.base import Contract, utc_now
 from contracts.errors import PermissionDenied
-from contracts.secret_keys import SecretKeys
-
-UPLOADS_PATH = "/uploads"
-DOWNLOADS_PATH = "/downloads"
-"""The paths of the gateway's upload and download endpoints."""
+from contracts.transfer_grants import DOWNLOADS_PATH, UPLOADS_PATH, DownloadGrant, Grant, UploadGrant
+from infrastructure.signing.secret_keys import SecretKeys
 
 
-class UploadGrant(Contract):
-    """The right to upload ``size`` bytes, more than once if needed.
-
-    ``checksum``: SHA-256 in lower-case hexadecimal digits; None if the client has not declared it.
-    """
-
-    upload_id: str
-    tenant_id: str
-    user_id: str
-    content_type: str
-    size: int
-    checksum: str | None = None
-
-
-class DownloadGrant(Contract):
-    """The right of a user to download one file. The download counts against the user's quota of transfers.
-
-    ``permission``: the permission by which the user can see the file, and which the user must still have.
-    """
-
-    tenant_id: str
-    user_id: str
-    permission: str
-    storage_key: str
-    name: str
-    content_type: str
-    size: int
-
-
-Grant = TypeVar("Grant", UploadGrant, DownloadGrant)
-
-
-class TransferSigner:
+class TransferTokenSigner:
     """Signs and verifies transfer tokens (JWT, HS256, RFC 7519).
 
     Args:
