@@ -93,12 +93,12 @@ def steps() -> list[WorkflowStep]:
 
 
 def _purposes() -> dict[OperationKind, str]:
-    """Return the purpose of each operation: the first line of its workflow's module docstring."""
+    """Return the purpose of each operation: the part after the colon in the first line of its workflow's docstring."""
     modules = [ast.parse(file.read_text()) for file in sorted((ROOT / "workflows").glob("*.py"))]
     docstrings = {
         found[0].kind: ast.get_docstring(module) or "" for module in modules if (found := list(_steps_of(module)))
     }
-    return {kind: docstrings[kind].splitlines()[0] for kind in OperationKind}
+    return {kind: docstrings[kind].splitlines()[0].rpartition(": ")[2] for kind in OperationKind}
 
 
 def _mutations_of(kind: OperationKind) -> list[str]:

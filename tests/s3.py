@@ -44,7 +44,7 @@ def _moto_python() -> Path:
     """Return the interpreter of moto's environment, which is installed at first use and when the lock file changes."""
     stamp, digest = _ENVIRONMENT / "lock", hashlib.sha256(_LOCK.read_bytes()).hexdigest()
     with _LOCK.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes run run_concurrently, and only one may install
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes run concurrently, and only one may install
         if not stamp.exists() or stamp.read_text() != digest:
             _install()
             stamp.write_text(digest)
