@@ -1,77 +1,80 @@
-# What one does here; `make help` says it in a sentence each. Needs git, make and Python 3.11 or newer.
+# The commands of the project; `make help` lists them. Requirements: git, make and Python 3.11 or newer.
 
 SHELL := /bin/sh
 VENV := .venv
 RUN := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help dev web operation test bench chaos docs check format schema migrate explorer documents environment lock clean
+.PHONY: help dev web operation domain test bench chaos docs check format schema migrate explorer documents environment lock clean
 
-help: ## Lists these commands.
+help: ## List these commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .DEFAULT:
-	@echo "There is no target $@: make help lists all of them." >&2; exit 2
+	@echo "$@ is not a target: make help lists the targets." >&2; exit 2
 
-dev: environment ## Starts everything in this terminal, on embedded parts, until Ctrl-C.
+dev: environment ## Run the product in this terminal, with embedded servers, until Ctrl-C.
 	@$(RUN) -m gateway.explorer.build || true
 	@exec $(RUN) -m worker.dev
 
-web: ## Starts the example page for `make dev`, with Node.js 20.19 or newer, at http://127.0.0.1:5173, until Ctrl-C.
+web: ## Serve the example web page of `make dev` at http://127.0.0.1:5173 until Ctrl-C; needs Node.js 20.19 or newer.
 	@sh examples/web/check.sh
-	@cd examples/web && { test node_modules -nt package-lock.json || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { echo "The packages of examples/web could not be installed: npm says why above." >&2; exit 1; }; } && exec npm run --silent dev
+	@cd examples/web && { test node_modules -nt package-lock.json || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { echo "The packages of examples/web could not be installed: see the output of npm above." >&2; exit 1; }; } && exec npm run --silent dev
 
-operation: environment ## Writes a new operation with its tests, or says why not: NAME=archive_tenant DOMAIN=tenants.
-	@$(RUN) -m tools.scaffold "$(NAME)" "$(DOMAIN)"
+operation: environment ## Generate a new operation with its tests: NAME=archive_tenant DOMAIN=tenants.
+	@$(RUN) -m tools.scaffold operation "$(NAME)" "$(DOMAIN)"
 
-# Where this variable is set, each of hundreds of processes, and each sandbox of a workflow, compiles everything anew.
+domain: environment ## Generate a new domain (tables, service, endpoints, client, settings) with its tests: NAME=billing.
+	@$(RUN) -m tools.scaffold domain "$(NAME)"
+
+# With this variable, each of hundreds of test processes and each workflow sandbox would compile every module again.
 test: export PYTHONDONTWRITEBYTECODE =
-test: environment ## Runs all tests; ARGS="..." goes to pytest.
+test: environment ## Run all tests; ARGS="..." is passed to pytest.
 	@$(RUN) -m pytest -n auto --dist loadgroup $(ARGS)
 
-bench: environment ## Measures how fast it is into docs/benchmarks.md, within 20 minutes; ARGS="--only start" measures one thing.
+bench: environment ## Run the benchmarks and write docs/benchmarks.md, within 20 minutes; ARGS="--only start" runs one of them.
 	@$(RUN) -m tools.benchmarks $(ARGS)
 
-chaos: environment ## Kills and cuts off every part, within 20 minutes, into docs/reliability.md; ARGS="--seed 7" does it again.
+chaos: environment ## Run chaos tests on every process and write docs/reliability.md, within 20 minutes; ARGS="--seed 7" repeats a run.
 	@$(RUN) -m tools.chaos $(ARGS)
 
-check: environment ## Checks format, lint, types, imports and that schema.graphql is up to date.
+check: environment ## Check format, lint, types, import rules and that schema.graphql is up to date.
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
 	@$(VENV)/bin/lint-imports
 	@$(RUN) -m schema --check
 
-docs: environment ## Builds the documentation into .site, with its pages made of the code.
+docs: environment ## Build the documentation into .site, with the pages that are generated from the code.
 	@$(RUN) -m mkdocs build --quiet
 	@echo "The documentation is built: open file://$(CURDIR)/.site/index.html"
 
-format: environment ## Formats the code and mends what the linter can mend.
+format: environment ## Format the code and apply the fixes of the linter.
 	@$(RUN) -m ruff format .
 	@$(RUN) -m ruff check --fix .
 
-schema: environment ## Writes schema.graphql from the code.
+schema: environment ## Generate schema.graphql from the code.
 	@$(RUN) -m schema
 
-migrate: environment ## Brings the database named by DATABASE_URL up to date.
+migrate: environment ## Apply the migrations to the database of DATABASE_URL.
 	@$(RUN) -m worker.migrate
 
-explorer: environment ## Builds GraphiQL where node is found, once.
+explorer: environment ## Build GraphiQL once, if Node.js is installed.
 	@$(RUN) -m gateway.explorer.build
 
 DOCUMENTS := documents
 MANIFEST := documents.json
 
-documents: environment ## Writes MANIFEST (documents.json): each operation in the folder DOCUMENTS (documents), by its hash.
+documents: environment ## Write MANIFEST (documents.json): the operations in the folder DOCUMENTS (documents) by their hash.
 	@$(RUN) -m gateway.http.document_manifest $(DOCUMENTS) $(MANIFEST)
 
-environment: ## Makes .venv from requirements.lock, if it is not made from it already.
+environment: ## Create .venv from requirements.lock, unless it is up to date.
 	@sh environment.sh $(VENV)
 
-lock: environment ## Writes requirements.lock and the image's docker/requirements.lock anew from pyproject.toml.
+lock: environment ## Regenerate requirements.lock and docker/requirements.lock (for the image) from pyproject.toml.
 	@$(VENV)/bin/uv pip compile --universal --generate-hashes --python-version 3.11 \
 		pyproject.toml --group dev --output-file requirements.lock --quiet
 	@$(VENV)/bin/uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate \
 		pyproject.toml --constraint requirements.lock --output-file docker/requirements.lock --quiet
 
-clean: ## Removes what was made here, the data in .data excepted.
+clean: ## Remove generated files, except the data in .data.
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis gateway/explorer/dist gateway/explorer/app/node_modules examples/web/node_modules examples/web/dist

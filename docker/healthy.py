@@ -1,4 +1,4 @@
-"""Whether the process of this container lives: ends with 0 where /healthz on METRICS_PORT answers 200."""
+"""Health check of a container: exit with status 0 if /healthz on METRICS_PORT responds with 200."""
 
 import os
 import sys

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from tests.servers import HOST, wait_until
 from worker.dev.binaries import redis_server
 from worker.dev.ports import free_port
-from worker.dev.subprocesses import child
+from worker.dev.subprocesses import child_process
 
 
 class RedisServer:
@@ -33,7 +33,7 @@ class RedisServer:
         port = self.url.rpartition(":")[2].partition("/")[0]
         command = [str(redis_server()), "--port", port, "--bind", HOST, "--dir", str(self._folder), "--save", ""]
         log = self._folder / "log"
-        self._process = self._running.enter_context(child(command, log=log))
+        self._process = self._running.enter_context(child_process(command, log=log))
         wait_until(lambda: log.read_bytes().count(b"Ready to accept") > self._starts, self._process, log)
         self._starts += 1
 

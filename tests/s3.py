@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.servers import HOST, wait_until
 from worker.dev.ports import free_port
-from worker.dev.subprocesses import child
+from worker.dev.subprocesses import child_process
 
 _LOCK = Path(__file__).with_name("moto.lock")
 _ENVIRONMENT = Path(sys.prefix) / "moto"
@@ -26,7 +26,7 @@ def running_s3(folder: Path) -> Iterator[str]:
     port = free_port(HOST)
     endpoint = f"http://{HOST}:{port}"
     command = [str(_moto_python()), "-m", "moto.server", "-H", HOST, "-p", str(port)]
-    with child(command, log=folder / "moto.log") as process:
+    with child_process(command, log=folder / "moto.log") as process:
         wait_until(lambda: _create_bucket(endpoint), process, folder / "moto.log")
         yield endpoint
 

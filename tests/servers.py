@@ -17,8 +17,8 @@ from uuid import uuid4
 
 from worker.dev.binaries import postgres_folder, redis_server, temporal_cli
 from worker.dev.ports import free_port
-from worker.dev.subprocesses import child
-from worker.dev.temporal_server import TemporalServer, TemporalSilent, temporal_server
+from worker.dev.subprocesses import child_process
+from worker.dev.temporal_server import TemporalServer, TemporalUnavailable, temporal_server
 
 HOST = "127.0.0.1"
 
@@ -32,7 +32,7 @@ def running_temporal(dynamic: Mapping[str, str] | None = None) -> Iterator[Tempo
                 server = stack.enter_context(
                     temporal_server(port=free_port(HOST), ui_port=free_port(HOST), log=folder / "log", dynamic=dynamic)
                 )
-            except TemporalSilent:
+            except TemporalUnavailable:
                 if not attempts_left:
                     raise AssertionError((folder / "log").read_text()[-2000:]) from None
             else:
@@ -69,7 +69,7 @@ def running_redis(arguments: Sequence[str] = ()) -> Iterator[str]:
             "no",
             *arguments,
         ]
-        with child(command, log=folder / "log") as process:
+        with child_process(command, log=folder / "log") as process:
             wait_until(lambda: is_listening(port), process, folder / "log")
             yield f"redis://{HOST}:{port}/0"
 
@@ -134,7 +134,7 @@ def running_postgres() -> Iterator[Postgres]:
         # The socket is in the temporary folder. Tests do not need the durability that fsync provides.
         options = ["-c", f"listen_addresses={HOST}", "-c", f"unix_socket_directories={data}", "-c", "fsync=off"]
         command = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), *options]
-        with child(command, log=folder / "log", user=user, stop_signal=signal.SIGINT) as process:
+        with child_process(command, log=folder / "log", user=user, stop_signal=signal.SIGINT) as process:
             server = Postgres(binaries, port)
             wait_until(lambda: _is_ready(server), process, folder / "log")
             yield server

@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.collector import Collector
 from tests.servers import HOST, running_postgres, running_redis, running_temporal, wait_until
 from worker.dev.ports import free_port
-from worker.dev.subprocesses import child
+from worker.dev.subprocesses import child_process
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,7 +59,7 @@ def start_dev_stack(data_dir: Path, *, tree: Path = ROOT, **environment: str) ->
     log = data_dir / "stack.log"
     log.write_bytes(b"")
     command = ["sh", "-c", 'cd "$0" && exec "$1" -m worker.dev', str(tree), sys.executable]
-    with child(command, log=log, environment=variables, grace_seconds=30) as process:
+    with child_process(command, log=log, environment=variables, grace_seconds=30) as process:
         wait_until(lambda: "\nready" in log.read_text(), process, log)
         text = log.read_text()
         yield Stack(
@@ -88,7 +88,7 @@ def start_separate_stack(folder: Path, **others: str) -> Iterator[Stack]:
             "CODEC_KEYS": f"test:{base64.b64encode(secrets.token_bytes(32)).decode()}",
             "SERVICES_URL": f"http://{HOST}:{worker_port}",
             "GATEWAY_PORT": str(gateway_port),
-            "PORT": str(worker_port),
+            "WORKER_PORT": str(worker_port),
             "DATA_DIR": str(folder),
         }
         environment |= others
@@ -122,7 +122,7 @@ def start_module(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a Python module as a child process while the block runs."""
     command = [sys.executable, "-m", module, *arguments]
-    with child(command, log=log, environment=environment, grace_seconds=30) as process:
+    with child_process(command, log=log, environment=environment, grace_seconds=30) as process:
         yield process
 
 

@@ -61,7 +61,7 @@ ANY_PORT = {"GATEWAY_PORT": "0", "TEMPORAL_PORT": "0", "TEMPORAL_UI_PORT": "0"}
         ("worker users", WORKER, f"Temporal does not answer at {UNREACHABLE}"),
         ("worker users", WORKER | {"DATABASE_URL": "nonsense"}, "must be the URL of a database"),
         ("worker users", WORKER | {"REDIS_URL": "http://x"}, "must be the URL of a Redis"),
-        ("worker.migrate", {}, "DATABASE_URL names no database"),
+        ("worker.migrate", {}, "DATABASE_URL is not valid"),
         ("worker.migrate --nonsense", {}, "usage: python -m worker.migrate"),
         ("worker.migrate", {"DATABASE_URL": f"postgres://a:secret@{UNREACHABLE}/x"}, "The database x at 127.0.0.1:9"),
         ("worker.migrate", {"DATABASE_URL": f"sqlite://{UNWRITABLE}/x"}, f"The database {UNWRITABLE}/x"),
@@ -71,7 +71,7 @@ ANY_PORT = {"GATEWAY_PORT": "0", "TEMPORAL_PORT": "0", "TEMPORAL_UI_PORT": "0"}
             {"TEMPORAL_ADDRESS": UNREACHABLE, "WORKER_DEPLOYMENT": "a", "WORKER_BUILD_ID": "1"},
             f"Temporal does not answer at {UNREACHABLE}",
         ),
-        ("worker.dev", ANY_PORT | {"DATA_DIR": UNWRITABLE}, f"{UNWRITABLE} cannot be written"),
+        ("worker.dev", ANY_PORT | {"DATA_DIR": UNWRITABLE}, f"{UNWRITABLE} is not writable"),
         ("worker.dev", {"GATEWAY_PORT": "x"}, "GATEWAY_PORT"),
         ("worker.dev extra", {}, "usage: python -m worker.dev"),
         ("schema --nonsense", {}, "usage: python -m schema"),
@@ -102,7 +102,7 @@ def test_says_that_a_port_is_taken(taken: int, temporal_address: str, tmp_path: 
 def test_a_make_target_that_there_is_not_leads_to_make_help(target: str) -> None:
     status, text = said("make", target)
     assert status == 2
-    assert text.startswith(f"There is no target {target}: make help lists all of them.")
+    assert text.startswith(f"{target} is not a target: make help lists the targets.")
 
 
 @pytest.mark.parametrize("version", [None, "0.1.0"])
@@ -172,4 +172,4 @@ def test_an_environment_in_a_folder_that_cannot_be_written_is_refused(tmp_path: 
             folder.chmod(0o755)
     tmp_path.chmod(0o555)
     status, text = said(*drop, "sh", "environment.sh", ".venv", cwd=tmp_path)
-    assert (status, "cannot be written to" in text) == (1, True)
+    assert (status, "is not writable" in text) == (1, True)

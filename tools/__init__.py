@@ -1,1 +1,1 @@
-"""Programs for developers: generators of data, benchmarks, scaffolding. No process of the product imports them."""
+"""Programs for developers: code generators, benchmarks, chaos tests. No process of the product imports them."""

@@ -1,4 +1,4 @@
-"""``python -m tools.generate_operations COUNT``: fills a PostgreSQL database with records of closed operations.
+"""``python -m tools.generate_operations COUNT``: fill a PostgreSQL database with records of closed operations.
 
 The database is the one that DATABASE_URL names; its tables must exist (``make migrate``). The records spread over
 365 days, 200 users and the tenant that TENANT_ID names, with a few operations that have not closed.
@@ -42,19 +42,19 @@ _ENDS = (
 )
 
 
-def generated(count: int, tenant_id: str, now: datetime, seed: int = 1) -> Iterator[OperationRecord]:
-    """Records of one tenant; the last of them have not closed."""
-    chance = random.Random(seed)
+def generate_records(count: int, tenant_id: str, now: datetime, seed: int = 1) -> Iterator[OperationRecord]:
+    """Yield records of one tenant; the last OPEN_OPERATIONS have not closed."""
+    rng = random.Random(seed)
     users = [new_id("usr") for _ in range(USERS)]
     kinds = list(OperationKind)
     for number in range(count):
-        kind, user_id = chance.choice(kinds), chance.choice(users)
-        started_at = now - timedelta(seconds=chance.random() * DAYS * 86_400)
+        kind, user_id = rng.choice(kinds), rng.choice(users)
+        started_at = now - timedelta(seconds=rng.random() * DAYS * 86_400)
         is_open = number >= count - OPEN_OPERATIONS
-        status = OperationStatus.RUNNING if is_open else chance.choice(_ENDS)
+        status = OperationStatus.RUNNING if is_open else rng.choice(_ENDS)
         state = OperationState.first(kind, started_at, started_by=user_id)
         steps = tuple(step.model_copy(update={"status": StepStatus.COMPLETED, "attempt": 1}) for step in state.steps)
-        label = f"{chance.choice(_WORDS)}-{number}.pdf" if chance.random() < 0.5 else f"user{number}@example.com"
+        label = f"{rng.choice(_WORDS)}-{number}.pdf" if rng.random() < 0.5 else f"user{number}@example.com"
         yield OperationRecord(
             operation=Operation(
                 id=operation_id(b"", kind, tenant_id=tenant_id, user_id=user_id, key=None),
@@ -62,19 +62,19 @@ def generated(count: int, tenant_id: str, now: datetime, seed: int = 1) -> Itera
                 user_id=user_id,
                 tenant_ids=(tenant_id,),
                 state=state.model_copy(update={"status": status, "steps": steps, "revision": 9}),
-                closed_at=None if is_open else started_at + timedelta(seconds=chance.expovariate(0.2)),
+                closed_at=None if is_open else started_at + timedelta(seconds=rng.expovariate(0.2)),
                 position=Position(revision=9, closed=not is_open),
             ),
-            subject=Subject(label=label, target_id=new_id("fil"), is_private=chance.random() < 0.3),
+            subject=Subject(label=label, target_id=new_id("fil"), is_private=rng.random() < 0.3),
         )
 
 
 async def fill(url: str, count: int, tenant_id: str) -> None:
-    """Copy the records into the database and have it gather its statistics."""
+    """Copy the records into the database and update its statistics."""
     connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url)
     try:
         batch: list[OperationRecord] = []
-        for record in generated(count, tenant_id, utc_now()):
+        for record in generate_records(count, tenant_id, utc_now()):
             batch.append(record)
             if len(batch) == _BATCH:
                 await _copy(connection, batch)

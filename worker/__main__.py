@@ -1,4 +1,4 @@
-"""``python -m worker DOMAIN``: the workers and endpoints of one domain, or of all, until SIGTERM."""
+"""``python -m worker PROCESS``: run the Temporal workers and HTTP endpoints of a process's domains until SIGTERM."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ log = structlog.get_logger(__name__)
 async def open_dependencies(
     settings: WorkerSettings, runtime: Runtime | None = None, spans: Spans | None = None
 ) -> AsyncIterator[WorkerDependencies]:
-    """All that a worker process is made of, as its settings say."""
+    """Open the connections and clients that the settings name; close them at the end of the block."""
     keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     smtp_url = settings.smtp_url.get_secret_value() if settings.smtp_url else None
@@ -79,13 +79,13 @@ async def open_dependencies(
             change_notifier=create_change_notifier(redis),
             service_keys=service_keys,
             storage=open_storage(settings.storage()),
-            transfers=TransferTokenSigner(service_keys),
-            mail=create_mailer(smtp_url, _mail_folder(settings)),
-            mail_from=settings.mail_from,
+            transfer_token_signer=TransferTokenSigner(service_keys),
+            mailer=create_mailer(smtp_url, _mail_folder(settings)),
+            mail_sender=settings.mail_from,
             app_url=settings.product_url(),
             cipher=SecretCipher(keys),
             session_idle=timedelta(seconds=settings.session_idle_seconds),
-            repair_within=timedelta(seconds=settings.repair_deadline_seconds),
+            repair_deadline=timedelta(seconds=settings.repair_deadline_seconds),
             record_retention=timedelta(days=settings.record_retention_days),
         )
 
@@ -96,6 +96,7 @@ def _mail_folder(settings: WorkerSettings) -> Path:
 
 
 async def run(process: str, settings: WorkerSettings) -> None:
+    """Serve the domains of the process until a stop signal."""
     runtime, sdk = prometheus_runtime() if settings.metrics_port is not None else (None, None)
     monitoring = Monitoring(critical=("temporal", "database"), sdk_metrics_url=sdk)
     async with AsyncExitStack() as stack:
@@ -107,31 +108,41 @@ async def run(process: str, settings: WorkerSettings) -> None:
             await stack.enter_async_context(
                 serve_monitoring(monitoring, host=settings.host, port=settings.metrics_port)
             )
-        parts = await stack.enter_async_context(open_dependencies(settings, runtime, spans))
-        if settings.environment is Environment.PRODUCTION and process in ("auth", "all"):  # others may not look there
+        dependencies = await stack.enter_async_context(open_dependencies(settings, runtime, spans))
+        if settings.environment is Environment.PRODUCTION and process in (
+            "auth",
+            "all",
+        ):  # only these may read that table
             await refuse_demo_data()
         monitoring.add_checks(
             {
-                "temporal": temporal_check(parts.temporal),
+                "temporal": temporal_check(dependencies.temporal),
                 "database": database_check(settings.database_url.get_secret_value()),
             }
         )
-        if parts.redis is not None:
-            monitoring.add_checks({"redis": parts.redis.ping})
+        if dependencies.redis is not None:
+            monitoring.add_checks({"redis": dependencies.redis.ping})
         monitoring.add_stop_signal(stop.is_set)
-        domains = domains_of(process, parts)
+        domains = domains_of(process, dependencies)
         metrics = Metrics(monitoring.registry)
         await stack.enter_async_context(
-            running_workers(parts.temporal, domains, parts.change_notifier, metrics=metrics, version=settings.version())
+            running_workers(
+                dependencies.temporal,
+                domains,
+                dependencies.change_notifier,
+                metrics=metrics,
+                version=settings.version(),
+            )
         )
-        log.info("worker ready", process=process, port=settings.worker_port)
+        log.info("worker_ready", process=process, port=settings.worker_port)
         await serve_services(
             services_app(routes_of(domains), spans), host=settings.host, port=settings.worker_port, stop=stop
         )
-    log.info("worker stopped", process=process)
+    log.info("worker_stopped", process=process)
 
 
 def main(arguments: list[str]) -> int:
+    """Return 0 after a stop signal, 1 if the process cannot start, 2 for a wrong call or wrong settings."""
     if len(arguments) != 1 or arguments[0] not in PROCESSES:
         print(f"usage: python -m worker {'|'.join(PROCESSES)}", file=sys.stderr)
         return 2

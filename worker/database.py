@@ -1,4 +1,4 @@
-"""The database of a worker process: one Tortoise app and one line of migrations for each domain, on one connection."""
+"""The database of a worker process. Each domain is a Tortoise app with migrations; all share one connection."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from infrastructure.observability.spans import Spans
 
 DOMAINS = ("auth", "users", "tenants", "files", "workspaces", "notifications", "operations")
-"""The domains that have tables."""
+"""The domains that have tables, which are prefixed with the domain's name."""
 
 
 def configuration(url: str) -> TortoiseConfig:
-    """Tortoise's configuration for ``sqlite://FILE`` or ``postgres://...``."""
-    # Tortoise keeps its statements by the name of the connection, for all the process: each dialect needs its own name.
+    """Return the configuration of Tortoise for the URL ``sqlite://FILE`` or ``postgres://...``."""
+    # Tortoise caches statements by the name of the connection in the whole process: each dialect needs its own name.
     name = url.partition(":")[0]
     return TortoiseConfig(
         connections={name: DBUrlConfig(url)},
@@ -43,14 +43,16 @@ def configuration(url: str) -> TortoiseConfig:
 
 @asynccontextmanager
 async def database(url: str) -> AsyncIterator[None]:
-    """Open the database for the whole process: activities, requests and whatever else runs while this is entered.
+    """Open the database for all code of the process while the block runs. A process has at most one open database.
 
-    Tortoise finds it by its global fallback, since requests and activities do not inherit the context of whoever
-    started them. So a process has one at a time.
+    Requests and activities do not inherit the context of their creator, so Tortoise finds it by its global fallback.
+
+    Raises:
+        DatabaseUnusable: the database cannot be opened.
     """
-    _check(url)
+    _check_sqlite_file(url)
     context = TortoiseContext()
-    with _explained(url), context:  # needed for the initialization only
+    with _translate_errors(url), context:  # needed for the initialization only
         await context.init(configuration(url), _enable_global_fallback=True)
     try:
         yield
@@ -59,15 +61,19 @@ async def database(url: str) -> AsyncIterator[None]:
 
 
 async def migrate(url: str) -> None:
-    """Bring every domain's tables to the newest state; harmless where they are."""
-    _check(url)
-    with _explained(url):
+    """Apply the missing migrations of every domain.
+
+    Raises:
+        DatabaseUnusable: the database cannot be opened.
+    """
+    _check_sqlite_file(url)
+    with _translate_errors(url):
         async with TortoiseContext():
             await api.migrate(config=configuration(url))
 
 
-def _check(url: str) -> None:
-    """Raise DatabaseUnusable where SQLite could not open its file, for its driver would then wait without end."""
+def _check_sqlite_file(url: str) -> None:
+    """Raise DatabaseUnusable if the file of SQLite cannot be opened: its driver would wait forever."""
     name, _, path = url.partition("://")
     if name != "sqlite" or path.startswith(":memory:"):
         return
@@ -80,8 +86,8 @@ def _check(url: str) -> None:
 
 
 @contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """Raise DatabaseUnusable where the server cannot be reached or does not take the user."""
+def _translate_errors(url: str) -> Iterator[None]:
+    """Raise DatabaseUnusable if the server cannot be reached or rejects the user."""
     try:
         yield
     except (DBConnectionError, OSError, PostgresError) as error:
@@ -92,13 +98,13 @@ def _explained(url: str) -> Iterator[None]:
 
 
 def trace_statements(spans: Spans) -> None:
-    """From now on each statement that PostgreSQL is sent is a span."""
-    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor  # here: loaded only where it is wanted
+    """Record a span for each SQL statement that is sent to PostgreSQL from now on."""
+    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor  # only processes that trace load it
 
     AsyncPGInstrumentor().instrument(tracer_provider=spans.provider)  # type: ignore[no-untyped-call]
 
 
 def database_check(url: str) -> Callable[[], Awaitable[object]]:
-    """What raises where it does not."""
+    """Return a readiness check that raises if the open database does not answer."""
     name = url.partition(":")[0]
     return lambda: Tortoise.get_connection(name).execute_query("SELECT 1")

@@ -1,4 +1,4 @@
-"""Demo data: two tenants and three users to try everything with. Never for production."""
+"""Demo data for development: two tenants and three users with a public password."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from contracts.email_addresses import email_key
 from contracts.tenants import SubscriptionTier
 from infrastructure.passwords import Passwords
 
-PASSWORD = "adx-demo-password"  # noqa: S105 - it is printed for everybody to use
-TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # noqa: S105 - likewise
+PASSWORD = "adx-demo-password"  # noqa: S105 - it is public
+TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # noqa: S105 - it is public
 
 
 _DOMAIN = "example.com"
-"""Kept for examples by RFC 2606: nobody real has an address there."""
+"""Reserved for examples by RFC 2606, so no mailbox exists there."""
 
 
 class DemoDataInProduction(Exception):
-    """Accounts whose passwords are printed in the documentation are open to everybody."""
+    """A production database has a demo account, whose password is public."""
 
 
 async def refuse_demo_data() -> None:
-    """Raises DemoDataInProduction where the database holds one of the demo accounts."""
+    """Raise DemoDataInProduction if the database has a demo account."""
     keys = [email_key(f"{account}@{_DOMAIN}") for account in ("ada", "grace", "alan")]
     if await auth.Credential.filter(email_key__in=keys).exists():
-        raise DemoDataInProduction("The database holds demo accounts, which have no place in production: use another.")
+        raise DemoDataInProduction(
+            "The database has demo accounts, whose password is public: use another database in production."
+        )
 
 
 async def seed_demo_data(passwords: Passwords) -> bool:
-    """Write the demo data into an empty database, all or nothing; False where it holds users or tenants already."""
+    """Write the demo data in one transaction; return False, without a change, if a user or tenant exists."""
     password_hash = await passwords.hash(PASSWORD)
 
     async def fill() -> bool:
@@ -58,7 +60,7 @@ async def _tenant(name: str, tier: SubscriptionTier, **flags: bool) -> str:
 async def _user(
     name: str, account: str, password_hash: str, roles: dict[str, Role], totp_secret: str | None = None
 ) -> None:
-    """A user with a role in each tenant, who works in the first of them."""
+    """Create a user with a role in each tenant; the first tenant is the current one."""
     user_id, email = new_id("usr"), f"{account}@{_DOMAIN}"
     key = email_key(email)
     await users.User.create(

@@ -1,4 +1,4 @@
-"""What kind of trouble an activity ran into: how often it is worth another try, and what a user may read of it."""
+"""Classify an unexpected error of an activity: how often to retry it, and which error the user finally sees."""
 
 from __future__ import annotations
 
@@ -18,48 +18,52 @@ from workflows.options import EXTERNAL, NETWORK, TIMEOUT, RetrySchedule
 
 @dataclass(frozen=True)
 class ErrorClass:
-    """``answer``: what the operation fails with once all tries are used up; None where nobody can say."""
+    """The retry schedule of a class of errors.
+
+    ``final_error`` is the operation's error once all attempts have failed; None if the cause is unknown.
+    """
 
     retry: RetrySchedule
-    answer: DomainError | None
+    final_error: DomainError | None
 
     @property
     def message(self) -> str:
-        return self.answer.message if self.answer else "Something went wrong here."
+        """The text for the user."""
+        return self.final_error.message if self.final_error else "Something went wrong here."
 
 
-_TIMEOUTS = (TimeoutError, httpx.TimeoutException, redis.exceptions.TimeoutError)
-_NETWORK = (
+_TIMEOUT_ERRORS = (TimeoutError, httpx.TimeoutException, redis.exceptions.TimeoutError)
+_NETWORK_ERRORS = (
     ConnectionError,
     socket.gaierror,
     httpx.TransportError,
     redis.exceptions.ConnectionError,
     asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # it starts, stops or was asked to let go
+    asyncpg.OperatorInterventionError,  # the server starts or stops, or ended the connection
     asyncpg.TooManyConnectionsError,
     DBConnectionError,
 )
-_EXTERNAL = (httpx.HTTPStatusError, redis.exceptions.RedisError, BaseError)
-_MAIL = (aiosmtplib.SMTPException,)
+_EXTERNAL_ERRORS = (httpx.HTTPStatusError, redis.exceptions.RedisError, BaseError)
+_MAIL_ERRORS = (aiosmtplib.SMTPException,)
 
 
 def classify(error: BaseException) -> ErrorClass:
-    """By the error or what caused it: libraries wrap. Unknown trouble is tried as network trouble is."""
-    silent = ServiceUnavailable("A service does not answer.")
+    """Classify the error by its type or the type of a cause; an unknown error is retried as a network error."""
+    unavailable = ServiceUnavailable("A service does not answer.")
     each: BaseException | None = error
     while each is not None:
-        if isinstance(each, _MAIL):  # silence and lost connections among it: mail servers are away for minutes
+        if isinstance(each, _MAIL_ERRORS):  # also if its cause is a timeout: mail servers are unavailable for minutes
             return ErrorClass(EXTERNAL, ServiceUnavailable("The mail server does not take e-mail now."))
-        if isinstance(each, _TIMEOUTS):
+        if isinstance(each, _TIMEOUT_ERRORS):
             return ErrorClass(TIMEOUT, DeadlineExceeded("A service takes too long to answer."))
-        if isinstance(each, _NETWORK) or _is_of_a_lost_connection(each):
-            return ErrorClass(NETWORK, silent)
-        if isinstance(each, _EXTERNAL):
-            return ErrorClass(EXTERNAL, silent)
+        if isinstance(each, _NETWORK_ERRORS) or _is_lost_connection(each):
+            return ErrorClass(NETWORK, unavailable)
+        if isinstance(each, _EXTERNAL_ERRORS):
+            return ErrorClass(EXTERNAL, unavailable)
         each = each.__cause__
     return ErrorClass(NETWORK, None)
 
 
-def _is_of_a_lost_connection(error: BaseException) -> bool:
-    """asyncpg has no class for it where a statement, or the rollback behind one that failed, finds it closed."""
+def _is_lost_connection(error: BaseException) -> bool:
+    """Whether asyncpg found the connection closed; it has no class of its own for this error."""
     return isinstance(error, asyncpg.InterfaceError) and "closed" in str(error)

@@ -1,4 +1,4 @@
-"""The HTTP host of a process: its domains' endpoints and ``/healthz``, served until it is asked to stop."""
+"""The HTTP server of a worker process, with the endpoints of its domains and ``/healthz``."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ log = structlog.get_logger(__name__)
 
 
 def services_app(routes: Sequence[Route], spans: Spans | None = None) -> Starlette:
-    """Trouble in an endpoint is logged whole, and answered with an empty 500, or with an ErrorRecord where a part is
-    away."""
+    """Return the application. An unexpected error of an endpoint is logged; the response is an empty 500, or an
+    ErrorRecord if an external system is unavailable.
+    """
     return Starlette(
         routes=[*routes, Route("/healthz", _healthz, methods=["GET"])],
         middleware=[Middleware(spans.trace_requests, routes)] if spans else [],
-        exception_handlers={Exception: _trouble},
+        exception_handlers={Exception: _handle_unexpected_error},
     )
 
 
 async def serve_services(app: Starlette, *, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve the application until ``stop`` is set."""
     config = Config()
     config.bind = [f"{host}:{port}"]
     config.graceful_timeout = 5
-    # Longer than the gateway keeps an idle connection: it must not send a request on one that is being closed here.
+    # Longer than the gateway keeps an idle connection, so that it never sends a request on a connection being closed.
     config.keep_alive_timeout = 4 * KEEP_ALIVE_SECONDS
     config.accesslog = None
     config.loglevel = "WARNING"
@@ -50,11 +52,11 @@ async def _healthz(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-async def _trouble(request: Request, error: Exception) -> Response:
-    """With a part that is away the client is told so, and may try again; all else is nobody's business."""
-    known = getattr(request.state, "about", {})
-    log.error("an endpoint ran into trouble", path=request.url.path, exc_info=error, **known)
-    answer = classify(error).answer
-    if answer is None:
+async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
+    """Return an ErrorRecord if an external system is unavailable, so that the caller may retry; else an empty 500."""
+    context = getattr(request.state, "log_context", {})
+    log.error("endpoint_failed", path=request.url.path, exc_info=error, **context)
+    final_error = classify(error).final_error
+    if final_error is None:
         return Response(status_code=500)
-    return Response(to_record(answer).model_dump_json(), answer.http_status, media_type="application/json")
+    return Response(to_record(final_error).model_dump_json(), final_error.http_status, media_type="application/json")

@@ -1,4 +1,4 @@
-"""Lines about operations and their steps: on whose behalf they run, how long they took and how they ended."""
+"""Log the end of each operation and each activity, with its duration, outcome, user and tenant."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from worker.metrics import is_undo
 
 _USER = SearchAttributeKey.for_keyword(ATTRIBUTE_USER)
 _TENANTS = SearchAttributeKey.for_keyword_list(ATTRIBUTE_TENANTS)
-_PLAIN = PayloadConverter.default
+_UNENCRYPTED = PayloadConverter.default
 
 log = structlog.get_logger(__name__)
 
 
 class LoggingInterceptor(Interceptor):
-    """Put it on every worker, around all that writes lines."""
+    """Binds the log context of each activity and logs its end. It wraps the interceptors that log."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return _Activities(next)
@@ -48,25 +48,25 @@ class LoggingInterceptor(Interceptor):
         return _Workflows
 
 
-def operation_closed(info: Info, outcome: str) -> None:
+def log_operation_closed(info: Info, outcome: str) -> None:
     """Log that a workflow closed: ``completed``, ``failed`` or ``cancelled``."""
     seconds = (datetime.now(UTC) - info.start_time).total_seconds()
     log.info(
-        "operation closed",
+        "operation_closed",
         workflow_id=info.workflow_id,
         outcome=outcome,
         duration_ms=round(seconds * 1000),
-        **_on_behalf(info),
+        **_log_context_of(info),
     )
 
 
 class _Activities(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> object:
         info = activity.info()
-        told = input.headers.get(LOG_CONTEXT_HEADER)
-        on_behalf: dict[str, str] = _PLAIN.from_payload(told) if told else {}
-        began, outcome = time.perf_counter(), "cancelled"
-        with log_context(**on_behalf, workflow_id=info.workflow_id, activity=info.activity_type, attempt=info.attempt):
+        header = input.headers.get(LOG_CONTEXT_HEADER)
+        context: dict[str, str] = _UNENCRYPTED.from_payload(header) if header else {}
+        started, outcome = time.perf_counter(), "cancelled"
+        with log_context(**context, workflow_id=info.workflow_id, activity=info.activity_type, attempt=info.attempt):
             try:
                 result: object = await super().execute_activity(input)
                 outcome = "completed"
@@ -74,7 +74,9 @@ class _Activities(ActivityInboundInterceptor):
                 outcome = f"failed: {(isinstance(error, ApplicationError) and error.type) or type(error).__name__}"
                 raise
             finally:
-                log.info("activity ended", outcome=outcome, duration_ms=round((time.perf_counter() - began) * 1000, 1))
+                log.info(
+                    "activity_ended", outcome=outcome, duration_ms=round((time.perf_counter() - started) * 1000, 1)
+                )
                 if is_undo(info):
                     record_audit_event(AuditEvent.COMPENSATED, outcome=outcome)
         return result
@@ -82,23 +84,24 @@ class _Activities(ActivityInboundInterceptor):
 
 class _Workflows(WorkflowInboundInterceptor):
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
-        super().init(_Calls(outbound))
+        super().init(_Outbound(outbound))
 
 
-class _Calls(WorkflowOutboundInterceptor):
-    """Hands on to each step on whose behalf it is run."""
+class _Outbound(WorkflowOutboundInterceptor):
+    """Passes the log context of the workflow to its activities, in a header."""
 
     def start_activity(self, input: StartActivityInput) -> ActivityHandle[Any]:
-        input.headers = {**input.headers, LOG_CONTEXT_HEADER: _PLAIN.to_payload(_on_behalf(workflow.info()))}
+        input.headers = {**input.headers, LOG_CONTEXT_HEADER: _UNENCRYPTED.to_payload(_log_context_of(workflow.info()))}
         return super().start_activity(input)
 
 
-def _on_behalf(info: Info) -> dict[str, str]:
-    told: Payload | None = info.headers.get(LOG_CONTEXT_HEADER)
-    on_behalf: dict[str, str] = _PLAIN.from_payload(told) if told else {}
+def _log_context_of(info: Info) -> dict[str, str]:
+    """Return the log context of the request that started the workflow, with its user and tenant."""
+    header: Payload | None = info.headers.get(LOG_CONTEXT_HEADER)
+    context: dict[str, str] = _UNENCRYPTED.from_payload(header) if header else {}
     user, tenants = info.typed_search_attributes.get(_USER), info.typed_search_attributes.get(_TENANTS)
     if user:
-        on_behalf["user"] = user
+        context["user"] = user
     if tenants:
-        on_behalf["tenant"] = tenants[0]
-    return on_behalf
+        context["tenant"] = tenants[0]
+    return context

@@ -1,4 +1,4 @@
-"""What a worker process counts and measures, under the names that dashboards and alerts use."""
+"""Prometheus metrics of a worker process: operations, failed activities and compensations."""
 
 from __future__ import annotations
 
@@ -17,71 +17,74 @@ from temporalio.workflow import Info
 from contracts.operations import OperationKind, kind_of
 from workflows.options import COMPENSATION
 
-_LONG = timedelta(hours=1)
-_EVERY_SECONDS = 60.0
-_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
+_LONG_RUNNING = timedelta(hours=1)
+_COUNT_INTERVAL_SECONDS = 60.0
+_DURATION_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 
 
 CountOpen: TypeAlias = Callable[[datetime], Awaitable[Mapping[str, int]]]
-"""Counts by kind the operations that were started before a moment and have not closed."""
+"""Counts, by kind, the open operations that were started before the given time."""
 
 log = structlog.get_logger(__name__)
 
 
 def is_undo(info: activity.Info) -> bool:
-    """Nothing else has so many tries."""
+    """Whether the activity is an undo: no other activity has this number of attempts."""
     return info.retry_policy is not None and info.retry_policy.maximum_attempts == COMPENSATION.retry.maximum_attempts
 
 
 class Metrics(Interceptor):
-    """One a process; put it on every worker, outermost."""
+    """Records the metrics of all workers of a process. It wraps the interceptors that translate errors."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("kind", "outcome")
         self._executions = Counter(
-            "workflow_executions", "Operations that ended here, by kind and outcome.", labels, registry=registry
+            "workflow_executions",
+            "Operations that closed in this process, by kind and outcome.",
+            labels,
+            registry=registry,
         )
         self._durations = Histogram(
             "workflow_duration_seconds",
-            "From an operation's start to its end.",
+            "Time from the start of an operation to its end.",
             labels,
-            buckets=_SECONDS,
+            buckets=_DURATION_BUCKETS_SECONDS,
             registry=registry,
         )
         self._failures = Counter(
             "activity_failures",
-            "Tries of activities that failed: answers, and trouble by its class.",
+            "Failed attempts of activities, by activity and error class.",
             ("activity", "reason"),
             registry=registry,
         )
         self._compensations = Counter(
             "compensation_executions",
-            "Undos, by activity; `retried` is a try that is followed by another.",
+            "Attempts of undos, by activity; the outcome of a failed attempt is `retried` if another follows.",
             ("activity", "outcome"),
             registry=registry,
         )
 
-        self._long = Gauge(
-            "workflow_running_long",
+        self._long_running = Gauge(
+            "workflow_long_running",
             "Operations that have been running for more than an hour.",
             ("kind",),
             registry=registry,
         )
 
-    async def watch_long(self, count_open: CountOpen) -> None:
-        """Count, every minute and until it is cancelled, what goes on for longer than anything should."""
+    async def count_long_running(self, count_open: CountOpen) -> None:
+        """Count the operations that have run for more than an hour, every minute until cancelled."""
         while True:
             try:
-                counts = await count_open(datetime.now(UTC) - _LONG)
-            except Exception as error:  # noqa: BLE001 - the next minute counts again
-                log.warning("operations that run long cannot be counted", error=repr(error))
+                counts = await count_open(datetime.now(UTC) - _LONG_RUNNING)
+            except Exception as error:  # noqa: BLE001 - the next count may succeed
+                log.warning("long_running_count_failed", error=repr(error))
             else:
                 for kind in OperationKind:
-                    self._long.labels(kind.value).set(counts.get(kind.value, 0))
-            await asyncio.sleep(_EVERY_SECONDS)
+                    self._long_running.labels(kind.value).set(counts.get(kind.value, 0))
+            await asyncio.sleep(_COUNT_INTERVAL_SECONDS)
 
-    def closed(self, info: Info, outcome: str) -> None:
-        """A workflow closed: ``completed``, ``failed`` or ``cancelled``."""
+    def record_closed(self, info: Info, outcome: str) -> None:
+        """Record that a workflow closed with the outcome ``completed``, ``failed`` or ``cancelled``."""
         kind = kind_of(info.workflow_id)
         name = kind.value if kind else info.workflow_type
         self._executions.labels(name, outcome).inc()
@@ -99,18 +102,18 @@ class _Activities(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> object:
         info = activity.info()
-        undoes = is_undo(info)
+        is_compensation = is_undo(info)
         try:
             result: object = await super().execute_activity(input)
         except Exception as error:
-            told = error if isinstance(error, ApplicationError) else None
-            self._failures.labels(info.activity_type, (told and told.type) or type(error).__name__).inc()
-            if undoes:
+            translated = error if isinstance(error, ApplicationError) else None
+            self._failures.labels(info.activity_type, (translated and translated.type) or type(error).__name__).inc()
+            if is_compensation:
                 is_last = info.attempt >= COMPENSATION.retry.maximum_attempts or (
-                    told is not None and told.non_retryable
+                    translated is not None and translated.non_retryable
                 )
                 self._compensations.labels(info.activity_type, "failed" if is_last else "retried").inc()
             raise
-        if undoes:
+        if is_compensation:
             self._compensations.labels(info.activity_type, "completed").inc()
         return result

@@ -1,4 +1,4 @@
-"""``make migrate``: bring the database of DATABASE_URL up to date; ``--demo`` fills an empty one with demo data."""
+"""``make migrate``: migrate the database of DATABASE_URL; ``--demo`` also writes demo data if it is empty."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from worker.roles import grant_tables
 
 
 class MigrateSettings(BaseSettings):
+    """The settings of the migration."""
+
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     database_url: SecretDatabaseUrl
@@ -24,6 +26,7 @@ class MigrateSettings(BaseSettings):
 
 
 async def run(url: str, *, demo: bool) -> None:
+    """Migrate the database, grant its tables to the roles of the processes and, with ``demo``, write demo data."""
     await migrate(url)
     await grant_tables(url)
     if demo:
@@ -39,11 +42,11 @@ def main(arguments: list[str]) -> int:
     try:
         settings = MigrateSettings()
     except ValidationError:
-        print("DATABASE_URL names no database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME.", file=sys.stderr)
+        print("DATABASE_URL is not valid: use sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME.", file=sys.stderr)
         return 2
     demo = "--demo" in arguments
     if demo and settings.environment == "production":
-        print("Demo data is not for production.", file=sys.stderr)
+        print("Demo data must not be written in production.", file=sys.stderr)
         return 2
     try:
         asyncio.run(run(settings.database_url.get_secret_value(), demo=demo))

@@ -27,7 +27,7 @@ _USAGE = "usage: python -m worker.operations delete ID"
 
 
 class OperationsSettings(BaseSettings):
-    """The database of the record, and Temporal, as the worker ``operations`` has them."""
+    """The settings of the command: those of the worker process ``operations`` for the database and Temporal."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -38,7 +38,7 @@ class OperationsSettings(BaseSettings):
 
 
 async def delete(operation_id: str, settings: OperationsSettings) -> int:
-    """Delete the operation; return how many runs Temporal was asked to remove."""
+    """Delete the operation; return the number of workflow runs that Temporal was asked to delete."""
     keys = KeyRing.parse(settings.codec_keys.get_secret_value()) if settings.codec_keys else None
     client = await connect(address=settings.temporal_address, namespace=settings.temporal_namespace, keys=keys)
     async with database(settings.database_url.get_secret_value()):
@@ -65,13 +65,13 @@ def main(arguments: list[str]) -> int:
     try:
         removed = asyncio.run(delete(operation_id, settings))
     except OperationNotFound:
-        problem = "is unknown: neither the record nor Temporal has it"
+        problem = "does not exist, neither in the record nor in Temporal"
     except OperationOpen as error:
         problem = f"is not deleted: {error}. Cancel it, or wait for its end"
     except (RPCError, RuntimeError, OSError, BaseORMException) as error:
-        problem = f"is not deleted (entirely); run this command again: {error}"
+        problem = f"is not deleted, or only in part; run this command again: {error}"
     else:
-        print(f"Operation {operation_id} is deleted; Temporal removes {removed} run(s) of it in the background.")
+        print(f"Operation {operation_id} is deleted; Temporal deletes its {removed} run(s) in the background.")
         return 0
     print(f"Operation {operation_id} {problem}.", file=sys.stderr)
     return 1

@@ -1,4 +1,4 @@
-"""Publishes each change of an operation: a change notification, and the state for the record of operations."""
+"""Publish each new state of an operation: a change notification for clients, and the state for listeners."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ StateListener: TypeAlias = Callable[[Operation], None]
 class ProgressNotifier(Interceptor):
     """One per process. It is the first interceptor of its workers, so that it sees the outcome of each workflow."""
 
-    def __init__(self, change_notifier: ChangeNotifier, closed: Closed, listeners: Sequence[StateListener]) -> None:
+    def __init__(self, change_notifier: ChangeNotifier, on_closed: Closed, listeners: Sequence[StateListener]) -> None:
         self._change_notifier = change_notifier
-        self._closed = closed
+        self._on_closed = on_closed
         self._listeners = listeners
         self._changed: dict[str, None] = {}
         self._has_changes = asyncio.Event()
@@ -54,20 +54,21 @@ class ProgressNotifier(Interceptor):
             yield
 
     def _publish(self, operation: Operation) -> None:
-        """Runs in a workflow's thread."""
-        self._loop.call_soon_threadsafe(self._take, operation)
+        """Called in the thread of a workflow."""
+        self._loop.call_soon_threadsafe(self._handle_state, operation)
 
     def _workflow_closed(self, info: Info, outcome: str) -> None:
-        """Runs in a workflow's thread."""
-        self._closed(info, outcome)
-        self._loop.call_soon_threadsafe(self._mark, info.workflow_id)
+        """Called in the thread of a workflow."""
+        self._on_closed(info, outcome)
+        self._loop.call_soon_threadsafe(self.mark_changed, info.workflow_id)
 
-    def _take(self, operation: Operation) -> None:
+    def _handle_state(self, operation: Operation) -> None:
         for listener in self._listeners:
             listener(operation)
-        self._mark(operation.id)
+        self.mark_changed(operation.id)
 
-    def _mark(self, operation_id: str) -> None:
+    def mark_changed(self, operation_id: str) -> None:
+        """Send a change notification for the operation soon; must be called in the thread of the event loop."""
         self._changed[operation_id] = None
         self._has_changes.set()
 

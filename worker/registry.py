@@ -1,4 +1,4 @@
-"""Which domains there are: what each needs, its activities, its endpoints, and in which process each one lives."""
+"""The domains of the product: their workflows, activities, endpoints and background tasks, and the process of each."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from infrastructure.signing.transfer_tokens import TransferTokenSigner
 from infrastructure.storage import FileStorage
 from worker.metrics import CountOpen
 from worker.progress_notifier import StateListener
-from worker.repair_scheduler import PERIOD, Reconciler
+from worker.repair_scheduler import REPAIR_DEADLINE, RepairScheduler
 from worker.state_recording import StateRecorder
 from workflows.log_in import LogIn
 from workflows.onboard_user import OnboardUser
@@ -61,12 +61,12 @@ from workflows.switch_tenant import SwitchTenant
 from workflows.upload_file import UploadFile
 
 WORKFLOWS: tuple[type, ...] = (LogIn, SwitchTenant, UploadFile, ProcessFile, OnboardUser)
-"""One a kind of operation."""
+"""The workflows of operations, one per kind."""
 
 
 @dataclass(frozen=True)
 class WorkerDependencies:
-    """What services are made of; opened and closed by whoever runs them."""
+    """The connections and clients that the services use; their creator opens and closes them."""
 
     temporal: Client
     passwords: Passwords
@@ -74,112 +74,114 @@ class WorkerDependencies:
     change_notifier: ChangeNotifier
     service_keys: SecretKeys
     storage: FileStorage
-    transfers: TransferTokenSigner
-    mail: Mailer
-    mail_from: str = DEFAULT_SENDER
+    transfer_token_signer: TransferTokenSigner
+    mailer: Mailer
+    mail_sender: str = DEFAULT_SENDER
     redis: RedisPolicy | None = None
     """None without Redis."""
     app_url: str = DEVELOPMENT_APP_URL
-    """Where people open the product, for links."""
-    repair_within: timedelta = PERIOD
+    """The address of the product's web page, for links in e-mail."""
+    repair_deadline: timedelta = REPAIR_DEADLINE
     record_retention: timedelta = RECORD_RETENTION
     cipher: SecretCipher = PLAINTEXT
     session_idle: timedelta = SESSION_IDLE_TIMEOUT
 
     def signer(self, service: str) -> ServiceTokenSigner:
-        """Verifies the calls to one service."""
+        """Return the signer that verifies the tokens of calls to the service."""
         return ServiceTokenSigner(service, self.service_keys)
 
 
 @dataclass(frozen=True)
 class Domain:
-    """What one task queue serves, and the endpoints beside it."""
+    """The workflows and activities of one task queue, and the endpoints and background tasks of the same domain."""
 
     queue: TaskQueue
     workflows: tuple[type, ...] = ()
     activities: tuple[Callable[..., object], ...] = ()
     routes: tuple[Route, ...] = ()
-    chores: tuple[Callable[[], Coroutine[None, None, None]], ...] = ()
-    """What goes on in the background until it is cancelled."""
+    background_tasks: tuple[Callable[[], Coroutine[None, None, None]], ...] = ()
+    """Coroutine functions that run until they are cancelled."""
     state_listener: StateListener | None = None
     """Receives each new state of the operations that run on this queue."""
     count_open: CountOpen | None = None
 
 
-def auth(parts: WorkerDependencies) -> Domain:
-    revocations = CacheRevocationPublisher(parts.cache, parts.change_notifier)
+def auth(dependencies: WorkerDependencies) -> Domain:
+    revocations = CacheRevocationPublisher(dependencies.cache, dependencies.change_notifier)
     sessions = SessionsService(
-        revocations, memberships=TenantsService(parts.change_notifier), idle_timeout=parts.session_idle
+        revocations, memberships=TenantsService(dependencies.change_notifier), idle_timeout=dependencies.session_idle
     )
-    credentials = CredentialsService(parts.passwords, revocations, cipher=parts.cipher)
+    credentials = CredentialsService(dependencies.passwords, revocations, cipher=dependencies.cipher)
     return Domain(
         TaskQueue.AUTH,
         activities=activities_of(Auth(sessions, credentials)),
-        routes=tuple(auth_endpoints.routes(sessions, credentials, parts.signer("auth"))),
-        chores=(SecretReencryption(parts.cipher).run, revocations.retry_regularly),
+        routes=tuple(auth_endpoints.routes(sessions, credentials, dependencies.signer("auth"))),
+        background_tasks=(SecretReencryption(dependencies.cipher).run, revocations.retry_regularly),
     )
 
 
-def users(parts: WorkerDependencies) -> Domain:
+def users(dependencies: WorkerDependencies) -> Domain:
     service = UsersService()
     return Domain(
         TaskQueue.USERS,
         activities=activities_of(Users(service)),
-        routes=tuple(users_endpoints.routes(service, parts.signer("users"))),
+        routes=tuple(users_endpoints.routes(service, dependencies.signer("users"))),
     )
 
 
-def tenants(parts: WorkerDependencies) -> Domain:
-    service = TenantsService(parts.change_notifier)
+def tenants(dependencies: WorkerDependencies) -> Domain:
+    service = TenantsService(dependencies.change_notifier)
     return Domain(
         TaskQueue.TENANTS,
         activities=activities_of(Tenants(service)),
-        routes=tuple(tenants_endpoints.routes(service, parts.signer("tenants"))),
+        routes=tuple(tenants_endpoints.routes(service, dependencies.signer("tenants"))),
     )
 
 
-def files(parts: WorkerDependencies) -> Domain:
-    service = FilesService(parts.transfers)
+def files(dependencies: WorkerDependencies) -> Domain:
+    service = FilesService(dependencies.transfer_token_signer)
     return Domain(
         TaskQueue.FILES,
-        activities=activities_of(Files(UploadingService(parts.storage), ProcessingService(parts.storage))),
-        routes=tuple(files_endpoints.routes(service, parts.signer("files"))),
-        chores=(FileCleanup(parts.storage).run,),
+        activities=activities_of(
+            Files(UploadingService(dependencies.storage), ProcessingService(dependencies.storage))
+        ),
+        routes=tuple(files_endpoints.routes(service, dependencies.signer("files"))),
+        background_tasks=(FileCleanup(dependencies.storage).run,),
     )
 
 
-def workspaces(parts: WorkerDependencies) -> Domain:
+def workspaces(dependencies: WorkerDependencies) -> Domain:
     service = WorkspacesService()
     return Domain(
         TaskQueue.WORKSPACES,
         activities=activities_of(Workspaces(service)),
-        routes=tuple(workspaces_endpoints.routes(service, parts.signer("workspaces"))),
+        routes=tuple(workspaces_endpoints.routes(service, dependencies.signer("workspaces"))),
     )
 
 
-def notifications(parts: WorkerDependencies) -> Domain:
-    service = NotificationsService(parts.mail, parts.mail_from, parts.app_url)
+def notifications(dependencies: WorkerDependencies) -> Domain:
+    service = NotificationsService(dependencies.mailer, dependencies.mail_sender, dependencies.app_url)
     return Domain(TaskQueue.NOTIFICATIONS, activities=activities_of(Notifications(service)))
 
 
-def operations(parts: WorkerDependencies) -> Domain:
+def operations(dependencies: WorkerDependencies) -> Domain:
     service = OperationsService()
     records = RecordBuffer(service.write)
     repair = RecordRepair(
-        parts.temporal,
+        dependencies.temporal,
         service,
-        deadline=parts.repair_within,
-        retention=parts.record_retention,
-        publish=parts.change_notifier.notify_topics,
+        deadline=dependencies.repair_deadline,
+        retention=dependencies.record_retention,
+        publish=dependencies.change_notifier.notify_topics,
     )
 
     return Domain(
         TaskQueue.OPERATIONS,
         workflows=(*WORKFLOWS, RepairOperation),
-        activities=activities_of(Operations(parts.temporal)),
-        routes=tuple(operations_endpoints.routes(service, parts.signer("operations"))),
-        chores=(
-            Reconciler(parts.temporal, parts.repair_within).reconcile_regularly,
+        activities=activities_of(Operations(dependencies.temporal)),
+        routes=tuple(operations_endpoints.routes(service, dependencies.signer("operations"))),
+        background_tasks=(
+            RepairScheduler(dependencies.temporal, dependencies.repair_deadline).run,
             records.run,
             repair.run,
             repair.run_checks,
@@ -197,11 +199,11 @@ PROCESSES: dict[str, tuple[Callable[[WorkerDependencies], Domain], ...]] = {
     "operations": (operations, notifications),
     "all": (auth, users, tenants, workspaces, files, operations, notifications),
 }
-"""By the name that ``python -m worker`` is given."""
+"""The domains of each process, by the argument of ``python -m worker``."""
 
 
-def domains_of(process: str, parts: WorkerDependencies) -> tuple[Domain, ...]:
-    return tuple(domain(parts) for domain in PROCESSES[process])
+def domains_of(process: str, dependencies: WorkerDependencies) -> tuple[Domain, ...]:
+    return tuple(create(dependencies) for create in PROCESSES[process])
 
 
 def routes_of(domains: Iterable[Domain]) -> list[Route]:
@@ -209,7 +211,7 @@ def routes_of(domains: Iterable[Domain]) -> list[Route]:
 
 
 def activities_of(instance: object) -> tuple[Callable[..., object], ...]:
-    """The methods that ``@activity.defn`` marked."""
+    """Return the methods of the instance that ``@activity.defn`` decorates."""
     return tuple(
         method
         for _, method in inspect.getmembers(instance, inspect.ismethod)

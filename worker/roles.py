@@ -1,4 +1,4 @@
-"""PostgreSQL's roles of the worker processes: each reads and writes the tables of its own domains and no others."""
+"""Grant each worker process's PostgreSQL role access to the tables of its own domains only."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from tortoise import Tortoise
 
 from worker.database import DOMAINS, database
 
-_READ_BY = {"tenants_membership": ("auth",)}
-"""Tables that another process reads, too: a session has the role that its user has in the tenant now."""
-_SERVED_BY = {"workspaces": "tenants", "notifications": "operations"}
-"""The process of each domain that has none of its own name (worker/registry.py)."""
+_ADDITIONAL_READERS = {"tenants_membership": ("auth",)}
+"""Domains that may read a table of another domain: a session has the current role of its user in the tenant."""
+_HOST_PROCESSES = {"workspaces": "tenants", "notifications": "operations"}
+"""The process of each domain without a process of its own name (PROCESSES in worker/registry.py)."""
 
 
 def role_of(domain: str) -> str:
-    """The role of the process that serves the domain: ``docker/postgres/roles.sql`` makes it."""
-    return f"adx_{_SERVED_BY.get(domain, domain)}"
+    """Return the PostgreSQL role of the process that serves the domain; ``docker/postgres/roles.sql`` creates it."""
+    return f"adx_{_HOST_PROCESSES.get(domain, domain)}"
 
 
 async def grant_tables(url: str) -> None:
-    """Let each role that the server has use the tables of its domains; harmless where it may already.
+    """Grant the tables of the domains to those roles that exist; a repeated grant has no effect.
 
-    The tables belong to the role of ``url``, which alone may change them. Without such roles (SQLite, development)
-    there is nothing to grant.
+    The role of ``url`` owns the tables, and only it may alter them. Without the roles (SQLite, development) nothing is
+    granted.
     """
     if not url.startswith(("postgres:", "asyncpg:")):
         return
@@ -44,7 +44,7 @@ def _grants(tables: list[str]) -> Iterator[tuple[str, str]]:
         for domain in DOMAINS:
             if table.startswith(f"{domain}_"):
                 yield role_of(domain), f'GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE "{table}"'
-        for domain in _READ_BY.get(table, ()):
+        for domain in _ADDITIONAL_READERS.get(table, ()):
             yield role_of(domain), f'GRANT SELECT ON TABLE "{table}"'
 
 

@@ -6,7 +6,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 
 def workflow_runner() -> SandboxedWorkflowRunner:
-    """Contracts and activities pass through, or their classes would be others inside than outside."""
+    """Return the sandbox. It shares the listed modules with the process, so that their classes are the same in both."""
     return SandboxedWorkflowRunner(
         restrictions=SandboxRestrictions.default.with_passthrough_modules(
             "contracts", "activities", "pydantic", "pydantic_core", "annotated_types", "joserfc", "cryptography"

@@ -24,14 +24,14 @@ from infrastructure.startup import SecretDatabaseUrl, SecretRedisUrl
 from infrastructure.storage import default_storage_url, validate_storage_url
 
 
-def _names_a_mail_server(url: SecretStr) -> SecretStr:
+def _validate_smtp_url(url: SecretStr) -> SecretStr:
     SmtpServer.parse(url.get_secret_value())
     return url
 
 
-def incomplete_version(told: Mapping[str, object]) -> Iterable[str]:
-    """The fault of a version that is only half named."""
-    if bool(told.get("worker_deployment")) != bool(told.get("worker_build_id")):
+def incomplete_version(values: Mapping[str, object]) -> Iterable[str]:
+    """Yield an error message if only one of the two names of a version is set."""
+    if bool(values.get("worker_deployment")) != bool(values.get("worker_build_id")):
         yield "WORKER_DEPLOYMENT and WORKER_BUILD_ID must be set together: a version has both names"
 
 
@@ -57,8 +57,8 @@ class VersionSettings(BaseSettings):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _check(cls, told: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
-        return validate_all(told, read, incomplete_version(told))
+    def _check(cls, values: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
+        return validate_all(values, read, incomplete_version(values))
 
     def version(self) -> WorkerDeploymentVersion | None:
         if self.worker_deployment is None or self.worker_build_id is None:
@@ -98,7 +98,7 @@ class WorkerSettings(VersionSettings):
     storage_url: Annotated[str, AfterValidator(validate_storage_url)] | None = None
     """Storage of uploaded files: `file:///FOLDER`, or `s3://BUCKET/PREFIX?endpoint=URL&region=REGION` with credentials
     in `AWS_...`. Used by the worker `files`; if unset, the folder `files` of DATA_DIR."""
-    smtp_url: Annotated[SecretStr, AfterValidator(_names_a_mail_server)] | None = None
+    smtp_url: Annotated[SecretStr, AfterValidator(_validate_smtp_url)] | None = None
     """`smtp://` or `smtps://` URL of the mail server, used by the worker `operations`. If unset, e-mails are written
     into the folder `mail` of DATA_DIR."""
     mail_from: str = DEFAULT_SENDER
@@ -116,8 +116,8 @@ class WorkerSettings(VersionSettings):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _check(cls, told: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
-        return validate_all(told, read, [*missing_encryption_errors(told), *incomplete_version(told)])
+    def _check(cls, values: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
+        return validate_all(values, read, [*missing_encryption_errors(values), *incomplete_version(values)])
 
     def product_url(self) -> str:
         """What links to workspaces begin with, by the same rule as the gateway's."""

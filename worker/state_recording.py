@@ -1,4 +1,4 @@
-"""What a worker does with the states that its workflows publish: it writes them to the record of operations."""
+"""Write the states that workflows publish to the record of operations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from workflows.state_publication import UNKNOWN_RUN
 
 
 class StateRecorder:
-    """A listener of published states."""
+    """Receives each published state of an operation (a StateListener)."""
 
     def __init__(self, buffer: RecordBuffer, repair: RecordRepair) -> None:
         self._buffer = buffer
         self._repair = repair
 
     def record(self, operation: Operation) -> None:
-        """Write the state. Only Temporal knows the position of a later run, so that state is read from there."""
+        """Buffer the state for the record, or read it from Temporal if the position of its run is unknown here."""
         if operation.position.run == UNKNOWN_RUN:
             self._repair.check_soon(operation.id, operation.position.revision)
         else:

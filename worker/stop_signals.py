@@ -1,4 +1,4 @@
-"""Being asked to stop, by Ctrl-C, SIGTERM or a terminal that goes away."""
+"""Handle the signals that stop a process: SIGINT (Ctrl-C), SIGTERM and SIGHUP (closed terminal)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def stop_on_signals() -> Iterator[asyncio.Event]:
-    """Set at the first signal; later ones, also after the block, change nothing: what stops is stopping already."""
+    """Yield an event that the first signal sets. Later signals, also after the block, are ignored."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in _SIGNALS:

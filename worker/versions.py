@@ -1,7 +1,7 @@
-"""``python -m worker.versions``: which version of the workflows' workers begins operations, and which may be stopped.
+"""``python -m worker.versions``: choose the worker version that runs new workflows; check whether an old one is in use.
 
-``current``: from now on operations begin on WORKER_BUILD_ID, once its workers are there. ``drained BUILD``: succeeds
-where no operation needs that build any more.
+``current``: wait for workers of WORKER_BUILD_ID, then start new workflows on that build. ``drained BUILD``: exit with
+status 0 if no workflow runs on that build, else 1.
 """
 
 from __future__ import annotations
@@ -25,46 +25,52 @@ from infrastructure.startup import StartFailure
 from infrastructure.temporal.connection import connect, exit_process
 from worker.settings import VersionSettings
 
-_NOT_YET = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
+_RETRYABLE_STATUSES = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
 """No worker of the version has polled, or not on every task queue that the one before serves."""
-_FREE = (
+_UNUSED_STATUSES = (
     WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED,
     WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_INACTIVE,
     WorkerDeploymentVersionStatus.WORKER_DEPLOYMENT_VERSION_STATUS_CREATED,
 )
 
 
-class VersionAbsent(Exception):
-    """No workers of the version came in time; the message says so."""
+class VersionUnavailable(Exception):
+    """No worker of the version connected to Temporal within the deadline."""
 
 
 async def make_current(client: Client, version: WorkerDeploymentVersion, *, deadline_seconds: float = 120) -> None:
-    """Have new workflows begin on the version; harmless where they do. Raises VersionAbsent."""
+    """Start new workflows on the version from now on.
+
+    Raises:
+        VersionUnavailable: no worker of the version connected within the deadline.
+    """
     request = SetWorkerDeploymentCurrentVersionRequest(
         namespace=client.namespace,
         deployment_name=version.deployment_name,
         build_id=version.build_id,
         identity=client.identity,
     )
-    refused: RPCError | None = None
+    last_error: RPCError | None = None
     try:
         async with asyncio.timeout(deadline_seconds):
             while True:
                 try:
                     await client.workflow_service.set_worker_deployment_current_version(request)
                 except RPCError as error:
-                    if error.status not in _NOT_YET:
+                    if error.status not in _RETRYABLE_STATUSES:
                         raise
-                    refused = error
+                    last_error = error
                     await asyncio.sleep(0.5)
                 else:
                     return
     except TimeoutError:
-        raise VersionAbsent(f"{version.to_canonical_string()} is not current: {refused or 'no answer'}.") from None
+        raise VersionUnavailable(
+            f"{version.to_canonical_string()} is not current: {last_error or 'no answer'}."
+        ) from None
 
 
 async def is_drained(client: Client, version: WorkerDeploymentVersion) -> bool:
-    """Whether no workflow runs on the version or will begin there. Temporal looks every few minutes."""
+    """Whether no workflow runs on the version and none will start on it. Temporal updates this every few minutes."""
     request = DescribeWorkerDeploymentVersionRequest(
         namespace=client.namespace,
         deployment_version=deployments.WorkerDeploymentVersion(
@@ -77,10 +83,11 @@ async def is_drained(client: Client, version: WorkerDeploymentVersion) -> bool:
         if error.status == RPCStatusCode.NOT_FOUND:
             return True
         raise
-    return described.worker_deployment_version_info.status in _FREE
+    return described.worker_deployment_version_info.status in _UNUSED_STATUSES
 
 
 async def run(arguments: list[str], settings: VersionSettings) -> int:
+    """Run ``current`` or ``drained BUILD``; return the exit status."""
     version = settings.version()
     if version is None:
         print("WORKER_DEPLOYMENT and WORKER_BUILD_ID must name a version.", file=sys.stderr)
@@ -89,14 +96,14 @@ async def run(arguments: list[str], settings: VersionSettings) -> int:
     if arguments == ["current"]:
         try:
             await make_current(client, version)
-        except VersionAbsent as error:
+        except VersionUnavailable as error:
             print(error, file=sys.stderr)
             return 1
-        print(f"Operations begin on {version.to_canonical_string()}.")
+        print(f"New operations start on {version.to_canonical_string()}.")
         return 0
     other = WorkerDeploymentVersion(version.deployment_name, arguments[1])
     drained = await is_drained(client, other)
-    print(f"{other.to_canonical_string()} {'may be stopped' if drained else 'is still needed'}.")
+    print(f"{other.to_canonical_string()} {'is not in use and may be stopped' if drained else 'is in use'}.")
     return 0 if drained else 1
 
 

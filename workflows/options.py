@@ -1,7 +1,7 @@
 """Timeouts and retries of all activity calls, under names.
 
 The workflow retries a failed step itself, so that the memo shows clients each attempt with its reason. The number of
-attempts depends on the class of the error, which an activity interceptor sets (``worker/interceptors.py``). A
+attempts depends on the class of the error, which an activity interceptor sets (``worker/error_translation.py``). A
 DomainError is final.
 """
 

@@ -1,5 +1,5 @@
--- Run once, when the server's folder is made: a role for each process, with nothing but its own. The migration owns the
--- tables and lets each worker's role read and write those of its domains (worker/roles.py); no worker changes a table.
+-- Runs once, when the server's data folder is created: one role per process. The role of the migration owns the tables and
+-- grants each worker's role access to the tables of its domains (worker/roles.py); no worker can alter a table.
 \getenv migrate MIGRATE_DB_PASSWORD
 \getenv auth AUTH_DB_PASSWORD
 \getenv users USERS_DB_PASSWORD

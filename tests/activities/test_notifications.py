@@ -56,7 +56,7 @@ def texts(letter: EmailMessage) -> tuple[str, str]:
 
 def is_worth_more_tries(error: BaseException) -> bool:
     trouble = classify(error)
-    return trouble.retry is EXTERNAL and isinstance(trouble.answer, ServiceUnavailable)
+    return trouble.retry is EXTERNAL and isinstance(trouble.final_error, ServiceUnavailable)
 
 
 async def test_welcome_email_names_tenant_and_workspace(any_database: None, clock: Clock) -> None:

@@ -11,31 +11,37 @@ from pathlib import Path
 import pytest
 
 from contracts.operations import OperationKind
-from tools.chaos.environment import Ground
-from tools.chaos.regressions import keep, regressions
-from tools.chaos.scenarios import CALLS, blows, carry_out, crash_points, kills
+from tools.chaos.environment import ChaosEnvironment
+from tools.chaos.regressions import load_regressions, save_regressions
+from tools.chaos.scenarios import CALLS, crash_points, interruption_jobs, kill_jobs, run_jobs
 
 SEED = 20261122
 
 
 @pytest.mark.parametrize("seed", [SEED])
-async def test_an_operation_ends_done_or_undone_whatever_befalls_it(crash_ground: Ground, seed: int) -> None:
-    jobs = [*kills(list(CALLS), 2, seed), *blows("cancel", 5, seed), *blows("terminate", 3, seed)]
-    jobs += regressions()
-    outcome = await carry_out(crash_ground, jobs, seed)
+async def test_an_operation_ends_done_or_undone_whatever_befalls_it(
+    crash_environment: ChaosEnvironment, seed: int
+) -> None:
+    jobs = [
+        *kill_jobs(list(CALLS), 2, seed),
+        *interruption_jobs("cancel", 5, seed),
+        *interruption_jobs("terminate", 3, seed),
+    ]
+    jobs += load_regressions()
+    outcome = await run_jobs(crash_environment, jobs, seed)
     outcome.check()
-    assert outcome.reached.total() > 0, outcome.missed
-    assert sum(outcome.ends.values()) >= len(jobs)
-    assert len(outcome.repairs) >= outcome.terminated > 0
+    assert outcome.crash_points_reached.total() > 0, outcome.missed
+    assert sum(outcome.final_states.values()) >= len(jobs)
+    assert len(outcome.repair_seconds) >= outcome.terminated > 0
 
 
 def test_what_broke_an_invariant_is_kept_once_and_done_again(tmp_path: Path) -> None:
     file = tmp_path / "kept.json"
     file.write_text("[]")
-    found = [*kills([OperationKind.LOGIN], 1, SEED), *blows("cancel", 1, SEED)]
-    keep(found, file)
-    keep([found[1], replace(found[0], tries_left=0)], file)
-    assert regressions(file) == found
+    found = [*kill_jobs([OperationKind.LOGIN], 1, SEED), *interruption_jobs("cancel", 1, SEED)]
+    save_regressions(found, file)
+    save_regressions([found[1], replace(found[0], attempts_left=0)], file)
+    assert load_regressions(file) == found
 
 
 @pytest.mark.parametrize("kind", CALLS)

@@ -18,8 +18,19 @@ from contracts.operations import (
     StepStatus,
     UserOnboarded,
 )
-from tools.chaos.invariants import INVARIANTS, violations
-from tools.chaos.observations import Acknowledged, Following, History, Ran, Record, Seen, Stored, Token, Told, World
+from tools.chaos.invariants import INVARIANTS, find_violations
+from tools.chaos.observations import (
+    Acknowledged,
+    ClientHistory,
+    DisplayedId,
+    ExecutedOperation,
+    FollowedOperation,
+    Observations,
+    ReceivedState,
+    Record,
+    StoredObject,
+    TokenCheck,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 USER, NEWCOMER, ACME, GLOBEX, STRANGE = "usr_1", "usr_2", "ten_1", "ten_2", "ten_3"
@@ -28,9 +39,11 @@ OBJECT = f"{GLOBEX}/{UUID(int=1)}"
 LETTER = "<letter@adx>"
 
 
-def ran(kind: OperationKind, command: Record, result: OperationResult | None = None) -> Ran:
+def ran(kind: OperationKind, command: Record, result: OperationResult | None = None) -> ExecutedOperation:
     state = OperationState.first(kind, NOW).model_copy(update={"status": OperationStatus.COMPLETED, "result": result})
-    return Ran(f"{kind.lower()}-1", kind, OperationStatus.COMPLETED, {"user_id": USER} | command, state, (GLOBEX,))
+    return ExecutedOperation(
+        f"{kind.lower()}-1", kind, OperationStatus.COMPLETED, {"user_id": USER} | command, state, (GLOBEX,)
+    )
 
 
 LOGIN = ran(OperationKind.LOGIN, {"token_hash": "a"}, LoggedIn(user_id=USER, tenant_id=ACME))
@@ -49,7 +62,7 @@ def session(id: str, token_hash: str, tenant_id: str, **others: object) -> Recor
     return row | {"ended_at": None, "ended_by_step": None, "created_at": NOW} | others
 
 
-def recorded(operation: Ran) -> Record:
+def recorded(operation: ExecutedOperation) -> Record:
     (home, *others) = operation.tenant_ids
     return {"id": operation.id, "status": "COMPLETED", "user_id": USER, "deleted_at": None} | {
         "tenant_id": home,
@@ -57,17 +70,28 @@ def recorded(operation: Ran) -> Record:
     }
 
 
-def well() -> World:
+def well() -> Observations:
     """Somebody logged in, switched, sent a file and had it processed, and onboarded a colleague."""
-    following = Following(
-        SWITCH.id, [Told("RUNNING", (1, False)), Told("RUNNING", (2, False)), Told("COMPLETED", (3, True))], True
+    following = FollowedOperation(
+        SWITCH.id,
+        [
+            ReceivedState("RUNNING", (1, False)),
+            ReceivedState("RUNNING", (2, False)),
+            ReceivedState("COMPLETED", (3, True)),
+        ],
+        True,
     )
-    history = History(
+    history = ClientHistory(
         USER,
         [*(Acknowledged(each.id, f"key of {each.id}") for each in (LOGIN, SWITCH, SENT, PROCESSED, ONBOARDED))],
         [following],
-        [Seen(FILE, GLOBEX), Seen(SWITCH.id, GLOBEX), Seen(ACME, GLOBEX), Seen(NEWCOMER, GLOBEX)],
-        [Token("a", None), Token("b", GLOBEX)],
+        [
+            DisplayedId(FILE, GLOBEX),
+            DisplayedId(SWITCH.id, GLOBEX),
+            DisplayedId(ACME, GLOBEX),
+            DisplayedId(NEWCOMER, GLOBEX),
+        ],
+        [TokenCheck("a", None), TokenCheck("b", GLOBEX)],
     )
     keys = [f"{SWITCH.id}:set_tenant", f"{SWITCH.id}:create_session"]
     tables: dict[str, list[Record]] = {
@@ -102,64 +126,76 @@ def well() -> World:
         "notifications_email_delivery": [{"key": f"{ONBOARDED.id}:send_welcome_email", "message_id": LETTER}],
     }
     operations = (LOGIN, SWITCH, SENT, PROCESSED, ONBOARDED)
-    staged = f"staging/{GLOBEX}/{UUID(int=1)}"
-    return World((history,), operations, tables, {OBJECT: Stored(3, "c"), staged: Stored(3, "c")}, (LETTER,))
+    create_staged_upload = f"staging/{GLOBEX}/{UUID(int=1)}"
+    return Observations(
+        (history,),
+        operations,
+        tables,
+        {OBJECT: StoredObject(3, "c"), create_staged_upload: StoredObject(3, "c")},
+        (LETTER,),
+    )
 
 
-Plant = Callable[[World], World | None]
+Plant = Callable[[Observations], Observations | None]
 
 
 def changed(table: str, index: int = 0, **changes: object) -> Plant:
-    return lambda world: world.tables[table][index].update(changes)
+    return lambda observations: observations.tables[table][index].update(changes)
 
 
 def added(table: str, **row: object) -> Plant:
-    return lambda world: world.tables[table].append(dict(row))
+    return lambda observations: observations.tables[table].append(dict(row))
 
 
 def gone(table: str, index: int = 0) -> Plant:
-    return lambda world: world.tables[table].__delitem__(index)
+    return lambda observations: observations.tables[table].__delitem__(index)
 
 
 def again(table: str) -> Plant:
-    return lambda world: world.tables[table].append(dict(world.tables[table][0]))
+    return lambda observations: observations.tables[table].append(dict(observations.tables[table][0]))
 
 
-def ended(operation: Ran, closed_as: OperationStatus | None) -> Plant:
-    return lambda world: replace(
-        world,
+def ended(operation: ExecutedOperation, closed_as: OperationStatus | None) -> Plant:
+    return lambda observations: replace(
+        observations,
         operations=tuple(
-            replace(each, closed_as=closed_as) if each is operation else each for each in world.operations
+            replace(each, closed_as=closed_as) if each is operation else each for each in observations.operations
         ),
     )
 
 
-def told(*states: Told) -> Plant:
-    return lambda world: world.histories[0].followed.append(Following(SENT.id, list(states), True))
+def told(*states: ReceivedState) -> Plant:
+    return lambda observations: observations.histories[0].followed.append(
+        FollowedOperation(SENT.id, list(states), True)
+    )
 
 
-def shown(thing_id: str, tenant_id: str) -> Plant:
-    return lambda world: world.histories[0].seen.append(Seen(thing_id, tenant_id))
+def shown(object_id: str, tenant_id: str) -> Plant:
+    return lambda observations: observations.histories[0].seen.append(DisplayedId(object_id, tenant_id))
 
 
-def changes_nothing(operation: Ran) -> Plant:
+def changes_nothing(operation: ExecutedOperation) -> Plant:
     """Let the switch be one to the current tenant, which skips the step that creates a session."""
     steps = tuple(
         step.model_copy(update={"status": StepStatus.SKIPPED}) if step.name == "create_session" else step
         for step in operation.state.steps
     )
     skipped = replace(operation, state=operation.state.model_copy(update={"steps": steps}))
-    return lambda world: replace(
-        world, operations=tuple(skipped if each is operation else each for each in world.operations)
+    return lambda observations: replace(
+        observations, operations=tuple(skipped if each is operation else each for each in observations.operations)
     )
 
 
 FAILED = OperationStatus.FAILED
 PLANTED: list[tuple[str, str, Plant]] = [
-    ("every_acknowledged", "is lost", lambda world: replace(world, operations=world.operations[1:])),
+    (
+        "every_acknowledged",
+        "is lost",
+        lambda observations: replace(observations, operations=observations.operations[1:]),
+    ),
     ("every_acknowledged", "never ends", ended(SENT, None)),
     ("every_acknowledged", "ends twice", ended(LOGIN, FAILED)),
-    ("every_acknowledged", "is told otherwise", told(Told("FAILED", (1, True)))),
+    ("every_acknowledged", "is told otherwise", told(ReceivedState("FAILED", (1, True)))),
     ("user_and_session", "disagree", changed("users_user", tenant_id=ACME)),
     ("user_and_session", "no member", gone("tenants_membership", 1)),
     ("sessions_are_those", "is missing", gone("auth_session", 1)),
@@ -169,87 +205,109 @@ PLANTED: list[tuple[str, str, Plant]] = [
     ("sessions_end_by", "old one lives", changed("auth_session", 0, ended_at=None)),
     ("sessions_end_by", "by a failed one", ended(SWITCH, FAILED)),
     ("sessions_are_those", "elsewhere", changed("auth_session", 1, tenant_id=ACME)),
-    ("a_sign_in", "no sign-in", gone("auth_sign_in")),
-    ("a_sign_in", "two sign-ins", again("auth_sign_in")),
-    ("a_sign_in", "sign-in of nothing", added("auth_sign_in", session_id="ses_9")),
-    ("a_failed_operation", "effect stands", ended(SWITCH, FAILED)),
-    ("a_failed_operation", "effect undone", changed("users_idempotency_record", is_undone=True)),
-    ("findings_are", "findings shown", ended(PROCESSED, FAILED)),
-    ("findings_are", "findings missing", changed("files_file", metadata_key=None)),
-    ("users_work_where", "elsewhere", changed("users_user", tenant_id=ACME)),
-    ("a_file_is_ready", "no object", lambda world: replace(world, objects={})),
-    ("a_file_is_ready", "too short", lambda world: replace(world, objects={OBJECT: Stored(2, "c")})),
-    ("a_file_is_ready", "other bytes", lambda world: replace(world, objects={OBJECT: Stored(3, "d")})),
-    ("no_object", "orphan", lambda world: world.objects.update({f"{ACME}/x": Stored(1, "")})),
-    ("no_object", "staged orphan", lambda world: world.objects.update({f"staging/{ACME}/x": Stored(1, "")})),
-    ("an_upload_is", "no file", gone("files_file")),
-    ("an_upload_is", "half made", changed("files_file", uploaded_at=None)),
-    ("an_upload_is", "taken by nothing", changed("files_upload", file_id="fil_9")),
-    ("an_upload_is", "charged wrongly", changed("files_usage", bytes=4)),
+    ("each_login", "no sign-in", gone("auth_sign_in")),
+    ("each_login", "two sign-ins", again("auth_sign_in")),
+    ("each_login", "sign-in of nothing", added("auth_sign_in", session_id="ses_9")),
+    ("effects_match", "effect stands", ended(SWITCH, FAILED)),
+    ("effects_match", "effect undone", changed("users_idempotency_record", is_undone=True)),
+    ("file_metadata", "metadata shown", ended(PROCESSED, FAILED)),
+    ("file_metadata", "metadata missing", changed("files_file", metadata_key=None)),
+    ("current_tenant", "elsewhere", changed("users_user", tenant_id=ACME)),
+    ("ready_files", "no object", lambda observations: replace(observations, objects={})),
+    (
+        "ready_files",
+        "too short",
+        lambda observations: replace(observations, objects={OBJECT: StoredObject(2, "c")}),
+    ),
+    (
+        "ready_files",
+        "other bytes",
+        lambda observations: replace(observations, objects={OBJECT: StoredObject(3, "d")}),
+    ),
+    ("every_object", "orphan", lambda observations: observations.objects.update({f"{ACME}/x": StoredObject(1, "")})),
+    (
+        "every_object",
+        "staged orphan",
+        lambda observations: observations.objects.update({f"staging/{ACME}/x": StoredObject(1, "")}),
+    ),
+    ("uploads_and_files", "no file", gone("files_file")),
+    ("uploads_and_files", "half made", changed("files_file", uploaded_at=None)),
+    ("uploads_and_files", "taken by nothing", changed("files_upload", file_id="fil_9")),
+    ("uploads_and_files", "charged wrongly", changed("files_usage", bytes=4)),
     ("onboarding_is", "no credential", gone("auth_credential", 1)),
     ("onboarding_is", "no workspace", gone("workspaces_workspace")),
     ("onboarding_is", "left behind", ended(ONBOARDED, FAILED)),
     ("one_idempotency_key", "two sessions", again("auth_session")),
     ("one_idempotency_key", "two effects", again("users_idempotency_record")),
-    ("letters_are", "letter not sent", lambda world: replace(world, letters=())),
-    ("letters_are", "letter not noted", gone("notifications_email_delivery")),
+    ("emails_are", "e-mail not sent", lambda observations: replace(observations, email_ids=())),
+    ("emails_are", "e-mail not recorded", gone("notifications_email_delivery")),
     (
         "one_idempotency_key",
         "two operations",
-        lambda world: world.histories[0].acknowledged.append(Acknowledged("other-1", f"key of {SWITCH.id}")),
+        lambda observations: observations.histories[0].acknowledged.append(
+            Acknowledged("other-1", f"key of {SWITCH.id}")
+        ),
     ),
-    ("progress_only", "goes back", told(Told("RUNNING", (2, False)), Told("COMPLETED", (1, True)))),
-    ("progress_only", "stands still", told(Told("RUNNING", (2, False)), Told("RUNNING", (2, False)))),
-    ("progress_only", "two ends", told(Told("COMPLETED", (2, True)), Told("COMPLETED", (3, True)))),
-    ("progress_only", "no end", told(Told("RUNNING", (2, False)))),
-    ("nobody_saw", "file", shown(FILE, ACME)),
-    ("nobody_saw", "tenant", shown(STRANGE, ACME)),
-    ("nobody_saw", "colleague", shown(NEWCOMER, ACME)),
-    ("nobody_saw", "operation", lambda world: world.histories.__getitem__(0).__setattr__("user_id", "usr_9")),
-    ("a_token_opens", "ended one", lambda world: world.histories[0].tokens.append(Token("a", ACME))),
-    ("a_token_opens", "live one not", lambda world: world.histories[0].tokens.append(Token("b", None))),
-    ("a_token_opens", "elsewhere", lambda world: world.histories[0].tokens.append(Token("b", ACME))),
+    ("progress_is", "goes back", told(ReceivedState("RUNNING", (2, False)), ReceivedState("COMPLETED", (1, True)))),
+    ("progress_is", "stands still", told(ReceivedState("RUNNING", (2, False)), ReceivedState("RUNNING", (2, False)))),
+    ("progress_is", "two ends", told(ReceivedState("COMPLETED", (2, True)), ReceivedState("COMPLETED", (3, True)))),
+    ("progress_is", "no end", told(ReceivedState("RUNNING", (2, False)))),
+    ("clients_see", "file", shown(FILE, ACME)),
+    ("clients_see", "tenant", shown(STRANGE, ACME)),
+    ("clients_see", "colleague", shown(NEWCOMER, ACME)),
+    (
+        "clients_see",
+        "operation",
+        lambda observations: observations.histories.__getitem__(0).__setattr__("user_id", "usr_9"),
+    ),
+    ("tokens_match", "ended one", lambda observations: observations.histories[0].tokens.append(TokenCheck("a", ACME))),
+    (
+        "tokens_match",
+        "live one not",
+        lambda observations: observations.histories[0].tokens.append(TokenCheck("b", None)),
+    ),
+    ("tokens_match", "elsewhere", lambda observations: observations.histories[0].tokens.append(TokenCheck("b", ACME))),
     ("the_record_agrees", "lacks an operation", gone("operations_record", 1)),
     ("the_record_agrees", "has an old status", changed("operations_record", 1, status="RUNNING")),
     ("the_record_agrees", "has one of another user", changed("operations_record", 1, user_id=NEWCOMER)),
     ("the_record_agrees", "has one of another tenant", changed("operations_record", 1, tenant_id=STRANGE)),
     ("the_record_agrees", "marks one as deleted", changed("operations_record", 1, deleted_at=1)),
     ("the_record_agrees", "has one that Temporal does not know", added("operations_record", id="x", status="RUNNING")),
-    ("the_record_has", "has another end than a client received", told(Told("FAILED", (1, True)))),
+    ("the_record_has", "has another end than a client received", told(ReceivedState("FAILED", (1, True)))),
 ]
 
 
 def test_nothing_is_reported_where_all_is_well() -> None:
-    assert violations(well()) == []
+    assert find_violations(well()) == []
 
 
 def test_a_switch_to_the_current_tenant_keeps_its_session_and_creates_none() -> None:
-    world = changes_nothing(SWITCH)(well())
-    assert world is not None
-    (old, _) = world.tables["auth_session"]
+    observations = changes_nothing(SWITCH)(well())
+    assert observations is not None
+    (old, _) = observations.tables["auth_session"]
     old |= {"ended_at": None, "ended_by_step": None}
-    del world.tables["auth_session"][1]
-    assert [each for each in violations(world) if each.invariant.startswith("sessions_")] == []
+    del observations.tables["auth_session"][1]
+    assert [each for each in find_violations(observations) if each.invariant.startswith("sessions_")] == []
 
 
 @pytest.mark.parametrize("is_terminated", [True, False])
 def test_a_sign_in_before_a_repair_may_lead_to_the_tenant_of_the_switch(
     is_terminated: bool,
 ) -> None:
-    world = well()
+    observations = well()
     status = OperationStatus.RUNNING if is_terminated else FAILED
     switch = replace(SWITCH, closed_as=FAILED, state=SWITCH.state.model_copy(update={"status": status}))
-    world.tables["users_user"][0]["tenant_id"] = ACME  # as the repair leaves it
-    world.tables["auth_session"][1]["token_hash"] = "of the sign-in"
-    found = violations(replace(world, operations=(LOGIN, switch)))
+    observations.tables["users_user"][0]["tenant_id"] = ACME  # as the repair leaves it
+    observations.tables["auth_session"][1]["token_hash"] = "of the sign-in"
+    found = find_violations(replace(observations, operations=(LOGIN, switch)))
     assert any(each.invariant.startswith("user_and_session") for each in found) is not is_terminated
 
 
 @pytest.mark.parametrize(("invariant", "what", "plant"), PLANTED, ids=[f"{name}: {what}" for name, what, _ in PLANTED])
 def test_a_planted_violation_is_reported(invariant: str, what: str, plant: Plant) -> None:
-    world = well()
-    world = plant(world) or world
-    assert any(found.invariant.startswith(invariant) for found in violations(world)), what
+    observations = well()
+    observations = plant(observations) or observations
+    assert any(found.invariant.startswith(invariant) for found in find_violations(observations)), what
 
 
 def test_every_invariant_has_a_violation_planted() -> None:

@@ -12,20 +12,20 @@ import pytest
 from temporalio.service import RPCError
 
 from tests.servers import HOST, reset_workflow
-from tools.chaos.client import ONBOARD, Actor
-from tools.chaos.collect import gathered, quiet, repaired
-from tools.chaos.environment import PASSWORD, Ground
-from tools.chaos.invariants import violations
+from tools.chaos.client import ONBOARD, ChaosClient
+from tools.chaos.collect import collect_observations, wait_until_idle, wait_until_repaired
+from tools.chaos.environment import PASSWORD, ChaosEnvironment
+from tools.chaos.invariants import find_violations
 
 TABLES = ("operations_record", "operations_state", "operations_repair_progress")
 
 
 @pytest.fixture
-async def actor(ground: Ground) -> AsyncIterator[Actor]:
+async def client(environment: ChaosEnvironment) -> AsyncIterator[ChaosClient]:
     async with AsyncExitStack() as stack:
-        actor = await stack.enter_async_context(aclosing(Actor(ground, ground.accounts[0], 0)))
-        await actor.sign_in()
-        yield actor
+        client = await stack.enter_async_context(aclosing(ChaosClient(environment, environment.accounts[0], 0)))
+        await client.sign_in()
+        yield client
 
 
 async def back_up(database: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -41,34 +41,36 @@ async def restore(database: asyncpg.Connection[asyncpg.Record]) -> None:
             await database.execute(f"INSERT INTO public.{table} TABLE backup.{table}")
 
 
-async def start_and_terminate(ground: Ground, actor: Actor) -> list[str]:
+async def start_and_terminate(environment: ChaosEnvironment, client: ChaosClient) -> list[str]:
     """Start an onboarding and terminate it; return its id if it was still running."""
     person = {"email": f"{uuid4().hex}@example.com", "name": "New", "password": PASSWORD, "waitSeconds": 0}
-    operation_id = (await actor.ask(ONBOARD, {"input": person}))["onboardUser"]["operation"]["id"]
+    operation_id = (await client.execute_with_retries(ONBOARD, {"input": person}))["onboardUser"]["operation"]["id"]
     with suppress(RPCError):
-        await (await ground.temporal()).get_workflow_handle(operation_id).terminate()
+        await (await environment.temporal()).get_workflow_handle(operation_id).terminate()
         return [operation_id]
     return []
 
 
 @pytest.mark.timeout(400)
-async def test_the_record_agrees_with_temporal_after_a_restored_database(ground: Ground, actor: Actor) -> None:
-    database = await ground.database()
+async def test_the_record_agrees_with_temporal_after_a_restored_database(
+    environment: ChaosEnvironment, client: ChaosClient
+) -> None:
+    database = await environment.database()
     try:
-        await actor.switch(uuid4().hex)
-        before, _ = await actor.onboard(uuid4().hex)
-        running = asyncio.create_task(actor.onboard(uuid4().hex))
+        await client.switch(uuid4().hex)
+        before, _ = await client.onboard(uuid4().hex)
+        running = asyncio.create_task(client.onboard(uuid4().hex))
         await back_up(database)
         await running
-        after, _ = await actor.onboard(uuid4().hex)
-        terminated = await start_and_terminate(ground, actor)
+        after, _ = await client.onboard(uuid4().hex)
+        terminated = await start_and_terminate(environment, client)
         for operation_id in (before, after):
-            await reset_workflow(f"{HOST}:{ground.behind['temporal']}", operation_id)
-        await quiet(ground, [before, after])
+            await reset_workflow(f"{HOST}:{environment.ports['temporal']}", operation_id)
+        await wait_until_idle(environment, [before, after])
         await restore(database)
     finally:
         await database.close()
-    await repaired(ground, terminated, seconds=120)
-    await actor.switch(uuid4().hex)
-    await quiet(ground, [told.operation_id for told in actor.history.acknowledged])
-    assert violations(await gathered(ground, [actor.history])) == []
+    await wait_until_repaired(environment, terminated, seconds=120)
+    await client.switch(uuid4().hex)
+    await wait_until_idle(environment, [told.operation_id for told in client.history.acknowledged])
+    assert find_violations(await collect_observations(environment, [client.history])) == []

@@ -25,7 +25,7 @@ from tests.servers import HOST, is_listening, running_postgres, wait_until
 from tests.stack import Stack, is_healthy, plain_environment, run_module, start_module
 from worker.dev.binaries import redis_server
 from worker.dev.ports import free_port
-from worker.dev.subprocesses import child
+from worker.dev.subprocesses import child_process
 from worker.dev.temporal_server import temporal_server
 
 
@@ -77,7 +77,7 @@ class Cluster:
         assert port is not None
         stack, log = ExitStack(), self.folder / "redis.log"
         command = [str(redis_server()), "--port", str(port), "--bind", HOST, "--dir", str(self.folder), "--save", ""]
-        process = stack.enter_context(child(command, log=log))
+        process = stack.enter_context(child_process(command, log=log))
         wait_until(lambda: is_listening(port), process, log)
         self.running["redis"] = (stack, process)
 

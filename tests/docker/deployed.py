@@ -16,7 +16,7 @@ from tests.docker.processes import Process
 from tests.servers import HOST, Postgres, running_postgres, running_redis, running_temporal, wait_until
 from tests.stack import Stack, is_healthy, plain_environment
 from worker.dev.ports import free_port
-from worker.dev.subprocesses import child
+from worker.dev.subprocesses import child_process
 
 DOCKER = Path(__file__).parent.parent.parent / "docker"
 GATEWAYS = 2
@@ -106,7 +106,7 @@ def start_deployed_stack(folder: Path, *, on_kubernetes: bool = False) -> Iterat
         for name, port in ports.items():
             assert ours[name].environment["WORKER_PORT"] == WORKERS[name]
             processes[name] = _start(
-                stack, ours[name], here, folder / f"{name}.log", PORT=str(port), METRICS_PORT=str(told[name])
+                stack, ours[name], here, folder / f"{name}.log", WORKER_PORT=str(port), METRICS_PORT=str(told[name])
             )
         for number, port in enumerate(gateways):
             name = f"gateway-{number}"
@@ -142,7 +142,7 @@ def _start(
     command = [sys.executable, *process.command[1:]]
     log.write_bytes(b"")
     return stack.enter_context(
-        child(command, log=log, environment=plain_environment() | shipped | own | others, grace_seconds=30)
+        child_process(command, log=log, environment=plain_environment() | shipped | own | others, grace_seconds=30)
     )
 
 

@@ -64,7 +64,7 @@ def test_fresh_keys_are_made_once_and_are_enough(tmp_path: Path) -> None:
     assert set(made) == set(KEYS)
     assert len(set(made.values())) == len(KEYS)
     again = subprocess.run(["sh", script], capture_output=True, text=True)
-    assert (again.returncode, "is there already" in again.stderr) == (1, True)
+    assert (again.returncode, "exists and is kept" in again.stderr) == (1, True)
 
 
 def test_every_variable_is_one_that_the_process_reads(composed: dict[str, Service]) -> None:
@@ -79,7 +79,7 @@ def test_every_variable_is_one_that_the_process_reads(composed: dict[str, Servic
 def test_each_domain_is_served_on_its_port_and_the_gateway_looks_there(composed: dict[str, Service]) -> None:
     told = composed["gateway"].environment
     for name, port in WORKERS.items():
-        assert composed[name].environment["PORT"] == port
+        assert composed[name].environment["WORKER_PORT"] == port
         assert composed[name].command == ("python", "-m", "worker", name)
         assert f"http://{name}:{port}" in told.values()
 

@@ -73,7 +73,7 @@ def test_each_domain_can_have_a_process_of_its_own_that_stops_in_peace(separate_
         processes = {}
         for domain in domains:
             port, log = free_port(HOST), tmp_path / f"{domain}.log"
-            environment = separate_stack.environment | {"PORT": str(port)}
+            environment = separate_stack.environment | {"WORKER_PORT": str(port)}
             process = running.enter_context(start_module("worker", domain, environment=environment, log=log))
             processes[domain] = (process, port, log)
         for process, port, log in processes.values():

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, ViewportSize, async_playwright
 from tests.browser.conftest import ARGUMENTS, chromium
 from tests.clients.npm import installed
 from tests.examples.page import WEB, Site, Visit, npm, running_site
-from tools.chaos.proxy import FAIR
+from tools.chaos.proxy import NORMAL
 
 __all__ = ["chromium"]
 
@@ -40,8 +40,8 @@ def site(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 @pytest_asyncio.fixture(loop_scope="module")
 async def visit(one_browser: Browser, site: Site) -> AsyncIterator[Visit]:
     """A new browser context at the page; fails if the page logs an error or calls another origin."""
-    site.turn(FAIR)
-    site.turn_in_front(FAIR)
+    site.turn(NORMAL)
+    site.turn_in_front(NORMAL)
     site.mail.rcpt_responses.clear()
     async with await one_browser.new_context(viewport=DESKTOP) as context:
         visit = Visit(await context.new_page(), site)

@@ -19,9 +19,9 @@ from tests.end_to_end.client import PASSWORD
 from tests.mail_server import MailServer, running_mail_server
 from tests.servers import HOST, wait_until
 from tests.stack import ROOT, Stack, plain_environment, start_separate_stack
-from tools.chaos.proxy import Network, Weather
+from tools.chaos.proxy import NetworkConditions, ProxyNetwork
 from worker.dev.ports import free_port
-from worker.dev.subprocesses import child
+from worker.dev.subprocesses import child_process
 
 WEB = ROOT / "examples" / "web"
 _NODE = shutil.which("node") or "node"
@@ -45,25 +45,25 @@ class Site:
     url: str
     stack: Stack
     mail: MailServer
-    network: Network
+    network: ProxyNetwork
 
-    def turn(self, weather: Weather) -> None:
-        self.network.turn("gateway", weather)
+    def turn(self, weather: NetworkConditions) -> None:
+        self.network.set_conditions("gateway", weather)
 
-    def turn_in_front(self, weather: Weather) -> None:
+    def turn_in_front(self, weather: NetworkConditions) -> None:
         """Change the network between the browser and the page's server."""
-        self.network.turn("page", weather)
+        self.network.set_conditions("page", weather)
 
 
 @contextmanager
 def running_site(folder: Path, *, built: Path = WEB / "dist", **environment: str) -> Iterator[Site]:
     """Serve the built page in front of separate gateway and worker processes with ``environment``."""
-    with Network() as network:
-        mail = network.enter(running_mail_server())
+    with ProxyNetwork() as network:
+        mail = network.run_server(running_mail_server())
         with start_separate_stack(folder, SMTP_URL=mail.url, **environment) as stack:
-            gateway = f"http://{HOST}:{network.before('gateway', urlsplit(stack.url).port or 0)}"
+            gateway = f"http://{HOST}:{network.add_proxy('gateway', urlsplit(stack.url).port or 0)}"
             with served("preview", "--outDir", str(built), gateway=gateway, log=folder / "vite.log") as url:
-                front = network.before("page", urlsplit(url).port or 0)
+                front = network.add_proxy("page", urlsplit(url).port or 0)
                 yield Site(f"http://{HOST}:{front}", stack, mail, network)
 
 
@@ -73,7 +73,7 @@ def served(*command: str, gateway: str, log: Path) -> Iterator[str]:
     port = free_port(HOST)
     environment = plain_environment() | {"ADX_URL": gateway}
     vite = [_NODE, str(_VITE), *command, str(WEB), "--port", str(port), "--strictPort"]
-    with child(vite, log=log, environment=environment) as process:
+    with child_process(vite, log=log, environment=environment) as process:
         url = f"http://{HOST}:{port}"
         wait_until(lambda: _answers(url), process, log)
         yield url

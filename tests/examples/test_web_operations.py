@@ -11,7 +11,7 @@ from playwright.async_api import Page, Route, WebSocketRoute, expect
 from pyotp.totp import TOTP
 
 from tests.examples.page import SECONDS, Visit
-from tools.chaos.proxy import DOWN, FAIR, SILENT
+from tools.chaos.proxy import DOWN, NORMAL, STALLED
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -95,7 +95,7 @@ async def test_onboards_a_user_while_the_network_is_down_for_a_moment(visit: Vis
     await expect(visit.page.get_by_text("The connection was lost.")).to_be_visible()
     await expect(email_step).to_contain_text("trying again")
     before = len(visit.sent)
-    site.turn(FAIR)
+    site.turn(NORMAL)
     await expect(visit.state).to_have_text("Live", timeout=20 * SECONDS)
     await expect(email_step).to_contain_text("done", timeout=20 * SECONDS)
     await expect(visit.operation("User onboarding")).to_contain_text("Completed")
@@ -170,11 +170,11 @@ async def test_reconnects_when_no_pong_comes_and_when_the_device_was_offline(vis
     page = visit.page
     await page.clock.install()
     await visit.arrive("ada@example.com", "Ada")
-    visit.site.turn(SILENT)
+    visit.site.turn(STALLED)
     await page.clock.fast_forward(10_000)  # a ping, and nothing comes back
     await page.clock.fast_forward(5_000)
     await expect(visit.state).to_have_text("Reconnecting")
-    visit.site.turn(FAIR)
+    visit.site.turn(NORMAL)
     await page.clock.fast_forward(15_000)
     await expect(visit.state).to_have_text("Live")
 

@@ -14,7 +14,7 @@ from playwright.async_api import FilePayload, Route, expect
 from activities.files.quotas import LIMITS
 from contracts.tenants import SubscriptionTier
 from tests.examples.page import RECORD_PROGRESS_BARS, SECONDS, Visit
-from tools.chaos.proxy import DOWN, FAIR, SILENT, Weather
+from tools.chaos.proxy import DOWN, NORMAL, STALLED, NetworkConditions
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -107,15 +107,15 @@ async def test_says_that_the_connection_was_lost_while_a_file_was_sent(visit: Vi
     await expect(visit.page.get_by_text(re.compile("Sending · [1-9]"))).to_be_visible()
     visit.site.turn_in_front(DOWN)
     await expect(visit.page.locator(".upload").get_by_role("alert")).to_contain_text("The connection was lost")
-    visit.site.turn_in_front(FAIR)
+    visit.site.turn_in_front(NORMAL)
     await devtools.detach()
     await expect(visit.state).to_have_text("Live", timeout=20 * SECONDS)
     await expect_upload_to_have_failed(visit, re.compile("The connection was lost"))
 
 
-@pytest.mark.parametrize("weather", [SILENT, DOWN], ids=["silent", "down"])
+@pytest.mark.parametrize("weather", [STALLED, DOWN], ids=["silent", "down"])
 async def test_gives_up_on_bytes_that_the_network_behind_the_proxy_does_not_take(
-    visit: Visit, weather: Weather
+    visit: Visit, weather: NetworkConditions
 ) -> None:
     await visit.page.clock.install()
     await visit.arrive("ada@example.com", "Ada")
@@ -134,7 +134,7 @@ async def test_gives_up_on_bytes_that_the_network_behind_the_proxy_does_not_take
             await visit.page.clock.fast_forward(10_000)
             await asyncio.sleep(0.1)
     await expect(alert).to_have_text(ended)
-    visit.site.turn(FAIR)
+    visit.site.turn(NORMAL)
     await visit.page.clock.fast_forward(30_000)
     await visit.page.clock.resume()
     await expect_upload_to_have_failed(visit, ended)

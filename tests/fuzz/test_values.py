@@ -154,7 +154,7 @@ def errors_of_the_gateway(log: Path, begin: int) -> list[str]:
     """Return the lines of internal errors in requests. A failed attempt of an operation is not one of them."""
     with log.open(errors="replace") as lines:
         lines.seek(begin)
-        return [line for line in lines if "execution_failed" in line or "endpoint ran into trouble" in line]
+        return [line for line in lines if "execution_failed" in line or "endpoint_failed" in line]
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ async def test_a_switch_is_written_down_with_the_session_that_it_opened_and_the_
     assert (line["ended"], line["session"]) == (before["session"]["id"], after["session"]["id"])
     assert line["user"] == before["user"]["id"]
     closed = await written(
-        deployed_stack, lambda line: line["event"] == "operation closed" and line.get("workflow_id") == operation_id
+        deployed_stack, lambda line: line["event"] == "operation_closed" and line.get("workflow_id") == operation_id
     )
     assert (closed["outcome"], closed["kind"], closed["user"]) == ("completed", "TENANT_SWITCH", line["user"])
     assert closed["request_id"] == line["request_id"]
@@ -187,7 +187,7 @@ async def test_a_wrong_code_is_written_down_by_gateway_and_worker(deployed_stack
 
 
 def test_every_line_of_a_step_tells_how_long_it_took_and_on_whose_behalf(deployed_stack: Stack) -> None:
-    ended = [line for line in lines_of(deployed_stack, "auth") if line["event"] == "activity ended"]
+    ended = [line for line in lines_of(deployed_stack, "auth") if line["event"] == "activity_ended"]
     assert ended
     for line in ended:
         assert line["duration_ms"] > 0

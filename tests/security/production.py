@@ -70,7 +70,7 @@ def production(folder: Path) -> Iterator[Production]:
             "CODEC_KEYS": f"one:{base64.b64encode(secrets.token_bytes(32)).decode()}",
             "SERVICES_URL": f"http://{HOST}:{worker_port}",
             "GATEWAY_PORT": str(gateway_port),
-            "PORT": str(worker_port),
+            "WORKER_PORT": str(worker_port),
             "DATA_DIR": str(data),
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
             "OTEL_BSP_SCHEDULE_DELAY": "100",

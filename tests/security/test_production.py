@@ -120,14 +120,14 @@ def test_a_worker_in_production_refuses_a_database_with_the_demo_accounts(
         **{name: value for name, value in SOUND.items() if name != "secret_key"},
     )
     assert status == 2
-    assert said == "The database holds demo accounts, which have no place in production: use another.\n"
+    assert said == "The database has demo accounts, whose password is public: use another database in production.\n"
 
 
 def test_nobody_fills_a_production_database_with_demo_accounts(tmp_path: Path) -> None:
     status, said = started(
         "worker.migrate", "--demo", environment="production", database_url=f"sqlite://{tmp_path / 'db'}"
     )
-    assert (status, said) == (2, "Demo data is not for production.\n")
+    assert (status, said) == (2, "Demo data must not be written in production.\n")
 
 
 def test_the_stack_of_developers_is_not_for_production(tmp_path: Path) -> None:

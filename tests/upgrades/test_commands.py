@@ -28,7 +28,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             "DATABASE_URL": f"sqlite://{folder / 'adx.sqlite3'}",
             "DATA_DIR": str(folder),
             "HOST": HOST,
-            "PORT": str(free_port(HOST)),
+            "WORKER_PORT": str(free_port(HOST)),
             "SERVICE_KEY": "s" * 32,
             "TEMPORAL_ADDRESS": temporal.address,
             "WORKER_DEPLOYMENT": "adx",
@@ -58,10 +58,13 @@ def test_operations_begin_on_a_build_once_it_is_current(environment: dict[str, s
     run_module("worker.migrate", environment)
     log = tmp_path / "worker.log"
     with start_module("worker", "operations", environment=environment, log=log) as process:
-        wait_until(lambda: is_healthy(f"http://{HOST}:{environment['PORT']}"), process, log)
-        assert run_command(environment, "worker.versions", "current") == (0, "Operations begin on adx.1.2.3.\n")
-        assert run_command(environment, "worker.versions", "drained", "1.2.3") == (1, "adx.1.2.3 is still needed.\n")
-        assert run_command(environment, "worker.versions", "drained", "0.9") == (0, "adx.0.9 may be stopped.\n")
+        wait_until(lambda: is_healthy(f"http://{HOST}:{environment['WORKER_PORT']}"), process, log)
+        assert run_command(environment, "worker.versions", "current") == (0, "New operations start on adx.1.2.3.\n")
+        assert run_command(environment, "worker.versions", "drained", "1.2.3") == (1, "adx.1.2.3 is in use.\n")
+        assert run_command(environment, "worker.versions", "drained", "0.9") == (
+            0,
+            "adx.0.9 is not in use and may be stopped.\n",
+        )
         versioned = asyncio.run(queues_of(environment, "adx", "1.2.3"))
     assert versioned == {TaskQueue.OPERATIONS}, "activities of all domains serve every version"
 

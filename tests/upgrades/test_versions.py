@@ -19,7 +19,7 @@ from tests.servers import running_temporal
 from tests.upgrades.next_release import Patched, Reordered
 from tests.upgrades.upgrade_harness import Switch, UpgradeHarness, open_upgrade_harness, until
 from worker.dev.binaries import temporal_cli
-from worker.versions import VersionAbsent, is_drained, make_current
+from worker.versions import VersionUnavailable, is_drained, make_current
 from workflows.failures import is_terminal
 from workflows.switch_tenant import SwitchTenant
 
@@ -184,5 +184,5 @@ def test_worker_shutdown_does_not_end_an_operation() -> None:
 
 async def test_version_without_workers_does_not_become_current(temporal_address: str) -> None:
     client = await connect(address=temporal_address, namespace=None, keys=None)
-    with pytest.raises(VersionAbsent, match="adx"):
+    with pytest.raises(VersionUnavailable, match="adx"):
         await make_current(client, NEW, deadline_seconds=1)

@@ -1,4 +1,4 @@
-"""Workflows that fail as they are told to, in a module that the sandbox can load."""
+"""Workflows that fail as their arguments say, in a module that the workflow sandbox can import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chore of a worker that fails is logged and begun again, and so is one that returns."""
+"""A background task of a worker that fails or returns is logged and restarted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from worker.workers import running_workers
 
 
 @pytest.mark.parametrize("raises", [True, False])
-async def test_a_chore_that_ends_is_logged_and_begun_again(temporal_client: Client, raises: bool) -> None:
-    runs, is_again = 0, asyncio.Event()
+async def test_a_background_task_that_ends_is_logged_and_restarted(temporal_client: Client, raises: bool) -> None:
+    runs, is_restarted = 0, asyncio.Event()
 
     async def clean_up_regularly() -> None:
         nonlocal runs
@@ -25,12 +25,12 @@ async def test_a_chore_that_ends_is_logged_and_begun_again(temporal_client: Clie
             if raises:
                 raise ArithmeticError("unexpected")
             return
-        is_again.set()
+        is_restarted.set()
         await asyncio.Event().wait()
 
-    domain = Domain(f"chores-{uuid4().hex}", chores=(clean_up_regularly,))  # type: ignore[arg-type]
+    domain = Domain(f"tasks-{uuid4().hex}", background_tasks=(clean_up_regularly,))  # type: ignore[arg-type]
     with capture_logs() as logs:
         async with running_workers(temporal_client, [domain], LocalNotifier()), asyncio.timeout(10):
-            await is_again.wait()
+            await is_restarted.wait()
     failures = [log for log in logs if log["event"] == "background_task_failed"]
     assert [(log["log_level"], "clean_up_regularly" in log["task"]) for log in failures] == [("error", True)]

@@ -1,4 +1,4 @@
-"""Where servers are looked for: what is named first, then PATH, then the packages."""
+"""Server programs are found by a variable first, then on PATH, then in Python packages."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from worker.dev.binaries import BinaryMissing, postgres_folder, redis_server, te
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
+    """An executable file named ``temporal``."""
     path = tmp_path / "temporal"
     path.write_text("#!/bin/sh\n")
     path.chmod(0o755)
     return path
 
 
-def test_a_named_program_comes_first(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_has_precedence(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_CLI", str(program))
     assert temporal_cli() == program
 
 
-def test_then_what_is_on_the_path(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_is_searched_without_the_variable(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEMPORAL_CLI", raising=False)
     monkeypatch.setenv("PATH", str(program.parent))
     assert temporal_cli() == program
@@ -38,7 +39,7 @@ def test_redis_and_valkey_are_found_on_the_path(name: str, tmp_path: Path, monke
     assert redis_server() == program
 
 
-def test_then_what_a_package_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_are_searched_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEMPORAL_CLI", raising=False)
     monkeypatch.delenv("POSTGRES_BIN", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -48,7 +49,7 @@ def test_then_what_a_package_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (postgres_folder() / "initdb").is_file()
 
 
-def test_a_named_program_that_is_none_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_the_variable_of_a_program_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_SERVER", str(tmp_path / "nowhere"))
     with pytest.raises(BinaryMissing, match="REDIS_SERVER"):
         redis_server()

@@ -1,4 +1,4 @@
-"""The command that deletes an operation, run as an operator runs it."""
+"""The command ``python -m worker.operations delete ID``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNKNOWN = operation_id(b"", OperationKind.FILE_UPLOAD, tenant_id="", user_id="",
 
 
 async def run(environment: dict[str, str], *arguments: str) -> tuple[int, str, str]:
-    """The exit code, what it printed, and what it printed as errors."""
+    """Run the command; return its exit status, output and error output."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "worker.operations", *arguments),
         cwd=ROOT,
@@ -38,11 +38,12 @@ async def run(environment: dict[str, str], *arguments: str) -> tuple[int, str, s
 
 @pytest.fixture
 def environment(temporal_address: str, tmp_path: Path) -> dict[str, str]:
+    """The environment variables of the command."""
     url = f"sqlite://{tmp_path / 'adx.sqlite3'}"
     return plain_environment() | {"DATABASE_URL": url, "TEMPORAL_ADDRESS": temporal_address}
 
 
-async def test_deletes_a_closed_operation_with_all_its_runs_and_is_audited(
+async def test_deletes_a_closed_operation_with_all_runs_and_writes_an_audit_event(
     temporal_client: Client, temporal_address: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     url = await create_sqlite_database(tmp_path)
@@ -65,7 +66,7 @@ async def test_deletes_a_closed_operation_with_all_its_runs_and_is_audited(
 
     code, output, errors = await run(environment, "delete", script.id)
     assert code == 0, errors
-    assert f"Operation {script.id} is deleted; Temporal removes 2 run(s)" in output
+    assert f"Operation {script.id} is deleted; Temporal deletes its 2 run(s)" in output
     assert "audit.operation_deleted" in output + errors
     async with database(url):
         assert (await OperationsService().look_up([script.id])).deleted == (script.id,)
@@ -75,28 +76,30 @@ async def test_deletes_a_closed_operation_with_all_its_runs_and_is_audited(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         ((), 2, "usage: python -m worker.operations delete ID"),
         (("remove", UNKNOWN), 2, "usage:"),
         (("delete", "no-such-id"), 2, "is not the id of an operation"),
-        (("delete", UNKNOWN), 1, "neither the record nor Temporal has it"),
+        (("delete", UNKNOWN), 1, "does not exist, neither in the record nor in Temporal"),
     ],
 )
-async def test_says_what_is_wrong(
-    environment: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+async def test_reports_a_wrong_call_without_a_traceback(
+    environment: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     await create_sqlite_database(tmp_path)
     found, output, errors = await run(environment, *arguments)
     assert (found, output) == (code, "")
-    assert said in errors
+    assert message in errors
     assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(
     "changes", [{"DATABASE_URL": ""}, {"DATABASE_URL": "mysql://host/adx"}, {"TEMPORAL_ADDRESS": "127.0.0.1:1"}]
 )
-async def test_says_what_is_away(environment: dict[str, str], tmp_path: Path, changes: dict[str, str]) -> None:
+async def test_reports_unusable_settings_without_a_traceback(
+    environment: dict[str, str], tmp_path: Path, changes: dict[str, str]
+) -> None:
     await create_sqlite_database(tmp_path)
     code, _, errors = await run(environment | changes, "delete", UNKNOWN)
     assert code == (2 if "DATABASE_URL" in changes else 1)

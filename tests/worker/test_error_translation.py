@@ -1,4 +1,4 @@
-"""What an activity or a workflow raises, as Temporal and whoever reads the operation get it."""
+"""The translation of exceptions of activities and workflows into errors of Temporal, and their retries."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from temporalio.worker import Worker
 from contracts.errors import DomainError, ErrorRecord, FieldError, all_errors, from_record, to_record
 from tests.worker.failing import FailByItself, FailInAnActivity
 from worker.error_classification import classify
-from worker.interceptors import ErrorTranslation
+from worker.error_translation import ErrorTranslationInterceptor
 from worker.sandbox import workflow_runner
 from workflows.options import EXTERNAL, NETWORK, TIMEOUT, RetrySchedule
 
 SECRET = "postgres://user:secret@db.internal"
-TROUBLES = {
+FAULTS = {
     "refused": ConnectionRefusedError(SECRET),
     "slow": TimeoutError(SECRET),
     "unknown": ValueError(SECRET),
@@ -36,15 +36,15 @@ TROUBLES = {
 }
 
 
-tries: Counter[str] = Counter()
-"""Of each workflow."""
+attempts: Counter[str] = Counter()
+"""The number of attempts of each workflow."""
 
 
 @activity.defn
 async def fail(how: str) -> None:
-    tries[activity.info().workflow_id or ""] += 1
-    if how in TROUBLES:
-        raise TROUBLES[how]
+    attempts[activity.info().workflow_id or ""] += 1
+    if how in FAULTS:
+        raise FAULTS[how]
     raise from_record(ErrorRecord.model_validate_json(how))
 
 
@@ -57,7 +57,7 @@ async def queue(temporal_client: Client) -> AsyncIterator[str]:
         workflows=[FailInAnActivity, FailByItself],
         activities=[fail],
         workflow_runner=workflow_runner(),
-        interceptors=[ErrorTranslation()],
+        interceptors=[ErrorTranslationInterceptor()],
         workflow_failure_exception_types=[DomainError],
     ):
         yield name
@@ -77,7 +77,7 @@ def full_record(kind: type[DomainError]) -> ErrorRecord:
     return to_record(kind("Words.", fields=fields, attempts_left=2, retry_after=1.5, service="users"))
 
 
-async def test_every_answer_of_an_activity_arrives_whole_and_is_never_tried_again(
+async def test_every_domain_error_of_an_activity_is_complete_and_not_retried(
     temporal_client: Client, queue: str
 ) -> None:
     for kind in all_errors():
@@ -88,9 +88,7 @@ async def test_every_answer_of_an_activity_arrives_whole_and_is_never_tried_agai
         assert ErrorRecord.model_validate(failure.details[0]) == full_record(kind)
 
 
-async def test_an_answer_that_a_workflow_raises_ends_it_with_the_same_record(
-    temporal_client: Client, queue: str
-) -> None:
+async def test_a_domain_error_of_a_workflow_ends_it_with_the_same_record(temporal_client: Client, queue: str) -> None:
     kind = next(all_errors())
     with pytest.raises(WorkflowFailureError) as raised:
         await temporal_client.execute_workflow(
@@ -106,7 +104,7 @@ async def test_an_answer_that_a_workflow_raises_ends_it_with_the_same_record(
 
 
 @pytest.mark.parametrize(("how", "retry"), [("refused", NETWORK), ("slow", TIMEOUT), ("unknown", NETWORK)])
-async def test_trouble_tells_its_class_and_nothing_of_what_went_on_inside(
+async def test_a_fault_reveals_its_class_but_no_internal_details(
     temporal_client: Client, queue: str, how: str, retry: RetrySchedule
 ) -> None:
     failure = await failure_of(temporal_client, queue, how)
@@ -117,7 +115,7 @@ async def test_trouble_tells_its_class_and_nothing_of_what_went_on_inside(
 
 
 @pytest.mark.parametrize(("how", "tried"), [("refused", 3), ("slow", 2), ("unknown", 3)])
-async def test_trouble_that_temporal_tries_again_is_final_after_the_tries_of_its_class(
+async def test_a_fault_is_final_after_the_attempts_of_its_class(
     temporal_client: Client, queue: str, how: str, tried: int
 ) -> None:
     handle = await temporal_client.start_workflow(
@@ -126,7 +124,7 @@ async def test_trouble_that_temporal_tries_again_is_final_after_the_tries_of_its
     with pytest.raises(WorkflowFailureError) as raised:
         await handle.result()
 
-    assert tries[handle.id] == tried
+    assert attempts[handle.id] == tried
     assert isinstance(raised.value.cause, ActivityError)
     assert isinstance(raised.value.cause.cause, ApplicationError)
     assert raised.value.cause.cause.non_retryable
@@ -137,22 +135,22 @@ async def test_trouble_that_temporal_tries_again_is_final_after_the_tries_of_its
     ("how", "tries", "intervals"),
     [("refused", 5, [1, 2]), ("slow", 5, [5]), ("external", 5, [2, 4]), ("refused", 6, [0.1, 0.2])],
 )
-async def test_temporal_waits_between_tries_as_their_class_says_and_else_as_its_own_policy_says(
+async def test_delays_between_attempts_follow_the_class_or_else_the_retry_policy(
     temporal_client: Client, queue: str, how: str, tries: int, intervals: list[float]
 ) -> None:
     handle = await temporal_client.start_workflow(
         "FailInAnActivity", args=[how, tries], id=f"fail-{uuid4().hex}", task_queue=queue
     )
-    shown: dict[int, float] = {}
+    found: dict[int, float] = {}
     async with asyncio.timeout(20):
-        while len(shown) < len(intervals):
+        while len(found) < len(intervals):
             for pending in (await handle.describe()).raw_description.pending_activities:
                 if pending.HasField("next_attempt_schedule_time"):
-                    shown[pending.attempt] = pending.current_retry_interval.ToTimedelta().total_seconds()
+                    found[pending.attempt] = pending.current_retry_interval.ToTimedelta().total_seconds()
             await asyncio.sleep(0.02)
     await handle.terminate()
 
-    assert [shown[attempt] for attempt in sorted(shown)] == pytest.approx(intervals, abs=0.01)
+    assert [found[attempt] for attempt in sorted(found)] == pytest.approx(intervals, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -173,17 +171,17 @@ async def test_temporal_waits_between_tries_as_their_class_says_and_else_as_its_
         (KeyError(), NETWORK),
     ],
 )
-def test_classes_trouble_by_what_happened(error: Exception, retry: RetrySchedule) -> None:
+def test_classifies_errors_by_type(error: Exception, retry: RetrySchedule) -> None:
     assert classify(error).retry is retry
 
 
-def test_looks_through_what_a_library_wraps() -> None:
+def test_classifies_an_error_by_its_cause() -> None:
     wrapped = RuntimeError("wrapped")
     wrapped.__cause__ = TimeoutError()
     assert classify(wrapped).retry is TIMEOUT
 
 
-def test_the_retries_are_those_that_were_promised() -> None:
+def test_retry_schedules_are_as_documented() -> None:
     assert [(retry.max_attempts, retry.first_delay_seconds) for retry in (NETWORK, TIMEOUT, EXTERNAL)] == [
         (3, 1),
         (2, 5),

@@ -1,4 +1,4 @@
-"""What the services' host answers when an endpoint runs into trouble."""
+"""The HTTP server of a worker: its responses to unexpected errors, and its keep-alive time."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from worker.dev.ports import free_port
 from worker.http import serve_services, services_app
 
 
-async def answer_to(error: Exception) -> httpx.Response:
+async def response_to(error: Exception) -> httpx.Response:
     async def endpoint(_request: Request) -> Response:
         raise error
 
-    app = services_app([Route("/trouble", endpoint, methods=["POST"])])
+    app = services_app([Route("/failing", endpoint, methods=["POST"])])
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://services") as http:
-        return await http.post("/trouble")
+        return await http.post("/failing")
 
 
 @pytest.mark.parametrize(
-    ("error", "answer"),
+    ("error", "expected"),
     [
         (ConnectionRefusedError(), ServiceUnavailable),
         (asyncpg.CannotConnectNowError(), ServiceUnavailable),
@@ -36,23 +36,25 @@ async def answer_to(error: Exception) -> httpx.Response:
         (TimeoutError(), DeadlineExceeded),
     ],
 )
-async def test_a_part_that_is_away_is_worth_another_try(error: Exception, answer: type[Exception]) -> None:
-    told = await answer_to(error)
-    assert type(from_record(ErrorRecord.model_validate_json(told.content))) is answer
-    assert told.status_code in (503, 504)
+async def test_an_unavailable_system_is_reported_as_a_retryable_error(
+    error: Exception, expected: type[Exception]
+) -> None:
+    response = await response_to(error)
+    assert type(from_record(ErrorRecord.model_validate_json(response.content))) is expected
+    assert response.status_code in (503, 504)
 
 
-async def test_all_else_is_nobodys_business() -> None:
-    told = await answer_to(RuntimeError("secret"))
-    assert (told.status_code, told.content) == (500, b"")
+async def test_any_other_error_is_an_empty_internal_error() -> None:
+    response = await response_to(RuntimeError("secret"))
+    assert (response.status_code, response.content) == (500, b"")
 
 
-async def test_a_connection_is_not_closed_under_a_gateway_that_still_uses_it() -> None:
-    """Both closed idle connections after 5 s: a call that came just then failed as if the service were away."""
+async def test_an_idle_connection_stays_open_longer_than_the_gateway_keeps_it() -> None:
+    """If both closed idle connections after the same time, a call at that moment would fail."""
     stop, port = asyncio.Event(), free_port(HOST)
     serving = asyncio.create_task(serve_services(services_app([]), host=HOST, port=port, stop=stop))
     try:
-        reader, writer = await _connected(port)
+        reader, writer = await _connect(port)
         for pause in (0, 5.5):
             await asyncio.sleep(pause)
             writer.write(f"GET /healthz HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode())
@@ -66,7 +68,7 @@ async def test_a_connection_is_not_closed_under_a_gateway_that_still_uses_it() -
         await serving
 
 
-async def _connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     async with asyncio.timeout(5):
         while True:
             try:

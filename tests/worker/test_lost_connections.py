@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL that is lost within a transaction is trouble of the network, wherever it is noticed."""
+"""A connection to PostgreSQL that is lost within a transaction is classified as a network error."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from tortoise import Tortoise
 from activities.transactions import atomic
 from contracts.errors import ServiceUnavailable
 from tests.servers import HOST, Postgres
-from tools.chaos.proxy import FAIR, RESETTING, Proxy
+from tools.chaos.proxy import NORMAL, RESETTING, Proxy
 from worker.database import database
 from worker.error_classification import classify
 
 
 @pytest.fixture
-async def network(postgres: Postgres) -> AsyncIterator[Proxy]:
-    """Before PostgreSQL, with our database behind it open."""
+async def proxy(postgres: Postgres) -> AsyncIterator[Proxy]:
+    """A proxy before PostgreSQL, through which the database is open."""
     name = postgres.new_database().rpartition("/")[2]
     async with Proxy(postgres.port) as proxy, database(f"postgres://postgres@{HOST}:{proxy.port}/{name}"):
         yield proxy
 
 
-async def say(statement: str) -> None:
+async def execute(statement: str) -> None:
     await Tortoise.get_connection("postgres").execute_query(statement)
 
 
-async def unavailable(network: Proxy, act: Callable[[], Awaitable[None]]) -> None:
-    with pytest.raises(Exception) as found:  # noqa: PT011 - which one is PostgreSQL's and the driver's affair
+async def check_unavailable(proxy: Proxy, act: Callable[[], Awaitable[None]]) -> None:
+    with pytest.raises(Exception) as found:  # noqa: PT011 - the class depends on PostgreSQL and the driver
         await atomic(act)
-    assert isinstance(classify(found.value).answer, ServiceUnavailable), repr(found.value)
-    await network.turn(FAIR)
-    await atomic(lambda: say("SELECT 1"))
+    assert isinstance(classify(found.value).final_error, ServiceUnavailable), repr(found.value)
+    await proxy.set_conditions(NORMAL)
+    await atomic(lambda: execute("SELECT 1"))
 
 
-async def test_between_two_statements(network: Proxy) -> None:
+async def test_a_connection_lost_between_two_statements_is_a_network_error(proxy: Proxy) -> None:
     async def act() -> None:
-        await say("SELECT 1")
-        await network.turn(RESETTING)
+        await execute("SELECT 1")
+        await proxy.set_conditions(RESETTING)
         await asyncio.sleep(0.1)
-        await say("SELECT 2")
+        await execute("SELECT 2")
 
-    await unavailable(network, act)
+    await check_unavailable(proxy, act)
 
 
-async def test_while_a_statement_is_carried_out(network: Proxy) -> None:
+async def test_a_connection_lost_during_a_statement_is_a_network_error(proxy: Proxy) -> None:
     async def act() -> None:
-        sleeping = asyncio.create_task(say("SELECT pg_sleep(5)"))
+        sleeping = asyncio.create_task(execute("SELECT pg_sleep(5)"))
         await asyncio.sleep(0.1)
-        await network.turn(RESETTING)
+        await proxy.set_conditions(RESETTING)
         await sleeping
 
-    await unavailable(network, act)
+    await check_unavailable(proxy, act)

@@ -1,4 +1,4 @@
-"""The workers send change notifications for operations, from within their sandbox."""
+"""Workers publish a change notification for each new state of an operation, also from sandboxed workflows."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ async def test_each_change_of_an_operation_is_notified_under_its_id(temporal_cli
     one, other = (operation_id(b"", kind, tenant_id="", user_id="", key=None) for _ in range(2))
     memo = {MEMO_STATE: OperationState.first(kind, utc_now(), started_by="usr_a").to_memo()}
     with change_notifier.subscribe_to_topic(one) as followed, change_notifier.subscribe_to_topic(other) as others:
-        news = followed.changed
+        changed = followed.changed
         async with running_workers(temporal_client, [Domain(queue, workflows=(SwitchTenant,))], change_notifier):  # type: ignore[arg-type]
             handle = await temporal_client.start_workflow(
                 SwitchTenant.run, COMMAND, id=one, task_queue=queue, memo=memo
             )
-            assert await wait_for_event(news, 10), "its first step began"
-            news.clear()
+            assert await wait_for_event(changed, 10), "its first step started"
+            changed.clear()
             async with asyncio.timeout(10):
                 while (await handle.describe()).raw_info.history_length < 5:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            assert not news.is_set(), "nothing moved since"
+            assert not changed.is_set(), "the state did not change since"
             await handle.cancel()
-            assert await wait_for_event(news, 10), "it ended"
+            assert await wait_for_event(changed, 10), "it ended"
     assert not others.changed.is_set()
 
 
@@ -64,13 +64,13 @@ async def test_a_change_during_the_notification_of_another_is_notified() -> None
     change_notifier = SlowNotifier()
     notifier = ProgressNotifier(change_notifier, lambda _info, _outcome: None, ())
     async with notifier.running(), asyncio.timeout(5):
-        notifier._mark("first")  # noqa: SLF001 - as a workflow's thread does
+        notifier.mark_changed("first")
         await change_notifier.is_sending.wait()
-        notifier._mark("second")  # noqa: SLF001
+        notifier.mark_changed("second")
         await asyncio.sleep(0.1)
         assert change_notifier.sent == ["first"]
         change_notifier.may_go_on.set()
-        while change_notifier.sent != ["first", "second"]:  # noqa: ASYNC110 - it sends no event
+        while change_notifier.sent != ["first", "second"]:  # noqa: ASYNC110 - it sets no event
             await asyncio.sleep(0.01)
 
 
@@ -80,18 +80,18 @@ async def test_simultaneous_changes_of_one_operation_are_notified_once() -> None
     notifier = ProgressNotifier(change_notifier, lambda _info, _outcome: None, ())
     async with notifier.running(), asyncio.timeout(5):
         for _ in range(5):
-            notifier._mark("one")  # noqa: SLF001
-            notifier._mark("other")  # noqa: SLF001
+            notifier.mark_changed("one")
+            notifier.mark_changed("other")
         await asyncio.sleep(0.3)
     assert change_notifier.sent == ["one", "other"]
 
 
-async def test_a_workflow_that_is_replayed_has_moved_and_closed_once(temporal_client: Client) -> None:
-    """Without a cache each workflow task replays all that was before."""
+async def test_a_replayed_workflow_is_notified_and_closed_once(temporal_client: Client) -> None:
+    """Without a cache, each workflow task replays all earlier events."""
     change_notifier, closed = SlowNotifier(), list[str]()
     change_notifier.may_go_on.set()
     notifier = ProgressNotifier(change_notifier, lambda _info, outcome: closed.append(outcome), ())
-    queue = f"moves-{uuid4().hex}"
+    queue = f"notifier-{uuid4().hex}"
     id_ = operation_id(b"", OperationKind.TENANT_SWITCH, tenant_id="", user_id="", key=None)
     memo = {MEMO_STATE: OperationState.first(OperationKind.TENANT_SWITCH, utc_now(), started_by="usr_a").to_memo()}
     async with (

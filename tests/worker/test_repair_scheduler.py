@@ -1,4 +1,4 @@
-"""The reconciler finds each operation that ended without undoing what it did, soon, and has it repaired once."""
+"""The repair scheduler starts one repair for each operation that closed without its compensations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from contracts.operations import (
 from contracts.task_queues import TaskQueue
 from infrastructure.tasks import BackgroundTasks
 from worker.registry import activities_of
-from worker.repair_scheduler import Reconciler
+from worker.repair_scheduler import RepairScheduler
 from worker.sandbox import workflow_runner
 from workflows.repair_operation import RepairOperation
 
@@ -40,8 +40,8 @@ KIND = SearchAttributeKey.for_keyword(ATTRIBUTE_KIND)
 
 
 @workflow.defn
-class Ending:
-    """Writes whether it was compensated, unless that is None, and ends, or runs until it is terminated."""
+class EndingWorkflow:
+    """Writes a failure with ``compensated``, unless that is None, and ends as the argument says."""
 
     @workflow.run
     async def run(self, compensated: bool | None, end: str) -> None:
@@ -63,29 +63,29 @@ class Ending:
         await workflow.sleep(3600)
 
 
-class Ended:
-    """Starts operations on a queue of its own and has them end as a test says."""
+class ClosedOperations:
+    """Starts operations on its own queue and lets each end in a given way."""
 
     def __init__(self, client: Client, queue: str) -> None:
         self._client = client
         self._queue = queue
-        self._is_ours = SearchAttributePair(KIND, OperationKind.USER_ONBOARDING.value)
+        self._kind_attribute = SearchAttributePair(KIND, OperationKind.USER_ONBOARDING.value)
 
-    async def ended(
+    async def start(
         self, end: str, *, compensated: bool | None = None, is_operation: bool = True
     ) -> WorkflowHandle[object, object]:
         kind = OperationKind.USER_ONBOARDING
         handle: WorkflowHandle[object, object] = await self._client.start_workflow(
-            "Ending",
+            "EndingWorkflow",
             args=[compensated, end],
             id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
             task_queue=self._queue,
             memo={MEMO_STATE: OperationState.first(kind, utc_now()).to_memo()},
-            search_attributes=TypedSearchAttributes([self._is_ours] if is_operation else []),
+            search_attributes=TypedSearchAttributes([self._kind_attribute] if is_operation else []),
             run_timeout=timedelta(seconds=2) if end == "time out" else None,
         )
         async with asyncio.timeout(20):
-            while (await handle.describe()).history_length < 4:  # noqa: ASYNC110 - until its first task is through
+            while (await handle.describe()).history_length < 4:  # noqa: ASYNC110 - until its first workflow task completed
                 await asyncio.sleep(0.05)
             if end == "cancel":
                 await handle.cancel()
@@ -101,16 +101,17 @@ class Ended:
 
 
 @pytest.fixture
-async def operations(temporal_client: Client) -> AsyncIterator[Ended]:
+async def operations(temporal_client: Client) -> AsyncIterator[ClosedOperations]:
     queue = f"ending-{uuid4().hex}"
     async with Worker(
-        temporal_client, task_queue=queue, workflows=[Ending], workflow_runner=UnsandboxedWorkflowRunner()
+        temporal_client, task_queue=queue, workflows=[EndingWorkflow], workflow_runner=UnsandboxedWorkflowRunner()
     ):
-        yield Ended(temporal_client, queue)
+        yield ClosedOperations(temporal_client, queue)
 
 
 @pytest.fixture
 def since() -> datetime:
+    """A time before the operations of the test."""
     return utc_now() - timedelta(minutes=1)
 
 
@@ -132,49 +133,54 @@ def repair_of(client: Client, operation: WorkflowHandle[object, object]) -> Work
         ("complete", None, False),
     ],
 )
-async def test_repairs_what_ended_without_having_undone_all(
-    temporal_client: Client, operations: Ended, since: datetime, end: str, compensated: bool | None, is_repaired: bool
+async def test_repairs_operations_that_closed_without_compensation(
+    temporal_client: Client,
+    operations: ClosedOperations,
+    since: datetime,
+    end: str,
+    compensated: bool | None,
+    is_repaired: bool,
 ) -> None:
-    operation = await operations.ended(end, compensated=compensated)
+    operation = await operations.start(end, compensated=compensated)
 
-    assert (operation.id in await Reconciler(temporal_client).reconcile(since)) is is_repaired
+    assert (operation.id in await RepairScheduler(temporal_client).start_repairs(since)) is is_repaired
     if is_repaired:
         await repair_of(temporal_client, operation).terminate()
 
 
-async def test_repairs_nothing_that_is_no_operation_and_nothing_that_closed_before(
-    temporal_client: Client, operations: Ended
+async def test_ignores_other_workflows_and_operations_that_closed_earlier(
+    temporal_client: Client, operations: ClosedOperations
 ) -> None:
-    other = await operations.ended("terminate", is_operation=False)
-    earlier = await operations.ended("terminate")
+    other = await operations.start("terminate", is_operation=False)
+    earlier = await operations.start("terminate")
     closed = (await earlier.describe()).close_time
     assert closed is not None
 
-    found = await Reconciler(temporal_client).reconcile(closed + timedelta(milliseconds=1))
+    found = await RepairScheduler(temporal_client).start_repairs(closed + timedelta(milliseconds=1))
 
     assert {other.id, earlier.id}.isdisjoint(found)
 
 
-async def test_of_many_looks_at_once_one_begins_the_repair(
-    temporal_client: Client, operations: Ended, since: datetime
+async def test_simultaneous_scans_start_one_repair(
+    temporal_client: Client, operations: ClosedOperations, since: datetime
 ) -> None:
-    operation = await operations.ended("terminate")
+    operation = await operations.start("terminate")
 
-    found = await asyncio.gather(*(Reconciler(temporal_client).reconcile(since) for _ in range(5)))
+    found = await asyncio.gather(*(RepairScheduler(temporal_client).start_repairs(since) for _ in range(5)))
 
     assert sum(each.count(operation.id) for each in found) == 1
-    assert operation.id not in await Reconciler(temporal_client).reconcile(since), "it is under way"
+    assert operation.id not in await RepairScheduler(temporal_client).start_repairs(since), "its repair is running"
     await repair_of(temporal_client, operation).terminate()
 
 
-async def test_a_repair_that_failed_is_begun_again_and_one_that_is_through_never(
-    temporal_client: Client, operations: Ended, since: datetime
+async def test_restarts_a_failed_repair_but_not_a_completed_one(
+    temporal_client: Client, operations: ClosedOperations, since: datetime
 ) -> None:
-    operation, reconciler = await operations.ended("terminate"), Reconciler(temporal_client)
-    assert operation.id in await reconciler.reconcile(since)
+    operation, scheduler = await operations.start("terminate"), RepairScheduler(temporal_client)
+    assert operation.id in await scheduler.start_repairs(since)
     await repair_of(temporal_client, operation).terminate()
 
-    assert operation.id in await reconciler.reconcile(since)
+    assert operation.id in await scheduler.start_repairs(since)
 
     async with Worker(
         temporal_client,
@@ -184,62 +190,62 @@ async def test_a_repair_that_failed_is_begun_again_and_one_that_is_through_never
         workflow_runner=workflow_runner(),
     ):
         await repair_of(temporal_client, operation).result()
-    assert operation.id not in await reconciler.reconcile(since)
+    assert operation.id not in await scheduler.start_repairs(since)
 
 
-class Looking(Reconciler):
-    """Notes when it looks and how far back, instead of asking Temporal; the looks of these numbers fail."""
+class RecordingScheduler(RepairScheduler):
+    """Records the time and the start of the period of each scan; the scans with the given numbers fail."""
 
-    def __init__(self, client: Client, within: timedelta, failing: set[int]) -> None:
-        super().__init__(client, within)
+    def __init__(self, client: Client, deadline: timedelta, failing: set[int]) -> None:
+        super().__init__(client, deadline)
         self._failing = failing
-        self.looks: list[tuple[datetime, datetime]] = []
-        self.are_enough = asyncio.Event()
+        self.scans: list[tuple[datetime, datetime]] = []
+        self.has_enough = asyncio.Event()
 
-    async def reconcile(self, since: datetime) -> list[str]:
-        self.looks.append((utc_now(), since))
-        if len(self.looks) == 6:
-            self.are_enough.set()
-        if len(self.looks) in self._failing:
-            raise ConnectionError("Temporal is away")
+    async def start_repairs(self, since: datetime) -> list[str]:
+        self.scans.append((utc_now(), since))
+        if len(self.scans) == 6:
+            self.has_enough.set()
+        if len(self.scans) in self._failing:
+            raise ConnectionError("Temporal is unavailable")
         return []
 
 
-async def looks_of(client: Client, *, failing: set[int]) -> list[tuple[datetime, datetime]]:
-    reconciler = Looking(client, timedelta(seconds=0.9), failing)
+async def record_scans(client: Client, *, failing: set[int]) -> list[tuple[datetime, datetime]]:
+    scheduler = RecordingScheduler(client, timedelta(seconds=0.9), failing)
     with capture_logs() as logs:
         async with BackgroundTasks() as tasks, asyncio.timeout(10):
-            tasks.start(reconciler.reconcile_regularly(), name="look")
-            await reconciler.are_enough.wait()
-    assert [log["event"] for log in logs] == ["looking for operations to repair failed"] * len(failing)
-    return reconciler.looks[:6]
+            tasks.start(scheduler.run(), name="scan")
+            await scheduler.has_enough.wait()
+    assert [log["event"] for log in logs] == ["repair_scan_failed"] * len(failing)
+    return scheduler.scans[:6]
 
 
 SOON = timedelta(seconds=0.25)
 
 
-async def test_the_first_look_goes_back_a_week_and_each_later_one_to_five_minutes_before_the_last(
+async def test_first_scan_covers_a_week_and_later_scans_overlap_by_five_minutes(
     temporal_client: Client,
 ) -> None:
-    looks = await looks_of(temporal_client, failing=set())
+    scans = await record_scans(temporal_client, failing=set())
 
-    (first, since), *_ = looks
+    (first, since), *_ = scans
     assert timedelta(0) <= first - since - timedelta(days=7) < SOON
-    for (before, _), (_, since) in pairwise(looks):
+    for (before, _), (_, since) in pairwise(scans):
         assert timedelta(0) <= before - since - timedelta(minutes=5) < SOON
 
 
-async def test_it_looks_three_times_within_its_period(temporal_client: Client) -> None:
-    looks = await looks_of(temporal_client, failing=set())
+async def test_scans_three_times_within_the_deadline(temporal_client: Client) -> None:
+    scans = await record_scans(temporal_client, failing=set())
 
-    assert looks[3][0] - looks[0][0] < timedelta(seconds=1.8)
-    assert looks[5][0] - looks[0][0] >= timedelta(seconds=1.5)
+    assert scans[3][0] - scans[0][0] < timedelta(seconds=1.8)
+    assert scans[5][0] - scans[0][0] >= timedelta(seconds=1.5)
 
 
-async def test_a_look_that_failed_is_made_up_for_by_the_next_one(temporal_client: Client) -> None:
-    looks = await looks_of(temporal_client, failing={1, 2, 4})
+async def test_a_scan_after_a_failed_one_covers_the_same_period(temporal_client: Client) -> None:
+    scans = await record_scans(temporal_client, failing={1, 2, 4})
 
-    sinces = [since for _, since in looks]
+    sinces = [since for _, since in scans]
     assert sinces[0] == sinces[1] == sinces[2]
     assert sinces[3] > sinces[2]
     assert sinces[4] == sinces[3]

@@ -1,4 +1,4 @@
-"""Workers stop together: what is under way has five seconds to end, in all domains at once."""
+"""All workers of a process stop at the same time and give running activities five seconds to finish."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from worker.workers import running_workers
 
 
 @workflow.defn
-class Employ:
-    """Has an activity work on a queue for so many seconds."""
+class RunActivity:
+    """Runs an activity of a given duration on a queue."""
 
     @workflow.run
     async def run(self, queue: str, seconds: float) -> None:
         await workflow.execute_activity(
-            "labour", seconds, task_queue=queue, start_to_close_timeout=timedelta(seconds=100)
+            "wait", seconds, task_queue=queue, start_to_close_timeout=timedelta(seconds=100)
         )
 
 
-async def test_what_is_under_way_has_five_seconds_to_end_in_all_domains_at_once(temporal_client: Client) -> None:
-    begun, ended = 0, list[tuple[float, bool]]()
-    all_have_begun = asyncio.Event()
+async def test_running_activities_of_all_domains_have_five_seconds_to_finish(temporal_client: Client) -> None:
+    started, ended = 0, list[tuple[float, bool]]()
+    all_started = asyncio.Event()
 
     @activity.defn
-    async def labour(seconds: float) -> None:
-        nonlocal begun
-        begun += 1
-        if begun == 3:
-            all_have_begun.set()
+    async def wait(seconds: float) -> None:
+        nonlocal started
+        started += 1
+        if started == 3:
+            all_started.set()
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
@@ -44,21 +44,21 @@ async def test_what_is_under_way_has_five_seconds_to_end_in_all_domains_at_once(
             raise
         ended.append((seconds, True))
 
-    queues = {f"labour-{uuid4().hex}": seconds for seconds in (4.0, 60.0, 61.0)}
-    domains = [Domain(queue, activities=(labour,)) for queue in queues]  # type: ignore[arg-type]
-    employing = f"employ-{uuid4().hex}"
+    queues = {f"wait-{uuid4().hex}": seconds for seconds in (4.0, 60.0, 61.0)}
+    domains = [Domain(queue, activities=(wait,)) for queue in queues]  # type: ignore[arg-type]
+    workflow_queue = f"run-{uuid4().hex}"
     async with Worker(
-        temporal_client, task_queue=employing, workflows=[Employ], workflow_runner=UnsandboxedWorkflowRunner()
+        temporal_client, task_queue=workflow_queue, workflows=[RunActivity], workflow_runner=UnsandboxedWorkflowRunner()
     ):
         async with running_workers(temporal_client, domains, LocalNotifier()):
             handles = [
                 await temporal_client.start_workflow(
-                    Employ.run, args=[queue, seconds], id=f"employ-{uuid4().hex}", task_queue=employing
+                    RunActivity.run, args=[queue, seconds], id=f"run-{uuid4().hex}", task_queue=workflow_queue
                 )
                 for queue, seconds in queues.items()
             ]
             async with asyncio.timeout(20):
-                await all_have_begun.wait()
+                await all_started.wait()
             stopped_at = time.monotonic()
         took = time.monotonic() - stopped_at
         await handles[0].result()

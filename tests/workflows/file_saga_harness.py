@@ -28,7 +28,7 @@ from tests.activities.files.file_fixtures import FileServices
 from tests.databases import create_sqlite_database
 from tests.workflows.saga_harness import FaultPlan
 from worker.database import database
-from worker.interceptors import ErrorTranslation
+from worker.error_translation import ErrorTranslationInterceptor
 from worker.registry import activities_of
 from worker.sandbox import workflow_runner
 from workflows.process_file import ProcessFile
@@ -95,7 +95,7 @@ def files_worker(client: Client, storage: FileStorage, interceptors: Sequence[In
         client,
         task_queue=TaskQueue.FILES,
         activities=activities_of(Files(UploadingService(storage), ProcessingService(storage))),
-        interceptors=[ErrorTranslation(), *interceptors],
+        interceptors=[ErrorTranslationInterceptor(), *interceptors],
         max_heartbeat_throttle_interval=timedelta(seconds=0.5),
     )
 
@@ -106,7 +106,7 @@ def operations_worker(client: Client) -> Worker:
         task_queue=TaskQueue.OPERATIONS,
         workflows=[UploadFile, ProcessFile],
         workflow_runner=workflow_runner(),
-        interceptors=[ErrorTranslation()],
+        interceptors=[ErrorTranslationInterceptor()],
         workflow_failure_exception_types=[DomainError],
     )
 

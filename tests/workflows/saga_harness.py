@@ -42,8 +42,8 @@ from infrastructure.storage import open_storage
 from infrastructure.temporal.connection import SEARCH_ATTRIBUTES
 from tests.databases import create_sqlite_database
 from worker.database import database
+from worker.error_translation import ErrorTranslationInterceptor
 from worker.http import services_app
-from worker.interceptors import ErrorTranslation
 from worker.registry import WorkerDependencies, domains_of, routes_of
 from worker.sandbox import workflow_runner
 
@@ -222,8 +222,8 @@ def worker_dependencies_in(
         change_notifier=LocalNotifier(),
         service_keys=keys,
         storage=open_storage(str(folder / "files")),
-        transfers=TransferTokenSigner(keys),
-        mail=mailer or FileMailer(folder / "mail"),
+        transfer_token_signer=TransferTokenSigner(keys),
+        mailer=mailer or FileMailer(folder / "mail"),
     )
 
 
@@ -251,7 +251,7 @@ async def open_saga_harness(
                     workflows=domain.workflows,
                     activities=domain.activities,
                     workflow_runner=workflow_runner(),
-                    interceptors=[ErrorTranslation(), fault_plan],
+                    interceptors=[ErrorTranslationInterceptor(), fault_plan],
                     workflow_failure_exception_types=[DomainError],
                 )
             )

@@ -46,7 +46,7 @@ from tests.workflows.saga_harness import (
     assert_compensated_despite_cancellation,
     cancel_during_undo,
 )
-from worker.dev.subprocesses import child
+from worker.dev.subprocesses import child_process
 from workflows.process_file import ProcessFile
 
 KIND = OperationKind.FILE_PROCESSING
@@ -192,7 +192,7 @@ async def test_progress_grows_and_a_cancellation_stops_the_step_promptly(
 @contextmanager
 def killable_worker(address: str, folder: Path) -> Iterator[Popen[bytes]]:
     command = [sys.executable, "-m", "tests.workflows.file_saga_harness", address, str(folder), "0.2"]
-    with child(command, log=folder / "worker.log", environment=os.environ) as process:
+    with child_process(command, log=folder / "worker.log", environment=os.environ) as process:
         yield process
 
 

@@ -1,1 +1,1 @@
-"""Measure how fast the product is, as ratios in one run: `make bench`."""
+"""Benchmarks of the product, as ratios to a baseline that is measured in the same run: `make bench`."""

@@ -1,4 +1,4 @@
-"""``make bench``: measures everything in one run and writes docs/benchmarks.md; ARGS="--only NAME": one thing."""
+"""``make bench``: run all benchmarks and write docs/benchmarks.md; ARGS="--only NAME" runs one benchmark."""
 
 from __future__ import annotations
 
@@ -12,79 +12,79 @@ from itertools import groupby
 from typing import NamedTuple
 
 from infrastructure.temporal.connection import exit_process
-from tools.benchmarks.environment import Ground, ground
+from tools.benchmarks.environment import BenchmarkEnvironment, start_benchmark_environment
 from tools.benchmarks.figures import Figure
-from tools.benchmarks.measures import bare, crowds, delivery, quotas, reads, starts, storm
+from tools.benchmarks.measures import delivery, fan_out, minimal_server, quotas, reads, reconnect_storm, starts
 from tools.benchmarks.report import machine, table, write
 
-MOST_SECONDS = 18 * 60
+MAX_SECONDS = 18 * 60
 
-RAISED = ("frontend.namespaceCount=20000",)
+RAISED_QUOTAS = ("frontend.namespaceCount=20000",)
 
 
 class Measure(NamedTuple):
-    """``options`` are those of the Temporal server; measures beside each other with the same share one ground."""
+    """A benchmark. Consecutive benchmarks with the same options of the Temporal server share one environment."""
 
     name: str
-    run: Callable[[Ground], Awaitable[list[Figure]]]
-    most_seconds: float
+    run: Callable[[BenchmarkEnvironment], Awaitable[list[Figure]]]
+    max_seconds: float
     options: Sequence[str] = ()
 
 
 MEASURES = (
     Measure("viewer", reads.viewer, 60),
     Measure("dashboard", reads.dashboard, 60),
-    Measure("delivery", delivery.beside_the_raw_client, 360),
-    Measure("peer", delivery.beside_the_peer, 120),
-    Measure("thousand", crowds.thousand, 90),
-    Measure("ten-thousand", crowds.ten_thousand, 150),
-    Measure("storm", storm.storm, 90),
-    Measure("quotas", quotas.as_they_come, 480),
-    Measure("raised", quotas.raised, 180, RAISED),
-    # On a ground of their own: what they start is under way for ever after.
+    Measure("delivery", delivery.compare_with_baseline, 360),
+    Measure("peer", delivery.compare_with_peer, 120),
+    Measure("thousand", fan_out.thousand, 90),
+    Measure("ten-thousand", fan_out.ten_thousand, 150),
+    Measure("reconnect-storm", reconnect_storm.reconnect_storm, 90),
+    Measure("quotas", quotas.default_quotas, 480),
+    Measure("raised-quotas", quotas.raised_quotas, 180, RAISED_QUOTAS),
+    # Last, because the operations that they start never end.
     Measure("start", starts.one_in_flight, 60),
     Measure("starts", starts.sixteen_in_flight, 90),
-    Measure("bare", bare.bare, 150),
+    Measure("minimal-server", minimal_server.measure_minimal_server, 150),
 )
 
 
 def main(only: Sequence[str]) -> int:
-    """1 where a measurement failed; a target that is missed is a figure like any other."""
+    """Return 1 if a benchmark failed; a missed target is not a failure."""
     chosen = [measure for measure in MEASURES if not only or measure.name in only]
-    on = machine()
-    begun = time.monotonic()
+    machine_description = machine()
+    run_started = time.monotonic()
     figures: list[Figure] = []
     failed = False
     for options, measures in groupby(chosen, key=lambda measure: measure.options):
-        with ground(options=options) as stage:
+        with start_benchmark_environment(options=options) as environment:
             for measure in measures:
-                left = MOST_SECONDS - (time.monotonic() - begun)
+                left = MAX_SECONDS - (time.monotonic() - run_started)
                 started = time.monotonic()
                 try:
-                    found = asyncio.run(_within(measure, stage, min(measure.most_seconds, left)))
-                except Exception as error:  # noqa: BLE001 - what fails is told in its row, and the others go on
+                    found = asyncio.run(_with_timeout(measure, environment, min(measure.max_seconds, left)))
+                except Exception as error:  # noqa: BLE001 - the failure is a row of the table, and the next benchmark runs
                     traceback.print_exc()
                     failed = True
                     found = [Figure(measure.name, "", "failed", False, f"{type(error).__name__} {error}"[:200])]
                 figures += found
-                _say(f"{measure.name} ({time.monotonic() - started:.0f} s)")
+                _print(f"{measure.name} ({time.monotonic() - started:.0f} s)")
                 for figure in found:
                     mark = {True: "yes", False: "NO", None: ""}[figure.ok]
-                    _say(f"  {figure.what}: {figure.measured} ({figure.target}) {mark}; {figure.detail}")
-    _say(f"\n{table(figures)}\n\non {on}")
+                    _print(f"  {figure.what}: {figure.measured} ({figure.target}) {mark}; {figure.detail}")
+    _print(f"\n{table(figures)}\n\non {machine_description}")
     if not only:
-        write(figures, on=on, seconds=time.monotonic() - begun)
+        write(figures, on=machine_description, seconds=time.monotonic() - run_started)
     return int(failed)
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-async def _within(measure: Measure, stage: Ground, seconds: float) -> list[Figure]:
+async def _with_timeout(measure: Measure, environment: BenchmarkEnvironment, seconds: float) -> list[Figure]:
     async with asyncio.timeout(max(seconds, 1)):
-        return await measure.run(stage)
+        return await measure.run(environment)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The yardstick: the same work done by Temporal's own client, with nothing between."""
+"""The baseline of the benchmarks: the same work done by Temporal's client without a gateway."""
 
 from __future__ import annotations
 
@@ -31,54 +31,54 @@ from infrastructure.temporal.operation_history import TENANTS_ATTRIBUTE, USER_AT
 Json = dict[str, Any]
 
 
-class RawStarts:
+class BaselineStarts:
     """Starts the same workflow with the same input, memo and search attributes as a ``switchTenant`` does."""
 
     def __init__(self, config: Json) -> None:
         self._config = config
         self._client: Client | None = None
 
-    async def do(self, order: Json) -> Json:
-        """``count`` starts, ``flight`` at once: the milliseconds of each, the seconds of all."""
-        self._client = client = self._client or await connected(self._config)
-        left = order["count"]
+    async def do(self, command: Json) -> Json:
+        """Start ``count`` workflows, ``concurrency`` at a time; return the milliseconds of each, the seconds of all."""
+        self._client = client = self._client or await connect_client(self._config)
+        left = command["count"]
         milliseconds: list[float] = []
 
         async def start_some() -> None:
             nonlocal left
             while left > 0:
                 left -= 1
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 await start_switch(client, self._config)
-                milliseconds.append((time.perf_counter() - begun) * 1000)
+                milliseconds.append((time.perf_counter() - started) * 1000)
 
-        begun = time.perf_counter()
-        await asyncio.gather(*(start_some() for _ in range(order["flight"])))
-        return {"milliseconds": milliseconds, "seconds": time.perf_counter() - begun}
+        started = time.perf_counter()
+        await asyncio.gather(*(start_some() for _ in range(command["concurrency"])))
+        return {"milliseconds": milliseconds, "seconds": time.perf_counter() - started}
 
 
-class RawFollowers:
-    """Follows operations by one history long-poll each, as far as their states, decrypted."""
+class BaselineFollowers:
+    """Follows operations with one history long-poll each, and decrypts and parses their states."""
 
     def __init__(self, config: Json) -> None:
         self._config = config
         self._client: Client | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._records: list[tuple[str, int, int]] = []
-        self._heard = asyncio.Event()
+        self._received = asyncio.Event()
 
-    async def do(self, order: Json) -> Json:
-        """The same orders as ``Sockets`` takes."""
-        match order["do"]:
+    async def do(self, command: Json) -> Json:
+        """Execute a command; the commands are those of ``SocketLoad``."""
+        match command["do"]:
             case "connect":
-                self._client = client = self._client or await connected(self._config)
-                self._tasks = [asyncio.create_task(self._follow(client, each)) for each in order["operations"]]
-                await asyncio.sleep(1)  # until the polls stand
+                self._client = client = self._client or await connect_client(self._config)
+                self._tasks = [asyncio.create_task(self._follow(client, each)) for each in command["operations"]]
+                await asyncio.sleep(1)  # until the long-polls are open
                 return {}
             case "await":
-                return await self._await(order["count"], order["seconds"])
+                return await self._await(command["count"], command["seconds"])
             case "take":
-                _keep(order["path"], self._records)
+                _write_records(command["path"], self._records)
                 self._records = []
                 return {}
             case "close":
@@ -86,19 +86,19 @@ class RawFollowers:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
                 return {}
-        raise ValueError(order["do"])
+        raise ValueError(command["do"])
 
     async def _follow(self, client: Client, operation: str) -> None:
-        async for state in states_of(client, operation):
+        async for state in follow_states(client, operation):
             self._records.append((operation, state.revision, time.time_ns()))
-            self._heard.set()
+            self._received.set()
 
     async def _await(self, count: int, seconds: float) -> Json:
         try:
             async with asyncio.timeout(seconds):
                 while len(self._records) < count:
-                    self._heard.clear()
-                    await self._heard.wait()
+                    self._received.clear()
+                    await self._received.wait()
         except TimeoutError:
             pass
         return {"count": len(self._records)}
@@ -129,21 +129,21 @@ async def start_switch(client: Client, config: Json) -> None:
     )
 
 
-async def states_of(client: Client, operation: str) -> AsyncIterator[OperationState]:
-    """The first one and each that follows, as they are written into history."""
+async def follow_states(client: Client, operation: str) -> AsyncIterator[OperationState]:
+    """Yield the states of the operation as Temporal writes them into the history."""
     events = client.get_workflow_handle(operation).fetch_history_events(wait_new_event=True, skip_archival=True)
     async for event in events:
-        begun = event.workflow_execution_started_event_attributes.memo
-        moved = event.workflow_properties_modified_event_attributes.upserted_memo
-        for memo in (begun, moved):
+        started = event.workflow_execution_started_event_attributes.memo
+        changed = event.workflow_properties_modified_event_attributes.upserted_memo
+        for memo in (started, changed):
             if MEMO_STATE in memo.fields:
                 (state,) = await client.data_converter.decode([memo.fields[MEMO_STATE]], [OperationState])
                 yield state
 
 
-async def connected(config: Json) -> Client:
+async def connect_client(config: Json) -> Client:
     return await connect(address=config["temporal"], namespace=None, keys=KeyRing.parse(config["keys"]))
 
 
-def _keep(path: str, records: object) -> None:
+def _write_records(path: str, records: object) -> None:
     Path(path).write_text(json.dumps(records))

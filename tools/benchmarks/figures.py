@@ -1,4 +1,4 @@
-"""What a measurement says: figures beside their targets."""
+"""The results of benchmarks: measured values with their targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of the table. ``ok`` is None where there is no target to meet."""
+    """One row of the table. ``ok`` is whether the target is met; None without a target."""
 
     what: str
     target: str
@@ -18,7 +18,7 @@ class Figure:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """By nearest rank; ``values`` need not be sorted, and must not be empty."""
+    """Return the percentile by nearest rank. ``values`` need not be sorted and must not be empty."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
@@ -27,9 +27,9 @@ def median(values: Sequence[float]) -> float:
     return percentile(values, 50)
 
 
-def at_most(what: str, value: float, most: float, *, unit: str = "", detail: str = "") -> Figure:
-    return Figure(what, f"≤ {most:g}{unit}", f"{value:.3g}{unit}", value <= most, detail)
+def at_most(what: str, value: float, limit: float, *, unit: str = "", detail: str = "") -> Figure:
+    return Figure(what, f"≤ {limit:g}{unit}", f"{value:.3g}{unit}", value <= limit, detail)
 
 
-def at_least(what: str, value: float, least: float, *, unit: str = "", detail: str = "") -> Figure:
-    return Figure(what, f"≥ {least:g}{unit}", f"{value:.3g}{unit}", value >= least, detail)
+def at_least(what: str, value: float, limit: float, *, unit: str = "", detail: str = "") -> Figure:
+    return Figure(what, f"≥ {limit:g}{unit}", f"{value:.3g}{unit}", value >= limit, detail)

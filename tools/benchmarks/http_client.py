@@ -1,4 +1,4 @@
-"""GraphQL requests over a number of connections that are kept."""
+"""Send GraphQL requests over kept-alive HTTP connections."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tools.benchmarks.raw_protocol import HttpConnection
 Json = dict[str, Any]
 
 
-class Posts:
-    """Sends one document, ``count`` times or as often as ``seconds`` allow, ``flight`` at once."""
+class HttpLoad:
+    """Sends one document ``count`` times or for ``seconds``, with ``concurrency`` requests at a time."""
 
     def __init__(self, config: Json) -> None:
         self._host, self._port = config["host"], config["port"]
@@ -21,15 +21,15 @@ class Posts:
         self._body = json.dumps({"query": config["query"], "variables": config.get("variables", {})}).encode()
         self._connections: list[HttpConnection] = []
 
-    async def do(self, order: Json) -> Json:
-        """How long each took, in milliseconds, and all of them, in seconds. RuntimeError at an answer with errors."""
-        flight = order["flight"]
-        self._connections = [each for each in self._connections if each.is_open]  # idle ones are hung up on
-        while len(self._connections) < flight:
+    async def do(self, command: Json) -> Json:
+        """Return the milliseconds of each request, the seconds of all. Raises RuntimeError if a response has errors."""
+        concurrency = command["concurrency"]
+        self._connections = [each for each in self._connections if each.is_open]  # the server closes idle connections
+        while len(self._connections) < concurrency:
             self._connections.append(await HttpConnection.open(self._host, self._port))
-        left = order.get("count", 1_000_000)
-        begun = time.perf_counter()
-        until = begun + order.get("seconds", 60)
+        left = command.get("count", 1_000_000)
+        started = time.perf_counter()
+        until = started + command.get("seconds", 60)
         milliseconds: list[float] = []
 
         async def ask(connection: HttpConnection) -> None:
@@ -42,5 +42,5 @@ class Posts:
                 if status != 200 or b'"errors"' in body:
                     raise RuntimeError(f"{status} {body[:500]!r}")
 
-        await asyncio.gather(*(ask(connection) for connection in self._connections[:flight]))
-        return {"milliseconds": milliseconds, "seconds": time.perf_counter() - begun}
+        await asyncio.gather(*(ask(connection) for connection in self._connections[:concurrency]))
+        return {"milliseconds": milliseconds, "seconds": time.perf_counter() - started}

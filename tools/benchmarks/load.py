@@ -1,4 +1,4 @@
-"""``python -m tools.benchmarks.load ROLE CONFIG``: makes load, told what to do by JSON lines on stdin."""
+"""``python -m tools.benchmarks.load ROLE CONFIG``: generate load; commands are JSON lines on stdin."""
 
 from __future__ import annotations
 
@@ -8,38 +8,40 @@ import sys
 from typing import Any, Protocol
 
 from infrastructure.temporal.connection import exit_process
-from tools.benchmarks.baseline import RawFollowers, RawStarts
-from tools.benchmarks.http_client import Posts
-from tools.benchmarks.sockets import Sockets
+from tools.benchmarks.baseline import BaselineFollowers, BaselineStarts
+from tools.benchmarks.http_client import HttpLoad
+from tools.benchmarks.sockets import SocketLoad
 
 Json = dict[str, Any]
 
 
-class Role(Protocol):
-    async def do(self, order: Json) -> Json:
-        """Carry the order out and tell how it went."""
+class Load(Protocol):
+    """A kind of load."""
+
+    async def do(self, command: Json) -> Json:
+        """Execute the command and return its result."""
 
 
-def role_of(name: str, config: Json) -> Role:
+def create_load(name: str, config: Json) -> Load:
     match name:
-        case "posts":
-            return Posts(config)
-        case "raw-starts":
-            return RawStarts(config)
-        case "raw-followers":
-            return RawFollowers(config)
+        case "http":
+            return HttpLoad(config)
+        case "baseline-starts":
+            return BaselineStarts(config)
+        case "baseline-followers":
+            return BaselineFollowers(config)
         case "sockets":
-            return Sockets(config)
+            return SocketLoad(config)
     raise ValueError(name)
 
 
 async def main(name: str, config: Json) -> None:
-    role = role_of(name, config)
+    role = create_load(name, config)
     loop = asyncio.get_running_loop()
-    orders = asyncio.StreamReader(limit=64 * 1024 * 1024)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    while order := await orders.readline():
-        answer = await role.do(json.loads(order))
+    commands = asyncio.StreamReader(limit=64 * 1024 * 1024)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    while command := await commands.readline():
+        answer = await role.do(json.loads(command))
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

@@ -1,7 +1,7 @@
-"""``python -m tools.benchmarks.minimal_server CONFIG``: the least that a gateway on hypercorn can take.
+"""``python -m tools.benchmarks.minimal_server CONFIG``: the lower bound of the time that a gateway on hypercorn takes.
 
-An application without GraphQL and without sessions: it answers each query with the same bytes, starts what the raw
-client starts, and follows an operation for one socket as the raw client follows it.
+The application has neither GraphQL nor sessions: it responds to each query with the same bytes, and starts and follows
+workflows like the baseline.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from starlette.types import Receive, Scope, Send
 from temporalio.client import Client
 
 from infrastructure.temporal.connection import exit_process
-from tools.benchmarks.baseline import connected, start_switch, states_of
+from tools.benchmarks.baseline import connect_client, follow_states, start_switch
 
-_ANSWER = b'{"data":{}}'
-_JSON = [(b"content-type", b"application/json"), (b"content-length", str(len(_ANSWER)).encode())]
+_RESPONSE = b'{"data":{}}'
+_JSON = [(b"content-type", b"application/json"), (b"content-length", str(len(_RESPONSE)).encode())]
 
 
-class Bare:
+class MinimalServer:
+    """The ASGI application."""
+
     def __init__(self, client: Client, config: dict[str, Any]) -> None:
         self._client = client
         self._config = config
@@ -46,23 +48,23 @@ class Bare:
         if b"mutation" in body:
             await start_switch(self._client, self._config)
         await send({"type": "http.response.start", "status": 200, "headers": _JSON})
-        await send({"type": "http.response.body", "body": _ANSWER})
+        await send({"type": "http.response.body", "body": _RESPONSE})
 
     async def _follow(self, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.accept", "subprotocol": "graphql-transport-ws"})
         await receive()
         await send({"type": "websocket.send", "text": '{"type":"connection_ack"}'})
-        asked = json.loads((await receive())["text"])
-        telling = asyncio.create_task(self._tell(asked["id"], asked["payload"]["variables"]["id"], send))
+        subscribe = json.loads((await receive())["text"])
+        sending = asyncio.create_task(self._send_states(subscribe["id"], subscribe["payload"]["variables"]["id"], send))
         while (await receive())["type"] != "websocket.disconnect":
             pass
-        telling.cancel()
+        sending.cancel()
         with suppress(asyncio.CancelledError):
-            await telling
+            await sending
 
-    async def _tell(self, subscription: str, operation: str, send: Send) -> None:
-        async for state in states_of(self._client, operation):
+    async def _send_states(self, subscription: str, operation: str, send: Send) -> None:
+        async for state in follow_states(self._client, operation):
             cursor = base64.urlsafe_b64encode(b"-" * 12 + f"{state.revision}.".encode()).decode().rstrip("=")
             payload = {"data": {"operation": {"id": operation, "cursor": cursor, "status": state.status}}}
             text = json.dumps({"type": "next", "id": subscription, "payload": payload})
@@ -74,7 +76,7 @@ async def main(config: dict[str, Any]) -> None:
     settings.bind = [f"{config['host']}:{config['port']}"]
     settings.accesslog = None
     settings.keep_alive_max_requests = 1_000_000
-    await serve(Bare(await connected(config), config), settings)  # type: ignore[arg-type]
+    await serve(MinimalServer(await connect_client(config), config), settings)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

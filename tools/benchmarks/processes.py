@@ -1,4 +1,4 @@
-"""The processes that make load, as the measurements speak to them."""
+"""Start load processes, send them commands, and read the CPU time and memory of processes."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from typing import Any
 from uuid import uuid4
 
 from tests.stack import ROOT
-from tools.benchmarks.environment import Ground
+from tools.benchmarks.environment import BenchmarkEnvironment
 
 Json = dict[str, Any]
 
 
-class Side:
-    """One process of ``tools.benchmarks.load``."""
+class LoadProcess:
+    """A running process of ``tools.benchmarks.load``."""
 
     def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
         self._process = process
         self._folder = folder
 
-    async def do(self, what: str = "", **order: object) -> Json:
-        """RuntimeError where the process has ended; its words are in its log."""
+    async def do(self, name: str = "", **command: object) -> Json:
+        """Send a command; return the response. Raises RuntimeError with the end of the log if the process ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": what, **order}).encode() + b"\n")
+        self._process.stdin.write(json.dumps({"do": name, **command}).encode() + b"\n")
         line = await self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"A load process ended; see its log:\n{self._log.read_text()[-2000:]}")
         answer: Json = json.loads(line)
         return answer
 
-    async def take(self) -> list[Any]:
-        """What it has recorded since the last time."""
+    async def take_records(self) -> list[Any]:
+        """Return the records since the last call."""
         path = self._folder / f"records-{uuid4().hex}"
         await self.do("take", path=str(path))
         records: list[Any] = json.loads(path.read_bytes())
@@ -51,9 +51,11 @@ class Side:
 
 
 @asynccontextmanager
-async def side(ground: Ground, role: str, **config: object) -> AsyncIterator[Side]:
-    whole = ground.config() | config
-    with (ground.folder / "load.log").open("ab") as log:
+async def start_load_process(
+    environment: BenchmarkEnvironment, role: str, **config: object
+) -> AsyncIterator[LoadProcess]:
+    whole = environment.config() | config
+    with (environment.folder / "load.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tools.benchmarks.load", role, json.dumps(whole)),
             stdin=subprocess.PIPE,
@@ -63,7 +65,7 @@ async def side(ground: Ground, role: str, **config: object) -> AsyncIterator[Sid
             limit=64 * 1024 * 1024,
         )
     try:
-        yield Side(process, ground.folder)
+        yield LoadProcess(process, environment.folder)
     finally:
         if process.returncode is None:
             process.kill()
@@ -71,7 +73,7 @@ async def side(ground: Ground, role: str, **config: object) -> AsyncIterator[Sid
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that the process has used, all threads together; 0 where the system does not tell (proc(5))."""
+    """Return the CPU time of all threads of the process; 0 on systems without proc(5)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -80,7 +82,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_kib(pid: int) -> float:
-    """Resident memory of the process."""
+    """Return the resident memory of the process; 0 on systems without proc(5)."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:

@@ -1,4 +1,4 @@
-"""The leanest clients there can be, so that what is measured is the server: HTTP/1.1 and graphql-transport-ws."""
+"""Minimal clients for HTTP/1.1 and graphql-transport-ws, which use little CPU time themselves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUBSCRIPTION = "1"
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection that is kept alive; one request at a time."""
+    """A kept-alive HTTP/1.1 connection with one request at a time."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -35,7 +35,7 @@ class HttpConnection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Status and body; ConnectionError where the server hangs up."""
+        """Send the request; return status and body. Raises ConnectionError if the server closes the connection."""
         return await self._ask(b"POST", path, body, headers)
 
     async def get(self, path: str) -> tuple[int, bytes]:
@@ -47,7 +47,7 @@ class HttpConnection(asyncio.Protocol):
 
     async def _ask(self, verb: bytes, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         if self._transport is None or self._transport.is_closing():
-            raise ConnectionError("The server has hung up.")
+            raise ConnectionError("The server closed the connection.")
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f" {path} HTTP/1.1\r\nhost: localhost\r\n{more}content-length: {len(body)}\r\n\r\n"
         self._answer = asyncio.get_running_loop().create_future()
@@ -72,29 +72,30 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(ConnectionError("The server hung up."))
+            self._answer.set_exception(ConnectionError("The server closed the connection."))
 
 
 class Subscriber(asyncio.Protocol):
-    """One socket with one subscription. Says what comes as ("next" | "complete" | "error" | "closed", ns, payload).
+    """One websocket with one subscription. It calls ``on_message`` with the kind, time and payload of each message.
 
-    The time is that at which the bytes arrived, in nanoseconds of the wall clock; nothing is parsed before.
+    The kind is "next", "complete", "error" or "closed". The time is that of the arrival of the bytes, in nanoseconds of
+    the wall clock, before anything is parsed.
     """
 
-    def __init__(self, host: str, init: Mapping[str, object], payload: object, hear: Hear) -> None:
+    def __init__(self, host: str, init: Mapping[str, object], payload: object, on_message: MessageHandler) -> None:
         self._host = host
         self._first = _frame(json.dumps({"type": "connection_init", "payload": init}).encode())
         subscribe = {"id": SUBSCRIPTION, "type": "subscribe", "payload": payload}
         self._subscribe = _frame(json.dumps(subscribe).encode())
-        self._hear = hear
+        self._on_message = on_message
         self._buffer = b""
         self._open = False
-        self._told_closed = False
+        self._is_closed_reported = False
         self._transport: asyncio.Transport | None = None
 
-    def cut(self) -> None:
-        """Without a word, and without telling ``hear``."""
-        self._told_closed = True
+    def abort(self) -> None:
+        """Close the connection without a closing handshake and without a call of ``on_message``."""
+        self._is_closed_reported = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -128,7 +129,7 @@ class Subscriber(asyncio.Protocol):
         self._close(time.time_ns(), b"lost")
 
     def _take(self) -> tuple[int, bytes] | None:
-        """The next whole frame of the buffer: its opcode and payload. A server neither masks nor, here, fragments."""
+        """Return opcode and payload of the next complete frame, or None. The servers do not mask or fragment frames."""
         buffer = self._buffer
         if len(buffer) < 2:
             return None
@@ -158,12 +159,12 @@ class Subscriber(asyncio.Protocol):
             elif kind == "ping":
                 self._write(_frame(b'{"type":"pong"}'))
             elif kind != "pong":
-                self._hear(kind, now, payload)
+                self._on_message(kind, now, payload)
 
-    def _close(self, now: int, why: bytes) -> None:
-        if not self._told_closed:
-            self._told_closed = True
-            self._hear("closed", now, why)
+    def _close(self, now: int, reason: bytes) -> None:
+        if not self._is_closed_reported:
+            self._is_closed_reported = True
+            self._on_message("closed", now, reason)
         if self._transport is not None:
             self._transport.abort()
 
@@ -172,11 +173,11 @@ class Subscriber(asyncio.Protocol):
             self._transport.write(data)
 
 
-Hear = Callable[[str, int, bytes], None]
+MessageHandler = Callable[[str, int, bytes], None]
 
 
 def _frame(payload: bytes, opcode: int = _TEXT) -> bytes:
-    """A client's frame, masked as it must be: with a mask of zeros, which leaves the payload as it is."""
+    """Return a client frame. It is masked with zeros, which leave the payload unchanged."""
     length = len(payload)
     if length < 126:
         head = struct.pack("!BB", 0x80 | opcode, 0x80 | length)

@@ -1,4 +1,4 @@
-"""The table, as it is printed and as docs/benchmarks.md keeps it."""
+"""Format the table of results, and write it into docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def machine() -> str:
 
 def write(figures: Sequence[Figure], *, on: str, seconds: float) -> None:
     """Put the table between the marks of the document; the rest of it is written by hand."""
-    whole = (
+    is_whole = (
         f"{BEGIN}\n\nMeasured on {datetime.now(UTC):%Y-%m-%d}, in one run of {seconds / 60:.0f} minutes, on {on}.\n\n"
         f"{table(figures)}\n\n{END}"
     )
     text = DOCUMENT.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{whole}{after}")
+    DOCUMENT.write_text(f"{before}{is_whole}{after}")

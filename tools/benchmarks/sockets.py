@@ -1,4 +1,4 @@
-"""Subscribers by the thousand: a socket each, every one following an operation."""
+"""Thousands of subscribers in one process: each follows an operation over its own websocket."""
 
 from __future__ import annotations
 
@@ -20,142 +20,147 @@ FOLLOW = """subscription ($id: ID!, $after: String) { operation(id: $id, after: 
   id status cursor progress { currentStep completedSteps fraction steps { name status attempt } }
 } }"""
 
-_AT_ONCE = 64
+_MAX_CONCURRENT_CONNECTS = 64
 _CURSOR = re.compile(rb'"cursor": ?"([\w-]+)"')
 _STATUS = re.compile(rb'"status": ?"(\w+)"')
 _MODE = re.compile(rb'"mode": ?"(\w+)"')
 
 
 @dataclass
-class Place:
+class SubscriberState:
     """One subscriber: its operation, the newest cursor it saw, and its socket."""
 
     operation: str
     cursor: str | None = None
     socket: Subscriber | None = None
-    answered: asyncio.Future[None] | None = None
+    first_response: asyncio.Future[None] | None = None
 
 
-class Sockets:
+class SocketLoad:
+    """Opens one websocket per operation and records every message with its time of arrival."""
+
     def __init__(self, config: Json) -> None:
         self._host, self._port, self._token = config["host"], config["port"], config["token"]
-        self._places: list[Place] = []
+        self._subscribers: list[SubscriberState] = []
         self._records: list[tuple[int, str, int, bytes]] = []
         self._nexts = 0
         self._ends = 0
-        self._refused = 0
-        self._heard = asyncio.Event()
+        self._failed_attempts = 0
+        self._received = asyncio.Event()
 
-    async def do(self, order: Json) -> Json:
-        """connect {operations}; await {count of states | ends, seconds}; cut; take {path}; close."""
-        match order["do"]:
+    async def do(self, command: Json) -> Json:
+        """Execute a command: connect {operations}, await {count, ends, seconds}, cut {seconds}, take {path}, close."""
+        match command["do"]:
             case "connect":
-                begun = time.perf_counter()
-                self._places = [Place(operation) for operation in order["operations"]]
-                await self._open_all(order.get("at_once", _AT_ONCE))
-                return {"seconds": time.perf_counter() - begun}
+                started = time.perf_counter()
+                self._subscribers = [SubscriberState(operation) for operation in command["operations"]]
+                await self._open_all(command.get("max_concurrent", _MAX_CONCURRENT_CONNECTS))
+                return {"seconds": time.perf_counter() - started}
             case "await":
-                return await self._await(order.get("count", 0), order.get("ends", 0), order["seconds"])
+                return await self._await(command.get("count", 0), command.get("ends", 0), command["seconds"])
             case "cut":
-                return await self._cut(order["seconds"])
+                return await self._abort_all(command["seconds"])
             case "take":
-                _keep(order["path"], [self._told(*record) for record in self._records])
+                _write_records(command["path"], [self._describe(*record) for record in self._records])
                 self._records, self._nexts, self._ends = [], 0, 0
                 return {}
             case "close":
-                for place in self._places:
-                    if place.socket is not None:
-                        place.socket.cut()
+                for subscriber in self._subscribers:
+                    if subscriber.socket is not None:
+                        subscriber.socket.abort()
                 return {}
-        raise ValueError(order["do"])
+        raise ValueError(command["do"])
 
-    async def _open_all(self, at_once: int) -> None:
-        """Until each has been told a state, or that it may not be told."""
-        turns = asyncio.Semaphore(at_once)
+    async def _open_all(self, max_concurrent: int) -> None:
+        """Open all sockets; each has received its first state or an error when this returns."""
+        semaphore = asyncio.Semaphore(max_concurrent)
 
         async def open_one(index: int) -> None:
-            async with turns:
-                with suppress(OSError, TimeoutError):  # its record tells
+            async with semaphore:
+                with suppress(OSError, TimeoutError):  # recorded as a message
                     await self._open(index)
 
-        await asyncio.gather(*(open_one(index) for index in range(len(self._places))))
+        await asyncio.gather(*(open_one(index) for index in range(len(self._subscribers))))
 
     async def _open(self, index: int) -> None:
-        place = self._places[index]
+        state = self._subscribers[index]
         loop = asyncio.get_running_loop()
-        place.answered = loop.create_future()
-        after = {} if place.cursor is None else {"after": place.cursor}
+        state.first_response = loop.create_future()
+        after = {} if state.cursor is None else {"after": state.cursor}
         subscriber = Subscriber(
             self._host,
             {"authorization": f"Bearer {self._token}"},
-            {"query": FOLLOW, "variables": {"id": place.operation} | after},
-            lambda kind, now, payload: self._hear(index, kind, now, payload),
+            {"query": FOLLOW, "variables": {"id": state.operation} | after},
+            lambda kind, now, payload: self._on_message(index, kind, now, payload),
         )
-        place.socket = subscriber
+        state.socket = subscriber
         await loop.create_connection(lambda: subscriber, self._host, self._port)
         async with asyncio.timeout(15):
-            await place.answered
+            await state.first_response
 
-    def _hear(self, index: int, kind: str, now: int, payload: bytes) -> None:
+    def _on_message(self, index: int, kind: str, now: int, payload: bytes) -> None:
         self._records.append((index, kind, now, payload))
         if kind == "next":
             self._nexts += 1
         else:
             self._ends += 1
-        self._heard.set()
-        answered = self._places[index].answered
-        if answered is not None and not answered.done():
+        self._received.set()
+        first_response = self._subscribers[index].first_response
+        if first_response is not None and not first_response.done():
             if kind == "next":
-                answered.set_result(None)
+                first_response.set_result(None)
             else:
-                answered.set_exception(ConnectionError(f"{kind}: {payload[:200]!r}"))
+                first_response.set_exception(ConnectionError(f"{kind}: {payload[:200]!r}"))
 
     async def _await(self, count: int, ends: int, seconds: float) -> Json:
         try:
             async with asyncio.timeout(seconds):
                 while self._nexts < count or self._ends < ends:
-                    self._heard.clear()
-                    await self._heard.wait()
+                    self._received.clear()
+                    await self._received.wait()
         except TimeoutError:
             pass
         return {"count": self._nexts, "ends": self._ends}
 
-    async def _cut(self, seconds: float) -> Json:
-        """Cut every socket at once and open them all again at once, each after the newest state that it saw; until
-        each has been told a newer one. ``late`` tells how many were not."""
+    async def _abort_all(self, seconds: float) -> Json:
+        """Abort all sockets, then reopen them all with the cursor of their newest state.
+
+        Returns:
+            The seconds until each subscriber received a newer state, and the number that did not (``late``).
+        """
         for index, _, _, payload in self._records:
             if (found := _CURSOR.search(payload)) is not None:
-                self._places[index].cursor = found[1].decode()
-        for place in self._places:
-            if place.socket is not None:
-                place.socket.cut()
-        begun = time.perf_counter()
+                self._subscribers[index].cursor = found[1].decode()
+        for subscriber in self._subscribers:
+            if subscriber.socket is not None:
+                subscriber.socket.abort()
+        started = time.perf_counter()
         took: list[float] = []
 
-        async def come_back(index: int) -> None:
-            while time.perf_counter() - begun < seconds:
+        async def reconnect(index: int) -> None:
+            while time.perf_counter() - started < seconds:
                 try:
                     await self._open(index)
-                except (OSError, TimeoutError):  # refused, or told of an error: a client would wait as well
-                    if (given_up := self._places[index].socket) is not None:
-                        given_up.cut()
-                    self._refused += 1
+                except (OSError, TimeoutError):  # refused, or an error: wait as a client would
+                    if (failed := self._subscribers[index].socket) is not None:
+                        failed.abort()
+                    self._failed_attempts += 1
                     await asyncio.sleep(0.5)
                 else:
-                    took.append(time.perf_counter() - begun)
+                    took.append(time.perf_counter() - started)
                     return
 
-        await asyncio.gather(*(come_back(index) for index in range(len(self._places))))
-        return {"seconds": took, "late": len(self._places) - len(took), "refused": self._refused}
+        await asyncio.gather(*(reconnect(index) for index in range(len(self._subscribers))))
+        return {"seconds": took, "late": len(self._subscribers) - len(took), "refused": self._failed_attempts}
 
-    def _told(self, index: int, kind: str, now: int, payload: bytes) -> Json:
-        told: Json = {"place": index, "operation": self._places[index].operation, "kind": kind, "at": now}
+    def _describe(self, index: int, kind: str, now: int, payload: bytes) -> Json:
+        record: Json = {"subscriber": index, "operation": self._subscribers[index].operation, "kind": kind, "at": now}
         if kind != "next":
-            return told | {"why": payload[:200].decode(errors="replace")}
+            return record | {"why": payload[:200].decode(errors="replace")}
         if (cursor := _CURSOR.search(payload)) is None:
-            return told | {"kind": "error", "why": payload[:200].decode(errors="replace")}
+            return record | {"kind": "error", "why": payload[:200].decode(errors="replace")}
         status, mode = _STATUS.search(payload), _MODE.search(payload)
-        return told | {
+        return record | {
             "revision": revision_in(cursor[1].decode()),
             "status": status[1].decode() if status else "",
             "mode": mode[1].decode() if mode else None,
@@ -163,9 +168,9 @@ class Sockets:
 
 
 def revision_in(cursor: str) -> int:
-    """The state's revision, which a client has no business to read: behind a signature of 12 bytes and the run."""
+    """Return the revision in the cursor, which is opaque to clients: after a signature of 12 bytes and the run."""
     return int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[12:].split(b".")[1])
 
 
-def _keep(path: str, records: object) -> None:
+def _write_records(path: str, records: object) -> None:
     Path(path).write_text(json.dumps(records))

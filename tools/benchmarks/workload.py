@@ -1,6 +1,6 @@
-"""Operations that change their state on a signal, and ``python -m tools.benchmarks.workload QUEUE``, their worker.
+"""Workflows that change their state on a signal, and ``python -m tools.benchmarks.workload QUEUE``, their worker.
 
-The worker publishes change notifications as ours do.
+The worker publishes change notifications like the workers of the product.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ Handle = WorkflowHandle[Any, Any]
 
 
 @workflow.defn
-class Moving:
-    """Counts its revision up at each signal and ends when told; a query tells its state to whoever polls."""
+class Workload:
+    """Increments its revision at each signal and completes at the argument ``end``. A query returns its state."""
 
     def __init__(self) -> None:
-        self._orders: list[str] = []
+        self._commands: list[str] = []
         self._state: OperationState | None = None
 
     @workflow.run
     async def run(self) -> None:
         self._state = state = OperationState.model_validate(workflow.memo_value(MEMO_STATE, type_hint=dict))
         while not state.status.is_closed:
-            await workflow.wait_condition(lambda: bool(self._orders))
-            status = OperationStatus.COMPLETED if self._orders.pop(0) == "end" else OperationStatus.RUNNING
+            await workflow.wait_condition(lambda: bool(self._commands))
+            status = OperationStatus.COMPLETED if self._commands.pop(0) == "end" else OperationStatus.RUNNING
             self._state = state = state.model_copy(update={"revision": state.revision + 1, "status": status})
             workflow.upsert_memo({MEMO_STATE: state.to_memo()})
             publish_state(KIND, state)
 
     @workflow.signal
-    def order(self, word: str) -> None:
-        self._orders.append(word)
+    def change(self, command: str) -> None:
+        self._commands.append(command)
 
     @workflow.query
     def state(self) -> dict[str, Any]:
         return {} if self._state is None else self._state.to_memo()
 
 
-class Mover:
-    """Starts and moves operations of one user."""
+class WorkloadStarter:
+    """Starts workload operations of one user."""
 
     def __init__(self, client: Client, queue: str, user_id: str, tenant_id: str) -> None:
         self._client = client
@@ -66,13 +66,13 @@ class Mover:
         self._user_id = user_id
         self._tenant_id = tenant_id
 
-    async def start(self, count: int, *, at_once: int = 50) -> list[Handle]:
-        turns = asyncio.Semaphore(at_once)
+    async def start(self, count: int, *, max_concurrent: int = 50) -> list[Handle]:
+        semaphore = asyncio.Semaphore(max_concurrent)
 
         async def one() -> Handle:
-            async with turns:
+            async with semaphore:
                 return await self._client.start_workflow(
-                    "Moving",
+                    "Workload",
                     id=operation_id(b"", KIND, tenant_id="", user_id="", key=None),
                     task_queue=self._queue,
                     memo={MEMO_STATE: OperationState.first(KIND, utc_now(), started_by=self._user_id).to_memo()},
@@ -87,41 +87,42 @@ class Mover:
         return list(await asyncio.gather(*(one() for _ in range(count))))
 
 
-async def move(handles: Iterable[Handle], *, a_second: float, word: str = "move") -> None:
-    """Each of them once, evenly spaced; faster than the server can, they wait for it."""
+async def change_states(handles: Iterable[Handle], *, per_second: float, command: str = "change") -> None:
+    """Signal each operation once, at a constant rate; the number of pending signals is bounded."""
     loop = asyncio.get_running_loop()
     due = loop.time()
-    under_way: set[asyncio.Task[None]] = set()
+    running: set[asyncio.Task[None]] = set()
     for handle in handles:
         await asyncio.sleep(max(0.0, due - loop.time()))
-        due += 1 / a_second
-        task = asyncio.create_task(handle.signal(Moving.order, word))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-        if len(under_way) >= 100:
-            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.gather(*under_way)
+        due += 1 / per_second
+        task = asyncio.create_task(handle.signal(Workload.change, command))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        if len(running) >= 100:
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.gather(*running)
 
 
-async def written_at(client: Client, operations: Iterable[str]) -> Mapping[tuple[str, int], int]:
-    """When Temporal wrote each revision of them into history: nanoseconds of the wall clock."""
-    moments: dict[tuple[str, int], int] = {}
-    turns = asyncio.Semaphore(20)
+async def history_times(client: Client, operations: Iterable[str]) -> Mapping[tuple[str, int], int]:
+    """Return when Temporal wrote each revision into the history, in nanoseconds of the wall clock."""
+    times: dict[tuple[str, int], int] = {}
+    semaphore = asyncio.Semaphore(20)
 
     async def read(operation: str) -> None:
-        async with turns:
+        async with semaphore:
             history = await client.get_workflow_handle(operation).fetch_history()
         for event in history.events:
             memo = event.workflow_properties_modified_event_attributes.upserted_memo
             if MEMO_STATE in memo.fields:
                 (state,) = await client.data_converter.decode([memo.fields[MEMO_STATE]], [OperationState])
-                moments[operation, state.revision] = event.event_time.ToNanoseconds()
+                times[operation, state.revision] = event.event_time.ToNanoseconds()
 
     await asyncio.gather(*(read(operation) for operation in operations))
-    return moments
+    return times
 
 
-async def work(queue: str) -> None:
+async def run_worker(queue: str) -> None:
+    """Run the worker until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     keys = KeyRing.parse(os.environ["CODEC_KEYS"])
@@ -133,7 +134,7 @@ async def work(queue: str) -> None:
             Worker(
                 client,
                 task_queue=queue,
-                workflows=[Moving],
+                workflows=[Workload],
                 workflow_runner=UnsandboxedWorkflowRunner(),
                 interceptors=[notifier],
                 max_cached_workflows=12_000,
@@ -144,5 +145,5 @@ async def work(queue: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1]))
+    asyncio.run(run_worker(sys.argv[1]))
     exit_process(0)

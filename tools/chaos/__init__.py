@@ -1,1 +1,1 @@
-"""Kill and cut off every part of the product, and check that its invariants hold: `make chaos`."""
+"""Chaos tests: kill, pause and disconnect every component of the product, then check its invariants (`make chaos`)."""

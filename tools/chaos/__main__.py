@@ -1,4 +1,4 @@
-"""``make chaos``: the long version, within twenty minutes, with its figures written into docs/reliability.md."""
+"""``make chaos``: run all chaos experiments within twenty minutes and write the results into docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -11,58 +11,58 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 
-from tools.chaos.long_run import GRACE_SECONDS, PARTS_OF_THE_RUN
-from tools.chaos.reliability import put
-from tools.chaos.subprocess_report import live
+from tools.chaos.long_run import EXPERIMENTS, SETTLE_TIMEOUT_SECONDS
+from tools.chaos.reliability import write_section
+from tools.chaos.subprocess_report import run_experiment
 
-LIMIT_SECONDS = 225.0
-"""Beside what ``--minutes`` says, for all that begins, settles and ends: then it is over."""
+SETUP_TIMEOUT_SECONDS = 225.0
+"""The time for starting, settling and stopping the experiments, in addition to ``--minutes``."""
 STAGES: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.5, ("deaths",)),
     (0.35, ("answers", "pauses", "rounds")),
     (0.15, ("following",)),
 )
-"""Shares of the time, and what runs at once in it: the second stage waits more than it works."""
+"""The share of the time of each stage, and its experiments, which run concurrently."""
 
 
 class Run:
-    """``lines``: what is written; ``faults``: what must not be."""
+    """The results of all experiments: ``lines`` of the report, and ``faults``, which must be empty."""
 
     def __init__(self, seed: int, minutes: float) -> None:
         self.seed = seed
-        self._end = time.monotonic() + minutes * 60 + LIMIT_SECONDS
-        self.lines: dict[str, list[str]] = {part: [] for part in PARTS_OF_THE_RUN}
+        self._end = time.monotonic() + minutes * 60 + SETUP_TIMEOUT_SECONDS
+        self.lines: dict[str, list[str]] = {part: [] for part in EXPERIMENTS}
         self.faults: list[str] = []
         self.table: str | None = None
 
-    def stage(self, parts: Sequence[str], seconds: float) -> None:
-        """Its parts at once. Whoever is not over long after the seconds is ended."""
-        seconds = min(seconds, self._end - GRACE_SECONDS - 20 - time.monotonic())
-        spawning = multiprocessing.get_context("spawn")
-        hearing: dict[Connection, str] = {}
+    def run_stage(self, parts: Sequence[str], seconds: float) -> None:
+        """Run the experiments concurrently, each in a process; kill processes that run much longer than that."""
+        seconds = min(seconds, self._end - SETTLE_TIMEOUT_SECONDS - 20 - time.monotonic())
+        context = multiprocessing.get_context("spawn")
+        pipes: dict[Connection, str] = {}
         processes = []
         for part in parts:
-            mine, theirs = spawning.Pipe(duplex=False)
-            process = spawning.Process(target=live, args=(part, self.seed, seconds, theirs), name=part)
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=run_experiment, args=(part, self.seed, seconds, sender), name=part)
             process.start()
-            theirs.close()
-            hearing[mine] = part
+            sender.close()
+            pipes[receiver] = part
             processes.append(process)
-        deadline = min(self._end, time.monotonic() + seconds + GRACE_SECONDS + 60)
-        while hearing and time.monotonic() < deadline:
-            for pipe in wait(list(hearing), timeout=max(0.0, deadline - time.monotonic())):
+        deadline = min(self._end, time.monotonic() + seconds + SETTLE_TIMEOUT_SECONDS + 60)
+        while pipes and time.monotonic() < deadline:
+            for pipe in wait(list(pipes), timeout=max(0.0, deadline - time.monotonic())):
                 assert isinstance(pipe, Connection)
                 try:
-                    self._hear(hearing[pipe], *pipe.recv())
+                    self._receive(pipes[pipe], *pipe.recv())
                 except EOFError:
-                    del hearing[pipe]
+                    del pipes[pipe]
         for process in processes:
             process.join(max(1.0, deadline - time.monotonic()))
             if process.exitcode != 0:
-                self._hear(process.name, "fault", f"did not come to its end: {process.exitcode}")
+                self._receive(process.name, "fault", f"the process did not end normally: {process.exitcode}")
                 process.kill()
 
-    def _hear(self, part: str, what: str, text: str) -> None:
+    def _receive(self, part: str, what: str, text: str) -> None:
         print(f"{part}: {'FAULT: ' if what == 'fault' else ''}{text}", flush=True)
         match what:
             case "line":
@@ -75,25 +75,29 @@ class Run:
     def write(self, minutes: float) -> None:
         head = f"The last long run, {datetime.now(UTC):%Y-%m-%d}, seed {self.seed}, {minutes:.0f} minutes:"
         lines = [line for lines in self.lines.values() for line in lines]
-        put("figures", "\n".join([head, "", *lines, *(f"- **Fault:** {fault}" for fault in self.faults)]))
+        write_section("figures", "\n".join([head, "", *lines, *(f"- **Fault:** {fault}" for fault in self.faults)]))
         if self.table is not None:
-            put("table", self.table)
+            write_section("table", self.table)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos ARGS=")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--minutes", type=float, default=16.0, help="without starting, settling and stopping")
-    parser.add_argument("--only", choices=PARTS_OF_THE_RUN, action="append", help="and write nothing")
-    told = parser.parse_args()
-    run = Run(told.seed, told.minutes)
+    parser.add_argument(
+        "--minutes", type=float, default=16.0, help="minutes of load, without the time for start and stop"
+    )
+    parser.add_argument(
+        "--only", choices=EXPERIMENTS, action="append", help="run this experiment only, and do not write the page"
+    )
+    arguments = parser.parse_args()
+    run = Run(arguments.seed, arguments.minutes)
     print(f"seed {run.seed}", flush=True)
-    began = time.monotonic()
+    started = time.monotonic()
     for share, parts in STAGES:
-        if wanted := [part for part in parts if not told.only or part in told.only]:
-            run.stage(wanted, told.minutes * 60 * share)
-    minutes = (time.monotonic() - began) / 60
-    if not told.only:
+        if wanted := [part for part in parts if not arguments.only or part in arguments.only]:
+            run.run_stage(wanted, arguments.minutes * 60 * share)
+    minutes = (time.monotonic() - started) / 60
+    if not arguments.only:
         run.write(minutes)
     print(f"{len(run.faults)} faults, seed {run.seed}, {minutes:.1f} minutes")
     return 1 if run.faults else 0

@@ -1,5 +1,6 @@
-"""Named points at which a worker process kills itself: the windows between an effect and its report, which random
-kills miss. They are in the test's own worker processes only (``tests/chaos/hands.py``)."""
+"""Crash points: a worker process kills itself before, within or after an activity, for example between its effect and
+its response, which random kills miss. Only the worker processes of chaos tests have them (``worker_processes.py``).
+"""
 
 from __future__ import annotations
 
@@ -18,15 +19,17 @@ from contracts.errors import PermissionDenied
 from infrastructure.change_notifications import ChangeNotifier
 from infrastructure.storage import FileStorage
 
-Moment = Literal["before", "after", "copied", "removing", "removed", "telling"]
-"""Before the activity acts; once it has acted and before that is reported; and within it: behind a copy in the storage,
-on either side of a removal there, and between a commit and the word of it to the edge."""
+Moment = Literal["before", "after", "copied", "removing", "removed", "notifying"]
+"""Before the activity; after its effect but before its response; or within it: after a copy in the storage, before or
+after a removal there, or between a commit and its change notification."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What befalls one operation: a SIGKILL of the worker at a moment of an activity, once; and before, an activity
-    that fails although it has acted, so that undos run."""
+class CrashPlan:
+    """The crash of one operation: SIGKILL of the worker at a moment of an activity, once.
+
+    ``failing`` is an earlier activity that fails after its effect, so that the undos run.
+    """
 
     activity: str
     moment: Moment
@@ -37,24 +40,24 @@ class Plan:
         return f"{self.failing or ''}>{self.activity}:{self.moment}"
 
 
-TOGETHER_SECONDS = 1.0
-"""How long a process stands at a point before it dies: operations that come to theirs meanwhile are killed with it."""
+CRASH_DELAY_SECONDS = 1.0
+"""The time between reaching a crash point and the crash; operations that reach theirs meanwhile crash together."""
 
 
-class Plans:
-    """A file for each operation, which whoever dies takes away first."""
+class CrashPlans:
+    """The plans of all operations, one file each. A process renames the file of a plan before it crashes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(exist_ok=True)
 
-    def make(self, operation_id: str, plan: Plan) -> None:
+    def add(self, operation_id: str, plan: CrashPlan) -> None:
         (self._folder / operation_id).write_text(json.dumps(asdict(plan)))
 
-    def of(self, operation_id: str) -> Plan | None:
+    def find(self, operation_id: str) -> CrashPlan | None:
         for path in (self._folder / operation_id, self._taken(operation_id)):
             try:
-                return Plan(**json.loads(path.read_text()))
+                return CrashPlan(**json.loads(path.read_text()))
             except FileNotFoundError:
                 continue
         return None
@@ -62,20 +65,20 @@ class Plans:
     def was_reached(self, operation_id: str) -> bool:
         return self._taken(operation_id).exists()
 
-    async def die_at(self, moment: Moment) -> None:
+    async def crash_at(self, moment: Moment) -> None:
         if not activity.in_activity():
             return
         info = activity.info()
         operation_id = info.workflow_id or ""
-        plan = self.of(operation_id)
+        plan = self.find(operation_id)
         if plan is None or (plan.activity, plan.moment) != (info.activity_type, moment):
             return
         try:
             (self._folder / operation_id).rename(self._taken(operation_id))
-        except FileNotFoundError:  # it befell somebody already
+        except FileNotFoundError:  # another process has crashed at this point
             return
         try:
-            await asyncio.sleep(TOGETHER_SECONDS)
+            await asyncio.sleep(CRASH_DELAY_SECONDS)
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -84,7 +87,9 @@ class Plans:
 
 
 class CrashPoints(Interceptor):
-    def __init__(self, plans: Plans) -> None:
+    """Crashes or fails activities as planned."""
+
+    def __init__(self, plans: CrashPlans) -> None:
         self._plans = plans
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
@@ -92,42 +97,42 @@ class CrashPoints(Interceptor):
 
 
 class _Crashing(ActivityInboundInterceptor):
-    def __init__(self, next: ActivityInboundInterceptor, plans: Plans) -> None:
+    def __init__(self, next: ActivityInboundInterceptor, plans: CrashPlans) -> None:
         super().__init__(next)
         self._plans = plans
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        await self._plans.die_at("before")
+        await self._plans.crash_at("before")
         answer = await super().execute_activity(input)
-        await self._plans.die_at("after")
+        await self._plans.crash_at("after")
         info = activity.info()
-        plan = self._plans.of(info.workflow_id or "")
+        plan = self._plans.find(info.workflow_id or "")
         if plan is not None and plan.failing == info.activity_type:
-            raise PermissionDenied("The plan says no.")
+            raise PermissionDenied("The crash plan lets this activity fail.")
         return answer
 
 
 class CrashingStorage(FileStorage):
-    """The same storage, with points behind a copy and around a removal."""
+    """The same storage, with crash points after a copy and around a removal."""
 
-    def __init__(self, storage: FileStorage, plans: Plans) -> None:
-        super().__init__(storage._store)  # noqa: SLF001 - it is that storage
+    def __init__(self, storage: FileStorage, plans: CrashPlans) -> None:
+        super().__init__(storage._store)  # noqa: SLF001 - shares the store of the wrapped storage
         self._plans = plans
 
     async def copy(self, source: str, target: str) -> None:
         await super().copy(source, target)
-        await self._plans.die_at("copied")
+        await self._plans.crash_at("copied")
 
     async def remove(self, key: str) -> None:
-        await self._plans.die_at("removing")
+        await self._plans.crash_at("removing")
         await super().remove(key)
-        await self._plans.die_at("removed")
+        await self._plans.crash_at("removed")
 
 
-class CrashingWakeups:
-    """The same wake-ups, with a point before each is told."""
+class CrashingNotifier:
+    """The same change notifier, with a crash point before each notification."""
 
-    def __init__(self, change_notifier: ChangeNotifier, plans: Plans) -> None:
+    def __init__(self, change_notifier: ChangeNotifier, plans: CrashPlans) -> None:
         self._change_notifier = change_notifier
         self._plans = plans
         self.subscribe = change_notifier.subscribe
@@ -135,5 +140,5 @@ class CrashingWakeups:
         self.notify_topics = change_notifier.notify_topics
 
     async def notify(self, name: str) -> None:
-        await self._plans.die_at("telling")
+        await self._plans.crash_at("notifying")
         await self._change_notifier.notify(name)

@@ -1,4 +1,4 @@
-"""What there is to judge a run by: what clients were told, and what Temporal, the tables and the storage hold."""
+"""What is observed of a run: what clients received, and the contents of Temporal, the database and the storage."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from contracts.operations import OperationKind, OperationState, OperationStatus
 
 Record = dict[str, Any]
-"""A row as the database has it, or a command as a history has it."""
+"""A row of a table, or the input of a workflow."""
 
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """The answer to a mutation named this operation; ``key`` is the idempotency key that the client gave."""
+    """An operation that a mutation returned; ``key`` is the idempotency key of the client."""
 
     operation_id: str
     key: str | None = None
 
 
 @dataclass(frozen=True)
-class Told:
-    """One state as a follower was told it; ``position`` is what its cursor holds."""
+class ReceivedState:
+    """One state that a subscriber received; ``position`` is the content of its cursor."""
 
     status: str
     position: tuple[int | bool, ...]
@@ -33,47 +33,49 @@ class Told:
 
 
 @dataclass
-class Following:
-    """One operation as one client followed it, over however many connections; ``complete``: the server said so.
-    ``cursor`` is the last that the client was told."""
+class FollowedOperation:
+    """The states of one operation that one client received, over one or more connections.
+
+    ``complete`` is whether the server completed the subscription; ``cursor`` is the last cursor received.
+    """
 
     operation_id: str
-    states: list[Told] = field(default_factory=list)
+    states: list[ReceivedState] = field(default_factory=list)
     complete: bool = False
     cursor: str | None = None
     connections: int = 0
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Something that a client was shown while its session was in this tenant."""
+class DisplayedId:
+    """The id of an object that the API returned while the session was in this tenant."""
 
-    thing_id: str
+    object_id: str
     tenant_id: str
 
 
 @dataclass(frozen=True)
-class Token:
-    """What a token opened once all was quiet: the tenant of its session, and None where it opened nothing."""
+class TokenCheck:
+    """The tenant of a token's session at the end of the run; None if the token was not valid."""
 
     token_hash: str
     tenant_id: str | None
 
 
 @dataclass
-class History:
-    """All that one client was told."""
+class ClientHistory:
+    """Everything that one client received."""
 
     user_id: str
     acknowledged: list[Acknowledged] = field(default_factory=list)
-    followed: list[Following] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
-    tokens: list[Token] = field(default_factory=list)
+    followed: list[FollowedOperation] = field(default_factory=list)
+    seen: list[DisplayedId] = field(default_factory=list)
+    tokens: list[TokenCheck] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Ran:
-    """An operation as Temporal has it. ``closed_as`` is the server's own word, None while it runs."""
+class ExecutedOperation:
+    """An operation in Temporal. ``closed_as`` is derived from the status of the workflow; None while it runs."""
 
     id: str
     kind: OperationKind
@@ -88,37 +90,38 @@ class Ran:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredObject:
+    """The size and SHA-256 checksum of an object in the storage."""
+
     size: int
     checksum: str
 
 
 @dataclass(frozen=True)
-class World:
-    """``tables`` by their names; ``objects`` by their keys, staged ones among them; ``letters``: Message-IDs of
-    all that were handed over."""
+class Observations:
+    """Everything that is observed: rows by table, stored objects by key, and the Message-IDs of sent e-mail."""
 
-    histories: tuple[History, ...]
-    operations: tuple[Ran, ...]
+    histories: tuple[ClientHistory, ...]
+    operations: tuple[ExecutedOperation, ...]
     tables: dict[str, list[Record]]
-    objects: dict[str, Stored]
-    letters: tuple[str, ...] = ()
+    objects: dict[str, StoredObject]
+    email_ids: tuple[str, ...] = ()
 
-    def rows(self, table: str, **which: object) -> list[Record]:
-        return [row for row in self.tables.get(table, ()) if all(row[name] == value for name, value in which.items())]
+    def rows(self, table: str, **columns: object) -> list[Record]:
+        return [row for row in self.tables.get(table, ()) if all(row[name] == value for name, value in columns.items())]
 
-    def of_kind(self, kind: OperationKind, *, completed: bool) -> Iterator[Ran]:
-        """Those that have closed."""
-        for ran in self.operations:
-            if ran.kind is kind and ran.closed_as is not None and ran.completed is completed:
-                yield ran
+    def of_kind(self, kind: OperationKind, *, completed: bool) -> Iterator[ExecutedOperation]:
+        """Yield the closed operations of the kind that did, or did not, complete."""
+        for operation in self.operations:
+            if operation.kind is kind and operation.closed_as is not None and operation.completed is completed:
+                yield operation
 
     @property
     def sessions(self) -> dict[str, Record]:
-        """By the hash of their token."""
+        """The sessions by the hash of their token."""
         return {row["token_hash"]: row for row in self.rows("auth_session")}
 
 
 def is_live(session: Record) -> bool:
-    """Whether the row says that its token opens something."""
+    """Whether the session is valid by its row."""
     return bool(session["is_active"]) and session["ended_at"] is None

@@ -1,4 +1,4 @@
-"""What each operation answers while a part is away, how soon all is well once it is back, and what leaks."""
+"""Measure the response of each API operation during a network fault, the recovery time, and leaked resources."""
 
 from __future__ import annotations
 
@@ -22,37 +22,36 @@ from tests.end_to_end.files import CREATE
 from tools.chaos.client import (
     CANCEL,
     CONTENT,
+    CURRENT_TENANT,
+    DASHBOARD,
     LOG_IN,
-    LOOK,
     ONBOARD,
     PROCESS,
     RETRYABLE,
     SWITCH,
     UPLOAD,
-    WHO,
-    Actor,
+    ChaosClient,
     Json,
 )
-from tools.chaos.environment import PASSWORD, Ground
-from tools.chaos.proxy import DOWN, FAIR, LINGERING, NARROW, RESETTING, SILENT, SLOW, Weather
+from tools.chaos.environment import PASSWORD, ChaosEnvironment
+from tools.chaos.proxy import DELAYED_CLOSE, DOWN, LOW_BANDWIDTH, NORMAL, RESETTING, SLOW, STALLED, NetworkConditions
 
-ANSWERS = "answers"
-ANSWER_SECONDS = 10.0
-RECOVERY_SECONDS = 5.0
-DISBELIEF_SECONDS = 3.0
-"""After Redis was away, until a copy that it keeps is believed: replicas' clocks may differ by two."""
-WEATHERS = {"down": DOWN, "paused": SILENT, "slow": SLOW, "reset": RESETTING}
-ALL_WEATHERS = WEATHERS | {"narrow": NARROW, "closing late": LINGERING}
-CLIENTS = "clients"
-"""Not a part: the network between clients and the gateway, for those who come through its proxy."""
+ANSWERED = "answers"
+RESPONSE_TIMEOUT_SECONDS = 10.0
+RECOVERY_TIMEOUT_SECONDS = 5.0
+REDIS_DISTRUST_SECONDS = 3.0
+"""The time after an outage of Redis in which gateways do not use cached sessions, because clocks may differ by 2 s."""
+CONDITIONS = {"down": DOWN, "paused": STALLED, "slow": SLOW, "reset": RESETTING}
+ALL_CONDITIONS = CONDITIONS | {"narrow": LOW_BANDWIDTH, "closing late": DELAYED_CLOSE}
+CLIENT_NETWORK = "clients"
+"""The name of the proxy between clients and the gateway; it is not a component."""
 OPERATION = "query ($id: ID!) { operation(id: $id) { id status } }"
-PREFER = "mutation { updatePreferences(input: {theme: DARK}) { preferences { theme } } }"
+UPDATE_PREFERENCES = "mutation { updatePreferences(input: {theme: DARK}) { preferences { theme } } }"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """``answer``: ``answers`` or the code of the one error; ``seconds``: how long the client waited for it; ``said``:
-    the error as it came."""
+class ProbeResult:
+    """``answer`` is ANSWERED or the first error code, ``seconds`` the response time, ``said`` the errors as text."""
 
     answer: str
     seconds: float
@@ -60,76 +59,78 @@ class Cell:
 
 
 @dataclass
-class Measured:
-    """By the part and what became of it: what each operation answered, and the seconds until all was well again."""
+class OutageResults:
+    """The results of all probes, and the recovery time in seconds, by component and fault."""
 
-    cells: dict[tuple[str, str], dict[str, Cell]] = field(default_factory=dict)
+    cells: dict[tuple[str, str], dict[str, ProbeResult]] = field(default_factory=dict)
     recoveries: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def faults(self) -> Iterator[str]:
-        for (part, weather), cells in self.cells.items():
-            for name, cell in cells.items():
-                if cell.answer != ANSWERS and cell.answer not in RETRYABLE:
-                    yield f"{name} says {cell.answer} while {part} is {weather}: {cell.said}"
-                if cell.seconds > ANSWER_SECONDS:
-                    yield f"{name} takes {cell.seconds:.1f} s while {part} is {weather}"
-        for (part, weather), seconds in self.recoveries.items():
-            if seconds > RECOVERY_SECONDS:
-                yield f"all is well {seconds:.1f} s after {part} was {weather}"
+        for (part, conditions), cells in self.cells.items():
+            for name, probe in cells.items():
+                if probe.answer != ANSWERED and probe.answer not in RETRYABLE:
+                    yield f"{name} responds with {probe.answer} while {part} is {conditions}: {probe.said}"
+                if probe.seconds > RESPONSE_TIMEOUT_SECONDS:
+                    yield f"{name} takes {probe.seconds:.1f} s while {part} is {conditions}"
+        for (part, conditions), seconds in self.recoveries.items():
+            if seconds > RECOVERY_TIMEOUT_SECONDS:
+                yield f"recovery took {seconds:.1f} s after {part} was {conditions}"
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What is at hand before a part goes away: whoever asks is signed in and was here a moment ago."""
+class ProbeContext:
+    """What is prepared before a fault: signed-in clients, an operation, uploads and a file."""
 
-    main: Actor
-    walker: Actor
+    main: ChaosClient
+    switching_client: ChaosClient
     operation: str
     upload: str
     file: str
     target: Json
 
 
-Probe = Callable[[Prepared], Awaitable[Json]]
+Probe = Callable[[ProbeContext], Awaitable[Json]]
 
 
 def _probes() -> dict[str, Probe]:
-    def new_user(ready: Prepared) -> Awaitable[Json]:
+    def new_user(context: ProbeContext) -> Awaitable[Json]:
         new = {"email": f"{uuid4().hex}@example.com", "name": "New", "password": PASSWORD}
-        return ready.main.hear(ONBOARD, {"input": new})
+        return context.main.execute(ONBOARD, {"input": new})
 
-    def switch(ready: Prepared) -> Awaitable[Json]:
-        return ready.walker.hear(SWITCH, {"input": {"tenantId": ready.walker.account.other, "waitSeconds": 0}})
+    def switch(context: ProbeContext) -> Awaitable[Json]:
+        return context.switching_client.execute(
+            SWITCH, {"input": {"tenantId": context.switching_client.account.other, "waitSeconds": 0}}
+        )
 
-    def log_in(ready: Prepared) -> Awaitable[Json]:
-        wanted = {"email": ready.main.account.email, "password": PASSWORD, "waitSeconds": 0}
-        return ready.main.hear(LOG_IN, {"input": wanted})
+    def log_in(context: ProbeContext) -> Awaitable[Json]:
+        wanted = {"email": context.main.account.email, "password": PASSWORD, "waitSeconds": 0}
+        return context.main.execute(LOG_IN, {"input": wanted})
 
     return {
         "login": log_in,
         "switchTenant": switch,
         "onboardUser": new_user,
-        "createUpload": lambda ready: ready.main.hear(
+        "createUpload": lambda context: context.main.execute(
             CREATE, {"input": {"name": "a.txt", "contentType": "text/plain", "size": len(CONTENT)}}
         ),
-        "bytes of an upload": _send,
-        "completeUpload": lambda ready: ready.main.hear(UPLOAD, {"input": {"uploadId": ready.upload}}),
-        "processFile": lambda ready: ready.main.hear(PROCESS, {"input": {"fileId": ready.file}}),
-        "cancelOperation": lambda ready: ready.main.hear(CANCEL, {"input": {"id": ready.operation}}),
-        "updatePreferences": lambda ready: ready.main.hear(PREFER),
-        "viewer": lambda ready: ready.main.hear("{ viewer { session { id } } }"),
-        "viewer.tenantOverview": lambda ready: ready.main.hear(WHO),
-        "viewer with lists": lambda ready: ready.main.hear(LOOK),
-        "operation": lambda ready: ready.main.hear(OPERATION, {"id": ready.operation}),
-        "healthz": _health,
+        "bytes of an upload": _upload_bytes,
+        "completeUpload": lambda context: context.main.execute(UPLOAD, {"input": {"uploadId": context.upload}}),
+        "processFile": lambda context: context.main.execute(PROCESS, {"input": {"fileId": context.file}}),
+        "cancelOperation": lambda context: context.main.execute(CANCEL, {"input": {"id": context.operation}}),
+        "updatePreferences": lambda context: context.main.execute(UPDATE_PREFERENCES),
+        "viewer": lambda context: context.main.execute("{ viewer { session { id } } }"),
+        "viewer.tenantOverview": lambda context: context.main.execute(CURRENT_TENANT),
+        "viewer with lists": lambda context: context.main.execute(DASHBOARD),
+        "operation": lambda context: context.main.execute(OPERATION, {"id": context.operation}),
+        "healthz": _check_health,
     }
 
 
-async def _send(ready: Prepared) -> Json:
-    headers = {header["name"]: header["value"] for header in ready.target["headers"]}
-    async with httpx.AsyncClient(timeout=0.8 * ANSWER_SECONDS, trust_env=False) as http:
+async def _upload_bytes(context: ProbeContext) -> Json:
+    headers = {header["name"]: header["value"] for header in context.target["headers"]}
+    async with httpx.AsyncClient(timeout=0.8 * RESPONSE_TIMEOUT_SECONDS, trust_env=False) as http:
         try:
-            sent = await http.put(ready.target["url"], content=CONTENT, headers=headers)
+            sent = await http.put(context.target["url"], content=CONTENT, headers=headers)
         except httpx.HTTPError:
             return _error("UPSTREAM_UNAVAILABLE")
     if sent.status_code == httpx.codes.OK:
@@ -138,9 +139,9 @@ async def _send(ready: Prepared) -> Json:
     return refusal
 
 
-async def _health(ready: Prepared) -> Json:
+async def _check_health(context: ProbeContext) -> Json:
     async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
-        answer = await http.get(f"{ready.main.url}/healthz")
+        answer = await http.get(f"{context.main.url}/healthz")
     return {} if answer.status_code == httpx.codes.OK else _error(str(answer.status_code))
 
 
@@ -151,143 +152,155 @@ def _error(code: str) -> Json:
 PROBES = _probes()
 
 
-async def prepared(main: Actor, walker: Actor) -> Prepared:
-    for actor in (main, walker):
-        await actor.sign_in()
-        actor.tenant_id = actor.account.home
-    if await walker.works_in() != walker.account.home:
-        walker.tenant_id = walker.account.other
-        await walker.switch(uuid4().hex)
-    upload = await main.staged()
+async def prepare(main: ChaosClient, switching_client: ChaosClient) -> ProbeContext:
+    for client in (main, switching_client):
+        await client.sign_in()
+        client.tenant_id = client.account.home
+    if await switching_client.current_tenant() != switching_client.account.home:
+        switching_client.tenant_id = switching_client.account.other
+        await switching_client.switch(uuid4().hex)
+    upload = await main.create_staged_upload()
     operation, _ = await main.upload(uuid4().hex)
     new = {"name": "b.txt", "contentType": "text/plain", "size": len(CONTENT)}
-    target = (await main.ask(CREATE, {"input": new}))["createUpload"]["upload"]
-    file = await main.file_of(uuid4().hex)
-    await asyncio.gather(main.ask(WHO), walker.ask(WHO))
-    return Prepared(main, walker, operation, upload, file, target)
+    target = (await main.execute_with_retries(CREATE, {"input": new}))["createUpload"]["upload"]
+    file = await main.create_file(uuid4().hex)
+    await asyncio.gather(
+        main.execute_with_retries(CURRENT_TENANT), switching_client.execute_with_retries(CURRENT_TENANT)
+    )
+    return ProbeContext(main, switching_client, operation, upload, file, target)
 
 
-async def cell(name: str, ready: Prepared) -> Cell:
-    began = time.monotonic()
+async def run_probe(name: str, context: ProbeContext) -> ProbeResult:
+    started = time.monotonic()
     try:
-        answer = await PROBES[name](ready)
+        answer = await PROBES[name](context)
     except httpx.HTTPError as error:
-        return Cell(type(error).__name__, time.monotonic() - began)
+        return ProbeResult(type(error).__name__, time.monotonic() - started)
     codes = [error.get("extensions", {}).get("code", "?") for error in answer.get("errors", ())]
     unexpected = [code for code in codes if code not in RETRYABLE]
     said = str(answer.get("errors", ""))
-    return Cell((unexpected or codes or [ANSWERS])[0], time.monotonic() - began, said)
+    return ProbeResult((unexpected or codes or [ANSWERED])[0], time.monotonic() - started, said)
 
 
-async def measured(
-    ground: Ground,
-    main: Actor,
-    walker: Actor,
+async def measure_outages(
+    environment: ChaosEnvironment,
+    main: ChaosClient,
+    switching_client: ChaosClient,
     parts: tuple[str, ...],
-    weathers: dict[str, Weather],
+    conditions_by_name: dict[str, NetworkConditions],
     *,
     documented: Mapping[str, Mapping[str, str]],
     until: float = math.inf,
-) -> Measured:
-    """Ask for each operation while each part is in each weather.
+) -> OutageResults:
+    """Send each probe under each fault of each component.
 
     The table holds for a session that the gateway has read within 0.8 s, and on a busy machine the probes take longer
     together. Therefore a probe that should answer and does not is repeated alone, right after the session was read,
     up to three times.
 
     Args:
-        documented: The table of the documentation, by part and operation.
-        until: When no part is turned any more, by the monotonic clock.
+        documented: The table of the documentation, by component and probe.
+        until: The time, by the monotonic clock, after which no further fault is injected.
     """
-    found = Measured()
+    found = OutageResults()
     last = ""
-    for part, name in product(parts, weathers):
+    for part, name in product(parts, conditions_by_name):
         if time.monotonic() > until:
             break
         if last == "redis":
-            await asyncio.sleep(DISBELIEF_SECONDS)
-            await main.hear(WHO)  # the gateway has subscribed again meanwhile: from here it counts
-            await asyncio.sleep(DISBELIEF_SECONDS)
-        ready = await prepared(main, walker)
-        ground.network.turn(part, weathers[name])
+            await asyncio.sleep(REDIS_DISTRUST_SECONDS)
+            await main.execute(CURRENT_TENANT)  # the gateway has reconnected to Redis by now; the time counts from here
+            await asyncio.sleep(REDIS_DISTRUST_SECONDS)
+        context = await prepare(main, switching_client)
+        environment.network.set_conditions(part, conditions_by_name[name])
         try:
-            cells = await asyncio.gather(*(cell(each, ready) for each in PROBES))
+            cells = await asyncio.gather(*(run_probe(each, context) for each in PROBES))
         finally:
-            ground.network.turn(part, FAIR)
+            environment.network.set_conditions(part, NORMAL)
         by_probe = dict(zip(PROBES, cells, strict=True))
         for probe, _ in product(PROBES, range(3)):
-            if by_probe[probe].answer in RETRYABLE and documented[part][probe] == ANSWERS:
-                by_probe[probe] = await _cell_alone(ground, probe, ready, part, weathers[name])
+            if by_probe[probe].answer in RETRYABLE and documented[part][probe] == ANSWERED:
+                by_probe[probe] = await _repeat_probe(environment, probe, context, part, conditions_by_name[name])
         found.cells[part, name] = by_probe
-        found.recoveries[part, name] = await recovery(main)
+        found.recoveries[part, name] = await measure_recovery(main)
         last = part
     return found
 
 
-async def _cell_alone(ground: Ground, probe: str, ready: Prepared, part: str, weather: Weather) -> Cell:
-    await asyncio.gather(ready.main.ask(WHO), ready.walker.ask(WHO))
-    ground.network.turn(part, weather)
+async def _repeat_probe(
+    environment: ChaosEnvironment, probe: str, context: ProbeContext, part: str, conditions: NetworkConditions
+) -> ProbeResult:
+    await asyncio.gather(
+        context.main.execute_with_retries(CURRENT_TENANT), context.switching_client.execute_with_retries(CURRENT_TENANT)
+    )
+    environment.network.set_conditions(part, conditions)
     try:
-        return await cell(probe, ready)
+        return await run_probe(probe, context)
     finally:
-        ground.network.turn(part, FAIR)
+        environment.network.set_conditions(part, NORMAL)
 
 
-async def recovery(actor: Actor) -> float:
-    """Seconds until somebody can log in and look around: that takes every part but storage and mail."""
-    began = time.monotonic()
-    wanted = {"email": actor.account.email, "password": PASSWORD, "waitSeconds": 5}
+async def measure_recovery(client: ChaosClient) -> float:
+    """Return the seconds until a client can log in and read the dashboard, which needs all but storage and mail."""
+    started = time.monotonic()
+    wanted = {"email": client.account.email, "password": PASSWORD, "waitSeconds": 5}
     async with asyncio.timeout(90):
         while True:
             with suppress(httpx.HTTPError):
-                answer = await actor.hear(LOG_IN, {"input": wanted})
+                answer = await client.execute(LOG_IN, {"input": wanted})
                 login = (answer.get("data") or {}).get("login")
                 if login and login["operation"]["status"] == "COMPLETED":
-                    looked = await actor.hear(LOOK, token=login["sessionToken"])
+                    looked = await client.execute(DASHBOARD, token=login["sessionToken"])
                     if not looked.get("errors"):
-                        return time.monotonic() - began
+                        return time.monotonic() - started
             await asyncio.sleep(0.1)
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a process holds: threads, open files and connections, tasks of its event loop by their coroutine."""
+class ProcessResources:
+    """The numbers of threads, of open files and connections, and of tasks of the event loop by coroutine."""
 
     threads: int
     files: int
     tasks: Counter[str]
 
 
-async def held(ground: Ground, name: str) -> Held:
-    pid = ground.processes[name].pid
-    told = ground.folder / f"{name}.tasks"
-    told.unlink(missing_ok=True)
+async def measure_resources(environment: ChaosEnvironment, name: str) -> ProcessResources:
+    pid = environment.processes[name].pid
+    file = environment.folder / f"{name}.tasks"
+    file.unlink(missing_ok=True)
     os.kill(pid, signal.SIGUSR1)
     async with asyncio.timeout(20):
-        while not told.exists():  # noqa: ASYNC110 - another process writes it
+        while not file.exists():  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.05)
     process = Path("/proc") / str(pid)
-    return Held(
+    return ProcessResources(
         threads=len(list((process / "task").iterdir())),
         files=len(list((process / "fd").iterdir())),
-        tasks=Counter(told.read_text().splitlines()),
+        tasks=Counter(file.read_text().splitlines()),
     )
 
 
-async def rounds(
-    ground: Ground, watcher: Actor, parts: tuple[str, ...], count: int, seed: int, *, until: float = math.inf
+async def run_random_faults(
+    environment: ChaosEnvironment,
+    watcher: ChaosClient,
+    parts: tuple[str, ...],
+    count: int,
+    seed: int,
+    *,
+    until: float = math.inf,
 ) -> list[tuple[str, str, float]]:
-    """A part after another has bad weather for a moment, at random; after each, the seconds until all is well."""
-    chance = random.Random(seed)
+    """Inject short random faults one after another; return component, fault and recovery time of each."""
+    rng = random.Random(seed)
     done: list[tuple[str, str, float]] = []
     for _ in range(count):
         if time.monotonic() > until:
             break
-        part, weather = chance.choice(parts), chance.choice(list(ALL_WEATHERS))
-        ground.network.turn(part, ALL_WEATHERS[weather])
+        part, conditions = rng.choice(parts), rng.choice(list(ALL_CONDITIONS))
+        environment.network.set_conditions(part, ALL_CONDITIONS[conditions])
         try:
-            await asyncio.sleep(chance.uniform(0.2, 1.2))
+            await asyncio.sleep(rng.uniform(0.2, 1.2))
         finally:
-            ground.network.turn(part, FAIR)
-        done.append((part, weather, await recovery(watcher)))
+            environment.network.set_conditions(part, NORMAL)
+        done.append((part, conditions, await measure_recovery(watcher)))
     return done

@@ -1,4 +1,4 @@
-"""Parts that are stopped for as long as a machine may hang, while clients keep asking."""
+"""Pause a server process while clients send requests, as if its machine hung."""
 
 from __future__ import annotations
 
@@ -13,61 +13,65 @@ from uuid import uuid4
 
 import httpx
 
-from tools.chaos.client import LOG_IN, RETRYABLE, WHO, Actor
-from tools.chaos.environment import PASSWORD, Ground
-from tools.chaos.outages import ANSWER_SECONDS, recovery
-from tools.chaos.proxy import FAIR, SILENT
+from tools.chaos.client import CURRENT_TENANT, LOG_IN, RETRYABLE, ChaosClient
+from tools.chaos.environment import PASSWORD, ChaosEnvironment
+from tools.chaos.outages import RESPONSE_TIMEOUT_SECONDS, measure_recovery
+from tools.chaos.proxy import NORMAL, STALLED
 
-STOPPABLE = ("temporal", "postgres", "redis", "storage", "smtp")
-"""The first three by SIGSTOP of their processes. The others by a proxy that takes connections and lets nothing through,
-as the kernel does for a process that is stopped."""
+PAUSABLE_COMPONENTS = ("temporal", "postgres", "redis", "storage", "smtp")
+"""The first three are paused by SIGSTOP. The others are paused by a proxy that accepts connections and forwards no
+data, as the kernel does for a stopped process."""
 
 
-async def paused(
-    ground: Ground, part: str, asking: Actor, working: list[Actor], seconds: float
+async def pause_component(
+    environment: ChaosEnvironment, part: str, requesting: ChaosClient, working: list[ChaosClient], seconds: float
 ) -> tuple[list[str], float]:
-    """What clients were told wrongly meanwhile, and the seconds until all was well again.
+    """Pause the component; return the unexpected responses and the recovery time in seconds.
 
-    Those who are working start operations before, which end when they can.
+    The ``working`` clients start operations before the pause and follow them to their end.
     """
-    wrong: list[str] = []
+    faults: list[str] = []
     async with asyncio.TaskGroup() as group:
         with ExitStack() as stack:
-            for actor in working:
-                group.create_task(_work(actor))
+            for client in working:
+                group.create_task(_work(client))
             await asyncio.sleep(0.1)
-            stack.enter_context(await _stopped(ground, part))
+            stack.enter_context(await _stop_component(environment, part))
             until = time.monotonic() + seconds
             while time.monotonic() < until:
-                wrong += [said for said in await asyncio.gather(_ask(asking, WHO), _ask(asking, LOG_IN)) if said]
+                faults += [
+                    said
+                    for said in await asyncio.gather(_ask(requesting, CURRENT_TENANT), _ask(requesting, LOG_IN))
+                    if said
+                ]
                 await asyncio.sleep(0.5)
-        recovered = await recovery(asking)
-    return wrong, recovered
+        recovered = await measure_recovery(requesting)
+    return faults, recovered
 
 
-async def _work(actor: Actor) -> None:
-    await actor.upload(uuid4().hex)
-    await actor.onboard(uuid4().hex)
-    await actor.switch(uuid4().hex)
+async def _work(client: ChaosClient) -> None:
+    await client.upload(uuid4().hex)
+    await client.onboard(uuid4().hex)
+    await client.switch(uuid4().hex)
 
 
-async def _stopped(ground: Ground, part: str) -> AbstractContextManager[None]:
+async def _stop_component(environment: ChaosEnvironment, part: str) -> AbstractContextManager[None]:
     if part in ("temporal", "postgres", "redis"):
-        return stopped(await _processes(ground, part))
-    return _silent(ground, part)
+        return stop_processes(await _component_processes(environment, part))
+    return _stall_proxy(environment, part)
 
 
 @contextmanager
-def _silent(ground: Ground, part: str) -> Iterator[None]:
-    ground.network.turn(part, SILENT)
+def _stall_proxy(environment: ChaosEnvironment, part: str) -> Iterator[None]:
+    environment.network.set_conditions(part, STALLED)
     try:
         yield
     finally:
-        ground.network.turn(part, FAIR)
+        environment.network.set_conditions(part, NORMAL)
 
 
 @contextmanager
-def stopped(processes: list[int]) -> Iterator[None]:
+def stop_processes(processes: list[int]) -> Iterator[None]:
     for process in processes:
         os.kill(process, signal.SIGSTOP)
     try:
@@ -77,31 +81,31 @@ def stopped(processes: list[int]) -> Iterator[None]:
             os.kill(process, signal.SIGCONT)
 
 
-async def _ask(actor: Actor, document: str) -> str | None:
-    began = time.monotonic()
-    wanted = {"email": actor.account.email, "password": PASSWORD, "waitSeconds": 0, "idempotencyKey": uuid4().hex}
+async def _ask(client: ChaosClient, document: str) -> str | None:
+    started = time.monotonic()
+    wanted = {"email": client.account.email, "password": PASSWORD, "waitSeconds": 0, "idempotencyKey": uuid4().hex}
     try:
-        answer = await actor.hear(document, {"input": wanted} if document == LOG_IN else {})
+        answer = await client.execute(document, {"input": wanted} if document == LOG_IN else {})
     except httpx.HTTPError as error:
         return type(error).__name__
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     codes = {error.get("extensions", {}).get("code", "?") for error in answer.get("errors", ())}
     if codes - RETRYABLE:
         return f"{sorted(codes)}"
-    return f"an answer after {seconds:.1f} s" if seconds > ANSWER_SECONDS else None
+    return f"an answer after {seconds:.1f} s" if seconds > RESPONSE_TIMEOUT_SECONDS else None
 
 
-async def _processes(ground: Ground, part: str) -> list[int]:
-    """PostgreSQL's sessions are processes of their own."""
+async def _component_processes(environment: ChaosEnvironment, part: str) -> list[int]:
+    """Return the process ids of the component; each session of PostgreSQL is a process."""
     if part != "postgres":
-        return [ground.processes[part].pid]
-    database = await ground.database()
+        return [environment.processes[part].pid]
+    database = await environment.database()
     folder = await database.fetchval("SHOW data_directory")
     await database.close()
-    return await asyncio.to_thread(_family, Path(folder))
+    return await asyncio.to_thread(_process_tree, Path(folder))
 
 
-def _family(folder: Path) -> list[int]:
+def _process_tree(folder: Path) -> list[int]:
     parent = int((folder / "postmaster.pid").read_text().split()[0])
     found = [parent]
     for status in Path("/proc").glob("[0-9]*/stat"):

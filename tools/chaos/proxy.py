@@ -1,4 +1,4 @@
-"""A TCP proxy that plays a bad network: slow, narrow, silent, resetting, closing late, or not there at all."""
+"""A TCP proxy that simulates network faults: latency, low bandwidth, stalled or reset connections, a closed port."""
 
 from __future__ import annotations
 
@@ -17,42 +17,46 @@ from tests.servers import HOST
 
 _CHUNK = 16 * 1024
 
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Weather:
-    """``latency``: seconds that each piece takes; ``bandwidth``: bytes a second, None for all there is.
+class NetworkConditions:
+    """How the proxy forwards data.
 
-    ``silent``: connections are taken and nothing comes through, either way, until the weather changes. ``down``: nobody
-    listens, and what was open is lost. ``reset_after``: so many bytes of a connection come through, and then it is
-    reset; those that are open are reset at once. ``slow_close``: seconds between the end of one side and word of it.
+    Attributes:
+        latency: seconds of delay of each chunk.
+        bandwidth: bytes per second; None: unlimited.
+        stalled: connections are accepted and no data is forwarded until the conditions change.
+        down: the port is closed and open connections are reset.
+        reset_after: the number of bytes after which a connection is reset; open connections are reset at once.
+        close_delay: seconds between the end of one side and its forwarding to the other side.
     """
 
     latency: float = 0.0
     bandwidth: float | None = None
-    silent: bool = False
+    stalled: bool = False
     down: bool = False
     reset_after: int | None = None
-    slow_close: float = 0.0
+    close_delay: float = 0.0
 
 
-FAIR = Weather()
-DOWN = Weather(down=True)
-SILENT = Weather(silent=True)
-SLOW = Weather(latency=0.3)
-NARROW = Weather(bandwidth=20_000)
-RESETTING = Weather(reset_after=0)
-LINGERING = Weather(slow_close=2.0)
+NORMAL = NetworkConditions()
+DOWN = NetworkConditions(down=True)
+STALLED = NetworkConditions(stalled=True)
+SLOW = NetworkConditions(latency=0.3)
+LOW_BANDWIDTH = NetworkConditions(bandwidth=20_000)
+RESETTING = NetworkConditions(reset_after=0)
+DELAYED_CLOSE = NetworkConditions(close_delay=2.0)
 
 
 class Proxy:
-    """Between its ``port`` and the one behind it, for whoever enters it within an event loop."""
+    """Forwards connections from ``port`` to a target port while it is entered as a context manager."""
 
-    def __init__(self, behind: int, port: int = 0) -> None:
+    def __init__(self, target_port: int, port: int = 0) -> None:
         self.port = port
-        self._behind = behind
-        self._weather = FAIR
+        self._target_port = target_port
+        self._conditions = NORMAL
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -65,28 +69,28 @@ class Proxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.turn(DOWN)
+        await self.set_conditions(DOWN)
         for task in tuple(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     @property
-    def open(self) -> int:
-        """How many connections there are."""
+    def open_connections(self) -> int:
+        """The number of open connections."""
         return len(self._connections)
 
-    async def turn(self, weather: Weather) -> None:
-        """From now on, for those that are open too."""
-        self._weather = weather
+    async def set_conditions(self, conditions: NetworkConditions) -> None:
+        """Apply the conditions to new and open connections."""
+        self._conditions = conditions
         self._changed.set()
         self._changed = asyncio.Event()
-        if weather.down and self._server is not None:
+        if conditions.down and self._server is not None:
             self._server.close()
             self._server = None
-        if weather.down or weather.reset_after is not None:
+        if conditions.down or conditions.reset_after is not None:
             for writer in tuple(self._writers):
                 _reset(writer)
-        if not weather.down and self._server is None:
+        if not conditions.down and self._server is None:
             await self._listen()
 
     async def _listen(self) -> None:
@@ -99,58 +103,58 @@ class Proxy:
         self._connections.add(task)
         self._writers.add(writer)
         try:
-            await self._carry(reader, writer)
+            await self._forward(reader, writer)
         except (OSError, asyncio.CancelledError):
-            pass  # either side is gone: that is what this is for
+            pass  # expected: one side closed the connection
         finally:
             self._connections.discard(task)
             self._writers.discard(writer)
             writer.close()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._while_silent()
-        there_reader, there_writer = await asyncio.open_connection(HOST, self._behind)
-        carried = [0]
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._wait_while_stalled()
+        there_reader, there_writer = await asyncio.open_connection(HOST, self._target_port)
+        copied = [0]
         self._writers.add(there_writer)
-        pumps = [
-            asyncio.create_task(self._pump(reader, there_writer, carried)),
-            asyncio.create_task(self._pump(there_reader, writer, carried)),
+        copies = [
+            asyncio.create_task(self._copy(reader, there_writer, copied)),
+            asyncio.create_task(self._copy(there_reader, writer, copied)),
         ]
         try:
-            await asyncio.gather(*pumps)
+            await asyncio.gather(*copies)
         finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            for copy in copies:
+                copy.cancel()
+            await asyncio.gather(*copies, return_exceptions=True)
             self._writers.discard(there_writer)
             there_writer.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, carried: list[int]) -> None:
-        while piece := await reader.read(_CHUNK):
-            await self._while_silent()
-            weather = self._weather
-            if weather.latency:
-                await asyncio.sleep(weather.latency)
-            if weather.bandwidth:
-                await asyncio.sleep(len(piece) / weather.bandwidth)
-            carried[0] += len(piece)
-            if weather.reset_after is not None and carried[0] > weather.reset_after:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, copied: list[int]) -> None:
+        while data := await reader.read(_CHUNK):
+            await self._wait_while_stalled()
+            conditions = self._conditions
+            if conditions.latency:
+                await asyncio.sleep(conditions.latency)
+            if conditions.bandwidth:
+                await asyncio.sleep(len(data) / conditions.bandwidth)
+            copied[0] += len(data)
+            if conditions.reset_after is not None and copied[0] > conditions.reset_after:
                 _reset(writer)
                 raise ConnectionResetError
-            writer.write(piece)
+            writer.write(data)
             await writer.drain()
-        if self._weather.slow_close:
-            await asyncio.sleep(self._weather.slow_close)
+        if self._conditions.close_delay:
+            await asyncio.sleep(self._conditions.close_delay)
         with suppress(OSError):
             writer.write_eof()
 
-    async def _while_silent(self) -> None:
-        while self._weather.silent:
+    async def _wait_while_stalled(self) -> None:
+        while self._conditions.stalled:
             await self._changed.wait()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """By RST, not by FIN: the peer sees a connection that was reset."""
+    """Close the connection with RST, so that the peer sees a reset."""
     raw: socket.socket | None = writer.get_extra_info("socket")
     if raw is not None and raw.fileno() >= 0:
         with suppress(OSError):
@@ -158,8 +162,8 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-class Network:
-    """Proxies by name, in a thread of their own, so that they go on whatever the test's event loop does."""
+class ProxyNetwork:
+    """Named proxies in their own thread, which a busy event loop of the test does not delay."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -175,31 +179,31 @@ class Network:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for server in (*self._proxies.values(), *self._servers):
-            self._do(server.__aexit__(None, None, None)).result(10)
+            self._submit(server.__aexit__(None, None, None)).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
 
-    def before(self, name: str, behind: int) -> int:
-        """The port of a proxy before that port."""
+    def add_proxy(self, name: str, target_port: int) -> int:
+        """Start a proxy before the port; return the port of the proxy."""
 
         async def opened() -> Proxy:
-            return await Proxy(behind).__aenter__()
+            return await Proxy(target_port).__aenter__()
 
-        proxy = self._proxies[name] = self._do(opened()).result(10)
+        proxy = self._proxies[name] = self._submit(opened()).result(10)
         return proxy.port
 
-    def enter(self, server: AbstractAsyncContextManager[Done]) -> Done:
-        """Have a server of ours run in this thread, as long as the network does."""
-        entered = self._do(server.__aenter__()).result(10)
+    def run_server(self, server: AbstractAsyncContextManager[Result]) -> Result:
+        """Run a server in the thread of the proxies until they are closed."""
+        entered = self._submit(server.__aenter__()).result(10)
         self._servers.append(server)
         return entered
 
-    def turn(self, name: str, weather: Weather) -> None:
-        self._do(self._proxies[name].turn(weather)).result(10)
+    def set_conditions(self, name: str, conditions: NetworkConditions) -> None:
+        self._submit(self._proxies[name].set_conditions(conditions)).result(10)
 
-    def open(self, name: str) -> int:
-        return self._proxies[name].open
+    def open_connections(self, name: str) -> int:
+        return self._proxies[name].open_connections
 
-    def _do(self, work: Coroutine[Any, Any, Done]) -> Future[Done]:
+    def _submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)

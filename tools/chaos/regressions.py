@@ -1,4 +1,4 @@
-"""What a run found once is done again in each short run: jobs that befell an operation which broke an invariant."""
+"""Regression jobs: jobs of operations that once violated an invariant. Every short run repeats them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from contracts.operations import OperationKind
-from tools.chaos.crash_points import Plan
-from tools.chaos.scenarios import TRIES, Job
+from tools.chaos.crash_points import CrashPlan
+from tools.chaos.scenarios import MAX_ATTEMPTS, Job
 
 FILE = Path(__file__).with_name("regressions.json")
 
 
-def regressions(file: Path = FILE) -> list[Job]:
+def load_regressions(file: Path = FILE) -> list[Job]:
+    """Return the jobs of the file."""
     return [
         Job(
-            OperationKind(told["kind"]),
-            told["blow"],
-            None if told["plan"] is None else Plan(**told["plan"]),
-            told["moment"],
+            OperationKind(job["kind"]),
+            job["interruption"],
+            None if job["plan"] is None else CrashPlan(**job["plan"]),
+            job["moment"],
         )
-        for told in json.loads(file.read_text())
+        for job in json.loads(file.read_text())
     ]
 
 
-def keep(found: Iterable[Job], file: Path = FILE) -> None:
-    """Each once, beside those that are kept."""
-    kept = regressions(file)
-    fresh = dict.fromkeys(replace(job, tries_left=TRIES - 1) for job in found)
+def save_regressions(found: Iterable[Job], file: Path = FILE) -> None:
+    """Add the jobs to the file, each once."""
+    kept = load_regressions(file)
+    fresh = dict.fromkeys(replace(job, attempts_left=MAX_ATTEMPTS - 1) for job in found)
     kept += [job for job in fresh if job not in kept]
-    told = [{name: value for name, value in asdict(job).items() if name != "tries_left"} for job in kept]
-    file.write_text(json.dumps(told, indent=2) + "\n")
+    entries = [{name: value for name, value in asdict(job).items() if name != "attempts_left"} for job in kept]
+    file.write_text(json.dumps(entries, indent=2) + "\n")

@@ -1,34 +1,34 @@
-"""A part of the long run in a process of its own, and what it tells the one that started it."""
+"""Run one experiment in a process, which sends its results to the parent process through a pipe."""
 
 from __future__ import annotations
 
 from multiprocessing.connection import Connection
 
-from tools.chaos.long_run import PARTS_OF_THE_RUN
+from tools.chaos.long_run import EXPERIMENTS
 
 
-class Told:
-    """A part's report to the process that started it."""
+class PipeReport:
+    """A Report that sends each result through the pipe."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
 
-    def say(self, line: str) -> None:
+    def add_line(self, line: str) -> None:
         self._pipe.send(("line", line))
 
-    def found(self, faults: list[str]) -> None:
+    def add_faults(self, faults: list[str]) -> None:
         for fault in faults:
             self._pipe.send(("fault", fault))
 
-    def tabulate(self, text: str) -> None:
+    def set_table(self, text: str) -> None:
         self._pipe.send(("table", text))
 
 
-def live(part: str, seed: int, seconds: float, pipe: Connection) -> None:
-    """One part, in a process of its own."""
-    report = Told(pipe)
+def run_experiment(part: str, seed: int, seconds: float, pipe: Connection) -> None:
+    """Run the experiment; an exception is reported as a fault and raised again."""
+    report = PipeReport(pipe)
     try:
-        PARTS_OF_THE_RUN[part](report, seed, seconds)
+        EXPERIMENTS[part](report, seed, seconds)
     except BaseException as error:
-        report.found([f"broke off: {error!r}"])
+        report.add_faults([f"the experiment failed: {error!r}"])
         raise

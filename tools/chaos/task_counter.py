@@ -1,5 +1,6 @@
-"""Run a module; at SIGUSR1, write the name of the coroutine of each task of its event loop into ``MODULE.tasks`` in its
-data folder, one per line: ``python -m tools.chaos.task_counter MODULE [ARGUMENT...]``.
+"""``python -m tools.chaos.task_counter MODULE [ARGUMENT...]``: run a module that lists its tasks on the signal SIGUSR1.
+
+The names of the coroutines of all tasks are written to ``MODULE.tasks`` in the data folder, one per line.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 
-def count(_signal: int, _frame: FrameType | None) -> None:
+def write_task_names(_signal: int, _frame: FrameType | None) -> None:
     names = sorted(getattr(task.get_coro(), "__qualname__", "unknown") for task in asyncio.all_tasks())
     target = Path(os.environ["DATA_DIR"]) / f"{sys.argv[0]}.tasks"
     draft = target.with_suffix(".draft")
@@ -22,7 +23,7 @@ def count(_signal: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, count)
+    signal.signal(signal.SIGUSR1, write_task_names)
     module = sys.argv[1]
     sys.argv = [module, *sys.argv[2:]]
     runpy.run_module(module, run_name="__main__", alter_sys=False)

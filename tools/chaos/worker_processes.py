@@ -1,7 +1,7 @@
-"""``python -m tools.chaos.worker_processes ROLE [COUNT]``: the worker's parts as processes that are killed one by one.
+"""``python -m tools.chaos.worker_processes ROLE [COUNT]``: run worker processes that can be killed one by one.
 
-``services`` answers HTTP and never dies; ``sagas`` runs workflows; ``hands`` runs activities, with crash points. Each
-dead process is replaced by a fork of this one, which has imported everything already: that takes a tenth of a second.
+The role ``services`` serves HTTP and is not killed; ``workflows`` runs workflows; ``activities`` runs activities with
+crash points. A killed process is replaced by a fork of this one, which has imported all modules, within 0.1 s.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from temporalio.worker._worker import load_default_build_id
 
 from contracts.task_queues import TaskQueue
 from infrastructure.observability.logging import configure_logs
-from tools.chaos.crash_points import CrashingStorage, CrashingWakeups, CrashPoints, Plans
+from tools.chaos.crash_points import CrashingNotifier, CrashingStorage, CrashPlans, CrashPoints
 from worker.__main__ import open_dependencies
 from worker.dev.subprocesses import die_with_parent
 from worker.http import serve_services, services_app
@@ -30,34 +30,37 @@ from worker.stop_signals import stop_on_signals
 from worker.workers import running_workers
 
 
-async def live(role: str, settings: WorkerSettings) -> None:
-    plans = Plans(settings.data_dir / "plans")
+async def run_worker(role: str, settings: WorkerSettings) -> None:
+    """Run the role in this process until SIGTERM."""
+    plans = CrashPlans(settings.data_dir / "plans")
     with stop_on_signals() as stop:
-        async with open_dependencies(settings) as parts:
+        async with open_dependencies(settings) as dependencies:
             if role == "services":
-                app = services_app(routes_of(domains_of("all", parts)))
+                app = services_app(routes_of(domains_of("all", dependencies)))
                 await serve_services(app, host=settings.host, port=settings.worker_port, stop=stop)
                 return
-            domains, interceptors = _share(role, parts, plans)
-            async with running_workers(parts.temporal, domains, parts.change_notifier, interceptors):
+            domains, interceptors = _select_domains(role, dependencies, plans)
+            async with running_workers(dependencies.temporal, domains, dependencies.change_notifier, interceptors):
                 (settings.data_dir / f"{role}.{os.getpid()}.ready").touch()
                 await stop.wait()
 
 
-def _share(role: str, parts: WorkerDependencies, plans: Plans) -> tuple[Sequence[Domain], Sequence[Interceptor]]:
-    if role == "sagas":
-        return [domain for domain in domains_of("all", parts) if domain.queue is TaskQueue.OPERATIONS], []
+def _select_domains(
+    role: str, dependencies: WorkerDependencies, plans: CrashPlans
+) -> tuple[Sequence[Domain], Sequence[Interceptor]]:
+    if role == "workflows":
+        return [domain for domain in domains_of("all", dependencies) if domain.queue is TaskQueue.OPERATIONS], []
     crashing = replace(
-        parts,
-        storage=CrashingStorage(parts.storage, plans),
-        change_notifier=CrashingWakeups(parts.change_notifier, plans),
+        dependencies,
+        storage=CrashingStorage(dependencies.storage, plans),
+        change_notifier=CrashingNotifier(dependencies.change_notifier, plans),
     )
     others = [domain for domain in domains_of("all", crashing) if domain.queue is not TaskQueue.OPERATIONS]
-    return [replace(domain, routes=(), chores=()) for domain in others], [CrashPoints(plans)]
+    return [replace(domain, routes=(), background_tasks=()) for domain in others], [CrashPoints(plans)]
 
 
-class Family:
-    """Forks and replaces children until it is asked to stop."""
+class ProcessPool:
+    """Forks worker processes and replaces killed ones until SIGTERM."""
 
     def __init__(self, role: str, settings: WorkerSettings) -> None:
         self._role = role
@@ -65,8 +68,8 @@ class Family:
         self._children: set[int] = set()
         self._stopping = False
 
-    def live(self, count: int) -> None:
-        load_default_build_id()  # it reads every module, takes two seconds, and is remembered for the forks
+    def run_worker(self, count: int) -> None:
+        load_default_build_id()  # hashes every module, which takes two seconds; the forks inherit the cached result
         signal.signal(signal.SIGTERM, self._stop)
         for _ in range(count):
             self._fork()
@@ -80,17 +83,17 @@ class Family:
                 self._fork()
 
     def _fork(self) -> None:
-        dying = die_with_parent()
+        set_death_signal = die_with_parent()
         child = os.fork()
         if child:
             self._children.add(child)
             return
-        if dying is not None:
-            dying()
+        if set_death_signal is not None:
+            set_death_signal()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         status = 1
         try:
-            asyncio.run(live(self._role, self._settings))
+            asyncio.run(run_worker(self._role, self._settings))
             status = 0
         finally:
             os._exit(status)
@@ -98,14 +101,14 @@ class Family:
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True
         for child in self._children:
-            os.kill(child, signal.SIGKILL)  # they are used to it
+            os.kill(child, signal.SIGKILL)  # children are made to be killed
 
 
-def ready(folder: Path, role: str) -> list[int]:
-    """The processes of this role that take work."""
+def ready_processes(folder: Path, role: str) -> list[int]:
+    """Return the ids of the processes of this role that accept work."""
     return [int(path.name.split(".")[1]) for path in folder.glob(f"{role}.*.ready")]
 
 
 if __name__ == "__main__":
     configure_logs()
-    Family(sys.argv[1], WorkerSettings()).live(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+    ProcessPool(sys.argv[1], WorkerSettings()).run_worker(int(sys.argv[2]) if len(sys.argv) > 2 else 1)

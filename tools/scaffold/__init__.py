@@ -1,1 +1,1 @@
-"""Write new operations with their tests: `make operation`."""
+"""Generate source files: a new operation (`make operation`) or a new domain (`make domain`), with their tests."""

@@ -1,4 +1,7 @@
-"""``python -m tools.scaffold archive_tenant tenants`` writes a new operation: all of it, or nothing."""
+"""Generate an operation or a domain: ``python -m tools.scaffold operation NAME DOMAIN``, ``... domain NAME``.
+
+If the result is not a valid schema, every file is restored.
+"""
 
 from __future__ import annotations
 
@@ -8,55 +11,92 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools.scaffold.names import Refused, names_of
-from tools.scaffold.plan import files
+from tools.scaffold.domain_files import domain_files
+from tools.scaffold.domain_names import HOST_PROCESS, domain_names
+from tools.scaffold.errors import ScaffoldError
+from tools.scaffold.operation_files import operation_files
+from tools.scaffold.operation_names import operation_names
 
 ROOT = Path(__file__).parents[2]
-NEXT = """
-{name} is there, with two steps: who may do it, and what it does, which is nothing yet beside its entry in the ledger.
-- To see that it runs: make check && make test ARGS="-k {name}"
-- What it changes, and how that is taken back, goes into activities/{domain}.
-- Its steps are in workflows/{name}.py, and named in STEPS of contracts/operations.py.
-- tests/histories/record.py records it with the next release; until then its steps may change as you like.
-docs/tutorial.md goes through every place."""
+USAGE = """\
+Name what to generate:
+  make operation NAME=archive_tenant DOMAIN=tenants
+  make domain NAME=billing"""
+NEXT_STEPS_OF_OPERATION = """
+The operation {name} has two steps: check_permissions, and {name}, which so far only writes its idempotency record.
+1. Run it: make check && make test ARGS="-k {name}"
+2. Write what the step changes, and how the change is undone, in activities/{domain}.
+3. Change the order of the steps in workflows/{name}.py, and their names in STEPS of contracts/operations.py.
+4. Before a release, record its history: tests/histories/record.py. Until then its steps may change.
+docs/tutorial.md explains each of these files."""
+NEXT_STEPS_OF_DOMAIN = """
+The domain {name} has one table, one endpoint that reads it, and no activities. The process `{process}` serves it.
+1. Run it: make check && make test ARGS="-k {name}"
+2. Replace {item} by the data of the domain: contracts/{name}.py, activities/{name}, resolvers/clients/{name}.py.
+3. Add an operation that changes the data: make operation NAME=create_item DOMAIN={name}
+4. Add fields to the schema that read the data by context.backend.{name}.
+5. For a process of its own: PROCESSES in worker/registry.py, worker/roles.py, and the files of docker/."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 2:
-        print("Say which: make operation NAME=archive_tenant DOMAIN=tenants", file=sys.stderr)
-        return 2
+    """Return 0 if the files are written, 1 if they are not, 2 for a wrong call."""
     try:
-        names = names_of(ROOT, *arguments)
-        made = files(ROOT, names)
-        with _all_or_nothing(made):
+        match arguments:
+            case ["operation", name, domain]:
+                files = operation_files(ROOT, operation_names(ROOT, name, domain))
+                next_steps = NEXT_STEPS_OF_OPERATION.format(name=name, domain=domain)
+            case ["domain", name]:
+                files = domain_files(ROOT, domain_names(ROOT, name))
+                next_steps = NEXT_STEPS_OF_DOMAIN.format(
+                    name=name, item=f"{name.capitalize()}Item", process=HOST_PROCESS
+                )
+            case _:
+                print(USAGE, file=sys.stderr)
+                return 2
+        with _written_or_restored(files):
             _write_schema()
-    except Refused as why:
-        print(why, file=sys.stderr)
+    except ScaffoldError as error:
+        print(error, file=sys.stderr)
         return 1
-    print("\n".join(("schema.graphql", *sorted(made))))
-    print(NEXT.format(name=names.name, domain=names.domain))
+    print("\n".join(("schema.graphql", *sorted(files))))
+    print(next_steps)
     return 0
 
 
 @contextmanager
-def _all_or_nothing(made: dict[str, str]) -> Iterator[None]:
-    """The files are there; where the block does not come to its end, as they were before."""
-    paths = [ROOT / path for path in (*made, "schema.graphql")]
+def _written_or_restored(files: dict[str, str]) -> Iterator[None]:
+    """Write the files; if the block raises, restore them and schema.graphql."""
+    paths = [ROOT / path for path in (*files, "schema.graphql")]
     before = {path: path.read_bytes() if path.exists() else None for path in paths}
+    new_folders = [folder for folder in {parent for path in paths for parent in path.parents} if not folder.exists()]
     try:
-        for name, text in made.items():
+        for name, text in files.items():
+            (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
             (ROOT / name).write_text(text)
         yield
     except BaseException:
         for path, content in before.items():
             path.unlink(missing_ok=True) if content is None else path.write_bytes(content)
+        for folder in sorted(new_folders, reverse=True):
+            _remove_folder(folder)
         raise
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove the folder with the bytecode that Python wrote into it."""
+    for path in folder.glob("__pycache__/*"):
+        path.unlink()
+    for path in (folder / "__pycache__", folder):
+        if path.exists():
+            path.rmdir()
 
 
 def _write_schema() -> None:
     done = subprocess.run([sys.executable, "-m", "schema"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise Refused(f"Nothing is written, for python -m schema fails on it:\n{done.stderr.strip()}")
+        raise ScaffoldError(
+            f"Nothing is written, because python -m schema fails with the result:\n{done.stderr.strip()}"
+        )
 
 
 if __name__ == "__main__":

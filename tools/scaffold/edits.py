@@ -1,4 +1,4 @@
-"""Adding to a file of Python at places that its syntax tells, so that neither its layout nor its comments matter."""
+"""Insert text into existing files at positions that the syntax defines, so that layout and comments do not matter."""
 
 from __future__ import annotations
 
@@ -8,36 +8,70 @@ import sys
 from pathlib import Path
 from string import Template
 
-from tools.scaffold.names import Refused
+from tools.scaffold.errors import ScaffoldError
 
 
-class Source:
-    """A file as it will be. Each addition is made in the text that the one before it left."""
+class TextFile:
+    """The new content of a text file. Each method edits the result of the previous edits; nothing is written to disk.
+
+    Raises:
+        ScaffoldError: the file, or the line at which a method inserts text, does not exist.
+    """
 
     def __init__(self, root: Path, path: str) -> None:
         self.path = path
         try:
             self.text = (root / path).read_text()
         except FileNotFoundError:
-            raise Refused(f"{path} is gone, where a part of every operation stands.") from None
+            raise ScaffoldError(f"{path} does not exist, but the generated code extends it.") from None
 
-    def has_import(self, line: str) -> None:
-        """Behind the module's last import; the formatter puts it in its place."""
+    def append(self, text: str) -> None:
+        """Append the text to the file, after two blank lines."""
+        self.text = f"{self.text.rstrip()}\n\n\n{text.strip()}\n"
+
+    def insert_before_line(self, anchor: str, text: str) -> None:
+        """Insert the text before the only line that contains ``anchor``."""
+        lines = self.text.splitlines()
+        numbers = [number for number, line in enumerate(lines) if anchor in line]
+        self._insert_after_line(numbers[0] if len(numbers) == 1 else None, text, f"single line with {anchor}")
+
+    def _insert_after_line(self, line: int | None, text: str, anchor: str) -> None:
+        """Insert the text after the line (counted from 1; 0 is the beginning). ``anchor`` names it in the error."""
+        if line is None:
+            raise self._missing(anchor)
+        lines = self.text.splitlines()
+        self.text = "\n".join((*lines[:line], text.rstrip(), *lines[line:])) + "\n"
+
+    def _missing(self, anchor: str) -> ScaffoldError:
+        return ScaffoldError(f"{self.path} has no {anchor}, but the generated code extends it.")
+
+
+class PythonFile(TextFile):
+    """The new content of a Python module; its methods find their positions in the syntax tree."""
+
+    def add_import(self, line: str) -> None:
+        """Insert the import after the module's last import; ``format_source`` sorts it."""
         imports = [node for node in self._tree().body if isinstance(node, ast.Import | ast.ImportFrom)]
-        self._insert(imports[-1].end_lineno if imports else None, line, "an import")
+        self._insert_after_line(imports[-1].end_lineno if imports else None, line, "import")
 
-    def has_in_class(self, name: str, text: str) -> None:
-        """At the end of the class."""
-        classes = [node for node in self._tree().body if isinstance(node, ast.ClassDef) and node.name == name]
-        self._insert(classes[0].end_lineno if classes else None, text, f"a class {name}")
+    def append_to_class(self, name: str, text: str) -> None:
+        """Insert the text at the end of the class."""
+        found = self._class(name)
+        self._insert_after_line(found.end_lineno if found else None, text, f"class {name}")
 
-    def has_before(self, name: str, text: str) -> None:
-        """In front of where the name is assigned."""
-        assigned = self._assigned(name)
-        self._insert(assigned.lineno - 1, text, name)
+    def insert_before_field(self, class_name: str, field: str, text: str) -> None:
+        """Insert the text before the annotated field of the class."""
+        found = self._class(class_name)
+        fields = [] if found is None else [node for node in found.body if isinstance(node, ast.AnnAssign)]
+        lines = [node.lineno for node in fields if getattr(node.target, "id", None) == field]
+        self._insert_after_line(lines[0] - 1 if lines else None, text, f"field {field} of class {class_name}")
 
-    def has_case(self, function: str, text: str) -> None:
-        """As the last case of the function's ``match``."""
+    def insert_before_assignment(self, name: str, text: str) -> None:
+        """Insert the text before the statement that assigns the module-level name."""
+        self._insert_after_line(self._assignment(name).lineno - 1, text, name)
+
+    def append_case(self, function: str, text: str) -> None:
+        """Insert the text after the last case of the ``match`` statement of the asynchronous function."""
         functions = (node for node in self._tree().body if isinstance(node, ast.AsyncFunctionDef))
         matches = [
             node
@@ -46,43 +80,56 @@ class Source:
             for node in ast.walk(each)
             if isinstance(node, ast.Match)
         ]
-        self._insert(matches[0].cases[-1].body[-1].end_lineno if matches else None, text, f"a match in {function}")
+        self._insert_after_line(
+            matches[0].cases[-1].body[-1].end_lineno if matches else None, text, f"match in {function}"
+        )
 
-    def has_element(self, name: str, text: str) -> None:
-        """As the last of the tuple or dictionary that the name is assigned."""
-        value = self._assigned(name).value
+    def append_element(self, name: str, text: str, *, key: str | None = None) -> None:
+        """Append an element to the tuple or dictionary that is assigned to the name.
+
+        With ``key``: to the tuple that the dictionary has under this key.
+        """
+        value = self._assignment(name).value
+        if key is not None and isinstance(value, ast.Dict):
+            entries = zip(value.keys, value.values, strict=True)
+            value = next((each for at, each in entries if isinstance(at, ast.Constant) and at.value == key), None)
         elements = value.values if isinstance(value, ast.Dict) else value.elts if isinstance(value, ast.Tuple) else []
-        self._insert_behind(elements[-1] if elements else None, f", {text}", f"a list {name}")
+        self._insert_after_node(elements[-1] if elements else None, f", {text}", f"elements of {name}")
 
-    def has_alternative(self, name: str, text: str) -> None:
-        """As the last of the union, annotated or not, that the name is assigned."""
-        value = self._assigned(name).value
+    def append_union_member(self, name: str, text: str) -> None:
+        """Append a member to the union, annotated or not, that is assigned to the name."""
+        value = self._assignment(name).value
         if isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Tuple):
             value = value.slice.elts[0]
-        self._insert_behind(value if isinstance(value, ast.BinOp) else None, f" | {text}", f"a union {name}")
+        self._insert_after_node(value if isinstance(value, ast.BinOp) else None, f" | {text}", f"union {name}")
 
-    def ends_with(self, text: str) -> None:
-        self.text = f"{self.text.rstrip()}\n\n\n{text.strip()}\n"
+    def append_argument(self, function: str, text: str) -> None:
+        """Append a keyword argument to the only call of the function in the module."""
+        calls = [
+            node
+            for node in ast.walk(self._tree())
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == function and node.keywords
+        ]
+        last = calls[0].keywords[-1].value if len(calls) == 1 else None
+        self._insert_after_node(last, f", {text}", f"call of {function}")
 
     def _tree(self) -> ast.Module:
         return ast.parse(self.text)
 
-    def _assigned(self, name: str) -> ast.Assign | ast.AnnAssign:
+    def _class(self, name: str) -> ast.ClassDef | None:
+        classes = (node for node in self._tree().body if isinstance(node, ast.ClassDef))
+        return next((node for node in classes if node.name == name), None)
+
+    def _assignment(self, name: str) -> ast.Assign | ast.AnnAssign:
         for node in self._tree().body:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
             if isinstance(node, ast.Assign | ast.AnnAssign) and name in [getattr(each, "id", None) for each in targets]:
                 return node
-        raise self._gone(name)
+        raise self._missing(name)
 
-    def _insert(self, behind_line: int | None, text: str, anchor: str) -> None:
-        if behind_line is None:
-            raise self._gone(anchor)
-        lines = self.text.splitlines()
-        self.text = "\n".join((*lines[:behind_line], text.rstrip(), *lines[behind_line:])) + "\n"
-
-    def _insert_behind(self, node: ast.expr | None, text: str, anchor: str) -> None:
+    def _insert_after_node(self, node: ast.expr | None, text: str, anchor: str) -> None:
         if node is None or node.end_lineno is None or node.end_col_offset is None:
-            raise self._gone(anchor)
+            raise self._missing(anchor)
         lines = self.text.splitlines(keepends=True)
         line = lines[node.end_lineno - 1].encode()
         lines[node.end_lineno - 1] = (
@@ -90,18 +137,16 @@ class Source:
         ).decode()
         self.text = "".join(lines)
 
-    def _gone(self, anchor: str) -> Refused:
-        return Refused(
-            f"{self.path} has no {anchor.removeprefix('a ')} any more, where a part of every operation stands."
-        )
+
+def render(template: str, values: dict[str, str]) -> str:
+    """Replace each ``$name`` of the template by its value."""
+    return Template(template).substitute(values)
 
 
-def filled(template: str, words: dict[str, str]) -> str:
-    return Template(template).substitute(words)
-
-
-def formatted(path: str, text: str) -> str:
-    """As ``make format`` leaves it."""
+def format_source(path: str, text: str) -> str:
+    """Return the text as ``make format`` would leave it; text that is not Python stays as it is."""
+    if not path.endswith(".py"):
+        return text
     for command in (["check", "--quiet", "--fix-only", "--select", "I"], ["format", "--quiet"]):
         run = [sys.executable, "-m", "ruff", *command, "--stdin-filename", path, "-"]
         text = subprocess.run(run, input=text, capture_output=True, text=True, check=True).stdout

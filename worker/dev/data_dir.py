@@ -1,4 +1,4 @@
-"""The folder in which the development stack keeps everything: one stack at a time, and keys that are made once."""
+"""The data folder of ``make dev``: its lock, the version of its format, and the generated secret keys."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DATA_VERSION = "0.2.0"
 
 
 class DataDirUnusable(Exception):
-    """The folder cannot be had; the message says why."""
+    """The folder cannot be used: not writable, in use by another process, or of another version."""
 
 
 class DevKeys(Contract):
-    """``secret_key``: the edge's own; ``service_key``: shared by gateway and services; ``codec_keys``: a KeyRing."""
+    """The generated keys: of the gateway, of the calls to services, and of the payload codec (text of a KeyRing)."""
 
     secret_key: str
     service_key: str
@@ -30,12 +30,12 @@ class DevKeys(Contract):
 
 @contextmanager
 def lock_data_dir(path: Path) -> Iterator[None]:
-    """Make the folder where it is missing and keep it for this process alone. Raises DataDirUnusable."""
+    """Create the folder if necessary and lock it for this process. Raises DataDirUnusable."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (path / "lock").open("w")
     except OSError as error:
-        raise DataDirUnusable(f"{path} cannot be written ({error.strerror}): set DATA_DIR to another folder.") from None
+        raise DataDirUnusable(f"{path} is not writable ({error.strerror}): set DATA_DIR to another folder.") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,7 +48,7 @@ def lock_data_dir(path: Path) -> Iterator[None]:
 
 
 def _check_version(path: Path) -> None:
-    """Write the version into a new folder. Raises DataDirUnusable if an older folder holds data."""
+    """Write the version into a new folder. Raises DataDirUnusable if the folder has data of another version."""
     file = path / "version"
     if not file.exists() and not (path / "keys.json").exists():
         file.write_text(f"{DATA_VERSION}\n")
@@ -59,7 +59,7 @@ def _check_version(path: Path) -> None:
 
 
 def load_or_create_keys(path: Path) -> DevKeys:
-    """The folder's keys, made at the first call; nobody but their owner may read them."""
+    """Return the keys of the folder, generated at the first call; only the owner of the file may read it."""
     file = path / "keys.json"
     if not file.exists():
         new = DevKeys(
@@ -70,5 +70,5 @@ def load_or_create_keys(path: Path) -> DevKeys:
         draft = file.with_suffix(".new")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
             output.write(new.model_dump_json())
-        draft.rename(file)  # whole or not at all
+        draft.rename(file)  # atomic, so that a file is complete
     return DevKeys.model_validate_json(file.read_text())

@@ -38,7 +38,7 @@ class DevSettings(BaseSettings):
 
     @field_validator("environment")
     @classmethod
-    def _is_no_production(cls, environment: Environment) -> Environment:
+    def _reject_production(cls, environment: Environment) -> Environment:
         if environment is Environment.PRODUCTION:
-            raise ValueError("make dev is not for production: its accounts and their password are known to everybody")
+            raise ValueError("make dev is not for production: its accounts have a public password")
         return environment

@@ -1,4 +1,4 @@
-"""Gateway, services and workers in one process, around the one database, the one cache and the Temporal server."""
+"""Run gateway, services and workers in one process, on one SQLite database, a cache in memory and a Temporal server."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ from worker.registry import WorkerDependencies, domains_of, routes_of
 from worker.stop_signals import stop_on_signals
 from worker.workers import running_workers
 
-_HERE = "127.0.0.1"
-_DRAIN_SECONDS = 1.0
-"""Nobody waits at a terminal for clients to come back one after another."""
+_LOOPBACK = "127.0.0.1"
+_DRAIN_TIMEOUT_SECONDS = 1.0
+"""Short, because a developer waits for the end of the process; clients need not reconnect one after another."""
 
 
 class TemporalEnded(Exception):
-    """The Temporal server went away while we ran on it."""
+    """The Temporal server ended before this process."""
 
 
 @dataclass(frozen=True)
 class StackResources:
-    """What the stack stands on: everything that was claimed or started before its event loop."""
+    """The resources that are acquired before the event loop starts."""
 
     data_dir: Path
     keys: DevKeys
@@ -59,13 +59,18 @@ class StackResources:
     temporal: TemporalServer
 
 
-async def run(grounds: StackResources, announce: Callable[[str], None]) -> None:
-    """Run until a signal; ``announce`` is called once everything answers, with the address of the metrics.
+async def run(resources: StackResources, announce: Callable[[str], None]) -> None:
+    """Run until a stop signal.
 
-    Raises TemporalEnded.
+    Args:
+        resources: the folder, keys, listening socket and Temporal server.
+        announce: called with the address of the metrics when the product accepts requests.
+
+    Raises:
+        TemporalEnded: the Temporal server ended.
     """
-    keys, temporal = grounds.keys, grounds.temporal
-    database_url = f"sqlite://{grounds.data_dir / 'adx.db'}"
+    keys, temporal = resources.keys, resources.temporal
+    database_url = f"sqlite://{resources.data_dir / 'adx.db'}"
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         spans = stack.enter_context(tracing("adx"))
@@ -86,23 +91,23 @@ async def run(grounds: StackResources, announce: Callable[[str], None]) -> None:
         )
         await ensure_search_attributes(client)
         service_keys = SecretKeys(keys.service_key.encode())
-        parts = WorkerDependencies(
+        dependencies = WorkerDependencies(
             temporal=client,
             passwords=passwords,
             cache=cache,
             change_notifier=change_notifier,
             service_keys=service_keys,
-            storage=open_storage(default_storage_url(grounds.data_dir)),
-            transfers=TransferTokenSigner(service_keys),
-            mail=create_mailer(None, grounds.data_dir / "mail"),
+            storage=open_storage(default_storage_url(resources.data_dir)),
+            transfer_token_signer=TransferTokenSigner(service_keys),
+            mailer=create_mailer(None, resources.data_dir / "mail"),
             cipher=SecretCipher(KeyRing.parse(keys.codec_keys)),
         )
-        domains = domains_of("all", parts)
+        domains = domains_of("all", dependencies)
         await stack.enter_async_context(
-            running_workers(client, domains, parts.change_notifier, metrics=Metrics(monitoring.registry))
+            running_workers(client, domains, dependencies.change_notifier, metrics=Metrics(monitoring.registry))
         )
         services = httpx.ASGITransport(services_app(routes_of(domains), spans), raise_app_exceptions=False)
-        settings = _gateway_settings(grounds)
+        settings = _gateway_settings(resources)
         monitoring.add_checks({"database": database_check(database_url)})
         app = create_app(
             settings,
@@ -115,40 +120,42 @@ async def run(grounds: StackResources, announce: Callable[[str], None]) -> None:
                 spans=spans,
             ),
         )
-        metrics = await stack.enter_async_context(serve_monitoring(monitoring, host=_HERE, port=0))
-        await stack.enter_async_context(essential(lambda: _watch(temporal, stop), name="watch the Temporal server"))
+        metrics = await stack.enter_async_context(serve_monitoring(monitoring, host=_LOOPBACK, port=0))
+        await stack.enter_async_context(
+            essential(lambda: _stop_when_temporal_ends(temporal, stop), name="watch the Temporal server")
+        )
         await serve(
             app,
             host=settings.host,
             port=settings.gateway_port,
             stop=stop,
-            listening=grounds.listening,
+            listening=resources.listening,
             announce=lambda: announce(f"{metrics}/metrics"),
             drain=app.streams.drain,
-            drain_seconds=_DRAIN_SECONDS,
+            drain_seconds=_DRAIN_TIMEOUT_SECONDS,
         )
         if not temporal.is_running:
-            raise TemporalEnded(f"The Temporal server ended; its log is {grounds.data_dir / 'temporal.log'}.")
+            raise TemporalEnded(f"The Temporal server ended; its log is {resources.data_dir / 'temporal.log'}.")
 
 
-def _gateway_settings(grounds: StackResources) -> Settings:
-    host, port = grounds.listening.getsockname()[:2]
+def _gateway_settings(resources: StackResources) -> Settings:
+    host, port = resources.listening.getsockname()[:2]
     return Settings(
         host=host,
         gateway_port=port,
         environment=Environment.DEVELOPMENT,
-        temporal_address=grounds.temporal.address,
+        temporal_address=resources.temporal.address,
         temporal_namespace="default",
-        temporal_ui_url=grounds.temporal.ui,
+        temporal_ui_url=resources.temporal.ui,
         redis_url=None,
-        secret_key=SecretStr(grounds.keys.secret_key),
-        service_key=SecretStr(grounds.keys.service_key),
-        codec_keys=SecretStr(grounds.keys.codec_keys),
-        storage_url=default_storage_url(grounds.data_dir),
+        secret_key=SecretStr(resources.keys.secret_key),
+        service_key=SecretStr(resources.keys.service_key),
+        codec_keys=SecretStr(resources.keys.codec_keys),
+        storage_url=default_storage_url(resources.data_dir),
     )
 
 
-async def _watch(temporal: TemporalServer, stop: asyncio.Event) -> None:
-    while temporal.is_running:  # noqa: ASYNC110 - a child's end is no event of ours
+async def _stop_when_temporal_ends(temporal: TemporalServer, stop: asyncio.Event) -> None:
+    while temporal.is_running:  # noqa: ASYNC110 - the end of a child process sets no event
         await asyncio.sleep(0.5)
     stop.set()

@@ -1,4 +1,4 @@
-"""Servers as child processes that end with their parent, however it ends."""
+"""Run servers as child processes that end together with their parent process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextmanager
-def child(
+def child_process(
     command: Sequence[str | Path],
     *,
     log: Path,
@@ -24,10 +24,10 @@ def child(
     stop_signal: signal.Signals = signal.SIGTERM,
     grace_seconds: float = 15,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start it in its own session, so that a Ctrl-C at the terminal reaches only us, with its output added to ``log``.
+    """Run the command as a child process while the block runs, with its output appended to ``log``.
 
-    At the end it is asked to stop, and killed once ``grace_seconds`` have passed. On Linux the kernel kills it where
-    this process dies without a word.
+    The child has its own session, so that Ctrl-C reaches only the parent. At the end of the block it receives
+    ``stop_signal``, and SIGKILL after ``grace_seconds``. On Linux the kernel kills it if the parent dies.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603
@@ -44,11 +44,11 @@ def child(
     try:
         yield process
     finally:
-        end(process, stop_signal, grace_seconds)
+        stop_process(process, stop_signal, grace_seconds)
 
 
-def end(process: subprocess.Popen[bytes], stop_signal: signal.Signals, grace_seconds: float) -> None:
-    """Ask the child to stop, then wait, then kill it."""
+def stop_process(process: subprocess.Popen[bytes], stop_signal: signal.Signals, grace_seconds: float) -> None:
+    """Send the signal, wait for the end of the process, and kill it after ``grace_seconds``."""
     if process.poll() is None:
         process.send_signal(stop_signal)
     try:
@@ -59,15 +59,15 @@ def end(process: subprocess.Popen[bytes], stop_signal: signal.Signals, grace_sec
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """What a child does first, so that it ends with the process that calls this; None where that is not to be had."""
+    """Return a ``preexec_fn`` that lets the child die with this process; None on systems other than Linux."""
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: nothing may be loaded after it
+    prctl = ctypes.CDLL(None).prctl  # before the fork: no library may be loaded after it
     parent = os.getpid()
 
-    def ask_the_kernel() -> None:
+    def set_death_signal() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
+        if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 
-    return ask_the_kernel
+    return set_death_signal

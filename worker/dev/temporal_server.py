@@ -1,4 +1,4 @@
-"""A whole Temporal in a child process: the CLI's dev server, set so that it is quick."""
+"""Run Temporal's development server as a child process, configured for low latency."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from temporalio.service import RPCError
 
 from worker.dev.binaries import temporal_cli
 from worker.dev.ports import free_port
-from worker.dev.subprocesses import child
+from worker.dev.subprocesses import child_process
 
 _HOST = "127.0.0.1"
-_POLLS_A_SECOND = 1000
-"""The dev server paces itself at 20, so that after a short burst each step waits up to 50 ms."""
+_MAX_POLLS_PER_SECOND = 1000
+"""The default of 20 delays each step by up to 50 ms after a short burst."""
 
 
-class TemporalSilent(Exception):
-    """The server ended or did not answer; the message says where its log is."""
+class TemporalUnavailable(Exception):
+    """The server ended or did not respond within the deadline; the message names its log file."""
 
 
 @dataclass(frozen=True)
 class TemporalServer:
+    """The addresses and the process of a running server."""
+
     address: str
     ui: str
     metrics: str
@@ -48,39 +50,49 @@ def temporal_server(
     deadline_seconds: float = 60,
     dynamic: Mapping[str, str] | None = None,
 ) -> Iterator[TemporalServer]:
-    """A server that answers, kept in ``database`` or, where that is None, in memory. Enter it outside event loops.
+    """Run a server while the block runs; it must be entered outside an event loop.
 
-    ``dynamic``: more of the server's dynamic settings, their values as JSON.
+    Args:
+        port: the port of the gRPC API.
+        ui_port: the port of the web UI.
+        log: the file for the server's output.
+        database: the SQLite file with the server's data; None: in memory.
+        deadline_seconds: the time that the server has to accept requests.
+        dynamic: further dynamic configuration values, as JSON.
 
-    Raises BinaryMissing or TemporalSilent.
+    Raises:
+        BinaryMissing: the Temporal CLI is not installed.
+        TemporalUnavailable: the server ended or did not respond within the deadline.
     """
     metrics_port = free_port(_HOST)
     command: list[str | Path] = [
         *(temporal_cli(), "server", "start-dev"),
         *("--ip", _HOST, "--port", str(port), "--ui-port", str(ui_port), "--metrics-port", str(metrics_port)),
-        *("--dynamic-config-value", f"history.transferProcessorMaxPollRPS={_POLLS_A_SECOND}"),
+        *("--dynamic-config-value", f"history.transferProcessorMaxPollRPS={_MAX_POLLS_PER_SECOND}"),
         *(part for name, value in (dynamic or {}).items() for part in ("--dynamic-config-value", f"{name}={value}")),
         *("--log-level", "warn"),
         *(() if database is None else ("--db-filename", database)),
     ]
-    with child(command, log=log) as process:
+    with child_process(command, log=log) as process:
         address = f"{_HOST}:{port}"
-        asyncio.run(_wait(address, process, log, deadline_seconds))
+        asyncio.run(_wait_until_ready(address, process, log, deadline_seconds))
         yield TemporalServer(address, f"http://{_HOST}:{ui_port}", f"http://{_HOST}:{metrics_port}/metrics", process)
 
 
-async def _wait(address: str, process: subprocess.Popen[bytes], log: Path, deadline_seconds: float) -> None:
+async def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path, deadline_seconds: float) -> None:
     try:
         async with asyncio.timeout(deadline_seconds):
-            while not await _answers(address):
+            while not await _is_ready(address):
                 if process.poll() is not None:
-                    raise TemporalSilent(f"The Temporal server ended while it started; its log is {log}.")
+                    raise TemporalUnavailable(f"The Temporal server ended during its start; its log is {log}.")
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise TemporalSilent(f"The Temporal server is silent for {deadline_seconds:.0f} s; its log is {log}.") from None
+        raise TemporalUnavailable(
+            f"The Temporal server does not respond within {deadline_seconds:.0f} s; its log is {log}."
+        ) from None
 
 
-async def _answers(address: str) -> bool:
+async def _is_ready(address: str) -> bool:
     try:
         client = await Client.connect(address)
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))

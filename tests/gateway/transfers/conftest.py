@@ -17,7 +17,7 @@ from tests.gateway.transfers.stores import KINDS, Bucket, Folder, Store, opened
 from tests.s3 import running_s3
 from tests.servers import HOST, wait_until
 from worker.dev.ports import free_port
-from worker.dev.subprocesses import child
+from worker.dev.subprocesses import child_process
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +56,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         store = Bucket(request.getfixturevalue("s3_endpoint"))
     log = folder / "log"
     command = [sys.executable, "-m", "tests.gateway.transfers.transfers_server", store.url, str(folder), str(port)]
-    with child(command, log=log) as process:
+    with child_process(command, log=log) as process:
         url = f"http://{HOST}:{port}"
         wait_until(lambda: _answers(port), process, log)
         yield url, store

@@ -20,7 +20,7 @@ from infrastructure.signing.secret_keys import SecretKeys
 from resolvers.encryption import Encryptor
 from tests.mail_server import silent_server
 from tests.redis_access import flush, get_value, open_cache
-from tools.chaos.proxy import FAIR, SILENT, Proxy
+from tools.chaos.proxy import NORMAL, STALLED, Proxy
 
 TEXT = TypeAdapter(CachedValue[str])
 
@@ -227,10 +227,10 @@ async def test_a_change_reaches_others_as_soon_as_a_cache_that_was_unavailable_i
         elsewhere = await stack.enter_async_context(TaggedCache(other))
         source = Source("before")
         assert await get(elsewhere, source) == "before"
-        await proxy.turn(SILENT)
+        await proxy.set_conditions(STALLED)
         assert await get(here, source) == "before"
         await asyncio.sleep(0.5)  # the first probe fails, too
-        await proxy.turn(FAIR)
+        await proxy.set_conditions(NORMAL)
         assert not redis.is_available
         source.word = "after"
         await here.invalidate("user:me")

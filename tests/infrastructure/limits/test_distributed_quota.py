@@ -20,7 +20,7 @@ from infrastructure.limits.quota import LocalQuota, Quota, QuotaKey
 from infrastructure.redis_policy import TIMEOUT_SECONDS, RedisPolicy
 from tests.mail_server import silent_server
 from tests.redis_access import open_redis, redis_client
-from tools.chaos.proxy import FAIR, SILENT, Proxy
+from tools.chaos.proxy import NORMAL, STALLED, Proxy
 
 SECRET = b"s" * 32
 UNUSED_ADDRESS = "redis://127.0.0.1:1/0"
@@ -289,14 +289,14 @@ async def test_what_was_granted_while_redis_was_away_is_counted_within_seconds_o
     address = urlsplit(redis_url)
     assert address.port is not None
     async with Proxy(address.port) as proxy:
-        await proxy.turn(SILENT)
+        await proxy.set_conditions(STALLED)
         async with (
             open_redis(f"redis://127.0.0.1:{proxy.port}/0", timeout_seconds=0.5) as far,
             a_process(far, 2, lease_seconds=3) as one,
         ):
             async with asyncio.timeout(5):
                 held = await got(one, who, 1)
-            await proxy.turn(FAIR)
+            await proxy.set_conditions(NORMAL)
             async with a_process(policy, 2) as other, asyncio.timeout(12):
                 while True:
                     taken = await got(other, who, 2)

@@ -16,7 +16,7 @@ from infrastructure.limits.rate_limit import MemoryTokenBuckets, RateLimitKey, R
 from infrastructure.limits.shared_rate_limit import SharedRateLimiter
 from tests.mail_server import silent_server
 from tests.redis_access import open_redis, redis_client
-from tools.chaos.proxy import FAIR, SILENT, Proxy
+from tools.chaos.proxy import NORMAL, STALLED, Proxy
 
 
 class Clock:
@@ -191,7 +191,7 @@ async def test_what_was_admitted_while_redis_was_away_is_reported_within_seconds
     limiter, name, port = SharedRateLimiter(), uuid4().hex, urlsplit(redis_url).port
     assert port is not None
     async with Proxy(port) as proxy, redis_client(redis_url) as redis:
-        await proxy.turn(SILENT)
+        await proxy.set_conditions(STALLED)
         url = f"redis://127.0.0.1:{proxy.port}/0"
         with capture_logs() as logs:
             async with (
@@ -203,7 +203,7 @@ async def test_what_was_admitted_while_redis_was_away_is_reported_within_seconds
                     assert limiter.consume(name, 50) == 0
                 while not logs:  # noqa: ASYNC110 - a log wakes no waiter
                     await asyncio.sleep(0.05)
-                await proxy.turn(FAIR)
+                await proxy.set_conditions(NORMAL)
                 while not [key async for key in redis.scan_iter(f"*{name}*")]:  # noqa: ASYNC110 - likewise
                     await asyncio.sleep(0.1)
     assert [log["event"] for log in logs] == ["redis_unavailable", "redis_available"]

@@ -22,7 +22,7 @@ from tests.redis_access import open_change_notifier, redis_client
 from tests.resolvers.following.followed import StateRecorder
 from tests.resolvers.scripted import ScriptStarter, next_of, scripts
 from tests.servers import HOST
-from tools.chaos.proxy import DOWN, FAIR, SILENT, Proxy, Weather
+from tools.chaos.proxy import DOWN, NORMAL, STALLED, NetworkConditions, Proxy
 from worker.progress_notifier import ProgressNotifier
 
 NEVER = 1000.0
@@ -108,7 +108,7 @@ async def test_a_process_is_subscribed_to_what_it_follows_only(gateway: Gateway)
 
 
 async def test_no_change_is_lost_between_the_first_read_and_the_subscription(gateway: Gateway) -> None:
-    await gateway.proxy.turn(SILENT)
+    await gateway.proxy.set_conditions(STALLED)
     script = await gateway.starter.start()
     async with aclosing(gateway.hub.watch(script.id)) as states:
         assert (await next_of(states)).position.revision == 0
@@ -116,15 +116,15 @@ async def test_no_change_is_lost_between_the_first_read_and_the_subscription(gat
         await script.move()
         await _reached(script.handle._client, script.id, 1)  # noqa: SLF001
         await asyncio.sleep(0.1)  # in which the worker publishes to a process that is not subscribed yet
-        await gateway.proxy.turn(FAIR)
+        await gateway.proxy.set_conditions(NORMAL)
         await until(lambda: gateway.mode(script.id) is Mode.NOTIFIED)
         assert (await next_of(states, 5)).position.revision == 1
         await script.end()
 
 
-@pytest.mark.parametrize("weather", [DOWN, SILENT], ids=["down", "silent"])
+@pytest.mark.parametrize("weather", [DOWN, STALLED], ids=["down", "silent"])
 async def test_mode_is_interval_while_redis_is_unavailable_and_notified_again_afterwards(
-    gateway: Gateway, weather: Weather
+    gateway: Gateway, weather: NetworkConditions
 ) -> None:
     script = await gateway.starter.start()
     recorder = StateRecorder()
@@ -132,7 +132,7 @@ async def test_mode_is_interval_while_redis_is_unavailable_and_notified_again_af
     await until(lambda: recorder.revisions == [0])
     assert gateway.mode(script.id) is Mode.NOTIFIED
 
-    await gateway.proxy.turn(weather)
+    await gateway.proxy.set_conditions(weather)
     await until(lambda: gateway.mode(script.id) is Mode.INTERVAL, 15)
     delivery = gateway.hub.delivery(script.id)
     assert delivery is not None
@@ -140,7 +140,7 @@ async def test_mode_is_interval_while_redis_is_unavailable_and_notified_again_af
     await script.move()
     await until(lambda: recorder.revisions == [0, 1], 3)
 
-    await gateway.proxy.turn(FAIR)
+    await gateway.proxy.set_conditions(NORMAL)
     await until(lambda: gateway.mode(script.id) is Mode.NOTIFIED, 15)
     await script.move()
     await until(lambda: recorder.revisions == [0, 1, 2], 3)

@@ -25,7 +25,7 @@ from resolvers.operations.cursors import Cursors
 from tests.resolvers.operations.recorded import Record, recording_worker, until, viewer
 from tests.resolvers.scripted import Script, ScriptStarter, next_of
 from tests.servers import reset_workflow
-from worker.repair_scheduler import Reconciler
+from worker.repair_scheduler import RepairScheduler
 
 CURSORS = Cursors(SecretKeys(b"secret"))
 
@@ -222,15 +222,15 @@ async def test_only_the_run_that_ended_last_is_repaired(
     script = await starter.start(OperationKind.USER_ONBOARDING, with_kind=True)
     await moved(temporal_client, script, 2)
     await reset_workflow(temporal_address, script.id)
-    reconciler = Reconciler(temporal_client)
+    scheduler = RepairScheduler(temporal_client)
     described = await temporal_client.get_workflow_handle(script.id).describe()
     since = described.start_time - timedelta(minutes=1)
     await _listed(temporal_client, script.id, runs=2)
-    assert script.id not in await reconciler.reconcile(since)
+    assert script.id not in await scheduler.start_repairs(since)
 
     await temporal_client.get_workflow_handle(script.id).terminate()
     async with asyncio.timeout(15):
-        while script.id not in await reconciler.reconcile(since):  # noqa: ASYNC110 - lists lag behind
+        while script.id not in await scheduler.start_repairs(since):  # noqa: ASYNC110 - lists lag behind
             await asyncio.sleep(0.2)
     repair = temporal_client.get_workflow_handle(f"repair-{script.id}-{described.run_id}")
     assert (await repair.describe()).close_time is None

@@ -1,7 +1,6 @@
-"""From the event in a history to whoever follows: our frame, the raw client's long-poll, the peer's polling.
+"""Measure the delay from an event in a history to its arrival at a client, against the baseline and the peer.
 
-An event is known once a state is told that is as new: who polls skips states, and each of them was known as late as the
-one that was told instead.
+An event has arrived when a state with the same or a later revision arrives: a client that polls may skip states.
 """
 
 from __future__ import annotations
@@ -11,40 +10,43 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tools.benchmarks.environment import Ground
+from tools.benchmarks.environment import BenchmarkEnvironment
 from tools.benchmarks.figures import Figure, at_least, at_most, median, percentile
-from tools.benchmarks.processes import Side, side
-from tools.benchmarks.workload import Handle, move, written_at
+from tools.benchmarks.processes import LoadProcess, start_load_process
+from tools.benchmarks.workload import Handle, change_states, history_times
 
 _LINGER_SECONDS = 6.0
-"""Until a gateway has let go of what nobody follows any more."""
+"""The time in which a gateway closes the watchers without subscribers."""
 
 
-class Turn(NamedTuple):
-    """How many operations are followed, how many moves they make in a turn and in a second, and how many turns."""
+class Round(NamedTuple):
+    """The numbers of followed operations, of changes per round and per second, and of rounds."""
 
     operations: int
-    moves: int
-    a_second: float
+    changes: int
+    per_second: float
     rounds: int
 
 
-_BESIDE_RAW = (Turn(1, 90, 30, 4), Turn(50, 150, 30, 4), Turn(200, 300, 30, 3))
-"""Slow enough that no event waits for another, and in many turns, for no machine stays the same for a minute."""
-_BESIDE_PEER = (Turn(1, 60, 12, 2), Turn(50, 120, 12, 2))
+_BASELINE_ROUNDS = (Round(1, 90, 30, 4), Round(50, 150, 30, 4), Round(200, 300, 30, 3))
+"""Slow enough that no event waits for another; many rounds, because the speed of the machine varies."""
+_PEER_ROUNDS = (Round(1, 60, 12, 2), Round(50, 120, 12, 2))
 
 
-async def beside_the_raw_client(ground: Ground) -> list[Figure]:
+async def compare_with_baseline(environment: BenchmarkEnvironment) -> list[Figure]:
     figures: list[Figure] = []
-    async with side(ground, "sockets") as sockets, side(ground, "raw-followers") as followers:
-        for turn in _BESIDE_RAW:
-            delays = await in_turns(ground, {"ours": sockets, "raw": followers}, turn)
+    async with (
+        start_load_process(environment, "sockets") as sockets,
+        start_load_process(environment, "baseline-followers") as followers,
+    ):
+        for round_ in _BASELINE_ROUNDS:
+            delays = await measure_in_turns(environment, {"ours": sockets, "raw": followers}, round_)
             ours, raw = delays["ours"], delays["raw"]
             for percent in (50, 99):
                 mine, theirs = percentile(ours, percent), percentile(raw, percent)
                 figures.append(
                     at_most(
-                        f"Event to frame at {turn.operations} operations, p{percent}, over the raw long-poll's",
+                        f"Event to frame at {round_.operations} operations, p{percent}, over the raw long-poll's",
                         mine / theirs,
                         1.25,
                         detail=f"{mine:.2f} ms against {theirs:.2f} ms, of {len(ours)} and {len(raw)} events",
@@ -53,16 +55,19 @@ async def beside_the_raw_client(ground: Ground) -> list[Figure]:
     return figures
 
 
-async def beside_the_peer(ground: Ground) -> list[Figure]:
+async def compare_with_peer(environment: BenchmarkEnvironment) -> list[Figure]:
     figures: list[Figure] = []
-    with ground.peer() as (_, port):
-        async with side(ground, "sockets") as sockets, side(ground, "sockets", port=port) as polled:
-            for turn in _BESIDE_PEER:
-                delays = await in_turns(ground, {"ours": sockets, "peer": polled}, turn)
+    with environment.peer() as (_, port):
+        async with (
+            start_load_process(environment, "sockets") as sockets,
+            start_load_process(environment, "sockets", port=port) as peer_sockets,
+        ):
+            for round_ in _PEER_ROUNDS:
+                delays = await measure_in_turns(environment, {"ours": sockets, "peer": peer_sockets}, round_)
                 ours, peer = median(delays["ours"]), median(delays["peer"])
                 figures.append(
                     at_least(
-                        f"Sooner than the peer that polls, at the median, {turn.operations} operations",
+                        f"Sooner than the peer that polls, at the median, {round_.operations} operations",
                         peer / ours,
                         10,
                         unit=" times",
@@ -72,43 +77,45 @@ async def beside_the_peer(ground: Ground) -> list[Figure]:
     return figures
 
 
-async def in_turns(ground: Ground, sides: Mapping[str, Side], turn: Turn) -> dict[str, list[float]]:
-    """A/B/A/B: milliseconds from each event to its arrival, by side; operations of their own for each turn."""
-    mover = await ground.mover()
-    temporal = await ground.temporal()
-    delays: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(turn.rounds):
-        for name, follower in sides.items():
-            handles = await mover.start(turn.operations)
-            arrivals = await _followed(follower, handles, turn)
-            moments = await written_at(temporal, {operation for operation, _ in arrivals})
-            delays[name] += _delays(arrivals, moments)
+async def measure_in_turns(
+    environment: BenchmarkEnvironment, processes: Mapping[str, LoadProcess], round_: Round
+) -> dict[str, list[float]]:
+    """Measure the processes alternately, each with new operations; return the delays of events in milliseconds."""
+    workload_starter = await environment.workload_starter()
+    temporal = await environment.temporal()
+    delays: dict[str, list[float]] = {name: [] for name in processes}
+    for _ in range(round_.rounds):
+        for name, follower in processes.items():
+            handles = await workload_starter.start(round_.operations)
+            arrivals = await _follow(follower, handles, round_)
+            times = await history_times(temporal, {operation for operation, _ in arrivals})
+            delays[name] += _delays(arrivals, times)
             await asyncio.sleep(_LINGER_SECONDS if name == "ours" else 0.5)
     return delays
 
 
-def _delays(arrivals: Mapping[tuple[str, int], int], moments: Mapping[tuple[str, int], int]) -> list[float]:
-    """Milliseconds from each moment of a revision to the first arrival of one that is as new."""
+def _delays(arrivals: Mapping[tuple[str, int], int], times: Mapping[tuple[str, int], int]) -> list[float]:
+    """Return the milliseconds from each revision to the first arrival of the same or a later revision."""
     by_operation: dict[str, list[tuple[int, int]]] = {}
     for (operation, revision), at in arrivals.items():
         by_operation.setdefault(operation, []).append((revision, at))
     return [
         (min(known) - moment) / 1e6
-        for (operation, revision), moment in moments.items()
+        for (operation, revision), moment in times.items()
         if (known := [at for told, at in by_operation.get(operation, ()) if told >= revision])
     ]
 
 
-async def _followed(follower: Side, handles: Sequence[Handle], turn: Turn) -> Mapping[tuple[str, int], int]:
-    """When each revision of an operation was first known, in nanoseconds."""
+async def _follow(follower: LoadProcess, handles: Sequence[Handle], round_: Round) -> Mapping[tuple[str, int], int]:
+    """Return when each revision of an operation first arrived, in nanoseconds."""
     await follower.do("connect", operations=[handle.id for handle in handles])
     await asyncio.sleep(1)
-    await follower.take()
-    more = random.choices(handles, k=turn.moves - len(handles))
-    await move([*handles, *more], a_second=turn.a_second)
+    await follower.take_records()
+    more = random.choices(handles, k=round_.changes - len(handles))
+    await change_states([*handles, *more], per_second=round_.per_second)
     await asyncio.sleep(2)
     found: dict[tuple[str, int], int] = {}
-    for record in await follower.take():
+    for record in await follower.take_records():
         match record:
             case [str(operation), int(revision), int(at)]:
                 found.setdefault((operation, revision), at)

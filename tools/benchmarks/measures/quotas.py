@@ -1,7 +1,4 @@
-"""Ten thousand different operations followed by two processes within Temporal's default quotas.
-
-And two thousand followed by one process with raised quotas.
-"""
+"""Follow ten thousand operations by two gateways with Temporal's default quotas, two thousand with raised quotas."""
 
 from __future__ import annotations
 
@@ -12,41 +9,44 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from tools.benchmarks.environment import Ground
+from tools.benchmarks.environment import BenchmarkEnvironment
 from tools.benchmarks.figures import Figure, at_most, percentile
-from tools.benchmarks.processes import Side, side
-from tools.benchmarks.workload import Handle, move, written_at
+from tools.benchmarks.processes import LoadProcess, start_load_process
+from tools.benchmarks.workload import Handle, change_states, history_times
 
 OPERATIONS = 10_000
 _EVENTS = 1200
 _EVENTS_PER_SECOND = 40.0
-"""What Temporal's development server can do on two processors while it also serves what follows."""
+"""The rate that Temporal's development server sustains on two CPUs while it also serves the followers."""
 _ENDS_PER_SECOND = 80.0
-_RAISED = 2000
+_RAISED_OPERATIONS = 2000
 
 
-async def as_they_come(ground: Ground) -> list[Figure]:
-    handles = await (await ground.mover()).start(OPERATIONS)
+async def default_quotas(environment: BenchmarkEnvironment) -> list[Figure]:
+    handles = await (await environment.workload_starter()).start(OPERATIONS)
     half = len(handles) // 2
-    with ground.another_gateway() as (_, port):
-        async with side(ground, "sockets") as one, side(ground, "sockets", port=port) as other:
-            sides = (one, other)
+    with environment.another_gateway() as (_, port):
+        async with (
+            start_load_process(environment, "sockets") as one,
+            start_load_process(environment, "sockets", port=port) as other,
+        ):
+            processes = (one, other)
             connecting = await asyncio.gather(
                 _connect(one, handles[:half]),
                 _connect(other, handles[half:]),
             )
-            polls = await asyncio.to_thread(ground.max_long_polls)
-            first = await _taken(sides)
+            polls = await asyncio.to_thread(environment.open_long_polls)
+            first = await _take_records(processes)
             moved = random.choices(handles, k=_EVENTS)
-            await move(moved, a_second=_EVENTS_PER_SECOND)
+            await change_states(moved, per_second=_EVENTS_PER_SECOND)
             await asyncio.sleep(2)
-            records = await _taken(sides)
-            await move(handles, a_second=_ENDS_PER_SECOND, word="end")
-            await asyncio.gather(*(each.do("await", ends=half, seconds=30) for each in sides))
-            last = await _taken(sides)
+            records = await _take_records(processes)
+            await change_states(handles, per_second=_ENDS_PER_SECOND, command="end")
+            await asyncio.gather(*(each.do("await", ends=half, seconds=30) for each in processes))
+            last = await _take_records(processes)
     frames = [record for record in (*records, *last) if record.get("status") != "COMPLETED"]
     by_mode = {
-        mode: await _delays(ground, [record for record in frames if record.get("mode") == mode])
+        mode: await _delays(environment, [record for record in frames if record.get("mode") == mode])
         for mode in ("STREAM", "NOTIFIED", "INTERVAL")
     }
     delays = [delay for each in by_mode.values() for delay in each]
@@ -54,8 +54,8 @@ async def as_they_come(ground: Ground) -> list[Figure]:
     for record in (*first, *records, *last):
         received[record["operation"]].append(record)
     events = Counter(handle.id for handle in moved)
-    whole = sum(_received_everything(each, events[operation]) for operation, each in received.items())
-    false = [each[-1] for each in received.values() if each and _ended_falsely(each)]
+    whole = sum(_is_complete(each, events[operation]) for operation, each in received.items())
+    false = [each[-1] for each in received.values() if each and _has_false_end(each)]
     modes = Counter(record["mode"] for record in (*first, *records, *last) if record["kind"] == "next")
     counts = ", ".join(f"{mode or 'not reported'}: {count}" for mode, count in modes.most_common())
     detail = f"{max(connecting):.0f} s to connect; {polls} long-polls open; frames by mode: {counts}"
@@ -83,42 +83,44 @@ async def as_they_come(ground: Ground) -> list[Figure]:
     ]
 
 
-async def _connect(crowd: Side, handles: Sequence[Handle]) -> float:
-    answer = await crowd.do("connect", operations=[handle.id for handle in handles], at_once=32)
+async def _connect(crowd: LoadProcess, handles: Sequence[Handle]) -> float:
+    answer = await crowd.do("connect", operations=[handle.id for handle in handles], max_concurrent=32)
     return float(answer["seconds"])
 
 
-async def _taken(sides: Sequence[Side]) -> list[dict[str, Any]]:
-    return [record for records in await asyncio.gather(*(each.take() for each in sides)) for record in records]
-
-
-async def _delays(ground: Ground, records: Sequence[dict[str, Any]]) -> list[float]:
-    """The milliseconds between each event and its frame."""
-    frames = [record for record in records if record["kind"] == "next"]
-    moments = await written_at(await ground.temporal(), {record["operation"] for record in frames})
+async def _take_records(processes: Sequence[LoadProcess]) -> list[dict[str, Any]]:
     return [
-        (record["at"] - moments[record["operation"], record["revision"]]) / 1e6
-        for record in frames
-        if (record["operation"], record["revision"]) in moments
+        record for records in await asyncio.gather(*(each.take_records() for each in processes)) for record in records
     ]
 
 
-async def raised(ground: Ground) -> list[Figure]:
-    handles = await (await ground.mover()).start(_RAISED)
-    async with side(ground, "sockets") as crowd:
+async def _delays(environment: BenchmarkEnvironment, records: Sequence[dict[str, Any]]) -> list[float]:
+    """The milliseconds between each event and its frame."""
+    frames = [record for record in records if record["kind"] == "next"]
+    times = await history_times(await environment.temporal(), {record["operation"] for record in frames})
+    return [
+        (record["at"] - times[record["operation"], record["revision"]]) / 1e6
+        for record in frames
+        if (record["operation"], record["revision"]) in times
+    ]
+
+
+async def raised_quotas(environment: BenchmarkEnvironment) -> list[Figure]:
+    handles = await (await environment.workload_starter()).start(_RAISED_OPERATIONS)
+    async with start_load_process(environment, "sockets") as crowd:
         await crowd.do("connect", operations=[handle.id for handle in handles])
         await asyncio.sleep(8)
-        await crowd.take()
-        await move(random.choices(handles, k=1500), a_second=_EVENTS_PER_SECOND)
+        await crowd.take_records()
+        await change_states(random.choices(handles, k=1500), per_second=_EVENTS_PER_SECOND)
         await asyncio.sleep(2)
-        delays = await _delays(ground, await crowd.take())
+        delays = await _delays(environment, await crowd.take_records())
     p99 = percentile(delays, 99)
     detail = f"p50 {percentile(delays, 50):.1f} ms, slowest {max(delays):.0f} ms, of {len(delays)} events"
     return [at_most("2,000 operations with frontend.namespaceCount raised: p99", p99, 50, unit=" ms", detail=detail)]
 
 
-def _received_everything(received: list[dict[str, Any]], events: int) -> bool:
-    """The first state, strictly newer ones, the end, and then complete."""
+def _is_complete(received: list[dict[str, Any]], events: int) -> bool:
+    """Whether the messages are the first state, newer states in order, the final state, and the completion."""
     states = [record for record in received if record["kind"] == "next"]
     revisions = [record["revision"] for record in states]
     newer = all(earlier < later for earlier, later in pairwise(revisions))
@@ -126,6 +128,6 @@ def _received_everything(received: list[dict[str, Any]], events: int) -> bool:
     return newer and is_whole and states[-1]["status"] == "COMPLETED" and received[-1]["kind"] == "complete"
 
 
-def _ended_falsely(received: list[dict[str, Any]]) -> bool:
+def _has_false_end(received: list[dict[str, Any]]) -> bool:
     over = received[-1]["kind"] != "next"
     return over and not any(record.get("status") == "COMPLETED" for record in received)

@@ -1,4 +1,4 @@
-"""Queries: the viewer's, beside the same of graphql-yoga; the dashboard, warm and cold."""
+"""Measure queries: the viewer against graphql-yoga, and the dashboard with a warm and a cold cache."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from contracts.auth import Role, Session
 from contracts.base import utc_now
 from contracts.users import User
 from tests.servers import HOST
-from tools.benchmarks.environment import Ground
+from tools.benchmarks.environment import BenchmarkEnvironment
 from tools.benchmarks.figures import Figure, at_least, at_most, median
-from tools.benchmarks.processes import cpu_seconds, side
+from tools.benchmarks.processes import cpu_seconds, start_load_process
 from tools.benchmarks.raw_protocol import HttpConnection
 
 VIEWER = "{ viewer { user { id name email } session { id expiresAt } } }"
-SOURCES = {
+DASHBOARD_FIELDS = {
     "profile": "profile { id name email }",
     "tenant": "tenant { id name featureFlags { name enabled } }",
     "recentFiles": "recentFiles { id name size }",
@@ -25,12 +25,12 @@ SOURCES = {
 }
 
 
-async def viewer(ground: Ground) -> list[Figure]:
-    """Both ask Redis for the session and a users service, which answers at once, for the user."""
+async def viewer(environment: BenchmarkEnvironment) -> list[Figure]:
+    """Compare both gateways, which read the session from Redis and the user from a service with constant responses."""
     session = Session(
         id="ses_" + "1" * 32,
-        user_id=ground.viewer.user_id,
-        tenant_id=ground.viewer.tenant_id,
+        user_id=environment.viewer.user_id,
+        tenant_id=environment.viewer.tenant_id,
         role=Role.ADMIN,
         permissions=("operations:administer", "users:onboard"),
         created_at=utc_now(),
@@ -45,19 +45,19 @@ async def viewer(ground: Ground) -> list[Figure]:
     }
     rates: dict[str, list[float]] = {"ours": [], "yoga": []}
     cost: dict[str, list[float]] = {"ours": [], "yoga": []}
-    with ground.instant_services(answers) as services:
+    with environment.instant_services(answers) as services:
         at = {"AUTH_URL": services, "USERS_URL": services}
-        with ground.another_gateway(**at) as (gateway, port), ground.peer(**at) as (peer, peer_port):
+        with environment.another_gateway(**at) as (gateway, port), environment.peer(**at) as (peer, peer_port):
             async with (
-                side(ground, "posts", port=port, query=VIEWER, token="viewer") as ours,
-                side(ground, "posts", port=peer_port, query=VIEWER, token="viewer") as yoga,
+                start_load_process(environment, "http", port=port, query=VIEWER, token="viewer") as ours,
+                start_load_process(environment, "http", port=peer_port, query=VIEWER, token="viewer") as yoga,
             ):
                 for warm in (ours, yoga):
-                    await warm.do(flight=16, seconds=2)
+                    await warm.do(concurrency=16, seconds=2)
                 for _ in range(6):
                     for name, asked, pid in (("ours", ours, gateway.pid), ("yoga", yoga, peer.pid)):
                         before = cpu_seconds(pid)
-                        done = await asked.do(flight=16, seconds=2)
+                        done = await asked.do(concurrency=16, seconds=2)
                         count = len(done["milliseconds"])
                         rates[name].append(count / done["seconds"])
                         cost[name].append((cpu_seconds(pid) - before) * 1000 / count)
@@ -70,18 +70,18 @@ async def viewer(ground: Ground) -> list[Figure]:
     return [at_least(what, mine / theirs, 1.0, detail=detail)]
 
 
-async def dashboard(ground: Ground) -> list[Figure]:
-    connection = await HttpConnection.open(HOST, ground.port)
+async def dashboard(environment: BenchmarkEnvironment) -> list[Figure]:
+    connection = await HttpConnection.open(HOST, environment.port)
     _, sdl = await connection.get("/graphql/schema")
     connection.close()
     if b"dashboard" not in sdl:
         return [Figure("A warm dashboard; a cold one", "≤ 5 ms", "not there yet", None)]
-    whole = " ".join(SOURCES.values())
-    async with side(ground, "posts", query=_dashboard(whole)) as asked:
-        await asked.do(flight=1, count=20)
-        warm = median((await asked.do(flight=1, count=300))["milliseconds"])
-    cold = await _cold(ground, whole)
-    alone = {name: await _cold(ground, selection) for name, selection in SOURCES.items()}
+    whole = " ".join(DASHBOARD_FIELDS.values())
+    async with start_load_process(environment, "http", query=_dashboard(whole)) as asked:
+        await asked.do(concurrency=1, count=20)
+        warm = median((await asked.do(concurrency=1, count=300))["milliseconds"])
+    cold = await _measure_cold(environment, whole)
+    alone = {name: await _measure_cold(environment, selection) for name, selection in DASHBOARD_FIELDS.items()}
     slowest = max(alone, key=lambda name: alone[name])
     detail = f"alone: {', '.join(f'{name} {took:.1f} ms' for name, took in alone.items())}"
     return [
@@ -100,17 +100,17 @@ def _dashboard(selection: str) -> str:
     return f"{{ viewer {{ dashboard {{ {selection} lastUpdated }} }} }}"
 
 
-async def _cold(ground: Ground, selection: str) -> float:
-    """Median milliseconds with nothing of the dashboard in the cache."""
+async def _measure_cold(environment: BenchmarkEnvironment, selection: str) -> float:
+    """Return the median milliseconds of the query without the dashboard in the cache."""
     took: list[float] = []
     async with (
-        Redis.from_url(ground.environment["REDIS_URL"]) as redis,
-        side(ground, "posts", query=_dashboard(selection)) as asked,
+        Redis.from_url(environment.variables["REDIS_URL"]) as redis,
+        start_load_process(environment, "http", query=_dashboard(selection)) as asked,
     ):
         for _ in range(25):
             kept = [key async for key in redis.scan_iter("*dashboard*")]
             if kept:
                 await redis.delete(*kept)
-            took += (await asked.do(flight=1, count=1))["milliseconds"]
+            took += (await asked.do(concurrency=1, count=1))["milliseconds"]
             await asyncio.sleep(0.05)
     return median(took)

@@ -1,5 +1,5 @@
-// The same job done the usual way, to compare with: graphql-yoga and graphql-ws in front of Temporal's Node client, with
-// progress by polling a workflow query every 250 ms.
+// The peer gateway of the benchmarks: graphql-yoga and graphql-ws with Temporal's Node.js client. It reads progress by
+// polling a workflow query every 250 ms.
 import { createDecipheriv, createHash, createHmac } from "node:crypto";
 import { Agent, createServer, request } from "node:http";
 

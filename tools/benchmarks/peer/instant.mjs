@@ -1,5 +1,5 @@
-// Services that answer at once, so that what is measured is the gateway before them: `node instant.mjs PORT ANSWERS`,
-// where ANSWERS is JSON, a body by path.
+// `node instant.mjs PORT ANSWERS`: an HTTP server with constant responses, so that only the gateway is measured. ANSWERS
+// is a JSON object with a response body per path.
 import { createServer } from "node:http";
 
 const answers = new Map(Object.entries(JSON.parse(process.argv[3])).map(([path, body]) => [path, JSON.stringify(body)]));

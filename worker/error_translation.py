@@ -1,4 +1,7 @@
-"""The one translator at Temporal's border: answers leave typed and final, trouble in safe words with its next try."""
+"""Translate exceptions of activities and workflows into errors that Temporal stores.
+
+A DomainError is final. Any other exception of an activity is retried, and its text is replaced by one without details.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,8 @@ Outcome = TypeVar("Outcome")
 log = structlog.get_logger(__name__)
 
 
-class ErrorTranslation(Interceptor):
-    """Put it on every worker."""
+class ErrorTranslationInterceptor(Interceptor):
+    """Translates the exceptions of a worker; every worker has one."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return _Activities(next)
@@ -46,75 +49,75 @@ class _Activities(ActivityInboundInterceptor):
         try:
             return await super().execute_activity(input)
         except FailureError:
-            raise  # Temporal's own words already
+            raise  # already an error of Temporal
         except DomainError as error:
             kind = classify_refusal(error)
             if kind is not None:
                 record_refusal(kind, code=error.code.value)
-            raise as_answer(error) from error
+            raise to_application_error(error) from error
         except Exception as error:
-            raise _as_trouble(error) from error
+            raise _fault_to_application_error(error) from error
 
 
 class _Workflows(WorkflowInboundInterceptor):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
-        return await _translated(super().execute_workflow(input))
+        return await _translate_errors(super().execute_workflow(input))
 
     def handle_update_validator(self, input: HandleUpdateInput) -> None:
         try:
             super().handle_update_validator(input)
         except DomainError as error:
-            raise as_answer(error) from error
+            raise to_application_error(error) from error
 
     async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
-        return await _translated(super().handle_update_handler(input))
+        return await _translate_errors(super().handle_update_handler(input))
 
 
-async def _translated(work: Awaitable[Outcome]) -> Outcome:
+async def _translate_errors(work: Awaitable[Outcome]) -> Outcome:
     try:
         return await work
     except DomainError as error:
-        raise as_answer(error) from error
+        raise to_application_error(error) from error
 
 
-def as_answer(error: DomainError) -> ApplicationError:
-    """The error as Temporal carries it: its record, its class's name as the type, and never tried again."""
+def to_application_error(error: DomainError) -> ApplicationError:
+    """Return a non-retryable error of Temporal with the name of the class as its type and the ErrorRecord as detail."""
     return ApplicationError(
         error.message,
         to_record(error),
         type=type(error).__name__,
         non_retryable=True,
-        category=ApplicationErrorCategory.BENIGN,  # an answer is no news for the worker's log
+        category=ApplicationErrorCategory.BENIGN,  # so that the SDK does not log it as an error
     )
 
 
-def _as_trouble(error: Exception) -> ApplicationError:
-    """Named by its class, in safe words for whoever reads the operation; the raw ones go to the log only."""
+def _fault_to_application_error(error: Exception) -> ApplicationError:
+    """Log the exception; return an error of Temporal with the text for the user and the delay of the next attempt."""
     info = activity.info()
-    trouble = classify(error)
+    classified = classify(error)
     log.warning(
-        "an activity ran into trouble",
+        "activity_failed",
         activity=info.activity_type,
         workflow_id=info.workflow_id,
         attempt=info.attempt,
-        trouble=trouble.retry.name,
+        error_class=classified.retry.name,
         exc_info=error,
     )
-    known = [] if trouble.answer is None else [to_record(trouble.answer)]
-    by_class = _is_tried_by_class(info)
+    details = [] if classified.final_error is None else [to_record(classified.final_error)]
+    is_scheduled = _uses_retry_schedule(info)
     return ApplicationError(
-        trouble.message,
-        *known,
-        type=trouble.retry.name,
-        non_retryable=by_class and info.attempt >= trouble.retry.max_attempts,
-        next_retry_delay=trouble.retry.delay(info.attempt) if by_class else None,
+        classified.message,
+        *details,
+        type=classified.retry.name,
+        non_retryable=is_scheduled and info.attempt >= classified.retry.max_attempts,
+        next_retry_delay=classified.retry.delay(info.attempt) if is_scheduled else None,
     )
 
 
-def _is_tried_by_class(info: activity.Info) -> bool:
-    """Whether Temporal tries it again as often as its class of trouble says.
+def _uses_retry_schedule(info: activity.Info) -> bool:
+    """Whether the class of the error decides the number and the delays of the attempts.
 
-    A call of one try is tried again by its workflow, and one of more tries than any class has, an undo, by its policy.
+    The workflow retries a call with one attempt. An undo has more attempts than any class and follows its own policy.
     """
     tries = info.retry_policy.maximum_attempts if info.retry_policy else 0
     return 1 < tries <= EXTERNAL.max_attempts

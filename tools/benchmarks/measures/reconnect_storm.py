@@ -1,4 +1,4 @@
-"""Two thousand clients cut at once, who all come back at once."""
+"""Measure the recovery after two thousand clients lose their connections and reconnect at the same time."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import time
 from redis.asyncio import Redis
 
 from tests.servers import HOST
-from tools.benchmarks.environment import Ground
+from tools.benchmarks.environment import BenchmarkEnvironment
 from tools.benchmarks.figures import Figure, at_most, median
-from tools.benchmarks.processes import side
+from tools.benchmarks.processes import start_load_process
 from tools.benchmarks.raw_protocol import HttpConnection
-from tools.benchmarks.workload import move
+from tools.benchmarks.workload import change_states
 
 CLIENTS, OPERATIONS = 2000, 200
 
 
-async def storm(ground: Ground) -> list[Figure]:
-    handles = await (await ground.mover()).start(OPERATIONS)
-    async with side(ground, "sockets") as crowd:
+async def reconnect_storm(environment: BenchmarkEnvironment) -> list[Figure]:
+    handles = await (await environment.workload_starter()).start(OPERATIONS)
+    async with start_load_process(environment, "sockets") as crowd:
         await crowd.do("connect", operations=[handles[client % OPERATIONS].id for client in range(CLIENTS)])
-        await _forget_sessions(ground)
-        probing = asyncio.create_task(_slowest_health(ground.port))
-        back, _ = await asyncio.gather(crowd.do("cut", seconds=45), move(handles, a_second=100))
+        await _delete_cached_sessions(environment)
+        probing = asyncio.create_task(_slowest_health(environment.port))
+        back, _ = await asyncio.gather(crowd.do("cut", seconds=45), change_states(handles, per_second=100))
         await asyncio.sleep(1)
         probing.cancel()
         (slowest,) = await asyncio.gather(probing)
-        await crowd.take()
-        await move(handles, a_second=60, word="end")
+        await crowd.take_records()
+        await change_states(handles, per_second=60, command="end")
         await crowd.do("await", count=CLIENTS, ends=CLIENTS, seconds=20)
-        records = await crowd.take()
+        records = await crowd.take_records()
     completed = sum(record["kind"] == "next" and record["status"] == "COMPLETED" for record in records)
     took = sorted(back["seconds"])
     last = took[-1] if took and not back["late"] else float("inf")
@@ -44,20 +44,20 @@ async def storm(ground: Ground) -> list[Figure]:
     ]
 
 
-async def _forget_sessions(ground: Ground) -> None:
-    """As if all clients had been quiet for half a minute: every session must be looked up again."""
-    async with Redis.from_url(ground.environment["REDIS_URL"]) as redis:
+async def _delete_cached_sessions(environment: BenchmarkEnvironment) -> None:
+    """Delete all cached sessions, so that every session must be looked up again."""
+    async with Redis.from_url(environment.variables["REDIS_URL"]) as redis:
         hot = [key async for key in redis.scan_iter("*session:*")]
         if hot:
             await redis.delete(*hot)
 
 
 async def _slowest_health(port: int) -> float:
-    """Seconds, connecting included, as a load balancer asks; until it is cancelled."""
+    """Request /healthz over new connections until cancelled; return the longest time in seconds."""
     slowest = 0.0
     try:
         while True:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             try:
                 async with asyncio.timeout(10):
                     connection = await HttpConnection.open(HOST, port)
@@ -65,7 +65,7 @@ async def _slowest_health(port: int) -> float:
                     connection.close()
             except (OSError, TimeoutError):
                 slowest = max(slowest, 10.0)
-            slowest = max(slowest, time.perf_counter() - begun)
+            slowest = max(slowest, time.perf_counter() - started)
             await asyncio.sleep(0.05)
     except asyncio.CancelledError:
         return slowest
