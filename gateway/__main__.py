@@ -1,4 +1,4 @@
-"""``python -m gateway``: the web process, until SIGTERM."""
+"""The command ``python -m gateway``: run the web process until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -29,10 +29,18 @@ from infrastructure.temporal.connection import exit_process
 
 
 async def run(settings: Settings) -> None:
+    """Serve the application until the process receives SIGINT or SIGTERM, then drain it.
+
+    Raises:
+        InvalidManifest: the manifest of trusted documents cannot be used.
+        MonitoringPortTaken: the port for monitoring is in use.
+        StartFailure: the application does not start.
+        OSError: the port of the gateway is in use.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, stop.set)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_number, stop.set)
     tls = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     runtime, sdk = prometheus_runtime() if settings.metrics_port is not None else (None, None)
     monitoring = Monitoring(sdk_metrics_url=sdk)
@@ -49,7 +57,7 @@ async def run(settings: Settings) -> None:
             host=settings.host,
             port=settings.gateway_port,
             stop=stop,
-            announce=tune_gc,
+            on_ready=tune_gc,
             drain_seconds=settings.drain_seconds,
             write_timeout_seconds=settings.write_timeout_seconds,
             keep_alive_seconds=settings.keep_alive_seconds,
@@ -58,6 +66,7 @@ async def run(settings: Settings) -> None:
 
 
 def main() -> int:
+    """Run the web process and return its exit code: 2 for invalid settings, 1 for a failed start, else 0."""
     configure_logs()
     try:
         settings = Settings()

@@ -1,4 +1,4 @@
-"""What stays open in this process, websockets and event streams: tended while it runs, sent elsewhere when it stops."""
+"""The registry of long-lived connections (websockets and event streams): keepalive checks, and drain before a stop."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Protocol
 from gateway.server.gc_tuning import CycleCollector
 from infrastructure.tasks import BackgroundTasks, supervised
 
-_TEND_SECONDS = 0.5
-_BATCHES = 20
-_SMALLEST_BATCH = 25
+_CHECK_INTERVAL_SECONDS = 0.5
+_DRAIN_BATCHES = 20
+_MIN_BATCH_SIZE = 25
 
 
 @dataclass(frozen=True)
@@ -33,69 +33,83 @@ class KeepAliveSettings:
 
 
 class LongLivedConnection(Protocol):
-    def tend(self, now: float) -> None:
-        """See to it that somebody is still there; called about twice a second with the event loop's time."""
+    """A websocket or an event stream."""
 
-    async def restart(self) -> None:
-        """End it so that its client comes back by itself, at another replica."""
+    def check_liveness(self, now: float) -> None:
+        """Send a ping or heartbeat if it is due, or close the connection if the peer is unresponsive.
+
+        Args:
+            now: the time of the event loop. The registry calls this method about twice a second.
+        """
+
+    async def close_for_restart(self) -> None:
+        """Close the connection in a way that makes its client reconnect, to another replica."""
 
 
 class ConnectionRegistry:
-    """One a process."""
+    """The long-lived connections of this process."""
 
     def __init__(self) -> None:
         self._open: set[LongLivedConnection] = set()
         self._tasks = BackgroundTasks()
-        self._leftovers = CycleCollector()
-        self.stopping = False
+        self._cycle_collector = CycleCollector()
+        self.is_stopping = False
+        """Whether ``drain`` has been called."""
 
     def __len__(self) -> int:
         return len(self._open)
 
     @contextmanager
-    def including(self, stream: LongLivedConnection) -> Iterator[None]:
-        """While the block runs the stream is one of them. One that opens while the process stops ends at once."""
-        self._open.add(stream)
-        if self.stopping:
-            self.start(stream.restart())
+    def register(self, connection: LongLivedConnection) -> Iterator[None]:
+        """Register the connection while the block runs; close it for a restart at once if the process is stopping."""
+        self._open.add(connection)
+        if self.is_stopping:
+            self.start(connection.close_for_restart())
         try:
             yield
         finally:
-            self._open.discard(stream)
-            self._leftovers.add()
+            self._open.discard(connection)
+            self._cycle_collector.count_closed()
 
     def start(self, work: Coroutine[object, object, None]) -> None:
-        """Do it on the side."""
-        self._tasks.start(work, name="tend an open stream")
+        """Run the coroutine as a background task."""
+        self._tasks.start(work, name="serve a long-lived connection")
 
     @asynccontextmanager
-    async def tended(self) -> AsyncIterator[None]:
-        async with self._tasks, supervised(self._tend, name="tend open streams"):
+    async def running(self) -> AsyncIterator[None]:
+        """Check the liveness of the connections while the block runs; cancel the background tasks after it."""
+        async with self._tasks, supervised(self._check_periodically, name="check long-lived connections"):
             yield
 
     async def drain(self, seconds: float) -> None:
-        """End all within so many seconds, in batches at random distances: not everybody comes back at one moment."""
-        self.stopping = True
+        """Close all connections for a restart within ``seconds``.
+
+        They are closed in batches at random intervals, so that the clients do not all reconnect at the same time.
+        """
+        self.is_stopping = True
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        waiting = list(self._open)
-        random.shuffle(waiting)
-        size = max(_SMALLEST_BATCH, ceil(len(waiting) / _BATCHES))
-        ending: list[asyncio.Task[None]] = []
-        while waiting:
-            batch, waiting = waiting[:size], waiting[size:]
-            ending += [self._tasks.start(stream.restart(), name="end an open stream") for stream in batch]
-            if waiting:
-                pause = 0.8 * seconds / _BATCHES * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, not a secret
+        remaining = list(self._open)
+        random.shuffle(remaining)
+        size = max(_MIN_BATCH_SIZE, ceil(len(remaining) / _DRAIN_BATCHES))
+        closing: list[asyncio.Task[None]] = []
+        while remaining:
+            batch, remaining = remaining[:size], remaining[size:]
+            closing += [
+                self._tasks.start(connection.close_for_restart(), name="close a connection for a restart")
+                for connection in batch
+            ]
+            if remaining:
+                pause = 0.8 * seconds / _DRAIN_BATCHES * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, not a secret
                 await asyncio.sleep(min(pause, max(0.0, end - loop.time())))
-        if ending:
-            await asyncio.wait(ending, timeout=max(0.1, end - loop.time()))
+        if closing:
+            await asyncio.wait(closing, timeout=max(0.1, end - loop.time()))
 
-    async def _tend(self) -> None:
+    async def _check_periodically(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_TEND_SECONDS)
+            await asyncio.sleep(_CHECK_INTERVAL_SECONDS)
             now = loop.time()
-            for stream in tuple(self._open):
-                stream.tend(now)
-            self._leftovers.clear(len(self._open))
+            for connection in tuple(self._open):
+                connection.check_liveness(now)
+            self._cycle_collector.collect_if_due(len(self._open))

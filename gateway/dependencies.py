@@ -1,4 +1,4 @@
-"""What the caller of ``create_app`` may provide instead of what the settings name."""
+"""Objects that the caller of ``create_app`` may provide, which then replace those that the settings describe."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """Attributes:
+    """Dependencies of the web process that tests and ``python -m gateway`` inject.
 
-    services: the transport for calls of the services; None: the network.
-    cache: a cache that others share, and that stays open; None: the one that the settings name.
-    change_notifier: the change notifications of services in this process.
-    interceptors: for the calls of Temporal.
-    monitoring: has the registry of metrics and the checks of readiness.
-    runtime: the runtime of Temporal's SDK.
-    spans: records traces.
+    Attributes:
+        services: the transport for calls of the services; None: the network.
+        cache: the shared cache, which stays open when the application ends; None: the cache of the settings.
+        change_notifier: the change notifier that services in this process use; None: the one of the settings.
+        interceptors: client interceptors for calls of Temporal.
+        monitoring: the registry of metrics and the readiness checks.
+        runtime: the runtime of Temporal's SDK; None: the SDK's default.
+        spans: records traces; None: no tracing.
     """
 
     services: httpx.AsyncBaseTransport | None = None

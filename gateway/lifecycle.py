@@ -1,4 +1,4 @@
-"""The connections of the web process: opened at its start, closed in reverse order at its end."""
+"""Open the connections of the web process (Temporal, Redis, HTTP client) at its start and close them at its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.dependencies import Dependencies
 from gateway.http.persisted_queries import PersistedQueries
 from gateway.metrics import Metrics
 from gateway.request_context_interceptor import RequestContextInterceptor
-from gateway.resolver_backend import open_dependencies
+from gateway.resolver_backend import BackendResources, open_backend
 from gateway.security.rate_limits import RateLimiter
 from gateway.sessions.session_monitor import SessionMonitor
 from gateway.settings import SERVICES, Settings
@@ -32,54 +32,64 @@ from resolvers.context import Backend
 if TYPE_CHECKING:
     from infrastructure.observability.response_trace import ResponseTraces
 
-_POOL = httpx.Limits(max_connections=200, max_keepalive_connections=100, keepalive_expiry=KEEP_ALIVE_SECONDS)
-_TIMEOUT = httpx.Timeout(5.0, connect=2.0, pool=2.0)
+_HTTP_POOL_LIMITS = httpx.Limits(
+    max_connections=200, max_keepalive_connections=100, keepalive_expiry=KEEP_ALIVE_SECONDS
+)
+_HTTP_TIMEOUT = httpx.Timeout(5.0, connect=2.0, pool=2.0)
 _TEMPORAL_RETRY = RetryConfig(max_interval_millis=500, max_elapsed_time_millis=3_000)
-"""A client that waits gets an error within ten seconds if Temporal does not answer, and can retry by itself."""
+"""Retries of calls to Temporal. They end early enough for a client to get an error within ten seconds."""
 
 
 @dataclass(frozen=True)
 class Connections:
-    """Open while the application runs."""
+    """The connections and the objects that use them, which exist while the application runs."""
 
     temporal: Client
-    documents: PersistedQueries
+    persisted_queries: PersistedQueries
     backend: Backend
-    sessions: SessionMonitor
+    session_monitor: SessionMonitor
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What connections are opened with. ``name_documents`` makes the persisted queries of a cache."""
+class LifecycleComponents:
+    """The components that exist before the application starts and that the lifecycle runs or passes on.
 
-    name_documents: Callable[[Cache], PersistedQueries]
+    ``create_persisted_queries`` creates the persisted queries that use the given cache.
+    """
+
+    create_persisted_queries: Callable[[Cache], PersistedQueries]
     metrics: Metrics
     redis: RedisPolicy | None
-    requests: RateLimiter
+    rate_limiter: RateLimiter
     quota: Quota
     streams: ConnectionRegistry
     traces: ResponseTraces | None
 
 
 class Lifecycle:
-    """Opens and closes the connections, and provides them between the two."""
+    """Opens and closes the connections of the application, and provides them while it runs."""
 
-    def __init__(self, settings: Settings, dependencies: Dependencies, parts: Parts) -> None:
+    def __init__(self, settings: Settings, dependencies: Dependencies, components: LifecycleComponents) -> None:
         self._settings = settings
         self._dependencies = dependencies
-        self._parts = parts
+        self._components = components
         self._connections: Connections | None = None
 
     @property
     def connections(self) -> Connections:
-        """Raises RuntimeError before the start and after the end."""
+        """The open connections.
+
+        Raises:
+            RuntimeError: the application has not been started, or it has ended.
+        """
         if self._connections is None:
             raise RuntimeError("The application has not been started, or it has ended.")
         return self._connections
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        anyio.get_cancelled_exc_class()  # loads what httpx otherwise loads at the first calls, a fifth of a second
+        """Keep the connections open while the block runs."""
+        anyio.get_cancelled_exc_class()  # loads modules that would delay the first HTTP call by 0.2 s
         async with AsyncExitStack() as stack:
             self._connections = await self._open(stack)
             try:
@@ -88,58 +98,69 @@ class Lifecycle:
                 self._connections = None
 
     async def _open(self, stack: AsyncExitStack) -> Connections:
-        settings, dependencies, parts = self._settings, self._dependencies, self._parts
-        if parts.redis is not None:
-            await stack.enter_async_context(parts.redis.running())
+        components = self._components
+        if components.redis is not None:
+            await stack.enter_async_context(components.redis.running())
         cache = self._cache()
         http = await stack.enter_async_context(self._open_http())
         temporal = await self._connect_temporal()
         await ensure_search_attributes(temporal)
         opened = await stack.enter_async_context(
-            open_dependencies(settings, temporal, http, cache, dependencies.change_notifier, parts.metrics, parts.redis)
+            open_backend(
+                BackendResources(
+                    settings=self._settings,
+                    temporal=temporal,
+                    http=http,
+                    cache=cache,
+                    redis=components.redis,
+                    change_notifier=self._dependencies.change_notifier,
+                    metrics=components.metrics,
+                )
+            )
         )
-        await stack.enter_async_context(parts.requests.shared(parts.redis))
-        await stack.enter_async_context(parts.quota.running())
-        await stack.enter_async_context(parts.streams.tended())
-        return Connections(temporal, parts.name_documents(cache), opened.backend, opened.sessions)
+        await stack.enter_async_context(components.rate_limiter.shared(components.redis))
+        await stack.enter_async_context(components.quota.running())
+        await stack.enter_async_context(components.streams.running())
+        return Connections(temporal, components.create_persisted_queries(cache), opened.backend, opened.session_monitor)
 
     def _cache(self) -> Cache:
-        redis = self._parts.redis
+        redis = self._components.redis
         cache = self._dependencies.cache or (RedisCache(redis) if redis else MemoryCache())
-        if self._parts.traces is None:
+        if self._components.traces is None:
             return cache
-        from infrastructure.observability.response_trace import TracedCache  # costs memory and time
+        # Imported only if it is used, because it loads OpenTelemetry.
+        from infrastructure.observability.response_trace import TracedCache
 
         return TracedCache(cache)
 
     @asynccontextmanager
     async def _open_http(self) -> AsyncIterator[httpx.AsyncClient]:
-        transport = self._dependencies.services or httpx.AsyncHTTPTransport(limits=_POOL, trust_env=False)
-        async with httpx.AsyncClient(transport=transport, timeout=_TIMEOUT, trust_env=False) as http:
+        transport = self._dependencies.services or httpx.AsyncHTTPTransport(limits=_HTTP_POOL_LIMITS, trust_env=False)
+        async with httpx.AsyncClient(transport=transport, timeout=_HTTP_TIMEOUT, trust_env=False) as http:
             if self._dependencies.spans:
                 self._dependencies.spans.instrument_http_client(http)
             yield http
 
     async def _connect_temporal(self) -> Client:
-        settings, dependencies, traces = self._settings, self._dependencies, self._parts.traces
+        settings, dependencies, traces = self._settings, self._dependencies, self._components.traces
         temporal = await connect(
             address=settings.temporal_address,
             namespace=settings.temporal_namespace,
-            keys=settings.keys(),
+            keys=settings.codec_key_ring(),
             interceptors=[
                 *([dependencies.spans.temporal_interceptor()] if dependencies.spans else ()),
                 *dependencies.interceptors,
                 RequestContextInterceptor(),
-                self._parts.metrics.timed_temporal(),
+                self._components.metrics.temporal_interceptor(),
                 *([traces.temporal_interceptor()] if traces else ()),
             ],
             retry=_TEMPORAL_RETRY,
             runtime=dependencies.runtime,
         )
         checks = {"temporal": temporal_check(temporal)}
-        if self._parts.redis is not None:
-            checks["redis"] = self._parts.redis.ping
+        if self._components.redis is not None:
+            checks["redis"] = self._components.redis.ping
         if dependencies.services is None:
-            checks |= {name: http_check(settings.service(name)) for name in SERVICES}
+            checks |= {name: http_check(settings.service_url(name)) for name in SERVICES}
         dependencies.monitoring.add_checks(checks)
         return temporal

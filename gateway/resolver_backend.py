@@ -1,9 +1,10 @@
-"""What the resolvers work with, put together once a process and closed in the order in which it was opened."""
+"""Build the backend of the resolvers: service clients, operations, caches, limits and notifications of a process."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import httpx
@@ -50,85 +51,100 @@ from resolvers.sign_in_throttle import SignInThrottle
 from resolvers.user_cache import CachedUsersClient
 
 
+@dataclass(frozen=True)
+class BackendResources:
+    """The settings and connections that the backend is built from.
+
+    Attributes:
+        temporal: the client of the Temporal server.
+        http: the HTTP client for calls of the services.
+        cache: the cache that all processes share, or that of this process if there is no Redis.
+        redis: the connection to Redis; None: limits and notifications are those of this process.
+        change_notifier: the notifier of services in this process, used without Redis; None: no notifications.
+    """
+
+    settings: Settings
+    temporal: Client
+    http: httpx.AsyncClient
+    cache: Cache
+    redis: RedisPolicy | None
+    change_notifier: ChangeNotifier | None
+    metrics: Metrics
+
+
 class OpenedBackend(NamedTuple):
-    """What resolvers use, and the watch of sessions, which only transports use."""
+    """The backend of the resolvers, and the session monitor of the transports."""
 
     backend: Backend
-    sessions: SessionMonitor
+    session_monitor: SessionMonitor
 
 
 @asynccontextmanager
-async def open_dependencies(
-    settings: Settings,
-    temporal: Client,
-    http: httpx.AsyncClient,
-    cache: Cache,
-    local_notifier: ChangeNotifier | None,
-    metrics: Metrics,
-    redis: RedisPolicy | None,
-) -> AsyncIterator[OpenedBackend]:
-    """Open while the block runs. ``http`` carries the calls of the services; ``local_notifier`` carries the change
-    notifications of services in this process.
-    """
+async def open_backend(resources: BackendResources) -> AsyncIterator[OpenedBackend]:
+    """Build the backend, run its background tasks while the block runs, and close it in reverse order after it."""
+    settings, cache, metrics, redis = resources.settings, resources.cache, resources.metrics, resources.redis
     keys = settings.secret_keys()
 
     breakers = {service: CircuitBreaker(service) for service in SERVICES}
 
-    def calls(service: str) -> ServiceClient:
+    def service_client(service: str) -> ServiceClient:
         signer = ServiceTokenSigner(service, settings.service_keys(service))
-        return ServiceClient(service, settings.service(service), http, signer, breakers[service])
+        return ServiceClient(service, settings.service_url(service), resources.http, signer, breakers[service])
 
-    auth, users, tenants = AuthClient(calls("auth")), UsersClient(calls("users")), TenantsClient(calls("tenants"))
-    files, workspaces = FilesClient(calls("files")), WorkspacesClient(calls("workspaces"))
+    auth, users = AuthClient(service_client("auth")), UsersClient(service_client("users"))
+    tenants, files = TenantsClient(service_client("tenants")), FilesClient(service_client("files"))
+    workspaces = WorkspacesClient(service_client("workspaces"))
     cursors, orders, durations = Cursors(keys), StartRequestFactory(keys), Durations()
     async with AsyncExitStack() as stack:
-        change_notifier, token_buckets = await stack.enter_async_context(_shared(redis, local_notifier))
+        change_notifier, token_buckets = await stack.enter_async_context(_notifier_and_token_buckets(resources))
         throttle = SignInThrottle(token_buckets, keys, settings.sign_in_limits())
         await stack.enter_async_context(durations.shared(cache))
         tagged_cache = await stack.enter_async_context(TaggedCache(cache, encryption=Encryptor(keys, "copies")))
         observer = OperationObserver(tagged_cache, durations)
-        budget = LongPollQuota(max_long_polls=settings.max_long_polls)
+        long_poll_quota = LongPollQuota(max_long_polls=settings.max_long_polls)
         hub = await stack.enter_async_context(
             ProgressHub(
-                temporal,
-                budget=budget,
+                resources.temporal,
+                budget=long_poll_quota,
                 change_notifier=change_notifier,
                 observe=observer.see,
                 observe_delay=metrics.lag.observe,
             )
         )
         describe_quota = DescribeQuota()
-        records = OperationRecords(OperationsClient(calls("operations")), hub, cursors, observer.closed)
+        records = OperationRecords(OperationsClient(service_client("operations")), hub, cursors, observer.closed)
         await stack.enter_async_context(records.running())
         passwords = stack.enter_context(closing(Passwords()))
-        is_lost = stack.enter_context(change_notifier.subscribe(CONNECTION_LOST))
-        hot_seconds = SESSION_CACHE_TTL_SECONDS if redis else 0.0
-        hot_sessions = SessionCache(cache, auth, is_lost, hot_seconds=hot_seconds)
-        sessions = SessionMonitor(hot_sessions, change_notifier, check_seconds=settings.session_check_interval_seconds)
-        await stack.enter_async_context(sessions)
-        metrics.gauge(
+        cache_lost = stack.enter_context(change_notifier.subscribe(CONNECTION_LOST))
+        max_age_seconds = SESSION_CACHE_TTL_SECONDS if redis else 0.0
+        session_cache = SessionCache(cache, auth, cache_lost, max_age_seconds=max_age_seconds)
+        session_monitor = SessionMonitor(
+            session_cache, change_notifier, check_interval_seconds=settings.session_check_interval_seconds
+        )
+        await stack.enter_async_context(session_monitor)
+        metrics.add_gauge(
             "gateway_breaker_open",
-            "1 while a service is left alone.",
+            "1 while the circuit breaker of a service is open.",
             "service",
             lambda: {service: float(breaker.is_open) for service, breaker in breakers.items()},
         )
-        metrics.gauge(
+        metrics.add_gauge(
             "gateway_hub_watchers",
-            "Operations that are followed here: with a long-poll, with change notifications, or at an interval.",
+            "Operations that this process follows, by mode: long-poll, change notifications, or polling.",
             "mode",
             lambda: {mode.value.lower(): float(hub.modes[mode]) for mode in Mode},
         )
-        metrics.counter(
+        metrics.add_counter(
             "gateway_cache_reads",
-            "Reads of the cache of all processes, by what was looked for and whether it was there.",
+            "Reads of the shared cache, by the kind of entry, and whether it was found.",
             "result",
             lambda: (
                 {"copy_hit": tagged_cache.hits, "copy_miss": tagged_cache.misses}
-                | {"session_hit": hot_sessions.hits, "session_miss": hot_sessions.misses}
+                | {"session_hit": session_cache.hits, "session_miss": session_cache.misses}
             ),
         )
         operations = await stack.enter_async_context(
-            Operations(temporal, hub, records, change_notifier, cursors, describe_quota)
+            Operations(resources.temporal, hub, records, change_notifier, cursors, describe_quota)
         )
         login_quota = await stack.enter_async_context(LoginQuota(operations))
         backend = Backend(
@@ -146,22 +162,23 @@ async def open_dependencies(
             files=files,
             workspaces=workspaces,
             dashboards=DashboardDependencies(tagged_cache, records, users, tenants, files),
-            sessions=sessions,
+            sessions=session_monitor,
             durations=durations,
             pseudonyms=Pseudonyms(keys.current),
             app_url=settings.product_url(),
         )
-        yield OpenedBackend(backend, sessions)
+        yield OpenedBackend(backend, session_monitor)
 
 
 @asynccontextmanager
-async def _shared(
-    redis: RedisPolicy | None, local_notifier: ChangeNotifier | None
+async def _notifier_and_token_buckets(
+    resources: BackendResources,
 ) -> AsyncIterator[tuple[ChangeNotifier, TokenBucketStore]]:
-    """What replicas share where there is a Redis, and each has for itself where there is none."""
+    """Open those of Redis, which all replicas share, or those of this process if there is no Redis."""
+    redis = resources.redis
     if redis is None:
-        yield local_notifier or LocalNotifier(has_publishers=False), MemoryTokenBuckets()
+        yield resources.change_notifier or LocalNotifier(has_publishers=False), MemoryTokenBuckets()
         return
-    shared = RedisNotifier(redis)
-    async with shared.listening():
-        yield shared, RedisTokenBuckets(redis)
+    change_notifier = RedisNotifier(redis)
+    async with change_notifier.listening():
+        yield change_notifier, RedisTokenBuckets(redis)

@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.base import is_id
 from contracts.tenants import SubscriptionTier
-from gateway.security.csrf import origin_of
+from gateway.security.origins import parse_origin
 from gateway.security.rate_limits import RateLimits
 from gateway.websocket.websocket_limits import SocketLimits
 from infrastructure.settings_validation import (
@@ -53,8 +53,10 @@ _TENANT_RATES = {
 
 
 class FeatureVisibility(StrEnum):
-    """Whether something for developers is shown. ``ON`` is a mistake in production, where only the last one shows it:
-    so an environment that was copied from a developer opens nothing.
+    """Whether a feature for developers is available: GraphiQL, introspection or response traces.
+
+    In production ``ON`` is invalid and only ``FORCE`` enables the feature, so that an environment which was copied
+    from a developer's machine enables nothing.
     """
 
     OFF = "off"
@@ -63,7 +65,7 @@ class FeatureVisibility(StrEnum):
 
 
 class ResponseTracing(Enum):
-    """Which responses have ``extensions.trace``."""
+    """The responses that have a trace of their calls in ``extensions.trace``."""
 
     NEVER = "never"
     ON_REQUEST = "on request"
@@ -75,7 +77,7 @@ KeyList: TypeAlias = Annotated[SecretStr, AfterValidator(valid_secret_keys)]
 SERVICES = ("auth", "users", "tenants", "files", "workspaces", "operations")
 
 
-def _is_a_user(id: str) -> str:
+def _valid_user_id(id: str) -> str:
     if not is_id(id, "usr"):
         raise ValueError("is no id of a user")
     return id
@@ -159,7 +161,7 @@ class Settings(BaseSettings):
     codec_keys: Annotated[SecretStr, AfterValidator(valid_key_ring)] | None = None
     """Keys that encrypt the payloads in Temporal, the same in all processes: `ID:KEY`, where `KEY` is 32 bytes in
     base64, separated by commas. The first key encrypts, all keys decrypt. Required in production."""
-    codec_readers: tuple[Annotated[str, AfterValidator(_is_a_user)], ...] = ()
+    codec_readers: tuple[Annotated[str, AfterValidator(_valid_user_id)], ...] = ()
     """JSON list of the ids of the users who may decrypt payloads of any tenant through `POST /codec/decode`. If the
     list is empty, the endpoint does not exist."""
     codec_origins: tuple[str, ...] = ()
@@ -178,7 +180,7 @@ class Settings(BaseSettings):
     then send the id of a document instead of the document."""
     require_trusted_documents: bool = False
     """Whether the gateway rejects every document that is not in TRUSTED_DOCUMENTS."""
-    allowed_origins: tuple[Annotated[str, AfterValidator(origin_of)], ...] = ()
+    allowed_origins: tuple[Annotated[str, AfterValidator(parse_origin)], ...] = ()
     """JSON list of the other origins whose pages may send requests and open websockets with the viewer's cookie."""
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
     """JSON list of the networks, such as `10.0.0.0/8`, of the reverse proxies whose `X-Forwarded-For`,
@@ -198,15 +200,15 @@ class Settings(BaseSettings):
     session_check_interval_seconds: float = Field(default=0.75, gt=0, le=4)
     """Seconds between two checks of the sessions of all open connections, at most 4: the maximum delay after which a
     connection with a changed role or membership is closed."""
-    connection_init_timeout_seconds: float = Field(default=SocketLimits.init_seconds, gt=0)
+    connection_init_timeout_seconds: float = Field(default=SocketLimits.init_timeout_seconds, gt=0)
     """Seconds within which a websocket client must send `connection_init`."""
-    socket_messages_per_minute: int = Field(default=SocketLimits.messages, gt=0)
+    socket_messages_per_minute: int = Field(default=SocketLimits.messages_per_minute, gt=0)
     """Maximum number of messages per minute from one websocket client."""
-    max_operations_per_socket: int = Field(default=SocketLimits.operations, gt=0)
+    max_operations_per_socket: int = Field(default=SocketLimits.max_operations, gt=0)
     """Maximum number of concurrent GraphQL operations of one websocket."""
-    max_sockets_per_user: int = Field(default=SocketLimits.by_user, gt=0)
+    max_sockets_per_user: int = Field(default=SocketLimits.max_per_user, gt=0)
     """Maximum number of open websockets of one user, in all gateways that share a Redis."""
-    max_sockets_per_address: int = Field(default=SocketLimits.by_address, gt=0)
+    max_sockets_per_address: int = Field(default=SocketLimits.max_per_address, gt=0)
     """Maximum number of open websockets and event streams from one client network, in all gateways that share a
     Redis."""
     rate_limits: bool | None = None
@@ -239,38 +241,44 @@ class Settings(BaseSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _check(cls, values: dict[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
-        return validate_all(values, read, _faults(values))
+        return validate_all(values, read, _violations(values))
 
-    def keys(self) -> KeyRing | None:
+    def codec_key_ring(self) -> KeyRing | None:
+        """Return the key ring that encrypts Temporal's payloads; None: they are not encrypted."""
         return None if self.codec_keys is None else KeyRing.parse(self.codec_keys.get_secret_value())
 
     def shows_graphiql(self) -> bool:
-        return self._shows(self.graphiql)
+        """Return whether the gateway serves GraphiQL."""
+        return self._is_visible(self.graphiql)
 
     def shows_schema(self) -> bool:
-        return self._shows(self.introspection)
+        """Return whether introspection and the schema's routes are available."""
+        return self._is_visible(self.introspection)
 
     def response_traces(self) -> ResponseTracing:
+        """Return which responses have a trace."""
         if self.response_trace is not None:
             return ResponseTracing.NEVER if self.response_trace is FeatureVisibility.OFF else ResponseTracing.ALWAYS
         return ResponseTracing.ON_REQUEST if self.environment is Environment.DEVELOPMENT else ResponseTracing.NEVER
 
-    def link_of(self, operation_id: str) -> str | None:
-        """To the operation in Temporal's UI; None if ``temporal_ui_url`` is not set."""
+    def operation_url(self, operation_id: str) -> str | None:
+        """Return the URL of the operation in Temporal's UI; None if ``temporal_ui_url`` is not set."""
         if self.temporal_ui_url is None:
             return None
         namespace = self.temporal_namespace or "default"
         return f"{self.temporal_ui_url.rstrip('/')}/namespaces/{namespace}/workflows/{operation_id}"
 
-    def rates(self) -> RateLimits:
-        counts = self.environment is Environment.PRODUCTION if self.rate_limits is None else self.rate_limits
+    def rate_limit_values(self) -> RateLimits:
+        """Return the rate limits of requests; all are 0, which means unlimited, if requests are not counted."""
+        is_enabled = self.environment is Environment.PRODUCTION if self.rate_limits is None else self.rate_limits
         return (
             RateLimits(self.rate_limit_per_user, self.rate_limit_per_tenant, self.rate_limit_per_address)
-            if counts
+            if is_enabled
             else RateLimits()
         )
 
     def sign_in_limits(self) -> SignInLimits:
+        """Return the limits of attempts to sign in."""
         return SignInLimits(
             account_and_network=self.login_attempts_per_account_and_network,
             device=self.login_attempts_per_account_and_network,
@@ -279,14 +287,15 @@ class Settings(BaseSettings):
         )
 
     def product_url(self) -> str:
-        """What links to workspaces begin with, by the same rule as the worker's."""
+        """Return the base URL of links to workspaces. The worker uses the same rule."""
         return app_url_or_default(self.app_url, self.environment)
 
     def storage(self) -> str:
-        """Where files lie, by the same rule as the worker's."""
+        """Return the URL of the storage of files. The worker uses the same rule."""
         return self.storage_url or default_storage_url(self.data_dir)
 
     def socket_limits(self) -> SocketLimits:
+        """Return the limits of websockets."""
         return SocketLimits(
             self.connection_init_timeout_seconds,
             self.socket_messages_per_minute,
@@ -295,45 +304,57 @@ class Settings(BaseSettings):
             self.max_sockets_per_address,
         )
 
-    def service(self, name: str) -> str:
-        """The address of a service by its domain's name."""
-        own: str | None = getattr(self, f"{name}_url")
-        return own or self.services_url
+    def service_url(self, name: str) -> str:
+        """Return the base URL of a service: its own, or ``services_url``.
+
+        Args:
+            name: one of ``SERVICES``.
+        """
+        url: str | None = getattr(self, f"{name}_url")
+        return url or self.services_url
 
     def secret_keys(self) -> SecretKeys:
+        """Return the keys of session tokens, operation ids and cursors, the current key first."""
         return SecretKeys.parse(self.secret_key.get_secret_value())
 
     def service_keys(self, name: str) -> SecretKeys:
-        """The keys of a service by its domain's name."""
-        own: SecretStr | None = getattr(self, f"{name}_key") or self.service_key
-        assert own is not None, "checked at the start"
-        return SecretKeys.parse(own.get_secret_value())
+        """Return the keys that sign calls of a service: its own, or ``service_key``.
 
-    def _shows(self, shown: FeatureVisibility | None) -> bool:
-        return self.environment is Environment.DEVELOPMENT if shown is None else shown is not FeatureVisibility.OFF
+        Args:
+            name: one of ``SERVICES``.
+        """
+        keys: SecretStr | None = getattr(self, f"{name}_key") or self.service_key
+        assert keys is not None, "validated when the settings are read"
+        return SecretKeys.parse(keys.get_secret_value())
+
+    def _is_visible(self, visibility: FeatureVisibility | None) -> bool:
+        if visibility is None:
+            return self.environment is Environment.DEVELOPMENT
+        return visibility is not FeatureVisibility.OFF
 
 
-def _faults(values: Mapping[str, object]) -> Iterator[str]:
+def _violations(values: Mapping[str, object]) -> Iterator[str]:
+    """Yield a message for each rule that concerns several settings and is violated."""
     if bool(values.get("tls_cert")) != bool(values.get("tls_key")):
         yield "TLS_CERT and TLS_KEY belong together: set both or neither"
-    if str(values.get("require_trusted_documents", "")).lower() in _YES and not values.get("trusted_documents"):
-        yield "REQUIRE_TRUSTED_DOCUMENTS needs a manifest: name it by TRUSTED_DOCUMENTS"
-    keyless = [name for name in SERVICES if not values.get(f"{name}_key")]
-    if keyless and not values.get("service_key"):
-        yield f"SERVICE_KEY is missing, or a key for each of {', '.join(f'{name.upper()}_KEY' for name in keyless)}"
+    if str(values.get("require_trusted_documents", "")).lower() in _TRUE_VALUES and not values.get("trusted_documents"):
+        yield "REQUIRE_TRUSTED_DOCUMENTS needs a manifest: set TRUSTED_DOCUMENTS to its path"
+    without_key = [name for name in SERVICES if not values.get(f"{name}_key")]
+    if without_key and not values.get("service_key"):
+        yield f"SERVICE_KEY is missing, or a key for each of {', '.join(f'{name.upper()}_KEY' for name in without_key)}"
     if not is_production(values):
         return
     yield from missing_encryption_errors(values)
     secret = _keys(values.get("secret_key"))
     for name in ("service_key", *(f"{service}_key" for service in SERVICES)):
         if secret & _keys(values.get(name)):
-            yield f"SECRET_KEY and {name.upper()} must differ in production: who has the one would have the other"
+            yield f"SECRET_KEY and {name.upper()} must differ in production: one would reveal the other"
     for name in ("graphiql", "introspection", "response_trace"):
         if values.get(name) == FeatureVisibility.ON:
-            yield f"{name.upper()} is on in production: say {FeatureVisibility.FORCE} if that is meant"
+            yield f"{name.upper()} is on in production: set {FeatureVisibility.FORCE} if that is intended"
 
 
-_YES = frozenset(("true", "1", "yes", "on", "y", "t"))
+_TRUE_VALUES = frozenset(("true", "1", "yes", "on", "y", "t"))
 
 
 def _keys(value: object) -> set[str]:

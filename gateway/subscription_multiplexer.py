@@ -1,4 +1,4 @@
-"""One execution a state for all sockets that ask the same of the same operation as the same viewer."""
+"""The subscription multiplexer: executes equal subscriptions of viewers with the same access once for all of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from strawberry.types.execution import PreExecutionError
 
 from contracts.auth import Session
 from contracts.operations import Operation
-from gateway.sessions.session_cache import NullCookie
-from gateway.sessions.session_monitor import grant
+from gateway.sessions.cookies import NullCookie
+from gateway.sessions.session_monitor import access_of
 from infrastructure.tasks import BackgroundTasks
 from resolvers.context import Context
 from resolvers.following.subscription_state import SubscriptionState
@@ -25,7 +25,7 @@ _JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 class GraphQLRequest(NamedTuple):
-    """A request as it came."""
+    """A GraphQL request: document, variables, operation name and extensions."""
 
     query: str | None
     variables: dict[str, object] | None
@@ -34,7 +34,12 @@ class GraphQLRequest(NamedTuple):
 
 
 class SerializedResult(NamedTuple):
-    """A result in JSON, and the operation that it shows; None where it only says why the stream ends."""
+    """A result that was serialized once for all its subscribers.
+
+    Attributes:
+        payload: the result as JSON in one line.
+        state: the state of the operation in the result; None if the result only has errors.
+    """
 
     payload: str
     state: Operation | None
@@ -42,11 +47,11 @@ class SerializedResult(NamedTuple):
 
 Results: TypeAlias = AsyncGenerator[Any, None]
 StreamedResults: TypeAlias = AsyncGenerator[Any, None]
-"""Yields each result as an ExecutionResult, or as Written if several streams share it."""
+"""Yields each result: an ExecutionResult, or a SerializedResult if several streams share it."""
 
 
-class Start(Protocol):
-    """As ``Schema.stream`` and ``Schema.subscribe`` are."""
+class StartSubscription(Protocol):
+    """A function that starts a subscription, such as ``Schema.stream`` and ``Schema.subscribe``."""
 
     async def __call__(
         self,
@@ -60,20 +65,20 @@ class Start(Protocol):
 
 
 class StreamInterrupted(Exception):
-    """A shared stream ended without having come to its end."""
+    """A shared stream has ended before its subscription was complete; the client should reconnect."""
 
 
 class SharedContext(Context):
-    """The context of a stream for all requests of the same viewer, who is not looked up again."""
+    """The context of a shared stream: that of its first subscriber, with a viewer that is not read again."""
 
-    def __init__(self, one: Context, viewer: Session | None) -> None:
+    def __init__(self, context: Context, viewer: Session | None) -> None:
         super().__init__(
-            one.backend,
-            request_id=one.request_id,
-            base_url=one.base_url,
+            context.backend,
+            request_id=context.request_id,
+            base_url=context.base_url,
             cookie=NullCookie(),
-            token=one.token,
-            expected_tenant=one.expected_tenant,
+            token=context.token,
+            expected_tenant=context.expected_tenant,
         )
         self._shared_viewer = viewer
 
@@ -85,96 +90,103 @@ class SharedContext(Context):
 
 
 class SubscriptionMultiplexer:
-    """What is asked in this process. The first to ask something is answered alone; the others share a stream."""
+    """The subscriptions of this process. Equal subscriptions with the same access share one stream of results."""
 
     def __init__(self) -> None:
-        self._asking: Counter[Hashable] = Counter()
-        self._groups: dict[Hashable, SharedSubscription] = {}
+        self._subscriber_counts: Counter[Hashable] = Counter()
+        self._shared: dict[Hashable, SharedSubscription] = {}
         self._tasks = BackgroundTasks()
 
-    async def subscribe(self, asked: GraphQLRequest, context: Context, start: Start) -> StreamedResults:
-        """Yield each result: from a stream of its own until a result shows a running operation that other clients ask
-        for, too; from then on those of the stream that all of them share.
+    async def subscribe(self, request: GraphQLRequest, context: Context, start: StartSubscription) -> StreamedResults:
+        """Yield each result of a subscription.
+
+        The results come from an execution for this subscriber alone until a result contains a running operation which
+        other subscribers of the same request follow, too. From then on they come from the stream that all share.
 
         Raises:
-            BrokenOff: the shared stream has ended before its operation.
+            StreamInterrupted: the shared stream has ended before its operation; the client should reconnect.
         """
         following = context.following
         viewer: Session | None = None
         with ExitStack() as stack:
             state: Operation | None = None
-            async with aclosing(await _start(asked, context, start)) as results:
+            async with aclosing(await _start(request, context, start)) as results:
                 async for result in results:
                     yield result
                     if state is None and (state := following.latest) is not None and not state.is_closed:
                         viewer = await context.viewer()
-                        question = _question(asked, context, viewer)
-                        if stack.enter_context(self._asked(question)):
-                            update = stack.enter_context(following.operation(state.id))  # without a gap
+                        key = _sharing_key(request, context, viewer)
+                        if stack.enter_context(self._count_subscriber(key)):
+                            # Entered before the own stream ends, so that the operation stays followed in between.
+                            update = stack.enter_context(following.operation(state.id))
                             break
                 else:
                     return
             assert state is not None
-            group = stack.enter_context(self._group(question, asked, SharedContext(context, viewer), start))
-            async with aclosing(group.after(state)) as newer:
-                async for written in newer:
-                    if written.state is not None:
-                        update(written.state)
-                    yield written
+            shared = stack.enter_context(self._join(key, request, SharedContext(context, viewer), start))
+            async with aclosing(shared.results_after(state)) as serialized_results:
+                async for serialized in serialized_results:
+                    if serialized.state is not None:
+                        update(serialized.state)
+                    yield serialized
 
     @contextmanager
-    def _asked(self, question: Hashable | None) -> Iterator[bool]:
-        """Count the question while the block runs. Yield whether another client is asking the same."""
-        if question is None:
+    def _count_subscriber(self, key: Hashable | None) -> Iterator[bool]:
+        """Count a subscriber while the block runs, and yield whether there is another one with the same key."""
+        if key is None:
             yield False
             return
-        self._asking[question] += 1
+        self._subscriber_counts[key] += 1
         try:
-            yield self._asking[question] > 1
+            yield self._subscriber_counts[key] > 1
         finally:
-            self._asking[question] -= 1
-            if not self._asking[question]:
-                del self._asking[question]
+            self._subscriber_counts[key] -= 1
+            if not self._subscriber_counts[key]:
+                del self._subscriber_counts[key]
 
     @contextmanager
-    def _group(
-        self, question: Hashable, asked: GraphQLRequest, shared: SharedContext, start: Start
+    def _join(
+        self, key: Hashable, request: GraphQLRequest, context: SharedContext, start: StartSubscription
     ) -> Iterator[SharedSubscription]:
-        """Take part in the group that receives the results while the block runs; its first member starts it."""
-        group = self._groups.get(question)
-        if group is None or group.has_ended:
-            group = self._groups[question] = SharedSubscription(
-                partial(_start, asked._replace(extensions=None), shared, start), shared.following, self._tasks
+        """Join the shared subscription while the block runs. The first subscriber starts it, the last one stops it."""
+        shared = self._shared.get(key)
+        if shared is None or shared.has_ended:
+            shared = self._shared[key] = SharedSubscription(
+                partial(_start, request._replace(extensions=None), context, start), context.following, self._tasks
             )
-        group.members += 1
+        shared.subscribers += 1
         try:
-            yield group
+            yield shared
         finally:
-            group.members -= 1
-            if group.members == 0:
-                if self._groups.get(question) is group:
-                    del self._groups[question]
-                group.stop()
+            shared.subscribers -= 1
+            if shared.subscribers == 0:
+                if self._shared.get(key) is shared:
+                    del self._shared[key]
+                shared.stop()
 
 
 class SharedSubscription:
-    """The newest result of one stream, written once: the one slot that all members share."""
+    """One execution of a subscription, whose newest result is serialized once and delivered to all subscribers."""
 
     def __init__(
         self, start: Callable[[], Awaitable[Results]], following: SubscriptionState, tasks: BackgroundTasks
     ) -> None:
-        self.members = 0
+        self.subscribers = 0
         self.has_ended = False
         self._is_complete = False
         self._following = following
         self._newest: SerializedResult | None = None
         self._number = 0
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._tasks = tasks
-        self._task = tasks.start(self._run(start), name="share a stream")
+        self._task = tasks.start(self._run(start), name="run a shared subscription")
 
-    async def after(self, state: Operation) -> AsyncGenerator[SerializedResult]:
-        """Each newer state than this one, the newest where the taker is slow, to the stream's end. Raises BrokenOff."""
+    async def results_after(self, state: Operation) -> AsyncGenerator[SerializedResult]:
+        """Yield each result whose state is newer than ``state`` until the stream ends; to slow readers only the newest.
+
+        Raises:
+            StreamInterrupted: the stream has ended before its subscription was complete.
+        """
         number = 0
         while True:
             if number < self._number and self._newest is not None:
@@ -189,9 +201,10 @@ class SharedSubscription:
             elif self.has_ended:
                 raise StreamInterrupted()
             else:
-                await self._news.wait()
+                await self._changed.wait()
 
     def stop(self) -> None:
+        """Cancel the execution."""
         self._tasks.cancel(self._task)
 
     async def _run(self, start: Callable[[], Awaitable[Results]]) -> None:
@@ -199,7 +212,7 @@ class SharedSubscription:
             async with aclosing(await start()) as results:
                 async for result in results:
                     self._newest = SerializedResult(
-                        payload_of(result), None if result.data is None else self._following.latest
+                        serialize_result(result), None if result.data is None else self._following.latest
                     )
                     self._number += 1
                     self._notify()
@@ -209,23 +222,23 @@ class SharedSubscription:
             self._notify()
 
     def _notify(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
-async def _start(asked: GraphQLRequest, context: Context, start: Start) -> Results:
+async def _start(request: GraphQLRequest, context: Context, start: StartSubscription) -> Results:
     results = await start(
-        asked.query,
-        variable_values=asked.variables,
+        request.query,
+        variable_values=request.variables,
         context_value=context,
-        operation_name=asked.operation_name,
-        operation_extensions=asked.extensions,
+        operation_name=request.operation_name,
+        operation_extensions=request.extensions,
     )
     return results if context.expected_tenant is None else _with_current_tenant(results, context)
 
 
 async def _with_current_tenant(results: Results, context: Context) -> Results:
-    """Add the current tenant to each result if it is not the one that the client displays."""
+    """Yield each result, with the id of the session's tenant if it is not the tenant that the client displays."""
     async with aclosing(results):
         async for result in results:
             if type(result) is ExecutionResult:
@@ -235,26 +248,27 @@ async def _with_current_tenant(results: Results, context: Context) -> Results:
 
 async def add_current_tenant(result: ExecutionResult, context: Context) -> None:
     """Add ``extensions.currentTenantId`` if the session is in another tenant than the client expects."""
-    with suppress(Exception):  # the session is unknown: a result that needs it carries the error
+    with suppress(Exception):  # the session cannot be read: a result that needs it has the error
         current = await context.unexpected_tenant_id()
         if current is not None:
             result.extensions = {**(result.extensions or {}), "currentTenantId": current}
 
 
-def _question(asked: GraphQLRequest, context: Context, viewer: Session | None) -> Hashable | None:
-    """What has one answer for all who ask it: the same document and variables, from the same viewer at one address.
+def _sharing_key(request: GraphQLRequest, context: Context, viewer: Session | None) -> Hashable | None:
+    """Return the key of a subscription: subscriptions with equal keys have equal results.
 
-    None if no other client asks the same: the token opens no session (yet), or the client may see more of a login.
+    It consists of document, variables, operation name, base URL, displayed tenant, and the access of the viewer. None:
+    the results may be for this client only, because its token has no session or it has started a login.
     """
     if context.login_tokens or (viewer is None and context.token is not None):
         return None
-    who = viewer and grant(viewer)
-    variables, expected = json.dumps(asked.variables, sort_keys=True), context.expected_tenant
-    return asked.query, variables, asked.operation_name, context.base_url, expected, who
+    access = viewer and access_of(viewer)
+    variables, expected = json.dumps(request.variables, sort_keys=True), context.expected_tenant
+    return request.query, variables, request.operation_name, context.base_url, expected, access
 
 
-def payload_of(result: ExecutionResult) -> str:
-    """One result of a stream as clients read it, in JSON of one line."""
+def serialize_result(result: ExecutionResult) -> str:
+    """Return the result of a subscription as the JSON that clients receive, in one line."""
     payload: dict[str, object] = {} if isinstance(result, PreExecutionError) else {"data": result.data}
     if result.errors:
         payload["errors"] = [error.formatted for error in result.errors]

@@ -44,7 +44,7 @@ class Sessions(Protocol):
     async def find(self, token: str, *, request_id: str) -> Session | None:
         """Return the open session of the token; None if there is none."""
 
-    def known(self, token: str | None) -> Session | None:
+    def cached(self, token: str | None) -> Session | None:
         """Return the session of the token without a call, if an open stream keeps it current; else None."""
 
 

@@ -1,1 +1,1 @@
-"""GraphiQL, served by the gateway itself: built from `app` by `build`, answered by `routes`."""
+"""GraphiQL, the GraphQL explorer: its page (``app``), the build of the page, and the routes that serve it."""

@@ -1,4 +1,7 @@
-"""Builds GraphiQL into `dist`, once for each state of its sources: `python -m gateway.explorer.build`."""
+"""The command that builds the page of GraphiQL into ``dist`` with npm, if its sources have changed.
+
+Usage: ``python -m gateway.explorer.build``.
+"""
 
 import fcntl
 import hashlib
@@ -12,12 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 APP = Path(__file__).parent / "app"
-OLDEST_NODE = 20
-DEADLINE = 900.0  # seconds, for each of npm's commands; the first downloads about 60 MB
+MIN_NODE_VERSION = 20
+COMMAND_TIMEOUT_SECONDS = 900.0
+"""Timeout of one npm command. The first one downloads about 60 MB."""
 
 
 class BuildFailed(Exception):
-    """A command of npm's ended badly; the message is a sentence, `output` what the command said."""
+    """An npm command failed or timed out. ``output`` is the output of the command."""
 
     def __init__(self, message: str, output: str) -> None:
         super().__init__(message)
@@ -25,32 +29,44 @@ class BuildFailed(Exception):
 
 
 class Explorer:
-    """The npm project in `app` and what it builds in `dist`, which are brought up to date together."""
+    """The npm project of GraphiQL.
+
+    Args:
+        app: the folder of the npm project; the page is built into its sibling folder ``dist``.
+    """
 
     def __init__(self, app: Path) -> None:
         self.app = app
         self.dist = app.parent / "dist"
-        self._built_from = self.dist / "built-from.sha256"
-        self._installed_from = app / "node_modules" / "installed-from.sha256"
+        self._sources_mark = self.dist / "built-from.sha256"
+        self._packages_mark = app / "node_modules" / "installed-from.sha256"
 
     def is_current(self) -> bool:
-        return _says(self._built_from, digest(_sources(self.app))) and (self.dist / "index.html").is_file()
+        """Return whether ``dist`` was built from the present sources."""
+        return _has_content(self._sources_mark, digest(_sources(self.app))) and (self.dist / "index.html").is_file()
 
     def build(self, npm: str) -> None:
-        """Raises BuildFailed. A build that fails leaves no mark, so the next run tries again."""
+        """Install the packages if the lock file has changed, and build the page.
+
+        Args:
+            npm: the path of npm.
+
+        Raises:
+            BuildFailed: an npm command failed. The next call tries again.
+        """
         sources = digest(_sources(self.app))
-        lock = digest([self.app / "package-lock.json"])
-        if not _says(self._installed_from, lock):
-            # No package of ours needs an install script, and what does not run cannot do harm.
-            # Vite is wanted under NODE_ENV=production, too.
+        packages = digest([self.app / "package-lock.json"])
+        if not _has_content(self._packages_mark, packages):
+            # No package needs an install script, and a script that does not run cannot do harm.
+            # --include=dev: NODE_ENV=production would omit Vite.
             self._run(npm, "ci", "--include=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-            self._installed_from.write_text(lock)
+            self._packages_mark.write_text(packages)
         self._run(npm, "run", "--silent", "build")
-        self._built_from.write_text(sources)
+        self._sources_mark.write_text(sources)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Two builds at once, of `make dev` and `make test` for instance, would take the packages from each other."""
+    def lock(self) -> Iterator[None]:
+        """Hold an exclusive lock while the block runs: two simultaneous builds would replace each other's packages."""
         folder = os.open(self.app, os.O_RDONLY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
@@ -59,53 +75,67 @@ class Explorer:
             os.close(folder)
 
     def _run(self, *command: str) -> None:
-        said = " ".join(["npm", *command[1:2]])
+        name = " ".join(["npm", *command[1:2]])
         try:
-            done = subprocess.run(
-                command, cwd=self.app, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=DEADLINE
+            completed = subprocess.run(
+                command,
+                cwd=self.app,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=COMMAND_TIMEOUT_SECONDS,
             )
-        except subprocess.TimeoutExpired as expired:
-            raise BuildFailed(f"`{said}` did not end within {DEADLINE:.0f} s.", str(expired.output or "")) from expired
-        if done.returncode != 0:
-            raise BuildFailed(f"`{said}` failed with exit code {done.returncode}.", done.stdout)
+        except subprocess.TimeoutExpired as timeout:
+            raise BuildFailed(
+                f"`{name}` did not end within {COMMAND_TIMEOUT_SECONDS:.0f} s.", str(timeout.output or "")
+            ) from timeout
+        if completed.returncode != 0:
+            raise BuildFailed(f"`{name}` failed with exit code {completed.returncode}.", completed.stdout)
 
 
 def digest(files: Sequence[Path]) -> str:
-    """SHA-256, lower-case hex, over the names and contents of the files."""
-    whole = hashlib.sha256()
+    """Return the SHA-256 of the names and contents of the files in lower-case hexadecimal digits."""
+    combined = hashlib.sha256()
     for file in files:
         content = file.read_bytes()
-        whole.update(f"{file.name} {len(content)}\n".encode() + content)
-    return whole.hexdigest()
+        combined.update(f"{file.name} {len(content)}\n".encode() + content)
+    return combined.hexdigest()
 
 
 def node_version(path: str | None = None) -> int | None:
-    """The major version of the Node.js on `path` (PATH where that is None); None where there is none, or no npm."""
+    """Return the major version of Node.js; None if Node.js or npm is not installed.
+
+    Args:
+        path: the search path; None: the environment variable PATH.
+    """
     node = shutil.which("node", path=path)
     if node is None or shutil.which("npm", path=path) is None:
         return None
     try:
-        said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30).stdout
+        output = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
-    version = re.match(r"v(\d+)\.", said)
+    version = re.match(r"v(\d+)\.", output)
     return int(version[1]) if version else None
 
 
 def main(app: Path = APP, path: str | None = None) -> int:
-    """0 where GraphiQL is built or Node.js is missing, which is no fault; 1 where the build failed."""
+    """Build the page and return the exit code: 1 if the build failed, else 0, also if Node.js is missing."""
     explorer = Explorer(app)
     if explorer.is_current():
         return 0
     version = node_version(path)
-    if version is None or version < OLDEST_NODE:
+    if version is None or version < MIN_NODE_VERSION:
         found = "Node.js was not found" if version is None else f"Node.js {version} is too old"
-        print(f"GraphiQL is left out, for {found}: install Node.js {OLDEST_NODE} or newer and run `make explorer`.")
+        print(
+            f"GraphiQL is left out, because {found}: install Node.js {MIN_NODE_VERSION} or newer "
+            "and run `make explorer`."
+        )
         return 0
-    with explorer.alone():
+    with explorer.lock():
         if explorer.is_current():
             return 0
-        print("Building GraphiQL, which is done once and takes about a minute ...", flush=True)
+        print("Building GraphiQL (only once, about a minute) ...", flush=True)
         try:
             explorer.build(shutil.which("npm", path=path) or "npm")
         except BuildFailed as failure:
@@ -116,12 +146,12 @@ def main(app: Path = APP, path: str | None = None) -> int:
 
 
 def _sources(app: Path) -> list[Path]:
-    tops = [path for path in app.iterdir() if path.name != "node_modules"]
-    files = [file for top in tops for file in ([top] if top.is_file() else top.rglob("*")) if file.is_file()]
+    entries = [path for path in app.iterdir() if path.name != "node_modules"]
+    files = [file for entry in entries for file in ([entry] if entry.is_file() else entry.rglob("*")) if file.is_file()]
     return sorted(files)
 
 
-def _says(mark: Path, expected: str) -> bool:
+def _has_content(mark: Path, expected: str) -> bool:
     return mark.is_file() and mark.read_text() == expected
 
 

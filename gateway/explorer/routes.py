@@ -1,4 +1,4 @@
-"""The page of GraphiQL and its files, or one sentence about how to get them."""
+"""The routes of GraphiQL: its page and assets, or a page that says how to build them."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 DIST = Path(__file__).parent / "dist"
 
-# Monaco, the editor in GraphiQL, makes style elements as it runs; all else has to come from the gateway.
+# Monaco, the editor in GraphiQL, creates style elements. Everything else must be loaded from the gateway.
 PAGE_HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "; ".join(
@@ -28,9 +28,9 @@ PAGE_HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
 }
-# The build writes flat, so a name never needs a slash, and a path has no way out of the folder.
+# The build writes all assets into one folder. Names without a slash cannot leave that folder.
 ASSET_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-# The name of each file holds a hash of what is in it.
+# The name of each asset contains a hash of its content.
 ASSET_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 
 NOT_BUILT = """<!doctype html>
@@ -46,9 +46,13 @@ NOT_BUILT = """<!doctype html>
 
 
 def explorer_routes(dist: Path, schema_path: str = "/graphql/schema") -> list[BaseRoute]:
-    """GET /graphiql and /graphiql/assets/NAME, out of the folder that `gateway.explorer.build` writes.
+    """Return the routes ``GET /graphiql`` and ``GET /graphiql/assets/NAME``.
 
-    The folder is looked at in each request, so a build under a running gateway shows at the next reload.
+    Each request reads the folder again, so that a build while the gateway runs is visible after a reload.
+
+    Args:
+        dist: the folder that ``gateway.explorer.build`` writes.
+        schema_path: the path of the schema, for the page that is shown without a build.
     """
     index, assets = dist / "index.html", dist / "assets"
 

@@ -1,1 +1,1 @@
-"""GraphQL over HTTP: endpoint, persisted queries, event streams, health and middleware."""
+"""GraphQL over HTTP: endpoint, persisted queries, event streams, health endpoints and middleware."""

@@ -1,4 +1,4 @@
-"""GraphQL over HTTP and websockets: requests in, executions of the schema, answers out."""
+"""The GraphQL endpoint: executes requests over HTTP, opens websockets, and streams subscriptions over HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
-from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.http.base import BaseRequestProtocol
@@ -37,15 +36,11 @@ from gateway.http.stream_formats import StreamFormat, accepts_json, negotiate_st
 from gateway.lifecycle import Connections
 from gateway.metrics import Metrics
 from gateway.security.client_network import client_network
+from gateway.security.proxy_headers import base_url, is_secure
 from gateway.security.rate_limits import RateLimiter
-from gateway.sessions.session_cache import (
-    HttpSessionCookie,
-    NullCookie,
-    base_url,
-    device_from_request,
-    is_secure,
+from gateway.sessions.cookies import HttpSessionCookie, NullCookie, device_from_request, login_tokens_from_request
+from gateway.sessions.request_credentials import (
     is_valid_connection_init,
-    login_tokens_from_request,
     tenant_from_request,
     token_from_connection_init,
     token_from_request,
@@ -57,8 +52,7 @@ from gateway.subscription_multiplexer import (
     SubscriptionMultiplexer,
     add_current_tenant,
 )
-from gateway.websocket.handler import CLOSE_SERVICE_RESTART, SocketHandler
-from gateway.websocket.websocket_adapter import SocketAdapter
+from gateway.websocket.handler import CLOSE_SERVICE_RESTART, SocketEndpoint, SocketHandler
 from gateway.websocket.websocket_limits import CLOSE_RATE_LIMITED, SocketLimits
 from infrastructure.limits.quota import Quota
 from infrastructure.observability.audit import Refusal, record_refusal
@@ -76,58 +70,65 @@ _BY_METHOD = {
 
 
 class SocketContext(Context):
-    """The context of a socket, whose token comes with ``connection_init``."""
+    """The context of a websocket, whose session token arrives in the payload of ``connection_init``."""
 
     connection_params: dict[str, object] | None = None
+    """The payload of ``connection_init``, which strawberry sets."""
 
 
 @dataclass(frozen=True)
-class EndpointParts:
-    """What the endpoint is made of. ``connections`` returns the open connections while the application runs."""
+class EndpointDependencies:
+    """The components that the endpoint uses.
+
+    Attributes:
+        connections: returns the open connections while the application runs.
+        public_url: the URL at which clients reach the gateway; None: the one that each request names.
+    """
 
     schema: Schema
     connections: Callable[[], Connections]
     streams: ConnectionRegistry
-    patience: KeepAliveSettings
-    limits: SocketLimits
-    requests: RateLimiter
+    keep_alive: KeepAliveSettings
+    socket_limits: SocketLimits
+    rate_limiter: RateLimiter
     quota: Quota
     metrics: Metrics
     allowed_origins: Sequence[str] = ()
     public_url: str | None = None
 
 
-class GraphQLEndpoint(GraphQL[Context, None]):
-    """HTTP and graphql-transport-ws. Of POST only JSON is taken, which no other site's form can send with a cookie; by
-    GET nothing can be changed.
+class GraphQLEndpoint(SocketEndpoint):
+    """GraphQL over HTTP and over websockets (graphql-transport-ws).
+
+    A POST request must have a JSON body, which a form of another site cannot send with a cookie. A GET request can
+    execute queries only.
     """
 
-    websocket_adapter_class = SocketAdapter
     graphql_transport_ws_handler_class = SocketHandler
 
-    def __init__(self, parts: EndpointParts) -> None:
+    def __init__(self, dependencies: EndpointDependencies) -> None:
         super().__init__(
-            parts.schema,
+            dependencies.schema,
             graphql_ide=None,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
-            connection_init_wait_timeout=timedelta(seconds=parts.limits.init_seconds),
-            max_subscriptions_per_connection=None,  # our own limit tells when to come again
-            allowed_origins=parts.allowed_origins,
+            connection_init_wait_timeout=timedelta(seconds=dependencies.socket_limits.init_timeout_seconds),
+            max_subscriptions_per_connection=None,  # SocketHandler has a limit whose error has a time for a retry
+            allowed_origins=dependencies.allowed_origins,
         )
-        self._schema = parts.schema
-        self._connections = parts.connections
-        self.streams = parts.streams
-        self.patience = parts.patience
-        self.limits = parts.limits
-        self.requests = parts.requests
-        self.metrics = parts.metrics
-        self.quota = parts.quota
-        self.sharing = SubscriptionMultiplexer()
-        self.public_url = parts.public_url
+        self._schema = dependencies.schema
+        self._connections = dependencies.connections
+        self._public_url = dependencies.public_url
+        self.streams = dependencies.streams
+        self.keep_alive_settings = dependencies.keep_alive
+        self.socket_limits = dependencies.socket_limits
+        self.rate_limiter = dependencies.rate_limiter
+        self.metrics = dependencies.metrics
+        self.quota = dependencies.quota
+        self.multiplexer = SubscriptionMultiplexer()
 
     @property
-    def sessions(self) -> SessionMonitor:
-        return self._connections().sessions
+    def session_monitor(self) -> SessionMonitor:
+        return self._connections().session_monitor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -135,25 +136,27 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             return
         request = Request(scope, receive=receive)
         response: ASGIApp
-        async with AsyncExitStack() as stay:
+        async with AsyncExitStack() as stack:
             try:
-                response = await self._answer(request, stay)
+                response = await self._respond(request, stack)
             except HTTPException as error:
-                answer = error_response(bad_request(error.reason), error.status_code, request_id_of(request))
-                response = negotiate_media_type(answer, request.headers.get("accept", ""), error.status_code)
+                refused_response = error_response(bad_request(error.reason), error.status_code, request_id_of(request))
+                response = negotiate_media_type(refused_response, request.headers.get("accept", ""), error.status_code)
             except RateLimited as error:
                 response = domain_error_response(error, request_id_of(request))
             await response(scope, receive, send)
 
     async def _open_socket(self, socket: WebSocket) -> None:
-        if self.streams.stopping:
-            # Accepted first: that a handshake fails, graphql-ws takes as final.
+        if self.streams.is_stopping:
+            # The handshake is accepted first, because the client graphql-ws does not retry after a failed handshake.
             await socket.accept(await self.pick_websocket_subprotocol(socket))
             await socket.close(CLOSE_SERVICE_RESTART, "Restarting")
             return
         async with AsyncExitStack() as stack:
             try:
-                await stack.enter_async_context(self.quota.acquire(self.limits.of_address(client_network(socket))))
+                await stack.enter_async_context(
+                    self.quota.acquire(self.socket_limits.address_key(client_network(socket)))
+                )
             except RateLimited as error:
                 await socket.accept(await self.pick_websocket_subprotocol(socket))
                 record_refusal(Refusal.QUOTA)
@@ -161,75 +164,77 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             else:
                 await self.run(socket)
 
-    async def _answer(self, request: Request, stay: AsyncExitStack) -> ASGIApp:
-        """The answer, once for all, or as a stream where it is one and the client asked for that.
+    async def _respond(self, request: Request, stack: AsyncExitStack) -> ASGIApp:
+        """Return the response: a stream for a subscription if the client accepts a stream format, else one JSON body.
 
-        A stream has a place until ``stay`` ends.
+        A stream counts against the quota of its client network until ``stack`` is closed.
         """
         accept = request.headers.get("accept", "")
-        wire = negotiate_stream_format(accept)
-        if wire is None:
+        stream_format = negotiate_stream_format(accept)
+        if stream_format is None:
             return negotiate_media_type(await self.run(request), accept, _status(request))
-        asked = await self.parse_http_body(self.request_adapter_class(request))
-        assert isinstance(asked, GraphQLRequestData), "batches have been refused"
+        data = await self.parse_http_body(self.request_adapter_class(request))
+        assert isinstance(data, GraphQLRequestData), "batches have been refused"
         try:
-            asked.query = await self._connections().documents.text(asked.query, asked.extensions)
+            data.query = await self._connections().persisted_queries.resolve(data.query, data.extensions)
         except GraphQLError:
-            is_stream: bool | None = False  # the answer in one piece says why
+            is_stream: bool | None = False  # self.run reports the error in a JSON body
         else:
-            is_stream = is_subscription(self._schema.document(asked.query), asked.operation_name)
+            is_stream = is_subscription(self._schema.document(data.query), data.operation_name)
         if is_stream or (is_stream is None and not accepts_json(accept)):
-            await stay.enter_async_context(self.quota.acquire(self.limits.of_address(client_network(request))))
-            return await self._stream(request, asked, wire, stay)
-        answer = await self.run(request)
+            await stack.enter_async_context(self.quota.acquire(self.socket_limits.address_key(client_network(request))))
+            return await self._stream(request, data, stream_format, stack)
+        response = await self.run(request)
         return (
-            negotiate_media_type(answer, accept, _status(request))
+            negotiate_media_type(response, accept, _status(request))
             if accepts_json(accept)
-            else as_single_event_stream(answer)
+            else as_single_event_stream(response)
         )
 
     async def _stream(
-        self, request: Request, asked: GraphQLRequestData, wire: StreamFormat, stay: AsyncExitStack
+        self, request: Request, data: GraphQLRequestData, stream_format: StreamFormat, stack: AsyncExitStack
     ) -> EventStream:
         context = await self.get_context(request, await self.get_sub_response(request))
-        await self.requests.check(context)
+        await self.rate_limiter.check(context)
         context.following.last_event_id = request.headers.get("last-event-id") or None
         context.following.start()
-        question = GraphQLRequest(asked.query, asked.variables, asked.operation_name, asked.extensions)
+        graphql_request = GraphQLRequest(data.query, data.variables, data.operation_name, data.extensions)
         try:
             session = await context.viewer()
-        except Exception as error:  # noqa: BLE001 - the viewer is unknown: the stream yields the error and ends
-            session, results = None, _refused(error, context.request_id)
+        except Exception as error:  # noqa: BLE001 - the session is unknown: the stream yields the error and ends
+            session, results = None, _single_error(error, context.request_id)
         else:
-            results = self.sharing.subscribe(question, context, self.schema.subscribe)
-        self.metrics.count(self._schema.document(asked.query), asked.operation_name)
-        stay.enter_context(self.metrics.subscription(wire.name))
-        subscription = StreamedSubscription(results, wire, context, session)
-        return EventStream(subscription, self.streams, self.patience, self.sessions)
+            results = self.multiplexer.subscribe(graphql_request, context, self.schema.subscribe)
+        self.metrics.count_operation(self._schema.document(data.query), data.operation_name)
+        stack.enter_context(self.metrics.open_subscription(stream_format.name))
+        subscription = StreamedSubscription(results, stream_format, context, session)
+        return EventStream(subscription, self.streams, self.keep_alive_settings, self.session_monitor)
 
-    def read(self, query: str | None) -> DocumentNode | None:
+    def parsed_document(self, query: str | None) -> DocumentNode | None:
         return self._schema.document(query)
 
-    async def document(self, query: str | None, extensions: object) -> str | None:
-        """Return the text of the document that a message names or contains. Raises GraphQLError."""
-        return await self._connections().documents.text(query, extensions if isinstance(extensions, dict) else None)
+    async def resolve_document(self, query: str | None, extensions: object) -> str | None:
+        return await self._connections().persisted_queries.resolve(
+            query, extensions if isinstance(extensions, dict) else None
+        )
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        """Create the context of one HTTP request or of one websocket from the request's headers and cookies."""
         backend = self._connections().backend
         request_id: str = request.state.request_id
-        address = self.public_url or base_url(request)
+        address = self._public_url or base_url(request)
         secure = is_secure(request)
         token = token_from_request(request)
         logins = login_tokens_from_request(request, secure=secure)
         if isinstance(response, Response):
             cookie: SessionCookie = HttpSessionCookie(response, secure=secure, logins=logins)
-            kind: type[Context] = Context
+            context_class: type[Context] = Context
         else:
-            cookie, kind = NullCookie(), SocketContext
+            cookie, context_class = NullCookie(), SocketContext
         client = ClientInfo(
             client_network(request), device_from_request(request, secure=secure), request.state.client_digest
         )
-        return kind(
+        return context_class(
             backend,
             request_id=request_id,
             base_url=address,
@@ -241,6 +246,11 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         )
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
+        """Read token and tenant from the payload of ``connection_init``; the response has no payload.
+
+        Raises:
+            ConnectionRejectionError: the payload is invalid.
+        """
         assert isinstance(context, SocketContext)
         if not is_valid_connection_init(context.connection_params):
             raise ConnectionRejectionError
@@ -259,16 +269,19 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         root_value: None,
         request_data: GraphQLRequestData,
     ) -> ExecutionResult:
-        """The result; a request without an operation, or with a subscription, which has no place here, is refused.
+        """Execute a query or mutation and return its result.
 
-        So is one that asks for an answer in parts and does not say that it understands them.
+        Raises:
+            HTTPException: the request has no operation, its operation is a subscription, its method does not allow the
+                operation, or its document uses incremental delivery and the client does not accept that.
+            RateLimited: the client exceeds a rate limit.
         """
-        await self.requests.check(context)
+        await self.rate_limiter.check(context)
         try:
-            query = await self._connections().documents.text(request_data.query, request_data.extensions)
+            query = await self._connections().persisted_queries.resolve(request_data.query, request_data.extensions)
         except GraphQLError as error:
             return PreExecutionError(data=None, errors=[error])
-        request.state.asked = self._schema.document(query), request_data.operation_name
+        request.state.operation = self._schema.document(query), request_data.operation_name
         if self._schema.uses_incremental_delivery(query, request_data.variables) and not _accepts_incremental_delivery(
             request
         ):
@@ -294,27 +307,27 @@ class GraphQLEndpoint(GraphQL[Context, None]):
             if error.operation_type is OperationType.MUTATION:
                 raise HTTPException(405, "Mutations are taken by POST only.") from error
             raise HTTPException(
-                400, "Subscriptions are served over websockets, or to who accepts text/event-stream or multipart/mixed."
+                400, "Subscriptions need a websocket, or an Accept header with text/event-stream or multipart/mixed."
             ) from error
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
-        """As it goes out. What failed outside the execution itself has not been translated yet."""
+        """Return the body of the response, count the operation, and store its status code in the request's state."""
         if result.errors:
             result.errors = translate(result.errors, request.state.request_id)
-        document, name = getattr(request.state, "asked", (None, None))
-        self.metrics.count(document, name, result.errors or ())
+        document, name = getattr(request.state, "operation", (None, None))
+        self.metrics.count_operation(document, name, result.errors or ())
         request.state.status = http_status(result)
-        answer: GraphQLHTTPResponse = {} if has_no_data(result) else {"data": result.data}
+        body: GraphQLHTTPResponse = {} if has_no_data(result) else {"data": result.data}
         if result.errors:
-            answer["errors"] = [error.formatted for error in result.errors]
+            body["errors"] = [error.formatted for error in result.errors]
         if result.extensions:
-            answer["extensions"] = result.extensions
-        return answer
+            body["extensions"] = result.extensions
+        return body
 
     async def _process_stream_result(
         self, request: Request, value: object, all_pending: list[PendingResult]
     ) -> tuple[GraphQLHTTPResponse, list[PendingResult]]:
-        """One part of an answer as it goes out; a later part brings its errors as they were raised."""
+        """Return the body of one part of an incremental response, with translated errors."""
         if isinstance(value, SubsequentIncrementalExecutionResult):
             for part in (*(value.incremental or ()), *(value.completed or ())):
                 if part.errors:
@@ -322,6 +335,11 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return await super()._process_stream_result(request, value, all_pending)
 
     def parse_json(self, data: str | bytes) -> dict[str, object]:
+        """Decode the body of a POST request.
+
+        Raises:
+            HTTPException: the body is not a valid request; the reason is the message for the client.
+        """
         try:
             body = self.decode_json(data)
         except InvalidJson as error:
@@ -333,17 +351,17 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return with_document_id(body)
 
     def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:  # noqa: ARG002
-        """Never: the explorer has a page of its own, and a GET without a query may name its document by hash."""
+        """Return False: GraphiQL has a path of its own, and a GET without a query may name its document by a hash."""
         return False
 
     def parse_query_params(self, params: QueryParams) -> dict[str, object]:
-        """A parameter that is empty is one that is left out (GraphQL over HTTP, 6.2.1), and so is JSON's null."""
-        given: dict[str, object] = {name: value for name, value in params.items() if value}
+        """Return the request of a GET. An empty parameter counts as a missing one (GraphQL over HTTP, 6.2.1)."""
+        parameters: dict[str, object] = {name: value for name, value in params.items() if value}
         for name in ("variables", "extensions"):
-            text = given.get(name)
+            text = parameters.get(name)
             if isinstance(text, str):
-                given[name] = _read_parameter(name, text)
-        return with_document_id(given)
+                parameters[name] = _decode_parameter(name, text)
+        return with_document_id(parameters)
 
     def decode_json(self, data: str | bytes) -> object:
         return read_json(data)
@@ -352,11 +370,12 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return encode_json(data)
 
 
-async def _refused(error: Exception, request_id: str) -> StreamedResults:
+async def _single_error(error: Exception, request_id: str) -> StreamedResults:
+    """Yield the error as the only result of a stream."""
     yield PreExecutionError(data=None, errors=translate([GraphQLError("", original_error=error)], request_id))
 
 
-def _read_parameter(name: str, text: str) -> dict[str, object] | None:
+def _decode_parameter(name: str, text: str) -> dict[str, object] | None:
     try:
         value = read_json(text, what=f"parameter {name}")
     except InvalidJson as error:
@@ -367,11 +386,17 @@ def _read_parameter(name: str, text: str) -> dict[str, object] | None:
 
 
 def _accepts_incremental_delivery(request: Request) -> bool:
-    """Whether the client reads ``multipart/mixed`` as parts of one answer, and not as a subscription's results."""
-    kinds = (kind.strip().lower() for kind in request.headers.get("accept", "").split(","))
-    return any(kind.partition(";")[0].strip() == "multipart/mixed" and "subscriptionspec" not in kind for kind in kinds)
+    """Return whether the client accepts ``multipart/mixed`` for incremental delivery.
+
+    With the parameter ``subscriptionSpec`` the client accepts that type for the results of a subscription only.
+    """
+    accepted = (each.strip().lower() for each in request.headers.get("accept", "").split(","))
+    return any(
+        each.partition(";")[0].strip() == "multipart/mixed" and "subscriptionspec" not in each for each in accepted
+    )
 
 
 def _status(request: Request) -> int:
+    """Return the status code that ``process_result`` has stored; 200 if the request was not executed."""
     status: int = getattr(request.state, "status", 200)
     return status

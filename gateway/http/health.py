@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it can do its work."""
+"""The endpoints /healthz and /readyz: whether the process runs, and whether it can serve requests."""
 
 from __future__ import annotations
 
@@ -13,30 +13,38 @@ from temporalio.service import RPCError
 
 from gateway.connection_registry import ConnectionRegistry
 
-_SECONDS = 2
+_TEMPORAL_TIMEOUT_SECONDS = 2
 
 
 class Health:
-    """The endpoints for load balancers."""
+    """The health endpoints for load balancers.
+
+    Args:
+        streams: the registry that knows whether the process is stopping.
+        temporal: returns the client of the Temporal server while the application runs.
+    """
 
     def __init__(self, streams: ConnectionRegistry, temporal: Callable[[], Client]) -> None:
         self._streams = streams
         self._temporal = temporal
 
     async def alive(self, _request: Request) -> JSONResponse:
+        """Return 200: the process answers."""
         return JSONResponse({"status": "ok"})
 
     async def ready(self, _request: Request) -> JSONResponse:
-        """503 while Temporal does not answer, and from the moment the process is to stop.
+        """Return 200 if the process can serve requests; 503 while Temporal is unavailable and while the process stops.
 
-        A service that is down leaves fields null, not the gateway useless.
+        An unavailable service does not count: the gateway then returns null for the fields of that service.
         """
-        if self._streams.stopping:
+        if self._streams.is_stopping:
             return JSONResponse({"status": "stopping"}, status_code=503)
         try:
-            async with asyncio.timeout(_SECONDS):
-                answers = await self._temporal().service_client.check_health(timeout=timedelta(seconds=_SECONDS))
+            async with asyncio.timeout(_TEMPORAL_TIMEOUT_SECONDS):
+                is_ready = await self._temporal().service_client.check_health(
+                    timeout=timedelta(seconds=_TEMPORAL_TIMEOUT_SECONDS)
+                )
         except (RPCError, TimeoutError):
-            answers = False
-        status = "ok" if answers else "temporal does not answer"
-        return JSONResponse({"status": status}, status_code=200 if answers else 503)
+            is_ready = False
+        status = "ok" if is_ready else "temporal does not answer"
+        return JSONResponse({"status": status}, status_code=200 if is_ready else 503)

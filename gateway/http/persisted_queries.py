@@ -1,4 +1,4 @@
-"""Documents that clients name by their hash: those of a manifest, and those that a client has sent once before."""
+"""Persisted queries: find the GraphQL document of a request that contains a hash or an id instead of the document."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from infrastructure.caching.cache import Cache
 from schema.errors import bad_request, document_rejected
 from schema.execution.document_cache import DocumentCache
 
-KEPT_SECONDS = 24 * 3600
-MOST_SHARED = 4_096
-"""Documents in the shared cache, each in a place that its hash names: what strangers send cannot fill it."""
-MOST_AT_HAND = 500
-MOST_CHARACTERS_AT_HAND = 2_000_000
+TTL_SECONDS = 24 * 3600
+MAX_SHARED_DOCUMENTS = 4_096
+"""Number of keys in the shared cache. The hash of a document selects its key, so that clients cannot fill the cache."""
+MAX_LOCAL_DOCUMENTS = 500
+MAX_LOCAL_CHARACTERS = 2_000_000
 
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 ID_PARAMETERS = ("documentId", "doc_id", "id")
-"""Request parameters that name a document: of the GraphQL over HTTP proposal, of Relay's documentation, of others."""
+"""Request parameters for the id of a document: those of the GraphQL over HTTP proposal, of Relay, and of others."""
 
 _NOT_TRUSTED = (
     "Only documents of the manifest are carried out here: send one of them exactly as it stands there, or its id."
@@ -30,10 +30,17 @@ _NOT_TRUSTED = (
 
 
 class PersistedQueries:
-    """Find the text of a request's document. With ``only_trusted`` only documents of the manifest are executed.
+    """The documents that clients may name by a hash or an id.
 
-    Others are kept as Apollo's automatic persisted queries are, once they have been admitted: at hand, and in the
-    cache, where there is one, for the other processes.
+    They are the trusted documents of the manifest and, unless ``require_trusted`` is set, documents that a client has
+    sent before together with their SHA-256 (Apollo's automatic persisted queries). The latter are stored in this
+    process and in the shared cache.
+
+    Args:
+        documents: parses and validates documents.
+        cache: the shared cache.
+        trusted: the trusted documents; None: there is no manifest.
+        require_trusted: whether to refuse all documents that are not trusted.
     """
 
     def __init__(
@@ -42,23 +49,32 @@ class PersistedQueries:
         cache: Cache,
         trusted: TrustedDocuments | None = None,
         *,
-        only_trusted: bool = False,
+        require_trusted: bool = False,
     ) -> None:
         self._documents = documents
         self._cache = cache
         self._trusted = trusted or TrustedDocuments()
-        self._only_trusted = only_trusted
-        self._at_hand: OrderedDict[str, str] = OrderedDict()
-        self._characters = 0
+        self._require_trusted = require_trusted
+        self._local: OrderedDict[str, str] = OrderedDict()
+        self._local_characters = 0
 
-    async def text(self, query: str | None, extensions: Mapping[str, object] | None) -> str | None:
-        """Return the document, as it was sent or by its id; None where there is neither. Raises GraphQLError."""
-        id = _id(extensions)
+    async def resolve(self, query: str | None, extensions: Mapping[str, object] | None) -> str | None:
+        """Return the document of a request; None if the request has neither a document nor an id.
+
+        Args:
+            query: the document in the request.
+            extensions: the extensions of the request, which may contain the document's id.
+
+        Raises:
+            GraphQLError: the id is invalid or unknown, names another document than ``query``, or the document is not
+                trusted although that is required.
+        """
+        id = _document_id(extensions)
         trusted = None if id is None else self._trusted.get(id)
         if query:
-            return await self._admit(query, id, trusted)
+            return await self._validate(query, id, trusted)
         if id is None:
-            if self._only_trusted:
+            if self._require_trusted:
                 raise document_rejected(_NOT_TRUSTED)
             return query
         if trusted is not None:
@@ -66,13 +82,21 @@ class PersistedQueries:
         sha256 = _SHA256.fullmatch(id)
         if sha256 is None:
             raise bad_request("The request names no document of the manifest, and no SHA-256 hash in lower-case hex.")
-        known = None if self._only_trusted else await self._recall(sha256[1])
-        if known is None:
+        document = None if self._require_trusted else await self._load(sha256[1])
+        if document is None:
             raise _not_found()
-        return known
+        return document
 
-    async def _admit(self, query: str, id: str | None, trusted: str | None) -> str:
-        """Return the document to execute. Raises GraphQLError if its id names another one, or it must not be used."""
+    async def _validate(self, query: str, id: str | None, trusted: str | None) -> str:
+        """Return the document to execute.
+
+        Args:
+            id: the document's id in the request.
+            trusted: the trusted document with this id.
+
+        Raises:
+            GraphQLError: the id names another document, or the document is not trusted although that is required.
+        """
         if trusted is not None:
             if trusted != query and self._definitions(trusted) != self._definitions(query):
                 raise bad_request("The document is not the one that its id names.")
@@ -80,50 +104,51 @@ class PersistedQueries:
         sha256 = None if id is None else digest(query)
         if id is not None and id.removeprefix("sha256:") != sha256:
             raise bad_request("The document is not the one that its sha256Hash names.")
-        if self._only_trusted and query not in self._trusted.texts:
+        if self._require_trusted and query not in self._trusted.texts:
             raise document_rejected(_NOT_TRUSTED)
-        if sha256 is not None and sha256 not in self._at_hand and self._trusted.get(sha256) is None:
-            await self._learn(sha256, query)
+        if sha256 is not None and sha256 not in self._local and self._trusted.get(sha256) is None:
+            await self._store(sha256, query)
         return query
 
     def _definitions(self, text: str) -> list[str] | None:
-        """Return the definitions of the document as they are printed, sorted: Apollo's manifest reorders them."""
+        """Return the printed definitions of the document in sorted order, because Apollo's manifest reorders them."""
         tree = self._documents.parse_or_none(text)
         return None if tree is None else sorted(print_ast(each) for each in tree.definitions)
 
-    async def _learn(self, name: str, text: str) -> None:
-        """Keep it, where it can be carried out."""
+    async def _store(self, sha256: str, text: str) -> None:
+        """Store the document in this process and in the shared cache, if it is valid."""
         try:
             if self._documents.parse(text).errors:
                 return
         except GraphQLError:
             return
-        self._keep(name, text)
-        await self._cache.set_many({_place(name): text}, ttl_seconds=KEPT_SECONDS)
+        self._store_locally(sha256, text)
+        await self._cache.set_many({_cache_key(sha256): text}, ttl_seconds=TTL_SECONDS)
 
-    async def _recall(self, name: str) -> str | None:
-        if name in self._at_hand:
-            self._at_hand.move_to_end(name)
-            return self._at_hand[name]
-        place = _place(name)
-        text = (await self._cache.get_many((place,)) or {}).get(place)
-        if text is None or digest(text) != name:  # another document has the place
+    async def _load(self, sha256: str) -> str | None:
+        if sha256 in self._local:
+            self._local.move_to_end(sha256)
+            return self._local[sha256]
+        key = _cache_key(sha256)
+        text = (await self._cache.get_many((key,)) or {}).get(key)
+        if text is None or digest(text) != sha256:  # another document has the same key
             return None
-        self._keep(name, text)
+        self._store_locally(sha256, text)
         return text
 
-    def _keep(self, name: str, text: str) -> None:
-        self._at_hand[name] = text
-        self._characters += len(text)
-        while len(self._at_hand) > MOST_AT_HAND or self._characters > MOST_CHARACTERS_AT_HAND:
-            _, dropped = self._at_hand.popitem(last=False)
-            self._characters -= len(dropped)
+    def _store_locally(self, sha256: str, text: str) -> None:
+        self._local[sha256] = text
+        self._local_characters += len(text)
+        while len(self._local) > MAX_LOCAL_DOCUMENTS or self._local_characters > MAX_LOCAL_CHARACTERS:
+            _, dropped = self._local.popitem(last=False)
+            self._local_characters -= len(dropped)
 
 
 def with_document_id(body: dict[str, object]) -> dict[str, object]:
-    """Return the request with the id of its document among its extensions, if one of its parameters is that id.
+    """Return the request with the id of its document in its extensions, if one of its parameters is that id.
 
-    ``id`` and ``doc_id`` name a document only in requests without one: some clients send another id beside a document.
+    ``id`` and ``doc_id`` count only in requests without a document, because some clients send an id of another kind
+    together with a document.
     """
     names = ("documentId",) if body.get("query") else ID_PARAMETERS
     id = next((body[name] for name in names if body.get(name) is not None), None)
@@ -133,12 +158,16 @@ def with_document_id(body: dict[str, object]) -> dict[str, object]:
     return body | {"extensions": {"documentId": id} | extensions}
 
 
-def _id(extensions: Mapping[str, object] | None) -> str | None:
-    """Return the id that the request names its document by. Raises GraphQLError where it is none."""
+def _document_id(extensions: Mapping[str, object] | None) -> str | None:
+    """Return the id of the document in the extensions of a request; None if they contain none.
+
+    Raises:
+        GraphQLError: the id is malformed.
+    """
     if not extensions:
         return None
     persisted = extensions.get("persistedQuery")
-    if isinstance(persisted, str):  # as in the documentation of graphql-ws
+    if isinstance(persisted, str):  # the form in the documentation of graphql-ws
         return persisted
     if isinstance(persisted, dict):
         persisted = cast(dict[str, object], persisted)
@@ -146,16 +175,16 @@ def _id(extensions: Mapping[str, object] | None) -> str | None:
         if persisted.get("version", 1) != 1 or not isinstance(id, str):
             raise bad_request("The persistedQuery needs version 1 and a sha256Hash.")
         return id
-    given = extensions.get("documentId")
-    if given is not None and not isinstance(given, str):
+    document_id = extensions.get("documentId")
+    if document_id is not None and not isinstance(document_id, str):
         raise bad_request("The id of the document is not text.")
-    return given
+    return document_id
 
 
-def _place(name: str) -> str:
-    return f"gateway:document:{int(name[:8], 16) % MOST_SHARED}"
+def _cache_key(sha256: str) -> str:
+    return f"gateway:document:{int(sha256[:8], 16) % MAX_SHARED_DOCUMENTS}"
 
 
 def _not_found() -> GraphQLError:
-    """In the words that Apollo Client knows: it sends the document with its next request."""
+    """Return the error with which Apollo Client sends the request again together with its document."""
     return GraphQLError("PersistedQueryNotFound", extensions={"code": "PERSISTED_QUERY_NOT_FOUND"})

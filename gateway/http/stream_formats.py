@@ -1,4 +1,4 @@
-"""How results are written into an HTTP answer that goes on: as server-sent events, or as parts of a multipart body."""
+"""The formats of HTTP responses that stream results (server-sent events and multipart), and their negotiation."""
 
 from __future__ import annotations
 
@@ -7,92 +7,108 @@ from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 JSON_TYPE = "application/json"
-RESPONSE_TYPE = "application/graphql-response+json"
-"""GraphQL's own: its status says whether the request was carried out. JSON that may come from anywhere has 200."""
-JSON_TYPES = frozenset((JSON_TYPE, RESPONSE_TYPE, "application/*", "*/*"))
+GRAPHQL_RESPONSE_TYPE = "application/graphql-response+json"
+"""The media type of GraphQL over HTTP. With it the status code says whether the request was executed; a response of
+type ``application/json`` has status 200 for each well-formed request.
+"""
+JSON_TYPES = frozenset((JSON_TYPE, GRAPHQL_RESPONSE_TYPE, "application/*", "*/*"))
+"""Values of ``Accept`` that allow a response in JSON."""
 
 _RECONNECT_MILLISECONDS = (200, 3000)
+"""Bounds of the random delay after which a client of server-sent events reconnects."""
 
 
 class StreamFormat(Protocol):
-    """What is sent, in turn: ``first``, any number of results and signs of life, and one end."""
+    """The texts of one streamed response: a preamble, any number of results and heartbeats, and one end.
+
+    The end is ``complete``, or the text of ``error`` or ``restart``.
+    """
 
     name: ClassVar[str]
     content_type: ClassVar[str]
-    first: ClassVar[str]
-    sign_of_life: ClassVar[str]
+    preamble: ClassVar[str]
+    heartbeat: ClassVar[str]
     complete: ClassVar[str]
 
     def result(self, payload: str, cursor: str | None) -> str:
-        """One result. ``payload`` is its JSON, in one line; ``cursor`` is where a client can resume after it."""
+        """Return the text of one result.
 
-    def broken(self, errors: str) -> str:
-        """An end for a reason. ``errors`` are its JSON."""
+        Args:
+            payload: the result as JSON in one line.
+            cursor: the cursor from which a client can resume the stream after this result; None: it cannot.
+        """
 
-    def restarting(self, errors: str) -> str:
-        """An end after which the client shall come back."""
+    def error(self, errors: str) -> str:
+        """Return the text that ends the stream with GraphQL errors. ``errors`` is a JSON list in one line."""
+
+    def restart(self, errors: str) -> str:
+        """Return the text that ends the stream and makes the client reconnect. ``errors``: as for ``error``."""
 
 
 class ServerSentEvents:
-    """The graphql-sse protocol, distinct connections mode, with event ids for ``Last-Event-ID``."""
+    """Server-sent events of the graphql-sse protocol, distinct connections mode, with ids for ``Last-Event-ID``."""
 
     name: ClassVar = "events"
     content_type: ClassVar = "text/event-stream; charset=utf-8"
-    first: ClassVar = ":\n\n"
-    sign_of_life: ClassVar = ":\n\n"
+    preamble: ClassVar = ":\n\n"
+    heartbeat: ClassVar = ":\n\n"
     complete: ClassVar = "event: complete\ndata:\n\n"
 
     def result(self, payload: str, cursor: str | None) -> str:
-        name = "" if cursor is None else f"id: {cursor}\n"
-        return f"event: next\n{name}data: {payload}\n\n"
+        event_id = "" if cursor is None else f"id: {cursor}\n"
+        return f"event: next\n{event_id}data: {payload}\n\n"
 
-    def broken(self, errors: str) -> str:
+    def error(self, errors: str) -> str:
         return self.result(f'{{"errors":{errors}}}', None) + self.complete
 
-    def restarting(self, errors: str) -> str:  # noqa: ARG002 - it says nothing: an end without "complete" is enough
-        first, last = _RECONNECT_MILLISECONDS
-        return f"retry: {random.randint(first, last)}\n\n"  # noqa: S311 - jitter, not a secret
+    def restart(self, errors: str) -> str:  # noqa: ARG002 - a client reconnects after a stream without "complete"
+        shortest, longest = _RECONNECT_MILLISECONDS
+        return f"retry: {random.randint(shortest, longest)}\n\n"  # noqa: S311 - jitter, not a secret
 
 
 class MultipartSubscription:
-    """Multipart HTTP subscriptions 1.0, as Apollo Client speaks them."""
+    """Multipart HTTP subscriptions 1.0, the protocol of Apollo Client."""
 
     name: ClassVar = "multipart"
     content_type: ClassVar = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0'
-    first: ClassVar = "\r\n--graphql"
-    sign_of_life: ClassVar = "\r\nContent-Type: application/json\r\n\r\n{}\r\n--graphql"
+    preamble: ClassVar = "\r\n--graphql"
+    heartbeat: ClassVar = "\r\nContent-Type: application/json\r\n\r\n{}\r\n--graphql"
     complete: ClassVar = "--\r\n"
 
-    def result(self, payload: str, cursor: str | None) -> str:  # noqa: ARG002 - it has no place for one
+    def result(self, payload: str, cursor: str | None) -> str:  # noqa: ARG002 - the protocol has no cursors
         return f'\r\nContent-Type: application/json\r\n\r\n{{"payload":{payload}}}\r\n--graphql'
 
-    def broken(self, errors: str) -> str:
+    def error(self, errors: str) -> str:
         part = f'{{"payload":null,"errors":{errors}}}'
         return f"\r\nContent-Type: application/json\r\n\r\n{part}\r\n--graphql{self.complete}"
 
-    def restarting(self, errors: str) -> str:
-        return self.broken(errors)  # a bare end would look like the operation's
+    def restart(self, errors: str) -> str:
+        return self.error(errors)  # without errors the client would consider the operation complete
 
 
 def negotiate_stream_format(accept: str) -> StreamFormat | None:
-    """What the Accept header asks for; server-sent events where it leaves the choice."""
-    asked = _media_types(accept)
-    if "text/event-stream" in asked:
+    """Return the format that the header Accept requests; None if it requests none.
+
+    If the header allows both formats, the function returns server-sent events.
+    """
+    accepted = _media_types(accept)
+    if "text/event-stream" in accepted:
         return ServerSentEvents()
-    if asked.get("multipart/mixed", {}).get("subscriptionspec", "").startswith("1.0"):
+    if accepted.get("multipart/mixed", {}).get("subscriptionspec", "").startswith("1.0"):
         return MultipartSubscription()
     return None
 
 
 def accepts_json(accept: str) -> bool:
+    """Return whether the header Accept allows a response in JSON."""
     return not JSON_TYPES.isdisjoint(_media_types(accept))
 
 
 def json_type(accept: str) -> str:
-    """Of an answer in one piece: GraphQL's own where it is asked for at least as much as plain JSON."""
-    asked = _media_types(accept)
-    own, plain = (_quality(asked.get(each)) for each in (RESPONSE_TYPE, JSON_TYPE))
-    return RESPONSE_TYPE if own > 0 and own >= plain else JSON_TYPE
+    """Return the media type of a JSON response: GraphQL's own unless the client prefers plain JSON."""
+    accepted = _media_types(accept)
+    graphql, plain = (_quality(accepted.get(each)) for each in (GRAPHQL_RESPONSE_TYPE, JSON_TYPE))
+    return GRAPHQL_RESPONSE_TYPE if graphql > 0 and graphql >= plain else JSON_TYPE
 
 
 def _quality(parameters: Mapping[str, str] | None) -> float:
@@ -105,7 +121,7 @@ def _quality(parameters: Mapping[str, str] | None) -> float:
 
 
 def _media_types(accept: str) -> Mapping[str, Mapping[str, str]]:
-    """Each type with its parameters, all in lower case."""
+    """Return the parameters of each media type, all in lower case."""
     found: dict[str, dict[str, str]] = {}
     for each in accept.lower().split(","):
         name, *parameters = (part.strip() for part in each.split(";"))

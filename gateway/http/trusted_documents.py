@@ -1,4 +1,4 @@
-"""The manifest of trusted documents: its formats, and the documents that it holds, by their ids."""
+"""Trusted documents: read the manifest of the documents that clients may execute, and find a document by its id."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pydantic_core import from_json
 
 from schema.execution.document_cache import DocumentCache
 
-_ALGORITHMS: Final = {32: "md5", 40: "sha1", 64: "sha256"}
+_ALGORITHM_BY_LENGTH: Final = {32: "md5", 40: "sha1", 64: "sha256"}
 """Hash algorithms by the number of hex digits of their result: SHA-256 (most clients), SHA-1 (codegen), MD5 (Relay)."""
 _HASH = re.compile(r"(?:(md5|sha1|sha256):)?([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})")
 _ID = re.compile(r"[^\s\x00-\x1f\x7f]{1,256}")
-_MAX_FAULTS_SHOWN = 5
+_MAX_ERRORS_SHOWN = 5
 _FORMATS = (
     "a JSON object from ids to documents (`make documents`, graphql-codegen, Relay) "
     'or one with "format": "apollo-persisted-query-manifest", "version": 1 and "operations" (Apollo)'
@@ -27,7 +27,7 @@ _FORMATS = (
 
 
 class InvalidManifest(ValueError):
-    """The manifest of trusted documents cannot be used; the message says why."""
+    """The manifest of trusted documents cannot be used; the message gives the reason."""
 
 
 class _ApolloOperation(BaseModel):
@@ -41,18 +41,25 @@ class _ApolloManifest(BaseModel):
     operations: list[_ApolloOperation]
 
 
-_MAP = TypeAdapter(dict[str, str])
+_ID_TO_DOCUMENT = TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True)
 class TrustedDocuments:
-    """Documents by every id that a client may send: the manifest's, with and without its prefix, and the SHA-256."""
+    """The trusted documents by their ids.
+
+    Attributes:
+        by_id: the documents by each id that a client may send: the id in the manifest, with and without the prefix of
+            its hash algorithm, and the document's SHA-256.
+        texts: all documents.
+    """
 
     by_id: Mapping[str, str] = field(default_factory=dict)
     texts: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, manifest: Mapping[str, str]) -> TrustedDocuments:
+        """Create the trusted documents of a manifest, which maps ids to documents."""
         by_id: dict[str, str] = {}
         for id, text in manifest.items():
             by_id[digest(text)] = text
@@ -61,13 +68,13 @@ class TrustedDocuments:
         return cls(by_id | dict(manifest), frozenset(manifest.values()))
 
     def get(self, id: str) -> str | None:
-        """Return the document with this id; an id that is a hash may have the prefix of its algorithm or not."""
+        """Return the document with this id; None if there is none. The prefix of a hash (``sha256:``) is optional."""
         match = _HASH.fullmatch(id)
         return self.by_id.get(id) or (self.by_id.get(match[2]) if match and _is_prefix_right(match) else None)
 
 
 def digest(text: str, algorithm: str = "sha256") -> str:
-    """Return the hash of the document in lower-case hex, as clients compute it."""
+    """Return the hash of a document in lower-case hexadecimal digits, as clients compute it."""
     return hashlib.new(algorithm, text.encode(errors="surrogatepass"), usedforsecurity=False).hexdigest()
 
 
@@ -75,7 +82,8 @@ def read_manifest(path: Path, documents: DocumentCache) -> TrustedDocuments:
     """Read a manifest of graphql-codegen, Apollo, Relay or `make documents`.
 
     Raises:
-        BadManifest: it cannot be read, has another format, or holds a document that the gateway would not execute.
+        InvalidManifest: the manifest cannot be read, has another format, or contains a document that the gateway would
+            not execute.
     """
     try:
         content = from_json(path.read_bytes())
@@ -87,17 +95,17 @@ def read_manifest(path: Path, documents: DocumentCache) -> TrustedDocuments:
         manifest = _documents_of(content)
     except ValueError as error:
         raise InvalidManifest(f"{path} is not a manifest of trusted documents: {error}") from error
-    faults = [fault for id, text in manifest.items() for fault in _faults(documents, id, text)]
-    if faults:
-        more = [f"... and {len(faults) - _MAX_FAULTS_SHOWN} more."] if len(faults) > _MAX_FAULTS_SHOWN else []
+    errors = [error for id, text in manifest.items() for error in _entry_errors(documents, id, text)]
+    if errors:
+        more = [f"... and {len(errors) - _MAX_ERRORS_SHOWN} more."] if len(errors) > _MAX_ERRORS_SHOWN else []
         raise InvalidManifest(
-            "\n  ".join([f"{path} holds documents that cannot be trusted:", *faults[:_MAX_FAULTS_SHOWN], *more])
+            "\n  ".join([f"{path} holds documents that cannot be trusted:", *errors[:_MAX_ERRORS_SHOWN], *more])
         )
     return TrustedDocuments.of(manifest)
 
 
-def faults_of(documents: DocumentCache, text: str) -> Iterator[str]:
-    """Yield each reason for which the gateway would not execute the document."""
+def validation_errors(documents: DocumentCache, text: str) -> Iterator[str]:
+    """Yield the message of each error for which the gateway would not execute the document."""
     try:
         yield from (error.message for error in documents.parse(text).errors)
     except GraphQLError as error:
@@ -105,22 +113,26 @@ def faults_of(documents: DocumentCache, text: str) -> Iterator[str]:
 
 
 def _documents_of(content: object) -> Mapping[str, str]:
-    """Return the documents by their ids. Raises ValueError."""
+    """Return the documents of a manifest by their ids.
+
+    Raises:
+        ValueError: the content is not a manifest; the message gives the reason.
+    """
     if isinstance(content, dict) and "format" in content:
-        manifest = _of_apollo(content)
+        manifest = _apollo_documents(content)
     else:
         try:
-            manifest = _MAP.validate_python(content)
+            manifest = _ID_TO_DOCUMENT.validate_python(content)
         except ValidationError as error:
             raise ValueError(f"it must be {_FORMATS}.") from error
     if not manifest:
         raise ValueError("it holds no documents.")
-    if wrong := next((id for id in manifest if not _ID.fullmatch(id)), None):
-        raise ValueError(f"{wrong[:60]!r} is not an id (1 to 256 characters without spaces).")
+    if invalid := next((id for id in manifest if not _ID.fullmatch(id)), None):
+        raise ValueError(f"{invalid[:60]!r} is not an id (1 to 256 characters without spaces).")
     return manifest
 
 
-def _of_apollo(content: object) -> Mapping[str, str]:
+def _apollo_documents(content: object) -> Mapping[str, str]:
     try:
         operations = _ApolloManifest.model_validate(content).operations
     except ValidationError as error:
@@ -128,19 +140,19 @@ def _of_apollo(content: object) -> Mapping[str, str]:
         where = ".".join(map(str, first["loc"]))
         raise ValueError(f"{where}: {first['msg']}; it must be {_FORMATS}.") from error
     manifest: dict[str, str] = {}
-    for each in operations:
-        if manifest.setdefault(each.id, each.body) != each.body:
-            raise ValueError(f"two different documents have the id {each.id}.")
+    for operation in operations:
+        if manifest.setdefault(operation.id, operation.body) != operation.body:
+            raise ValueError(f"two different documents have the id {operation.id}.")
     return manifest
 
 
-def _faults(documents: DocumentCache, id: str, text: str) -> Iterator[str]:
+def _entry_errors(documents: DocumentCache, id: str, text: str) -> Iterator[str]:
     match = _HASH.fullmatch(id)
-    if match and _is_prefix_right(match) and digest(text, algorithm := _ALGORITHMS[len(match[2])]) != match[2]:
+    if match and _is_prefix_right(match) and digest(text, algorithm := _ALGORITHM_BY_LENGTH[len(match[2])]) != match[2]:
         yield f"{id}: the document has another {algorithm.upper()} hash; it was changed after the manifest was written"
         return
-    yield from (f"{id}: {reason}" for reason in faults_of(documents, text))
+    yield from (f"{id}: {reason}" for reason in validation_errors(documents, text))
 
 
 def _is_prefix_right(match: re.Match[str]) -> bool:
-    return match[1] in {None, _ALGORITHMS[len(match[2])]}
+    return match[1] in {None, _ALGORITHM_BY_LENGTH[len(match[2])]}

@@ -1,1 +1,1 @@
-"""Protection of the endpoint: origins, headers, client addresses, rate limits, and the codec server."""
+"""Security of the endpoints: origins, CSRF, security headers, proxy headers, rate limits, and the codec server."""

@@ -1,4 +1,4 @@
-"""The host names by which clients may address the gateway while PUBLIC_URL is not set."""
+"""Protection against DNS rebinding: without PUBLIC_URL the gateway accepts requests to loopback host names only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from gateway.http.error_responses import forbidden_response
 from gateway.security.proxy_headers import parse_address
 
 MISDIRECTED_REQUEST = 421
-_REASON = "This gateway answers to loopback names only; PUBLIC_URL makes it answer to others."
+_MESSAGE = "This gateway answers to loopback names only; PUBLIC_URL makes it answer to others."
 
 
 class LoopbackHostMiddleware:
     """Refuses requests and handshakes whose ``Host`` is not a loopback name (421, RFC 9110, 15.5.20).
 
-    By DNS rebinding a page of any site can have its own name resolve to 127.0.0.1. Its requests are then of the same
-    origin for the browser, and only the ``Host`` header shows where the page came from. A request without a ``Host``
-    does not come from a browser.
+    By DNS rebinding any site can make its own name resolve to 127.0.0.1. The browser then treats requests of its pages
+    to this gateway as same-origin requests, and only the header ``Host`` contains the name of that site. A request
+    without ``Host`` does not come from a browser and is accepted.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -27,13 +27,13 @@ class LoopbackHostMiddleware:
         if scope["type"] in ("http", "websocket"):
             hosts = Headers(scope=scope).getlist("host")
             if not all(is_loopback_host(host) for host in hosts):
-                await forbidden_response(_REASON, scope, MISDIRECTED_REQUEST)(scope, receive, send)
+                await forbidden_response(_MESSAGE, scope, MISDIRECTED_REQUEST)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether the value of a ``Host`` header names this machine: localhost, a name below it, or a loopback address."""
+    """Return whether the value of a ``Host`` header is localhost, a subdomain of it, or a loopback address."""
     address = parse_address(host)
     if address is not None:
         return address.is_loopback

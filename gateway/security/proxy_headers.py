@@ -1,4 +1,4 @@
-"""The client's address, scheme and host as trusted reverse proxies report them in ``X-Forwarded-*``."""
+"""Proxy headers (``X-Forwarded-*``): client address, scheme and host of a request behind trusted reverse proxies."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 import structlog
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.server.heads import HOST
+from gateway.server.request_head import HOST
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -26,13 +26,17 @@ log = structlog.get_logger()
 
 
 class ProxyHeadersMiddleware:
-    """Replaces the client's address, the scheme and the host in the scope by what trusted proxies report.
+    """Replaces client address, scheme and host in the scope by the values in the headers of trusted proxies.
 
-    Only a peer in one of the ``trusted`` networks is believed. The client's address is the last one in
-    ``X-Forwarded-For`` that is not a trusted proxy itself: any client could have written what stands before it. The
-    nearest proxy writes the last value of ``X-Forwarded-Proto`` and ``X-Forwarded-Host``. With a ``public_url`` of
-    scheme https every request counts as one by TLS. ``warns``: log once that an untrusted peer sends such headers,
-    because then the clients behind an unlisted proxy share its address and its limits.
+    The headers of other peers are ignored. The client address is the last one in ``X-Forwarded-For`` that is not a
+    trusted proxy itself, because a client can write any addresses before it. Of ``X-Forwarded-Proto`` and
+    ``X-Forwarded-Host`` the last value counts, which the nearest proxy writes.
+
+    Args:
+        trusted: the networks of the trusted proxies.
+        public_url: the public URL of the gateway; with the scheme https each request counts as one over TLS.
+        warns: whether to log once that an untrusted peer sends such headers. If that peer is a proxy which the
+            settings do not list, its clients share one address and the limits of that address.
     """
 
     def __init__(self, app: ASGIApp, trusted: Sequence[Network], public_url: str | None, warns: bool = False) -> None:
@@ -51,7 +55,7 @@ class ProxyHeadersMiddleware:
                 self._warn(peer)
             if self._is_always_tls:
                 _set_secure(scope)
-        with suppress(ClientDisconnect):  # the client left in the middle of a body, which is no fault here
+        with suppress(ClientDisconnect):  # a client that disconnects while it sends a body is not an error here
             await self._app(scope, receive, send)
 
     def _apply(self, headers: Headers, peer: Address, scope: Scope) -> None:
@@ -64,6 +68,7 @@ class ProxyHeadersMiddleware:
             scope["headers"] = [(b"host", host), *others]
 
     def _client(self, headers: Headers, peer: Address) -> Address:
+        """Go back from the peer through X-Forwarded-For, and return the first address that is not a trusted proxy."""
         reported = ",".join(headers.getlist("x-forwarded-for")).split(",")
         client = peer
         while reported and self._trusts(client):
@@ -77,7 +82,7 @@ class ProxyHeadersMiddleware:
         return any(address in network for network in self._trusted)
 
     def _warn(self, peer: Address | None) -> None:
-        """Name the peer only if its address is private, as that of a proxy is: a public one may be a person's."""
+        """Log a warning once, with the peer's address only if that is private: a public one may be personal data."""
         self._warns = False
         log.warning(
             "proxy_headers_ignored",
@@ -88,9 +93,9 @@ class ProxyHeadersMiddleware:
 
 
 def parse_address(text: str) -> Address | None:
-    """Return an address as proxies write it: with a port, in brackets or in quotes; None if it is none.
+    """Parse an IP address, with or without a port, brackets and quotes; return None if the text is not an address.
 
-    An IPv4-mapped IPv6 address is the IPv4 address.
+    An IPv4-mapped IPv6 address is returned as the IPv4 address.
     """
     host = text.strip()
     if len(host) >= 2 and host[0] == host[-1] == '"':
@@ -111,6 +116,16 @@ def parse_address(text: str) -> Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
+
+
+def is_secure(connection: HTTPConnection) -> bool:
+    """Return whether the client uses TLS, either to this process or to a trusted proxy."""
+    return connection.scope["scheme"] in ("https", "wss")
+
+
+def base_url(connection: HTTPConnection) -> str:
+    """Return scheme and host of the request. The client chooses the host: use the URL only in responses to it."""
+    return f"{'https' if is_secure(connection) else 'http'}://{connection.url.netloc}"
 
 
 def _unmapped_network(network: Network) -> Network:

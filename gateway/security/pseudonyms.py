@@ -1,7 +1,8 @@
-"""``python -m gateway.security.pseudonyms ada@example.com usr_... 203.0.113.7``: the digests by which logs know them.
+"""The command that prints the pseudonyms of users and clients in the logs, to search the logs for them.
 
-An e-mail address or the id of a user is an account; anything else is the address of a client. The digests are made
-with SECRET_KEY, the gateways' own; of several keys, each makes one, the current key's first.
+Usage: ``python -m gateway.security.pseudonyms ada@example.com usr_... 203.0.113.7``. Pseudonyms are digests that depend
+on the environment variable SECRET_KEY of the gateways. If it lists several keys, the command prints one pseudonym for
+each key, that of the current key first.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from infrastructure.observability.pseudonyms import Pseudonyms
 from infrastructure.signing.secret_keys import SecretKeys
 
 
-def digest_of(pseudonyms: Pseudonyms, text: str) -> tuple[str, str]:
-    """Return the name of the field in the log, and its value.
+def log_field(pseudonyms: Pseudonyms, text: str) -> tuple[str, str]:
+    """Return the name of the log field (``account`` or ``client``) and the pseudonym for an identifier.
+
+    Args:
+        text: an e-mail address, a user id, or the IP address of a client.
 
     Raises:
-        ValueError: the text is no e-mail address, no id of a user and no address of a client.
+        ValueError: the text is none of these.
     """
     if is_id(text, "usr"):
         return "account", pseudonyms.account(text)
@@ -33,10 +37,11 @@ def digest_of(pseudonyms: Pseudonyms, text: str) -> tuple[str, str]:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Print the pseudonyms and return the exit code: 2 for wrong arguments or a wrong key, else 0."""
     secret = os.environ.get("SECRET_KEY", "")
     if not secret or not arguments:
         sys.stdout.write(
-            "Set SECRET_KEY to that of the gateways, and name e-mail addresses, ids of users or addresses of clients.\n"
+            "Set SECRET_KEY to that of the gateways, and pass e-mail addresses, user ids or IP addresses of clients.\n"
         )
         return 2
     try:
@@ -47,9 +52,9 @@ def main(arguments: Sequence[str]) -> int:
     for text in arguments:
         for key in keys.all:
             try:
-                field, digest = digest_of(Pseudonyms(key), text)
+                field, digest = log_field(Pseudonyms(key), text)
             except ValueError:
-                sys.stdout.write(f"{text}: this is no e-mail address, no id of a user and no address of a client.\n")
+                sys.stdout.write(f"{text}: not an e-mail address, a user id or an IP address.\n")
                 return 2
             sys.stdout.write(f"{field}={digest}  {text}\n")
     return 0

@@ -1,4 +1,4 @@
-"""How many requests users, their tenants and client networks may make a minute."""
+"""Rate limits: GraphQL operations per minute of each user, each tenant and each client network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,20 @@ from infrastructure.redis_policy import RedisPolicy
 from resolvers.context import Context
 
 _SESSION_TIMEOUT_SECONDS = 1.0
-_UNKNOWN_TIER_SECONDS = 5.0
-_TIER_SECONDS = 300.0
+_UNKNOWN_TIER_TTL_SECONDS = 5.0
+"""Time after which a tier that could not be read is requested again."""
+_TIER_TTL_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class RateLimits:
-    """Requests a minute, of one user and of one tenant by its tier, and of one client network. 0: without a limit."""
+    """Operations per minute; 0 means no limit.
+
+    Attributes:
+        user: the limit of one user, by the tier of the tenant that the user works in.
+        tenant: the limit of all users of one tenant together, by its tier.
+        address: the limit of one client network.
+    """
 
     user: Mapping[SubscriptionTier, int] = field(default_factory=dict)
     tenant: Mapping[SubscriptionTier, int] = field(default_factory=dict)
@@ -34,7 +41,13 @@ class RateLimits:
 
 
 class RateLimiter:
-    """The rate limiter of one process. ``secret`` keys the digests that replace client networks in Redis."""
+    """The rate limiter of one process, which may share its counts with other processes through Redis.
+
+    Args:
+        rates: the limits.
+        secret: the key of the digests that replace client networks in the keys in Redis.
+        clock: returns the time in seconds.
+    """
 
     def __init__(self, rates: RateLimits, secret: bytes, clock: Callable[[], float] = time.monotonic) -> None:
         self._rates = rates
@@ -43,7 +56,11 @@ class RateLimiter:
         self._tiers: LocalCache[str, SubscriptionTier] = LocalCache(MAX_KEYS, clock)
 
     async def check(self, context: Context) -> None:
-        """Count an execution for this client. Raises RateLimited."""
+        """Count one operation for client network, user and tenant.
+
+        Raises:
+            RateLimited: a limit is exceeded; the error has the time for a retry.
+        """
         if self._rates.address:
             network = hashlib.blake2s(context.client.network.encode(), key=self._secret, digest_size=12)
             self._consume(f"address:{network.hexdigest()}", self._rates.address)
@@ -55,7 +72,7 @@ class RateLimiter:
             await self._consume_by_tier(f"tenant:{session.tenant_id}", self._rates.tenant, context, session)
 
     def shared(self, redis: RedisPolicy | None) -> AbstractAsyncContextManager[None]:
-        """Count together with the other processes at that Redis while the block runs."""
+        """Share the counts with all processes that use the same Redis while the block runs; None: do not share them."""
         return self._limiter.shared(redis)
 
     async def _consume_by_tier(
@@ -63,10 +80,10 @@ class RateLimiter:
     ) -> None:
         if not rates:
             return
-        known = self._tiers.get(session.tenant_id)
-        if known is not None:
-            rate = rates.get(known, 0)
-        else:  # the tier matters only to clients that exceed the limit of the lowest
+        tier = self._tiers.get(session.tenant_id)
+        if tier is not None:
+            rate = rates.get(tier, 0)
+        else:  # the tier is read only for clients that exceed the limit of the lowest tier
             rate = min(rates.values())
             if rate and not self._limiter.has_room(key, rate):
                 rate = rates.get(await self._load_tier(context, session), 0)
@@ -79,20 +96,20 @@ class RateLimiter:
             raise RateLimited(retry_after=max(1, math.ceil(wait)))
 
     async def _load_tier(self, context: Context, session: Session) -> SubscriptionTier:
-        # While the tier is unknown the limits of the highest tier apply.
-        tier, seconds = SubscriptionTier.ENTERPRISE, _UNKNOWN_TIER_SECONDS
+        # While the tier is unknown, the limits of the highest tier apply.
+        tier, seconds = SubscriptionTier.ENTERPRISE, _UNKNOWN_TIER_TTL_SECONDS
         with suppress(DomainError):
             tenants = await context.backend.tenants.get_tenants(context.caller(session), [session.tenant_id])
-            tier, seconds = next((each.subscription_tier for each in tenants), SubscriptionTier.FREE), _TIER_SECONDS
+            tier, seconds = next((each.subscription_tier for each in tenants), SubscriptionTier.FREE), _TIER_TTL_SECONDS
         self._tiers.set(session.tenant_id, tier, ttl_seconds=seconds)
         return tier
 
 
 async def _session_of(context: Context) -> Session | None:
-    """Return the session of the request; None if it is unknown: the execution reports the error."""
-    known = context.backend.sessions.known(context.token)
-    if known is not None:  # an open stream keeps the session known: it need not be looked up for each request
-        return known
+    """Return the session of the request; None if it cannot be read: then the execution reports the error."""
+    watched = context.backend.sessions.cached(context.token)
+    if watched is not None:  # the session of an open stream is kept current, so it is not read for each request
+        return watched
     with suppress(DomainError, TimeoutError):
         async with asyncio.timeout(_SESSION_TIMEOUT_SECONDS):
             return await context.viewer()

@@ -1,4 +1,4 @@
-"""One network connection as hypercorn serves it, with a time limit for each wait for the peer."""
+"""One network connection of hypercorn, with a timeout for each wait for the peer (head, write, close)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from gateway.server.protocol_selector import ProtocolSelector
 from gateway.server.receive_queue import AppTaskGroup
 
 _MAX_UNSENT_BYTES = 32 * 1024
-"""That the kernel buffers."""
+"""Limit of the unsent bytes that the kernel buffers for one connection."""
 _HEAD_TIMEOUT_SECONDS = 5.0
-"""From the first byte of a request's head to its last."""
+"""Time between the first and the last byte of a request's head."""
 _CLOSE_TIMEOUT_SECONDS = 5.0
-"""That a closed connection waits for its peer to read the rest."""
+"""Time for the peer to read the remaining bytes of a closed connection."""
 
 
 class Connection(TCPServer):
-    """A peer that reads nothing for ``write_timeout_seconds`` is disconnected; the client sees close code 1006."""
+    """One TCP connection. If its peer reads nothing for ``write_timeout_seconds``, the connection is aborted.
+
+    A websocket client reports an aborted connection as close code 1006.
+    """
 
     protocol: ProtocolSelector
 
@@ -41,11 +44,11 @@ class Connection(TCPServer):
         write_timeout_seconds: float,
     ) -> None:
         super().__init__(app, asyncio.get_running_loop(), config, context, state, reader, writer)
-        self._stall_seconds = write_timeout_seconds
+        self._write_timeout_seconds = write_timeout_seconds
         self._head_timer: asyncio.TimerHandle | None = None
         self._has_ended = False
-        _, self._most_bytes = writer.transport.get_write_buffer_limits()
-        _limit_unsent(writer.get_extra_info("socket"))
+        _, self._max_buffered_bytes = writer.transport.get_write_buffer_limits()
+        _limit_unsent_bytes(writer.get_extra_info("socket"))
 
     async def run(self) -> None:
         """Serve the connection until it is closed."""
@@ -65,30 +68,30 @@ class Connection(TCPServer):
                     server,
                     self.protocol_send,
                     tls.selected_alpn_protocol() if tls else "http/1.1",
-                    self._limit_head,
+                    self._update_head_timer,
                 )
                 await self.protocol.initiate()
                 await self.idle_task.restart(self._task_group, self._idle_timeout)
                 await self._read_data()
-                # hypercorn would wait here until the connection had been idle for long enough, though the peer is gone.
+                # The peer has left. hypercorn would wait here until the idle timeout.
                 self._has_ended = True
                 await self.idle_task.stop()
         except OSError:
-            pass  # the peer is gone
+            pass  # the peer has left
         finally:
             await self._close()
 
     async def protocol_send(self, event: Event) -> None:
-        """Write the bytes, and wait only if too many are unsent already, so that memory is bounded."""
+        """Write the bytes of an event. While the write buffer is full, wait for the peer, to bound memory."""
         if isinstance(event, Updated) and self._has_ended:
             return
         if not isinstance(event, RawData):
             await super().protocol_send(event)
-            self._limit_head()
+            self._update_head_timer()
             return
         transport = self.writer.transport
         async with self.send_lock:
-            if transport.get_write_buffer_size() > self._most_bytes:
+            if transport.get_write_buffer_size() > self._max_buffered_bytes:
                 await self._wait_for_reader()
             if not transport.is_closing():
                 self.writer.write(event.data)
@@ -96,22 +99,23 @@ class Connection(TCPServer):
         await self.protocol.handle(Closed())
 
     async def _wait_for_reader(self) -> None:
+        """Wait until the write buffer has room. Abort the connection if the peer reads nothing within the timeout."""
         transport = self.writer.transport
         while not transport.is_closing():
             before = transport.get_write_buffer_size()
             try:
                 with suppress(ConnectionError, RuntimeError):
-                    async with asyncio.timeout(self._stall_seconds):
+                    async with asyncio.timeout(self._write_timeout_seconds):
                         await self.writer.drain()
                 return
             except TimeoutError:
                 if transport.get_write_buffer_size() >= before:
                     transport.abort()
 
-    def _limit_head(self) -> None:
-        """Close the connection if the head of a request has begun and does not end in time.
+    def _update_head_timer(self) -> None:
+        """Start the timer that closes the connection while the head of a request is incomplete; else stop it.
 
-        hypercorn has only a timer for idle connections, which may last much longer.
+        hypercorn only has a timer for idle connections, which is much longer.
         """
         if not self.protocol.has_partial_head:
             self._stop_head_timer()
@@ -132,10 +136,11 @@ class Connection(TCPServer):
             timer.cancel()
 
 
-def _limit_unsent(network: socket.socket) -> None:
-    """Bound the unsent bytes in the kernel, which otherwise buffers some MiB, so that the rate at which a client reads
-    could not be measured for minutes.
+def _limit_unsent_bytes(network: socket.socket) -> None:
+    """Limit the unsent bytes that the kernel buffers.
+
+    By default it buffers some MiB, so that the rate at which a client reads could not be measured for minutes.
     """
     if option := getattr(socket, "TCP_NOTSENT_LOWAT", None):
-        with suppress(OSError):  # a socket that is no TCP
+        with suppress(OSError):  # not a TCP socket
             network.setsockopt(socket.IPPROTO_TCP, option, _MAX_UNSENT_BYTES)

@@ -1,7 +1,8 @@
-"""When Python looks for garbage: rarely, for a look at all that ten thousand sockets are made of takes over a second.
+"""Tuning of Python's cyclic garbage collection for a process with thousands of open sockets.
 
-Left alone it looks every few events, and always in the middle of telling one: what sockets wait with is made anew for
-each event, and so much that is new makes Python believe that there is much to be found.
+With 10,000 sockets a full collection takes more than a second. Each event that the gateway sends creates new objects
+for each waiting socket, so that Python's default thresholds would start a collection every few events, in the middle
+of sending one.
 """
 
 from __future__ import annotations
@@ -10,45 +11,53 @@ import gc
 import time
 from collections.abc import Callable
 
-_NEW = 50_000
-"""Objects more than before, at which it looks at the new ones."""
-_AGES = (10, 20)
-"""How often it looks at an age before it looks at the next one, too."""
-_FEW = 1_000
+_NEW_OBJECTS_THRESHOLD = 50_000
+"""Growth of the number of objects that starts a collection of the youngest generation."""
+_OLDER_GENERATION_THRESHOLDS = (10, 20)
+"""Collections of a generation after which the next older generation is collected, too."""
+_MIN_CLOSED_CONNECTIONS = 1_000
 _BUSY_SECONDS = 0.1
-_MOST_PUT_OFF = 60
+"""Processor time since the last call above which the process counts as busy."""
+_MAX_POSTPONEMENTS = 60
 
 
 def tune_gc() -> None:
-    """From now on, and never at what there is now: it stays. For the one who runs the process, once all is started."""
+    """Collect garbage once, exempt all present objects from later collections, and raise the thresholds.
+
+    Call it once the application has been started.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_NEW, *_AGES)
+    gc.set_threshold(_NEW_OBJECTS_THRESHOLD, *_OLDER_GENERATION_THRESHOLDS)
 
 
 class CycleCollector:
-    """What was closed leaves cycles behind, which nobody may find for long. This is their number.
+    """Collects the reference cycles of closed connections, which the raised thresholds leave in memory for long.
 
-    ``worked`` tells the seconds that this thread has worked. Where thousands come back whose sockets were cut, to look
-    for what those left is put off until that is done, as long as it is not put off for too long.
+    A collection is due when more connections have been closed than are open. It is postponed while the process is
+    busy, for instance while thousands of clients reconnect, but not more than 60 times.
+
+    Args:
+        thread_time: returns the processor time of this thread in seconds.
     """
 
-    def __init__(self, worked: Callable[[], float] = time.thread_time) -> None:
+    def __init__(self, thread_time: Callable[[], float] = time.thread_time) -> None:
         self._closed = 0
-        self._put_off = 0
-        self._worked = worked
-        self._worked_before = worked()
+        self._postponements = 0
+        self._thread_time = thread_time
+        self._last_thread_time = thread_time()
 
-    def add(self) -> None:
+    def count_closed(self) -> None:
+        """Count one closed connection."""
         self._closed += 1
 
-    def clear(self, still_open: int) -> None:
-        """Clear them away where there are as many as there is still in use. To be called twice a second."""
-        before, self._worked_before = self._worked_before, self._worked()
-        if self._closed <= max(_FEW, still_open):
+    def collect_if_due(self, open_connections: int) -> None:
+        """Collect garbage if that is due and the process is not busy. Call this method twice a second."""
+        before, self._last_thread_time = self._last_thread_time, self._thread_time()
+        if self._closed <= max(_MIN_CLOSED_CONNECTIONS, open_connections):
             return
-        if self._worked_before - before > _BUSY_SECONDS and self._put_off < _MOST_PUT_OFF:
-            self._put_off += 1
+        if self._last_thread_time - before > _BUSY_SECONDS and self._postponements < _MAX_POSTPONEMENTS:
+            self._postponements += 1
             return
-        self._closed = self._put_off = 0
+        self._closed = self._postponements = 0
         gc.collect()

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as hypercorn reads it, without anything that two servers could read differently."""
+"""The HTTP/1.1 protocol of hypercorn, which also refuses ambiguous requests (request smuggling) and large heads."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from hypercorn.events import Closed, Event
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
 
-from gateway.server.heads import HOST, MAX_HEAD_BYTES, MAX_HEADERS
+from gateway.server.request_head import HOST, MAX_HEAD_BYTES, MAX_HEADERS
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\x00")
-"""Lines that end in half of a line's end, that continue on the next line, or that hold what ends text elsewhere."""
+"""A line end without CR or without LF, a folded line (RFC 9112, 5.2), or a NUL character."""
 
 
 class Http1(H11Protocol):
-    """One connection that uses HTTP/1.1, or a websocket."""
+    """The protocol of one connection that uses HTTP/1.1, including a websocket."""
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
-        self.connection = _Requests(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self.connection = _StrictConnection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     @property
     def has_partial_head(self) -> bool:
+        """Whether the head of a request has begun and is not complete."""
         is_http = isinstance(self.connection, h11.Connection)
         return is_http and self.connection.their_state is h11.IDLE and bool(self.connection.trailing_data[0])
 
@@ -35,24 +36,26 @@ class Http1(H11Protocol):
             await self.send(Closed())
 
 
-class _Requests(h11.Connection):
+class _StrictConnection(h11.Connection):
+    """Raises RemoteProtocolError for heads that are ambiguous or too large."""
+
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         if self.their_state is h11.IDLE:
-            received, _ = self.trailing_data
-            end = _END_OF_HEAD.search(received)
+            buffered, _ = self.trailing_data
+            end = _END_OF_HEAD.search(buffered)
             if end is not None and end.end() > MAX_HEAD_BYTES:
                 raise h11.RemoteProtocolError("The head is too large", error_status_hint=431)
-            if end is not None and _AMBIGUOUS.search(received, 0, end.end()):
+            if end is not None and _AMBIGUOUS.search(buffered, 0, end.end()):
                 raise h11.RemoteProtocolError("A line of the head is malformed")
         event = super().next_event()
-        return _checked(event) if isinstance(event, h11.Request) else event
+        return _validate_head(event) if isinstance(event, h11.Request) else event
 
 
-def _checked(request: h11.Request) -> h11.Request:
-    """Return the request without its offer of HTTP/2.
+def _validate_head(request: h11.Request) -> h11.Request:
+    """Return the request without the headers that offer an upgrade to HTTP/2.
 
     Raises:
-        h11.RemoteProtocolError: the head is too large or ambiguous.
+        h11.RemoteProtocolError: the head is too large or ambiguous, or the HTTP version is not supported.
     """
     if request.http_version not in (b"1.0", b"1.1") and request.method != b"PRI":
         raise h11.RemoteProtocolError("The version is not supported", error_status_hint=505)

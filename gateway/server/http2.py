@@ -1,4 +1,4 @@
-"""HTTP/2 as hypercorn reads it, with limits on frames that belong to no request, and nothing kept of closed peers."""
+"""The HTTP/2 protocol of hypercorn, with limits on control frames, heads and buffers."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCom
 from hypercorn.typing import Event as IOEvent
 from hyperframe.frame import Frame
 
-from gateway.server.heads import HOST, MAX_HEAD_BYTES, MAX_HEADERS
+from gateway.server.request_head import HOST, MAX_HEAD_BYTES, MAX_HEADERS
 from infrastructure.limits.rate_limit import TokenBucket
 
 _FRAME_LENGTH_BYTES = 3
-_IDLE_FRAMES_PER_MINUTE = 400
-"""Of one connection: frames that cost time and belong to no request. Each complete response refunds one."""
+_CONTROL_FRAMES_PER_MINUTE = 400
+"""Frames of one connection that carry no part of a request or response. Each complete response refunds one."""
 _HEADER_TABLE_BYTES = 4096
-"""Of the table of sent headers, however large a table the peer offers: each new header is searched in it."""
+"""Limit of the table of sent headers. Each header is searched in it, so that a larger table of the peer is not used."""
 
 
 class Http2(H2Protocol):
-    """Ignores priorities, which cost much and are deprecated by RFC 9113."""
+    """The protocol of one connection that uses HTTP/2. It ignores priorities, which RFC 9113 deprecates."""
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
@@ -44,52 +44,54 @@ class Http2(H2Protocol):
         self.connection.decoder.max_header_list_size = MAX_HEAD_BYTES
         self.stream_buffers = _StreamBuffers(self.context.event_class)
         self._has_settings = False
-        self._idle_frames = TokenBucket(_IDLE_FRAMES_PER_MINUTE, 60)
+        self._control_frames = TokenBucket(_CONTROL_FRAMES_PER_MINUTE, 60)
 
     async def handle(self, event: Event) -> None:
+        """Handle an event of the connection; after its end release the buffers of its streams."""
         await super().handle(event)
         if isinstance(event, Closed):
-            for buffer in list(self.stream_buffers.values()):  # in which responses wait for a peer that is gone
+            for buffer in list(self.stream_buffers.values()):  # in which responses wait for a peer that has left
                 await buffer.close()
 
     @property
     def has_partial_head(self) -> bool:
-        """Whether a frame has begun and is not complete, or the settings are missing that a client begins with.
+        """Whether a frame, or the initial settings of the client, have not arrived completely.
 
-        While requests are under way, their bodies' frames may well come in parts.
+        False while requests are in progress, because the frames of their bodies may arrive in parts.
         """
         return not self.streams and (self._frames.is_partial or not self._has_settings)
 
     async def stream_send(self, event: StreamEvent) -> None:
+        """Send an event of a stream; reset a stream whose application has ended without a complete response."""
         if not isinstance(event, StreamClosed) or event.stream_id not in self.streams:
             await super().stream_send(event)
             return
-        self._idle_frames.refund()
+        self._control_frames.refund()
         await super().stream_send(event)
         buffer = self.stream_buffers.get(event.stream_id)
         if buffer is not None and not buffer.complete:
             await self._reset_incomplete(event.stream_id)
 
     async def _reset_incomplete(self, stream_id: int) -> None:
-        """Reset a stream that the application has left without its last message: its client would wait for that."""
+        """Reset a stream whose application has ended without a last message, for which its client would wait."""
         with suppress(ProtocolError):  # the peer has ended the connection
             self.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
         await self._flush()
-        await self._window_updated(stream_id)  # wakes the sending task, which forgets the stream
+        await self._window_updated(stream_id)  # wakes the sending task, which removes the stream
 
     async def _handle_events(self, events: list[Http2Event]) -> None:
         """Handle one event at a time, because each may close the stream of the next one."""
         for event in events:
-            if self._is_idle(event) and not self._idle_frames.consume(asyncio.get_running_loop().time()):
+            if self._is_control_frame(event) and not self._control_frames.consume(asyncio.get_running_loop().time()):
                 self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
                 await self._flush()
                 await self.send(Closed())
                 return
-            if isinstance(event, RequestReceived) and not _is_complete(event):
+            if isinstance(event, RequestReceived) and not _is_valid_request(event):
                 self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
                 await self._flush()
             elif isinstance(event, DataReceived) and event.stream_id not in self.streams:
-                # The rest of a body that was refused: accepted, so that the other streams continue.
+                # The rest of a refused body is acknowledged, so that the window of the other streams is restored.
                 self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 await self._flush()
             elif not isinstance(event, PriorityUpdated):
@@ -99,8 +101,8 @@ class Http2(H2Protocol):
                 encoder = self.connection.encoder
                 encoder.header_table_size = min(encoder.header_table_size, _HEADER_TABLE_BYTES)
 
-    def _is_idle(self, event: Http2Event) -> bool:
-        """Whether the event costs time and belongs to no request."""
+    def _is_control_frame(self, event: Http2Event) -> bool:
+        """Return whether the event carries no part of a request, but costs processor time."""
         match event:
             case DataReceived():
                 return not event.data and event.stream_ended is None
@@ -110,24 +112,29 @@ class Http2(H2Protocol):
 
 
 class _StreamBuffers(dict[int, StreamBuffer]):
-    """The buffers of a connection's streams: a _WaitingBuffer replaces each buffer that hypercorn adds."""
+    """The buffers of a connection's streams: a _BlockingBuffer replaces each buffer that hypercorn adds."""
 
     def __init__(self, event_class: type[IOEvent]) -> None:
         super().__init__()
         self._event_class = event_class
 
     def __setitem__(self, stream_id: int, _: StreamBuffer) -> None:
-        super().__setitem__(stream_id, _WaitingBuffer(self._event_class))
+        super().__setitem__(stream_id, _BlockingBuffer(self._event_class))
 
 
-class _WaitingBuffer(StreamBuffer):
-    """Makes the application wait while the peer's window is empty.
+class _BlockingBuffer(StreamBuffer):
+    """The send buffer of a stream. While it is full, the application waits.
 
-    hypercorn's own buffer wakes the application at each attempt to send, so that it would hold all of a response whose
-    client does not read.
+    hypercorn's own buffer wakes the application at each attempt to send, so that the whole response of a client that
+    does not read would be buffered.
     """
 
     async def push(self, data: bytes) -> None:
+        """Add data, and wait until the buffer is below its limit.
+
+        Raises:
+            BufferCompleteError: the stream has ended.
+        """
         if self._complete:
             raise BufferCompleteError()
         self.buffer.extend(data)
@@ -137,6 +144,7 @@ class _WaitingBuffer(StreamBuffer):
             await self._paused.wait()
 
     async def pop(self, max_length: int) -> bytes:
+        """Remove and return up to ``max_length`` bytes, and wake the application if the buffer has room."""
         length = min(len(self.buffer), max_length)
         data = bytes(self.buffer[:length])
         del self.buffer[:length]
@@ -148,11 +156,11 @@ class _WaitingBuffer(StreamBuffer):
 
 
 class _Http2Frames(FrameBuffer):
-    """Refuses a frame that is too long when it begins, and not when all of it has been buffered."""
+    """A frame buffer that refuses a frame that is too long when its header arrives, before the frame is buffered."""
 
     @property
     def is_partial(self) -> bool:
-        """Whether a frame, or the header block that frames make up, has begun and is not complete."""
+        """Whether a frame or a header block has begun and is not complete."""
         return bool(self._data) or bool(self._headers_buffer)
 
     def __next__(self) -> Frame:
@@ -161,8 +169,11 @@ class _Http2Frames(FrameBuffer):
         return super().__next__()
 
 
-def _is_complete(request: RequestReceived) -> bool:
-    """Whether the request has the headers that hypercorn expects. CONNECT is for websockets only (RFC 8441)."""
+def _is_valid_request(request: RequestReceived) -> bool:
+    """Return whether the request has the pseudo-headers that hypercorn requires, and not too many headers.
+
+    The method CONNECT is allowed for websockets only (RFC 8441).
+    """
     parts: dict[bytes, bytes] = dict(request.headers)
     method, path = parts.get(b":method", b""), parts.get(b":path", b"")
     host = parts.get(b":authority", parts.get(b"host", b""))

@@ -1,4 +1,4 @@
-"""Which protocol a connection uses: HTTP/1.1, or HTTP/2 by TLS's choice or by its preface."""
+"""Select the protocol of a connection: HTTP/1.1, or HTTP/2 by TLS (ALPN) or by its connection preface."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from gateway.server.http2 import Http2
 
 
 class ProtocolSelector(ProtocolWrapper):
-    """HTTP/2 is never reached by an upgrade: a proxy that passed one on would not see the requests that follow."""
+    """Passes the events of a connection to its protocol, and selects HTTP/2 if the client sends its preface.
+
+    An upgrade from HTTP/1.1 to HTTP/2 is not supported, because a proxy would not see the requests after it.
+
+    Args:
+        after_data: called after received bytes have been handled.
+    """
 
     def __init__(
         self,
@@ -33,8 +39,10 @@ class ProtocolSelector(ProtocolWrapper):
     ) -> None:
         super().__init__(app, config, context, task_group, state, ssl, client, server, send, alpn_protocol)
         self._after_data = after_data
-        kind = Http2 if alpn_protocol == "h2" else Http1
-        self.protocol: Http1 | Http2 = kind(app, config, context, task_group, state, ssl, client, server, send)
+        protocol_class = Http2 if alpn_protocol == "h2" else Http1
+        self.protocol: Http1 | Http2 = protocol_class(
+            app, config, context, task_group, state, ssl, client, server, send
+        )
 
     @property
     def has_partial_head(self) -> bool:
@@ -42,6 +50,7 @@ class ProtocolSelector(ProtocolWrapper):
         return self.protocol.has_partial_head
 
     async def handle(self, event: Event) -> None:
+        """Handle an event of the connection, and change to HTTP/2 if it contains the preface of HTTP/2."""
         try:
             await self.protocol.handle(event)
         except H2ProtocolAssumedError as assumed:
@@ -57,7 +66,8 @@ class ProtocolSelector(ProtocolWrapper):
                 self.send,
             )
             await self.protocol.initiate()
-            await self.send(Updated(idle=True))  # the preface looked like a request, and none may follow
+            # This starts the idle timer: the preface counted as a request, and no other request may follow.
+            await self.send(Updated(idle=True))
             await self.protocol.handle(RawData(assumed.data))
         if isinstance(event, RawData):
             self._after_data()

@@ -1,4 +1,4 @@
-"""The frames of websockets: limits on what a peer sends, no compression, and a direct way for texts to the wire."""
+"""Websocket frames: limits on received messages and pings, no compression, and a fast path for sending texts."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from wsproto.frame_protocol import CloseReason
 from infrastructure.limits.rate_limit import TokenBucket
 
 SEND_TEXT = "adx.send_text"
-"""In a websocket's scope: sends a text past the layers around the application, which leave messages unchanged."""
+"""Key in the scope of a websocket: a function that sends a text directly, without the middleware and ASGI events."""
 
 _PINGS_PER_MINUTE = 100
 _MAX_FRAGMENTS = 1_000
-"""Of one message, which may all be empty."""
-_WHOLE_TEXT = 0x81
-"""The first byte of a text frame that is a whole message (RFC 6455, 5.2)."""
+"""Limit of the fragments of one message, which may all be empty."""
+_FINAL_TEXT_FRAME = 0x81
+"""The first byte of a text frame that is a complete message (RFC 6455, 5.2)."""
 
 
 def with_websocket_limits(app: ASGIApp, max_bytes: int) -> ASGIApp:
-    """Return the application, with websockets that do not compress and accept no message above ``max_bytes``.
+    """Wrap the application so that websockets do not compress and accept no message above ``max_bytes``.
 
-    hypercorn has no setting against the first, and would keep the bytes beyond the second.
+    hypercorn has no setting for compression, and it buffers the bytes of a message beyond its own limit.
     """
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,7 +51,10 @@ async def _send_text(stream: WSStream, text: str) -> None:
 
 
 class WebSocketHandshake(Handshake):
-    """Agrees to no compression: it costs each message a fifth more time, and each socket three times the memory."""
+    """The handshake of one websocket, which accepts no extension.
+
+    Compression costs a fifth more time per message and three times the memory per socket.
+    """
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]], http_version: str, *, max_bytes: int) -> None:
         super().__init__(list(headers), http_version)
@@ -61,15 +64,16 @@ class WebSocketHandshake(Handshake):
     def accept(
         self, subprotocol: str | None, additional_headers: Iterable[tuple[bytes, bytes]]
     ) -> tuple[int, list[tuple[bytes, bytes]], Connection]:
+        """Accept the handshake, and return status code, headers and framing of the socket."""
         status, headers, _ = super().accept(subprotocol, additional_headers)
-        if self.http_version == "1.1":  # the client gql finds the subprotocol by exactly this spelling
-            spelled = {b"sec-websocket-protocol": b"Sec-WebSocket-Protocol"}
-            headers = [(spelled.get(name, name), value) for name, value in headers]
+        if self.http_version == "1.1":  # the client gql compares the header name case-sensitively
+            spelling = {b"sec-websocket-protocol": b"Sec-WebSocket-Protocol"}
+            headers = [(spelling.get(name, name), value) for name, value in headers]
         return status, headers, WebSocketFraming(self._max_bytes)
 
 
 class WebSocketFraming(Connection):
-    """Closes with a code if the peer breaks the framing, sends too large a message or pings without end."""
+    """The framing of one websocket. It closes the socket if the peer breaks the protocol or exceeds a limit."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(ConnectionType.SERVER, [])
@@ -78,31 +82,33 @@ class WebSocketFraming(Connection):
         self._pings = TokenBucket(_PINGS_PER_MINUTE, 60)
 
     def text_frame(self, text: str) -> bytes:
-        """Return the frame of a whole text; nothing if the socket is closing."""
+        """Return the frame for a complete text message; empty if the socket is closing."""
         if self.state is not SocketState.OPEN:
             return b""
         data = text.encode()
         size = len(data)
         if size < 126:
-            return bytes((_WHOLE_TEXT, size)) + data
+            return bytes((_FINAL_TEXT_FRAME, size)) + data
         if size < 1 << 16:
-            return struct.pack("!BBH", _WHOLE_TEXT, 126, size) + data
-        return struct.pack("!BBQ", _WHOLE_TEXT, 127, size) + data
+            return struct.pack("!BBH", _FINAL_TEXT_FRAME, 126, size) + data
+        return struct.pack("!BBQ", _FINAL_TEXT_FRAME, 127, size) + data
 
     def events(self) -> Generator[SocketEvent]:
+        """Yield the received events, and a CloseConnection with a code as the last one after a violation."""
         for event in super().events():
-            fault = self._fault(event)
-            if fault is not None:
+            violation = self._violation(event)
+            if violation is not None:
                 if self.state is SocketState.OPEN:
-                    self._state = SocketState.REMOTE_CLOSING  # in which hypercorn sends the code and then disconnects
-                yield fault
+                    # In this state hypercorn sends the close code and then disconnects.
+                    self._state = SocketState.REMOTE_CLOSING
+                yield violation
                 return
             yield event
 
-    def _fault(self, event: SocketEvent) -> CloseConnection | None:
+    def _violation(self, event: SocketEvent) -> CloseConnection | None:
         match event:
             case CloseConnection() if self.state is SocketState.OPEN:
-                return event  # not sent by the peer: its frames could not be read
+                return event  # created by wsproto, because the frames of the peer are invalid
             case Ping() if not self._pings.consume(asyncio.get_running_loop().time()):
                 return CloseConnection(CloseReason.POLICY_VIOLATION, "Too many pings")
             case TextMessage() | BytesMessage():

@@ -1,1 +1,1 @@
-"""Sessions at the gateway: cache, cookies, and the monitor that ends streams with their session."""
+"""Sessions in the gateway: cookies and tokens of requests, the session cache, and the session monitor."""

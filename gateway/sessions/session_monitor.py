@@ -1,4 +1,4 @@
-"""End what was started with a session once that session has ended or grants something else."""
+"""The session monitor: ends streams and websockets when their session ends or its principal changes."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ log = structlog.get_logger()
 
 
 class SessionMonitor:
-    """Finds sessions, and watches those that a socket or a stream was started with.
+    """Finds sessions, and watches the sessions of open websockets and streams.
 
-    A watched session is read again at each change notification and, with all others in one call, every
-    ``check_seconds`` from the auth service itself: a change is noticed also where no notification arrives. A service
-    that does not answer ends no session; its expiry does.
+    A watched session is read again after each change notification. In addition all watched sessions are read from the
+    auth service every ``check_interval_seconds``, in one call, so that a change is noticed even if its notification is
+    lost. While the auth service is unavailable, sessions end only by their expiry.
     """
 
-    def __init__(self, sessions: SessionCache, change_notifier: ChangeNotifier, *, check_seconds: float) -> None:
+    def __init__(
+        self, sessions: SessionCache, change_notifier: ChangeNotifier, *, check_interval_seconds: float
+    ) -> None:
         self._sessions = sessions
         self._change_notifier = change_notifier
-        self._check_seconds = check_seconds
+        self._check_interval_seconds = check_interval_seconds
         self._watched: dict[str, _MonitoredSession] = {}
         self._tasks = BackgroundTasks()
 
     async def __aenter__(self) -> Self:
-        self._tasks.supervise(self._check_regularly, name="check watched sessions")
+        self._tasks.supervise(self._check_periodically, name="check watched sessions")
         return self
 
     async def __aexit__(
@@ -51,81 +53,87 @@ class SessionMonitor:
         self._watched.clear()
 
     async def find(self, token: str, *, request_id: str) -> Session | None:
-        """The session that the token opens now; None if it opens none. Raises DomainError if that is not known."""
+        """Return the session of the token; None if the token has no valid session.
+
+        Raises:
+            DomainError: the session cannot be read.
+        """
         return await self._sessions.find(token, request_id=request_id)
 
     @contextmanager
-    def staying(self, token: str, session: Session, over: Callable[[Session], None]) -> Iterator[None]:
-        """While the block runs, call ``over`` once as soon as the session has ended or grants something else.
+    def watch(self, token: str, session: Session, on_end: Callable[[Session], None]) -> Iterator[None]:
+        """While the block runs, call ``on_end`` once as soon as the session ends or its principal changes.
 
-        ``session`` is what the token was found to open: a session that ended since then is noticed, too.
+        Args:
+            session: the session that the caller has read for the token. A change since then calls ``on_end``, too.
         """
         watched = self._watched.get(token)
         if watched is None:
             watched = self._watched[token] = _MonitoredSession(session)
             watched.task = self._tasks.start(self._watch(token, watched), name="watch a session")
-        elif principal(watched.session) != principal(session):  # it was found before it changed, or after
+        elif principal(watched.session) != principal(session):  # one of the two was read before a change
             watched = _MonitoredSession(session)
             asyncio.get_running_loop().call_soon(watched.notify)
-        watched.callbacks.add(over)
+        watched.callbacks.add(on_end)
         try:
             yield
         finally:
-            watched.callbacks.discard(over)
+            watched.callbacks.discard(on_end)
             if not watched.callbacks and self._watched.get(token) is watched:
                 del self._watched[token]
-                self._end_watch(watched)
+                self._stop_task(watched)
 
-    def known(self, token: str | None) -> Session | None:
-        """The watched session of the token; None if it is not watched, whether or not it exists."""
+    def cached(self, token: str | None) -> Session | None:
+        """Return the watched session of the token; None if it is not watched, whether or not it exists."""
         watched = self._watched.get(token or "")
         return watched.session if watched is not None else None
 
-    async def is_back(self, token: str, ended: Session) -> bool:
-        """Whether it is again what it was before it ended, as after a switch that was undone."""
+    async def is_restored(self, token: str, ended: Session) -> bool:
+        """Return whether the token has the ended session again, for instance after an undone tenant switch."""
         try:
-            session = await self._sessions.look_up(token, request_id=uuid4().hex)
+            session = await self._sessions.find_uncached(token, request_id=uuid4().hex)
         except DomainError:
             return False
         return session is not None and principal(session) == principal(ended)
 
     async def _watch(self, token: str, watched: _MonitoredSession) -> None:
         session = watched.session
-        names = session_cache_key(token_hash(token)), access_key(session.user_id, session.tenant_id)
-        with self._change_notifier.subscribe(*names) as news:
+        keys = session_cache_key(token_hash(token)), access_key(session.user_id, session.tenant_id)
+        with self._change_notifier.subscribe(*keys) as changed:
             while True:
-                news.clear()
+                changed.clear()
                 try:
-                    self._note(token, watched, await self._sessions.look_up(token, request_id=uuid4().hex))
+                    current = await self._sessions.find_uncached(token, request_id=uuid4().hex)
+                    self._update(token, watched, current)
                 except DomainError:
-                    pass  # not known: the session lasts until its expiry, or a check knows better
+                    pass  # the session is unknown: it ends at its expiry or by a later check
                 except Exception as error:
-                    log.error("a session could not be read", exc_info=error)
+                    log.error("session_unreadable", exc_info=error)
                 if watched.session.expires_at <= utc_now():
-                    self._note(token, watched, None)
+                    self._update(token, watched, None)
                 if self._watched.get(token) is not watched:
                     return
-                await wait_for_event(news, max(0.0, (watched.session.expires_at - utc_now()).total_seconds()))
+                await wait_for_event(changed, max(0.0, (watched.session.expires_at - utc_now()).total_seconds()))
 
-    async def _check_regularly(self) -> None:
+    async def _check_periodically(self) -> None:
         while True:
-            await asyncio.sleep(self._check_seconds * random.uniform(0.8, 1))  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(self._check_interval_seconds * random.uniform(0.8, 1))  # noqa: S311 - jitter
             watched = list(self._watched.items())
             for start in range(0, len(watched), MAX_SESSION_LOOKUPS):
                 try:
                     await self._check(watched[start : start + MAX_SESSION_LOOKUPS])
                 except DomainError as error:
-                    log.warning("sessions could not be read", error=repr(error))
+                    log.warning("sessions_unreadable", error=repr(error))
                 except Exception as error:
-                    log.error("sessions could not be checked", exc_info=error)
+                    log.error("session_check_failed", exc_info=error)
 
-    async def _check(self, some: list[tuple[str, _MonitoredSession]]) -> None:
-        found = await self._sessions.look_up_together([token for token, _ in some], request_id=uuid4().hex)
-        for token, watched in some:
-            self._note(token, watched, found.get(token))
+    async def _check(self, batch: list[tuple[str, _MonitoredSession]]) -> None:
+        found = await self._sessions.find_many_uncached([token for token, _ in batch], request_id=uuid4().hex)
+        for token, watched in batch:
+            self._update(token, watched, found.get(token))
 
-    def _note(self, token: str, watched: _MonitoredSession, session: Session | None) -> None:
-        """Take what was read just now as the session; end what was started with it if it is not what it was."""
+    def _update(self, token: str, watched: _MonitoredSession, session: Session | None) -> None:
+        """Store the session that was read now. Call the callbacks if it has ended or its principal has changed."""
         if self._watched.get(token) is not watched:
             return
         if session is not None and principal(session) == principal(watched.session):
@@ -133,50 +141,54 @@ class SessionMonitor:
             return
         del self._watched[token]
         watched.notify()
-        self._end_watch(watched)
+        self._stop_task(watched)
 
-    def _end_watch(self, watched: _MonitoredSession) -> None:
+    def _stop_task(self, watched: _MonitoredSession) -> None:
         if watched.task is not None and watched.task is not asyncio.current_task():
             self._tasks.cancel(watched.task)
 
 
 class SessionBinding:
-    """Ends one stream, or one connection, with the session that it was started with.
+    """Ends one stream or websocket when the session ends that it was started with.
 
-    A stream that follows the switch which ended its session receives the last state of that switch first, and continues
-    if the switch was undone. ``end`` ends the stream, ``start`` starts a task for it.
+    A tenant switch ends the session that started it. A stream that follows this switch therefore receives the last
+    state of the switch first, and continues if the switch was undone.
+
+    Args:
+        end: ends the stream or websocket.
+        start: runs a coroutine as a background task.
     """
 
     def __init__(
         self,
-        watch: SessionMonitor,
+        monitor: SessionMonitor,
         context: Context,
         end: Callable[[], Coroutine[object, object, None]],
         start: Callable[[Coroutine[object, object, None]], None],
     ) -> None:
-        self._watch = watch
+        self._monitor = monitor
         self._context = context
         self._end = end
         self._start = start
-        self._stay = ExitStack()
+        self._session_watch = ExitStack()
         self._is_closed = False
         self.session: Session | None = None
-        """None while it is bound to no session: there is none, or it is not known yet."""
+        """The bound session; None if there is none or if it has not been read yet."""
         self.has_ended = False
 
     def bind(self, token: str, session: Session) -> None:
-        """Bind it to the session that the token opens, in place of the one before."""
-        self._stay.close()
+        """Bind to the session of the token, and release the session that was bound before."""
+        self._session_watch.close()
         if not self._is_closed:
             self.session, self.has_ended = session, False
-            self._stay.enter_context(self._watch.staying(token, session, partial(self._over, token)))
+            self._session_watch.enter_context(self._monitor.watch(token, session, partial(self._on_end, token)))
 
     def close(self) -> None:
-        """The stream has ended by itself."""
+        """Release the session: the stream has ended for another reason."""
         self._is_closed = True
-        self._stay.close()
+        self._session_watch.close()
 
-    def _over(self, token: str, ended: Session) -> None:
+    def _on_end(self, token: str, ended: Session) -> None:
         self.has_ended = True
         self._start(self._end_with_session(token, ended))
 
@@ -184,14 +196,14 @@ class SessionBinding:
         has_waited = await self._context.following.last_word(self._context.previous_session)
         if self._is_closed:
             return
-        if has_waited and await self._watch.is_back(token, ended):
+        if has_waited and await self._monitor.is_restored(token, ended):
             self.bind(token, ended)
         else:
             await self._end()
 
 
 class _MonitoredSession:
-    """A session as it was when it was last read, and the callbacks of what was started with it."""
+    """A session as it was last read, the task that watches it, and the callbacks for its end."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -199,15 +211,19 @@ class _MonitoredSession:
         self.task: asyncio.Task[None] | None = None
 
     def notify(self) -> None:
-        for over in tuple(self.callbacks):
-            over(self.session)
+        """Call all callbacks."""
+        for on_end in tuple(self.callbacks):
+            on_end(self.session)
 
 
 def principal(session: Session) -> tuple[object, ...]:
-    """What a session grants: whose it is, in which tenant, and in which role."""
+    """Return the principal of the session as a comparable value: session id, user, tenant, role and permissions."""
     return session.id, session.user_id, session.tenant_id, session.role, session.permissions
 
 
-def grant(session: Session) -> tuple[object, ...]:
-    """The same without the session itself: another session of the same user in the same tenant grants the same."""
+def access_of(session: Session) -> tuple[object, ...]:
+    """Return the access that the session grants: its principal without the session id.
+
+    Two sessions of the same user in the same tenant and role grant the same access.
+    """
     return principal(session)[1:]

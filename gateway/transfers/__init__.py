@@ -1,1 +1,1 @@
-"""Uploads and downloads of bytes outside GraphQL, streamed between client and storage."""
+"""Uploads and downloads of files by signed URLs, outside GraphQL: streamed between client and storage."""

@@ -1,4 +1,4 @@
-"""The user of a signed URL with their current permissions: those at the time of its signature do not count."""
+"""Authorization of transfers: read the current permissions of the user for whom a URL was signed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ FindCaller: TypeAlias = Callable[[Request, UploadGrant | DownloadGrant], Awaitab
 
 
 async def find_caller(tenants: TenantsClient, request: Request, grant: UploadGrant | DownloadGrant) -> Caller:
-    """Return the user of the grant with the permissions of their current role: none if they have left the tenant.
+    """Return the user of the grant with the permissions of the user's current role in the tenant.
+
+    The permissions are empty if the user has left the tenant. Permissions at the time of the signature do not count.
 
     Raises:
-        ServiceUnavailable, DeadlineExceeded: the role is not known.
+        ServiceUnavailable, DeadlineExceeded: the role cannot be read.
     """
     caller = Caller(user_id=grant.user_id, tenant_id=grant.tenant_id, request_id=request_id_of(request))
     role = next((tenant.role for tenant in await tenants.get_tenants(caller, [grant.tenant_id])), None)

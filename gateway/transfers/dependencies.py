@@ -1,4 +1,4 @@
-"""What the endpoints of uploads and of downloads use."""
+"""The dependencies of the upload and download endpoints."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from infrastructure.storage import FileStorage
 
 @dataclass(frozen=True)
 class TransferDependencies:
-    """``find_caller`` returns the user of a grant with their current permissions.
+    """The components that both endpoints use.
 
-    ``quota`` counts each client's share in all processes.
+    Attributes:
+        storage: stores the bytes of files.
+        signer: verifies the tokens in signed URLs.
+        find_caller: returns the user of a grant with the user's current permissions.
+        quota: counts the transfers of each client in all processes.
+        limits: the limits of one transfer and of all transfers.
     """
 
     storage: FileStorage

@@ -1,4 +1,4 @@
-"""Check the bytes of an upload against its grant while they arrive."""
+"""Verify the bytes of an upload (size, checksum and content type) against its grant while they arrive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ _MAX_LENGTH_DIGITS = 18
 
 
 class IncomingBytes:
-    """The body of one upload: measured, hashed and compared with the announced type while it is passed on."""
+    """The body of one upload, which is counted, hashed and compared with the announced content type.
+
+    Args:
+        grant: states the size, the content type and, optionally, the checksum of the file.
+    """
 
     def __init__(self, grant: UploadGrant) -> None:
         self._grant = grant
@@ -22,28 +26,30 @@ class IncomingBytes:
 
     @property
     def checksum(self) -> str:
-        """Lower-case hex SHA-256 of what has arrived."""
+        """The SHA-256 of the bytes that have arrived, in lower-case hexadecimal digits."""
         return self._digest.hexdigest()
 
     def check_content_length(self, content_length: str | None) -> None:
-        """Refuse a body before its first byte if its Content-Length contradicts the grant.
+        """Check the header Content-Length against the size in the grant, before the first byte is read.
 
         Raises:
-            UploadTooLarge: the client is about to send more than it announced.
-            InvalidInput: the client is about to send less.
+            UploadTooLarge: the body is larger than announced.
+            InvalidInput: the body is smaller than announced.
         """
         if content_length is None or not content_length.isdecimal():
             return
         if len(content_length) > _MAX_LENGTH_DIGITS or int(content_length) > self._grant.size:
             raise UploadTooLarge()
         if int(content_length) < self._grant.size:
-            raise _too_few()
+            raise _too_few_bytes()
 
-    async def checked(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield the chunks again.
+    async def verify(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the bytes of the chunks unchanged, and verify them.
 
         Raises:
-            InvalidInput: as soon as the chunks break a condition of the grant, at the latest instead of ending.
+            UploadTooLarge: there are more bytes than announced.
+            InvalidInput: size, checksum or content type differ from the grant. The error is raised as soon as that is
+                known, at the latest after the last chunk.
         """
         sample = bytearray()
         is_type_checked = False
@@ -61,7 +67,7 @@ class IncomingBytes:
                 is_type_checked = True
                 yield bytes(sample)
         if self.size < self._grant.size:
-            raise _too_few()
+            raise _too_few_bytes()
         if self._grant.checksum is not None and self.checksum != self._grant.checksum:
             raise InvalidInput("The bytes do not have the announced checksum.")
         if not is_type_checked:
@@ -73,5 +79,5 @@ class IncomingBytes:
             raise InvalidInput(f"The bytes are not of the type {self._grant.content_type}.")
 
 
-def _too_few() -> InvalidInput:
+def _too_few_bytes() -> InvalidInput:
     return InvalidInput("Fewer bytes than were announced.")

@@ -1,4 +1,4 @@
-"""The limits of transfers."""
+"""Limits of transfers: simultaneous uploads and downloads, minimum rate, and timeouts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from gateway.transfers.rate import MinimumRate
 
 
 class TransferLimits(Contract):
-    """Bounds of one transfer and of all.
+    """Limits of one transfer and of all transfers.
 
-    ``uploads`` and ``downloads``: how many at a time, and each client's share. ``minimum_rate``: below which a client
-    is too slow. ``total_seconds``: from the first byte to the last. ``storage_seconds``: within which the storage has
-    to take or give each part; it may take longer to complete a large object. ``reserve_seconds``: between two renewals
-    of an upload's reservation, a third of its lifetime.
+    Attributes:
+        uploads: numbers of simultaneous uploads.
+        downloads: numbers of simultaneous downloads.
+        minimum_rate: the rate below which a transfer is ended.
+        total_timeout_seconds: time from the first byte to the last.
+        storage_timeout_seconds: time for the storage to take or return one part. Completing a large object may take
+            longer.
+        reservation_interval_seconds: interval between two renewals of an upload's reservation of space, which is a
+            third of the reservation's lifetime.
     """
 
     uploads: TransferShares = UPLOADS
     downloads: TransferShares = DOWNLOADS
     minimum_rate: MinimumRate = MinimumRate()
-    total_seconds: float = 3600.0
-    storage_seconds: float = 8.0
-    reserve_seconds: float = 200.0
+    total_timeout_seconds: float = 3600.0
+    storage_timeout_seconds: float = 8.0
+    reservation_interval_seconds: float = 200.0

@@ -1,4 +1,4 @@
-"""How many transfers may run at a time, and the share that one URL, user, tenant and client network has of them."""
+"""The quota of simultaneous transfers: per process, and per URL, user, tenant and client network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infrastructure.limits.quota import LocalQuota, Quota, QuotaKey
 
 
 class TransferShares(Contract):
-    """Transfers of one direction at a time: ``process`` in one process, the others in all processes together."""
+    """Numbers of simultaneous transfers of one direction: ``process`` in one process, the others in all processes."""
 
     process: int
     url: int
@@ -23,12 +23,13 @@ class TransferShares(Contract):
 
 
 UPLOADS = TransferShares(process=64, url=1, user=6, tenant=16, address=12)
-"""Each upload buffers parts of 5 MiB. Two requests to one URL would overwrite each other's bytes."""
+"""The shares of uploads. Each buffers parts of 5 MiB. Two uploads to one URL would overwrite each other's bytes."""
 DOWNLOADS = TransferShares(process=256, url=8, user=12, tenant=64, address=32)
+"""The shares of downloads."""
 
 
 class TransferHolder(NamedTuple):
-    """Whose share a transfer counts for. ``url`` identifies the signed URL."""
+    """The URL, user, tenant and client network whose shares a transfer uses. ``url`` identifies the signed URL."""
 
     url: str
     user_id: str
@@ -37,7 +38,13 @@ class TransferHolder(NamedTuple):
 
 
 class TransferQuota:
-    """The quota of one direction, for instance ``upload``. ``shared`` counts the shares in all processes."""
+    """The quota of simultaneous transfers of one direction.
+
+    Args:
+        direction: ``upload`` or ``download``; a prefix of the quota keys.
+        shares: the limits.
+        shared: the quota that counts the transfers of all processes.
+    """
 
     def __init__(self, direction: str, shares: TransferShares, shared: Quota) -> None:
         self._direction = direction
@@ -47,29 +54,29 @@ class TransferQuota:
 
     @asynccontextmanager
     async def acquire(self, holder: TransferHolder) -> AsyncIterator[None]:
-        """Hold one transfer while the block runs.
+        """Count one transfer while the block runs.
 
         Raises:
-            UploadInProgress: the only transfer that the URL allows is running.
-            RateLimited: a share is used up, or the process is busy.
+            UploadInProgress: the one transfer that the URL allows is running already.
+            RateLimited: another limit is reached.
         """
-        async with AsyncExitStack() as held:
-            await held.enter_async_context(self._url(holder.url))
-            await held.enter_async_context(
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._acquire_url(holder.url))
+            await stack.enter_async_context(
                 self._shared.acquire(
                     self._key("user", holder.user_id, self._shares.user),
                     self._key("tenant", holder.tenant_id, self._shares.tenant),
                     self._key("address", holder.client_network, self._shares.address),
                 )
             )
-            await held.enter_async_context(self._process.acquire(self._key("process", "", self._shares.process)))
+            await stack.enter_async_context(self._process.acquire(self._key("process", "", self._shares.process)))
             yield
 
     @asynccontextmanager
-    async def _url(self, url: str) -> AsyncIterator[None]:
-        async with AsyncExitStack() as held:
+    async def _acquire_url(self, url: str) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
             try:
-                await held.enter_async_context(self._shared.acquire(self._key("url", _digest(url), self._shares.url)))
+                await stack.enter_async_context(self._shared.acquire(self._key("url", _digest(url), self._shares.url)))
             except RateLimited as error:
                 if self._shares.url == 1:
                     raise UploadInProgress() from error

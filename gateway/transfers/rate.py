@@ -1,17 +1,20 @@
-"""The minimum rate at which a client has to send or to read the bytes of a transfer."""
+"""The minimum rate of a transfer, below which a client is too slow and its transfer is ended."""
 
 from __future__ import annotations
 
 from contracts.base import Contract
 
-_CARRIED_PART = 0.25
-"""Of a window's bytes: how many of those beyond it count for the next one, because buffers pass bytes on in bursts."""
+_MAX_CARRIED_FRACTION = 0.25
+"""Surplus bytes of a window that count for the next window, as a fraction of the required bytes of a window.
+
+Buffers between client and gateway pass bytes on in bursts.
+"""
 
 
 class MinimumRate(Contract):
-    """``bytes_per_second``, averaged over ``window_seconds`` of waiting for the client.
+    """A rate in ``bytes_per_second``, averaged over windows of ``window_seconds`` of waiting for the client.
 
-    A slower transfer is ended: it would hold a share of the transfer quota for too long.
+    A slower transfer is ended, because it would use a share of the transfer quota for too long.
     """
 
     bytes_per_second: int = 16 * 1024
@@ -19,12 +22,12 @@ class MinimumRate(Contract):
 
     @property
     def window_bytes(self) -> float:
-        """Bytes that have to pass within one window."""
+        """The bytes that must be transferred within one window."""
         return self.bytes_per_second * self.window_seconds
 
 
 class TransferRate:
-    """Measures one transfer. Only the time spent on waiting for the client counts, not that of the storage."""
+    """Measures the rate of one transfer. Time spent on waiting for the client counts, time of the storage does not."""
 
     def __init__(self, minimum: MinimumRate) -> None:
         self._minimum = minimum
@@ -32,17 +35,18 @@ class TransferRate:
         self._bytes = 0.0
 
     def timeout(self) -> float:
-        """Seconds for which to wait for the client's next bytes at most: until the end of this window, or of the next
-        one if enough bytes have passed in this one.
+        """Return the seconds to wait for the client's next bytes.
+
+        The wait ends with the present window, or with the next one if the present one has enough bytes already.
         """
         windows = 2 if self._bytes >= self._minimum.window_bytes else 1
         return max(0.0, windows * self._minimum.window_seconds - self._waited_seconds)
 
     def add(self, waited_seconds: float, size: int) -> None:
-        """Record that the client sent or took ``size`` bytes after ``waited_seconds``.
+        """Record that the client has sent or read ``size`` bytes after ``waited_seconds``.
 
         Raises:
-            TimeoutError: a window has ended with too few bytes.
+            TimeoutError: a window has ended with too few bytes; the transfer is too slow.
         """
         self._waited_seconds += waited_seconds
         if self._waited_seconds >= self._minimum.window_seconds:
@@ -50,5 +54,5 @@ class TransferRate:
                 raise TimeoutError
             surplus = max(0.0, self._bytes - self._minimum.window_bytes)
             self._waited_seconds %= self._minimum.window_seconds
-            self._bytes = min(surplus, _CARRIED_PART * self._minimum.window_bytes)
+            self._bytes = min(surplus, _MAX_CARRIED_FRACTION * self._minimum.window_bytes)
         self._bytes += size

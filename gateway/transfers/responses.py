@@ -1,4 +1,4 @@
-"""The responses to failed uploads and downloads, and the headers of all."""
+"""Error responses and common headers of the transfer endpoints."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ from infrastructure.storage import StorageError
 
 log = structlog.get_logger(__name__)
 
-SAFE_HEADERS = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
-    "Cross-Origin-Resource-Policy": "cross-origin",  # its address is the secret, and frontends elsewhere show images
+    "Cross-Origin-Resource-Policy": "cross-origin",  # the URL is the secret, and frontends of other origins show images
     "Cache-Control": "private, no-store",
     "Referrer-Policy": "no-referrer",
 }
 
 
-def refusal(error: DomainError, request: Request) -> Response:
-    """Return the error as a response of the routes of transfers."""
-    return domain_error_response(error, request_id_of(request), SAFE_HEADERS)
+def transfer_error_response(error: DomainError, request: Request) -> Response:
+    """Return the response for an error of a transfer: a GraphQL error with the status code of the domain error."""
+    return domain_error_response(error, request_id_of(request), SECURITY_HEADERS)
 
 
 @contextmanager
-def storage_errors() -> Iterator[None]:
-    """Log that the storage failed or was too slow in the block, and raise ServiceUnavailable."""
+def translate_storage_errors() -> Iterator[None]:
+    """Translate errors and timeouts of the storage in the block into ServiceUnavailable, and log them.
+
+    Raises:
+        ServiceUnavailable: the storage failed or was too slow.
+    """
     try:
         yield
     except (StorageError, TimeoutError) as error:

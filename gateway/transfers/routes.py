@@ -1,6 +1,7 @@
-"""Upload and download of files by signed URLs: streamed between client and storage, never held in memory as a whole.
+"""The routes for the upload and download of files by signed URLs.
 
-The rules are enforced here, between the client and any kind of storage, so that a folder and S3 differ in nothing.
+Files are streamed between client and storage and are never in memory as a whole. The limits and checks are enforced
+here and not in the storage, so that they are the same for a folder and for S3.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ def transfer_routes(
 ) -> list[Route]:
     """Return the routes ``PUT /uploads/TOKEN`` and ``GET /downloads/TOKEN``.
 
-    Errors have the shape of GraphQL errors, and the status of the error.
+    An error response has the format of GraphQL errors and the status code of the domain error.
+
+    Args:
+        reservations: returns the client that reserves space for the upload of a request.
     """
     uploads, downloads = Uploads(dependencies, reservations), Downloads(dependencies)
     return [

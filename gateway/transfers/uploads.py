@@ -1,4 +1,4 @@
-"""Take the bytes of an upload, check them against its grant while they arrive, and stage them in the storage."""
+"""The upload endpoint: verify the bytes of an upload while they arrive, and save them as a staged object."""
 
 from __future__ import annotations
 
@@ -21,43 +21,54 @@ from gateway.transfers.incoming_bytes import IncomingBytes
 from gateway.transfers.limits import TransferLimits
 from gateway.transfers.quota import TransferHolder, TransferQuota
 from gateway.transfers.rate import TransferRate
-from gateway.transfers.responses import SAFE_HEADERS, refusal, storage_errors
+from gateway.transfers.responses import SECURITY_HEADERS, transfer_error_response, translate_storage_errors
 from infrastructure.observability.audit import Refusal, record_refusal
 from infrastructure.storage import staging_key
 
 _COMPLETED_BYTES_PER_SECOND = 32 * 1024 * 1024
-"""At least as fast, S3 makes one object of the parts of a multipart upload."""
+"""The lowest assumed rate at which S3 combines the parts of a multipart upload into one object."""
 
 log = structlog.get_logger(__name__)
 
 
 class UploadReservations(Protocol):
-    """The space that the files service reserves for uploads."""
+    """The part of the files service that reserves storage space for uploads."""
 
     async def reserve_upload(self, caller: Caller, upload_id: str) -> None:
-        """Reserve the space for some minutes.
+        """Reserve the space of an upload for some minutes.
 
-        Raises UploadNotFound, UploadCompleted, InvalidInput (no space) or PermissionDenied.
+        Raises:
+            UploadNotFound: there is no such upload.
+            UploadCompleted: the upload has been completed.
+            InvalidInput: the tenant has no space left.
+            PermissionDenied: the caller may not write files.
         """
 
     async def confirm_upload(self, caller: Caller, upload_id: str) -> None:
-        """Keep the space of bytes that have arrived. Raises UploadNotFound."""
+        """Keep the reservation of an upload whose bytes have arrived.
+
+        Raises:
+            UploadNotFound: there is no such upload.
+        """
 
 
 class UploadReceipt(Contract):
-    """What arrived. ``checksum``: lower-case hex SHA-256."""
+    """The response to a successful upload: size in bytes and SHA-256 in lower-case hexadecimal digits."""
 
     size: int
     checksum: str
 
 
 class Uploads:
-    """The endpoint of uploads."""
+    """The endpoint ``PUT /uploads/TOKEN``.
+
+    Args:
+        reservations: returns the client that reserves space for the upload of a request.
+    """
 
     def __init__(
         self, dependencies: TransferDependencies, reservations: Callable[[Request], UploadReservations]
     ) -> None:
-        """``reservations`` returns the reservations of the application that a request is for."""
         self._storage = dependencies.storage
         self._signer = dependencies.signer
         self._find_caller = dependencies.find_caller
@@ -66,6 +77,10 @@ class Uploads:
         self._reservations = reservations
 
     async def respond(self, request: Request) -> Response:
+        """Check the token and the quota, reserve space, save the body, and return an ``UploadReceipt``.
+
+        A failed check is answered with an error in the format of GraphQL errors.
+        """
         try:
             grant = self._signer.read(request.path_params["token"], UploadGrant)
             incoming = IncomingBytes(grant)
@@ -76,42 +91,44 @@ class Uploads:
                     self._reservations(request),
                     grant.upload_id,
                     partial(self._find_caller, request, grant),
-                    self._limits.reserve_seconds,
+                    self._limits.reservation_interval_seconds,
                 )
                 await reservation.begin()
                 await self._store(grant, incoming, request, reservation)
                 await reservation.confirm()
         except DomainError as error:
-            return refusal(error, request)
+            return transfer_error_response(error, request)
         except ClientDisconnect:
-            return Response(status_code=499)  # the client has gone; the storage has discarded what came
+            return Response(status_code=499)  # the client has disconnected; the storage has discarded the bytes
         receipt = UploadReceipt(size=incoming.size, checksum=incoming.checksum)
-        return Response(receipt.model_dump_json(), media_type="application/json", headers=SAFE_HEADERS)
+        return Response(receipt.model_dump_json(), media_type="application/json", headers=SECURITY_HEADERS)
 
     async def _store(
         self, grant: UploadGrant, incoming: IncomingBytes, request: Request, reservation: _Reservation
     ) -> None:
-        """Save the body. An error that its iterator raises makes the storage discard what it has taken."""
+        """Save the body. If its iterator raises an error, the storage discards the bytes that it has received."""
         loop = asyncio.get_running_loop()
-        received = _received(request.stream(), self._limits)
-        with storage_errors():
-            async with asyncio.timeout(self._limits.storage_seconds) as storage_timeout:
+        chunks = _receive(request.stream(), self._limits)
+        with translate_storage_errors():
+            async with asyncio.timeout(self._limits.storage_timeout_seconds) as storage_timeout:
 
-                async def passed_on() -> AsyncIterator[bytes]:
-                    storage_timeout.reschedule(None)  # the wait for the client has limits of its own
-                    async for chunk in incoming.checked(received):
+                async def verified_chunks() -> AsyncIterator[bytes]:
+                    storage_timeout.reschedule(None)  # the wait for the client has its own timeouts
+                    async for chunk in incoming.verify(chunks):
                         await reservation.renew()
-                        storage_timeout.reschedule(loop.time() + self._limits.storage_seconds)
+                        storage_timeout.reschedule(loop.time() + self._limits.storage_timeout_seconds)
                         yield chunk
                         storage_timeout.reschedule(None)
-                    completion_seconds = self._limits.storage_seconds + incoming.size / _COMPLETED_BYTES_PER_SECOND
+                    completion_seconds = (
+                        self._limits.storage_timeout_seconds + incoming.size / _COMPLETED_BYTES_PER_SECOND
+                    )
                     storage_timeout.reschedule(loop.time() + completion_seconds)
 
-                await self._storage.save(staging_key(grant.tenant_id, grant.upload_id), passed_on())
+                await self._storage.save(staging_key(grant.tenant_id, grant.upload_id), verified_chunks())
 
 
 class _Reservation:
-    """The space of one upload while its bytes arrive, for as long as its user may write files."""
+    """The reservation of space for one upload, renewed while the bytes arrive and the user may write files."""
 
     def __init__(
         self,
@@ -127,13 +144,18 @@ class _Reservation:
         self._renew_at = 0.0
 
     async def begin(self) -> None:
-        """Reserve the space. Raises what ``reserve_upload`` raises, and ServiceUnavailable."""
+        """Reserve the space.
+
+        Raises:
+            ServiceUnavailable, DeadlineExceeded: a service does not answer.
+            DomainError: the errors of ``UploadReservations.reserve_upload``.
+        """
         self._caller = await self._find_caller()
         await self._reservations.reserve_upload(self._caller, self._upload_id)
         self._renew_at = asyncio.get_running_loop().time() + self._interval_seconds
 
     async def renew(self) -> None:
-        """Reserve the space anew if it is time. An unavailable service does not end an upload that has begun."""
+        """Reserve the space again if the interval has passed. An unavailable service does not end the upload."""
         if asyncio.get_running_loop().time() < self._renew_at:
             return
         try:
@@ -142,27 +164,27 @@ class _Reservation:
             log.warning("reservation_not_renewed", error=repr(error))
 
     async def confirm(self) -> None:
-        """Keep the space of the bytes that have arrived. Without the service the reservation lapses earlier."""
+        """Keep the reservation after the last byte. If the service is unavailable, the reservation expires earlier."""
         try:
             await self._reservations.confirm_upload(self._caller, self._upload_id)
         except (ServiceUnavailable, DeadlineExceeded) as error:
             log.warning("upload_not_confirmed", error=repr(error))
 
 
-async def _received(chunks: AsyncGenerator[bytes, None], limits: TransferLimits) -> AsyncGenerator[bytes]:
-    """Yield the chunks that are not empty.
+async def _receive(chunks: AsyncGenerator[bytes, None], limits: TransferLimits) -> AsyncGenerator[bytes]:
+    """Yield the chunks of the body that are not empty.
 
     Raises:
         DeadlineExceeded: the client sends too slowly.
     """
     loop, rate = asyncio.get_running_loop(), TransferRate(limits.minimum_rate)
-    end = loop.time() + limits.total_seconds
+    end = loop.time() + limits.total_timeout_seconds
     try:
         while True:
-            began = loop.time()
-            async with asyncio.timeout_at(min(end, began + rate.timeout())):
+            started_at = loop.time()
+            async with asyncio.timeout_at(min(end, started_at + rate.timeout())):
                 chunk = await anext(chunks)
-            rate.add(loop.time() - began, len(chunk))
+            rate.add(loop.time() - started_at, len(chunk))
             if chunk:
                 yield chunk
     except StopAsyncIteration:

@@ -1,1 +1,1 @@
-"""GraphQL over websockets: protocol handler, keepalive and limits."""
+"""GraphQL over websockets (protocol graphql-transport-ws): protocol handler, keepalive and limits."""

@@ -1,4 +1,4 @@
-"""The frames of one websocket: checked before they are believed, and closed with a word where there can be one."""
+"""The adapter between strawberry and one websocket: reads JSON messages, sends texts, and closes the socket."""
 
 from __future__ import annotations
 
@@ -12,41 +12,51 @@ from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageRec
 
 from gateway.server.websocket_framing import SEND_TEXT
 
-_CLOSING_SECONDS = 2.0
-"""How long a peer may take to answer a close before it is left alone."""
+_CLOSE_TIMEOUT_SECONDS = 2.0
+"""Time for the peer to answer a close frame before its socket is abandoned."""
 
 
 class SocketAdapter(ASGIWebSocketAdapter):
-    """Reads JSON objects. Whatever else comes closes the socket with 4400."""
+    """Reads messages that are JSON objects and sends messages. Any other message closes the socket with 4400."""
 
-    heard_at = 0.0
-    """The event loop's time at the newest sign of life."""
+    last_received_at = 0.0
+    """Time of the event loop at which the last message arrived."""
     is_abandoned = False
+    """Whether reading was cancelled because the peer did not answer a close frame."""
     _reading: asyncio.Task[object] | None = None
 
     @property
     def is_closed(self) -> bool:
+        """Whether this side has closed the socket."""
         return self.ws.application_state is WebSocketState.DISCONNECTED
 
     async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:  # noqa: ARG002
+        """Yield each message until the peer disconnects.
+
+        Raises:
+            NonTextMessageReceived: a message is binary.
+            NonJsonMessageReceived: a message is not a JSON object.
+        """
         self._reading = asyncio.current_task()
         loop = asyncio.get_running_loop()
         try:
             while True:
                 message = await self.ws.receive()
-                self.heard_at = loop.time()
+                self.last_received_at = loop.time()
                 if message["type"] == "websocket.disconnect":
                     return
-                if not self.is_closed:  # else the peer has yet to answer our close
-                    yield self._frame(message.get("text"))
+                if not self.is_closed:  # ignore messages that arrive after this side has closed the socket
+                    yield self._decode(message.get("text"))
         finally:
             self._reading = None
 
     async def send_json(self, message: Mapping[str, object]) -> None:
+        """Send a message, unless the socket is closed."""
         if not self.is_closed:
             await super().send_json(message)
 
     async def send_text(self, text: str) -> None:
+        """Send a text message, by the fast path of the server (``SEND_TEXT``) if the server has it."""
         if self.is_closed:
             return
         send_text: Callable[[str], Awaitable[None]] | None = self.ws.scope.get(SEND_TEXT)
@@ -56,23 +66,23 @@ class SocketAdapter(ASGIWebSocketAdapter):
             await self.ws.send({"type": "websocket.send", "text": text})
 
     async def close(self, code: int, reason: str) -> None:
-        """Say so to the peer, and leave it alone where it does not answer in time."""
+        """Close the socket with this code and reason; abandon it if the peer does not answer within the timeout."""
         if self.is_closed:
             return
-        asyncio.get_running_loop().call_later(_CLOSING_SECONDS, self._abandon)
-        with suppress(WebSocketDisconnect, RuntimeError):  # the client was quicker
+        asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_SECONDS, self._abandon)
+        with suppress(WebSocketDisconnect, RuntimeError):  # the client has closed the socket already
             await super().close(code, reason.encode()[:120].decode(errors="ignore"))
 
-    def _frame(self, text: str | None) -> dict[str, object]:
+    def _decode(self, text: str | None) -> dict[str, object]:
         if text is None:
             raise NonTextMessageReceived
         try:
-            frame = self.view.decode_json(text)
+            message = self.view.decode_json(text)
         except (ValueError, RecursionError) as error:
             raise NonJsonMessageReceived from error
-        if not isinstance(frame, dict):
+        if not isinstance(message, dict):
             raise NonJsonMessageReceived
-        return frame
+        return message
 
     def _abandon(self) -> None:
         if self._reading is not None:

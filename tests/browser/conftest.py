@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, async_playwright
 
-from gateway.explorer.build import OLDEST_NODE, main, node_version
+from gateway.explorer.build import MIN_NODE_VERSION, main, node_version
 
 ARGUMENTS = [
     "--headless",
@@ -34,8 +34,8 @@ def chromium() -> Path:
 @pytest.fixture(scope="session")
 def explorer(chromium: Path) -> None:
     """GraphiQL is built; not before there is a Chromium to look at it, for a first build takes a minute."""
-    if (node_version() or 0) < OLDEST_NODE:
-        pytest.skip(f"GraphiQL is built by Node.js {OLDEST_NODE} or newer, which is not here.")
+    if (node_version() or 0) < MIN_NODE_VERSION:
+        pytest.skip(f"GraphiQL is built by Node.js {MIN_NODE_VERSION} or newer, which is not here.")
     assert main() == 0
 
 

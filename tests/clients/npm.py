@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gateway.explorer.build import OLDEST_NODE, digest, node_version
+from gateway.explorer.build import MIN_NODE_VERSION, digest, node_version
 
 CLIENTS = Path(__file__).parent
 
@@ -23,8 +23,8 @@ CLIENTS = Path(__file__).parent
 def installed(project: Path) -> Path:
     """The project with its packages; the test that asks is skipped, with the reason, where Node.js is missing."""
     version = node_version()
-    if version is None or version < OLDEST_NODE:
-        pytest.skip(f"Node.js {OLDEST_NODE} or newer is not on PATH.")
+    if version is None or version < MIN_NODE_VERSION:
+        pytest.skip(f"Node.js {MIN_NODE_VERSION} or newer is not on PATH.")
     install(project)
     return project
 

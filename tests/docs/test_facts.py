@@ -57,7 +57,7 @@ FACTS: list[tuple[str, str, float]] = [
     ),
     ("docs/security.md", r"valid documents are cached \(([\d,]+) documents", document_cache.MAX_CACHED_DOCUMENTS),
     ("docs/security.md", r"documents and ([\d,]+) tokens per process", document_cache.MAX_CACHED_TOKENS),
-    ("docs/security.md", r"in one of ([\d,]+) slots of the shared cache", persisted_queries.MOST_SHARED),
+    ("docs/security.md", r"in one of ([\d,]+) slots of the shared cache", persisted_queries.MAX_SHARED_DOCUMENTS),
     ("docs/subscriptions.md", r"sends a `ping` every (\d+) s", defaults(Settings)["PING_INTERVAL_SECONDS"]),
     (
         "docs/subscriptions.md",

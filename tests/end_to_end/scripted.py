@@ -49,7 +49,7 @@ async def signed_in(
                 port=port,
                 stop=stop,
                 listening=listening,
-                announce=answering.set,
+                on_ready=answering.set,
             )
         )
         try:

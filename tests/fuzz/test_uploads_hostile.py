@@ -79,7 +79,7 @@ def storage(folder: Path) -> FileStorage:
 
 @pytest.fixture
 async def client(storage: FileStorage, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    limits = TransferLimits(minimum_rate=MinimumRate(window_seconds=0.2), total_seconds=1.0)
+    limits = TransferLimits(minimum_rate=MinimumRate(window_seconds=0.2), total_timeout_seconds=1.0)
     async with files_client(await create_sqlite_database(tmp_path)) as files:
         dependencies = TransferDependencies(storage, SIGNER, member, LocalQuota(), limits)
         app = Starlette(routes=transfer_routes(dependencies, lambda _: files))

@@ -150,7 +150,7 @@ async def running_gateway(
             port=port,
             stop=stop,
             listening=listening,
-            announce=ready.set,
+            on_ready=ready.set,
             drain_seconds=drain_seconds,
             write_timeout_seconds=write_timeout_seconds,
             keep_alive_seconds=keep_alive_seconds,

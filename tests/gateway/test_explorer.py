@@ -139,6 +139,6 @@ def test_leaves_graphiql_out_without_a_fault_where_node_is_missing_or_too_old(
     path = commands(tmp_path / "bin", node=node) if node else str(tmp_path)
     assert main(app, path) == 0
     assert capsys.readouterr().out == (
-        f"GraphiQL is left out, for {reason}: install Node.js 20 or newer and run `make explorer`.\n"
+        f"GraphiQL is left out, because {reason}: install Node.js 20 or newer and run `make explorer`.\n"
     )
     assert not (tmp_path / "dist").exists()

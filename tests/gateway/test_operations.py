@@ -9,7 +9,7 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 
 from contracts.errors import ServiceUnavailable
-from gateway.sessions.session_cache import COOKIE, LOGIN_COOKIE
+from gateway.sessions.cookies import COOKIE, LOGIN_COOKIE
 from resolvers.tokens import token_hash
 from tests.gateway.conftest import Ask
 from tests.gateway.fakes import ACME, ADA, GLOBEX, GRACE, Services, facts, session

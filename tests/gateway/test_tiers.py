@@ -66,7 +66,7 @@ class SessionContext(Context):
     """The context of a request with this session, and the part of the backend that a rate limit needs."""
 
     def __init__(self, world: World, found: Session) -> None:
-        sessions = SimpleNamespace(known=lambda _token: None)
+        sessions = SimpleNamespace(cached=lambda _token: None)
         backend: Any = SimpleNamespace(sessions=sessions, tenants=world.tenants, pseudonyms=Pseudonyms(b"k" * 32))
         cookie: Any = None
         super().__init__(

@@ -83,7 +83,7 @@ async def test_who_is_named_has_payloads_decrypted_and_that_is_written_down(clie
         )
     assert opened(answer) == [SECRET, "two"]
     assert answer.headers["cache-control"] == "no-store"
-    (line,) = [line for line in logs if line["event"] == "payloads were decoded"]
+    (line,) = [line for line in logs if line["event"] == "payloads_decoded"]
     assert (line["user_id"], line["namespace"], line["payloads"], line["keys"]) == (ADA, "default", 2, ["old"])
     assert line["session_id"].startswith("ses_")
     assert SECRET not in str(logs)
@@ -95,7 +95,7 @@ async def test_nobody_else_does_and_that_is_written_down_too(temporal_address: s
         with structlog.testing.capture_logs() as logs:
             answer = await client.post("/codec/decode", json=await sealed(SECRET), headers=BEARER)
         assert (answer.status_code, answer.json()) == (403, {"message": "You may not read what Temporal stores."})
-        assert [line["user_id"] for line in logs if line["event"] == "payloads were not decoded"] == [ADA]
+        assert [line["user_id"] for line in logs if line["event"] == "payload_decoding_refused"] == [ADA]
 
 
 @pytest.mark.parametrize(

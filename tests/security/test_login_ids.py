@@ -13,7 +13,7 @@ from pyotp import parse_uri
 from pyotp.totp import TOTP
 from websockets.asyncio.client import ClientConnection
 
-from gateway.sessions.session_cache import COOKIE, LOGIN_COOKIE
+from gateway.sessions.cookies import COOKIE, LOGIN_COOKIE
 from tests.end_to_end.client import PASSWORD, Client, Json, graphql_socket
 from tests.stack import Stack
 

@@ -94,7 +94,7 @@ def test_a_short_secret_is_refused() -> None:
 @pytest.mark.parametrize("name", ["graphiql", "introspection"])
 def test_what_is_for_developers_is_shown_only_where_it_is_asked_for_even_in_production(name: str) -> None:
     assert fault(**{name: "on"}) == (
-        f"The environment is not right: {name.upper()} is on in production: say force if that is meant."
+        f"The environment is not right: {name.upper()} is on in production: set force if that is intended."
     )
     Settings(**SOUND | {name: "force"})  # type: ignore[arg-type]
     Settings(**SOUND | {name: "on", "environment": "development"})  # type: ignore[arg-type]

@@ -262,7 +262,7 @@ async def counted_stack(temporal: Temporal, address: str, folder: Path) -> Async
                 port=port,
                 stop=stop,
                 listening=listening,
-                announce=answering.set,
+                on_ready=answering.set,
             )
         )
         try:

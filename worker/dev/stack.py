@@ -130,7 +130,7 @@ async def run(resources: StackResources, announce: Callable[[str], None]) -> Non
             port=settings.gateway_port,
             stop=stop,
             listening=resources.listening,
-            announce=lambda: announce(f"{metrics}/metrics"),
+            on_ready=lambda: announce(f"{metrics}/metrics"),
             drain=app.streams.drain,
             drain_seconds=_DRAIN_TIMEOUT_SECONDS,
         )

@@ -5,13 +5,13 @@ export default defineConfig({
   build: {
     outDir: "../dist",
     emptyOutDir: true,
-    // Nothing is written into the page itself, so that the gateway can forbid inline scripts.
+    // No assets are inlined, so that the gateway can forbid inline scripts.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    // Monaco, the editor in GraphiQL, is that large; it comes from the same machine and is cached.
+    // Monaco, the editor in GraphiQL, is that large. The browser caches it.
     chunkSizeWarningLimit: 8192,
     rollupOptions: {
-      // "use client" in a dependency concerns frameworks that render on a server, which this is not.
+      // "use client" in a dependency concerns frameworks with server rendering only.
       onwarn: (warning, warn) => warning.code === "MODULE_LEVEL_DIRECTIVE" || warn(warning),
     },
   },

@@ -60,7 +60,9 @@ class World:
         self.results: asyncio.Queue[str | None] = asyncio.Queue()
         self.is_closed = False
         calls: Any = None
-        sessions = SessionMonitor(SessionCache(MemoryCache(), AuthClient(calls)), LocalNotifier(), check_seconds=60)
+        sessions = SessionMonitor(
+            SessionCache(MemoryCache(), AuthClient(calls)), LocalNotifier(), check_interval_seconds=60
+        )
         backend = SimpleNamespace(operations=None)
         context: Any = SimpleNamespace(
             following=SubscriptionState(), backend=backend, token=None, request_id="", previous_session=None
@@ -85,7 +87,7 @@ class World:
 @pytest.fixture
 async def streams() -> AsyncIterator[ConnectionRegistry]:
     streams = ConnectionRegistry()
-    async with streams.tended():
+    async with streams.running():
         yield streams
 
 
@@ -137,7 +139,7 @@ async def test_a_client_that_has_taken_all_is_not_given_up_however_long_nothing_
 
 
 async def test_a_restart_is_through_once_the_stream_has_ended(world: World, streams: ConnectionRegistry) -> None:
-    await world.stream.restart()
+    await world.stream.close_for_restart()
     assert (world.is_closed, len(streams)) == (True, 0)
     await world.ended()
     assert world.client.text.startswith(":\n\nretry: ")
@@ -155,15 +157,15 @@ async def test_a_stream_that_opens_while_the_process_stops_ends_at_once(streams:
 class Stuck:
     """A stream that does not end though it is asked to."""
 
-    def tend(self, now: float) -> None:
+    def check_liveness(self, now: float) -> None:
         pass
 
-    async def restart(self) -> None:
+    async def close_for_restart(self) -> None:
         await asyncio.sleep(60)
 
 
 async def test_a_drain_waits_for_streams_no_longer_than_its_time_limit(streams: ConnectionRegistry) -> None:
-    with streams.including(Stuck()):
+    with streams.register(Stuck()):
         began = time.monotonic()
         await streams.drain(0.2)
         assert 0.1 < time.monotonic() - began < 10

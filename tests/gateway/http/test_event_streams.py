@@ -22,7 +22,7 @@ from temporalio.client import Client
 
 from contracts.base import utc_now
 from gateway.server.main import Tls
-from gateway.sessions.session_cache import COOKIE
+from gateway.sessions.cookies import COOKIE
 from tests.gateway.fakes import ADA, TOKEN, Services, settings
 from tests.gateway.http.event_streams import MULTIPART, SSE, Event, following
 from tests.gateway.live_gateway import FOLLOW, WHO, Gateway, running_gateway, until

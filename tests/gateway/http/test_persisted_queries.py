@@ -90,8 +90,8 @@ async def test_a_name_that_is_none_is_refused(client: httpx.AsyncClient, extensi
 
 async def test_processes_learn_documents_from_each_other() -> None:
     cache, schema = MemoryCache(), build_schema().documents
-    await PersistedQueries(schema, cache).text(QUERY, persisted(QUERY))
-    assert await PersistedQueries(schema, cache).text(None, persisted(QUERY)) == QUERY
+    await PersistedQueries(schema, cache).resolve(QUERY, persisted(QUERY))
+    assert await PersistedQueries(schema, cache).resolve(None, persisted(QUERY)) == QUERY
 
 
 async def test_what_strangers_send_cannot_fill_the_cache() -> None:
@@ -99,8 +99,8 @@ async def test_what_strangers_send_cannot_fill_the_cache() -> None:
     named = PersistedQueries(documents, cache)
     for n in range(550):
         text = f"query q{n} {{ __typename }}"
-        await named.text(text, persisted(text))
-    assert len(named._at_hand) == 500  # noqa: SLF001
+        await named.resolve(text, persisted(text))
+    assert len(named._local) == 500  # noqa: SLF001
     places = set(cache._values._entries)  # noqa: SLF001
     assert len(places) > 400
     assert places <= {f"gateway:document:{n}" for n in range(4_096)}
@@ -111,9 +111,9 @@ async def test_long_documents_are_kept_at_hand_up_to_two_million_characters_thos
     named = PersistedQueries(documents, cache)
     texts = [f"query q{n} {{ __typename }} #{'x' * 9_970}" for n in range(300)]
     for text in texts:
-        await named.text(text, persisted(text))
-        await named.text(None, persisted(texts[0]))
-    kept = named._at_hand.values()  # noqa: SLF001
+        await named.resolve(text, persisted(text))
+        await named.resolve(None, persisted(texts[0]))
+    kept = named._local.values()  # noqa: SLF001
     assert 1_980_000 < sum(map(len, kept)) <= 2_000_000
     assert list(kept)[-1] == texts[0], "it was used last"
     assert texts[-1] in kept
@@ -122,7 +122,7 @@ async def test_long_documents_are_kept_at_hand_up_to_two_million_characters_thos
 async def test_a_document_is_shared_for_a_day(redis_url: str) -> None:
     async with open_cache(redis_url) as cache, Redis.from_url(redis_url) as redis:
         await flush(redis_url)
-        await PersistedQueries(build_schema().documents, cache).text(QUERY, persisted(QUERY))
+        await PersistedQueries(build_schema().documents, cache).resolve(QUERY, persisted(QUERY))
         (place,) = await redis.keys("gateway:document:*")
         assert 24 * 3600 - 60 < await redis.ttl(place) <= 24 * 3600
 
@@ -131,8 +131,8 @@ async def test_a_cache_that_hangs_holds_up_a_document_for_half_a_second() -> Non
     async with silent_server() as port, open_redis(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.5) as redis:
         named, began = PersistedQueries(build_schema().documents, RedisCache(redis)), time.monotonic()
         with pytest.raises(GraphQLError, match="PersistedQueryNotFound"):
-            await named.text(None, persisted(OTHER))
-        assert await named.text(QUERY, persisted(QUERY)) == QUERY
+            await named.resolve(None, persisted(OTHER))
+        assert await named.resolve(QUERY, persisted(QUERY)) == QUERY
         assert 0.4 < time.monotonic() - began < 4
 
 
@@ -238,11 +238,11 @@ async def test_no_way_leads_around_the_manifest(temporal_address: str, services:
 
 async def test_a_document_that_somebody_puts_into_the_cache_under_another_s_name_is_not_carried_out() -> None:
     cache, documents = MemoryCache(), build_schema().documents
-    await PersistedQueries(documents, cache).text(QUERY, persisted(QUERY))
+    await PersistedQueries(documents, cache).resolve(QUERY, persisted(QUERY))
     (place,) = cache._values._entries  # noqa: SLF001
     await cache.set_many({place: OTHER}, ttl_seconds=60)
     with pytest.raises(GraphQLError, match="PersistedQueryNotFound"):
-        await PersistedQueries(documents, cache).text(None, persisted(QUERY))
+        await PersistedQueries(documents, cache).resolve(None, persisted(QUERY))
 
 
 def test_the_manifest_has_each_operation_with_the_fragments_that_it_uses(tmp_path: Path) -> None:

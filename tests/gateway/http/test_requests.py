@@ -166,7 +166,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    limit = BodyLimitMiddleware(stuck, most_bytes=1000, seconds=0.2, beyond="/uploads/")
+    limit = BodyLimitMiddleware(stuck, max_bytes=1000, timeout_seconds=0.2, exempt_prefix="/uploads/")
     await limit({"type": "http", "path": "/graphql", "state": {"request_id": "mine"}}, slowly, send)
     assert sent[0]["status"] == 408
     assert b"did not come within 0.2 seconds" in sent[1]["body"]

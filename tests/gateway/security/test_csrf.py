@@ -17,7 +17,7 @@ from websockets.typing import Origin, Subprotocol
 
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
-from gateway.sessions.session_cache import COOKIE, SECURE_COOKIE, HttpSessionCookie
+from gateway.sessions.cookies import COOKIE, SECURE_COOKIE, HttpSessionCookie
 from infrastructure.caching.cache import Cache
 from tests.gateway.fakes import ADA, TOKEN, Services, session, settings
 from tests.gateway.live_gateway import WHO, running_gateway

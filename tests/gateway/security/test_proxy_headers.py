@@ -15,8 +15,7 @@ from structlog.testing import capture_logs
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from gateway.security.client_network import client_network
-from gateway.security.proxy_headers import ProxyHeadersMiddleware
-from gateway.sessions.session_cache import base_url
+from gateway.security.proxy_headers import ProxyHeadersMiddleware, base_url
 from infrastructure.settings_validation import Environment
 from tests.gateway.fakes import Services, settings
 

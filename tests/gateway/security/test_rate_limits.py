@@ -194,8 +194,8 @@ async def test_an_address_is_counted_whoever_asks(temporal_address: str, service
 
 
 async def test_in_development_nothing_is_counted_unless_asked_for(temporal_address: str) -> None:
-    assert settings(temporal_address).rates() == RateLimits()
-    assert settings(temporal_address, rate_limits=True).rates().user[FREE] == 600
+    assert settings(temporal_address).rate_limit_values() == RateLimits()
+    assert settings(temporal_address, rate_limits=True).rate_limit_values().user[FREE] == 600
 
 
 async def log_in(client: httpx.AsyncClient, password: str) -> Any:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from gateway.sessions.session_cache import COOKIE, DEVICE_COOKIE
+from gateway.sessions.cookies import COOKIE, DEVICE_COOKIE
 from tests.gateway.fakes import facts
 from tests.stack import Stack
 

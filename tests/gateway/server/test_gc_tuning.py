@@ -34,8 +34,8 @@ def test_it_is_cleared_away_once_there_is_as_much_of_it_as_in_use(
     left = weakref.ref(knot)
     del knot
     for _ in range(closed):
-        leftovers.add()
-    leftovers.clear(still_open)
+        leftovers.count_closed()
+    leftovers.collect_if_due(still_open)
     assert (left() is None) is is_cleared
 
 
@@ -46,13 +46,13 @@ def test_it_is_put_off_while_there_is_much_to_do_but_not_for_ever(nobody_looks: 
     left = weakref.ref(knot)
     del knot
     for _ in range(2000):
-        leftovers.add()
+        leftovers.count_closed()
     for _ in range(60):
         worked += 0.4
-        leftovers.clear(0)
+        leftovers.collect_if_due(0)
         assert left() is not None
     worked += 0.4
-    leftovers.clear(0)
+    leftovers.collect_if_due(0)
     assert left() is None
 
 
@@ -63,9 +63,9 @@ def test_it_is_cleared_away_once_there_is_little_to_do(nobody_looks: None) -> No
     left = weakref.ref(knot)
     del knot
     for _ in range(2000):
-        leftovers.add()
+        leftovers.count_closed()
     worked += 0.4
-    leftovers.clear(0)
+    leftovers.collect_if_due(0)
     worked += 0.05
-    leftovers.clear(0)
+    leftovers.collect_if_due(0)
     assert left() is None

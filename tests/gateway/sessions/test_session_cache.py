@@ -12,7 +12,8 @@ import pytest
 from contracts.auth import REVOCATION_TTL_SECONDS, REVOKED, CachedSession, session_cache_key
 from contracts.base import utc_now
 from contracts.errors import ServiceUnavailable
-from gateway.sessions.session_cache import COOKIE, SessionCache
+from gateway.sessions.cookies import COOKIE
+from gateway.sessions.session_cache import SessionCache
 from infrastructure.caching.cache import Cache
 from resolvers.clients.auth import AuthClient
 from resolvers.tokens import token_hash

@@ -48,7 +48,7 @@ class World:
         )
         cache = MemoryCache()
         self.watch = SessionMonitor(
-            SessionCache(cache, auth, hot_seconds=0), self.change_notifier, check_seconds=check_seconds
+            SessionCache(cache, auth, max_age_seconds=0), self.change_notifier, check_interval_seconds=check_seconds
         )
 
     def _find(self, _caller: Caller, body: dict[str, Any]) -> Session:
@@ -80,32 +80,32 @@ def tasks() -> list[asyncio.Task[Any]]:
 
 
 async def test_the_task_of_a_session_ends_with_the_last_that_stays_and_not_before(world: World) -> None:
-    with world.watch.staying(TOKEN, session(), world.note):
-        with world.watch.staying(TOKEN, session(), lambda _: None):
+    with world.watch.watch(TOKEN, session(), world.note):
+        with world.watch.watch(TOKEN, session(), lambda _: None):
             await until(lambda: len(tasks()) == 1)
-            assert world.watch.known(TOKEN) is not None
+            assert world.watch.cached(TOKEN) is not None
         await asyncio.sleep(0.1)
         assert len(tasks()) == 1
     await until(lambda: tasks() == [])
-    assert world.watch.known(TOKEN) is None
+    assert world.watch.cached(TOKEN) is None
     assert world.change_notifier._waiting == {}  # noqa: SLF001 - it would grow by two for each session
     assert world.over == []
 
 
 async def test_the_task_of_a_session_that_has_ended_ends(world: World) -> None:
-    with world.watch.staying(TOKEN, session(), world.note):
+    with world.watch.watch(TOKEN, session(), world.note):
         await until(lambda: len(tasks()) == 1)
         found = world.sessions.pop(TOKEN)
         await world.notify()
         await until(lambda: world.over == [found.id])
         await until(lambda: tasks() == [])
-        assert world.watch.known(TOKEN) is None
+        assert world.watch.cached(TOKEN) is None
 
 
 async def test_the_task_of_a_session_whose_end_a_check_finds_ends() -> None:
     world = World(check_seconds=0.05)
     async with world.watch:
-        with world.watch.staying(TOKEN, session(), world.note):
+        with world.watch.watch(TOKEN, session(), world.note):
             await until(lambda: len(tasks()) == 1)
             await asyncio.sleep(0.2)
             assert world.over == []
@@ -116,8 +116,8 @@ async def test_the_task_of_a_session_whose_end_a_check_finds_ends() -> None:
 
 async def test_a_callback_is_called_once_while_its_block_runs_and_not_after_that(world: World) -> None:
     left: list[Session] = []
-    with world.watch.staying(TOKEN, session(), world.note):
-        with world.watch.staying(TOKEN, session(), left.append):
+    with world.watch.watch(TOKEN, session(), world.note):
+        with world.watch.watch(TOKEN, session(), left.append):
             pass
         world.sessions.clear()
         for _ in range(3):
@@ -140,16 +140,16 @@ async def test_a_callback_is_called_once_while_its_block_runs_and_not_after_that
 )
 async def test_a_session_is_back_only_as_what_it_was(world: World, change: dict[str, Any]) -> None:
     before = session()
-    assert await world.watch.is_back(TOKEN, before)
+    assert await world.watch.is_restored(TOKEN, before)
     world.sessions[TOKEN] = before.model_copy(update=change)
-    assert not await world.watch.is_back(TOKEN, before)
+    assert not await world.watch.is_restored(TOKEN, before)
     world.sessions[TOKEN] = before
-    assert await world.watch.is_back(TOKEN, before)
+    assert await world.watch.is_restored(TOKEN, before)
     world.is_away = True
-    assert not await world.watch.is_back(TOKEN, before)
+    assert not await world.watch.is_restored(TOKEN, before)
     world.is_away = False
     world.sessions.clear()
-    assert not await world.watch.is_back(TOKEN, before)
+    assert not await world.watch.is_restored(TOKEN, before)
 
 
 async def test_only_the_callback_with_an_outdated_session_is_called(world: World) -> None:
@@ -157,7 +157,7 @@ async def test_only_the_callback_with_an_outdated_session_is_called(world: World
     changed = session().model_copy(update={"role": Role.GUEST})
     stale: list[Session] = []
     world.sessions[TOKEN] = changed
-    with world.watch.staying(TOKEN, changed, world.note), world.watch.staying(TOKEN, session(), stale.append):
+    with world.watch.watch(TOKEN, changed, world.note), world.watch.watch(TOKEN, session(), stale.append):
         await until(lambda: len(stale) == 1)
         await asyncio.sleep(0.1)
         assert world.over == []
@@ -167,7 +167,7 @@ async def test_only_the_callback_with_an_outdated_session_is_called(world: World
 
 
 async def test_a_change_of_membership_has_the_session_read_at_once(world: World) -> None:
-    with world.watch.staying(TOKEN, session(), world.note):
+    with world.watch.watch(TOKEN, session(), world.note):
         await until(lambda: len(tasks()) == 1)
         await asyncio.sleep(0.1)
         world.sessions[TOKEN] = session().model_copy(update={"role": Role.MEMBER})
@@ -181,7 +181,7 @@ async def test_of_more_sessions_than_one_call_takes_each_is_checked() -> None:
     world.sessions = {token: session(f"ses_{number:032x}") for number, token in enumerate(tokens)}
     async with world.watch, AsyncExitStack() as stack:
         for token in tokens:
-            stack.enter_context(world.watch.staying(token, world.sessions[token], world.note))
+            stack.enter_context(world.watch.watch(token, world.sessions[token], world.note))
         await asyncio.sleep(1)
         ended = [world.sessions.pop(token).id for token in (tokens[0], tokens[-1])]
         await until(lambda: sorted(world.over) == sorted(ended))
@@ -191,7 +191,7 @@ async def test_closing_the_watch_ends_every_task() -> None:
     world = World(check_seconds=1000)
     async with world.watch, AsyncExitStack() as stack:
         for _ in range(3):
-            stack.enter_context(world.watch.staying(TOKEN, session(), world.note))
+            stack.enter_context(world.watch.watch(TOKEN, session(), world.note))
         await until(lambda: len(tasks()) == 1)
         await world.watch.__aexit__(None, None, None)
         assert tasks() == []
@@ -266,7 +266,7 @@ async def test_a_stream_that_has_ended_by_itself_is_neither_ended_nor_bound_agai
     bound.binding.bind(TOKEN, session())
     await asyncio.sleep(0.05)
     assert tasks() == []
-    assert world.watch.known(TOKEN) is None
+    assert world.watch.cached(TOKEN) is None
 
 
 async def test_a_binding_to_another_session_lets_the_one_before_go(world: World) -> None:
@@ -274,7 +274,7 @@ async def test_a_binding_to_another_session_lets_the_one_before_go(world: World)
     world.sessions["newer"] = session("ses_" + "b" * 32)
     bound.binding.bind(TOKEN, session())
     bound.binding.bind("newer", world.sessions["newer"])
-    await until(lambda: world.watch.known(TOKEN) is None and len(tasks()) == 1)
+    await until(lambda: world.watch.cached(TOKEN) is None and len(tasks()) == 1)
     del world.sessions[TOKEN]
     await world.notify()
     await asyncio.sleep(0.1)

@@ -306,4 +306,8 @@ def test_the_limits_that_are_shipped() -> None:
     assert (limits.minimum_rate.bytes_per_second, limits.minimum_rate.window_seconds) == (16 * 1024, 30.0)
     assert limits.uploads == TransferShares(process=64, url=1, user=6, tenant=16, address=12)
     assert limits.downloads == TransferShares(process=256, url=8, user=12, tenant=64, address=32)
-    assert (limits.reserve_seconds, limits.total_seconds, limits.storage_seconds) == (200.0, 3600.0, 8.0)
+    assert (limits.reservation_interval_seconds, limits.total_timeout_seconds, limits.storage_timeout_seconds) == (
+        200.0,
+        3600.0,
+        8.0,
+    )

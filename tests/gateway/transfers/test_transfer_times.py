@@ -68,17 +68,17 @@ async def test_a_reservation_is_renewed_while_bytes_arrive_and_confirmed_once_at
     storage: FileStorage, files: FilesClient
 ) -> None:
     counted = Counted(files)
-    assert await put(storage, counted, TransferLimits(reserve_seconds=0.3), grant()) == 200
+    assert await put(storage, counted, TransferLimits(reservation_interval_seconds=0.3), grant()) == 200
     assert 3 <= counted.reserved <= 6
     assert counted.confirmed == 1
     counted = Counted(files)
-    assert await put(storage, counted, TransferLimits(reserve_seconds=60), grant()) == 200
+    assert await put(storage, counted, TransferLimits(reservation_interval_seconds=60), grant()) == 200
     assert (counted.reserved, counted.confirmed) == (1, 1)
 
 
 async def test_a_service_that_is_away_ends_no_upload_that_has_begun(storage: FileStorage, files: FilesClient) -> None:
     counted = Counted(files)
-    uploading = asyncio.create_task(put(storage, counted, TransferLimits(reserve_seconds=0.2), grant()))
+    uploading = asyncio.create_task(put(storage, counted, TransferLimits(reservation_interval_seconds=0.2), grant()))
     async with asyncio.timeout(10):
         while counted.reserved == 0:  # noqa: ASYNC110 - it is looked at from outside
             await asyncio.sleep(0.01)
@@ -89,7 +89,7 @@ async def test_a_service_that_is_away_ends_no_upload_that_has_begun(storage: Fil
 
 
 async def test_what_the_client_takes_is_not_held_against_the_storage(storage: FileStorage, files: FilesClient) -> None:
-    limits = TransferLimits(storage_seconds=0.8)
+    limits = TransferLimits(storage_timeout_seconds=0.8)
     async with gateway(storage, files, limits) as client:
         answer = await client.put(await announced(grant()), content=slowly(TEXT, parts=2, seconds=1.2))
         assert answer.status_code == 200, answer.text
@@ -98,7 +98,7 @@ async def test_what_the_client_takes_is_not_held_against_the_storage(storage: Fi
 async def test_an_upload_that_takes_too_long_in_all_ends_whatever_its_rate(
     storage: FileStorage, store: Store, files: FilesClient
 ) -> None:
-    limits = TransferLimits(total_seconds=1, minimum_rate=NO_RATE)
+    limits = TransferLimits(total_timeout_seconds=1, minimum_rate=NO_RATE)
     async with gateway(storage, files, limits) as client:
         leave, began = grant(), time.monotonic()
         answer = await client.put(await announced(leave), content=slowly(TEXT, parts=60, seconds=0.1))
@@ -111,7 +111,7 @@ async def test_an_upload_that_takes_too_long_in_all_ends_whatever_its_rate(
 async def test_a_download_that_takes_too_long_in_all_ends_without_its_last_message(storage: FileStorage) -> None:
     size = 4 * MIB
     await store_zeros(storage, "t/slow", size, parts=4)
-    limits, quota = TransferLimits(total_seconds=0.5, minimum_rate=NO_RATE), LocalQuota()
+    limits, quota = TransferLimits(total_timeout_seconds=0.5, minimum_rate=NO_RATE), LocalQuota()
     downloads = Downloads(TransferDependencies(storage, SIGNER, member, quota, limits))
     sent: list[Message] = []
 
@@ -140,7 +140,7 @@ async def test_the_next_part_that_the_storage_does_not_give_in_time_ends_a_downl
                 await asyncio.sleep(60)
 
     await store_zeros(storage, "t/stuck", 100_000)
-    limits = TransferLimits(storage_seconds=seconds)
+    limits = TransferLimits(storage_timeout_seconds=seconds)
     stuck: FileStorage = Stuck()  # type: ignore[assignment]
     downloads = Downloads(TransferDependencies(stuck, SIGNER, member, LocalQuota(), limits))
     sent: list[Message] = []

@@ -238,7 +238,7 @@ def hanging_s3(s3_endpoint: str) -> Iterator[FileStorage]:
 
 
 async def test_answers_503_soon_while_the_storage_hangs(hanging_s3: FileStorage, files: FilesClient) -> None:
-    async with asyncio.timeout(5), gateway(hanging_s3, files, TransferLimits(storage_seconds=0.2)) as client:
+    async with asyncio.timeout(5), gateway(hanging_s3, files, TransferLimits(storage_timeout_seconds=0.2)) as client:
         content = TEXT * 1000
         answers = [
             await client.put(await announced(grant(TEXT)), content=TEXT),
@@ -260,4 +260,4 @@ async def test_answers_503_while_the_folder_cannot_be_written(tmp_path: Path, fi
 
 
 def test_a_transfer_waits_for_the_storage_for_eight_seconds_and_lasts_an_hour_at_most() -> None:
-    assert (TransferLimits().storage_seconds, TransferLimits().total_seconds) == (8.0, 3600.0)
+    assert (TransferLimits().storage_timeout_seconds, TransferLimits().total_timeout_seconds) == (8.0, 3600.0)

@@ -116,7 +116,7 @@ async def test_who_follows_alone_after_others_have_gone_has_no_group(gateway: Ga
 
 
 def groups() -> list[asyncio.Task[Any]]:
-    return [task for task in asyncio.all_tasks() if task.get_name() == "share a stream"]
+    return [task for task in asyncio.all_tasks() if task.get_name() == "run a shared subscription"]
 
 
 async def test_an_unsubscribed_stream_is_told_no_more(gateway: Gateway, script: Script) -> None:

@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from gateway.sessions.session_cache import COOKIE
+from gateway.sessions.cookies import COOKIE
 from gateway.websocket.websocket_limits import SocketLimits
 from infrastructure.caching.cache import Cache
 from infrastructure.change_notifications import ChangeNotifier, LocalNotifier
@@ -279,5 +279,5 @@ async def test_a_socket_that_does_not_introduce_itself_is_closed(
 
 async def test_so_much_is_allowed_as_shipped() -> None:
     limits = SocketLimits()
-    assert (limits.init_seconds, limits.messages, limits.operations) == (10, 100, 50)
-    assert (limits.by_user, limits.by_address) == (100, 1_000)
+    assert (limits.init_timeout_seconds, limits.messages_per_minute, limits.max_operations) == (10, 100, 50)
+    assert (limits.max_per_user, limits.max_per_address) == (100, 1_000)

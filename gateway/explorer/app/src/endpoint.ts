@@ -1,4 +1,4 @@
-/** Where the gateway is, and how the page asks it something on its own account. */
+/** The URLs of the gateway, and queries that the page sends for itself. */
 export const HTTP_PATH = "/graphql";
 
 export type Headers = Record<string, string>;
@@ -11,7 +11,7 @@ export function socketUrl(): string {
   return url.href;
 }
 
-/** The data of a query, or null where the gateway gave none: the page can then only go on without. */
+/** Send a query and return its data; null if the response has no data, so that the page continues without them. */
 export async function ask<Data>(query: string, headers: Headers): Promise<Data | null> {
   const response = await fetch(HTTP_PATH, {
     method: "POST",
@@ -22,7 +22,7 @@ export async function ask<Data>(query: string, headers: Headers): Promise<Data |
   return ((await response.json()) as { data?: Data | null }).data ?? null;
 }
 
-/** The payloads of an answer's mutations: the objects that stand at the top of its data. */
+/** Return the payloads of the mutations in a response: the objects at the top level of its data. */
 export function payloads(answer: Answer): Record<string, unknown>[] {
   if (typeof answer.data !== "object" || answer.data === null) return [];
   return Object.values(answer.data).filter((value) => typeof value === "object" && value !== null);

@@ -1,4 +1,4 @@
-/** How GraphiQL talks to the gateway: over HTTP and graphql-transport-ws, signed in by the cookie. */
+/** The fetcher of GraphiQL: sends operations over HTTP and graphql-transport-ws, with the session of the cookie. */
 import { createGraphiQLFetcher, type Fetcher, type FetcherOpts, type FetcherParams } from "@graphiql/toolkit";
 import { type DocumentNode, Kind, parse } from "graphql";
 import { createClient } from "graphql-ws";
@@ -14,20 +14,20 @@ export function createFetcher(): Fetcher {
   const session = new Session(ask);
   const names = new Names(ask);
 
-  async function fetchAndNote(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
+  async function fetchAndRecord(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
     const response = await fetch(input, init);
     if (response.headers.get("content-type")?.includes("json")) {
       const answer = (await response.clone().json()) as Answer;
-      session.note(answer);
-      names.note(answer);
+      session.record(answer);
+      names.record(answer);
     }
     return response;
   }
 
   const send = createGraphiQLFetcher({
     url: HTTP_PATH,
-    fetch: fetchAndNote,
-    // A socket lives no longer than its subscriptions, so each speaks in the session of its day.
+    fetch: fetchAndRecord,
+    // A socket is closed after its last subscription, so each new socket uses the present session.
     wsClient: createClient({ url: socketUrl(), connectionParams: () => session.headers() }),
   });
 
@@ -36,19 +36,20 @@ export function createFetcher(): Fetcher {
     const headers = { ...(await session.headers()), ...options?.headers };
     const variables = await names.resolve(params.variables ?? {}, headers);
     const request: TracedParams = { ...params, variables, extensions: { trace: true } };
-    return send(...asWritten(request, { ...options, headers }));
+    return send(...withOperationName(request, { ...options, headers }));
   };
 }
 
-/** GraphiQL reads a document a moment after its tab is opened: who runs it at once would ask for the last tab's operation. */
-function asWritten(params: FetcherParams, options: FetcherOpts): [FetcherParams, FetcherOpts] {
+/** Set the operation name from the document: GraphiQL parses a document with a delay after its tab is opened, and until
+ * then it would send the operation name of the previous tab. */
+function withOperationName(params: FetcherParams, options: FetcherOpts): [FetcherParams, FetcherOpts] {
   let documentAST: DocumentNode;
   try {
     documentAST = parse(params.query);
   } catch {
-    return [params, options]; // the gateway says best what is wrong with it
+    return [params, options]; // the gateway reports the syntax error
   }
-  const written = documentAST.definitions.flatMap((each) => (each.kind === Kind.OPERATION_DEFINITION ? [each] : []));
-  const chosen = written.find((each) => each.name?.value === params.operationName) ?? written[0];
+  const operations = documentAST.definitions.flatMap((each) => (each.kind === Kind.OPERATION_DEFINITION ? [each] : []));
+  const chosen = operations.find((each) => each.name?.value === params.operationName) ?? operations[0];
   return [{ ...params, operationName: chosen?.name?.value }, { ...options, documentAST }];
 }

@@ -1,4 +1,4 @@
-/** The page itself: GraphiQL, with tabs that are ready to run against the gateway that serves it. */
+/** The page: renders GraphiQL with example tabs for the gateway that serves it. */
 import "graphiql/setup-workers/vite";
 import "graphiql/style.css";
 import "./page.css";
@@ -7,7 +7,7 @@ import { GraphiQL } from "graphiql";
 import { createRoot } from "react-dom/client";
 
 import { createFetcher } from "./fetcher";
-import { editorsOf } from "./start";
+import { initialEditors } from "./start";
 import { tabs } from "./tabs";
 
 const fetcher = createFetcher();
@@ -16,7 +16,7 @@ createRoot(document.getElementById("explorer")!).render(
   <GraphiQL
     fetcher={fetcher}
     defaultTabs={tabs}
-    {...editorsOf(tabs)}
+    {...initialEditors(tabs)}
     defaultEditorToolsVisibility="variables"
     showPersistHeadersSettings={false}
   >

@@ -1,4 +1,4 @@
-/** Names that stand for ids in variables, so that the tabs run as they are: "@latest" and "@" with a tenant's slug. */
+/** Placeholders for ids in variables, so that the example tabs can be run unchanged: "@latest" and "@" with a tenant's slug. */
 import { type Answer, type Ask, type Headers, payloads } from "./endpoint";
 
 type Variables = Record<string, unknown>;
@@ -10,13 +10,14 @@ export class Names {
 
   constructor(private readonly ask: Ask) {}
 
-  note(answer: Answer): void {
+  /** Record the id of the operation that a mutation has started. */
+  record(answer: Answer): void {
     for (const { operation } of payloads(answer) as { operation?: { id?: string } }[]) {
       this.#latest = operation?.id ?? this.#latest;
     }
   }
 
-  /** The variables with ids in place of names. Throws an Error with a sentence for the user where there is no such thing. */
+  /** Return the variables with ids instead of placeholders. Throws an Error for the user if a placeholder has no id. */
   async resolve(variables: Variables, headers: Headers): Promise<Variables> {
     const entries = Object.entries(variables).map(async ([key, value]) => {
       if (typeof value === "object" && value !== null && !Array.isArray(value)) {

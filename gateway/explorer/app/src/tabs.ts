@@ -88,8 +88,8 @@ query Dashboard {
 };
 
 const switchTenant: Tab = {
-  query: `# Starts it and does not wait; the next tab follows it.
-# This page goes on with the new session's token.
+  query: `# Starts the switch without waiting; the next tab follows it.
+# This page continues with the token of the new session.
 mutation SwitchTenant($input: SwitchTenantInput!) {
   switchTenant(input: $input) {
     sessionToken
@@ -107,7 +107,7 @@ mutation SwitchTenant($input: SwitchTenantInput!) {
 };
 
 const followOperation: Tab = {
-  query: `# How it stands, then each change, until it closes.
+  query: `# The present state, then each change, until the operation closes.
 subscription FollowOperation($id: ID!) {
   operation(id: $id) {
     id

@@ -1,9 +1,0 @@
-"""Limits of a request's head, for both versions of HTTP."""
-
-from __future__ import annotations
-
-import re
-
-MAX_HEAD_BYTES = 16 * 1024
-MAX_HEADERS = 100
-HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
