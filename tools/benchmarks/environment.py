@@ -156,8 +156,9 @@ def start_benchmark_environment(*, options: Sequence[str] = ()) -> Iterator[Benc
         for domain in DOMAINS:
             stack.enter_context(_worker(domain, ports[domain], variables, folder))
         gateway, port = stack.enter_context(_gateway(variables, folder))
-        stack.enter_context(_worker("operations", ports["operations"], variables, folder))
-        viewer = asyncio.run(_sign_in(Stack(f"http://{HOST}:{port}", address, folder, {})))
+        with _worker("operations", ports["operations"], variables, folder):
+            viewer = asyncio.run(_sign_in(Stack(f"http://{HOST}:{port}", address, folder, {})))
+        stack.enter_context(_operations_service(ports["operations"], variables, folder))
         queue = "workload"
         stack.enter_context(
             start_module("tools.benchmarks.workload", queue, environment=variables, log=folder / "workload.log")

