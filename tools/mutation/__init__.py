@@ -1,0 +1,1 @@
+"""Sampled mutation tests of the critical modules: `python -m tools.mutation`."""
