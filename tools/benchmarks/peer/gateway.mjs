@@ -33,15 +33,16 @@ function decrypted(payload) {
   return proto.temporal.api.common.v1.Payload.decode(plain);
 }
 
-function signed(caller) {
+function signed(service, caller) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const claims = { aud: "adx-services", exp: Math.floor(Date.now() / 1000) + 60, caller };
+  const now = Math.floor(Date.now() / 1000);
+  const claims = { aud: `adx-${service}`, iat: now, exp: now + 30, caller };
   const text = `${part({ alg: "HS256" })}.${part(claims)}`;
   return `${text}.${createHmac("sha256", env.SERVICE_KEY).update(text).digest("base64url")}`;
 }
 
 function call(base, path, caller, body) {
-  const headers = { authorization: `Bearer ${signed(caller)}`, "content-type": "application/json" };
+  const headers = { authorization: `Bearer ${signed(path.split("/")[1], caller)}`, "content-type": "application/json" };
   return new Promise((resolve, reject) => {
     const sent = request(`${base}${path}`, { method: "POST", agent, headers, timeout: 5000 }, (answer) => {
       const chunks = [];
