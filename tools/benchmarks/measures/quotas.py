@@ -19,6 +19,7 @@ _EVENTS = 1200
 _EVENTS_PER_SECOND = 40.0
 """The rate that Temporal's development server sustains on two CPUs while it also serves the followers."""
 _ENDS_PER_SECOND = 80.0
+_LAST_END_TIMEOUT_SECONDS = 20
 _RAISED_OPERATIONS = 2000
 
 
@@ -42,7 +43,7 @@ async def default_quotas(environment: BenchmarkEnvironment) -> list[Figure]:
             await asyncio.sleep(2)
             records = await _take_records(processes)
             await change_states(handles, per_second=_ENDS_PER_SECOND, command="end")
-            await asyncio.gather(*(each.do("await", ends=half, seconds=30) for each in processes))
+            await _wait_for_ends(processes, half)
             last = await _take_records(processes)
     frames = [record for record in (*records, *last) if record.get("status") != "COMPLETED"]
     by_mode = {
@@ -86,6 +87,16 @@ async def default_quotas(environment: BenchmarkEnvironment) -> list[Figure]:
 async def _connect(crowd: LoadProcess, handles: Sequence[Handle]) -> float:
     answer = await crowd.do("connect", operations=[handle.id for handle in handles], max_concurrent=32)
     return float(answer["seconds"])
+
+
+async def _wait_for_ends(processes: Sequence[LoadProcess], half: int) -> None:
+    """Wait until every end has arrived, or until none has arrived for some time."""
+    before, count = -1, 0
+    while before < count < OPERATIONS:
+        results = await asyncio.gather(
+            *(process.do("await", ends=half, seconds=_LAST_END_TIMEOUT_SECONDS) for process in processes)
+        )
+        before, count = count, sum(result["ends"] for result in results)
 
 
 async def _take_records(processes: Sequence[LoadProcess]) -> list[dict[str, Any]]:
