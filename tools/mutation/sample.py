@@ -48,7 +48,7 @@ def _annotation_lines(path: Path) -> Iterator[tuple[int, int]]:
     """Yield the line and column of each node inside an annotation: with postponed evaluation none is executed."""
     for node in ast.walk(ast.parse(path.read_text())):
         for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None)):
-            if isinstance(annotation, ast.AST):
+            if isinstance(annotation, ast.expr):
                 for line in range(annotation.lineno, (annotation.end_lineno or annotation.lineno) + 1):
                     first = annotation.col_offset if line == annotation.lineno else 0
                     last = annotation.end_col_offset or 200 if line == annotation.end_lineno else 200
