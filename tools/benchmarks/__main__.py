@@ -14,7 +14,7 @@ from typing import NamedTuple
 from infrastructure.temporal.connection import exit_process
 from tools.benchmarks.environment import BenchmarkEnvironment, start_benchmark_environment
 from tools.benchmarks.figures import Figure
-from tools.benchmarks.measures import delivery, fan_out, minimal_server, quotas, reads, reconnect_storm, starts
+from tools.benchmarks.measures import delivery, fan_out, minimal_server, quotas, reads, reconnect_storm, starts, switch
 from tools.benchmarks.report import machine, table, write
 
 MAX_SECONDS = 18 * 60
@@ -41,6 +41,7 @@ MEASURES = (
     Measure("reconnect-storm", reconnect_storm.reconnect_storm, 90),
     Measure("quotas", quotas.default_quotas, 480),
     Measure("raised-quotas", quotas.raised_quotas, 180, RAISED_QUOTAS),
+    Measure("switch", switch.six_steps, 60),
     # Last, because the operations that they start never end.
     Measure("start", starts.one_in_flight, 60),
     Measure("starts", starts.sixteen_in_flight, 90),

@@ -112,6 +112,21 @@ class BenchmarkEnvironment:
         with node(command, self.variables, self.folder / "instant.log"):
             yield f"http://{HOST}:{port}"
 
+    async def sign_in(self) -> Viewer:
+        """Sign in with a session of its own, while a worker of the workflow service runs."""
+        stack = Stack(f"http://{HOST}:{self.port}", self.variables["TEMPORAL_ADDRESS"], self.folder, {})
+        return await _sign_in(stack)
+
+    @contextmanager
+    def switch_workers(self) -> Iterator[None]:
+        """Start a worker of the workflow service, and the worker of the empty switch."""
+        log = self.folder / "empty-switch.log"
+        with (
+            _worker("operations", free_port(HOST), self.variables, self.folder),
+            start_module("tools.benchmarks.empty_switch", environment=self.variables, log=log),
+        ):
+            yield
+
     @contextmanager
     def another_gateway(self, **overrides: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         with _gateway(self.variables | overrides, self.folder) as running:
@@ -190,6 +205,17 @@ async def _sign_in(stack: Stack) -> Viewer:
 def _worker(domain: str, port: int, variables: dict[str, str], folder: Path) -> Iterator[None]:
     log = folder / f"{domain}.log"
     with start_module("worker", domain, environment=variables | {"WORKER_PORT": str(port)}, log=log) as process:
+        wait_until(lambda: is_healthy(f"http://{HOST}:{port}"), process, log)
+        yield
+
+
+@contextmanager
+def _operations_service(port: int, variables: dict[str, str], folder: Path) -> Iterator[None]:
+    """Serve the endpoints of the workflow service without its worker: started operations do not run."""
+    log = folder / "operations-service.log"
+    with start_module(
+        "tools.benchmarks.operations_service", environment=variables | {"WORKER_PORT": str(port)}, log=log
+    ) as process:
         wait_until(lambda: is_healthy(f"http://{HOST}:{port}"), process, log)
         yield
 

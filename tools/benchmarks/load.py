@@ -11,6 +11,7 @@ from infrastructure.temporal.connection import exit_process
 from tools.benchmarks.baseline import BaselineFollowers, BaselineStarts
 from tools.benchmarks.http_client import HttpLoad
 from tools.benchmarks.sockets import SocketLoad
+from tools.benchmarks.switching import EmptySwitches, Switches
 
 Json = dict[str, Any]
 
@@ -32,6 +33,10 @@ def create_load(name: str, config: Json) -> Load:
             return BaselineFollowers(config)
         case "sockets":
             return SocketLoad(config)
+        case "switches":
+            return Switches(config)
+        case "empty-switches":
+            return EmptySwitches(config)
     raise ValueError(name)
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from temporalio.client import Client
 
-from tools.benchmarks.baseline import connected
+from tools.benchmarks.baseline import connect_client
 from tools.benchmarks.empty_switch import QUEUE, EmptySwitch
 from tools.benchmarks.raw_protocol import HttpConnection, Subscriber
 
@@ -30,11 +30,11 @@ class Switches:
         self._host, self._port, self._token = config["host"], config["port"], config["token"]
         self._here, self._there = config["tenant"], config["other"]
 
-    async def do(self, order: Json) -> Json:
+    async def do(self, command: Json) -> Json:
         """Carry out ``count`` switches. Return the milliseconds of each."""
         milliseconds: list[float] = []
         connection = await HttpConnection.open(self._host, self._port)
-        for _ in range(order["count"]):
+        for _ in range(command["count"]):
             started = time.perf_counter()
             await self._switch(connection)
             milliseconds.append((time.perf_counter() - started) * 1000)
@@ -69,7 +69,7 @@ class Switches:
         await loop.create_connection(lambda: subscriber, self._host, self._port)
         async with asyncio.timeout(_FINAL_FRAME_TIMEOUT_SECONDS):
             await end
-        subscriber.cut()
+        subscriber.abort()
 
 
 class EmptySwitches:
@@ -79,11 +79,11 @@ class EmptySwitches:
         self._config = config
         self._client: Client | None = None
 
-    async def do(self, order: Json) -> Json:
+    async def do(self, command: Json) -> Json:
         """Execute ``count`` workflows. Return the milliseconds of each."""
-        self._client = client = self._client or await connected(self._config)
+        self._client = client = self._client or await connect_client(self._config)
         milliseconds: list[float] = []
-        for _ in range(order["count"]):
+        for _ in range(command["count"]):
             started = time.perf_counter()
             await client.execute_workflow(EmptySwitch.run, "step", id=uuid4().hex, task_queue=QUEUE)
             milliseconds.append((time.perf_counter() - started) * 1000)

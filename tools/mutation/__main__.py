@@ -23,7 +23,7 @@ from pathlib import Path
 from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_item import MutationSpec, TestOutcome
 
-from tests.project_copy import copied_tree
+from tests.project_copy import copy_project
 from tests.stack import plain_environment
 from tools.mutation.sample import mutants_of, sample
 from tools.mutation.targets import TARGETS, Target
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
 def _copy(folder: Path, number: int) -> Path:
     copy = folder / str(number)
     copy.mkdir()
-    return copied_tree(copy, mypy_cache=folder / "mypy")
+    return copy_project(copy, mypy_cache=folder / "mypy")
 
 
 def _jobs(target: Target, root: Path, count: int, seed: int) -> list[Job]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from tools.benchmarks.environment import Ground
+from tools.benchmarks.environment import BenchmarkEnvironment
 from tools.benchmarks.figures import Figure, at_most, median, percentile
-from tools.benchmarks.processes import side
+from tools.benchmarks.processes import start_load_process
 
 
-async def six_steps(ground: Ground) -> list[Figure]:
+async def six_steps(environment: BenchmarkEnvironment) -> list[Figure]:
     ours: list[float] = []
     empty: list[float] = []
-    with ground.switch_workers():
-        viewer = await ground.sign_in()
+    with environment.switch_workers():
+        viewer = await environment.sign_in()
         session = {"token": viewer.token, "tenant": viewer.tenant_id, "other": viewer.other}
-        async with side(ground, "switches", **session) as switches, side(ground, "empty-switches") as workflows:
+        async with (
+            start_load_process(environment, "switches", **session) as switches,
+            start_load_process(environment, "empty-switches") as workflows,
+        ):
             for warm in (switches, workflows):
                 await warm.do(count=10)
             for _ in range(6):
