@@ -1,4 +1,4 @@
-"""A real browser, and GraphiQL built for it; skipped with a reason where a machine has no Chromium or no Node.js."""
+"""Fixtures: Chromium and a built GraphiQL; tests are skipped on a machine without Chromium or Node.js."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="session")
 def chromium() -> Path:
+    """Path of the installed Chromium."""
     path = Path(os.environ.get("CHROMIUM") or "/usr/bin/chromium")
     if not path.is_file():
         pytest.skip(f"There is no Chromium at {path}; install one or name it by CHROMIUM.")
@@ -33,7 +34,7 @@ def chromium() -> Path:
 
 @pytest.fixture(scope="session")
 def explorer(chromium: Path) -> None:
-    """GraphiQL is built; not before there is a Chromium to look at it, for a first build takes a minute."""
+    """Build GraphiQL, only if Chromium is installed because the first build takes a minute."""
     if (node_version() or 0) < MIN_NODE_VERSION:
         pytest.skip(f"GraphiQL is built by Node.js {MIN_NODE_VERSION} or newer, which is not here.")
     assert main() == 0
@@ -41,7 +42,7 @@ def explorer(chromium: Path) -> None:
 
 @pytest.fixture
 async def browser(chromium: Path) -> AsyncIterator[Browser]:
-    """Nothing is downloaded: it drives the Chromium that the machine has."""
+    """A headless Chromium of this machine; Playwright downloads no browser."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         async with browser:
@@ -50,7 +51,7 @@ async def browser(chromium: Path) -> AsyncIterator[Browser]:
 
 @pytest.fixture(scope="session")
 def artifacts() -> Path:
-    """Screenshots go here, to be looked at."""
+    """The folder for screenshots, which a person can inspect after the tests."""
     folder = Path(__file__).parent.parent / "artifacts"
     folder.mkdir(exist_ok=True)
     return folder

@@ -1,6 +1,6 @@
-// What the audits of the GraphQL over HTTP specification find out about the server at the URL given.
+// `node audit.mjs URL`: writes the results of the GraphQL-over-HTTP audits of the server, one JSON line per audit.
 import { auditServer } from "graphql-http";
 
-import { say } from "./documents.mjs";
+import { writeJson } from "./documents.mjs";
 
-for (const { name, status, reason } of await auditServer({ url: process.argv[2] })) say({ name, status, reason });
+for (const { name, status, reason } of await auditServer({ url: process.argv[2] })) writeJson({ name, status, reason });

@@ -1,4 +1,4 @@
-"""A small load balancer in front of gateways, which cuts connections when a test says so."""
+"""A small TCP load balancer in front of gateways, which closes connections when a test asks for it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.servers import HOST
 
 _CLIENT = re.compile(rb"^GET \S+[?&]client=(\w+)")
 _CHUNK = 64 * 1024
-_ASK_SECONDS = 0.25
+_PROBE_INTERVAL_SECONDS = 0.25
 
 
 class Balancer:
-    """Forwards each connection to one of the gateways that say they are ready, chosen at random.
+    """Forwards each connection to a random gateway that reports readiness.
 
-    A client that names itself in its address (``?client=7``) can be cut by that name.
+    A client that names itself in its URL (``?client=7``) can be disconnected by that name.
     """
 
     def __init__(self, ports: Sequence[int], *, seed: int = 0) -> None:
@@ -28,12 +28,12 @@ class Balancer:
         self._random = random.Random(seed)
         self._connections: dict[str, set[asyncio.StreamWriter]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._asking: list[asyncio.Task[None]] = []
+        self._probes: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, HOST, 0, backlog=4096)
-        self._asking = [asyncio.create_task(self._keep_asking(port)) for port in self._ready]
+        self._probes = [asyncio.create_task(self._probe_readiness(port)) for port in self._ready]
         return self
 
     async def __aexit__(
@@ -41,18 +41,19 @@ class Balancer:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        tasks = [*self._asking, *self._tasks]
+        tasks = [*self._probes, *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def address(self) -> str:
+        """Host and port on which the balancer listens."""
         assert self._server is not None
         return f"{HOST}:{self._server.sockets[0].getsockname()[1]}"
 
     def cut(self, client: str = "") -> int:
-        """Cut the client's connections, without a word to either side; how many there were."""
+        """Abort all connections of the client and return their number."""
         writers = self._connections.pop(client, set())
         for writer in writers:
             writer.transport.abort()
@@ -64,44 +65,46 @@ class Balancer:
         self._tasks.add(task)
         try:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                await self._carry(reader, writer)
+                await self._forward(reader, writer)
         except asyncio.CancelledError:
-            pass  # the balancer closes
+            pass  # the balancer is closing
         finally:
             self._tasks.discard(task)
             writer.transport.abort()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n")
-        named = _CLIENT.match(head)
-        name = named[1].decode() if named else ""
-        to_reader, to_writer = await self._upstream()
-        pair = {writer, to_writer}
-        self._connections.setdefault(name, set()).update(pair)
+        client_match = _CLIENT.match(head)
+        name = client_match[1].decode() if client_match else ""
+        upstream_reader, upstream_writer = await self._upstream()
+        writers_of_client = {writer, upstream_writer}
+        self._connections.setdefault(name, set()).update(writers_of_client)
         try:
-            to_writer.write(head)
+            upstream_writer.write(head)
             await asyncio.wait(
                 (
-                    asyncio.create_task(_pump(reader, to_writer)),
-                    asyncio.create_task(_pump(to_reader, writer)),
+                    asyncio.create_task(_pump(reader, upstream_writer)),
+                    asyncio.create_task(_pump(upstream_reader, writer)),
                 )
             )
         finally:
-            self._connections.get(name, set()).difference_update(pair)
-            to_writer.transport.abort()
+            self._connections.get(name, set()).difference_update(writers_of_client)
+            upstream_writer.transport.abort()
 
-    async def _keep_asking(self, port: int) -> None:
+    async def _probe_readiness(self, port: int) -> None:
         while True:
             self._ready[port] = await _is_ready(port)
-            await asyncio.sleep(_ASK_SECONDS)
+            await asyncio.sleep(_PROBE_INTERVAL_SECONDS)
 
     async def _upstream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ports = list(self._ready)
         self._random.shuffle(ports)
-        for port in sorted(ports, key=lambda port: not self._ready[port]):  # one that is not, rather than none
+        for port in sorted(
+            ports, key=lambda port: not self._ready[port]
+        ):  # a gateway that is not ready rather than none
             with suppress(ConnectionError):
                 return await asyncio.open_connection(HOST, port)
-        raise ConnectionRefusedError("No gateway answers.")
+        raise ConnectionRefusedError("No gateway accepts connections.")
 
 
 async def _is_ready(port: int) -> bool:
@@ -119,7 +122,7 @@ async def _is_ready(port: int) -> bool:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until the one side ends; then the other side is told."""
+    """Copy bytes until one side ends, then close the other side."""
     with suppress(OSError):
         while chunk := await reader.read(_CHUNK):
             writer.write(chunk)

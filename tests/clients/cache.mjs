@@ -1,8 +1,8 @@
-// `node cache.mjs CONFIG`: asks for an operation by a fragment on the interface, and for the viewer in two queries, and
-// says, a JSON line, what Apollo Client's normalized cache shows of them: with possibleTypes, and without.
+// `node cache.mjs CONFIG`: queries an operation by a fragment on the interface, and the viewer in two queries, and writes
+// one JSON line with their entries in the normalized cache of Apollo Client, with and without possibleTypes.
 import { ApolloClient, HttpLink, InMemoryCache, gql } from "@apollo/client";
 
-import { say } from "./documents.mjs";
+import { writeJson } from "./documents.mjs";
 
 const config = JSON.parse(process.argv[2]);
 const OPERATIONS = gql`
@@ -36,7 +36,7 @@ const PREFERENCES = gql`
   }
 `;
 
-async function shown(possibleTypes) {
+async function cacheEntries(possibleTypes) {
   const client = new ApolloClient({
     link: new HttpLink({ uri: config.graphql, headers: { authorization: `Bearer ${config.token}` } }),
     cache: new InMemoryCache({ possibleTypes }),
@@ -50,4 +50,4 @@ async function shown(possibleTypes) {
 }
 
 const possibleTypes = await (await fetch(`${config.graphql}/possible-types`)).json();
-say({ with: await shown(possibleTypes), without: await shown(undefined) });
+writeJson({ with: await cacheEntries(possibleTypes), without: await cacheEntries(undefined) });

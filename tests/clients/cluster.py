@@ -1,4 +1,4 @@
-"""Two gateway processes, a worker and their servers, each of which a test can stop and start again."""
+"""Two gateway processes, a worker and their servers, each of which a test can stop and start."""
 
 from __future__ import annotations
 
@@ -31,45 +31,48 @@ from worker.dev.temporal_server import temporal_server
 
 @dataclass
 class Cluster:
-    """What runs, by name: ``redis``, ``temporal``, ``worker``, ``gateway-0``, ``gateway-1``. Its methods block.
+    """The running processes by name: ``redis``, ``temporal``, ``worker``, ``gateway-0`` and ``gateway-1``.
 
-    ``of_gateways``: environment that only gateways get, from their next start on.
+    The methods block; ``run_in_thread`` calls them from an event loop. ``gateway_environment`` contains variables that
+    only gateways get, from their next start on.
     """
 
     folder: Path
     environment: dict[str, str]
     temporal_port: int
     gateway_ports: tuple[int, ...]
-    of_gateways: dict[str, str] = field(default_factory=dict)
+    gateway_environment: dict[str, str] = field(default_factory=dict)
     running: dict[str, tuple[ExitStack, subprocess.Popen[bytes]]] = field(default_factory=dict)
-    _beside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "cluster"))
+    _executor: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "cluster"))
 
-    async def beside(self, do: Callable[..., None], *arguments: object) -> None:
-        """Have one of the methods done while the event loop goes on.
+    async def run_in_thread(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call one of the methods in a thread while the event loop continues.
 
-        In a thread that lasts as long as the cluster: on Linux a child dies with the thread that started it.
+        The thread lives as long as the cluster, because on Linux a child process may end with the thread that started
+        it.
         """
-        await asyncio.get_running_loop().run_in_executor(self._beside, do, *arguments)
+        await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
     def close(self) -> None:
-        for name in sorted(self.running):  # gateways, then the servers, then the worker
+        """Stop all processes: gateways first, then the servers, then the worker."""
+        for name in sorted(self.running):
             stack, _ = self.running[name]
             stack.close()
-        self._beside.shutdown()
+        self._executor.shutdown()
 
     @property
     def stack(self) -> Stack:
-        """As seen through its first gateway."""
+        """The cluster as a stack with its first gateway."""
         address = self.environment["TEMPORAL_ADDRESS"]
         return Stack(f"http://{HOST}:{self.gateway_ports[0]}", address, self.folder, {}, self.environment)
 
     async def temporal(self) -> Temporal:
-        """A client that reads and writes what gateway and worker encrypt."""
+        """Return a Temporal client with the keys of gateway and worker."""
         keys = KeyRing.parse(self.environment["CODEC_KEYS"])
         return await connect(address=self.environment["TEMPORAL_ADDRESS"], namespace=None, keys=keys)
 
     def position(self, operation_id: str, cursor: str) -> Position:
-        """What the gateways wrote into the cursor."""
+        """Return the position that the gateways encoded in the cursor."""
         return Cursors(SecretKeys(self.environment["SECRET_KEY"].encode())).read(operation_id, cursor)
 
     def start_redis(self) -> None:
@@ -81,8 +84,8 @@ class Cluster:
         wait_until(lambda: is_listening(port), process, log)
         self.running["redis"] = (stack, process)
 
-    def start_moving(self) -> None:
-        """A worker of its own for the operations of the benchmarks, on the task queue ``moving``."""
+    def start_workload_worker(self) -> None:
+        """Start a worker for the operations of the benchmarks, on the task queue ``moving``."""
         stack = ExitStack()
         process = stack.enter_context(
             start_module(
@@ -108,15 +111,16 @@ class Cluster:
 
     def start_gateway(self, index: int) -> None:
         port = self.gateway_ports[index]
-        self._start(f"gateway-{index}", port, "gateway", GATEWAY_PORT=str(port), **self.of_gateways)
+        self._start(f"gateway-{index}", port, "gateway", GATEWAY_PORT=str(port), **self.gateway_environment)
 
     def stop(self, name: str) -> None:
-        """Ask it to stop, and wait until it has."""
+        """Terminate the process and wait until it has ended."""
         stack, process = self.running.pop(name)
         stack.close()
         assert process.returncode in (0, None), f"{name} ended with {process.returncode}; see {self.folder}"
 
     def kill(self, name: str) -> None:
+        """Kill the process."""
         stack, process = self.running.pop(name)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -138,10 +142,10 @@ class Cluster:
 
 @contextmanager
 def running_cluster(folder: Path, *, gateways: int = 2, **environment: str) -> Iterator[Cluster]:
-    """All of it, with the demo data, on PostgreSQL, Redis and a Temporal that keeps what it has in a file."""
+    """Run a cluster with the demo data, on PostgreSQL, Redis and a Temporal server with a database file."""
     with running_postgres() as postgres:
         temporal_port, worker_port = free_port(HOST), free_port(HOST)
-        told = plain_environment() | {
+        base_environment = plain_environment() | {
             "HOST": HOST,
             "ENVIRONMENT": "development",
             "DATABASE_URL": postgres.new_database(),
@@ -154,13 +158,13 @@ def running_cluster(folder: Path, *, gateways: int = 2, **environment: str) -> I
             "SERVICES_URL": f"http://{HOST}:{worker_port}",
             "WORKER_PORT": str(worker_port),
             "DATA_DIR": str(folder),
-            "MAX_SOCKETS_PER_ADDRESS": "100000",  # all come from one
+            "MAX_SOCKETS_PER_ADDRESS": "100000",  # all clients have the same address
             "MAX_SOCKETS_PER_USER": "100000",
             "SOCKET_MESSAGES_PER_MINUTE": "1000000",
             "MAX_OPERATIONS_PER_SOCKET": "10000",
         }
         ports = tuple(free_port(HOST) for _ in range(gateways))
-        cluster = Cluster(folder, told | environment, temporal_port, ports)
+        cluster = Cluster(folder, base_environment | environment, temporal_port, ports)
         try:
             cluster.start_redis()
             cluster.start_temporal()

@@ -1,52 +1,52 @@
-// `node crowd.mjs CONFIG`: many graphql-ws clients, a socket each, every one following an operation to its end. Says
-// [client, "open"], [client, "state", cursor, status, mode], [client, "closed", code], [client, "complete"] and
-// [client, "dead", why], a JSON line each.
+// `node crowd.mjs CONFIG`: many graphql-ws clients with a socket each; every client follows an operation to its end.
+// Writes one JSON line per event: [client, "open"], [client, "state", cursor, status, mode], [client, "closed", code],
+// [client, "complete"] or [client, "failed", reason].
 import { inspect } from "node:util";
 
-import { FOLLOW, resuming, say, socketClient } from "./documents.mjs";
+import { FOLLOW, resumable, writeJson, socketClient } from "./documents.mjs";
 
 const config = JSON.parse(process.argv[2]);
-const pause = config.retryMilliseconds;
-const patience = pause && {
+const maxRetryMilliseconds = config.retryMilliseconds;
+const retryOptions = maxRetryMilliseconds && {
   retryAttempts: 1000,
-  retryWait: () => new Promise((resolve) => setTimeout(resolve, pause * Math.random())),
-  shouldRetry: () => true, // also where it is cut in the middle of connecting, which the library takes as final
+  retryWait: () => new Promise((resolve) => setTimeout(resolve, maxRetryMilliseconds * Math.random())),
+  shouldRetry: () => true, // also after a cut during the handshake, after which the library does not retry by default
 };
 
-/** Whether a client should subscribe again, as docs/subscriptions.md says; only where the test has it be patient. */
+/** Whether a client should subscribe again, see docs/subscriptions.md; only if the test sets a retry time. */
 function isTemporary(errors) {
-  return patience && errors.every((each) => ["UPSTREAM_UNAVAILABLE", "TIMEOUT"].includes(each.extensions?.code));
+  return retryOptions && errors.every((each) => ["UPSTREAM_UNAVAILABLE", "TIMEOUT"].includes(each.extensions?.code));
 }
 
 async function follow(client, operation) {
   const sockets = socketClient({
     url: `${config.websocket}?client=${client}`,
     token: config.token,
-    onOpen: () => say([client, "open"]),
-    onClose: (event) => say([client, "closed", event?.code ?? null]),
-    ...patience, // else the library's own
+    onOpen: () => writeJson([client, "open"]),
+    onClose: (event) => writeJson([client, "closed", event?.code ?? null]),
+    ...retryOptions, // otherwise the defaults of the library
   });
-  const { payload, saw } = resuming({ query: FOLLOW, variables: { id: operation } });
-  const followed = async () => {
+  const { payload, onState } = resumable({ query: FOLLOW, variables: { id: operation } });
+  const followToEnd = async () => {
     try {
       for await (const result of sockets.iterate(payload)) {
         if (result.errors) throw result.errors;
-        saw(result.data.operation);
+        onState(result.data.operation);
         const mode = result.extensions?.delivery?.mode ?? null;
-        say([client, "state", result.data.operation.cursor, result.data.operation.status, mode]);
+        writeJson([client, "state", result.data.operation.cursor, result.data.operation.status, mode]);
       }
       return true;
     } catch (errors) {
-      // The library throws the list of an `error` message, which refuses the subscription as a whole.
+      // The library throws the list of errors of an `error` message, which ends the subscription.
       if (Array.isArray(errors) && isTemporary(errors)) return false;
       throw errors;
     }
   };
   try {
-    while (!(await followed())) await patience.retryWait();
-    say([client, "complete"]);
+    while (!(await followToEnd())) await retryOptions.retryWait();
+    writeJson([client, "complete"]);
   } catch (error) {
-    say([client, "dead", error?.message ? String(error.message) : inspect(error)]);
+    writeJson([client, "failed", error?.message ? String(error.message) : inspect(error)]);
   }
   await sockets.dispose();
 }

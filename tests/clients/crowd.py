@@ -1,4 +1,4 @@
-"""Many npm graphql-ws clients at once, and what each of them was told."""
+"""Many graphql-ws clients of npm at once, each of which follows an operation, and the states that they received."""
 
 from __future__ import annotations
 
@@ -11,62 +11,68 @@ from itertools import pairwise
 from pathlib import Path
 
 from contracts.operations import Position
-from tests.clients.npm import CLIENTS, said_by
+from tests.clients.npm import CLIENTS, node_output
 
 
 @dataclass
 class Follower:
-    """One client: the states that it was told, in order, as cursor and status; and how it ended."""
+    """One client: its states in order, as cursor and status, and how its subscription ended."""
 
     operation_id: str
     opened: int = 0
     states: list[tuple[str, str]] = field(default_factory=list)
     modes: list[str] = field(default_factory=list)
-    """By what mode of delivery each state arrived."""
+    """The mode of delivery of each state."""
     closed: list[int] = field(default_factory=list)
-    complete: bool = False
-    dead: str | None = None
+    is_complete: bool = False
+    failure: str | None = None
 
     @property
-    def is_over(self) -> bool:
-        return self.complete or self.dead is not None
+    def has_ended(self) -> bool:
+        return self.is_complete or self.failure is not None
 
-    def saw_it_through(self, position: Callable[[str, str], Position]) -> None:
-        """AssertionError unless each state was newer than the one before and the last was the end."""
-        assert self.dead is None, self.dead
-        assert self.complete
-        seen = [position(self.operation_id, cursor).as_tuple() for cursor, _ in self.states]
-        assert all(earlier < later for earlier, later in pairwise(seen)), seen
+    def check_states(self, position: Callable[[str, str], Position]) -> None:
+        """Check that each state is newer than the one before and that the last one is the end."""
+        assert self.failure is None, self.failure
+        assert self.is_complete
+        positions = [position(self.operation_id, cursor).as_tuple() for cursor, _ in self.states]
+        assert all(earlier < later for earlier, later in pairwise(positions)), positions
         assert [status for _, status in self.states].count("COMPLETED") == 1, self.states
         assert self.states[-1][1] == "COMPLETED", self.states
 
 
-class Crowd:
+class ClientGroup:
+    """The clients of one Node.js process."""
+
     def __init__(self, operations: Sequence[str]) -> None:
         self.followers = [Follower(operation) for operation in operations]
-        self._heard = asyncio.Event()
+        self._has_changed = asyncio.Event()
 
-    async def until(self, condition: Callable[[Follower], bool], seconds: float) -> None:
-        """Until it holds for all; AssertionError naming how many it does not hold for after the seconds."""
+    async def wait_until(self, condition: Callable[[Follower], bool], seconds: float) -> None:
+        """Wait until the condition holds for all clients; after this many seconds raise AssertionError."""
         try:
             async with asyncio.timeout(seconds):
                 while not all(condition(follower) for follower in self.followers):
-                    await self._heard.wait()
-                    self._heard.clear()
+                    await self._has_changed.wait()
+                    self._has_changed.clear()
         except TimeoutError:
-            others = [follower for follower in self.followers if not condition(follower)]
-            raise AssertionError(f"{len(others)} of {len(self.followers)} are not there, as {others[0]}") from None
+            unfinished = [follower for follower in self.followers if not condition(follower)]
+            raise AssertionError(
+                f"{len(unfinished)} of {len(self.followers)} do not satisfy the condition, such as {unfinished[0]}"
+            ) from None
 
-    async def all_open(self, seconds: float = 60) -> None:
-        """Each has been told a state."""
-        await self.until(lambda follower: bool(follower.states) or follower.is_over, seconds)
+    async def wait_for_first_states(self, seconds: float = 60) -> None:
+        """Wait until each client has received a state."""
+        await self.wait_until(lambda follower: bool(follower.states) or follower.has_ended, seconds)
 
-    async def all_over(self, seconds: float) -> None:
-        await self.until(lambda follower: follower.is_over, seconds)
+    async def wait_for_ends(self, seconds: float) -> None:
+        """Wait until the subscription of each client has ended."""
+        await self.wait_until(lambda follower: follower.has_ended, seconds)
 
-    def hear(self, client: int, what: str, *more: str | int | None) -> None:
+    def record_event(self, client: int, event: str, *values: str | int | None) -> None:
+        """Record an event that a client reported."""
         follower = self.followers[client]
-        match what, more:
+        match event, values:
             case "open", _:
                 follower.opened += 1
             case "state", (str(cursor), str(status), mode):
@@ -75,14 +81,14 @@ class Crowd:
             case "closed", (int(code),):
                 follower.closed.append(code)
             case "complete", _:
-                follower.complete = True
-            case "dead", (reason,):
-                follower.dead = str(reason)
-        self._heard.set()
+                follower.is_complete = True
+            case "failed", (reason,):
+                follower.failure = str(reason)
+        self._has_changed.set()
 
 
 @asynccontextmanager
-async def crowd(
+async def run_clients(
     operations: Sequence[str],
     *,
     websocket: str,
@@ -90,9 +96,12 @@ async def crowd(
     log: Path,
     seconds: float = 300,
     retry_milliseconds: int | None = None,
-) -> AsyncIterator[Crowd]:
-    """A client for each of ``operations`` (one may be named often). They come back after a close as the library does,
-    or, where ``retry_milliseconds`` is given, after a random part of that."""
+) -> AsyncIterator[ClientGroup]:
+    """Run one client for each of ``operations``, which may contain an operation several times.
+
+    Clients reconnect after a close as the library does by default or, with ``retry_milliseconds``, after a random part
+    of that time.
+    """
     config = {
         "websocket": websocket,
         "token": token,
@@ -100,16 +109,16 @@ async def crowd(
         "seconds": seconds,
         "retryMilliseconds": retry_milliseconds,
     }
-    clients = Crowd(operations)
-    async with said_by(CLIENTS / "crowd.mjs", json.dumps(config), log=log) as lines:
+    clients = ClientGroup(operations)
+    async with node_output(CLIENTS / "crowd.mjs", json.dumps(config), log=log) as lines:
 
-        async def listen() -> None:
+        async def record_events() -> None:
             async for line in lines:
-                clients.hear(*line)
+                clients.record_event(*line)
 
-        listening = asyncio.create_task(listen())
+        recording = asyncio.create_task(record_events())
         try:
             yield clients
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            recording.cancel()
+            await asyncio.gather(recording, return_exceptions=True)

@@ -1,4 +1,4 @@
-// What the JavaScript clients ask, and how each picks a subscription up again where its socket was cut.
+// Documents of the JavaScript clients, and how each client resumes a subscription after its socket was cut.
 import { createClient } from "graphql-ws";
 import WebSocket from "ws";
 
@@ -13,7 +13,7 @@ export const READ = `query Read($id: ID!) { operation(id: $id) { ...State } } ${
 export const FOLLOW = `
 subscription Follow($id: ID!, $after: String) { operation(id: $id, after: $after) { ...State } } ${STATE}`;
 
-/** A graphql-ws client as its documentation has it; `more` overrides. */
+/** A graphql-ws client with the options of its documentation, which `more` overrides. */
 export function socketClient({ url, token, onOpen, onClose, ...more }) {
   return createClient({
     url,
@@ -25,19 +25,20 @@ export function socketClient({ url, token, onOpen, onClose, ...more }) {
 }
 
 /**
- * graphql-ws sends the payload of a subscription again after each reconnect: whatever its variables say by then. So
- * the newest cursor goes into them with every state.
+ * The payload of a subscription whose variable `after` is the cursor of the newest state. graphql-ws sends the payload
+ * with the current variables again after each reconnect, so that the subscription resumes.
  */
-export function resuming(payload) {
+export function resumable(payload) {
   const variables = { ...payload.variables };
   return {
     payload: { ...payload, variables },
-    saw(operation) {
+    onState(operation) {
       if (operation) variables.after = operation.cursor;
     },
   };
 }
 
-export function say(what) {
-  process.stdout.write(JSON.stringify(what) + "\n");
+/** Write the value to standard output as one JSON line. */
+export function writeJson(value) {
+  process.stdout.write(JSON.stringify(value) + "\n");
 }

@@ -1,5 +1,5 @@
-// `node follow.mjs graphql-ws|apollo|urql CONFIG`: follows one operation to its end and says, a JSON line each, when a
-// socket is open ("open"), each state ("state"), what a watched query shows once it is over ("cached") and "complete".
+// `node follow.mjs graphql-ws|apollo|urql CONFIG`: follows one operation to its end. Writes one JSON line for each open
+// socket ("open"), each state ("state"), the result of a watched query after the end ("cached") and "complete".
 import { ApolloClient, ApolloLink, HttpLink, InMemoryCache, gql } from "@apollo/client";
 import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
 import { getMainDefinition } from "@apollo/client/utilities";
@@ -8,7 +8,7 @@ import { cacheExchange } from "@urql/exchange-graphcache";
 import { buildSchema, introspectionFromSchema } from "graphql";
 import { tap } from "rxjs";
 
-import { FOLLOW, READ, resuming, say, socketClient } from "./documents.mjs";
+import { FOLLOW, READ, resumable, writeJson, socketClient } from "./documents.mjs";
 
 const [client, config] = [process.argv[2], JSON.parse(process.argv[3])];
 const headers = { authorization: `Bearer ${config.token}` };
@@ -17,16 +17,16 @@ const sockets = socketClient({
   token: config.token,
   retryAttempts: 20,
   retryWait: () => new Promise((resolve) => setTimeout(resolve, 50 + Math.random() * 100)),
-  onOpen: () => say({ open: true }),
+  onOpen: () => writeJson({ open: true }),
 });
 const id = config.operation;
 
 async function graphqlWs() {
-  const { payload, saw } = resuming({ query: FOLLOW, variables: { id } });
+  const { payload, onState } = resumable({ query: FOLLOW, variables: { id } });
   for await (const result of sockets.iterate(payload)) {
     if (result.errors) throw new Error(JSON.stringify(result.errors));
-    saw(result.data.operation);
-    say({ state: result.data.operation });
+    onState(result.data.operation);
+    writeJson({ state: result.data.operation });
   }
 }
 
@@ -34,7 +34,7 @@ async function apollo() {
   const resume = new ApolloLink((operation, forward) =>
     forward(operation).pipe(
       tap((result) => {
-        // The link below sends these very variables again after a reconnect.
+        // The link below sends the same variables object again after a reconnect.
         if (result.data?.operation) operation.variables.after = result.data.operation.cursor;
       }),
     ),
@@ -56,14 +56,14 @@ async function apollo() {
     apollo.subscribe({ query: gql(FOLLOW), variables: { id } }).subscribe({
       next({ data, error }) {
         if (error) reject(error);
-        else say({ state: data.operation });
+        else writeJson({ state: data.operation });
       },
       error: reject,
       complete: resolve,
     }),
   );
-  await new Promise((resolve) => setTimeout(resolve, 100)); // watched queries hear of it a moment later
-  say({ cached: shown });
+  await new Promise((resolve) => setTimeout(resolve, 100)); // watched queries are updated a moment later
+  writeJson({ cached: shown });
   apollo.stop();
 }
 
@@ -77,11 +77,11 @@ async function urql() {
       fetchExchange,
       subscriptionExchange({
         forwardSubscription(request) {
-          const { payload, saw } = resuming({ query: request.query ?? "", variables: request.variables });
+          const { payload, onState } = resumable({ query: request.query ?? "", variables: request.variables });
           return {
             subscribe(sink) {
               const next = (result) => {
-                saw(result.data?.operation);
+                onState(result.data?.operation);
                 sink.next(result);
               };
               const unsubscribe = sockets.subscribe(payload, { ...sink, next, complete: () => sink.complete() });
@@ -100,17 +100,17 @@ async function urql() {
   await new Promise((resolve, reject) => {
     urql.subscription(FOLLOW, { id }).subscribe(({ data, error, hasNext }) => {
       if (error) reject(error);
-      else if (data?.operation && hasNext !== false) say({ state: data.operation });
+      else if (data?.operation && hasNext !== false) writeJson({ state: data.operation });
       if (hasNext === false) resolve();
     });
   });
-  say({ cached: shown });
+  writeJson({ cached: shown });
   watched.unsubscribe();
 }
 
 async function schema() {
-  const answer = await fetch(`${config.graphql}/schema`);
-  return buildSchema(await answer.text());
+  const response = await fetch(`${config.graphql}/schema`);
+  return buildSchema(await response.text());
 }
 
 async function possibleTypes() {
@@ -118,14 +118,14 @@ async function possibleTypes() {
 }
 
 function fail(error) {
-  say({ failed: String(error?.message ?? error?.reason ?? error) });
+  writeJson({ failed: String(error?.message ?? error?.reason ?? error) });
   process.exit(1);
 }
 
-setTimeout(() => fail("It took too long."), config.seconds * 1000).unref();
+setTimeout(() => fail("The operation did not end in time."), config.seconds * 1000).unref();
 try {
   await { "graphql-ws": graphqlWs, apollo, urql }[client]();
-  say({ complete: true });
+  writeJson({ complete: true });
   await sockets.dispose();
   process.exit(0);
 } catch (error) {

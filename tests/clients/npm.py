@@ -1,4 +1,4 @@
-"""npm projects of the tests: installed once for each lock, and left out where there is no Node.js."""
+"""npm projects of the tests: packages are installed once per lock file, and tests are skipped without Node.js."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from gateway.explorer.build import MIN_NODE_VERSION, digest, node_version
 CLIENTS = Path(__file__).parent
 
 
-def installed(project: Path) -> Path:
-    """The project with its packages; the test that asks is skipped, with the reason, where Node.js is missing."""
+def installed_project(project: Path) -> Path:
+    """Install the packages of the project and return it; skip the test if Node.js is missing or too old."""
     version = node_version()
     if version is None or version < MIN_NODE_VERSION:
         pytest.skip(f"Node.js {MIN_NODE_VERSION} or newer is not on PATH.")
@@ -30,11 +30,15 @@ def installed(project: Path) -> Path:
 
 
 def install(project: Path) -> None:
-    """``npm ci``, unless the packages are those of the lock already. CalledProcessError where it fails."""
+    """Run ``npm ci`` unless the packages of the current lock file are installed.
+
+    Raises:
+        CalledProcessError: the installation failed.
+    """
     lock, mark = digest([project / "package-lock.json"]), project / "node_modules" / "installed-from.sha256"
     folder = os.open(project, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # two at once would take the packages from each other
+        fcntl.flock(folder, fcntl.LOCK_EX)  # concurrent installations would break each other
         if not mark.is_file() or mark.read_text() != lock:
             options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
             command = [shutil.which("npm") or "npm", "ci", *options]
@@ -45,12 +49,13 @@ def install(project: Path) -> None:
 
 
 @asynccontextmanager
-async def said_by(
+async def node_output(
     script: Path, *arguments: str, log: Path, folder: Path | None = None
 ) -> AsyncIterator[AsyncIterator[Any]]:
-    """What ``node script`` says, a JSON value a line, until it ends; it ends with the block. Its stderr goes to log.
+    """Run ``node script`` while the block runs; yield the JSON values that the script writes, one per line.
 
-    It runs in ``folder``, or in that of the tests."""
+    The script runs in ``folder``, or in the folder of the tests. Its error output is appended to ``log``.
+    """
     node = shutil.which("node") or "node"
     with log.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""Somebody who is signed in, and operations of theirs that move when a test says so."""
+"""A signed-in user with operations whose states a test controls."""
 
 from __future__ import annotations
 
@@ -13,45 +13,49 @@ from tests.clients.cluster import Cluster
 from tests.end_to_end.client import Client
 from tests.resolvers.scripted import Script, scripts
 
-AT_ONCE = 25
+MAX_CONCURRENT = 25
 
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Scene:
+class ScriptedOperations:
+    """Operations of one user, and the user's session token."""
+
     token: str
     scripts: list[Script]
 
     @property
-    def operations(self) -> list[str]:
+    def ids(self) -> list[str]:
         return [script.id for script in self.scripts]
 
     async def move_all(self) -> None:
-        await at_once(script.move for script in self.scripts)
+        """Move each operation to its next state."""
+        await run_concurrently(script.move for script in self.scripts)
 
     async def end_all(self) -> None:
-        await at_once(script.end for script in self.scripts)
+        """Complete all operations."""
+        await run_concurrently(script.end for script in self.scripts)
 
 
 @asynccontextmanager
-async def scripted_operations(cluster: Cluster, count: int) -> AsyncIterator[Scene]:
-    """Operations of Ada's, whose worker is this process."""
+async def scripted_operations(cluster: Cluster, count: int) -> AsyncIterator[ScriptedOperations]:
+    """Start operations of Ada, whose worker is this process."""
     ada = Client(cluster.stack)
     await ada.log_in("ada@example.com")
     assert ada.token is not None
-    user = (await ada.ask("{ viewer { user { id } } }"))["viewer"]["user"]["id"]
+    user = (await ada.execute("{ viewer { user { id } } }"))["viewer"]["user"]["id"]
     async with scripts(await cluster.temporal()) as starter:
-        begun = await at_once(partial(starter.start, user_id=user) for _ in range(count))
-        yield Scene(ada.token, begun)
+        started = await run_concurrently(partial(starter.start, user_id=user) for _ in range(count))
+        yield ScriptedOperations(ada.token, started)
 
 
-async def at_once(works: Iterable[Callable[[], Awaitable[Done]]]) -> list[Done]:
-    """All of them, a few at a time, for the Temporal server is a small one."""
-    turns = asyncio.Semaphore(AT_ONCE)
+async def run_concurrently(calls: Iterable[Callable[[], Awaitable[Result]]]) -> list[Result]:
+    """Run all calls, only a few at a time because the Temporal server of the tests is small."""
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT)
 
-    async def in_turn(work: Callable[[], Awaitable[Done]]) -> Done:
-        async with turns:
-            return await work()
+    async def limited(call: Callable[[], Awaitable[Result]]) -> Result:
+        async with semaphore:
+            return await call()
 
-    return await asyncio.gather(*(in_turn(work) for work in works))
+    return await asyncio.gather(*(limited(call) for call in calls))

@@ -1,18 +1,18 @@
-"""The gateway speaks GraphQL over HTTP as its specification has it, by the audits of npm's graphql-http."""
+"""The gateway passes the GraphQL-over-HTTP audits of the npm package graphql-http."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.clients.npm import said_by
-from tests.gateway.fakes import Services, settings
+from tests.clients.npm import node_output
+from tests.gateway.fakes import FakeServices, settings
 from tests.gateway.live_gateway import running_gateway
 
 
-async def test_every_audit_is_passed(node_clients: Path, temporal_address: str, tmp_path: Path) -> None:
-    async with running_gateway(settings(temporal_address, data_dir=tmp_path), Services()) as gateway:
+async def test_passes_every_graphql_over_http_audit(node_clients: Path, temporal_address: str, tmp_path: Path) -> None:
+    async with running_gateway(settings(temporal_address, data_dir=tmp_path), FakeServices()) as gateway:
         script, url = node_clients / "audit.mjs", f"{gateway.http}/graphql"
-        async with said_by(script, url, log=tmp_path / "audit.log") as said:
-            found = [each async for each in said]
-    assert {each["name"]: each["reason"] for each in found if each["status"] != "ok"} == {}
-    assert len(found) == 61
+        async with node_output(script, url, log=tmp_path / "audit.log") as output:
+            audits = [each async for each in output]
+    assert {each["name"]: each["reason"] for each in audits if each["status"] != "ok"} == {}
+    assert len(audits) == 61

@@ -1,4 +1,4 @@
-"""Rolling restarts under a crowd of npm graphql-ws clients with the library's own settings: nobody is lost.
+"""graphql-ws clients with default settings follow operations to their end through rolling restarts of the gateways.
 
 ADX_CHAOS=full restarts both gateways ten times under 500 clients.
 """
@@ -11,41 +11,42 @@ from pathlib import Path
 
 from tests.clients.balancer import Balancer
 from tests.clients.cluster import Cluster
-from tests.clients.crowd import crowd
-from tests.clients.scripted_viewer import Scene, scripted_operations
+from tests.clients.crowd import run_clients
+from tests.clients.scripted_viewer import ScriptedOperations, scripted_operations
 
 FULL = os.environ.get("ADX_CHAOS") == "full"
 CLIENTS, OPERATIONS, ROUNDS = (500, 50, 10) if FULL else (50, 10, 2)
 
 
-async def test_every_client_outlives_rolling_restarts_and_sees_the_end(cluster: Cluster, tmp_path: Path) -> None:
+async def test_every_client_follows_to_the_end_through_rolling_restarts(cluster: Cluster, tmp_path: Path) -> None:
     async with (
         Balancer(cluster.gateway_ports) as balancer,
-        scripted_operations(cluster, OPERATIONS) as scene,
-        crowd(
-            [scene.operations[client % OPERATIONS] for client in range(CLIENTS)],
+        scripted_operations(cluster, OPERATIONS) as operations,
+        run_clients(
+            [operations.ids[client % OPERATIONS] for client in range(CLIENTS)],
             websocket=f"ws://{balancer.address}/graphql",
-            token=scene.token,
+            token=operations.token,
             log=tmp_path / "crowd.log",
             seconds=560,
         ) as clients,
     ):
-        await clients.all_open()
-        moving = asyncio.create_task(keep_moving(scene))
+        await clients.wait_for_first_states()
+        moving = asyncio.create_task(keep_moving(operations))
         for restart in range(2 * ROUNDS):
-            await cluster.beside(cluster.restart_gateway, restart % 2)
+            await cluster.run_in_thread(cluster.restart_gateway, restart % 2)
         moving.cancel()
         await asyncio.gather(moving, return_exceptions=True)
-        await scene.end_all()
-        await clients.all_over(90)
+        await operations.end_all()
+        await clients.wait_for_ends(90)
     for follower in clients.followers:
-        follower.saw_it_through(cluster.position)
-        # Some had moved to the other gateway before; but all were sent away by a close that they take for temporary.
+        follower.check_states(cluster.position)
+        # Each client was closed at least once, with a code after which the library reconnects.
         assert follower.opened > 1
         assert set(follower.closed) <= {1000, 1012, 1006}, follower.closed
 
 
-async def keep_moving(scene: Scene) -> None:
+async def keep_moving(operations: ScriptedOperations) -> None:
+    """Move all operations to their next states until cancelled."""
     while True:
-        await scene.move_all()
+        await operations.move_all()
         await asyncio.sleep(0.5)

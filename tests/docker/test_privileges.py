@@ -274,8 +274,8 @@ async def test_processes_work_with_exactly_what_they_are_given(stack: Stack) -> 
     ada = Client(stack)
     await ada.log_in("ada@example.com")
     for tenant in ("Globex", "Acme"):
-        await ada.work_in(tenant)
-    await ada.ask(DASHBOARD)
+        await ada.ensure_tenant(tenant)
+    await ada.execute(DASHBOARD)
     logs = {log.name: log.read_text() for log in stack.data_dir.glob("*.log")}
     assert {f"{process}.log" for process in stack.processes} <= set(logs)
     for log, text in logs.items():

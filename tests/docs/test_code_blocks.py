@@ -18,7 +18,7 @@ from playwright.async_api import async_playwright
 from tests.browser.conftest import ARGUMENTS
 from tests.browser.conftest import chromium as chromium
 from tests.clients.conftest import node_clients as node_clients
-from tests.clients.npm import installed
+from tests.clients.npm import installed_project
 from tests.docs.blocks import (
     NOT_RUN,
     STARTS_THE_STACK,
@@ -125,7 +125,7 @@ async def logged_in_client(stack: Stack) -> Client:
 
 async def start_onboarding(ada: Client) -> str:
     """Start an operation and return its id."""
-    answer = await ada.ask(
+    answer = await ada.execute(
         "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { operation { id } } }",
         input={"email": f"{uuid4().hex}@example.com", "name": "Kay", "password": PASSWORD, "waitSeconds": 0},
     )
@@ -231,7 +231,7 @@ def test_pseudonyms_command_prints_digests_of_address_and_account() -> None:
 
 
 def test_component_of_the_frontend_page_compiles(tmp_path: Path) -> None:
-    web = installed(ROOT / "examples" / "web")
+    web = installed_project(ROOT / "examples" / "web")
     project = tmp_path / "examples" / "web"
     ignored = shutil.ignore_patterns("node_modules", "dist", "generated")
     shutil.copytree(web, project, ignore=ignored)

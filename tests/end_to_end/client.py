@@ -1,4 +1,4 @@
-"""A client of the API as an outsider would write it: JSON over HTTP, and graphql-transport-ws."""
+"""A client of the API without any code of the product: JSON over HTTP, and graphql-transport-ws."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from tests.gateway.fakes import facts
+from tests.gateway.fakes import error_extensions
 from tests.stack import Stack
 
 Json = dict[str, Any]
-"""What an answer holds; a test knows its shape from its own document."""
+"""A JSON object of a response; its shape follows from the document of the test."""
 
 PASSWORD = "adx-demo-password"
 
@@ -43,54 +43,51 @@ async def graphql_socket(
 
 
 class Client:
-    """One user's client, that asks each of the gateways in turn. ``token`` is the session's, once signed in."""
+    """A client of one user that uses the gateways in turn; ``token`` is its session token after the sign-in."""
 
     def __init__(self, stack: Stack, token: str | None = None) -> None:
         self._gateways = cycle(stack.urls or [stack.url])
         self.token = token
 
-    async def ask(self, document: str, **variables: object) -> Json:
-        """The answer's data; AssertionError with its errors where there are any."""
-        body = await self.hear(document, **variables)
+    async def execute(self, document: str, **variables: object) -> Json:
+        """Execute a document and return its data; raise AssertionError if the response has errors."""
+        body = await self.execute_unchecked(document, **variables)
         assert "errors" not in body, body
         return cast("Json", body["data"])
 
-    async def refused(self, document: str, **variables: object) -> Json:
-        """The one error's facts; AssertionError where there is none or another one."""
-        (error,) = (await self.hear(document, **variables)).get("errors", ())
-        return facts(error)
+    async def error_of(self, document: str, **variables: object) -> Json:
+        """Execute a document that must fail with exactly one error; return the extensions of the error."""
+        (error,) = (await self.execute_unchecked(document, **variables)).get("errors", ())
+        return error_extensions(error)
 
-    async def hear(self, document: str, **variables: object) -> Json:
-        """The whole answer."""
+    async def execute_unchecked(self, document: str, **variables: object) -> Json:
+        """Execute a document and return the whole response, which may contain errors."""
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
-        # A connection of its own, as if from anywhere; verify=False as nothing is encrypted: to read the authorities'
-        # certificates for each takes 20 ms of a processor.
+        # Each request has its own connection, like requests of different clients. Without TLS, verify=False only saves
+        # loading certificate authorities, which takes 20 ms of CPU time.
         async with httpx.AsyncClient(timeout=60, trust_env=False, verify=False) as http:
-            answer = await http.post(
+            response = await http.post(
                 f"{next(self._gateways)}/graphql", json={"query": document, "variables": variables}, headers=headers
             )
-        return cast("Json", answer.json())
+        return cast("Json", response.json())
 
     async def log_in(self, email: str) -> None:
-        """Log in, and repeat the attempt as a client should.
-
-        After UPSTREAM_UNAVAILABLE a service is restarted within seconds; RATE_LIMITED states when to repeat.
-        """
+        """Log in; repeat the attempt after UPSTREAM_UNAVAILABLE and RATE_LIMITED, as a client should."""
         async with asyncio.timeout(150):
             while True:
-                answer = await self._try_to_log_in(email)
-                extensions = [error["extensions"] for error in answer.get("errors", ())]
+                response = await self._try_to_log_in(email)
+                extensions = [error["extensions"] for error in response.get("errors", ())]
                 codes = [each["code"] for each in extensions]
                 if codes not in (["UPSTREAM_UNAVAILABLE"], ["RATE_LIMITED"]):
                     break
                 await asyncio.sleep(extensions[0].get("retryAfter", 0.5))
-        assert not codes, answer
-        login = answer["data"]["login"]
-        assert login["operation"]["status"] == "COMPLETED", answer
+        assert not codes, response
+        login = response["data"]["login"]
+        assert login["operation"]["status"] == "COMPLETED", response
         self.token = login["sessionToken"]
 
     async def _try_to_log_in(self, email: str) -> Json:
-        return await self.hear(
+        return await self.execute_unchecked(
             OPERATION
             + """mutation ($email: String!, $password: String!) {
               login(input: {email: $email, password: $password, waitSeconds: 30}) {
@@ -101,41 +98,45 @@ class Client:
             password=PASSWORD,
         )
 
-    async def tenant(self, name: str) -> str:
-        """The id of one of the viewer's tenants."""
-        answer = await self.ask("{ viewer { tenantOverview { availableTenants { id name } } } }")
-        tenants = answer["viewer"]["tenantOverview"]["availableTenants"]
+    async def tenant_id(self, name: str) -> str:
+        """Return the id of the viewer's tenant with this name."""
+        response = await self.execute("{ viewer { tenantOverview { availableTenants { id name } } } }")
+        tenants = response["viewer"]["tenantOverview"]["availableTenants"]
         return cast("str", next(tenant["id"] for tenant in tenants if tenant["name"] == name))
 
     async def current_tenant(self) -> str:
-        answer = await self.ask("{ viewer { tenantOverview { currentTenant { name } } } }")
-        return cast("str", answer["viewer"]["tenantOverview"]["currentTenant"]["name"])
+        """Return the name of the current tenant."""
+        response = await self.execute("{ viewer { tenantOverview { currentTenant { name } } } }")
+        return cast("str", response["viewer"]["tenantOverview"]["currentTenant"]["name"])
 
-    async def work_in(self, name: str) -> None:
-        """Wherever somebody before has left this user."""
+    async def ensure_tenant(self, name: str) -> None:
+        """Switch to the tenant with this name unless it is the current one."""
         if await self.current_tenant() != name:
-            _, self.token = await self.switched(await self.tenant(name))
+            _, self.token = await self.switch_tenant(await self.tenant_id(name))
 
     async def start_switch(self, tenant_id: str) -> tuple[str, str]:
-        """Start a switch; return its id and the new session's token, or the present one for the current tenant."""
-        answer = await self.ask(
+        """Start a tenant switch; return its id and the token of the new session.
+
+        For a switch to the current tenant the token is the present one.
+        """
+        response = await self.execute(
             """mutation ($id: ID!) {
               switchTenant(input: {tenantId: $id, waitSeconds: 0}) { sessionToken operation { id } }
             }""",
             id=tenant_id,
         )
-        started = answer["switchTenant"]
+        started = response["switchTenant"]
         return started["operation"]["id"], cast("str", started["sessionToken"] or self.token)
 
-    async def switched(self, tenant_id: str) -> tuple[str, str]:
-        """As ``start_switch``, once it has completed."""
+    async def switch_tenant(self, tenant_id: str) -> tuple[str, str]:
+        """Switch the tenant and wait until the switch has completed; return its id and the token of the new session."""
         operation_id, token = await self.start_switch(tenant_id)
-        assert (await self.to_its_end(operation_id))["status"] == "COMPLETED"
+        assert (await self.wait_for_final_state(operation_id))["status"] == "COMPLETED"
         return operation_id, token
 
     @asynccontextmanager
     async def follow(self, operation_id: str) -> AsyncIterator[AsyncIterator[Json]]:
-        """Its states as a subscription tells them, until the server completes it."""
+        """Subscribe to the operation; yield its states until the server completes the subscription."""
         url = f"{next(self._gateways)}/graphql".replace("http", "ws", 1)
         async with graphql_socket(url, self.token) as socket:
             document = OPERATION + "subscription ($id: ID!) { operation(id: $id) { ...State } }"
@@ -157,8 +158,8 @@ class Client:
 
             yield states()
 
-    async def to_its_end(self, operation_id: str, deadline_seconds: float = 90) -> Json:
-        """The last state."""
+    async def wait_for_final_state(self, operation_id: str, deadline_seconds: float = 90) -> Json:
+        """Follow the operation to its end and return its last state."""
         last: Json = {}
         async with asyncio.timeout(deadline_seconds), self.follow(operation_id) as states:
             async for state in states:
@@ -166,5 +167,6 @@ class Client:
         return last
 
 
-def step(state: Json, name: str) -> Json:
+def step_of(state: Json, name: str) -> Json:
+    """Return the step with this name."""
     return next(each for each in state["progress"]["steps"] if each["name"] == name)

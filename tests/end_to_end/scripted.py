@@ -1,4 +1,4 @@
-"""A signed-in client of a real gateway on a real Temporal server, whose workers follow a fault plan."""
+"""A signed-in client of a gateway in this process, whose worker fails according to a fault plan."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SERVICE_KEY = "s" * 32
 
 
 @asynccontextmanager
-async def signed_in(
+async def signed_in_client(
     temporal: Temporal, address: str, folder: Path, fault_plan: FaultPlan, email: str = "ada@example.com"
 ) -> AsyncIterator[Client]:
-    """One of the demo accounts, Ada unless another is named."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
+    """Run the product in this process with the fault plan; yield a client of a demo account."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
     async with open_saga_harness(temporal, folder, fault_plan) as harness:
         settings = Settings(
             environment=Environment.DEVELOPMENT,
@@ -40,7 +40,7 @@ async def signed_in(
             service_key=SecretStr(SERVICE_KEY),
         )
         app = create_app(settings, Dependencies(services=httpx.ASGITransport(harness.services)))
-        stop, answering = asyncio.Event(), asyncio.Event()
+        stop, is_ready = asyncio.Event(), asyncio.Event()
         serving = asyncio.create_task(
             serve(
                 app,
@@ -48,12 +48,12 @@ async def signed_in(
                 host="127.0.0.1",
                 port=port,
                 stop=stop,
-                listening=listening,
-                on_ready=answering.set,
+                listening=listener,
+                on_ready=is_ready.set,
             )
         )
         try:
-            await answering.wait()
+            await is_ready.wait()
             client = Client(Stack(f"http://127.0.0.1:{port}", address, folder, {}))
             await client.log_in(email)
             yield client

@@ -29,26 +29,29 @@ query ($filter: OperationFilter) {
 """
 
 
-async def listed(client: Client, **variables: object) -> Json:
-    page: Json = (await client.ask(LIST, **variables))["viewer"]["operations"]
+async def list_operations(client: Client, **variables: object) -> Json:
+    """Return one page of the viewer's operations."""
+    page: Json = (await client.execute(LIST, **variables))["viewer"]["operations"]
     return page
 
 
-async def test_operation_is_listed_with_its_subject_at_once(ada: Client) -> None:
+async def test_operation_is_listed_with_its_subject_immediately(ada: Client) -> None:
     person = onboarding_input(waitSeconds=0)
     operation = (await onboard(ada, person))["operation"]
 
-    page = await listed(ada, filter={"search": person["email"].upper()})
+    page = await list_operations(ada, filter={"search": person["email"].upper()})
 
     assert [(node["id"], node["subject"]) for node in page["nodes"]] == [(operation["id"], person["email"])]
     assert page["totalCount"] == 1
 
 
-async def test_target_is_the_object_that_the_operation_made(ada: Client) -> None:
+async def test_target_is_the_object_that_the_operation_created(ada: Client) -> None:
     person = onboarding_input()
     result = (await onboard(ada, person))["operation"]["result"]
 
-    [node] = (await listed(ada, filter={"targetIds": [result["user"]["id"]], "kinds": ["USER_ONBOARDING"]}))["nodes"]
+    [node] = (await list_operations(ada, filter={"targetIds": [result["user"]["id"]], "kinds": ["USER_ONBOARDING"]}))[
+        "nodes"
+    ]
 
     assert node["target"] == {"__typename": "User", "id": result["user"]["id"]}
     assert node["retryOf"] is None
@@ -60,9 +63,9 @@ async def test_filters_and_orders_narrow_the_list(ada: Client) -> None:
         (await onboard(ada, onboarding_input(email=f"{n}-{mark}@example.com")))["operation"]["id"] for n in range(3)
     ]
 
-    newest_first = await listed(ada, filter={"search": mark}, first=2)
-    rest = await listed(ada, filter={"search": mark}, first=2, after=newest_first["pageInfo"]["endCursor"])
-    oldest_first = await listed(ada, filter={"search": mark}, orderBy="STARTED_AT_ASC")
+    newest_first = await list_operations(ada, filter={"search": mark}, first=2)
+    rest = await list_operations(ada, filter={"search": mark}, first=2, after=newest_first["pageInfo"]["endCursor"])
+    oldest_first = await list_operations(ada, filter={"search": mark}, orderBy="STARTED_AT_ASC")
 
     assert [node["id"] for node in newest_first["nodes"] + rest["nodes"]] == started[::-1]
     assert newest_first["pageInfo"]["hasNextPage"]
@@ -75,15 +78,15 @@ async def test_filters_and_orders_narrow_the_list(ada: Client) -> None:
         ({"exceptKinds": ["USER_ONBOARDING"]}, []),
         ({"statuses": ["FAILED"]}, []),
     ):
-        page = await listed(ada, filter=filter | {"search": mark}, orderBy="STARTED_AT_ASC")
+        page = await list_operations(ada, filter=filter | {"search": mark}, orderBy="STARTED_AT_ASC")
         assert [node["id"] for node in page["nodes"]] == expected
 
 
 async def test_cursor_of_another_order_is_refused(ada: Client) -> None:
     await onboard(ada, onboarding_input())
-    cursor = (await listed(ada, first=1))["pageInfo"]["endCursor"]
+    cursor = (await list_operations(ada, first=1))["pageInfo"]["endCursor"]
 
-    refusal = await ada.refused(LIST, after=cursor, orderBy="DURATION_DESC")
+    refusal = await ada.error_of(LIST, after=cursor, orderBy="DURATION_DESC")
 
     assert refusal["code"] == "BAD_USER_INPUT"
 
@@ -92,7 +95,7 @@ async def test_administrators_see_the_operations_and_statistics_of_all_members(a
     person = onboarding_input()
     await onboard(ada, person)
 
-    tenant = (await ada.ask(OF_TENANT))["viewer"]["tenantOverview"]["currentTenant"]
+    tenant = (await ada.execute(OF_TENANT))["viewer"]["tenantOverview"]["currentTenant"]
 
     assert {"grace@example.com", "ada@example.com"} <= {
         node["startedBy"]["email"] for node in tenant["operations"]["nodes"] if node["startedBy"]
@@ -105,8 +108,8 @@ async def test_administrators_see_the_operations_and_statistics_of_all_members(a
 
 
 async def test_members_see_neither_operations_nor_statistics_of_the_tenant(grace: Client) -> None:
-    answer = await grace.hear(OF_TENANT)
+    response = await grace.execute_unchecked(OF_TENANT)
 
-    tenant = answer["data"]["viewer"]["tenantOverview"]["currentTenant"]
+    tenant = response["data"]["viewer"]["tenantOverview"]["currentTenant"]
     assert (tenant["operations"], tenant["operationStatistics"]) == (None, None)
-    assert {error["extensions"]["code"] for error in answer["errors"]} == {"FORBIDDEN"}
+    assert {error["extensions"]["code"] for error in response["errors"]} == {"FORBIDDEN"}

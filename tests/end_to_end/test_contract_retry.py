@@ -1,11 +1,11 @@
-"""Starting a failed operation again: by whom, from where, and which."""
+"""Retry of a failed operation: by its user, in its tenant and only if it failed."""
 
 from __future__ import annotations
 
 from uuid import uuid4
 
 from tests.end_to_end.client import Client
-from tests.end_to_end.files import announce, complete
+from tests.end_to_end.files import complete_upload, create_upload
 from tests.stack import Stack
 
 RETRY = """
@@ -17,42 +17,43 @@ mutation ($id: ID!, $key: String) {
   }
 }
 """
-NOWHERE = "ten_" + "f" * 32
+UNKNOWN_TENANT = "ten_" + "f" * 32
 
 
 async def failed_switch(client: Client) -> str:
-    switch, _ = await client.start_switch(NOWHERE)
-    assert (await client.to_its_end(switch))["status"] == "FAILED"
+    """Start a switch to an unknown tenant, which fails, and return its id."""
+    switch, _ = await client.start_switch(UNKNOWN_TENANT)
+    assert (await client.wait_for_final_state(switch))["status"] == "FAILED"
     return switch
 
 
-async def test_a_switch_is_started_again_with_a_token_of_its_own(ada: Client) -> None:
-    before, token = await ada.start_switch(NOWHERE)
-    assert (await ada.to_its_end(before))["status"] == "FAILED"
+async def test_retried_switch_has_a_new_token(ada: Client) -> None:
+    before, token = await ada.start_switch(UNKNOWN_TENANT)
+    assert (await ada.wait_for_final_state(before))["status"] == "FAILED"
     key = uuid4().hex
-    answer, again = [(await ada.ask(RETRY, id=before, key=key))["retryOperation"] for _ in range(2)]
-    assert answer == again
-    assert (answer["operation"]["__typename"], answer["operation"]["status"]) == ("TenantSwitch", "FAILED")
-    assert answer["operation"]["error"] == {"code": "PERMISSION_DENIED"}
-    assert answer["operation"]["id"] != before
-    assert answer["sessionToken"] not in (None, token)
-    assert answer["viewer"] is None
+    response, repeated = [(await ada.execute(RETRY, id=before, key=key))["retryOperation"] for _ in range(2)]
+    assert response == repeated
+    assert (response["operation"]["__typename"], response["operation"]["status"]) == ("TenantSwitch", "FAILED")
+    assert response["operation"]["error"] == {"code": "PERMISSION_DENIED"}
+    assert response["operation"]["id"] != before
+    assert response["sessionToken"] not in (None, token)
+    assert response["viewer"] is None
 
 
-async def test_only_who_started_it_starts_it_again(stack: Stack, ada: Client, grace: Client) -> None:
-    hers, adas = await failed_switch(grace), await failed_switch(ada)
-    # Ada administers the tenant and sees it.
-    assert await ada.refused(RETRY, id=hers) == {"code": "FORBIDDEN", "reason": "NOT_PERMITTED"}
-    assert await grace.refused(RETRY, id=adas) == {"code": "NOT_FOUND"}
-    assert await grace.refused(RETRY, id="tenant-switch-" + "f" * 32) == {"code": "NOT_FOUND"}
-    assert await Client(stack).refused(RETRY, id=adas) == {"code": "UNAUTHENTICATED"}
+async def test_only_the_user_of_an_operation_can_retry_it(stack: Stack, ada: Client, grace: Client) -> None:
+    graces_switch, adas_switch = await failed_switch(grace), await failed_switch(ada)
+    # Ada sees the switch as an administrator of the tenant.
+    assert await ada.error_of(RETRY, id=graces_switch) == {"code": "FORBIDDEN", "reason": "NOT_PERMITTED"}
+    assert await grace.error_of(RETRY, id=adas_switch) == {"code": "NOT_FOUND"}
+    assert await grace.error_of(RETRY, id="tenant-switch-" + "f" * 32) == {"code": "NOT_FOUND"}
+    assert await Client(stack).error_of(RETRY, id=adas_switch) == {"code": "UNAUTHENTICATED"}
 
 
-async def test_what_belongs_to_a_tenant_is_started_again_there_only(stack: Stack, ada: Client) -> None:
-    failed = (await complete(ada, (await announce(ada, b"x"))["id"]))["id"]
-    _, token = await ada.switched(await ada.tenant("Globex"))
-    elsewhere = Client(stack, token)
-    assert await elsewhere.refused(RETRY, id=failed) == {"code": "FORBIDDEN", "reason": "NOT_PERMITTED"}
-    _, token = await elsewhere.switched(await elsewhere.tenant("Acme"))
-    again = (await Client(stack, token).ask(RETRY, id=failed))["retryOperation"]["operation"]
-    assert (again["__typename"], again["status"]) == ("FileUpload", "FAILED")
+async def test_operation_of_a_tenant_can_be_retried_only_there(stack: Stack, ada: Client) -> None:
+    failed = (await complete_upload(ada, (await create_upload(ada, b"x"))["id"]))["id"]
+    _, token = await ada.switch_tenant(await ada.tenant_id("Globex"))
+    in_globex = Client(stack, token)
+    assert await in_globex.error_of(RETRY, id=failed) == {"code": "FORBIDDEN", "reason": "NOT_PERMITTED"}
+    _, token = await in_globex.switch_tenant(await in_globex.tenant_id("Acme"))
+    repeated = (await Client(stack, token).execute(RETRY, id=failed))["retryOperation"]["operation"]
+    assert (repeated["__typename"], repeated["status"]) == ("FileUpload", "FAILED")

@@ -1,4 +1,4 @@
-"""The dashboard of the whole product: what one did is in it at once, and what hangs takes nothing else with it."""
+"""The dashboard of the whole product: it shows changes immediately; a hanging service affects only its own fields."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from uuid import uuid4
 
 from tests.end_to_end.client import PASSWORD, Client, Json
-from tests.end_to_end.files import announce, complete, keep, process, send
+from tests.end_to_end.files import complete_upload, create_upload, process_file, send_bytes, upload_file
 from tests.stack import Stack
 
 DASHBOARD = """
@@ -22,62 +22,65 @@ CONTENT = b"one two\nthree\n"
 
 
 async def dashboard(client: Client) -> Json:
-    shown: Json = (await client.ask(DASHBOARD))["viewer"]["dashboard"]
-    return shown
+    """Return the dashboard of the client's viewer."""
+    data: Json = (await client.execute(DASHBOARD))["viewer"]["dashboard"]
+    return data
 
 
-async def test_a_file_is_in_it_as_soon_as_its_operation_has_completed(ada: Client, grace: Client) -> None:
+async def test_shows_a_file_as_soon_as_its_operation_has_completed(ada: Client, grace: Client) -> None:
     assert (await dashboard(ada))["profile"] == {"email": "ada@example.com"}
     await dashboard(grace)
-    file = await keep(ada, CONTENT, name=f"{uuid4().hex}.txt", accessLevel="TENANT")
-    for client in (ada, grace):  # a colleague's copy is outdated, too
+    file = await upload_file(ada, CONTENT, name=f"{uuid4().hex}.txt", accessLevel="TENANT")
+    for client in (ada, grace):  # the cached dashboard of another member is invalidated too
         newest = (await dashboard(client))["recentFiles"][0]
         assert newest == {"id": file["id"], "owner": {"email": "ada@example.com"}, "metadata": None}
-    await process(ada, file["id"])
+    await process_file(ada, file["id"])
     assert (await dashboard(grace))["recentFiles"][0]["metadata"] == {"lines": 2, "words": 3, "bytes": len(CONTENT)}
 
 
-async def test_an_operation_is_in_it_from_its_start_to_its_close(ada: Client) -> None:
-    target = await announce(ada, CONTENT)
-    await send(target, CONTENT)
-    operation = await complete(ada, target["id"], waitSeconds=0)
-    shown = {each["id"]: each for each in (await dashboard(ada))["activeOperations"]}
-    if operation["id"] in shown:  # it may have been quicker than we
-        assert shown[operation["id"]]["kind"] == "FILE_UPLOAD"
-        assert shown[operation["id"]]["startedBy"] == {"email": "ada@example.com"}
-        assert shown[operation["id"]]["tenant"] == {"slug": "acme"}
+async def test_shows_an_operation_from_its_start_to_its_end(ada: Client) -> None:
+    target = await create_upload(ada, CONTENT)
+    await send_bytes(target, CONTENT)
+    operation = await complete_upload(ada, target["id"], waitSeconds=0)
+    data = {each["id"]: each for each in (await dashboard(ada))["activeOperations"]}
+    if operation["id"] in data:  # the operation may already have completed
+        assert data[operation["id"]]["kind"] == "FILE_UPLOAD"
+        assert data[operation["id"]]["startedBy"] == {"email": "ada@example.com"}
+        assert data[operation["id"]]["tenant"] == {"slug": "acme"}
     else:
         assert (await dashboard(ada))["recentFiles"] != []
-    assert (await ada.to_its_end(operation["id"]))["status"] == "COMPLETED"
+    assert (await ada.wait_for_final_state(operation["id"]))["status"] == "COMPLETED"
     assert operation["id"] not in {each["id"] for each in (await dashboard(ada))["activeOperations"]}
 
 
-async def test_a_switch_shows_the_dashboard_of_the_new_tenant(ada: Client) -> None:
+async def test_shows_the_new_tenant_after_a_switch(ada: Client) -> None:
     assert (await dashboard(ada))["tenant"]["slug"] == "acme"
-    _, ada.token = await ada.switched(await ada.tenant("Globex"))
-    shown = await dashboard(ada)
-    assert shown["tenant"] == {"slug": "globex", "role": "admin"}
-    assert shown["activeOperations"] == []
+    _, ada.token = await ada.switch_tenant(await ada.tenant_id("Globex"))
+    data = await dashboard(ada)
+    assert data["tenant"] == {"slug": "globex", "role": "admin"}
+    assert data["activeOperations"] == []
 
 
-async def test_services_that_hang_leave_their_fields_null_and_come_back(separate_stack: Stack) -> None:
+async def test_hanging_services_make_their_fields_null_until_they_recover(separate_stack: Stack) -> None:
     grace = Client(separate_stack)
     await grace.log_in("grace@example.com")
-    await grace.ask("mutation { updatePreferences(input: { theme: DARK }) { preferences { theme } } }")
+    await grace.execute("mutation { updatePreferences(input: { theme: DARK }) { preferences { theme } } }")
     worker = separate_stack.processes["worker"]
     os.kill(worker.pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        answer = await grace.hear(DASHBOARD)
-        took = time.monotonic() - began
+        response = await grace.execute_unchecked(DASHBOARD)
+        duration_seconds = time.monotonic() - began
     finally:
         os.kill(worker.pid, signal.SIGCONT)
-    shown = answer["data"]["viewer"]["dashboard"]
-    assert took < 3, "one second for each source, side by side"
+    data = response["data"]["viewer"]["dashboard"]
+    assert duration_seconds < 3, "sources have a timeout of one second and are called concurrently"
     sources = ("profile", "tenant", "recentFiles", "activeOperations")
-    assert {field: shown[field] for field in sources} == dict.fromkeys(sources)
-    told = {error["path"][-1]: error["extensions"] for error in answer["errors"]}
-    assert {field: (why["code"], why["service"]) for field, why in told.items()} == {
+    assert {field: data[field] for field in sources} == dict.fromkeys(sources)
+    extensions_by_field = {error["path"][-1]: error["extensions"] for error in response["errors"]}
+    assert {
+        field: (extensions["code"], extensions["service"]) for field, extensions in extensions_by_field.items()
+    } == {
         "profile": ("TIMEOUT", "users"),
         "tenant": ("TIMEOUT", "tenants"),
         "recentFiles": ("TIMEOUT", "files"),
@@ -86,13 +89,13 @@ async def test_services_that_hang_leave_their_fields_null_and_come_back(separate
     assert (await dashboard(grace))["profile"] == {"email": "grace@example.com"}
 
 
-async def test_a_login_can_be_answered_by_the_dashboard_with_all_that_is_in_it(stack: Stack, ada: Client) -> None:
-    await keep(ada, CONTENT, name=f"{uuid4().hex}.txt")
-    answer = await Client(stack).ask(
+async def test_login_payload_can_contain_the_dashboard(stack: Stack, ada: Client) -> None:
+    await upload_file(ada, CONTENT, name=f"{uuid4().hex}.txt")
+    response = await Client(stack).execute(
         """mutation ($input: LoginInput!) { login(input: $input) { viewer { dashboard {
           recentFiles { id owner { email } } activeOperations { id startedBy { email } } tenant { slug }
         } } } }""",
         input={"email": "ada@example.com", "password": PASSWORD, "waitSeconds": 30},
     )
-    shown = answer["login"]["viewer"]["dashboard"]
-    assert shown["recentFiles"][0]["owner"] == {"email": "ada@example.com"}
+    data = response["login"]["viewer"]["dashboard"]
+    assert data["recentFiles"][0]["owner"] == {"email": "ada@example.com"}

@@ -1,4 +1,4 @@
-"""How the environment is made from the lock, and what is said where it cannot be."""
+"""`make environment` creates .venv from the lock file and explains why it cannot."""
 
 from __future__ import annotations
 
@@ -15,34 +15,37 @@ from tests.stack import ROOT
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    return checked_out(tmp_path)
+    """A folder with the files that `make environment` needs."""
+    return copy_checkout(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout for what fails once there is a .venv: the first to ask makes it, which takes seconds."""
-    return checked_out(tmp_path_factory.mktemp("begun"))
+def started_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for failures after .venv exists, which takes seconds to create."""
+    return copy_checkout(tmp_path_factory.mktemp("begun"))
 
 
-def checked_out(folder: Path) -> Path:
+def copy_checkout(folder: Path) -> Path:
+    """Copy the files that `make environment` needs into the folder."""
     for name in ("Makefile", "environment.sh", "requirements.lock"):
         shutil.copy(ROOT / name, folder)
     return folder
 
 
 def make(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    told = {name: value for name, value in os.environ.items() if not re.match(r"MAKE|MFLAGS|VIRTUAL_ENV", name)}
+    """Run `make environment` in the folder."""
+    variables = {name: value for name, value in os.environ.items() if not re.match(r"MAKE|MFLAGS|VIRTUAL_ENV", name)}
     return subprocess.run(
-        ["make", "environment"], cwd=checkout, env=told | environment, capture_output=True, text=True, timeout=300
+        ["make", "environment"], cwd=checkout, env=variables | environment, capture_output=True, text=True, timeout=300
     )
 
 
-def complaint(done: subprocess.CompletedProcess[str]) -> str:
-    """What it says, make's own last line and the announcement aside."""
-    assert done.returncode != 0
-    said = [line for line in done.stderr.splitlines() if not line.startswith(("make", "Making"))]
-    assert len(said) == 1, done.stderr
-    return said[0]
+def error_line(completed: subprocess.CompletedProcess[str]) -> str:
+    """Return the only line of the error output apart from those of make."""
+    assert completed.returncode != 0
+    lines = [line for line in completed.stderr.splitlines() if not line.startswith(("make", "Making"))]
+    assert len(lines) == 1, completed.stderr
+    return lines[0]
 
 
 @pytest.mark.parametrize(
@@ -53,21 +56,21 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
         pytest.param("<<<<<<< ours\n", id="unmerged"),
     ],
 )
-def test_a_broken_lock_is_said_to_be_broken(begun: Path, lock: str) -> None:
-    (begun / "requirements.lock").write_text(lock)
-    assert complaint(make(begun)).startswith("requirements.lock cannot be installed: ")
+def test_reports_a_broken_lock_file(started_checkout: Path, lock: str) -> None:
+    (started_checkout / "requirements.lock").write_text(lock)
+    assert error_line(make(started_checkout)).startswith("requirements.lock cannot be installed: ")
 
 
-def test_a_missing_lock_is_said_to_be_missing(checkout: Path) -> None:
+def test_reports_a_missing_lock_file(checkout: Path) -> None:
     (checkout / "requirements.lock").unlink()
-    assert "git checkout requirements.lock" in complaint(make(checkout))
+    assert "git checkout requirements.lock" in error_line(make(checkout))
 
 
-def test_a_python_that_is_too_old_is_said_to_be_so(checkout: Path) -> None:
-    assert "Python 3.11" in complaint(make(checkout, PYTHON="no-such-python"))
+def test_reports_a_missing_or_outdated_python(checkout: Path) -> None:
+    assert "Python 3.11" in error_line(make(checkout, PYTHON="no-such-python"))
 
 
-def test_the_lock_names_no_index_and_pins_everything_by_hash() -> None:
+def test_lock_file_has_no_index_and_pins_everything_by_hash() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     assert "://" not in lock
     assert "--index-url" not in lock

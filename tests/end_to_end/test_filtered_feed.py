@@ -18,42 +18,43 @@ FEED = "subscription ($filter: OperationFilter) { operations(filter: $filter) { 
 
 
 @asynccontextmanager
-async def following(stack: Stack, client: Client, **filter: object) -> AsyncIterator[list[tuple[str, str]]]:
+async def subscribed_feed(stack: Stack, client: Client, **filter: object) -> AsyncIterator[list[tuple[str, str]]]:
     """Subscribe to the feed; yield the ids and statuses emitted so far."""
     emitted: list[tuple[str, str]] = []
     async with graphql_socket(stack.websocket, client.token) as socket:
         payload = {"query": FEED, "variables": {"filter": filter}}
         await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
 
-        async def listen() -> None:
+        async def record_events() -> None:
             async for frame in socket:
                 message: Any = json.loads(frame)
                 if message["type"] == "next":
                     state = message["payload"]["data"]["operations"]
                     emitted.append((state["id"], state["status"]))
 
-        listening = asyncio.create_task(listen())
+        recording = asyncio.create_task(record_events())
         await asyncio.sleep(0.5)
         try:
             yield emitted
         finally:
-            listening.cancel()
+            recording.cancel()
 
 
 @pytest.fixture
 async def owner(dev_stack: Stack) -> Client:
-    """A new administrator, so that no other test starts operations in this feed."""
+    """A new administrator, so that no other test starts operations in the feed."""
     ada, person = Client(dev_stack), onboarding_input(role="admin", password=PASSWORD)
     await ada.log_in("ada@example.com")
-    assert (await ada.ask(ONBOARD, input=person | {"waitSeconds": 30}))["onboardUser"]["operation"]
+    assert (await ada.execute(ONBOARD, input=person | {"waitSeconds": 30}))["onboardUser"]["operation"]
     client = Client(dev_stack)
     await client.log_in(person["email"])
     return client
 
 
-async def onboarded(owner: Client) -> str:
-    answer = await owner.ask(ONBOARD, input=onboarding_input() | {"waitSeconds": 30})
-    operation = answer["onboardUser"]["operation"]
+async def complete_an_onboarding(owner: Client) -> str:
+    """Complete an onboarding and return its id."""
+    response = await owner.execute(ONBOARD, input=onboarding_input() | {"waitSeconds": 30})
+    operation = response["onboardUser"]["operation"]
     assert operation["status"] == "COMPLETED"
     id: str = operation["id"]
     return id
@@ -61,14 +62,14 @@ async def onboarded(owner: Client) -> str:
 
 async def test_an_operation_that_stops_matching_is_emitted_once_more(dev_stack: Stack, owner: Client) -> None:
     async with (
-        following(dev_stack, owner, statuses=["RUNNING", "WAITING"]) as active,
-        following(dev_stack, owner, statuses=["RUNNING"], kinds=["TENANT_SWITCH"]) as switches,
-        following(dev_stack, owner, statuses=["FAILED"]) as failed,
+        subscribed_feed(dev_stack, owner, statuses=["RUNNING", "WAITING"]) as active,
+        subscribed_feed(dev_stack, owner, statuses=["RUNNING"], kinds=["TENANT_SWITCH"]) as switches,
+        subscribed_feed(dev_stack, owner, statuses=["FAILED"]) as failed,
     ):
-        first, second = await onboarded(owner), await onboarded(owner)
+        first, second = await complete_an_onboarding(owner), await complete_an_onboarding(owner)
         await asyncio.sleep(1)
         for id in (first, second):
-            states = [status for one, status in active if one == id]
+            states = [status for operation_id, status in active if operation_id == id]
             assert states[-1] == "COMPLETED"
             assert set(states[:-1]) == {"RUNNING"}
         assert (switches, failed) == ([], [])

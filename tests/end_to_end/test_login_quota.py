@@ -24,27 +24,27 @@ LOGIN = """mutation ($email: String!, $password: String!) {
 async def test_a_flood_of_logins_of_one_account_does_not_delay_another_account(dev_stack: Stack) -> None:
     temporal, ada = await Temporal.connect(dev_stack.temporal_address), Client(dev_stack)
     await ada.log_in("ada@example.com")
-    user_id = (await ada.ask("{ viewer { user { id } } }"))["viewer"]["user"]["id"]
+    user_id = (await ada.execute("{ viewer { user { id } } }"))["viewer"]["user"]["id"]
     running_of_ada = f"WorkflowType = 'LogIn' AND ExecutionStatus = 'Running' AND {ATTRIBUTE_USER} = '{user_id}'"
     flood = asyncio.gather(
-        *(Client(dev_stack).hear(LOGIN, email="ada@example.com", password=PASSWORD) for _ in range(LOGINS))
+        *(Client(dev_stack).execute_unchecked(LOGIN, email="ada@example.com", password=PASSWORD) for _ in range(LOGINS))
     )
     max_running = 0
 
-    async def sample() -> None:
+    async def sample_running_logins() -> None:
         nonlocal max_running
         running = 1
-        while running or not flood.done():  # other tests use this stack, and must not wait for these logins
+        while running or not flood.done():  # other tests use this stack and must not wait for these logins
             found = await temporal.count_workflows(running_of_ada)
             max_running, running = max(max_running, found.count), found.count
             await asyncio.sleep(0.05)
 
-    sampling = asyncio.create_task(sample())
+    sampling = asyncio.create_task(sample_running_logins())
     while max_running == 0:  # noqa: ASYNC110 - the condition is in another process
         await asyncio.sleep(0.05)
     await Client(dev_stack).log_in("grace@example.com")
-    assert not flood.done(), "the login of another account waited for those that came before it"
-    codes = {error["extensions"]["code"] for answer in await flood for error in answer.get("errors", ())}
+    assert not flood.done(), "the login of another account waited for earlier logins"
+    codes = {error["extensions"]["code"] for response in await flood for error in response.get("errors", ())}
     assert codes <= {"RATE_LIMITED"}
     await sampling
     assert 1 < max_running <= MAX_RUNNING

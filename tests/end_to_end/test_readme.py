@@ -33,7 +33,7 @@ def without_ids_and_times(response: Any) -> Any:
 async def test_walk_through_prints_the_responses_that_the_readme_shows(dev_stack: Stack, tmp_path: Path) -> None:
     ada = Client(dev_stack)
     await ada.log_in("ada@example.com")
-    await ada.work_in("Acme")  # as with the demo data: other tests use the same stack
+    await ada.ensure_tenant("Acme")  # as with the demo data: other tests use the same stack
     readme = (ROOT / "README.md").read_text()
     walk = readme[readme.index("## Walk-through") : readme.index("## The API")]
     script = "\n".join(re.findall(r"```sh\n(.*?)```", walk, re.DOTALL))

@@ -1,4 +1,4 @@
-"""Gateway and worker as processes of their own, on PostgreSQL and Redis, and what happens when one of them dies."""
+"""Gateway and worker as separate processes on PostgreSQL and Redis, and what happens when a process is killed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.end_to_end.client import Client, Json, step
+from tests.end_to_end.client import Client, Json, step_of
 from tests.servers import HOST, wait_until
 from tests.stack import Stack, is_healthy, plain_environment, start_module, start_separate_stack
 from worker.dev.ports import free_port
@@ -19,7 +19,7 @@ from worker.dev.ports import free_port
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """One of its own, for a test that kills its processes."""
+    """A separate stack of this test only, because the test kills its processes."""
     with start_separate_stack(tmp_path) as running:
         yield running
 
@@ -27,47 +27,47 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 async def test_switches_tenants_and_ends_the_old_session(separate_stack: Stack) -> None:
     ada = Client(separate_stack)
     await ada.log_in("ada@example.com")
-    here = await ada.current_tenant()
-    there = "Globex" if here == "Acme" else "Acme"
-    operation_id, token = await ada.start_switch(await ada.tenant(there))
-    assert (await ada.to_its_end(operation_id))["status"] == "COMPLETED"
-    assert await Client(separate_stack, token).current_tenant() == there
-    assert (await ada.ask("{ viewer { user { id } } }"))["viewer"] is None
+    current_tenant = await ada.current_tenant()
+    other_tenant = "Globex" if current_tenant == "Acme" else "Acme"
+    operation_id, token = await ada.start_switch(await ada.tenant_id(other_tenant))
+    assert (await ada.wait_for_final_state(operation_id))["status"] == "COMPLETED"
+    assert await Client(separate_stack, token).current_tenant() == other_tenant
+    assert (await ada.execute("{ viewer { user { id } } }"))["viewer"] is None
 
 
-async def test_a_killed_worker_is_replaced_and_a_subscriber_that_stayed_sees_the_end(
+async def test_subscriber_receives_the_end_from_the_replacement_of_a_killed_worker(
     stack: Stack, tmp_path: Path
 ) -> None:
     ada = Client(stack)
     await ada.log_in("ada@example.com")
-    globex = await ada.tenant("Globex")
-    users = await asyncpg.connect(stack.environment["DATABASE_URL"])
-    lock = users.transaction()
+    globex = await ada.tenant_id("Globex")
+    database = await asyncpg.connect(stack.environment["DATABASE_URL"])
+    lock = database.transaction()
     await lock.start()
-    await users.execute("LOCK TABLE users_user IN EXCLUSIVE MODE")  # a step that writes there stands still
+    await database.execute("LOCK TABLE users_user IN EXCLUSIVE MODE")  # blocks the step that writes this table
     operation_id, token = await ada.start_switch(globex)
 
-    seen: list[Json] = []
+    received: list[Json] = []
     async with asyncio.timeout(120), ada.follow(operation_id) as states:
         async for state in states:
-            seen.append(state)
+            received.append(state)
             if state["progress"]["currentStep"] == "set_tenant":
                 break
-        stack.processes["worker"].kill()  # in the middle of the step
+        stack.processes["worker"].kill()  # during the step
         stack.processes["worker"].wait()
         await lock.rollback()
-        await users.close()
-        with start_module("worker", "all", environment=stack.environment, log=tmp_path / "second.log") as second:
-            seen += [state async for state in states]
+        await database.close()
+        with start_module("worker", "all", environment=stack.environment, log=tmp_path / "second.log") as second_worker:
+            received += [state async for state in states]
             assert await Client(stack, token).current_tenant() == "Globex"
-            second.terminate()
-            assert second.wait(30) == 0
-    assert seen[-1]["status"] == "COMPLETED", seen[-1]
-    assert step(seen[-1], "set_tenant")["attempt"] == 2
-    assert "RETRYING" in [step(state, "set_tenant")["status"] for state in seen]
+            second_worker.terminate()
+            assert second_worker.wait(30) == 0
+    assert received[-1]["status"] == "COMPLETED", received[-1]
+    assert step_of(received[-1], "set_tenant")["attempt"] == 2
+    assert "RETRYING" in [step_of(state, "set_tenant")["status"] for state in received]
 
 
-def test_each_domain_can_have_a_process_of_its_own_that_stops_in_peace(separate_stack: Stack, tmp_path: Path) -> None:
+def test_each_domain_can_run_in_its_own_process_and_stops_cleanly(separate_stack: Stack, tmp_path: Path) -> None:
     domains = ("auth", "users", "tenants", "files", "operations")
     with ExitStack() as running:
         processes = {}
@@ -83,7 +83,7 @@ def test_each_domain_can_have_a_process_of_its_own_that_stops_in_peace(separate_
             assert process.wait(30) == 0, log.read_text()
 
 
-def test_a_worker_says_what_its_environment_lacks(tmp_path: Path) -> None:
+def test_worker_lists_missing_environment_variables(tmp_path: Path) -> None:
     with start_module("worker", "all", environment=plain_environment(), log=tmp_path / "log") as process:
         assert process.wait(60) == 2
     assert (tmp_path / "log").read_text() == (

@@ -1,4 +1,4 @@
-"""Sockets whose session ends, with the real services: in one process, and in several that share a Redis."""
+"""Sockets close with their session, with the real services in one process and in processes that share Redis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.end_to_end.client import Client, graphql_socket
 from tests.stack import Stack
 
-UNAUTHORISED = 4401
+CLOSE_UNAUTHORIZED = 4401
 FOLLOW = "subscription ($id: ID!) { operation(id: $id) { status } }"
 
 
@@ -25,12 +25,13 @@ def stack(request: pytest.FixtureRequest) -> Stack:
 
 
 async def subscribe(socket: ClientConnection, query: str, **variables: object) -> None:
+    """Subscribe with the operation id "1"."""
     payload = {"query": query, "variables": variables}
     await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
 
 
-async def told(socket: ClientConnection) -> tuple[list[Any], int | None]:
-    """Every message until the gateway closes the socket, and its code."""
+async def read_until_closed(socket: ClientConnection) -> tuple[list[Any], int | None]:
+    """Return all messages until the gateway closes the socket, and the close code."""
     messages: list[Any] = []
     try:
         async with asyncio.timeout(30):
@@ -40,38 +41,38 @@ async def told(socket: ClientConnection) -> tuple[list[Any], int | None]:
         return messages, closed.rcvd.code if closed.rcvd else None
 
 
-@pytest.mark.parametrize("how", ["mutation { logout { ok } }", "revoked from elsewhere"])
-async def test_a_session_that_is_ended_ends_its_socket_within_a_second(stack: Stack, how: str) -> None:
-    grace, herself_elsewhere = Client(stack), Client(stack)
+@pytest.mark.parametrize("ending", ["mutation { logout { ok } }", "revoked from elsewhere"])
+async def test_socket_closes_within_a_second_of_the_end_of_its_session(stack: Stack, ending: str) -> None:
+    grace, other_session = Client(stack), Client(stack)
     await grace.log_in("grace@example.com")
-    await herself_elsewhere.log_in("grace@example.com")
-    session = (await grace.ask("{ viewer { session { id } } }"))["viewer"]["session"]["id"]
+    await other_session.log_in("grace@example.com")
+    session = (await grace.execute("{ viewer { session { id } } }"))["viewer"]["session"]["id"]
     async with graphql_socket(stack.websocket, grace.token) as socket:
         await subscribe(socket, "subscription { operations { id } }")
         await asyncio.sleep(0.5)
-        if how.startswith("mutation"):
-            await grace.ask(how)
+        if ending.startswith("mutation"):
+            await grace.execute(ending)
         else:
-            await herself_elsewhere.ask(
+            await other_session.execute(
                 "mutation ($id: ID!) { revokeSession(input: {sessionId: $id}) { ok } }", id=session
             )
         ended = time.monotonic()
-        messages, code = await told(socket)
-        assert code == UNAUTHORISED
+        messages, code = await read_until_closed(socket)
+        assert code == CLOSE_UNAUTHORIZED
         assert time.monotonic() - ended < 1
         assert messages == []
 
 
-async def test_a_switch_ends_the_socket_it_is_followed_on_after_its_own_last_word(stack: Stack) -> None:
+async def test_socket_receives_the_final_state_of_its_switch_before_it_closes(stack: Stack) -> None:
     ada = Client(stack)
     await ada.log_in("ada@example.com")
-    there = "Globex" if await ada.current_tenant() == "Acme" else "Acme"
-    there_id = await ada.tenant(there)
+    other_tenant = "Globex" if await ada.current_tenant() == "Acme" else "Acme"
+    other_tenant_id = await ada.tenant_id(other_tenant)
     async with graphql_socket(stack.websocket, ada.token) as socket:
-        operation_id, token = await ada.start_switch(there_id)
+        operation_id, token = await ada.start_switch(other_tenant_id)
         await subscribe(socket, FOLLOW, id=operation_id)
-        messages, code = await told(socket)
+        messages, code = await read_until_closed(socket)
     assert [message["type"] for message in messages[-2:]] == ["next", "complete"]
     assert messages[-2]["payload"]["data"]["operation"]["status"] == "COMPLETED"
-    assert code == UNAUTHORISED
-    assert await Client(stack, token).current_tenant() == there
+    assert code == CLOSE_UNAUTHORIZED
+    assert await Client(stack, token).current_tenant() == other_tenant

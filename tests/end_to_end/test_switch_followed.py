@@ -1,4 +1,4 @@
-"""A tenant switch followed over a websocket, on a real Temporal server: each step as it runs, and as it is undone."""
+"""A tenant switch followed over a websocket, with a real Temporal server: each step as it runs and as it is undone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from temporalio.client import Client as Temporal
 from activities.auth import models as auth
 from activities.users import models as users
 from contracts.operations import STEPS, OperationKind
-from tests.end_to_end.client import Client, Json, step
-from tests.end_to_end.scripted import signed_in
+from tests.end_to_end.client import Client, Json, step_of
+from tests.end_to_end.scripted import signed_in_client
 from tests.workflows.saga_harness import FINAL_ERROR, FaultPlan
 
 NAMES = STEPS[OperationKind.TENANT_SWITCH]
 
 
-class Gate:
+class FirstStepGate:
     """Holds the first step of a switch until the client has received the first state."""
 
     def __init__(self) -> None:
@@ -26,12 +26,14 @@ class Gate:
         self._is_open = asyncio.Event()
 
     async def watch(self, activity: str) -> None:
+        """Wait before the first step of the followed switch."""
         if self._has_begun and activity == "check_access":
             await self._is_open.wait()
 
     async def follow_a_switch(self, ada: Client) -> list[Json]:
+        """Follow a switch to Globex and return all its states."""
         self._has_begun = True
-        operation_id, _ = await ada.start_switch(await ada.tenant("Globex"))
+        operation_id, _ = await ada.start_switch(await ada.tenant_id("Globex"))
         states = []
         async with asyncio.timeout(30), ada.follow(operation_id) as followed:
             async for state in followed:
@@ -40,39 +42,40 @@ class Gate:
         return states
 
 
-async def things() -> list[Any]:
+async def database_rows() -> list[Any]:
+    """Return all users and sessions in the database."""
     return [
         await users.User.all().order_by("id").values("id", "tenant_id"),
         await auth.Session.all().order_by("id").values("id", "tenant_id", "active", "ended_at", "token_hash"),
     ]
 
 
-async def test_each_step_is_seen_running_and_then_completed_in_order(
+async def test_subscriber_sees_each_step_running_and_completed_in_order(
     temporal_client: Temporal, temporal_address: str, tmp_path: Path
 ) -> None:
-    gate = Gate()
-    async with signed_in(temporal_client, temporal_address, tmp_path, FaultPlan(on_attempt=gate.watch)) as ada:
+    gate = FirstStepGate()
+    async with signed_in_client(temporal_client, temporal_address, tmp_path, FaultPlan(on_attempt=gate.watch)) as ada:
         states = await gate.follow_a_switch(ada)
 
     assert states[-1]["status"] == "COMPLETED"
     for name in NAMES:
-        seen = [step(state, name)["status"] for state in states]
-        assert seen == sorted(seen, key=["PENDING", "RUNNING", "COMPLETED"].index)
-        assert "RUNNING" in seen
-        assert seen[-1] == "COMPLETED"
-    under_way = [current for state in states if (current := state["progress"]["currentStep"])]
-    assert list(dict.fromkeys(under_way)) == list(NAMES)
+        statuses = [step_of(state, name)["status"] for state in states]
+        assert statuses == sorted(statuses, key=["PENDING", "RUNNING", "COMPLETED"].index)
+        assert "RUNNING" in statuses
+        assert statuses[-1] == "COMPLETED"
+    current_steps = [step for state in states if (step := state["progress"]["currentStep"])]
+    assert list(dict.fromkeys(current_steps)) == list(NAMES)
 
 
-async def test_a_step_that_fails_is_seen_failing_and_every_finished_one_being_undone(
+async def test_subscriber_sees_the_failed_step_and_the_compensation_of_completed_ones(
     temporal_client: Temporal, temporal_address: str, tmp_path: Path
 ) -> None:
-    gate = Gate()
+    gate = FirstStepGate()
     fault_plan = FaultPlan(after={"replace_session": FINAL_ERROR}, on_attempt=gate.watch)
-    async with signed_in(temporal_client, temporal_address, tmp_path, fault_plan) as ada:
-        before = await things()
+    async with signed_in_client(temporal_client, temporal_address, tmp_path, fault_plan) as ada:
+        before = await database_rows()
         states = await gate.follow_a_switch(ada)
-        assert await things() == before
+        assert await database_rows() == before
         assert await ada.current_tenant() == "Acme"
 
     assert "COMPENSATING" in [state["status"] for state in states]

@@ -1,4 +1,4 @@
-"""Fixtures for the example page: a browser, the running page, and a visit in a context of its own."""
+"""Fixtures: a browser, the running example page, and a visit to the page in a new browser context."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, ViewportSize, async_playwright
 
 from tests.browser.conftest import ARGUMENTS, chromium
-from tests.clients.npm import installed
+from tests.clients.npm import installed_project
 from tests.examples.page import WEB, Site, Visit, npm, running_site
 from tools.chaos.proxy import NORMAL
 
@@ -20,7 +20,7 @@ DESKTOP = ViewportSize(width=1280, height=900)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def one_browser(chromium: Path) -> AsyncIterator[Browser]:
+async def shared_browser(chromium: Path) -> AsyncIterator[Browser]:
     """One Chromium for all tests of a module; each test uses its own context."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
@@ -31,22 +31,22 @@ async def one_browser(chromium: Path) -> AsyncIterator[Browser]:
 @pytest.fixture(scope="session")
 def site(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The page, built after its types were generated from the current schema and checked."""
-    installed(WEB)
+    installed_project(WEB)
     npm("run", "build")
     with running_site(tmp_path_factory.mktemp("web")) as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def visit(one_browser: Browser, site: Site) -> AsyncIterator[Visit]:
-    """A new browser context at the page; fails if the page logs an error or calls another origin."""
-    site.turn(NORMAL)
-    site.turn_in_front(NORMAL)
+async def visit(shared_browser: Browser, site: Site) -> AsyncIterator[Visit]:
+    """A visit to the page in a new browser context; fails if the page logs an error or calls another origin."""
+    site.set_network(NORMAL)
+    site.set_network_in_front(NORMAL)
     site.mail.rcpt_responses.clear()
-    async with await one_browser.new_context(viewport=DESKTOP) as context:
+    async with await shared_browser.new_context(viewport=DESKTOP) as context:
         visit = Visit(await context.new_page(), site)
         yield visit
-    assert visit.strangers == []
+    assert visit.foreign_requests == []
     assert [
-        each for each in visit.complaints if "Failed to load resource" not in each and "WebSocket" not in each
+        each for each in visit.console_messages if "Failed to load resource" not in each and "WebSocket" not in each
     ] == []

@@ -1,4 +1,4 @@
-"""The example page, served in front of a gateway whose network and mail server can be made to fail."""
+"""The example page in front of a gateway whose network and mail server a test can make fail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WEB = ROOT / "examples" / "web"
 _NODE = shutil.which("node") or "node"
 _VITE = WEB / "node_modules" / "vite" / "bin" / "vite.js"
 SECONDS = 1000
-"""Playwright counts in milliseconds."""
+"""Milliseconds per second, for timeouts of Playwright."""
 
 RECORD_PROGRESS_BARS = """
 window.seen = {};
@@ -40,19 +40,20 @@ setInterval(() => document.querySelectorAll("progress").forEach((bar) => {
 
 @dataclass(frozen=True)
 class Site:
-    """The running page: one network is between the browser and the page's server, another behind that server."""
+    """The running page, with one network between the browser and the page's server and another behind that server."""
 
     url: str
     stack: Stack
     mail: MailServer
     network: ProxyNetwork
 
-    def turn(self, weather: NetworkConditions) -> None:
-        self.network.set_conditions("gateway", weather)
+    def set_network(self, conditions: NetworkConditions) -> None:
+        """Set the network conditions between the page's server and the gateway."""
+        self.network.set_conditions("gateway", conditions)
 
-    def turn_in_front(self, weather: NetworkConditions) -> None:
-        """Change the network between the browser and the page's server."""
-        self.network.set_conditions("page", weather)
+    def set_network_in_front(self, conditions: NetworkConditions) -> None:
+        """Set the network conditions between the browser and the page's server."""
+        self.network.set_conditions("page", conditions)
 
 
 @contextmanager
@@ -75,13 +76,13 @@ def served(*command: str, gateway: str, log: Path) -> Iterator[str]:
     vite = [_NODE, str(_VITE), *command, str(WEB), "--port", str(port), "--strictPort"]
     with child_process(vite, log=log, environment=environment) as process:
         url = f"http://{HOST}:{port}"
-        wait_until(lambda: _answers(url), process, log)
+        wait_until(lambda: _responds(url), process, log)
         yield url
 
 
 def npm(*command: str, **environment: str) -> None:
     """Run npm; if it fails, raise AssertionError with its output."""
-    done = subprocess.run(
+    completed = subprocess.run(
         [shutil.which("npm") or "npm", *command],
         cwd=WEB,
         env=dict(os.environ) | environment,
@@ -89,13 +90,13 @@ def npm(*command: str, **environment: str) -> None:
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
-def _answers(url: str) -> bool:
+def _responds(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
@@ -106,45 +107,50 @@ class Visit:
 
     page: Page
     site: Site
-    complaints: list[str] = field(default_factory=list)
-    strangers: list[str] = field(default_factory=list)
+    console_messages: list[str] = field(default_factory=list)
+    foreign_requests: list[str] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.page.on("console", self._on_console)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("pageerror", lambda error: self.console_messages.append(str(error)))
         self.page.on("request", self._on_request)
         self.page.on("websocket", self._on_websocket)
 
     @property
     def state(self) -> Locator:
-        """Of the connection."""
+        """The element that shows the state of the connection."""
         return self.page.locator(".pill")
 
     def step(self, operation: str, name: str) -> Locator:
-        """Of the newest operation of that name."""
+        """Return the step of the newest operation with this name."""
         return self.operation(operation).get_by_role("listitem").filter(has_text=name)
 
     def operation(self, name: str) -> Locator:
+        """Return the newest operation with this name."""
         return self.page.locator("details.operation").filter(has_text=name).first
 
     async def sign_in(self, email: str, password: str = PASSWORD) -> None:
+        """Open the page and submit the sign-in form."""
         await self.page.goto(self.site.url)
         await self.page.get_by_label("E-mail").fill(email)
         await self.page.get_by_label("Password").fill(password)
         await self.page.get_by_role("button", name="Sign in").click()
 
-    async def arrive(self, email: str, name: str) -> None:
+    async def sign_in_and_wait(self, email: str, name: str) -> None:
+        """Sign in and wait for the greeting and a live connection."""
         await self.sign_in(email)
         await expect(self.page.get_by_role("heading", name=f"Hello, {name}")).to_be_visible()
         await expect(self.state).to_have_text("Live")
 
     async def sign_out(self) -> None:
+        """Sign out and wait for the sign-in form."""
         await self.page.get_by_label("Account of").click()
         await self.page.get_by_role("button", name="Sign out").click()
         await expect(self.page.get_by_role("heading", name="Sign in")).to_be_visible()
 
     async def onboard(self, name: str, email: str) -> None:
+        """Submit the onboarding form."""
         form = self.page.locator("section.onboard")
         await form.get_by_label("Name").fill(name)
         await form.get_by_label("E-mail").fill(email)
@@ -153,11 +159,11 @@ class Visit:
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
-            self.complaints.append(message.text)
+            self.console_messages.append(message.text)
 
     def _on_request(self, request: Request) -> None:
         if urlsplit(request.url).netloc != urlsplit(self.site.url).netloc:
-            self.strangers.append(request.url)
+            self.foreign_requests.append(request.url)
 
     def _on_websocket(self, socket: WebSocket) -> None:
         socket.on("framesent", lambda data: self.sent.append(str(data)))

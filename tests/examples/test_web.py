@@ -1,4 +1,4 @@
-"""The example page in a real browser: on a phone, by the keyboard alone, and served by Vite in development."""
+"""The example page in a real browser: small screens, the keyboard, and the development server of Vite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PHONE = ViewportSize(width=375, height=812)
 
 
-async def test_fits_a_phone_and_is_used_by_the_keyboard_alone(visit: Visit) -> None:
+async def test_fits_a_phone_and_works_with_the_keyboard_alone(visit: Visit) -> None:
     page = visit.page
     await page.set_viewport_size(PHONE)
     await page.goto(visit.site.url)
@@ -45,17 +45,17 @@ async def test_fits_a_phone_and_is_used_by_the_keyboard_alone(visit: Visit) -> N
     assert await overflow(page) == 0
 
 
-async def test_is_served_in_development_with_the_gateway_behind_it(site: Site, tmp_path: Path) -> None:
-    """By the command that `npm run dev` ends in; `make web` is that."""
+async def test_development_server_forwards_requests_to_the_gateway(site: Site, tmp_path: Path) -> None:
+    """`make web` and `npm run dev` start the same server."""
     with served(gateway=site.stack.url, log=tmp_path / "vite.log") as url:
         async with httpx.AsyncClient(base_url=url, trust_env=False, headers={"origin": url}) as http:
             page = await http.get("/src/main.tsx")
-            answer = await http.post("/graphql", json={"query": "{ viewer { user { id } } }"})
+            response = await http.post("/graphql", json={"query": "{ viewer { user { id } } }"})
     assert "createRoot" in page.text
-    assert answer.json()["data"] == {"viewer": None}
+    assert response.json()["data"] == {"viewer": None}
 
 
 async def overflow(page: Page) -> int:
-    """Pixels that the page is wider than its window."""
+    """Return the number of pixels by which the page is wider than its window."""
     wide: int = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
     return wide

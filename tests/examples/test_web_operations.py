@@ -1,4 +1,4 @@
-"""The example page in a real browser: operations followed, cancelled and resumed after an outage of the network."""
+"""The example page in a real browser: operations are followed, cancelled, and resumed after network outages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def refuse_subscriptions(page: Page, message: str, code: str, *, limit: int | None = None) -> list[str]:
-    """Answer subscriptions to one operation with this error: the first ``limit`` ones, or all.
+    """Respond to subscriptions to one operation with this error: the first ``limit`` ones, or all.
 
     Returns:
-        The ids of the operations whose subscriptions were refused; it grows as they are.
+        The ids of the operations with refused subscriptions; the list grows with each refusal.
     """
     refused: list[str] = []
     error = {"message": message, "extensions": {"code": code}}
@@ -42,17 +42,17 @@ async def refuse_subscriptions(page: Page, message: str, code: str, *, limit: in
     return refused
 
 
-async def test_says_that_an_operation_cannot_be_followed_any_more(visit: Visit) -> None:
+async def test_shows_that_an_operation_can_no_longer_be_followed(visit: Visit) -> None:
     await refuse_subscriptions(visit.page, "It is gone.", "NOT_FOUND")
-    await visit.arrive("ada@example.com", "Ada")
+    await visit.sign_in_and_wait("ada@example.com", "Ada")
     visit.site.mail.rcpt_responses[:] = ["450 Later"] * 3
     await visit.onboard("Ruth Teitelbaum", f"{uuid4().hex[:12]}@example.com")
-    lost = "This operation cannot be followed any more: It is gone."
-    await expect(visit.operation("User onboarding").get_by_role("alert")).to_have_text(lost)
-    await expect(visit.page.locator("section.onboard").get_by_role("alert")).to_have_text(lost)
+    expected_message = "This operation cannot be followed any more: It is gone."
+    await expect(visit.operation("User onboarding").get_by_role("alert")).to_have_text(expected_message)
+    await expect(visit.page.locator("section.onboard").get_by_role("alert")).to_have_text(expected_message)
 
 
-async def test_shows_kinds_and_statuses_that_it_does_not_know(visit: Visit) -> None:
+async def test_shows_unknown_kinds_and_statuses(visit: Visit) -> None:
     async def answer_as_a_newer_gateway(route: Route) -> None:
         response = await route.fetch()
         result = await response.json()
@@ -64,7 +64,7 @@ async def test_shows_kinds_and_statuses_that_it_does_not_know(visit: Visit) -> N
         await route.fulfill(response=response, json=result)
 
     await visit.page.route("**/graphql", answer_as_a_newer_gateway)
-    await visit.arrive("ada@example.com", "Ada")
+    await visit.sign_in_and_wait("ada@example.com", "Ada")
     shown = visit.page.locator("details.operation").first
     await expect(shown).to_contain_text("Tenant archiving")
     await expect(shown).to_contain_text("Has paused")
@@ -72,17 +72,17 @@ async def test_shows_kinds_and_statuses_that_it_does_not_know(visit: Visit) -> N
     await visit.page.unroute_all(behavior="ignoreErrors")
 
 
-async def test_shows_the_error_of_an_onboarding_at_the_field_that_is_invalid(visit: Visit) -> None:
-    await visit.arrive("ada@example.com", "Ada")
+async def test_shows_an_onboarding_error_at_the_invalid_field(visit: Visit) -> None:
+    await visit.sign_in_and_wait("ada@example.com", "Ada")
     await visit.onboard("Grace again", "grace@example.com")
     email = visit.page.locator("section.onboard .field").filter(has_text="E-mail")
     await expect(email.get_by_role("alert")).to_have_text("This e-mail address is in use.")
     await expect(visit.step("User onboarding", "Create user")).to_contain_text("failed")
 
 
-async def test_onboards_a_user_while_the_network_is_down_for_a_moment(visit: Visit) -> None:
+async def test_onboards_a_user_through_a_short_network_outage(visit: Visit) -> None:
     site, email = visit.site, f"{uuid4().hex[:12]}@example.com"
-    await visit.arrive("ada@example.com", "Ada")
+    await visit.sign_in_and_wait("ada@example.com", "Ada")
     site.mail.rcpt_responses[:] = ["450 Later"] * 2
     await visit.page.get_by_label("With a second factor").check()
     await visit.onboard("Kay McNulty", email)
@@ -90,12 +90,12 @@ async def test_onboards_a_user_while_the_network_is_down_for_a_moment(visit: Vis
     await expect(email_step).to_contain_text("trying again · try 2", timeout=15 * SECONDS)
     await expect(email_step).to_contain_text("The mail server does not take e-mail now.")
 
-    site.turn(DOWN)
+    site.set_network(DOWN)
     await expect(visit.state).to_have_text("Reconnecting")
     await expect(visit.page.get_by_text("The connection was lost.")).to_be_visible()
     await expect(email_step).to_contain_text("trying again")
     before = len(visit.sent)
-    site.turn(NORMAL)
+    site.set_network(NORMAL)
     await expect(visit.state).to_have_text("Live", timeout=20 * SECONDS)
     await expect(email_step).to_contain_text("done", timeout=20 * SECONDS)
     await expect(visit.operation("User onboarding")).to_contain_text("Completed")
@@ -115,15 +115,17 @@ async def test_onboards_a_user_while_the_network_is_down_for_a_moment(visit: Vis
     await expect(visit.page.get_by_role("heading", name="Hello, Kay")).to_be_visible()
 
 
-async def test_shows_what_was_undone_where_an_operation_was_cancelled(visit: Visit) -> None:
-    await visit.arrive("ada@example.com", "Ada")
+async def test_shows_the_undone_steps_of_a_cancelled_operation(visit: Visit) -> None:
+    await visit.sign_in_and_wait("ada@example.com", "Ada")
     database = await asyncpg.connect(visit.site.stack.environment["DATABASE_URL"])
     try:
-        async with database.transaction():  # while it is open, the workspace cannot be made
+        async with database.transaction():  # the lock blocks the creation of the workspace
             await database.execute("LOCK TABLE workspaces_workspace IN EXCLUSIVE MODE")
             await visit.onboard("Jean Jennings", f"{uuid4().hex[:12]}@example.com")
             await expect(visit.step("User onboarding", "Create workspace")).to_contain_text("running")
-            async with visit.page.expect_response(lambda answer: "CancelOperation" in (answer.request.post_data or "")):
+            async with visit.page.expect_response(
+                lambda response: "CancelOperation" in (response.request.post_data or "")
+            ):
                 await visit.operation("User onboarding").get_by_role("button", name="Cancel").click()
     finally:
         await database.close()
@@ -133,17 +135,17 @@ async def test_shows_what_was_undone_where_an_operation_was_cancelled(visit: Vis
     await expect(visit.operation("User onboarding")).to_contain_text("Everything was undone.")
 
 
-async def test_says_that_an_administrator_cannot_make_an_owner(visit: Visit) -> None:
-    await visit.arrive("ada@example.com", "Ada")
+async def test_shows_that_an_administrator_cannot_onboard_an_owner(visit: Visit) -> None:
+    await visit.sign_in_and_wait("ada@example.com", "Ada")
     await visit.page.get_by_label("Role").select_option("owner")
     await visit.onboard("Jean Jennings", f"{uuid4().hex[:12]}@example.com")
     await expect(visit.page.locator("section.onboard").get_by_role("alert")).to_be_visible()
     await expect(visit.page.get_by_role("button", name="Onboard")).to_be_enabled()
 
 
-async def test_shows_in_one_tab_what_was_started_in_another_and_cancels_it_there(visit: Visit) -> None:
+async def test_shows_and_cancels_an_operation_of_another_tab(visit: Visit) -> None:
     other = Visit(await visit.page.context.new_page(), visit.site)
-    await visit.arrive("ada@example.com", "Ada")
+    await visit.sign_in_and_wait("ada@example.com", "Ada")
     await other.page.goto(visit.site.url)
     await expect(other.state).to_have_text("Live")
     visit.site.mail.rcpt_responses[:] = ["450 Later"] * 9
@@ -154,27 +156,27 @@ async def test_shows_in_one_tab_what_was_started_in_another_and_cancels_it_there
         await expect(tab.step("User onboarding", "Send welcome email")).to_contain_text("failed")
         await expect(tab.operation("User onboarding")).to_contain_text(
             "Completed"
-        )  # an e-mail that cannot be sent undoes nothing
+        )  # a failed e-mail does not undo other steps
 
 
-async def test_subscribes_again_after_a_service_was_unavailable(visit: Visit) -> None:
+async def test_resubscribes_after_a_service_was_unavailable(visit: Visit) -> None:
     refused = await refuse_subscriptions(visit.page, "Try again.", "UPSTREAM_UNAVAILABLE", limit=1)
-    await visit.arrive("ada@example.com", "Ada")
+    await visit.sign_in_and_wait("ada@example.com", "Ada")
     visit.site.mail.rcpt_responses[:] = ["450 Later"] * 2
     await visit.onboard("Marlyn Meltzer", f"{uuid4().hex[:12]}@example.com")
     await expect(visit.step("User onboarding", "Send welcome email")).to_contain_text("try 3", timeout=15 * SECONDS)
     assert len(refused) == 1
 
 
-async def test_reconnects_when_no_pong_comes_and_when_the_device_was_offline(visit: Visit) -> None:
+async def test_reconnects_after_a_missing_pong_and_after_being_offline(visit: Visit) -> None:
     page = visit.page
     await page.clock.install()
-    await visit.arrive("ada@example.com", "Ada")
-    visit.site.turn(STALLED)
-    await page.clock.fast_forward(10_000)  # a ping, and nothing comes back
+    await visit.sign_in_and_wait("ada@example.com", "Ada")
+    visit.site.set_network(STALLED)
+    await page.clock.fast_forward(10_000)  # a ping is sent and no pong arrives
     await page.clock.fast_forward(5_000)
     await expect(visit.state).to_have_text("Reconnecting")
-    visit.site.turn(NORMAL)
+    visit.site.set_network(NORMAL)
     await page.clock.fast_forward(15_000)
     await expect(visit.state).to_have_text("Live")
 

@@ -1,4 +1,4 @@
-"""The example page in a real browser: sign-in with one and two factors, tenant switches and the end of a session."""
+"""The example page in a real browser: sign-in with one and two factors, tenant switches, and the end of a session."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ ALANS_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 async def test_signs_in_shows_the_dashboard_and_signs_out(visit: Visit) -> None:
     await visit.sign_in("grace@example.com", "not it")
     await expect(visit.page.get_by_role("alert")).to_have_text("The e-mail address or the password is wrong.")
-    await visit.arrive("grace@example.com", "Grace")
+    await visit.sign_in_and_wait("grace@example.com", "Grace")
     await expect(visit.page.get_by_text("Member at Acme")).to_be_visible()
     await expect(visit.operation("Sign-in")).to_contain_text("Completed")
-    await expect(visit.page.get_by_role("heading", name="Onboard")).to_have_count(0)  # no member may
+    await expect(visit.page.get_by_role("heading", name="Onboard")).to_have_count(0)  # members may not onboard users
 
     await visit.page.reload()
     await expect(visit.page.get_by_role("heading", name="Hello, Grace")).to_be_visible()
     await visit.sign_out()
 
 
-async def test_asks_for_the_code_of_the_second_factor(visit: Visit) -> None:
+async def test_signs_in_with_the_code_of_the_second_factor(visit: Visit) -> None:
     page = visit.page
     await visit.sign_in("alan@example.com")
     await expect(page.get_by_role("listitem").filter(has_text="Check MFA")).to_contain_text("running")
     code = page.get_by_label("Code from your authenticator")
-    right = TOTP(ALANS_SECRET).now()
-    await code.fill("000000" if right != "000000" else "111111")
+    valid_code = TOTP(ALANS_SECRET).now()
+    await code.fill("000000" if valid_code != "000000" else "111111")
     await code.press("Enter")
     await expect(page.get_by_role("alert")).to_be_visible()
     await expect(page.get_by_text("4 tries left")).to_be_visible()
@@ -42,7 +42,7 @@ async def test_asks_for_the_code_of_the_second_factor(visit: Visit) -> None:
     await expect(page.get_by_role("heading", name="Hello, Alan")).to_be_visible()
 
 
-async def test_ends_a_sign_in_that_is_never_answered(visit: Visit) -> None:
+async def test_sign_in_without_a_response_times_out(visit: Visit) -> None:
     async def never_answer(route: Route) -> None:
         """The request stays open."""
 
@@ -58,41 +58,41 @@ async def test_ends_a_sign_in_that_is_never_answered(visit: Visit) -> None:
     await expect(visit.page.get_by_role("button", name="Sign in")).to_be_enabled()
 
 
-async def test_switches_the_tenant_with_each_step_shown_and_is_live_again_in_the_other(visit: Visit) -> None:
+async def test_switches_the_tenant_shows_each_step_and_reconnects(visit: Visit) -> None:
     page = visit.page
-    await visit.arrive("ada@example.com", "Ada")
+    await visit.sign_in_and_wait("ada@example.com", "Ada")
     await page.evaluate(RECORD_PROGRESS_BARS)
-    for here, there in (("Acme", "Globex"), ("Globex", "Acme")):
-        await page.get_by_label(f"Tenant: {here}").click()
-        await page.get_by_role("button", name=there).click()
+    for current_tenant, other_tenant in (("Acme", "Globex"), ("Globex", "Acme")):
+        await page.get_by_label(f"Tenant: {current_tenant}").click()
+        await page.get_by_role("button", name=other_tenant).click()
         await expect(page.get_by_role("dialog").get_by_role("listitem")).to_have_count(6)
-        await expect(page.get_by_text(f"Admin at {there}")).to_be_visible()
+        await expect(page.get_by_text(f"Admin at {other_tenant}")).to_be_visible()
         await expect(visit.state).to_have_text("Live")
         await expect(visit.operation("Tenant switch")).to_contain_text("Completed")
     assert len((await page.evaluate("seen"))["Tenant switch: part done"]) > 4  # of twelve steps
 
 
-async def test_reports_a_switch_in_another_tab_and_changes_nothing_in_the_new_tenant(visit: Visit) -> None:
-    await visit.arrive("ada@example.com", "Ada")
+async def test_reports_a_switch_in_another_tab_before_it_shows_the_new_tenant(visit: Visit) -> None:
+    await visit.sign_in_and_wait("ada@example.com", "Ada")
     (cookie,) = [each for each in await visit.page.context.cookies() if each["name"] == "adx_session"]
-    there = Client(visit.site.stack, cookie["value"])
-    _, token = await there.switched(await there.tenant("Globex"))
+    other_client = Client(visit.site.stack, cookie["value"])
+    _, token = await other_client.switch_tenant(await other_client.tenant_id("Globex"))
     await visit.page.context.add_cookies([{"name": "adx_session", "value": token, "url": visit.site.url}])
     await expect(visit.page.get_by_text("You have switched to Globex in another tab.")).to_be_visible()
     await expect(visit.page.get_by_text("Your session has ended.")).not_to_be_visible()
     await visit.page.get_by_role("button", name="Show Globex").click()
     await expect(visit.page.get_by_label("Tenant: Globex")).to_be_visible()
     await expect(visit.state).to_have_text("Live")
-    there.token = token
-    await there.switched(await there.tenant("Acme"))  # other tests expect this tenant
+    other_client.token = token
+    await other_client.switch_tenant(await other_client.tenant_id("Acme"))  # other tests expect this tenant
 
 
-async def test_says_that_the_session_has_ended(visit: Visit) -> None:
-    await visit.arrive("grace@example.com", "Grace")
+async def test_shows_that_the_session_has_ended(visit: Visit) -> None:
+    await visit.sign_in_and_wait("grace@example.com", "Grace")
     (cookie,) = [each for each in await visit.page.context.cookies() if each["name"] == "adx_session"]
-    await Client(visit.site.stack, cookie["value"]).ask("mutation { logout { ok } }")
+    await Client(visit.site.stack, cookie["value"]).execute("mutation { logout { ok } }")
     await expect(visit.page.get_by_text("Your session has ended.")).to_be_visible()
-    await visit.page.wait_for_timeout(1 * SECONDS)  # during which the state must not become Live again
+    await visit.page.wait_for_timeout(1 * SECONDS)  # the state must not become Live again in this time
     await expect(visit.state).to_have_text("Signed out")
     await visit.page.get_by_role("button", name="Sign in again").click()
     await expect(visit.page.get_by_role("heading", name="Sign in")).to_be_visible()

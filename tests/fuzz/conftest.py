@@ -1,4 +1,4 @@
-"""A gateway that listens as in production, before services that answer from a script, for what nobody decent sends."""
+"""Fixtures: a gateway that listens as in production, with fake services, shared by all tests of a module."""
 
 from __future__ import annotations
 
@@ -8,28 +8,31 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from tests.gateway.fakes import Services, settings
+from tests.gateway.fakes import FakeServices, settings
 from tests.gateway.live_gateway import Gateway, running_gateway
 
 
 @pytest.fixture(scope="module")
-def services() -> Services:
-    return Services()
+def services() -> FakeServices:
+    """Fake services of the gateway, which record every call."""
+    return FakeServices()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(
-    temporal_address: str, services: Services, tmp_path_factory: pytest.TempPathFactory
+    temporal_address: str, services: FakeServices, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Gateway]:
-    """One for a whole module: what one test sends must not spoil it for the next."""
-    known = settings(temporal_address, data_dir=tmp_path_factory.mktemp("fuzz"), connection_init_timeout_seconds=1.0)
-    async with running_gateway(known, services) as gateway:
+    """A gateway for the whole module, so that input of one test must not affect the next test."""
+    configured = settings(
+        temporal_address, data_dir=tmp_path_factory.mktemp("fuzz"), connection_init_timeout_seconds=1.0
+    )
+    async with running_gateway(configured, services) as gateway:
         yield gateway
 
 
 @pytest.fixture(autouse=True)
-def nothing_broke(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Hostile input is no trouble of ours: it leaves no error and no traceback in the log."""
+def no_error_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail the test if the gateway logs an error: hostile input is not a fault of the gateway."""
     yield
-    trouble = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
-    assert trouble == []
+    errors = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    assert errors == []

@@ -1,4 +1,4 @@
-"""Requests that somebody would send to wear a gateway out: valid ones, beyond every limit, and nonsense."""
+"""A Hypothesis strategy of expensive and malformed GraphQL requests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 _FIELDS = ("id", "user", "viewer", "operations", "nodes", "__typename", "__schema", "name", "steps", "node")
 _NAMES = st.sampled_from((*_FIELDS, "nope", "a" * 300))
 _COUNTS = st.sampled_from((1, 2, 5, 15, 16, 21, 60, 120, 240, 400, 900, 3_000))
-_MOST_CHARACTERS = 300_000
-"""More than any body holds; what who sends it needs for the rest would be counted as the gateway's memory."""
+_MAX_CHARACTERS = 300_000
+"""More than a request body may contain; longer documents would only cost memory in the client of the test."""
 _VALID = (
     "{ viewer { user { id name } } }",
     "{ viewer { operations(first: 100) { nodes { id progress { steps { name } } } } } }",
@@ -20,16 +20,16 @@ _VALID = (
 
 
 @st.composite
-def _nest(draw: st.DrawFn) -> str:
+def _nested_fields(draw: st.DrawFn) -> str:
     names, depth = draw(st.lists(_NAMES, min_size=1, max_size=4)), draw(_COUNTS)
     head = " ".join(names[:-1])
     return f"{{ {head} {names[-1]} " * depth + "{ id }" + " }" * draw(st.sampled_from((depth, depth - 1)))
 
 
 @st.composite
-def _flood(draw: st.DrawFn) -> str:
+def _many_fields(draw: st.DrawFn) -> str:
     count = draw(_COUNTS)
-    one = draw(
+    element = draw(
         st.sampled_from(
             (
                 "id",
@@ -45,20 +45,20 @@ def _flood(draw: st.DrawFn) -> str:
             )
         )
     )
-    many = " ".join(one.replace("{n}", str(n)).replace("{{", "{").replace("}}", "}") for n in range(count))
-    return f"{{ viewer {{ {many} }} }}"
+    elements = " ".join(element.replace("{n}", str(n)).replace("{{", "{").replace("}}", "}") for n in range(count))
+    return f"{{ viewer {{ {elements} }} }}"
 
 
 @st.composite
 def _fragments(draw: st.DrawFn) -> str:
-    """A net of fragments: chains, circles, all to all."""
+    """Fragments that spread each other: chains, cycles and complete graphs."""
     count = draw(st.integers(1, 150))
-    ways = draw(st.lists(st.integers(-2, 40), min_size=1, max_size=6))
-    wraps = draw(st.sampled_from(("{}", "user {{ {} }}", "... on Viewer {{ {} }}", "a: user {{ {} }}")))
+    offsets = draw(st.lists(st.integers(-2, 40), min_size=1, max_size=6))
+    wrapper = draw(st.sampled_from(("{}", "user {{ {} }}", "... on Viewer {{ {} }}", "a: user {{ {} }}")))
     links = []
     for n in range(count):
-        spreads = " ".join(f"...f{(n + way) % count}" for way in ways)
-        links.append(f"fragment f{n} on {draw(st.sampled_from(('Viewer', 'User')))} {{ {wraps.format(spreads)} id }}")
+        spreads = " ".join(f"...f{(n + offset) % count}" for offset in offsets)
+        links.append(f"fragment f{n} on {draw(st.sampled_from(('Viewer', 'User')))} {{ {wrapper.format(spreads)} id }}")
     return "{ viewer { ...f0 } } " + " ".join(links)
 
 
@@ -97,8 +97,8 @@ def _values(draw: st.DrawFn) -> str:
 
 
 @st.composite
-def _spoilt(draw: st.DrawFn) -> str:
-    """A valid document with a few pieces of it put elsewhere."""
+def _mutated_document(draw: st.DrawFn) -> str:
+    """A valid document in which some pieces were replaced."""
     text = draw(st.sampled_from(_VALID))
     for _ in range(draw(st.integers(1, 6))):
         at, length = draw(st.integers(0, len(text))), draw(st.integers(0, 12))
@@ -113,7 +113,7 @@ def _many_operations(draw: st.DrawFn) -> str:
     return " ".join(draw(st.sampled_from(_VALID)).replace("{", f"query q{n} {{", 1) for n in range(min(count, 300)))
 
 
-_CIRCLES = st.integers(1, 40).map(
+_INTROSPECTION_CYCLES = st.integers(1, 40).map(
     lambda n: "{ __schema { types { " + "fields { type { " * n + "name" + " } }" * n + " } } }"
 )
 _NOISE = st.sampled_from(
@@ -135,6 +135,16 @@ def _variables(draw: st.DrawFn) -> object:
 
 
 def requests() -> st.SearchStrategy[tuple[str, object]]:
-    """A document, and variables to it."""
-    hostile = (_nest(), _flood(), _fragments(), _values(), _spoilt(), _many_operations(), _CIRCLES, _NOISE, st.text())
-    return st.tuples(st.one_of(*hostile).map(lambda text: text[:_MOST_CHARACTERS]), _variables())
+    """Return a strategy of documents with variables."""
+    hostile = (
+        _nested_fields(),
+        _many_fields(),
+        _fragments(),
+        _values(),
+        _mutated_document(),
+        _many_operations(),
+        _INTROSPECTION_CYCLES,
+        _NOISE,
+        st.text(),
+    )
+    return st.tuples(st.one_of(*hostile).map(lambda text: text[:_MAX_CHARACTERS]), _variables())

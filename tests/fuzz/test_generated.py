@@ -1,6 +1,6 @@
-"""Documents that schemathesis makes of the schema, sent to the whole product: whatever they say, it has an answer.
+"""Documents that schemathesis generates from the schema never cause an internal error of the product.
 
-``FUZZ_CASES`` says how many; 300 where it does not.
+``FUZZ_CASES`` is the number of documents; the default is 300.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from tests.end_to_end.client import PASSWORD
 from tests.stack import ROOT, Stack
 
 CASES = int(os.environ.get("FUZZ_CASES", "300"))
-MOST_BYTES = 2**53 - 1
-"""The greatest ByteCount."""
+MAX_BYTE_COUNT = 2**53 - 1
+"""The largest ByteCount."""
 _UNKNOWN = ("defer", "stream")
-"""Directives that the generator takes for a mistake."""
+"""Directives that the generator does not accept."""
 LOG_IN = """
 mutation ($input: LoginInput!) { login(input: $input) { sessionToken operation { status } } }
 """
 
 
 def documents() -> st.SearchStrategy[str]:
-    """Each asks for a field at the root, in a way that the schema allows."""
-    schemathesis.graphql.scalar("ByteCount", st.integers(min_value=0, max_value=MOST_BYTES).map(nodes.Int))
+    """Return a strategy of valid documents that each select one root field."""
+    schemathesis.graphql.scalar("ByteCount", st.integers(min_value=0, max_value=MAX_BYTE_COUNT).map(nodes.Int))
     served = build_schema((ROOT / "schema.graphql").read_text())
-    told = served.to_kwargs()
-    told["directives"] = tuple(each for each in served.directives if each.name not in _UNKNOWN)
-    schema = schemathesis.graphql.from_file(print_schema(GraphQLSchema(**told)))
+    schema_arguments = served.to_kwargs()
+    schema_arguments["directives"] = tuple(each for each in served.directives if each.name not in _UNKNOWN)
+    schema = schemathesis.graphql.from_file(print_schema(GraphQLSchema(**schema_arguments)))
     fields: list[Any] = list(schema.get_all_operations())
     assert len(fields) > 15
     return st.one_of([field.ok().as_strategy() for field in fields]).map(lambda case: str(case.body))
 
 
-def test_the_gateway_has_an_answer_to_whatever_the_schema_allows(dev_stack: Stack) -> None:
+def test_generated_documents_never_cause_an_internal_error(dev_stack: Stack) -> None:
     log = dev_stack.data_dir / "stack.log"
-    told_before = log.stat().st_size
+    log_size_before = log.stat().st_size
     codes: Counter[str] = Counter()
     with httpx.Client(base_url=dev_stack.url, timeout=60) as client:
-        headers = {"authorization": f"Bearer {_signed_in(client)}"}
+        headers = {"authorization": f"Bearer {_session_token(client)}"}
 
         @settings(
             max_examples=CASES,
@@ -58,37 +58,39 @@ def test_the_gateway_has_an_answer_to_whatever_the_schema_allows(dev_stack: Stac
             suppress_health_check=list(HealthCheck),
         )
         @given(document=documents())
-        def ask(document: str) -> None:
-            signed = {} if "logout" in document else headers
-            answer = client.post("/graphql", json={"query": document}, headers=signed)
-            assert answer.status_code < 500, document
-            assert "Traceback" not in answer.text, document
-            codes.update(_codes(answer.json()))
+        def execute(document: str) -> None:
+            request_headers = {} if "logout" in document else headers
+            response = client.post("/graphql", json={"query": document}, headers=request_headers)
+            assert response.status_code < 500, document
+            assert "Traceback" not in response.text, document
+            codes.update(_codes(response.json()))
 
-        ask()
-        assert _is_open(client, headers)
+        execute()
+        assert _is_signed_in(client, headers)
     assert "INTERNAL" not in codes, codes
     assert codes["answered"] > CASES / 20, codes
-    assert _tracebacks(log, told_before) == []
+    assert _tracebacks(log, log_size_before) == []
 
 
-def _signed_in(client: httpx.Client) -> str:
-    given = {"email": "grace@example.com", "password": PASSWORD}
-    answer = client.post("/graphql", json={"query": LOG_IN, "variables": {"input": given}}).json()
-    client.cookies.clear()  # a document without a token shall have no session
-    return cast(str, answer["data"]["login"]["sessionToken"])
+def _session_token(client: httpx.Client) -> str:
+    login_input = {"email": "grace@example.com", "password": PASSWORD}
+    response = client.post("/graphql", json={"query": LOG_IN, "variables": {"input": login_input}}).json()
+    client.cookies.clear()  # documents without a token must have no session
+    return cast(str, response["data"]["login"]["sessionToken"])
 
 
-def _is_open(client: httpx.Client, headers: dict[str, str]) -> bool:
-    answer = client.post("/graphql", json={"query": "{ viewer { user { id } } }"}, headers=headers)
-    return answer.json()["data"]["viewer"] is not None
+def _is_signed_in(client: httpx.Client, headers: dict[str, str]) -> bool:
+    response = client.post("/graphql", json={"query": "{ viewer { user { id } } }"}, headers=headers)
+    return response.json()["data"]["viewer"] is not None
 
 
-def _codes(answer: dict[str, Any]) -> list[str]:
-    return [each["extensions"]["code"] for each in answer.get("errors", ())] or ["answered"]
+def _codes(response: dict[str, Any]) -> list[str]:
+    """Return the error codes of a response; "answered" if there is no error."""
+    return [each["extensions"]["code"] for each in response.get("errors", ())] or ["answered"]
 
 
-def _tracebacks(log: Path, begin: int) -> list[str]:
+def _tracebacks(log: Path, offset: int) -> list[str]:
+    """Return the lines of the log after this offset that contain a traceback."""
     with log.open(errors="replace") as lines:
-        lines.seek(begin)
+        lines.seek(offset)
         return [line for line in lines if "Traceback" in line or '"exception"' in line]

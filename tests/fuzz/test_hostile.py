@@ -1,6 +1,6 @@
-"""Hostile documents cost a moment and no memory, whatever becomes of them.
+"""Hostile documents cost little CPU time and no lasting memory.
 
-``FUZZ_DOCUMENTS`` says how many; 120 where it does not.
+``FUZZ_DOCUMENTS`` is the number of documents; the default is 120.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from infrastructure.caching.cache import MemoryCache
 from tests.fuzz.hostile import requests
-from tests.gateway.fakes import TOKEN, Services, settings
+from tests.gateway.fakes import TOKEN, FakeServices, settings
 
 DOCUMENTS = int(os.environ.get("FUZZ_DOCUMENTS", "120"))
-CPU_SECONDS = 0.25
-MOST_BYTES = 20 * 1024 * 1024
+MAX_CPU_SECONDS = 0.25
+MAX_GROWTH_BYTES = 20 * 1024 * 1024
 
 
-def test_no_document_wears_the_gateway_out(
+def test_hostile_documents_cost_little_cpu_time_and_memory(
     temporal_address: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     costs: list[float] = []
@@ -39,14 +39,14 @@ def test_no_document_wears_the_gateway_out(
         opened = _client(temporal_address, tmp_path)
         client = runner.run(opened.__aenter__())
 
-        def ask(document: str, variables: object) -> float:
-            """The seconds of CPU it takes."""
+        def execute(document: str, variables: object) -> float:
+            """Execute the document and return the CPU time in seconds."""
             begun = time.process_time()
             body = {"query": document, "variables": variables}
-            answer = runner.run(client.post("/graphql", json=body, headers={"authorization": f"Bearer {TOKEN}"}))
+            response = runner.run(client.post("/graphql", json=body, headers={"authorization": f"Bearer {TOKEN}"}))
             seconds = time.process_time() - begun
-            assert answer.status_code < 500, document
-            assert "INTERNAL" not in answer.text, document
+            assert response.status_code < 500, document
+            assert "INTERNAL" not in response.text, document
             return seconds
 
         @hypothesis_settings(
@@ -60,30 +60,30 @@ def test_no_document_wears_the_gateway_out(
         @given(request=requests())
         def send(request: tuple[str, object]) -> None:
             document, variables = request
-            if len(costs) == 30:  # what is loaded and learnt once is not what documents cost
+            if len(costs) == 30:  # imports and caches are filled by now
                 memory.append(_memory())
-            seconds = ask(document, variables)
-            if seconds > CPU_SECONDS:  # the machine may have been busy with something else
-                seconds = min(seconds, *(ask(document + " " * n, variables) for n in (1, 2)))
+            seconds = execute(document, variables)
+            if seconds > MAX_CPU_SECONDS:  # the machine may have been busy
+                seconds = min(seconds, *(execute(document + " " * n, variables) for n in (1, 2)))
             costs.append(seconds)
-            assert seconds < CPU_SECONDS, document[:500]
+            assert seconds < MAX_CPU_SECONDS, document[:500]
 
         memory: list[int] = []
         try:
             send()
-            grown = _memory() - memory[0]
+            growth = _memory() - memory[0]
         finally:
             runner.run(opened.__aexit__(None, None, None))
     record_property("slowest_milliseconds", round(max(costs) * 1000))
-    record_property("grown_mebibytes", round(grown / 2**20, 1))
-    assert grown < MOST_BYTES
+    record_property("grown_mebibytes", round(growth / 2**20, 1))
+    assert growth < MAX_GROWTH_BYTES
 
 
 @asynccontextmanager
 async def _client(temporal_address: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     cache = MemoryCache()
     app = create_app(
-        settings(temporal_address, data_dir=folder), Dependencies(services=Services().transport, cache=cache)
+        settings(temporal_address, data_dir=folder), Dependencies(services=FakeServices().transport, cache=cache)
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
@@ -94,9 +94,9 @@ async def _client(temporal_address: str, folder: Path) -> AsyncIterator[httpx.As
 
 
 def _memory() -> int:
-    """Bytes that the process has in memory; where the system does not say, the most that it ever had.
+    """Return the resident memory of the process in bytes, or its peak if the system does not report it.
 
-    Not what was freed and is kept by for next time: most of that was needed to make the documents, here.
+    Memory that the allocator has freed but kept is returned to the system first.
     """
     gc.collect()
     with suppress(AttributeError, TypeError):

@@ -1,4 +1,4 @@
-"""Hostile uploads: refused with the right status, nothing kept, and images that would blow up are never unpacked."""
+"""Hostile uploads are refused with the right status and not stored, and hostile images are never decompressed."""
 
 from __future__ import annotations
 
@@ -45,22 +45,26 @@ EXE = b"MZ\x90\x00" + bytes(200)
 FORM = b'--x\r\nContent-Disposition: form-data; name="f"; filename="../../x"\r\n\r\nhello\r\n--x--\r\n'
 
 
-def picture(kind: str, size: tuple[int, int] = (8, 8)) -> bytes:
+def image(kind: str, size: tuple[int, int] = (8, 8)) -> bytes:
+    """Return a small image in this format."""
     file = io.BytesIO()
     Image.new("RGB", size).save(file, kind)
     return file.getvalue()
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
+    """Return a PNG chunk with its checksum."""
     return struct.pack("!I", len(data)) + name + data + struct.pack("!I", zlib.crc32(name + data))
 
 
-def png(width: int, height: int, *rest: bytes) -> bytes:
-    head = chunk(b"IHDR", struct.pack("!IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(rest)
+def png(width: int, height: int, *other_chunks: bytes) -> bytes:
+    """Return a PNG file with this size in its header and these chunks."""
+    header = chunk(b"IHDR", struct.pack("!IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(other_chunks)
 
 
 def archive() -> bytes:
+    """Return a ZIP file whose content is large and whose path leads out of the folder."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr("../../etc/passwd", bytes(10_000_000))
@@ -69,6 +73,7 @@ def archive() -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """The folder of the storage."""
     return tmp_path / "objects"
 
 
@@ -88,6 +93,7 @@ async def client(storage: FileStorage, tmp_path: Path) -> AsyncIterator[httpx.As
 
 
 def grant(size: int = len(TEXT), content_type: str = "text/plain", checksum: str | None = None) -> UploadGrant:
+    """Return a grant to upload content of this size."""
     return UploadGrant(
         upload_id=new_id("upl"),
         tenant_id=new_id("ten"),
@@ -98,34 +104,37 @@ def grant(size: int = len(TEXT), content_type: str = "text/plain", checksum: str
     )
 
 
-def path(leave: UploadGrant, seconds: float = 60, signer: TransferTokenSigner = SIGNER) -> str:
-    return signer.upload_path(leave, utc_now() + timedelta(seconds=seconds))
+def path(upload_grant: UploadGrant, seconds: float = 60, signer: TransferTokenSigner = SIGNER) -> str:
+    """Return the URL path of the upload."""
+    return signer.upload_path(upload_grant, utc_now() + timedelta(seconds=seconds))
 
 
-def left_in(folder: Path) -> list[Path]:
+def files_in(folder: Path) -> list[Path]:
+    """Return all files below the folder."""
     return [each for each in folder.rglob("*") if each.is_file()]
 
 
-async def pieces(*parts: bytes, pause: float = 0) -> AsyncIterator[bytes]:
+async def chunks(*parts: bytes, pause: float = 0) -> AsyncIterator[bytes]:
+    """Yield the parts, with a pause after each."""
     for part in parts:
         yield part
         await asyncio.sleep(pause)
 
 
-SHA = hashlib.sha256(TEXT).hexdigest()
+TEXT_SHA256 = hashlib.sha256(TEXT).hexdigest()
 BODIES: list[tuple[str, UploadGrant, Callable[[], Any], dict[str, str], int]] = [
     ("nothing", grant(), lambda: b"", {}, 422),
-    ("nothing in pieces", grant(), lambda: pieces(b"", b"", b""), {}, 422),
+    ("nothing in pieces", grant(), lambda: chunks(b"", b"", b""), {}, 422),
     ("one byte too few", grant(), lambda: TEXT[:-1], {}, 422),
     ("one byte too many", grant(), lambda: TEXT + b"!", {}, 413),
-    ("one byte too many in the last piece", grant(), lambda: pieces(TEXT, b"!"), {}, 413),
+    ("one byte too many in the last piece", grant(), lambda: chunks(TEXT, b"!"), {}, 413),
     ("anything where nothing was announced", grant(0), lambda: b"x", {}, 413),
-    ("a hundred times too much", grant(), lambda: pieces(*[TEXT] * 100), {}, 413),
-    ("a length that lies upwards", grant(), lambda: TEXT, {"content-length": "999999"}, 413),
-    ("a length that lies downwards", grant(), lambda: TEXT, {"content-length": "1"}, 422),
+    ("a hundred times too many bytes", grant(), lambda: chunks(*[TEXT] * 100), {}, 413),
+    ("a Content-Length that is too large", grant(), lambda: TEXT, {"content-length": "999999"}, 413),
+    ("a Content-Length that is too small", grant(), lambda: TEXT, {"content-length": "1"}, 422),
     ("a length of five thousand digits", grant(), lambda: TEXT, {"content-length": "9" * 5000}, 413),
     ("another checksum", grant(checksum="0" * 64), lambda: TEXT, {}, 422),
-    ("the checksum of other bytes", grant(checksum=SHA), lambda: TEXT.upper(), {}, 422),
+    ("the checksum of other bytes", grant(checksum=TEXT_SHA256), lambda: TEXT.upper(), {}, 422),
     ("a form", grant(len(FORM), "image/png"), lambda: FORM, {"content-type": "multipart/form-data; boundary=x"}, 422),
     ("a page as an image", grant(len(PAGE), "image/png"), lambda: PAGE, {}, 422),
     ("a page as a PDF", grant(len(PAGE), "application/pdf"), lambda: PAGE, {}, 422),
@@ -133,45 +142,45 @@ BODIES: list[tuple[str, UploadGrant, Callable[[], Any], dict[str, str], int]] = 
     ("a program as text", grant(len(EXE), "text/plain"), lambda: EXE, {}, 422),
     ("a program as a film", grant(len(ELF), "video/mp4"), lambda: ELF, {}, 422),
     ("an archive as an image", grant(len(archive()), "image/png"), archive, {}, 422),
-    ("one image as another", grant(len(picture("GIF")), "image/png"), lambda: picture("GIF"), {}, 422),
-    ("half of a mark", grant(3, "image/png"), lambda: b"\x89PN", {}, 422),
-    ("a mark in the middle", grant(40, "image/gif"), lambda: PAGE[:34] + b"GIF89a", {}, 422),
+    ("one image as another", grant(len(image("GIF")), "image/png"), lambda: image("GIF"), {}, 422),
+    ("half of a file signature", grant(3, "image/png"), lambda: b"\x89PN", {}, 422),
+    ("a file signature in the middle", grant(40, "image/gif"), lambda: PAGE[:34] + b"GIF89a", {}, 422),
     ("zeros as text", grant(100), lambda: bytes(100), {}, 422),
     (
-        "packed text as text",
+        "compressed text as text",
         grant(len(gzip.compress(TEXT))),
         lambda: gzip.compress(TEXT),
         {"content-encoding": "gzip"},
         422,
     ),
-    ("silence in the middle", grant(), lambda: pieces(TEXT[:10], TEXT[10:], pause=0.6), {}, 504),
-    ("a byte at a time", grant(), lambda: pieces(*[b"x"] * len(TEXT), pause=0.05), {}, 504),
+    ("silence in the middle", grant(), lambda: chunks(TEXT[:10], TEXT[10:], pause=0.6), {}, 504),
+    ("a byte at a time", grant(), lambda: chunks(*[b"x"] * len(TEXT), pause=0.05), {}, 504),
 ]
 
 
 @pytest.mark.parametrize(
-    ("leave", "body", "headers", "status"), [case[1:] for case in BODIES], ids=[case[0] for case in BODIES]
+    ("upload_grant", "body", "headers", "status"), [case[1:] for case in BODIES], ids=[case[0] for case in BODIES]
 )
-async def test_bytes_that_are_not_what_was_announced_are_refused_and_not_kept(
+async def test_refuses_bytes_that_were_not_announced_and_does_not_store_them(
     client: httpx.AsyncClient,
     folder: Path,
-    leave: UploadGrant,
+    upload_grant: UploadGrant,
     body: Callable[[], Any],
     headers: dict[str, str],
     status: int,
 ) -> None:
-    await register(leave)
-    answer = await client.put(path(leave), content=body(), headers=headers)
-    assert answer.status_code == status, answer.text
-    assert left_in(folder) == []
+    await register(upload_grant)
+    response = await client.put(path(upload_grant), content=body(), headers=headers)
+    assert response.status_code == status, response.text
+    assert files_in(folder) == []
 
 
-GOOD = path(grant())
+VALID_PATH = path(grant())
 ADDRESSES: list[tuple[str, str, int]] = [
-    ("one that is over", path(grant(), seconds=-1), 403),
-    ("one of another key", path(grant(), signer=TransferTokenSigner(SecretKeys(b"x" * 32))), 403),
+    ("expired", path(grant(), seconds=-1), 403),
+    ("signed with another key", path(grant(), signer=TransferTokenSigner(SecretKeys(b"x" * 32))), 403),
     (
-        "one of a download",
+        "a download URL",
         SIGNER.download_path(
             DownloadGrant(
                 tenant_id=new_id("ten"),
@@ -186,51 +195,51 @@ ADDRESSES: list[tuple[str, str, int]] = [
         ).replace("downloads", "uploads"),
         403,
     ),
-    ("one that was cut", GOOD[:-1], 403),
-    ("one that was made longer", GOOD + "A", 403),
-    ("one whose middle was changed", GOOD[:60] + ("A" if GOOD[60] != "A" else "B") + GOOD[61:], 403),
-    ("one in capitals", "/uploads/" + GOOD.removeprefix("/uploads/").upper(), 403),
-    ("two in one", GOOD + "." + GOOD.removeprefix("/uploads/"), 403),
-    ("one without end", "/uploads/" + "A" * 60_000, 403),
+    ("truncated", VALID_PATH[:-1], 403),
+    ("extended", VALID_PATH + "A", 403),
+    ("changed in the middle", VALID_PATH[:60] + ("A" if VALID_PATH[60] != "A" else "B") + VALID_PATH[61:], 403),
+    ("in capitals", "/uploads/" + VALID_PATH.removeprefix("/uploads/").upper(), 403),
+    ("two tokens", VALID_PATH + "." + VALID_PATH.removeprefix("/uploads/"), 403),
+    ("excessively long", "/uploads/" + "A" * 60_000, 403),
     ("dots", "/uploads/...", 403),
     ("NUL", "/uploads/%00", 403),
-    ("a line's end", "/uploads/a%0d%0aSet-Cookie:x=1", 403),
-    ("letters of no alphabet", "/uploads/%ff%fe%f0", 403),
-    ("a way up", "/uploads/..%2f..%2fetc%2fpasswd", 404),
+    ("a line break", "/uploads/a%0d%0aSet-Cookie:x=1", 403),
+    ("bytes that are not UTF-8", "/uploads/%ff%fe%f0", 403),
+    ("a parent folder", "/uploads/..%2f..%2fetc%2fpasswd", 404),
     ("no token", "/uploads/", 404),
 ]
 
 
 @pytest.mark.parametrize(("address", "status"), [case[1:] for case in ADDRESSES], ids=[case[0] for case in ADDRESSES])
-async def test_an_address_that_was_not_given_out_for_it_takes_nothing(
+async def test_refuses_uploads_to_invalid_urls(
     client: httpx.AsyncClient, folder: Path, address: str, status: int
 ) -> None:
-    answer = await client.put(address, content=TEXT)
-    assert answer.status_code == status, answer.text
-    assert left_in(folder) == []
+    response = await client.put(address, content=TEXT)
+    assert response.status_code == status, response.text
+    assert files_in(folder) == []
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
-async def test_an_address_to_put_at_is_for_nothing_else(client: httpx.AsyncClient, folder: Path, method: str) -> None:
-    assert (await client.request(method, GOOD, content=TEXT)).status_code == 405
-    assert left_in(folder) == []
+async def test_upload_urls_accept_only_put(client: httpx.AsyncClient, folder: Path, method: str) -> None:
+    assert (await client.request(method, VALID_PATH, content=TEXT)).status_code == 405
+    assert files_in(folder) == []
 
 
-async def test_a_url_used_by_several_at_once_takes_the_bytes_of_the_first_and_refuses_the_others(
+async def test_concurrent_uploads_to_one_url_store_the_first_and_refuse_the_others(
     client: httpx.AsyncClient, storage: FileStorage
 ) -> None:
-    leave = grant()
+    upload_grant = grant()
     other = TEXT.upper()
-    await register(leave)
-    answers = await asyncio.gather(*(client.put(path(leave), content=each) for each in (TEXT, other) * 5))
-    assert {answer.status_code for answer in answers} == {200, 409}
-    refused = next(answer for answer in answers if answer.status_code == 409)
+    await register(upload_grant)
+    responses = await asyncio.gather(*(client.put(path(upload_grant), content=each) for each in (TEXT, other) * 5))
+    assert {response.status_code for response in responses} == {200, 409}
+    refused = next(response for response in responses if response.status_code == 409)
     assert refused.json()["errors"][0]["extensions"]["code"] == "CONFLICT"
-    kept = await storage.read(staging_key(leave.tenant_id, leave.upload_id), 0, len(TEXT))
+    kept = await storage.read(staging_key(upload_grant.tenant_id, upload_grant.upload_id), 0, len(TEXT))
     assert kept in (TEXT, other)
 
 
-WRONG: list[tuple[str, dict[str, Any], str]] = [
+INVALID_UPLOADS: list[tuple[str, dict[str, Any], str]] = [
     ("no name", {"name": ""}, "name"),
     ("a name of spaces", {"name": "  \t "}, "name"),
     ("a name without end", {"name": "x" * 256}, "name"),
@@ -240,26 +249,28 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("the folder above", {"name": ".."}, "name"),
     ("a line's end in the name", {"name": "a\r\nSet-Cookie: x=1"}, "name"),
     ("NUL in the name", {"name": "a.png\0.exe"}, "name"),
-    ("a name that turns round", {"name": "invoice\u202efdp.exe"}, "name"),
-    ("a name that shows nothing", {"name": "\u200b\u200b"}, "name"),
-    ("half a letter in the name", {"name": "a\ud800"}, "name"),
+    ("a name with a direction override", {"name": "invoice\u202efdp.exe"}, "name"),
+    ("an invisible name", {"name": "\u200b\u200b"}, "name"),
+    ("a lone surrogate in the name", {"name": "a\ud800"}, "name"),
     ("no type", {"content_type": ""}, "contentType"),
     ("half a type", {"content_type": "text"}, "contentType"),
     ("a line's end in the type", {"content_type": "text/plain\r\nX: y"}, "contentType"),
     ("a page behind the type", {"content_type": "text/plain<script>"}, "contentType"),
     ("a type without end", {"content_type": "text/" + "x" * 300}, "contentType"),
-    ("less than nothing", {"size": -1}, "size"),
-    ("more than there is room for", {"size": 2**62}, "size"),
+    ("a negative size", {"size": -1}, "size"),
+    ("a size beyond the quota", {"size": 2**62}, "size"),
     ("a checksum of another kind", {"checksum": "d41d8cd98f00b204e9800998ecf8427e"}, "checksum"),
-    ("a checksum that is none", {"checksum": "z" * 64}, "checksum"),
+    ("a malformed checksum", {"checksum": "z" * 64}, "checksum"),
 ]
 
 
-@pytest.mark.parametrize(("wrong", "field"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
-def test_an_announcement_that_is_wrong_is_refused_by_its_field(wrong: dict[str, Any], field: str) -> None:
-    right = {"name": "notes.txt", "content_type": "text/plain", "size": 5, "tier": SubscriptionTier.FREE}
+@pytest.mark.parametrize(
+    ("invalid_field", "field"), [case[1:] for case in INVALID_UPLOADS], ids=[case[0] for case in INVALID_UPLOADS]
+)
+def test_refuses_an_invalid_upload_by_its_field(invalid_field: dict[str, Any], field: str) -> None:
+    valid_fields = {"name": "notes.txt", "content_type": "text/plain", "size": 5, "tier": SubscriptionTier.FREE}
     with pytest.raises(InvalidInput) as refused:
-        validate_upload(NewUpload.model_construct(**{"checksum": None, **right, **wrong}))
+        validate_upload(NewUpload.model_construct(**{"checksum": None, **valid_fields, **invalid_field}))
     assert [each.path for each in refused.value.fields] == [(field,)]
 
 
@@ -273,37 +284,37 @@ IMAGES: list[tuple[str, bytes]] = [
     ("a packed text without end", png(8, 8, chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000))))),
     ("a profile without end", png(8, 8, chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(50_000_000))))),
     ("a chunk longer than the file", png(8, 8) + struct.pack("!I", 2**31 - 1) + b"IDAT"),
-    ("half of a JPEG", picture("JPEG")[:200]),
+    ("half of a JPEG", image("JPEG")[:200]),
     ("a JPEG of wrong markers", b"\xff\xd8\xff" + b"\xff\xe1\xff\xff" * 1000),
-    ("half of a GIF", picture("GIF")[:15]),
+    ("half of a GIF", image("GIF")[:15]),
     ("a GIF of huge frames", b"GIF89a" + b"\xff\xff\xff\xff\x80\0\0" + bytes(10)),
     ("a TIFF that goes in circles", b"II*\0\x08\0\0\0\x01\0" + b"\x69\x87\x04\0\x01\0\0\0\x08\0\0\0" + b"\x08\0\0\0"),
     ("a TIFF that points beyond", b"II*\0" + b"\xff" * 60),
-    ("half of a WebP", picture("WEBP")[:25]),
+    ("half of a WebP", image("WEBP")[:25]),
     ("a WebP of a wrong length", b"RIFF\xff\xff\xff\xffWEBPVP8X" + b"\xff" * 30),
-    ("a BMP of a height below nothing", picture("BMP")[:22] + struct.pack("<i", -(2**31)) + picture("BMP")[26:]),
+    ("a BMP of a height below nothing", image("BMP")[:22] + struct.pack("<i", -(2**31)) + image("BMP")[26:]),
     ("an archive", archive()),
     ("nothing", b""),
 ]
 
 
 @pytest.mark.parametrize("content", [case[1] for case in IMAGES], ids=[case[0] for case in IMAGES])
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about what is wrong with them
-async def test_a_hostile_image_is_looked_at_without_being_unpacked(storage: FileStorage, content: bytes) -> None:
-    await storage.save("t/k", pieces(content))
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns about the malformed images
+async def test_reads_a_hostile_image_without_decompressing_it(storage: FileStorage, content: bytes) -> None:
+    await storage.save("t/k", chunks(content))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with asyncio.timeout(5):
-        found = await image_metadata(storage, "t/k", len(content))
-    assert found is None or (found.width > 0 and found.height > 0)
+        metadata = await image_metadata(storage, "t/k", len(content))
+    assert metadata is None or (metadata.width > 0 and metadata.height > 0)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024, "in KiB"
 
 
 @pytest.mark.parametrize("name", ["a\r\nSet-Cookie: x=1", 'a"; filename="b', "a\0b", "../../a", "\u202egpj.exe", "%22"])
-async def test_a_file_of_a_hostile_name_is_given_out_under_a_harmless_one(
+async def test_serves_a_file_with_a_hostile_name_under_a_harmless_one(
     client: httpx.AsyncClient, storage: FileStorage, name: str
 ) -> None:
-    await storage.save("t/k", pieces(b"hello"))
-    leave = DownloadGrant(
+    await storage.save("t/k", chunks(b"hello"))
+    upload_grant = DownloadGrant(
         tenant_id=new_id("ten"),
         user_id=new_id("usr"),
         permission="files:read",
@@ -312,10 +323,10 @@ async def test_a_file_of_a_hostile_name_is_given_out_under_a_harmless_one(
         content_type="text/plain",
         size=5,
     )
-    answer = await client.get(SIGNER.download_path(leave, utc_now() + timedelta(minutes=1)))
-    told = answer.headers["content-disposition"]
-    assert answer.content == b"hello"
-    assert told.isprintable()
-    assert told.count('"') == 2
-    assert told.startswith('attachment; filename="')
-    assert "set-cookie" not in answer.headers
+    response = await client.get(SIGNER.download_path(upload_grant, utc_now() + timedelta(minutes=1)))
+    content_disposition = response.headers["content-disposition"]
+    assert response.content == b"hello"
+    assert content_disposition.isprintable()
+    assert content_disposition.count('"') == 2
+    assert content_disposition.startswith('attachment; filename="')
+    assert "set-cookie" not in response.headers

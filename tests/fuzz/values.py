@@ -1,4 +1,4 @@
-"""Every place of the schema that takes a value from a client, and documents that put any value there."""
+"""All arguments and input fields of the schema, and documents that put any value into one of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from graphql import (
 Inputs = Mapping[str, GraphQLArgument] | Mapping[str, GraphQLInputField]
 
 VALUES: tuple[str, ...] = (
-    # numbers and constants, as JSON and mostly as GraphQL too
+    # numbers and constants, valid in JSON and mostly in GraphQL
     *("null", "true", "false", "0", "-0", "-1", "1", "101", "1.5", "-0.0", "1e308", "1e400", "-1e400"),
     *("2147483648", "-2147483649", "9007199254740993", "9223372036854775808", "1" + "0" * 400, "1e-400"),
     *("NaN", "Infinity", "-Infinity"),
@@ -49,9 +49,9 @@ VALUES: tuple[str, ...] = (
     *("[]", "[[]]", "[null]", '["x"]', '["x","x"]', f"[{','.join(['1'] * 101)}]", "[" * 20 + "1" + "]" * 20),
     *("{}", '{"a":1}', '{"__proto__":{}}', '{"":1}'),
 )
-"""Hostile values in JSON; what no JSON is, as NaN, is sent all the same."""
+"""Hostile values as JSON text; invalid JSON such as NaN is included."""
 
-USUAL: dict[str, str] = {
+DEFAULT_VALUES: dict[str, str] = {
     "email": '"a@example.com"',
     "name": '"A name"',
     "password": '"a wrong password"',
@@ -60,46 +60,50 @@ USUAL: dict[str, str] = {
     "size": "1",
     "waitSeconds": "0",
 }
-"""Values that are well formed, by the name of the argument or field; any other is made from its type."""
+"""Valid values by the name of the argument or field; other values are derived from the type."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One value that a client may give: ``way`` leads from the root to the field, ``path`` to the value in it."""
+    """One argument or input field: ``field_path`` leads from the root to the field, ``path`` to the value in its
+    arguments.
+    """
 
     root: str
-    way: tuple[str, ...]
+    field_path: tuple[str, ...]
     path: tuple[str, ...]
     type: GraphQLInputType
 
     def __str__(self) -> str:
-        return f"{self.root} {'.'.join(self.way)}({'.'.join(self.path)})"
+        return f"{self.root} {'.'.join(self.field_path)}({'.'.join(self.path)})"
 
 
 def slots(schema: GraphQLSchema) -> Iterator[Slot]:
-    """Every argument, and every field of every input object, of fields that can be reached from a root."""
+    """Yield every argument and every input field of all fields that a document can reach."""
     roots = {"query": schema.query_type, "mutation": schema.mutation_type, "subscription": schema.subscription_type}
     for root, type_ in roots.items():
         assert type_ is not None
         for name, field in type_.fields.items():
-            yield from _slots_of_field(root, (name,), field, seen=frozenset((type_.name,)))
+            yield from _slots_of_field(root, (name,), field, visited=frozenset((type_.name,)))
 
 
-def _slots_of_field(root: str, way: tuple[str, ...], field: GraphQLField, seen: frozenset[str]) -> Iterator[Slot]:
-    yield from _slots_of_inputs(root, way, (), field.args)
+def _slots_of_field(
+    root: str, field_path: tuple[str, ...], field: GraphQLField, visited: frozenset[str]
+) -> Iterator[Slot]:
+    yield from _slots_of_inputs(root, field_path, (), field.args)
     below = get_named_type(field.type)
     needs_input = any(is_required_argument(each) for each in field.args.values())
-    if isinstance(below, GraphQLObjectType) and below.name not in seen and not needs_input:
+    if isinstance(below, GraphQLObjectType) and below.name not in visited and not needs_input:
         for name, each in below.fields.items():
-            yield from _slots_of_field(root, (*way, name), each, seen | {below.name})
+            yield from _slots_of_field(root, (*field_path, name), each, visited | {below.name})
 
 
-def _slots_of_inputs(root: str, way: tuple[str, ...], path: tuple[str, ...], inputs: Inputs) -> Iterator[Slot]:
+def _slots_of_inputs(root: str, field_path: tuple[str, ...], path: tuple[str, ...], inputs: Inputs) -> Iterator[Slot]:
     for name, each in inputs.items():
-        yield Slot(root, way, (*path, name), each.type)
+        yield Slot(root, field_path, (*path, name), each.type)
         named = get_named_type(each.type)
         if isinstance(named, GraphQLInputObjectType) and named.name not in path:
-            yield from _slots_of_inputs(root, way, (*path, name), named.fields)
+            yield from _slots_of_inputs(root, field_path, (*path, name), named.fields)
 
 
 def document(
@@ -109,25 +113,25 @@ def document(
     *,
     declared: str | None = None,
     depth: int = 2,
-    usual: Mapping[str, str] = USUAL,
+    default_values: Mapping[str, str] = DEFAULT_VALUES,
 ) -> str:
-    """A document with ``value`` (GraphQL text, or a variable) in the slot, which selects what it leads to.
+    """Return a document with ``value`` (GraphQL text or a variable) in the slot, which selects the fields below.
 
     Args:
-        declared: The type of the variable ``$v``, if the document has one.
-        depth: How many levels of objects are selected.
-        usual: The values of other arguments that are required, by name.
+        declared: Type of the variable ``$v``, if the document has one.
+        depth: Number of levels of objects in the selection.
+        default_values: Values of other required arguments, by name.
     """
     type_ = {"query": schema.query_type, "mutation": schema.mutation_type, "subscription": schema.subscription_type}[
         slot.root
     ]
     assert type_ is not None
     opened, closed, field = "", "", None
-    for name in slot.way:
+    for name in slot.field_path:
         assert isinstance(type_, GraphQLObjectType)
         field = type_.fields[name]
-        path = slot.path if name is slot.way[-1] else ()
-        written = _fields(field.args, path, value, usual)
+        path = slot.path if name is slot.field_path[-1] else ()
+        written = _fields(field.args, path, value, default_values)
         arguments = f"({written})" if written else ""
         opened, closed = f"{opened} {{ {name}{arguments}", f" }}{closed}"
         below = get_named_type(field.type)
@@ -138,8 +142,8 @@ def document(
 
 
 def selection(schema: GraphQLSchema, type_: object, depth: int) -> str:
-    """All fields of the type that take nothing, so many levels deep; an interface with each of its types."""
-    named = get_named_type(type_)  # type: ignore[call-overload] # whatever an output field has
+    """Return a selection of all fields without arguments, this many levels deep, with the types of an interface."""
+    named = get_named_type(type_)  # type: ignore[call-overload] # any type of an output field
     if is_leaf_type(named):
         return ""
     parts = ["__typename"]
@@ -150,9 +154,9 @@ def selection(schema: GraphQLSchema, type_: object, depth: int) -> str:
                 continue
             parts.append(f"{name} {selection(schema, below, depth - 1)}".strip())
     if isinstance(named, GraphQLInterfaceType | GraphQLUnionType) and depth > 0:
-        own = named.fields if isinstance(named, GraphQLInterfaceType) else {}
+        interface_fields = named.fields if isinstance(named, GraphQLInterfaceType) else {}
         for each in schema.get_possible_types(named):
-            more = [name for name, field in each.fields.items() if name not in own and not field.args]
+            more = [name for name, field in each.fields.items() if name not in interface_fields and not field.args]
             inner = " ".join(f"{name} {selection(schema, each.fields[name].type, depth - 1)}" for name in more)
             if inner:
                 parts.append(f"... on {each.name} {{ {inner} }}")
@@ -160,31 +164,31 @@ def selection(schema: GraphQLSchema, type_: object, depth: int) -> str:
 
 
 def as_graphql(value: str) -> str | None:
-    """The JSON value as it is written in a document; None where there is no way to write it."""
+    """Return the JSON value as a GraphQL literal; None if there is no such literal."""
     if value in ("NaN", "Infinity", "-Infinity"):
-        return value.lstrip("-")  # an enum's value
+        return value.lstrip("-")  # the name of an enum value
     if value.startswith("{"):
         return {"{}": "{}", '{"a":1}': "{a: 1}", '{"__proto__":{}}': "{__proto__: {}}"}.get(value)
     return value
 
 
-def _fields(inputs: Inputs, path: tuple[str, ...], value: str, usual: Mapping[str, str]) -> str:
+def _fields(inputs: Inputs, path: tuple[str, ...], value: str, default_values: Mapping[str, str]) -> str:
     parts = []
     for name, each in inputs.items():
         required = is_required_argument(each) if isinstance(each, GraphQLArgument) else is_required_input_field(each)
         if path and name == path[0]:
-            parts.append(f"{name}: {_inner(each.type, path[1:], value, usual)}")
+            parts.append(f"{name}: {_inner(each.type, path[1:], value, default_values)}")
         elif required:
-            parts.append(f"{name}: {_usual(name, each.type, usual)}")
+            parts.append(f"{name}: {_default_value(name, each.type, default_values)}")
     return ", ".join(parts)
 
 
-def _inner(type_: GraphQLInputType, path: tuple[str, ...], value: str, usual: Mapping[str, str]) -> str:
+def _inner(type_: GraphQLInputType, path: tuple[str, ...], value: str, default_values: Mapping[str, str]) -> str:
     if not path:
         return value
     named = get_named_type(type_)
     assert isinstance(named, GraphQLInputObjectType)
-    written = f"{{{_fields(named.fields, path, value, usual)}}}"
+    written = f"{{{_fields(named.fields, path, value, default_values)}}}"
     return f"[{written}]" if _is_list(type_) else written
 
 
@@ -192,12 +196,12 @@ def _is_list(type_: GraphQLInputType) -> bool:
     return isinstance(type_.of_type if isinstance(type_, GraphQLNonNull) else type_, GraphQLList)
 
 
-def _usual(name: str, type_: GraphQLInputType, usual: Mapping[str, str]) -> str:
+def _default_value(name: str, type_: GraphQLInputType, default_values: Mapping[str, str]) -> str:
     named = get_named_type(type_)
-    if name in usual:
-        written = usual[name]
+    if name in default_values:
+        written = default_values[name]
     elif isinstance(named, GraphQLInputObjectType):
-        written = f"{{{_fields(named.fields, (), '', usual)}}}"
+        written = f"{{{_fields(named.fields, (), '', default_values)}}}"
     elif isinstance(named, GraphQLEnumType):
         written = next(iter(named.values))
     else:

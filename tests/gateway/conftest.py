@@ -1,4 +1,4 @@
-"""A gateway on a real Temporal server, before services that answer from a script."""
+"""Fixtures: a gateway application with fake services, on a real Temporal server."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ import pytest
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from infrastructure.caching.cache import Cache, MemoryCache
-from tests.gateway.fakes import TOKEN, Services, settings
+from tests.gateway.fakes import TOKEN, FakeServices, settings
 
-Ask = Callable[..., Awaitable[Any]]
+Execute = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
-def services() -> Services:
-    return Services()
+def services() -> FakeServices:
+    """Fake services behind the gateway under test."""
+    return FakeServices()
 
 
 @pytest.fixture
 def cache() -> Cache:
+    """An empty in-memory cache."""
     return MemoryCache()
 
 
 @pytest.fixture
 async def client(
-    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
+    temporal_address: str, services: FakeServices, cache: Cache, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of a gateway application that runs in this process."""
     app = create_app(
         settings(temporal_address, data_dir=tmp_path), Dependencies(services=services.transport, cache=cache)
     )
@@ -43,12 +46,14 @@ async def client(
 
 
 @pytest.fixture
-def ask(client: httpx.AsyncClient) -> Ask:
-    """The answer's JSON. ``token`` None asks without a session."""
+def execute(client: httpx.AsyncClient) -> Execute:
+    """A function that executes a GraphQL document over HTTP and returns the JSON response; ``token=None`` sends no
+    session.
+    """
 
-    async def ask(query: str, *, token: str | None = TOKEN, **variables: object) -> Any:
+    async def execute(query: str, *, token: str | None = TOKEN, **variables: object) -> Any:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        answer = await client.post("/graphql", json={"query": query, "variables": variables}, headers=headers)
-        return answer.json()
+        response = await client.post("/graphql", json={"query": query, "variables": variables}, headers=headers)
+        return response.json()
 
-    return ask
+    return execute

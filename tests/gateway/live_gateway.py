@@ -1,4 +1,4 @@
-"""A gateway that really listens, as in production, and websockets to it."""
+"""A gateway that listens on a port as in production, and websocket clients for it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from gateway.settings import Settings
 from infrastructure.caching.cache import Cache
 from infrastructure.change_notifications import ChangeNotifier
 from infrastructure.observability.monitoring import Monitoring
-from tests.gateway.fakes import TOKEN, Services
+from tests.gateway.fakes import TOKEN, FakeServices
 
-WHO = "{ viewer { user { id } } }"
+VIEWER_QUERY = "{ viewer { user { id } } }"
 FOLLOW = "subscription ($id: ID!, $after: String) { operation(id: $id, after: $after) { id status cursor } }"
 SWITCH = """
 mutation ($input: SwitchTenantInput!) { switchTenant(input: $input) { operation { id cursor } } }
@@ -37,7 +37,11 @@ mutation ($input: SwitchTenantInput!) { switchTenant(input: $input) { operation 
 
 
 class Gateway:
-    """``url`` is that of its websockets; set ``stop`` to stop it, and see it ``stopped``."""
+    """A running gateway.
+
+    ``url`` is the address of its websocket endpoint, ``http`` its base URL. Set ``stop`` to stop the gateway;
+    ``stopped`` is set after it has stopped.
+    """
 
     def __init__(self, app: Application, port: int, stop: asyncio.Event, stopped: asyncio.Event) -> None:
         self.app = app
@@ -51,6 +55,7 @@ class Gateway:
     async def open(
         self, payload: dict[str, Any] | None = None, *, headers: dict[str, str] | None = None, **options: Any
     ) -> AsyncIterator[Socket]:
+        """Open a websocket, send ``connection_init`` with the payload and wait for the acknowledgement."""
         protocol: Any = "graphql-transport-ws"
         async with connect(
             self.url, subprotocols=[protocol], additional_headers=headers or {}, **options
@@ -61,56 +66,58 @@ class Gateway:
 
 
 class Socket:
-    """It answers no pings."""
+    """A graphql-transport-ws client that does not answer pings."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
 
-    async def ask(self, query: str, **variables: object) -> list[Any]:
-        """Every message about it, to its end."""
-        name = await self.subscribe(query, **variables)
+    async def execute(self, query: str, **variables: object) -> list[Any]:
+        """Execute a document and return all messages of its operation up to ``complete`` or ``error``."""
+        operation_id = await self.subscribe(query, **variables)
         messages: list[Any] = []
         while not messages or messages[-1]["type"] not in ("complete", "error"):
-            message = await self.next()
-            assert message["id"] == name
+            message = await self.receive()
+            assert message["id"] == operation_id
             messages.append(message)
         return messages
 
-    async def ask_beside(self, query: str) -> None:
-        """The same to its end, where messages of other operations come, too."""
-        name = await self.subscribe(query)
-        while (await self.next_of(name))["type"] != "complete":
+    async def execute_among_others(self, query: str) -> None:
+        """Execute a document to its end and ignore messages of other operations."""
+        operation_id = await self.subscribe(query)
+        while (await self.receive_for(operation_id))["type"] != "complete":
             pass
 
-    async def next_of(self, name: str | None) -> Any:
-        """The next message of that operation; None: of no operation."""
-        while (message := await self.next()).get("id") != name:
+    async def receive_for(self, operation_id: str | None) -> Any:
+        """Return the next message with this operation id; None means a message without an id."""
+        while (message := await self.receive()).get("id") != operation_id:
             pass
         return message
 
     async def start_switch(self, tenant_id: str) -> dict[str, Any]:
-        """The operation that was started, with its id and cursor. Nobody works on it."""
-        (answer, _) = await self.ask(SWITCH, input={"tenantId": tenant_id, "waitSeconds": 0})
-        started: dict[str, Any] = answer["payload"]["data"]["switchTenant"]["operation"]
+        """Start a tenant switch, which no worker executes; return its id and cursor."""
+        (response, _) = await self.execute(SWITCH, input={"tenantId": tenant_id, "waitSeconds": 0})
+        started: dict[str, Any] = response["payload"]["data"]["switchTenant"]["operation"]
         return started
 
     async def subscribe(self, query: str, **variables: object) -> str:
-        name = uuid4().hex
+        """Send ``subscribe`` with a new operation id and return the id."""
+        operation_id = uuid4().hex
         payload = {"query": query, "variables": variables}
-        await self.say({"id": name, "type": "subscribe", "payload": payload})
-        return name
+        await self.send({"id": operation_id, "type": "subscribe", "payload": payload})
+        return operation_id
 
-    async def say(self, message: dict[str, Any]) -> None:
+    async def send(self, message: dict[str, Any]) -> None:
         await self.connection.send(json.dumps(message))
 
-    async def next(self) -> Any:
+    async def receive(self) -> Any:
+        """Return the next message; raise TimeoutError after 15 seconds."""
         return json.loads(await asyncio.wait_for(self.connection.recv(), 15))
 
-    async def end(self) -> int | None:
-        """The code that the gateway closes it with."""
+    async def wait_for_close(self) -> int | None:
+        """Read until the gateway closes the socket and return the close code."""
         try:
             while True:
-                await self.next()
+                await self.receive()
         except ConnectionClosed as closed:
             return closed.rcvd.code if closed.rcvd else None
 
@@ -118,7 +125,7 @@ class Socket:
 @asynccontextmanager
 async def running_gateway(
     settings: Settings,
-    services: Services,
+    services: FakeServices,
     *,
     cache: Cache | None = None,
     change_notifier: ChangeNotifier | None = None,
@@ -129,6 +136,7 @@ async def running_gateway(
     interceptors: Sequence[Interceptor] = (),
     monitoring: Monitoring | None = None,
 ) -> AsyncIterator[Gateway]:
+    """Run a gateway on a free port while the block runs."""
     app = create_app(
         settings,
         Dependencies(
@@ -170,22 +178,22 @@ async def running_gateway(
         await serving
 
 
-class DeafSocket:
-    """A websocket whose client talks and does not read."""
+class NonReadingSocket:
+    """A websocket client that sends messages but does not read."""
 
     def __init__(self, network: socket.socket, protocol: ClientProtocol) -> None:
         self._network = network
         self._protocol = protocol
 
-    async def say(self, message: dict[str, Any]) -> None:
-        """It may say it to nobody."""
+    async def send(self, message: dict[str, Any]) -> None:
+        """Send a message and ignore that the connection may be closed."""
         with suppress(ConnectionError):
             self._protocol.send_text(json.dumps(message).encode())
             for data in self._protocol.data_to_send():
                 await asyncio.get_running_loop().sock_sendall(self._network, data)
 
     async def read(self) -> tuple[list[Any], int | None]:
-        """Read after all: the messages that were sent, and the code of the close where there was one."""
+        """Read everything that was sent; return the messages, and the close code if there was a close frame."""
         loop = asyncio.get_running_loop()
         with suppress(ConnectionError):
             while data := await loop.sock_recv(self._network, 65536):
@@ -196,8 +204,8 @@ class DeafSocket:
 
 
 @asynccontextmanager
-async def deaf_socket(gateway: Gateway) -> AsyncIterator[DeafSocket]:
-    """It has introduced itself as Ada."""
+async def non_reading_socket(gateway: Gateway) -> AsyncIterator[NonReadingSocket]:
+    """Open a websocket with Ada's session whose client does not read."""
     loop = asyncio.get_running_loop()
     protocol = ClientProtocol(parse_uri(gateway.url), subprotocols=[Subprotocol("graphql-transport-ws")])
     with socket.socket() as network:
@@ -209,17 +217,18 @@ async def deaf_socket(gateway: Gateway) -> AsyncIterator[DeafSocket]:
             await loop.sock_sendall(network, data)
         while protocol.state is not State.OPEN:
             protocol.receive_data(await loop.sock_recv(network, 1024))
-        deaf = DeafSocket(network, protocol)
-        await deaf.say({"type": "connection_init", "payload": introduction()})
-        yield deaf
+        non_reading = NonReadingSocket(network, protocol)
+        await non_reading.send({"type": "connection_init", "payload": authorization()})
+        yield non_reading
 
 
-def introduction(token: str = TOKEN) -> dict[str, str]:
-    """What a socket says who it is with."""
+def authorization(token: str = TOKEN) -> dict[str, str]:
+    """Return the authorization header, which is also the payload of ``connection_init``, for a session token."""
     return {"authorization": f"Bearer {token}"}
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
+async def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
+    """Poll the condition until it holds; raise TimeoutError after this many seconds."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - a test looks from outside
+        while not condition():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.02)

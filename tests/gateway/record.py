@@ -1,4 +1,4 @@
-"""The record of operations behind a gateway's transport: in memory, or the real service on its database."""
+"""The record of operations for gateway tests: in memory, or the real service on its database."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ if TYPE_CHECKING:
 
 
 class MemoryRecord:
-    """The record for tests of the gateway alone. Lists are ordered by their start and have no search."""
+    """An in-memory record of operations. Lists are ordered by start time; search is not supported."""
 
     def __init__(self) -> None:
         self._records: dict[str, OperationRecord] = {}
 
     def add(self, record: OperationRecord) -> None:
+        """Add the record, merged with an earlier record of the same operation."""
         id_ = record.operation.id
         self._records[id_] = record.merged_with(self._records.get(id_))
 
     async def add_from(self, client: Client, operation_id: str) -> None:
-        """Have what Temporal knows of the operation, as a worker or the repair writes it."""
+        """Read the operation from Temporal and add its record, as a worker or the repair does."""
         description = await client.get_workflow_handle(operation_id).describe()
         self.add(OperationRecord(operation=await to_operation(description, client)))
 
@@ -57,16 +58,16 @@ class MemoryRecord:
             reverse=not is_ascending,
         )
         after = None if request.after is None else (request.after.key, request.after.id)
-        beyond = [
+        following = [
             each
             for each in matching
             if after is None or (_position(each) > after if is_ascending else _position(each) < after)
         ]
-        page = beyond[: request.first]
+        page = following[: request.first]
         return RecordPage(
             records=tuple(page),
             positions=tuple(RecordPosition(key=key, id=id_) for key, id_ in map(_position, page)),
-            has_next=len(beyond) > request.first,
+            has_next=len(following) > request.first,
             total=min(len(matching), MAX_COUNT) if request.with_total else None,
         )
 
@@ -79,7 +80,7 @@ class MemoryRecord:
 
 
 def handlers_of(service: OperationsService) -> dict[str, Handler]:
-    """The real service, for ``Services``; its database is open for the whole process."""
+    """Return handlers for ``FakeServices`` that call the real service, whose database must be open."""
 
     async def write(_caller: Caller, body: dict[str, Any]) -> None:
         await service.write(OperationRecords.model_validate(body).records)

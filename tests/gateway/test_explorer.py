@@ -1,4 +1,4 @@
-"""GraphiQL as the gateway serves it: page, assets, and what is said where it is not built."""
+"""GraphiQL as the gateway serves it: the page, its assets, and the message when GraphiQL is not built."""
 
 from pathlib import Path
 
@@ -10,13 +10,15 @@ from gateway.explorer.build import main
 from gateway.explorer.routes import explorer_routes
 
 
-def browser(dist: Path) -> httpx.AsyncClient:
+def http_client(dist: Path) -> httpx.AsyncClient:
+    """Return a client of an application with the routes of GraphiQL."""
     app = Starlette(routes=explorer_routes(dist))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
 
 
 @pytest.fixture
 def dist(tmp_path: Path) -> Path:
+    """A folder with a built GraphiQL."""
     folder = tmp_path / "dist"
     (folder / "assets").mkdir(parents=True)
     (folder / "index.html").write_text("<title>GraphiQL</title>")
@@ -25,19 +27,19 @@ def dist(tmp_path: Path) -> Path:
     return folder
 
 
-async def test_serves_the_page_under_a_policy_that_forbids_inline_scripts_and_other_hosts(dist: Path) -> None:
-    async with browser(dist) as client:
-        answer = await client.get("/graphiql")
-    assert answer.status_code == 200
-    assert answer.text == "<title>GraphiQL</title>"
-    policy = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
+async def test_serves_the_page_with_a_policy_against_inline_scripts_and_other_hosts(dist: Path) -> None:
+    async with http_client(dist) as client:
+        response = await client.get("/graphiql")
+    assert response.status_code == 200
+    assert response.text == "<title>GraphiQL</title>"
+    policy = dict(rule.split(" ", 1) for rule in response.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == "'self'"
     assert not any("http" in sources or "*" in sources for sources in policy.values())
 
 
-async def test_serves_assets_to_be_kept_for_ever_and_the_page_to_be_asked_for_again(dist: Path) -> None:
-    async with browser(dist) as client:
+async def test_assets_are_immutable_and_the_page_is_revalidated(dist: Path) -> None:
+    async with http_client(dist) as client:
         page = await client.get("/graphiql")
         asset = await client.get("/graphiql/assets/index-C0ffee_1.js")
     assert page.headers["cache-control"] == "no-cache"
@@ -46,8 +48,8 @@ async def test_serves_assets_to_be_kept_for_ever_and_the_page_to_be_asked_for_ag
     assert "immutable" in asset.headers["cache-control"]
 
 
-async def test_says_in_one_sentence_how_to_get_the_page_where_it_is_not_built(tmp_path: Path) -> None:
-    async with browser(tmp_path / "dist") as client:
+async def test_explains_how_to_build_the_page_when_it_is_not_built(tmp_path: Path) -> None:
+    async with http_client(tmp_path / "dist") as client:
         page = await client.get("/graphiql")
         asset = await client.get("/graphiql/assets/index-C0ffee_1.js")
     assert page.status_code == 200
@@ -56,8 +58,8 @@ async def test_says_in_one_sentence_how_to_get_the_page_where_it_is_not_built(tm
     assert asset.status_code == 404
 
 
-async def test_shows_a_build_that_ends_while_the_gateway_runs(tmp_path: Path) -> None:
-    async with browser(tmp_path) as client:
+async def test_serves_a_build_that_completes_while_the_gateway_runs(tmp_path: Path) -> None:
+    async with http_client(tmp_path) as client:
         assert "make explorer" in (await client.get("/graphiql")).text
         (tmp_path / "index.html").write_text("built")
         assert (await client.get("/graphiql")).text == "built"
@@ -78,15 +80,16 @@ async def test_shows_a_build_that_ends_while_the_gateway_runs(tmp_path: Path) ->
         "missing.js",
     ],
 )
-async def test_refuses_a_path_that_leads_out_of_the_assets(dist: Path, path: str) -> None:
-    async with browser(dist) as client:
-        answer = await client.get(f"/graphiql/assets/{path}")
-    assert answer.status_code == 404
-    assert "secret" not in answer.text
+async def test_refuses_paths_outside_the_assets_folder(dist: Path, path: str) -> None:
+    async with http_client(dist) as client:
+        response = await client.get(f"/graphiql/assets/{path}")
+    assert response.status_code == 404
+    assert "secret" not in response.text
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
+    """A folder with the sources of GraphiQL."""
     folder = tmp_path / "app"
     (folder / "src").mkdir(parents=True)
     (folder / "src" / "main.tsx").write_text("one")
@@ -94,13 +97,15 @@ def app(tmp_path: Path) -> Path:
     return folder
 
 
-def commands(folder: Path, *, node: str = "v22.1.0", build: str = "true") -> str:
-    """A PATH with a node and an npm that write what they are asked for into `asked`, beside `app`."""
+def fake_node_path(folder: Path, *, node: str = "v22.1.0", build: str = "true") -> str:
+    """Write fake ``node`` and ``npm`` commands and return their PATH; ``npm`` appends its arguments to the file
+    ``npm_calls``.
+    """
     folder.mkdir()
     (folder / "node").write_text(f"#!/bin/sh\necho {node}\n")
     (folder / "npm").write_text(
         "#!/bin/sh\n"
-        "echo $1 >> ../asked\n"
+        "echo $1 >> ../npm_calls\n"
         "[ $1 = ci ] && exec /bin/mkdir -p node_modules\n"
         f"{build} && /bin/mkdir -p ../dist && echo built > ../dist/index.html\n"
     )
@@ -109,34 +114,34 @@ def commands(folder: Path, *, node: str = "v22.1.0", build: str = "true") -> str
     return str(folder)
 
 
-def test_builds_once_and_again_only_after_a_change(tmp_path: Path, app: Path) -> None:
-    path, asked = commands(tmp_path / "bin"), tmp_path / "asked"
+def test_builds_again_only_after_a_change(tmp_path: Path, app: Path) -> None:
+    path, npm_calls = fake_node_path(tmp_path / "bin"), tmp_path / "npm_calls"
     assert [main(app, path), main(app, path)] == [0, 0]
-    assert asked.read_text().split() == ["ci", "run"]
+    assert npm_calls.read_text().split() == ["ci", "run"]
     (app / "src" / "main.tsx").write_text("two")
     assert main(app, path) == 0
-    assert asked.read_text().split() == ["ci", "run", "run"]
+    assert npm_calls.read_text().split() == ["ci", "run", "run"]
     (app / "package-lock.json").write_text('{"packages": {}}')
     assert main(app, path) == 0
-    assert asked.read_text().split() == ["ci", "run", "run", "ci", "run"]
+    assert npm_calls.read_text().split() == ["ci", "run", "run", "ci", "run"]
 
 
-def test_tries_again_after_a_build_that_failed(tmp_path: Path, app: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(app, commands(tmp_path / "broken", build="echo no such module; false")) == 1
-    said = capsys.readouterr().err
-    assert "no such module" in said
-    assert said.splitlines()[-1] == (
+def test_builds_again_after_a_failed_build(tmp_path: Path, app: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(app, fake_node_path(tmp_path / "broken", build="echo no such module; false")) == 1
+    output = capsys.readouterr().err
+    assert "no such module" in output
+    assert output.splitlines()[-1] == (
         "GraphiQL is left out: `npm run` failed with exit code 1. Run `make explorer` to try again."
     )
-    assert main(app, commands(tmp_path / "bin")) == 0
+    assert main(app, fake_node_path(tmp_path / "bin")) == 0
     assert (tmp_path / "dist" / "index.html").is_file()
 
 
 @pytest.mark.parametrize(("node", "reason"), [(None, "Node.js was not found"), ("v18.20.1", "Node.js 18 is too old")])
-def test_leaves_graphiql_out_without_a_fault_where_node_is_missing_or_too_old(
+def test_skips_the_build_when_node_is_missing_or_too_old(
     tmp_path: Path, app: Path, node: str | None, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = commands(tmp_path / "bin", node=node) if node else str(tmp_path)
+    path = fake_node_path(tmp_path / "bin", node=node) if node else str(tmp_path)
     assert main(app, path) == 0
     assert capsys.readouterr().out == (
         f"GraphiQL is left out, because {reason}: install Node.js 20 or newer and run `make explorer`.\n"

@@ -1,4 +1,4 @@
-"""How long a tenant's tier is believed, by a clock that the test sets."""
+"""How long the rate limiter caches a tenant's subscription tier, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -23,51 +23,53 @@ from resolvers.clients.base import ServiceClient
 from resolvers.clients.tenants import TenantsClient
 from resolvers.context import Context
 from resolvers.sign_in_throttle import ClientInfo
-from tests.gateway.fakes import ACME, KEY, TOKEN, Services, session, tenant
+from tests.gateway.fakes import ACME, KEY, TOKEN, FakeServices, session, tenant
 
 FREE, PRO = SubscriptionTier.FREE, SubscriptionTier.PROFESSIONAL
 MINUTE = 60.0
 
 
-class World:
-    """A limiter of ten requests a minute for a user of the lowest tier and of twenty for one of the next."""
+class TierEnvironment:
+    """A rate limiter that allows 10 requests per minute in the free tier and 20 in the professional tier."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.tier = PRO
-        self.is_away = False
-        self.services = Services({"tenants/get_tenants": self._tenants})
+        self.is_unavailable = False
+        self.services = FakeServices({"tenants/get_tenants": self._tenants})
         http = httpx.AsyncClient(transport=self.services.transport)
         signer = ServiceTokenSigner("tenants", SecretKeys(KEY.encode()))
         breaker = CircuitBreaker("tenants", failure_threshold=1000)
         self.tenants = TenantsClient(ServiceClient("tenants", "http://tenants.test", http, signer, breaker))
         self.limiter = RateLimiter(RateLimits(user={FREE: 10, PRO: 20}), b"k" * 32, lambda: self.now)
 
-    async def let_through(self, who: Context) -> int:
+    async def count_admitted(self, request_context: Context) -> int:
+        """Return how many requests in a row are admitted before the first is refused."""
         for count in range(100):
             try:
-                await self.limiter.check(who)
+                await self.limiter.check(request_context)
             except RateLimited:
                 return count
         raise AssertionError
 
     @property
-    def asked(self) -> int:
-        return len(self.services.asked("tenants/get_tenants"))
+    def tier_lookups(self) -> int:
+        """Number of calls to the tenants service."""
+        return len(self.services.requests_to("tenants/get_tenants"))
 
     def _tenants(self, _caller: object, body: dict[str, Any]) -> Any:
-        if self.is_away:
+        if self.is_unavailable:
             raise ServiceUnavailable(service="tenants")
         (id,) = body["ids"]
         return [tenant(id, "Acme").model_copy(update={"subscription_tier": self.tier})]
 
 
 class SessionContext(Context):
-    """The context of a request with this session, and the part of the backend that a rate limit needs."""
+    """A request context with this session and only the dependencies that the rate limiter needs."""
 
-    def __init__(self, world: World, found: Session) -> None:
+    def __init__(self, environment: TierEnvironment, found: Session) -> None:
         sessions = SimpleNamespace(cached=lambda _token: None)
-        backend: Any = SimpleNamespace(sessions=sessions, tenants=world.tenants, pseudonyms=Pseudonyms(b"k" * 32))
+        backend: Any = SimpleNamespace(sessions=sessions, tenants=environment.tenants, pseudonyms=Pseudonyms(b"k" * 32))
         cookie: Any = None
         super().__init__(
             backend, request_id="", base_url="", cookie=cookie, token=TOKEN, client=ClientInfo("192.0.2.1")
@@ -78,72 +80,72 @@ class SessionContext(Context):
         return self._found
 
 
-async def test_a_tier_is_believed_for_300_seconds_and_then_asked_for_anew() -> None:
-    world = World()
-    who = SessionContext(world, session())
-    assert await world.let_through(who) == 20
-    assert world.asked == 1
+async def test_caches_a_tier_for_300_seconds_and_then_reads_it_again() -> None:
+    environment = TierEnvironment()
+    request_context = SessionContext(environment, session())
+    assert await environment.count_admitted(request_context) == 20
+    assert environment.tier_lookups == 1
 
-    world.tier = FREE
-    for world.now in (100, 200, 299.9):
-        assert await world.let_through(who) == 20, "it counts as what it was"
-        assert world.asked == 1
-    world.now = 400
-    assert await world.let_through(who) <= 10
-    assert world.asked == 2
-
-
-async def test_a_tier_is_not_believed_for_longer_than_300_seconds() -> None:
-    world = World()
-    who = SessionContext(world, session())
-    await world.let_through(who)
-    world.tier, world.now = FREE, 300
-    assert await world.let_through(who) == 10
-    assert world.asked == 2
+    environment.tier = FREE
+    for environment.now in (100, 200, 299.9):
+        assert await environment.count_admitted(request_context) == 20, "the cached tier still applies"
+        assert environment.tier_lookups == 1
+    environment.now = 400
+    assert await environment.count_admitted(request_context) <= 10
+    assert environment.tier_lookups == 2
 
 
-async def test_a_tier_that_could_not_be_found_out_is_asked_for_again_after_five_seconds() -> None:
-    world = World()
-    who = SessionContext(world, session())
-    world.is_away = True
+async def test_does_not_use_a_cached_tier_after_300_seconds() -> None:
+    environment = TierEnvironment()
+    request_context = SessionContext(environment, session())
+    await environment.count_admitted(request_context)
+    environment.tier, environment.now = FREE, 300
+    assert await environment.count_admitted(request_context) == 10
+    assert environment.tier_lookups == 2
+
+
+async def test_reads_a_tier_again_five_seconds_after_a_failed_lookup() -> None:
+    environment = TierEnvironment()
+    request_context = SessionContext(environment, session())
+    environment.is_unavailable = True
     for _ in range(15):
-        await world.limiter.check(who)
-    assert world.asked == 1
-    world.is_away, world.tier = False, FREE
-    world.now = 4.9
-    await world.limiter.check(who)
-    assert world.asked == 1, "the earlier limits of its user apply until then"
-    world.now = 5
+        await environment.limiter.check(request_context)
+    assert environment.tier_lookups == 1
+    environment.is_unavailable, environment.tier = False, FREE
+    environment.now = 4.9
+    await environment.limiter.check(request_context)
+    assert environment.tier_lookups == 1, "the earlier limits of the user apply until then"
+    environment.now = 5
     with pytest.raises(RateLimited):
-        await world.limiter.check(who)
-    assert world.asked == 2
+        await environment.limiter.check(request_context)
+    assert environment.tier_lookups == 2
 
 
-async def test_a_session_that_is_not_found_within_a_second_holds_up_nothing() -> None:
-    class Silent(SessionContext):
+async def test_does_not_wait_longer_than_a_second_for_the_session() -> None:
+    class HangingContext(SessionContext):
         async def viewer(self) -> Session | None:
             await asyncio.sleep(60)
             raise AssertionError
 
-    world = World()
+    environment = TierEnvironment()
     began = time.monotonic()
-    await world.limiter.check(Silent(world, session()))
+    await environment.limiter.check(HangingContext(environment, session()))
     assert 0.9 < time.monotonic() - began < 10
 
 
-async def test_only_so_many_tiers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that were asked for last."""
+async def test_caches_a_limited_number_of_tiers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least recently used tiers are removed."""
     monkeypatch.setattr(rate_limits, "MAX_KEYS", 2)
-    world = World()
+    environment = TierEnvironment()
     tenants = [ACME, "ten_" + "c" * 32, "ten_" + "d" * 32]
-    people = [
-        SessionContext(world, session(user_id=f"usr_{number:032x}").model_copy(update={"tenant_id": each}))
+    contexts = [
+        SessionContext(environment, session(user_id=f"usr_{number:032x}").model_copy(update={"tenant_id": each}))
         for number, each in enumerate(tenants)
     ]
-    for who in people:
-        await world.let_through(who)
-    assert world.asked == 3
-    world.now = 2 * MINUTE
-    for who in reversed(people):
-        await world.let_through(who)
-    assert world.asked == 4
+    for request_context in contexts:
+        await environment.count_admitted(request_context)
+    assert environment.tier_lookups == 3
+    environment.now = 2 * MINUTE
+    for request_context in reversed(contexts):
+        await environment.count_admitted(request_context)
+    assert environment.tier_lookups == 4

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from infrastructure.change_notifications import LocalNotifier, RedisNotifier, wait_for_event
-from tests.gateway.live_gateway import until
+from tests.gateway.live_gateway import wait_until
 from tests.redis_access import open_change_notifier, redis_client
 
 
@@ -24,7 +24,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 async def change_notifier(redis_url: str) -> AsyncIterator[RedisNotifier]:
     async with open_change_notifier(redis_url) as change_notifier, change_notifier.listening():
-        await until(lambda: change_notifier._topics._is_connected)  # noqa: SLF001
+        await wait_until(lambda: change_notifier._topics._is_connected)  # noqa: SLF001
         yield change_notifier
 
 
@@ -32,7 +32,7 @@ async def test_each_of_two_thousand_topics_is_notified_by_itself(change_notifier
     topics = [uuid4().hex for _ in range(2000)]
     with ExitStack() as stack:
         subscriptions = [stack.enter_context(change_notifier.subscribe_to_topic(topic)) for topic in topics]
-        await until(lambda: all(each.is_active for each in subscriptions), 10)
+        await wait_until(lambda: all(each.is_active for each in subscriptions), 10)
         for each in subscriptions:
             each.changed.clear()
         await change_notifier.notify_topics(topics[::2])
@@ -79,8 +79,8 @@ async def test_a_connection_that_is_cut_makes_each_subscription_inactive_until_i
         subscription.changed.clear()
         await redis.client_kill_filter(_type="pubsub")
         assert await wait_for_event(subscription.changed, 5), "notifications may be missed from now on"
-        await until(lambda: not subscription.is_active)
-        await until(lambda: subscription.is_active)
+        await wait_until(lambda: not subscription.is_active)
+        await wait_until(lambda: subscription.is_active)
         assert subscription.changed.is_set(), "notifications may have been missed until now"
 
 

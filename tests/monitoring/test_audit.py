@@ -43,7 +43,7 @@ async def ada(deployed_stack: Stack) -> Client:
 
 
 async def session_of(client: Client) -> Line:
-    answer = await client.ask("{ viewer { user { id } session { id } tenantOverview { currentTenant { id } } } }")
+    answer = await client.execute("{ viewer { user { id } session { id } tenantOverview { currentTenant { id } } } }")
     viewer: Line = answer["viewer"]
     return viewer
 
@@ -91,8 +91,8 @@ async def test_a_switch_is_written_down_with_the_session_that_it_opened_and_the_
     ada: Client, deployed_stack: Stack
 ) -> None:
     before = await session_of(ada)
-    there = await ada.tenant("Globex" if await ada.current_tenant() == "Acme" else "Acme")
-    operation_id, ada.token = await ada.switched(there)
+    there = await ada.tenant_id("Globex" if await ada.current_tenant() == "Acme" else "Acme")
+    operation_id, ada.token = await ada.switch_tenant(there)
     after = await session_of(ada)
     line = await written(
         deployed_stack,
@@ -112,8 +112,8 @@ async def test_a_revoked_session_and_a_sign_out_are_told_apart(ada: Client, depl
     other = Client(deployed_stack)
     await other.log_in("ada@example.com")
     revoked, own = (await session_of(other))["session"]["id"], (await session_of(ada))["session"]["id"]
-    await ada.ask("mutation ($id: ID!) { revokeSession(input: {sessionId: $id}) { ok } }", id=revoked)
-    await ada.ask("mutation { logout { ok } }")
+    await ada.execute("mutation ($id: ID!) { revokeSession(input: {sessionId: $id}) { ok } }", id=revoked)
+    await ada.execute("mutation { logout { ok } }")
     line = await written(
         deployed_stack, lambda line: line["event"] == "audit.session_revoked" and line["session"] == revoked
     )
@@ -125,7 +125,7 @@ async def test_a_revoked_session_and_a_sign_out_are_told_apart(ada: Client, depl
 async def test_each_undo_of_an_operation_is_written_down(ada: Client, deployed_stack: Stack) -> None:
     """An onboarding fails at its second step, for somebody signs in with that address already."""
     person = {"email": "grace@example.com", "name": "Grace", "password": PASSWORD, "waitSeconds": 30}
-    answer = await ada.ask(
+    answer = await ada.execute(
         "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { operation { id status } } }", input=person
     )
     operation = answer["onboardUser"]["operation"]
@@ -140,13 +140,13 @@ async def test_each_undo_of_an_operation_is_written_down(ada: Client, deployed_s
 
 async def test_a_step_that_is_forbidden_is_written_down(ada: Client, deployed_stack: Stack) -> None:
     operation_id, _ = await ada.start_switch(new_id("ten"))
-    assert (await ada.to_its_end(operation_id))["status"] == "FAILED"
+    assert (await ada.wait_for_final_state(operation_id))["status"] == "FAILED"
     line = await written(
         deployed_stack, lambda line: line["event"] == "audit.refused" and line.get("workflow_id") == operation_id
     )
     assert (line["code"], line["activity"]) == ("FORBIDDEN", "check_access")
     assert line["refusal"] == "forbidden"
-    assert (await ada.refused(f'{{ node(id: "{new_id("usr")}") {{ id }} }}'))["code"] == "NOT_FOUND"
+    assert (await ada.error_of(f'{{ node(id: "{new_id("usr")}") {{ id }} }}'))["code"] == "NOT_FOUND"
     at_the_edge = await written(
         deployed_stack,
         lambda each: (
@@ -162,14 +162,14 @@ async def test_a_step_that_is_forbidden_is_written_down(ada: Client, deployed_st
 
 async def test_a_wrong_code_is_written_down_by_gateway_and_worker(deployed_stack: Stack) -> None:
     alan = Client(deployed_stack)
-    answer = await alan.ask(
+    answer = await alan.execute(
         "mutation ($email: String!, $password: String!) {"
         " login(input: {email: $email, password: $password, waitSeconds: 20}) { operation { id } sessionToken } }",
         email="alan@example.com",
         password=PASSWORD,
     )
     login, alan.token = answer["login"]["operation"]["id"], answer["login"]["sessionToken"]
-    refused = await alan.refused(
+    refused = await alan.error_of(
         'mutation ($id: ID!) { submitMfaCode(input: {operationId: $id, code: "000000"}) { sessionToken } }', id=login
     )
     assert refused["code"] == "INVALID_CREDENTIALS"

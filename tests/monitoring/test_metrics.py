@@ -49,9 +49,9 @@ async def busy(deployed_stack: Stack) -> Stack:
     """It has done what there is to count: an operation that completes, one that is undone, a refusal."""
     ada = Client(deployed_stack)
     await ada.log_in("ada@example.com")
-    await ada.refused("mutation { logout { ok } nonsense }")
-    _, ada.token = await ada.switched(await ada.tenant("Globex"))
-    _, ada.token = await ada.switched(await ada.tenant("Acme"))
+    await ada.error_of("mutation { logout { ok } nonsense }")
+    _, ada.token = await ada.switch_tenant(await ada.tenant_id("Globex"))
+    _, ada.token = await ada.switch_tenant(await ada.tenant_id("Acme"))
     return deployed_stack
 
 

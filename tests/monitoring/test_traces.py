@@ -64,7 +64,7 @@ async def ada(deployed_stack: Stack) -> Client:
 async def test_one_trace_leads_from_the_browser_to_the_statements_of_each_step(
     ada: Client, deployed_stack: Stack, collector: Collector
 ) -> None:
-    there = await ada.tenant("Globex" if await ada.current_tenant() == "Acme" else "Acme")
+    there = await ada.tenant_id("Globex" if await ada.current_tenant() == "Acme" else "Acme")
     header, trace = traceparent()
     answer = await post(ada, deployed_stack, header, SWITCH, id=there)
     operation = answer["data"]["switchTenant"]["operation"]
@@ -142,7 +142,7 @@ async def test_a_subscription_is_one_span_however_many_states_it_tells(
     ada: Client, deployed_stack: Stack, collector: Collector
 ) -> None:
     header, trace = traceparent()
-    there = await ada.tenant("Globex" if await ada.current_tenant() == "Acme" else "Acme")
+    there = await ada.tenant_id("Globex" if await ada.current_tenant() == "Acme" else "Acme")
     operation_id, _ = await ada.start_switch(there)
     states = 0
     async with connect(deployed_stack.websocket, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None) as ws:

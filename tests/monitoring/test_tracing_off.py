@@ -13,7 +13,7 @@ from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from infrastructure.observability.tracing import is_enabled
 from tests.collector import running_collector
-from tests.gateway.fakes import Services, settings
+from tests.gateway.fakes import FakeServices, settings
 from tests.stack import ROOT, plain_environment
 
 LOADED = """
@@ -70,7 +70,7 @@ def test_nothing_of_them_is_loaded_where_they_are_off() -> None:
 
 
 async def test_nothing_is_wrapped_where_they_are_off(temporal_address: str, tmp_path: Path) -> None:
-    app = create_app(settings(temporal_address, data_dir=tmp_path), Dependencies(services=Services().transport))
+    app = create_app(settings(temporal_address, data_dir=tmp_path), Dependencies(services=FakeServices().transport))
     async with app.router.lifespan_context(app):
         around = app.connections.temporal.config()["interceptors"]
         assert [type(each).__module__ for each in around] == ["gateway.request_context_interceptor", "gateway.metrics"]

@@ -16,7 +16,7 @@ from infrastructure.signing.secret_keys import SecretKeys
 from infrastructure.signing.service_tokens import ServiceTokenSigner
 from resolvers.clients.auth import AuthClient
 from resolvers.clients.base import ServiceClient
-from tests.gateway.fakes import KEY, Services, session
+from tests.gateway.fakes import KEY, FakeServices, session
 
 HASHES = [f"{number:064x}" for number in range(500)]
 
@@ -30,7 +30,7 @@ class Auth:
         self.go.set()
         self.is_asked = asyncio.Event()
         self.under_way = self.most_under_way = 0
-        self.services = Services({"auth/get_current_session": self._one, "auth/get_current_sessions": self._many})
+        self.services = FakeServices({"auth/get_current_session": self._one, "auth/get_current_sessions": self._many})
 
     async def _one(self, caller: Caller, body: dict[str, Any]) -> Session:
         found = await self._find([body["token_hash"]])

@@ -16,7 +16,7 @@ from resolvers.clients.base import ServiceClient
 from resolvers.clients.users import UsersClient
 from resolvers.following.observer import tenant_tag, user_tag
 from resolvers.user_cache import CachedUsersClient
-from tests.gateway.fakes import ACME, ADA, GLOBEX, GRACE, KEY, Services, person
+from tests.gateway.fakes import ACME, ADA, GLOBEX, GRACE, KEY, FakeServices, make_user
 from tests.redis_access import open_cache
 
 SHE = Caller(user_id=ADA, tenant_id=ACME, permissions=("tenant:read",))
@@ -30,12 +30,12 @@ class Seconds:
 
 
 @pytest.fixture
-def services() -> Services:
-    return Services()
+def services() -> FakeServices:
+    return FakeServices()
 
 
 @pytest.fixture
-def client(services: Services) -> UsersClient:
+def client(services: FakeServices) -> UsersClient:
     http = httpx.AsyncClient(transport=services.transport)
     return UsersClient(
         ServiceClient(
@@ -64,12 +64,12 @@ def known(client: UsersClient, copies: TaggedCache, seconds: Seconds) -> CachedU
     return CachedUsersClient(client, copies, clock=seconds)
 
 
-def asked(services: Services) -> list[list[str]]:
-    return [body["ids"] for body in services.asked("users/get_users")]
+def asked(services: FakeServices) -> list[list[str]]:
+    return [body["ids"] for body in services.requests_to("users/get_users")]
 
 
 async def test_who_is_known_is_not_asked_for_again_and_the_others_are(
-    known: CachedUsersClient, services: Services
+    known: CachedUsersClient, services: FakeServices
 ) -> None:
     assert [user.id for user in await known.get_users(SHE, [ADA])] == [ADA]
     assert [user.id for user in await known.get_users(SHE, [GRACE, ADA])] == [GRACE, ADA]
@@ -77,7 +77,7 @@ async def test_who_is_known_is_not_asked_for_again_and_the_others_are(
     assert asked(services) == [[ADA], [GRACE]]
 
 
-async def test_who_is_not_to_be_seen_is_asked_for_each_time(known: CachedUsersClient, services: Services) -> None:
+async def test_who_is_not_to_be_seen_is_asked_for_each_time(known: CachedUsersClient, services: FakeServices) -> None:
     for _ in range(2):
         assert await known.get_users(SHE, ["usr_" + "f" * 32]) == ()
     assert len(asked(services)) == 2
@@ -89,14 +89,16 @@ async def test_who_is_not_to_be_seen_is_asked_for_each_time(known: CachedUsersCl
     ids=lambda each: next(iter(each)),
 )
 async def test_what_one_caller_sees_no_other_is_shown(
-    known: CachedUsersClient, services: Services, other: dict[str, object]
+    known: CachedUsersClient, services: FakeServices, other: dict[str, object]
 ) -> None:
     await known.get_users(SHE, [ADA])
     services.handlers["users/get_users"] = lambda caller, body: []
     assert await known.get_users(SHE.model_copy(update=other), [ADA]) == ()
 
 
-async def test_a_copy_does_not_outlive_its_time(known: CachedUsersClient, services: Services, seconds: Seconds) -> None:
+async def test_a_copy_does_not_outlive_its_time(
+    known: CachedUsersClient, services: FakeServices, seconds: Seconds
+) -> None:
     await known.get_users(SHE, [ADA])
     seconds.now += 29.9
     await known.get_users(SHE, [ADA])
@@ -108,16 +110,16 @@ async def test_a_copy_does_not_outlive_its_time(known: CachedUsersClient, servic
 
 @pytest.mark.parametrize("tag", [user_tag(ADA), tenant_tag(ACME)])
 async def test_a_change_that_another_process_sees_outdates_it_at_once(
-    known: CachedUsersClient, services: Services, redis_url: str, tag: str
+    known: CachedUsersClient, services: FakeServices, redis_url: str, tag: str
 ) -> None:
     await known.get_users(SHE, [ADA])
-    services.handlers["users/get_users"] = lambda caller, body: [person(ADA).model_copy(update={"name": "Countess"})]
+    services.handlers["users/get_users"] = lambda caller, body: [make_user(ADA).model_copy(update={"name": "Countess"})]
     async with open_cache(redis_url) as cache, TaggedCache(cache) as elsewhere:
         await elsewhere.invalidate(tag)
     assert [user.name for user in await known.get_users(SHE, [ADA])] == ["Countess"]
 
 
-async def test_without_word_of_changes_there_are_no_copies(client: UsersClient, services: Services) -> None:
+async def test_without_word_of_changes_there_are_no_copies(client: UsersClient, services: FakeServices) -> None:
     async with open_cache("redis://127.0.0.1:1/0") as away, TaggedCache(away) as copies:
         known = CachedUsersClient(client, copies)
         for _ in range(2):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.npm import installed
+from tests.clients.npm import installed_project
 from tests.project_copy import copy_project, read_files, run_in
 from tests.stack import ROOT
 from tools.scaffold.domain_names import MAX_DOMAIN_LENGTH, domain_names
@@ -24,8 +24,8 @@ TESTS_OVER_ALL_OPERATIONS = (
     "tests/chaos/test_deaths.py::test_there_are_points_before_and_behind_each_effect_and_within_each_undo",
     "tests/chaos/test_invariants.py",
     "tests/schema/test_errors.py",
-    "tests/security/test_tenants.py::test_an_id_of_another_tenant_one_that_is_gone_and_a_random_one_are_answered_alike[dev_stack]",
-    "tests/end_to_end/test_contract_nodes.py::test_every_kind_of_node_is_found_by_its_id[dev_stack]",
+    "tests/security/test_tenants.py::test_foreign_deleted_and_random_ids_get_the_same_response[dev_stack]",
+    "tests/end_to_end/test_contract_nodes.py::test_finds_every_kind_of_node_by_its_id[dev_stack]",
     "tests/scaffold/test_scaffold.py::test_refuses_an_invalid_operation_name_in_one_sentence",
 )
 """Tests that iterate over all kinds of operations, all types, fields, arguments and ids of the schema, or all pages."""
@@ -226,6 +226,6 @@ def test_the_example_page_builds_unchanged_with_a_new_operation(tree: Path) -> N
     done = generate(tree, "operation", "archive_tenant", "tenants")
     assert done.returncode == 0, done.stderr
     web = tree / "examples" / "web"
-    (web / "node_modules").symlink_to(installed(ROOT / "examples" / "web") / "node_modules")
+    (web / "node_modules").symlink_to(installed_project(ROOT / "examples" / "web") / "node_modules")
     assert "TENANT_ARCHIVE" in (tree / "schema.graphql").read_text()
     run_in(web, str(shutil.which("npm")), "run", "build")

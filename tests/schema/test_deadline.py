@@ -1,4 +1,4 @@
-"""What takes too long is ended, and the resolvers with it; what is followed lasts."""
+"""Executions that exceed the deadline end together with their resolvers; subscriptions have no deadline."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import strawberry
 from contracts.errors import ErrorCode
 from schema.schema import Schema
 
-TOO_LONG = {"code": ErrorCode.TIMEOUT.value}
+TIMEOUT_EXTENSIONS = {"code": ErrorCode.TIMEOUT.value}
 
-ended: list[str] = []
+cancelled_resolvers: list[str] = []
 
 
 @strawberry.type
@@ -24,7 +24,7 @@ class Query:
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
-            ended.append("slow")
+            cancelled_resolvers.append("slow")
             raise
         return 1
 
@@ -39,27 +39,31 @@ class Subscription:
 
 
 def schema() -> Schema:
-    ended.clear()
+    """Return a schema with a deadline of 0.1 seconds."""
+    cancelled_resolvers.clear()
     return Schema(Query, subscription=Subscription, execution_timeout_seconds=0.1)
 
 
-async def told(text: str) -> list[Any]:
+async def stream_results(text: str) -> list[Any]:
+    """Execute the document as a stream and return all results."""
     results: Any = await schema().stream(text)
     async with aclosing(results):
         return [result async for result in results]
 
 
-async def test_a_query_that_takes_too_long_ends_with_its_resolvers() -> None:
+async def test_slow_query_times_out_with_its_resolvers() -> None:
     result = await schema().execute("{ a: slow b: slow }")
-    assert [error.extensions for error in result.errors or ()] == [TOO_LONG]
-    assert ended == ["slow", "slow"]
+    assert [error.extensions for error in result.errors or ()] == [TIMEOUT_EXTENSIONS]
+    assert cancelled_resolvers == ["slow", "slow"]
 
 
-async def test_so_does_one_over_a_stream() -> None:
-    found = await told("{ slow }")
-    assert [error.extensions for error in found[0].errors or ()] == [TOO_LONG]
-    assert ended == ["slow"]
+async def test_slow_query_over_a_stream_times_out_with_its_resolvers() -> None:
+    results = await stream_results("{ slow }")
+    assert [error.extensions for error in results[0].errors or ()] == [TIMEOUT_EXTENSIONS]
+    assert cancelled_resolvers == ["slow"]
 
 
-async def test_a_subscription_lasts_longer() -> None:
-    assert [result.data for result in await told("subscription { count }")] == [{"count": n} for n in range(3)]
+async def test_subscription_has_no_deadline() -> None:
+    assert [result.data for result in await stream_results("subscription { count }")] == [
+        {"count": n} for n in range(3)
+    ]

@@ -19,22 +19,25 @@ SECRET = "the database is at 10.0.0.7"
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
+def captured_logs() -> Iterator[None]:
+    """Capture the log, because tracebacks of expected errors are slow to render."""
     with structlog.testing.capture_logs():
         yield
 
 
 def translation(error: Exception) -> GraphQLError:
+    """Return the client error for this exception of a resolver."""
     (translated,) = translate([located_error(error, path=["login"])], "req-1")
     return translated
 
 
-def extensions(error: Exception) -> dict[str, object]:
+def extensions_of_error(error: Exception) -> dict[str, object]:
+    """Return the extensions of the client error for this exception."""
     return translation(error).extensions or {}
 
 
 @pytest.mark.parametrize("kind", list(all_errors()))
-def test_every_domain_error_is_translated_with_its_code_message_and_facts(kind: type[DomainError]) -> None:
+def test_translates_every_domain_error_with_code_message_and_extensions(kind: type[DomainError]) -> None:
     fields = (FieldError(path=("input", "email"), message="No."),)
     error = kind("A fact.", fields=fields, attempts_left=2, retry_after=3.5, service="auth")
 
@@ -42,7 +45,7 @@ def test_every_domain_error_is_translated_with_its_code_message_and_facts(kind: 
 
     assert translated.message == "A fact."
     assert translated.path == ["login"]
-    facts: dict[str, object] = {
+    expected_extensions: dict[str, object] = {
         "code": kind.code.value,
         "attemptsLeft": 2,
         "retryAfter": 3.5,
@@ -51,34 +54,34 @@ def test_every_domain_error_is_translated_with_its_code_message_and_facts(kind: 
     }
     if kind.code in (ErrorCode.CONFLICT, ErrorCode.FORBIDDEN):
         assert kind.reason is not None
-        facts["reason"] = kind.reason.value
+        expected_extensions["reason"] = kind.reason.value
     if kind is WrongTenant:
-        error.current_tenant_id = facts["currentTenantId"] = "ten_1"
+        error.current_tenant_id = expected_extensions["currentTenantId"] = "ten_1"
         translated = translation(error)
     if kind.code is ErrorCode.BAD_USER_INPUT:
-        facts["fields"] = [{"path": ["input", "email"], "message": "No."}]
-    assert translated.extensions == facts
+        expected_extensions["fields"] = [{"path": ["input", "email"], "message": "No."}]
+    assert translated.extensions == expected_extensions
 
 
 @pytest.mark.parametrize("kind", list(all_errors()))
-def test_every_domain_error_comes_back_from_temporal_by_name(kind: type[DomainError]) -> None:
+def test_restores_every_domain_error_from_a_temporal_failure_by_name(kind: type[DomainError]) -> None:
     error = kind("A fact.", attempts_left=2, retry_after=3.5, service="auth")
-    carried = ApplicationError("A fact.", to_record(error).model_dump(mode="json"), type=kind.__name__)
+    failure = ApplicationError("A fact.", to_record(error).model_dump(mode="json"), type=kind.__name__)
 
-    back = domain_error(WorkflowFailureError(cause=carried))
+    restored = domain_error(WorkflowFailureError(cause=failure))
 
-    assert type(back) is kind
-    assert to_record(back) == to_record(error)
+    assert type(restored) is kind
+    assert to_record(restored) == to_record(error)
 
 
-def test_trouble_tells_nothing_but_the_request_id() -> None:
+def test_unexpected_error_shows_only_the_request_id() -> None:
     translated = translation(RuntimeError(SECRET))
 
     assert translated.extensions == {"code": "INTERNAL", "requestId": "req-1"}
     assert SECRET not in str(translated.formatted)
 
 
-def test_trouble_is_logged_with_the_request_id_and_what_it_was() -> None:
+def test_logs_an_unexpected_error_with_the_request_id() -> None:
     error = RuntimeError(SECRET)
     with structlog.testing.capture_logs() as logs:
         translation(error)
@@ -87,9 +90,9 @@ def test_trouble_is_logged_with_the_request_id_and_what_it_was() -> None:
     ]
 
 
-def test_an_error_of_a_release_that_is_not_known_here_is_trouble() -> None:
+def test_unknown_error_of_a_newer_release_is_an_internal_error() -> None:
     newer = ApplicationError("New.", {"name": "NewerThanUs", "message": "New."}, type="NewerThanUs")
-    assert extensions(WorkflowFailureError(cause=newer))["code"] == "INTERNAL"
+    assert extensions_of_error(WorkflowFailureError(cause=newer))["code"] == "INTERNAL"
 
 
 @pytest.mark.parametrize(
@@ -101,14 +104,14 @@ def test_an_error_of_a_release_that_is_not_known_here_is_trouble() -> None:
         (RPCStatusCode.INVALID_ARGUMENT, "INTERNAL"),
     ],
 )
-def test_temporal_that_does_not_answer_is_a_service_that_is_down(status: RPCStatusCode, code: str) -> None:
-    assert extensions(RPCError(SECRET, status, b""))["code"] == code
+def test_translates_temporal_rpc_errors_by_status(status: RPCStatusCode, code: str) -> None:
+    assert extensions_of_error(RPCError(SECRET, status, b""))["code"] == code
 
 
-def test_a_value_of_ours_that_does_not_fit_the_schema_is_trouble_and_not_bad_input() -> None:
-    assert extensions(GraphQLError(f"Int cannot represent non-integer value: {SECRET}"))["code"] == "INTERNAL"
+def test_result_that_violates_the_schema_is_an_internal_error() -> None:
+    assert extensions_of_error(GraphQLError(f"Int cannot represent non-integer value: {SECRET}"))["code"] == "INTERNAL"
 
 
-def test_an_error_is_translated_once() -> None:
+def test_does_not_translate_an_error_twice() -> None:
     once = translation(RuntimeError(SECRET))
     assert translate([once], "req-2") == [once]

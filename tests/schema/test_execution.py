@@ -1,4 +1,4 @@
-"""What is executed again and again, for as long as somebody follows, grows no memory."""
+"""Repeated executions of a subscription do not grow the memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Outer:
 
 @strawberry.type
 class Query:
-    nothing: int = 0
+    unused: int = 0
 
 
 @strawberry.type
@@ -36,20 +36,21 @@ class Subscription:
             yield Outer(inner=Inner(number=number))
 
 
-async def test_an_event_of_a_subscription_leaves_nothing_behind() -> None:
+async def test_events_of_a_subscription_leave_no_objects() -> None:
     schema = strawberry.Schema(query=Query, subscription=Subscription, execution_context_class=PerEventCacheExecutor)
     numbers: list[int] = []
-    grown: list[Counter[str]] = []
+    samples: list[Counter[str]] = []
     async for result in await schema.subscribe("subscription { count { inner { number } } }"):
         assert result.data is not None
         numbers.append(result.data["count"]["inner"]["number"])
         if len(numbers) in (EVENTS // 2, EVENTS):
-            grown.append(_alive())
+            samples.append(_object_counts())
     assert numbers == list(range(EVENTS))
-    before, after = grown
+    before, after = samples
     assert sum((after - before).values()) < EVENTS // 2, (after - before).most_common(5)
 
 
-def _alive() -> Counter[str]:
+def _object_counts() -> Counter[str]:
+    """Count the live objects by type after a garbage collection."""
     gc.collect()
     return Counter(type(each).__name__ for each in gc.get_objects())

@@ -1,4 +1,4 @@
-"""What a stack in this process does for a request: calls of services, of Temporal and of the database."""
+"""Counters of calls to services, to Temporal and to the database, for a stack in this process."""
 
 from __future__ import annotations
 
@@ -25,29 +25,32 @@ from temporalio.client import (
 
 
 class Counts(logging.Handler):
-    """How often each thing was done since it was last asked; statements as Tortoise's log has them."""
+    """Number of calls by name since the last start of counting; SQL statements come from Tortoise's log."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self._done: Counter[str] = Counter()
 
-    def add(self, what: str) -> None:
-        self._done[what] += 1
+    def add(self, call_name: str) -> None:
+        """Count a call."""
+        self._done[call_name] += 1
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Count the SQL statement of a log record."""
         statement = str(record.args[0]) if isinstance(record.args, tuple) and record.args else str(record.msg)
         self.add(f"sql {statement}")
 
     @contextmanager
     def counting(self) -> Iterator[Counter[str]]:
-        """Filled when the block ends."""
+        """Yield a counter that is filled when the block ends."""
         self._done.clear()
-        done: Counter[str] = Counter()
-        yield done
-        done.update(self._done)
+        counted: Counter[str] = Counter()
+        yield counted
+        counted.update(self._done)
 
     @contextmanager
-    def of_statements(self) -> Iterator[None]:
+    def counting_statements(self) -> Iterator[None]:
+        """Count SQL statements while the block runs."""
         log = logging.getLogger("tortoise.db_client")
         before = log.level
         log.addHandler(self)
@@ -60,6 +63,8 @@ class Counts(logging.Handler):
 
 
 class CountingTransport(httpx.AsyncBaseTransport):
+    """An HTTP transport that counts requests by path."""
+
     def __init__(self, inner: httpx.AsyncBaseTransport, counts: Counts) -> None:
         self._inner = inner
         self._counts = counts
@@ -70,14 +75,16 @@ class CountingTransport(httpx.AsyncBaseTransport):
 
 
 class TemporalCounts(Interceptor):
+    """A Temporal client interceptor that counts calls by kind."""
+
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
-        return _Counting(next, self._counts)
+        return _CountingOutbound(next, self._counts)
 
 
-class _Counting(OutboundInterceptor):
+class _CountingOutbound(OutboundInterceptor):
     def __init__(self, next: OutboundInterceptor, counts: Counts) -> None:
         super().__init__(next)
         self._counts = counts

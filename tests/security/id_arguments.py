@@ -1,4 +1,4 @@
-"""Every place of the schema where a client gives an id, and a document that gives one there."""
+"""All arguments and input fields of type ID in the schema, and a document for each."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _STATE = """
   __typename status startedBy { id } tenant { id }
   error { code message step retryable userRecoverable compensated fields { path message } }
 """
-"""All of an operation but what differs between any two: its id and its times."""
+"""All fields of an operation except those that differ between any two operations: its id and its times."""
 _MORE = {
     "Login": "challenge { method }",
     "TenantSwitch": "fromTenant { id } toTenant { id }",
 }
 
-Slot = GraphQLArgument | GraphQLInputField
+ArgumentOrField = GraphQLArgument | GraphQLInputField
 
 
 @dataclass(frozen=True)
-class Place:
-    """An argument of type ID, or a field of that type in one: ``path`` leads to it from the argument."""
+class IdArgument:
+    """An argument of type ID, or an input field of that type; ``path`` leads to it from the argument."""
 
     owner: str
     field: str
@@ -48,18 +48,18 @@ class Place:
         return f"{self.owner}.{self.field}({'.'.join(self.path)})"
 
 
-def places(schema: GraphQLSchema) -> Iterator[Place]:
-    """Everywhere, in all types; also those that nothing leads to yet."""
+def id_arguments(schema: GraphQLSchema) -> Iterator[IdArgument]:
+    """Yield all ids in arguments of all types and directives, including types that no document can reach yet."""
     for directive in schema.directives:
         for name, argument in directive.args.items():
             for path in _ids(argument.type, (name,), ()):
-                yield Place(f"@{directive.name}", "", path)
+                yield IdArgument(f"@{directive.name}", "", path)
     for type_ in schema.type_map.values():
         if isinstance(type_, GraphQLObjectType | GraphQLInterfaceType) and not type_.name.startswith("__"):
             for field_name, field in type_.fields.items():
                 for name, argument in field.args.items():
                     for path in _ids(argument.type, (name,), ()):
-                        yield Place(type_.name, field_name, path)
+                        yield IdArgument(type_.name, field_name, path)
 
 
 def _ids(type_: GraphQLInputType, path: tuple[str, ...], seen: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -76,45 +76,56 @@ _PATHS = {"Viewer": "viewer { %s }", "Tenant": "viewer { tenantOverview { curren
 
 
 class CannotBeExercised(Exception):
-    """The message says what ``document`` does not know."""
+    """No document can be generated for the id; the message states the reason."""
 
 
-def document(schema: GraphQLSchema, place: Place, given: Mapping[str, str]) -> str:
-    """A document with the variable ``$id`` in that place and nothing but what is required elsewhere.
+def document(schema: GraphQLSchema, id_argument: IdArgument, values: Mapping[str, str]) -> str:
+    """Return a document with the variable ``$id`` at this argument and only required values elsewhere.
 
-    ``given`` has values for that, as they are written in GraphQL, by the names of fields and arguments. It waits for
-    operations, and asks for all that is the same each time. Raises CannotBeExercised.
+    The document waits for operations and selects only fields that are equal in repeated executions.
+
+    Args:
+        values: GraphQL literals of other required arguments and fields, by name.
+
+    Raises:
+        CannotBeExercised: the document would need a value or a path that is not known here.
     """
     roots = {"Query": schema.query_type, "Mutation": schema.mutation_type, "Subscription": schema.subscription_type}
-    root: GraphQLNamedType | None = roots.get(place.owner)
-    way = "%s"
-    if root is None and place.owner in _PATHS:
-        root, way = schema.type_map[place.owner], _PATHS[place.owner]
+    root: GraphQLNamedType | None = roots.get(id_argument.owner)
+    template = "%s"
+    if root is None and id_argument.owner in _PATHS:
+        root, template = schema.type_map[id_argument.owner], _PATHS[id_argument.owner]
     if not isinstance(root, GraphQLObjectType):
-        raise CannotBeExercised(f"{place} is not at a root of the schema: say here how to come there.")
-    field = root.fields[place.field]
-    arguments = ", ".join(_written(field.args, place.path, given, place))
-    operation = place.owner.lower() if place.owner in roots else "query"
-    return f"{operation} ($id: ID!) {{ {way % f'{place.field}({arguments}){_selection(field)}'} }}"
+        raise CannotBeExercised(f"{id_argument} is not at a root of the schema: add its path to _PATHS.")
+    field = root.fields[id_argument.field]
+    arguments = ", ".join(_written(field.args, id_argument.path, values, id_argument))
+    operation = id_argument.owner.lower() if id_argument.owner in roots else "query"
+    return f"{operation} ($id: ID!) {{ {template % f'{id_argument.field}({arguments}){_selection(field)}'} }}"
 
 
-def _written(slots: Mapping[str, Slot], path: tuple[str, ...], given: Mapping[str, str], place: Place) -> Iterator[str]:
-    for name, slot in slots.items():
+def _written(
+    inputs: Mapping[str, ArgumentOrField], path: tuple[str, ...], values: Mapping[str, str], id_argument: IdArgument
+) -> Iterator[str]:
+    for name, input_value in inputs.items():
         if path and name == path[0]:
-            yield f"{name}: {_value(slot.type, path[1:], given, place)}"
-        elif name in given:
-            yield f"{name}: {given[name]}"
-        elif is_required_argument(slot) if isinstance(slot, GraphQLArgument) else is_required_input_field(slot):
-            raise CannotBeExercised(f"{place} needs {name} as well, which is not known here.")
+            yield f"{name}: {_value(input_value.type, path[1:], values, id_argument)}"
+        elif name in values:
+            yield f"{name}: {values[name]}"
+        elif (
+            is_required_argument(input_value)
+            if isinstance(input_value, GraphQLArgument)
+            else is_required_input_field(input_value)
+        ):
+            raise CannotBeExercised(f"{id_argument} needs {name} as well, for which there is no value.")
 
 
-def _value(type_: GraphQLInputType, path: tuple[str, ...], given: Mapping[str, str], place: Place) -> str:
+def _value(type_: GraphQLInputType, path: tuple[str, ...], values: Mapping[str, str], id_argument: IdArgument) -> str:
     if isinstance(type_, GraphQLNonNull):
-        return _value(type_.of_type, path, given, place)
+        return _value(type_.of_type, path, values, id_argument)
     if isinstance(type_, GraphQLList):
-        return f"[{_value(type_.of_type, path, given, place)}]"
+        return f"[{_value(type_.of_type, path, values, id_argument)}]"
     if isinstance(type_, GraphQLInputObjectType):
-        return f"{{{', '.join(_written(type_.fields, path, given, place))}}}"
+        return f"{{{', '.join(_written(type_.fields, path, values, id_argument))}}}"
     return "$id"
 
 

@@ -1,4 +1,4 @@
-"""What a message of Temporal's holds, however deep it lies."""
+"""Recursive iteration over the protobuf messages inside Temporal messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from temporalio.api.common.v1 import SearchAttributes
 
 
 def messages_in(*messages: Message) -> Iterator[Message]:
-    """These and all that they are made of, but search attributes, which nobody can encrypt."""
+    """Yield these messages and all nested ones, except search attributes, which Temporal cannot encrypt."""
     for message in messages:
         if isinstance(message, SearchAttributes):
             continue

@@ -1,4 +1,4 @@
-"""The product as in production: separate processes, no demo data, and all that they write kept to be read."""
+"""The product as in production: separate processes, no demo data, and files with everything that they write."""
 
 from __future__ import annotations
 
@@ -30,31 +30,33 @@ from worker.dev.temporal_server import TemporalServer, temporal_server
 
 @dataclass(frozen=True)
 class Production:
-    """``logs``: the folder with one of each process. ``temporal_database``: the file in which Temporal keeps all.
+    """A running production stack.
 
-    ``told_to_redis``: every command that it was sent.
+    ``logs`` is the folder with one log per process, ``temporal_database`` the database file of Temporal, and
+    ``redis_commands`` the file with every command sent to Redis.
     """
 
     stack: Stack
     temporal: TemporalServer
     logs: Path
     temporal_database: Path
-    told_to_redis: Path
+    redis_commands: Path
     collector: Collector
 
 
 @contextmanager
 def production(folder: Path) -> Iterator[Production]:
-    logs, data, kept = folder / "logs", folder / "data", folder / "temporal.db"
+    """Run the production stack while the block runs."""
+    logs, data, temporal_database_file = folder / "logs", folder / "data", folder / "temporal.db"
     logs.mkdir(parents=True)
     data.mkdir()
     with (
         temporal_server(
-            port=free_port(HOST), ui_port=free_port(HOST), log=logs / "temporal.log", database=kept
+            port=free_port(HOST), ui_port=free_port(HOST), log=logs / "temporal.log", database=temporal_database_file
         ) as temporal,
         running_redis() as redis_url,
         running_postgres() as postgres,
-        _overheard(redis_url, folder / "redis.txt"),
+        _recorded_commands(redis_url, folder / "redis.txt"),
         running_collector() as collector,
     ):
         gateway_port, worker_port = free_port(HOST), free_port(HOST)
@@ -84,33 +86,33 @@ def production(folder: Path) -> Iterator[Production]:
             wait_until(lambda: is_healthy(f"http://{HOST}:{worker_port}"), worker, logs / "worker.log")
             wait_until(lambda: is_healthy(url), gateway, logs / "gateway.log")
             stack = Stack(url, temporal.address, data, {"worker": worker, "gateway": gateway}, environment)
-            yield Production(stack, temporal, logs, kept, folder / "redis.txt", collector)
+            yield Production(stack, temporal, logs, temporal_database_file, folder / "redis.txt", collector)
 
 
 @contextmanager
-def _overheard(redis_url: str, file: Path) -> Iterator[None]:
-    """Redis tells what it is told, while the block runs."""
+def _recorded_commands(redis_url: str, file: Path) -> Iterator[None]:
+    """Write every command that Redis receives to the file, while the block runs."""
     address = urlsplit(redis_url)
     assert address.hostname is not None
     with socket.create_connection((address.hostname, address.port or 6379)) as connection, file.open("wb") as output:
         connection.sendall(b"MONITOR\r\n")
 
-        def listen() -> None:
+        def record() -> None:
             while data := connection.recv(65536):
                 output.write(data)
                 output.flush()
 
-        listener = threading.Thread(target=listen)
-        listener.start()
+        recorder = threading.Thread(target=record)
+        recorder.start()
         try:
             yield
         finally:
             connection.shutdown(socket.SHUT_RDWR)
-            listener.join()
+            recorder.join()
 
 
-async def found_two_tenants(stack: Stack, *, names: tuple[str, str], email: str, name: str, password: str) -> str:
-    """Who owns both; there is no way yet to do this from outside. The second tenant's id."""
+async def create_two_tenants(stack: Stack, *, names: tuple[str, str], email: str, name: str, password: str) -> str:
+    """Create a user who owns two tenants, directly in the database; return the id of the second tenant."""
     user_id, key, now = new_id("usr"), email_key(email), utc_now()
     ids = [new_id("ten") for _ in names]
     passwords = Passwords()

@@ -1,4 +1,4 @@
-"""What people entrust to the product is found where it belongs and nowhere that others read."""
+"""Personal data and secrets occur where they belong, and not in logs, histories, Redis, metrics or spans."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from contracts.operations import ATTRIBUTE_KIND, ATTRIBUTE_TENANTS, ATTRIBUTE_US
 from infrastructure.temporal.codec import KeyRing
 from infrastructure.temporal.connection import connect
 from tests.end_to_end.client import Client, Json
-from tests.end_to_end.files import announce, complete, process, send
+from tests.end_to_end.files import complete_upload, create_upload, process_file, send_bytes
 from tests.end_to_end.test_contract_onboarding import LOGIN, ONBOARD, RETRY, SUBMIT
-from tests.security.canaries import found, word
+from tests.security.canaries import find_canaries, new_canary
 from tests.security.messages import messages_in
-from tests.security.production import Production, found_two_tenants, production
+from tests.security.production import Production, create_two_tenants, production
 from tests.stack import Stack
 
 FOLLOW = "subscription ($id: ID!) { operation(id: $id) { status } }"
@@ -47,52 +47,53 @@ VIEWER = """
 
 @pytest.fixture
 def product(tmp_path: Path) -> Iterator[Production]:
+    """The production stack of this test."""
     with production(tmp_path) as running:
         yield running
 
 
-async def test_twenty_canaries_are_found_where_they_belong_and_nowhere_else(product: Production) -> None:
-    planted = await plant(product.stack)
-    assert len(planted) >= 20
+async def test_twenty_canaries_occur_only_where_they_belong(product: Production) -> None:
+    canaries = await plant(product.stack)
+    assert len(canaries) >= 20
 
-    spread = {
-        "histories": found(planted, await raw_histories(product)),
-        "Temporal's database": found(planted, files(product.temporal_database.parent, "temporal.db*")),
-        "logs": found(planted, files(product.logs, "*")),
-        "Redis": found(planted, [product.told_to_redis.read_bytes()]),
-        "metrics": found(planted, [text async for text in metrics(product)]),
-        "spans": found(planted, tuple(product.collector.bodies)),
+    leaks = {
+        "histories": find_canaries(canaries, await raw_histories(product)),
+        "Temporal's database": find_canaries(canaries, read_files(product.temporal_database.parent, "temporal.db*")),
+        "logs": find_canaries(canaries, read_files(product.logs, "*")),
+        "Redis": find_canaries(canaries, [product.redis_commands.read_bytes()]),
+        "metrics": find_canaries(canaries, [text async for text in metrics(product)]),
+        "spans": find_canaries(canaries, tuple(product.collector.bodies)),
     }
-    assert spread == {place: set() for place in spread}
+    assert leaks == {name: set() for name in leaks}
 
-    assert found(planted, files(product.stack.data_dir / "files", "**/*")) == {"file bytes"}
-    letters = found(planted, files(product.stack.data_dir / "mail", "**/*"))
-    assert letters >= {"new user's e-mail", "new user's name"}
-    kept = found(planted, [await whole_database(product.stack)])
-    assert kept >= {"owner's e-mail", "owner's name", "new user's e-mail", "tenant's name", "file's name"}
-    assert not kept & {name for name in planted if "password" in name or "token" in name or "TOTP" in name}
-    decoded = found(planted, await decoded_histories(product))
-    assert decoded >= {"new user's e-mail", "new user's name", "TOTP seed", "MFA code", "wrong MFA code"}
-    assert not decoded & {name for name in planted if "password" in name or "token" in name}
+    assert find_canaries(canaries, read_files(product.stack.data_dir / "files", "**/*")) == {"file bytes"}
+    in_emails = find_canaries(canaries, read_files(product.stack.data_dir / "mail", "**/*"))
+    assert in_emails >= {"new user's e-mail", "new user's name"}
+    in_database = find_canaries(canaries, [await database_content(product.stack)])
+    assert in_database >= {"owner's e-mail", "owner's name", "new user's e-mail", "tenant's name", "file's name"}
+    assert not in_database & {name for name in canaries if "password" in name or "token" in name or "TOTP" in name}
+    in_decoded_histories = find_canaries(canaries, await decoded_histories(product))
+    assert in_decoded_histories >= {"new user's e-mail", "new user's name", "TOTP seed", "MFA code", "wrong MFA code"}
+    assert not in_decoded_histories & {name for name in canaries if "password" in name or "token" in name}
     assert {"mutation onboardUser", "RunActivity:create_session"} <= {span.name for span in product.collector.spans()}
-    assert b"auth:session:" in product.told_to_redis.read_bytes(), "nobody listened to Redis"
-    await only_ids_are_searched_by(product.stack)
-    await all_else_is_encrypted(product.stack)
+    assert b"auth:session:" in product.redis_commands.read_bytes(), "no commands of Redis were recorded"
+    await check_that_search_attributes_are_ids(product.stack)
+    await check_that_payloads_are_encrypted(product.stack)
 
 
-def test_a_canary_is_found_however_it_is_written() -> None:
-    canary = {"it": word("x")}
+def test_finds_a_canary_in_every_encoding() -> None:
+    canary = {"it": new_canary("x")}
     for text in (canary["it"], canary["it"].encode().hex(), f'"{canary["it"]}"'):
-        assert found(canary, [b"before " + text.encode() + b" after"]) == {"it"}
+        assert find_canaries(canary, [b"before " + text.encode() + b" after"]) == {"it"}
     for before in (b"", b"a", b"ab", b"abc"):
-        assert found(canary, [base64.b64encode(before + canary["it"].encode() + b"zz")]) == {"it"}
-    assert found(canary, [word("x").encode()]) == set()
+        assert find_canaries(canary, [base64.b64encode(before + canary["it"].encode() + b"zz")]) == {"it"}
+    assert find_canaries(canary, [new_canary("x").encode()]) == set()
 
 
 async def plant(stack: Stack) -> dict[str, str]:
-    """Drive the whole contract with these; by what they are."""
-    planted = {
-        name: word(name.title().replace(" ", "").replace("'", "").replace("-", ""))
+    """Execute the whole contract with canaries as data; return them by name."""
+    canaries = {
+        name: new_canary(name.title().replace(" ", "").replace("'", "").replace("-", ""))
         for name in (
             "owner's password",
             "new user's password",
@@ -111,115 +112,126 @@ async def plant(stack: Stack) -> dict[str, str]:
             "unknown token of an upload",
         )
     }
-    emails = {name: f"{word('mail')}@mail.test" for name in ("owner's e-mail", "new user's e-mail", "unknown e-mail")}
-    planted |= emails
-    there = await found_two_tenants(
+    emails = {
+        name: f"{new_canary('mail')}@mail.test" for name in ("owner's e-mail", "new user's e-mail", "unknown e-mail")
+    }
+    canaries |= emails
+    second_tenant_id = await create_two_tenants(
         stack,
-        names=(planted["tenant's name"], planted["second tenant's name"]),
-        email=planted["owner's e-mail"],
-        name=planted["owner's name"],
-        password=planted["owner's password"],
+        names=(canaries["tenant's name"], canaries["second tenant's name"]),
+        email=canaries["owner's e-mail"],
+        name=canaries["owner's name"],
+        password=canaries["owner's password"],
     )
     owner = Client(stack)
-    planted["session token"] = owner.token = await logged_in(
-        owner, planted["owner's e-mail"], planted["owner's password"]
+    canaries["session token"] = owner.token = await log_in(
+        owner, canaries["owner's e-mail"], canaries["owner's password"]
     )
     for email, password in (("owner's e-mail", "wrong password"), ("unknown e-mail", "wrong password")):
-        answer = await owner.hear(LOGIN, email=planted[email], password=planted[password])
-        assert answer["errors"][0]["extensions"]["code"] == "INVALID_CREDENTIALS"
-    await people(stack, owner, planted)
-    await bytes_of_files(owner, planted)
-    await nonsense(stack, planted)
+        response = await owner.execute_unchecked(LOGIN, email=canaries[email], password=canaries[password])
+        assert response["errors"][0]["extensions"]["code"] == "INVALID_CREDENTIALS"
+    await onboard_and_sign_in(stack, owner, canaries)
+    await upload_and_process(owner, canaries)
+    await send_refused_requests(stack, canaries)
     await query_viewer(owner)
-    _, planted["token after a switch"] = await owner.switched(there)
-    again = Client(stack, planted["token after a switch"])
-    await query_viewer(again)
-    session = (await query_viewer(again))["viewer"]["session"]["id"]
-    await again.hear("mutation ($id: ID!) { revokeSession(input: {sessionId: $id}) { ok } }", id=session)
-    await again.hear("mutation { logout { ok } }")
-    return planted
+    _, canaries["token after a switch"] = await owner.switch_tenant(second_tenant_id)
+    new_session = Client(stack, canaries["token after a switch"])
+    await query_viewer(new_session)
+    session = (await query_viewer(new_session))["viewer"]["session"]["id"]
+    await new_session.execute_unchecked(
+        "mutation ($id: ID!) { revokeSession(input: {sessionId: $id}) { ok } }", id=session
+    )
+    await new_session.execute_unchecked("mutation { logout { ok } }")
+    return canaries
 
 
 async def query_viewer(client: Client) -> Json:
-    """Query every field of the viewer; repeat the query while a source of the dashboard exceeds its one second."""
+    """Query every field of the viewer; repeat the query while a source of the dashboard times out."""
     async with asyncio.timeout(60):
-        while "errors" in (answer := await client.hear(VIEWER)):
-            assert {error["extensions"]["code"] for error in answer["errors"]} == {"TIMEOUT"}, answer
-    return cast("Json", answer["data"])
+        while "errors" in (response := await client.execute_unchecked(VIEWER)):
+            assert {error["extensions"]["code"] for error in response["errors"]} == {"TIMEOUT"}, response
+    return cast("Json", response["data"])
 
 
-async def logged_in(client: Client, email: str, password: str) -> str:
-    answer = (await client.ask(LOGIN, email=email, password=password))["login"]
-    assert answer["operation"]["status"] == "COMPLETED", answer
-    token: str = answer["sessionToken"]
+async def log_in(client: Client, email: str, password: str) -> str:
+    """Log in and return the session token."""
+    response = (await client.execute(LOGIN, email=email, password=password))["login"]
+    assert response["operation"]["status"] == "COMPLETED", response
+    token: str = response["sessionToken"]
     return token
 
 
-async def people(stack: Stack, owner: Client, planted: dict[str, str]) -> None:
-    """Somebody is taken in, and signs in with a second factor; others are not, for their address is taken."""
-    person = {
-        "email": planted["new user's e-mail"],
-        "name": planted["new user's name"],
-        "password": planted["new user's password"],
+async def onboard_and_sign_in(stack: Stack, owner: Client, canaries: dict[str, str]) -> None:
+    """Onboard a user who then signs in with a second factor; others fail because the address is in use."""
+    new_user_input = {
+        "email": canaries["new user's e-mail"],
+        "name": canaries["new user's name"],
+        "password": canaries["new user's password"],
         "mfaEnabled": True,
-        "idempotencyKey": planted["idempotency key"],
+        "idempotencyKey": canaries["idempotency key"],
         "waitSeconds": 30,
     }
-    onboarded = (await owner.ask(ONBOARD, input=person))["onboardUser"]
+    onboarded = (await owner.execute(ONBOARD, input=new_user_input))["onboardUser"]
     assert onboarded["operation"]["status"] == "COMPLETED", onboarded
     seed = parse_uri(onboarded["totpUri"])
     assert isinstance(seed, TOTP)
-    planted["TOTP seed"] = seed.secret
-    others = [owner.hear(ONBOARD, input=person | {"idempotencyKey": word("again")}) for _ in range(3)]
-    failed = [answer["data"]["onboardUser"]["operation"] for answer in await asyncio.gather(*others)]
+    canaries["TOTP seed"] = seed.secret
+    failed_requests = [
+        owner.execute_unchecked(ONBOARD, input=new_user_input | {"idempotencyKey": new_canary("again")})
+        for _ in range(3)
+    ]
+    failed = [response["data"]["onboardUser"]["operation"] for response in await asyncio.gather(*failed_requests)]
     assert {operation["status"] for operation in failed} == {"FAILED"}
-    await owner.hear(RETRY, id=failed[0]["id"])
+    await owner.execute_unchecked(RETRY, id=failed[0]["id"])
 
     new_user = Client(stack)
-    answer = (await new_user.ask(LOGIN, email=person["email"], password=person["password"]))["login"]
-    planted["new user's session token"] = new_user.token = answer["sessionToken"]
-    login = answer["operation"]["id"]
+    response = (await new_user.execute(LOGIN, email=new_user_input["email"], password=new_user_input["password"]))[
+        "login"
+    ]
+    canaries["new user's session token"] = new_user.token = response["sessionToken"]
+    login = response["operation"]["id"]
     code = seed.now()
     wrong = f"{(int(code) + 1) % 1_000_000:06}"
-    planted["wrong MFA code"], planted["MFA code"] = f'"{wrong}"', f'"{code}"'
-    refused = await new_user.refused(SUBMIT, id=login, code=wrong)
+    canaries["wrong MFA code"], canaries["MFA code"] = f'"{wrong}"', f'"{code}"'
+    refused = await new_user.error_of(SUBMIT, id=login, code=wrong)
     assert refused["code"] == "INVALID_CREDENTIALS"
-    submitted = (await new_user.ask(SUBMIT, id=login, code=code))["submitMfaCode"]["operation"]
+    submitted = (await new_user.execute(SUBMIT, id=login, code=code))["submitMfaCode"]["operation"]
     assert submitted["status"] == "COMPLETED"
 
 
-async def bytes_of_files(owner: Client, planted: dict[str, str]) -> None:
-    content = (planted["file bytes"] + "\n").encode() * 50
-    target = await announce(owner, content, name=planted["file's name"])
-    planted["token of an upload"] = target["url"].rpartition("/")[2].rpartition(".")[2]
-    assert (await send(target, content)).status_code == 200
-    file = (await complete(owner, target["id"]))["result"]["file"]
-    await process(owner, file["id"])
-    planted["token of a download"] = file["downloadUrl"].rpartition("/")[2].rpartition(".")[2]
+async def upload_and_process(owner: Client, canaries: dict[str, str]) -> None:
+    """Upload, process and download a file, then upload a file with a wrong checksum."""
+    content = (canaries["file bytes"] + "\n").encode() * 50
+    target = await create_upload(owner, content, name=canaries["file's name"])
+    canaries["token of an upload"] = target["url"].rpartition("/")[2].rpartition(".")[2]
+    assert (await send_bytes(target, content)).status_code == 200
+    file = (await complete_upload(owner, target["id"]))["result"]["file"]
+    await process_file(owner, file["id"])
+    canaries["token of a download"] = file["downloadUrl"].rpartition("/")[2].rpartition(".")[2]
     async with httpx.AsyncClient(trust_env=False) as http:
         assert (await http.get(file["downloadUrl"])).content == content
-    damaged = await announce(owner, content, checksum=hashlib.sha256(b"other").hexdigest())
-    await send(damaged, content)
-    await complete(owner, damaged["id"])
+    damaged = await create_upload(owner, content, checksum=hashlib.sha256(b"other").hexdigest())
+    await send_bytes(damaged, content)
+    await complete_upload(owner, damaged["id"])
 
 
-async def nonsense(stack: Stack, planted: dict[str, str]) -> None:
-    """What is refused, and must not be written down either."""
+async def send_refused_requests(stack: Stack, canaries: dict[str, str]) -> None:
+    """Send canaries in requests that are refused, which must not be logged either."""
     inline = (
-        f'mutation {{ login(input: {{email: "a@b.test", password: "{planted["password in a document"]}"}}) {{ no }} }}'
+        f'mutation {{ login(input: {{email: "a@b.test", password: "{canaries["password in a document"]}"}}) {{ no }} }}'
     )
     async with httpx.AsyncClient(trust_env=False) as http:
         await http.post(stack.graphql, json={"query": inline})
         await http.post(stack.graphql, json={"query": inline + "{"})
-        await http.post(stack.graphql, content=b"{" + planted["password in what is no JSON"].encode())
-        bearer = {"authorization": f"Bearer {planted['unknown token']}"}
+        await http.post(stack.graphql, content=b"{" + canaries["password in what is no JSON"].encode())
+        bearer = {"authorization": f"Bearer {canaries['unknown token']}"}
         await http.post(stack.graphql, json={"query": VIEWER}, headers=bearer)
-        await http.put(f"{stack.url}/uploads/{planted['unknown token of an upload']}", content=b"x")
-        await http.get(f"{stack.url}/downloads/{planted['unknown token of an upload']}")
+        await http.put(f"{stack.url}/uploads/{canaries['unknown token of an upload']}", content=b"x")
+        await http.get(f"{stack.url}/downloads/{canaries['unknown token of an upload']}")
     async with connect_socket(
         stack.websocket, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None
     ) as socket:
-        token = planted["unknown token of a socket"]
+        token = canaries["unknown token of a socket"]
         await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}))
         await socket.recv()
         payload = {"query": FOLLOW, "variables": {"id": f"login-{'0' * 32}"}}
@@ -228,11 +240,12 @@ async def nonsense(stack: Stack, planted: dict[str, str]) -> None:
 
 
 async def raw_histories(product: Production) -> list[bytes]:
-    """As whoever may call Temporal reads them, with what visibility shows."""
+    """Return histories and visibility records as a caller of Temporal without the keys reads them."""
     return await _histories(await connect(address=product.stack.temporal_address, namespace=None, keys=None))
 
 
 async def decoded_histories(product: Production) -> list[bytes]:
+    """Return all payloads, decrypted with the keys."""
     keys = KeyRing.parse(product.stack.environment["CODEC_KEYS"])
     client = await connect(address=product.stack.temporal_address, namespace=None, keys=keys)
     assert client.data_converter.payload_codec is not None
@@ -258,7 +271,8 @@ async def _histories(client: Temporal) -> list[bytes]:
     return texts
 
 
-async def only_ids_are_searched_by(stack: Stack) -> None:
+async def check_that_search_attributes_are_ids(stack: Stack) -> None:
+    """Check that search attributes contain only kinds and ids."""
     client = await Temporal.connect(stack.temporal_address)
     async for execution in client.list_workflows():
         assert kind_of(execution.id) is not None
@@ -269,10 +283,10 @@ async def only_ids_are_searched_by(stack: Stack) -> None:
         assert all(is_id(str(tenant), "ten") for tenant in attributes.get(ATTRIBUTE_TENANTS, ()))
 
 
-async def all_else_is_encrypted(stack: Stack) -> None:
-    """Whatever payload there is, and whatever a failure says."""
+async def check_that_payloads_are_encrypted(stack: Stack) -> None:
+    """Check that every payload is encrypted and no failure contains a message."""
     client = await Temporal.connect(stack.temporal_address)
-    seen = Counter[str]()
+    message_counts = Counter[str]()
     async for execution in client.list_workflows():
         handle = client.get_workflow_handle(execution.id)
         events = [event async for event in handle.fetch_history_events()]
@@ -281,26 +295,29 @@ async def all_else_is_encrypted(stack: Stack) -> None:
                 assert message.metadata["encoding"] == b"binary/encrypted", message
             if isinstance(message, Failure):
                 assert (message.message, message.stack_trace) == ("Encoded failure", ""), message
-            seen[type(message).__name__] += 1
-    assert seen["Payload"] > 100
-    assert seen["Failure"] > 3
+            message_counts[type(message).__name__] += 1
+    assert message_counts["Payload"] > 100
+    assert message_counts["Failure"] > 3
 
 
-def files(folder: Path, pattern: str) -> list[bytes]:
+def read_files(folder: Path, pattern: str) -> list[bytes]:
+    """Return the content of all matching files; there must be at least one."""
     read = [file.read_bytes() for file in folder.glob(pattern) if file.is_file()]
     assert read, f"{folder} holds nothing"
     return read
 
 
 async def metrics(product: Production) -> AsyncIterator[bytes]:
+    """Yield the metrics of Temporal and of the gateway."""
     async with httpx.AsyncClient(trust_env=False) as http:
         for url in (product.temporal.metrics, f"{product.stack.url}/metrics"):
-            answer = await http.get(url)
-            if answer.status_code == 200:
-                yield answer.content
+            response = await http.get(url)
+            if response.status_code == 200:
+                yield response.content
 
 
-async def whole_database(stack: Stack) -> bytes:
+async def database_content(stack: Stack) -> bytes:
+    """Return all rows of all tables as text."""
     connection = await asyncpg.connect(stack.environment["DATABASE_URL"])
     tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     rows = [await connection.fetch(f'SELECT t::text FROM "{table["tablename"]}" t') for table in tables]

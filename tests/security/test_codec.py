@@ -1,4 +1,4 @@
-"""Temporal's UI and CLI read what is encrypted through the gateway, for those alone who are named; and keys rotate."""
+"""The codec server decrypts payloads for Temporal's UI and CLI, for named users only, and with former keys."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from gateway.settings import Settings
 from infrastructure.temporal.codec import EncryptionCodec, KeyRing
-from tests.gateway.fakes import ADA, GLOBEX, GRACE, KEY, TOKEN, Services
-from tests.gateway.live_gateway import introduction, running_gateway
+from tests.gateway.fakes import ADA, GLOBEX, GRACE, KEY, TOKEN, FakeServices
+from tests.gateway.live_gateway import authorization, running_gateway
 from worker.dev.binaries import temporal_cli
 
 OLD = f"old:{base64.b64encode(b'o' * 32).decode()}"
@@ -34,15 +34,23 @@ SECRET = "what only administrators read"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 
 
-def settings(temporal_address: str, folder: Path, **told: object) -> Settings:
-    usual = {"secret_key": KEY, "service_key": KEY, "codec_keys": OLD, "codec_readers": (ADA,), "codec_origins": (UI,)}
-    where = {"temporal_address": temporal_address, "data_dir": folder}
-    return Settings(**usual | where | told)  # type: ignore[arg-type]
+def settings(temporal_address: str, folder: Path, **overrides: object) -> Settings:
+    """Return settings with a codec server that Ada may use."""
+    defaults = {
+        "secret_key": KEY,
+        "service_key": KEY,
+        "codec_keys": OLD,
+        "codec_readers": (ADA,),
+        "codec_origins": (UI,),
+    }
+    locations = {"temporal_address": temporal_address, "data_dir": folder}
+    return Settings(**defaults | locations | overrides)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
-async def gateway(settings: Settings, services: Services | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings, Dependencies(services=(services or Services()).transport))
+async def gateway(settings: Settings, services: FakeServices | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield an HTTP client of a gateway in this process."""
+    app = create_app(settings, Dependencies(services=(services or FakeServices()).transport))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.localhost") as client,
@@ -56,9 +64,9 @@ async def client(temporal_address: str, tmp_path: Path) -> AsyncIterator[httpx.A
         yield client
 
 
-async def sealed(*words: str, keys: str = OLD) -> dict[str, Any]:
-    """As Temporal's UI sends it."""
-    plain = [Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(word).encode()) for word in words]
+async def encrypted_payloads(*texts: str, keys: str = OLD) -> dict[str, Any]:
+    """Return the encrypted texts in the JSON form that Temporal's UI sends."""
+    plain = [Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(text).encode()) for text in texts]
     encrypted = await EncryptionCodec(KeyRing.parse(keys)).encode(plain)
     return {
         "payloads": [
@@ -71,93 +79,96 @@ async def sealed(*words: str, keys: str = OLD) -> dict[str, Any]:
     }
 
 
-def opened(answer: httpx.Response) -> list[str]:
-    assert answer.status_code == 200, answer.text
-    return [json.loads(base64.b64decode(payload["data"])) for payload in answer.json()["payloads"]]
+def decrypted(response: httpx.Response) -> list[str]:
+    """Return the texts of a successful response."""
+    assert response.status_code == 200, response.text
+    return [json.loads(base64.b64decode(payload["data"])) for payload in response.json()["payloads"]]
 
 
-async def test_who_is_named_has_payloads_decrypted_and_that_is_written_down(client: httpx.AsyncClient) -> None:
+async def test_decrypts_payloads_for_a_named_user_and_logs_it(client: httpx.AsyncClient) -> None:
     with structlog.testing.capture_logs() as logs:
-        answer = await client.post(
-            "/codec/decode", json=await sealed(SECRET, "two"), headers=BEARER | {"x-namespace": "default"}
+        response = await client.post(
+            "/codec/decode", json=await encrypted_payloads(SECRET, "two"), headers=BEARER | {"x-namespace": "default"}
         )
-    assert opened(answer) == [SECRET, "two"]
-    assert answer.headers["cache-control"] == "no-store"
+    assert decrypted(response) == [SECRET, "two"]
+    assert response.headers["cache-control"] == "no-store"
     (line,) = [line for line in logs if line["event"] == "payloads_decoded"]
     assert (line["user_id"], line["namespace"], line["payloads"], line["keys"]) == (ADA, "default", 2, ["old"])
     assert line["session_id"].startswith("ses_")
     assert SECRET not in str(logs)
 
 
-async def test_nobody_else_does_and_that_is_written_down_too(temporal_address: str, tmp_path: Path) -> None:
-    """Ada is an administrator of her tenant, and that is not enough."""
+async def test_refuses_other_users_and_logs_it(temporal_address: str, tmp_path: Path) -> None:
+    """Ada is an administrator of her tenant, which is not sufficient."""
     async with gateway(settings(temporal_address, tmp_path, codec_readers=(GRACE,))) as client:
         with structlog.testing.capture_logs() as logs:
-            answer = await client.post("/codec/decode", json=await sealed(SECRET), headers=BEARER)
-        assert (answer.status_code, answer.json()) == (403, {"message": "You may not read what Temporal stores."})
+            response = await client.post("/codec/decode", json=await encrypted_payloads(SECRET), headers=BEARER)
+        assert (response.status_code, response.json()) == (403, {"message": "You may not read what Temporal stores."})
         assert [line["user_id"] for line in logs if line["event"] == "payload_decoding_refused"] == [ADA]
 
 
 @pytest.mark.parametrize(
     "headers", [{}, {"origin": "https://evil.test"}, {"origin": "https://evil.test", "cookie": f"adx_session={TOKEN}"}]
 )
-async def test_without_a_session_of_ones_own_nothing_is_decrypted(
-    client: httpx.AsyncClient, headers: dict[str, str]
-) -> None:
-    assert (await client.post("/codec/decode", json=await sealed(SECRET), headers=headers)).status_code == 403
+async def test_decrypts_nothing_without_a_session(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    assert (
+        await client.post("/codec/decode", json=await encrypted_payloads(SECRET), headers=headers)
+    ).status_code == 403
 
 
 @pytest.mark.parametrize("headers", [{"origin": UI}, {"authorization": "Bearer x"}, {"authorization": "Basic x"}])
-async def test_a_token_that_opens_nothing_is_refused(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
-    answer = await client.post("/codec/decode", json=await sealed(SECRET), headers=headers)
-    assert answer.status_code == 401
-    assert SECRET not in answer.text
+async def test_refuses_an_unknown_token(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    response = await client.post("/codec/decode", json=await encrypted_payloads(SECRET), headers=headers)
+    assert response.status_code == 401
+    assert SECRET not in response.text
 
 
-async def test_a_page_of_temporals_ui_may_ask_with_the_viewers_cookie(client: httpx.AsyncClient) -> None:
-    asked = {"origin": UI, "access-control-request-method": "POST"}
-    asked["access-control-request-headers"] = "content-type,x-namespace"
-    preflight = await client.options("/codec/decode", headers=asked)
+async def test_allows_the_temporal_ui_with_the_session_cookie(client: httpx.AsyncClient) -> None:
+    preflight_headers = {"origin": UI, "access-control-request-method": "POST"}
+    preflight_headers["access-control-request-headers"] = "content-type,x-namespace"
+    preflight = await client.options("/codec/decode", headers=preflight_headers)
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == UI
     assert preflight.headers["access-control-allow-credentials"] == "true"
 
-    answer = await client.post(
+    response = await client.post(
         "/codec/decode",
-        json=await sealed(SECRET),
+        json=await encrypted_payloads(SECRET),
         headers={"origin": UI, "cookie": f"adx_session={TOKEN}", "x-namespace": "default"},
     )
-    assert opened(answer) == [SECRET]
-    assert answer.headers["access-control-allow-origin"] == UI
+    assert decrypted(response) == [SECRET]
+    assert response.headers["access-control-allow-origin"] == UI
 
 
-async def test_a_page_from_elsewhere_may_not_even_ask(client: httpx.AsyncClient) -> None:
-    asked = {"origin": "https://evil.test", "access-control-request-method": "POST"}
-    assert (await client.options("/codec/decode", headers=asked)).status_code == 400
-    answer = await client.post("/codec/decode", json=await sealed(SECRET), headers=BEARER | {"origin": asked["origin"]})
-    assert "access-control-allow-origin" not in answer.headers
+async def test_refuses_preflights_of_other_origins(client: httpx.AsyncClient) -> None:
+    preflight_headers = {"origin": "https://evil.test", "access-control-request-method": "POST"}
+    assert (await client.options("/codec/decode", headers=preflight_headers)).status_code == 400
+    response = await client.post(
+        "/codec/decode", json=await encrypted_payloads(SECRET), headers=BEARER | {"origin": preflight_headers["origin"]}
+    )
+    assert "access-control-allow-origin" not in response.headers
 
 
-@pytest.mark.parametrize("told", [{"codec_readers": ()}, {"codec_keys": None}])
-async def test_where_nobody_is_named_there_is_no_endpoint(
-    temporal_address: str, tmp_path: Path, told: dict[str, object]
+@pytest.mark.parametrize("overrides", [{"codec_readers": ()}, {"codec_keys": None}])
+async def test_has_no_endpoint_without_named_users_or_keys(
+    temporal_address: str, tmp_path: Path, overrides: dict[str, object]
 ) -> None:
-    async with gateway(settings(temporal_address, tmp_path, **told)) as client:
+    async with gateway(settings(temporal_address, tmp_path, **overrides)) as client:
         assert (await client.post("/codec/decode", json={}, headers=BEARER)).status_code == 404
         assert (await client.post("/codec/encode", json={}, headers=BEARER)).status_code == 404
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"payloads": 1}', b"[" * 100_000])
-async def test_a_body_that_is_none_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
-    answer = await client.post("/codec/decode", content=body, headers=BEARER)
-    assert (answer.status_code, answer.json()) == (400, {"message": "The body is not Payloads in JSON."})
+async def test_refuses_an_invalid_body(client: httpx.AsyncClient, body: bytes) -> None:
+    response = await client.post("/codec/decode", content=body, headers=BEARER)
+    assert (response.status_code, response.json()) == (400, {"message": "The body is not Payloads in JSON."})
 
 
-async def test_a_key_that_is_gone_and_a_payload_that_was_changed_are_named(client: httpx.AsyncClient) -> None:
-    gone = await client.post("/codec/decode", json=await sealed(SECRET, keys=NEW), headers=BEARER)
+async def test_names_an_unknown_key_and_a_changed_payload(client: httpx.AsyncClient) -> None:
+    gone = await client.post("/codec/decode", json=await encrypted_payloads(SECRET, keys=NEW), headers=BEARER)
     assert gone.status_code == 400
     assert gone.json() == {"message": "This was encrypted under the key 'new', which CODEC_KEYS does not hold."}
-    forged = await sealed(SECRET)
+    forged = await encrypted_payloads(SECRET)
     forged["payloads"][0]["data"] = base64.b64encode(b"x" * 60).decode()
     changed = await client.post("/codec/decode", json=forged, headers=BEARER)
     assert (changed.status_code, changed.json()["message"]) == (
@@ -166,35 +177,37 @@ async def test_a_key_that_is_gone_and_a_payload_that_was_changed_are_named(clien
     )
 
 
-async def test_where_the_auth_service_is_away_nothing_is_decrypted(temporal_address: str, tmp_path: Path) -> None:
-    def away(caller: object, body: object) -> None:
+async def test_decrypts_nothing_while_the_auth_service_is_unavailable(temporal_address: str, tmp_path: Path) -> None:
+    def unavailable(caller: object, body: object) -> None:
         raise ServiceUnavailable(service="auth")
 
-    services = Services({"auth/get_current_session": away})
+    services = FakeServices({"auth/get_current_session": unavailable})
     async with gateway(settings(temporal_address, tmp_path), services) as client:
-        answer = await client.post("/codec/decode", json=await sealed(SECRET), headers=BEARER)
-    assert answer.status_code == 503
-    assert SECRET not in answer.text
+        response = await client.post("/codec/decode", json=await encrypted_payloads(SECRET), headers=BEARER)
+    assert response.status_code == 503
+    assert SECRET not in response.text
 
 
-async def test_temporals_own_command_reads_a_history_through_it(temporal_address: str, tmp_path: Path) -> None:
-    async with running_gateway(settings(temporal_address, tmp_path), Services()) as gateway:
-        async with gateway.open(introduction()) as socket:
+async def test_temporal_cli_reads_a_history_through_the_codec_server(temporal_address: str, tmp_path: Path) -> None:
+    async with running_gateway(settings(temporal_address, tmp_path), FakeServices()) as gateway:
+        async with gateway.open(authorization()) as socket:
             operation_id = (await socket.start_switch(GLOBEX))["id"]
-        in_clear = await shown(temporal_address, operation_id)
-        decoded = await shown(temporal_address, operation_id, gateway.http, f"Bearer {TOKEN}")
-        refused = await shown(temporal_address, operation_id, gateway.http, "Bearer nobody")
+        in_clear = await workflow_show(temporal_address, operation_id)
+        decoded = await workflow_show(temporal_address, operation_id, gateway.http, f"Bearer {TOKEN}")
+        refused = await workflow_show(temporal_address, operation_id, gateway.http, "Bearer nobody")
     assert [GLOBEX in text for text in (in_clear, decoded, refused)] == [False, True, False]
 
 
-async def shown(temporal_address: str, operation_id: str, endpoint: str | None = None, auth: str = "") -> str:
-    """What ``temporal workflow show`` says, with what is in base64 as text."""
+async def workflow_show(temporal_address: str, operation_id: str, endpoint: str | None = None, auth: str = "") -> str:
+    """Return the output of ``temporal workflow show``, with base64 data decoded as text."""
     command = [str(temporal_cli()), "workflow", "show", "--address", temporal_address, "--workflow-id", operation_id]
     command += ["--output", "json", "--command-timeout", "5s"]
     if endpoint is not None:
         command += ["--codec-endpoint", f"{endpoint}/codec", "--codec-auth", auth]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
     run = asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, env=environment)
-    done: subprocess.CompletedProcess[str] = await run
-    data = re.findall(r'"data": "([^"]+)"', done.stdout)
-    return done.stdout + done.stderr + "".join(base64.b64decode(each).decode(errors="replace") for each in data)
+    completed: subprocess.CompletedProcess[str] = await run
+    data = re.findall(r'"data": "([^"]+)"', completed.stdout)
+    return (
+        completed.stdout + completed.stderr + "".join(base64.b64decode(each).decode(errors="replace") for each in data)
+    )

@@ -1,4 +1,4 @@
-"""What a step tells Temporal while it runs is encrypted as well: its heartbeats, and why its last try failed."""
+"""Payloads of running activities are encrypted: heartbeats and the failure of the last attempt."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from infrastructure.temporal.codec import KeyRing
 from infrastructure.temporal.connection import connect
-from tests.security.canaries import found, word
+from tests.security.canaries import find_canaries, new_canary
 from tests.security.messages import messages_in
 
 KEYS = KeyRing.parse(f"one:{base64.b64encode(b'k' * 32).decode()}")
 
 
 @activity.defn
-async def stumble(secret: str) -> str:
-    """The first try fails, the second tells how far it is and goes on until it is told to stop."""
+async def fail_then_heartbeat(secret: str) -> str:
+    """Fail in the first attempt; send a heartbeat in the second and run until cancelled."""
     if activity.info().attempt == 1:
         raise ApplicationError(secret, secret)
     activity.heartbeat(secret)
@@ -34,11 +34,11 @@ async def stumble(secret: str) -> str:
 
 
 @workflow.defn
-class Stumble:
+class FailThenHeartbeat:
     @workflow.run
     async def run(self, secret: str) -> str:
         return await workflow.execute_activity(
-            stumble,
+            fail_then_heartbeat,
             secret,
             start_to_close_timeout=timedelta(hours=1),
             heartbeat_timeout=timedelta(seconds=30),
@@ -46,18 +46,18 @@ class Stumble:
         )
 
 
-async def test_heartbeats_and_the_failure_of_a_try_are_encrypted(temporal_address: str) -> None:
-    canary, queue = {"secret": word("heartbeat")}, uuid4().hex
+async def test_heartbeats_and_the_failure_of_an_attempt_are_encrypted(temporal_address: str) -> None:
+    canary, queue = {"secret": new_canary("heartbeat")}, uuid4().hex
     client = await connect(address=temporal_address, namespace=None, keys=KEYS)
     async with Worker(
         client,
         task_queue=queue,
-        workflows=[Stumble],
-        activities=[stumble],
+        workflows=[FailThenHeartbeat],
+        activities=[fail_then_heartbeat],
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_heartbeat_throttle_interval=timedelta(milliseconds=100),
     ):
-        handle = await client.start_workflow(Stumble.run, canary["secret"], id=uuid4().hex, task_queue=queue)
+        handle = await client.start_workflow(FailThenHeartbeat.run, canary["secret"], id=uuid4().hex, task_queue=queue)
         raw = (await Client.connect(temporal_address)).get_workflow_handle(handle.id)
         async with asyncio.timeout(30):
             while True:
@@ -72,6 +72,6 @@ async def test_heartbeats_and_the_failure_of_a_try_are_encrypted(temporal_addres
     failures = [message for message in messages if isinstance(message, Failure)]
     assert {payload.metadata["encoding"] for payload in payloads} == {b"binary/encrypted"}
     assert [failure.message for failure in failures] == ["Encoded failure"]
-    assert found(canary, [description.SerializeToString()]) == set()
+    assert find_canaries(canary, [description.SerializeToString()]) == set()
     plain = await client.data_converter.decode(pending[0].heartbeat_details.payloads)
     assert plain == [canary["secret"]]

@@ -1,4 +1,4 @@
-"""Errors show a code and the id to find them by in the log: never a type, a path or a statement."""
+"""Errors show a code and a request id to find them in the log, and never a type, a path or a statement."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from contracts.errors import DomainError, ErrorCode, all_errors
 from contracts.transfer_grants import UploadGrant
 from infrastructure.signing.secret_keys import SecretKeys
 from infrastructure.signing.transfer_tokens import TransferTokenSigner
-from tests.gateway.fakes import KEY, TOKEN, Services, settings
-from tests.gateway.http.event_streams import following
-from tests.gateway.live_gateway import Gateway, introduction, running_gateway
+from tests.gateway.fakes import KEY, TOKEN, FakeServices, settings
+from tests.gateway.http.event_streams import open_event_stream
+from tests.gateway.live_gateway import Gateway, authorization, running_gateway
 from tests.security.test_codec import settings as with_codec
 
 SECRET = 'SELECT "password_hash" FROM "auth_credential" at postgres://adx:hunter2@10.0.0.7/adx in /srv/adx/activities'
-WORDS = (
+INTERNAL_WORDS = (
     "SELECT",
     "auth_credential",
     "postgres",
@@ -41,54 +41,58 @@ QUERY = "{ viewer { user { id } } }"
 
 
 class BugError(Exception):
-    """What nobody foresaw."""
+    """An exception that no code expects."""
 
 
-TROUBLES = {
+UNEXPECTED_ERRORS = {
     "a bug": BugError(SECRET),
-    "a database that is away": OperationalError(SECRET),
-    "nonsense of a library": KeyError(SECRET),
+    "an unavailable database": OperationalError(SECRET),
+    "an error of a library": KeyError(SECRET),
 }
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
+def captured_logs() -> Iterator[None]:
+    """Capture the log, because tracebacks of expected errors are slow to render."""
     with structlog.testing.capture_logs():
         yield
 
 
-def failing(error: Exception) -> Services:
+def failing_services(error: Exception) -> FakeServices:
+    """Return fake services in which the users service raises this error."""
+
     def fail(caller: object, body: object) -> None:
         raise error
 
-    return Services({"users/get_users": fail})
+    return FakeServices({"users/get_users": fail})
 
 
-Start = Callable[[Services], AbstractAsyncContextManager[Gateway]]
-Way = Callable[[Gateway], Awaitable[tuple[str, dict[str, Any]]]]
-"""The whole answer as text, and its one error."""
+StartGateway = Callable[[FakeServices], AbstractAsyncContextManager[Gateway]]
+SendQuery = Callable[[Gateway], Awaitable[tuple[str, dict[str, Any]]]]
+"""Executes the query; returns the whole response as text, and its only error."""
 
 
 @pytest.fixture
-def gateway_of(temporal_address: str, tmp_path: Path) -> Start:
+def start_gateway(temporal_address: str, tmp_path: Path) -> StartGateway:
+    """A function that runs a gateway with the given services."""
     return lambda services: running_gateway(settings(temporal_address, data_dir=tmp_path), services)
 
 
 async def errors_over_http(gateway: Gateway) -> tuple[str, dict[str, Any]]:
     async with httpx.AsyncClient(trust_env=False) as http:
-        answer = await http.post(
+        response = await http.post(
             f"{gateway.http}/graphql",
             json={"query": QUERY},
             headers={"authorization": f"Bearer {TOKEN}", "x-request-id": "mine"},
         )
-    assert answer.headers["x-request-id"] == "mine"
-    (error,) = answer.json()["errors"]
-    return answer.text, error
+    assert response.headers["x-request-id"] == "mine"
+    (error,) = response.json()["errors"]
+    return response.text, error
 
 
 async def errors_over_a_socket(gateway: Gateway) -> tuple[str, dict[str, Any]]:
-    async with gateway.open(introduction(), headers={"x-request-id": "mine"}) as socket:
-        messages = await socket.ask(QUERY)
+    async with gateway.open(authorization(), headers={"x-request-id": "mine"}) as socket:
+        messages = await socket.execute(QUERY)
     (error,) = messages[0]["payload"]["errors"]
     return json.dumps(messages), error
 
@@ -96,40 +100,47 @@ async def errors_over_a_socket(gateway: Gateway) -> tuple[str, dict[str, Any]]:
 async def errors_in_an_event_stream(gateway: Gateway) -> tuple[str, dict[str, Any]]:
     async with httpx.AsyncClient(trust_env=False) as http:
         headers = {"x-request-id": "mine"}
-        async with following(http, gateway, QUERY, headers=headers) as events:
-            told = [event.data async for event in events if event.kind == "next"]
-    (error,) = told[0]["errors"]
-    return json.dumps(told), error
+        async with open_event_stream(http, gateway, QUERY, headers=headers) as events:
+            shown = [event.data async for event in events if event.kind == "next"]
+    (error,) = shown[0]["errors"]
+    return json.dumps(shown), error
 
 
-WAYS = [errors_over_http, errors_over_a_socket, errors_in_an_event_stream]
+TRANSPORTS = [errors_over_http, errors_over_a_socket, errors_in_an_event_stream]
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_trouble_shows_a_code_and_a_request_id_and_nothing_else(gateway_of: Start, way: Way) -> None:
-    for name, trouble in TROUBLES.items():
-        async with gateway_of(failing(trouble)) as gateway:
-            text, error = await way(gateway)
+@pytest.mark.parametrize("send_query", TRANSPORTS)
+async def test_unexpected_error_shows_only_a_code_and_a_request_id(
+    start_gateway: StartGateway, send_query: SendQuery
+) -> None:
+    for name, unexpected_error in UNEXPECTED_ERRORS.items():
+        async with start_gateway(failing_services(unexpected_error)) as gateway:
+            text, error = await send_query(gateway)
         assert error["extensions"] == {"code": "INTERNAL", "requestId": "mine"}, name
         assert error["message"] == "Something went wrong here."
         assert set(error) <= {"message", "locations", "path", "extensions"}
-        assert [word for word in WORDS if word in text] == [], text
+        assert [word for word in INTERNAL_WORDS if word in text] == [], text
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_every_answer_of_the_product_shows_its_code_and_words_for_people(gateway_of: Start, way: Way) -> None:
-    async with gateway_of(services := Services()) as gateway:
+@pytest.mark.parametrize("send_query", TRANSPORTS)
+async def test_every_domain_error_shows_its_code_and_no_internals(
+    start_gateway: StartGateway, send_query: SendQuery
+) -> None:
+    async with start_gateway(services := FakeServices()) as gateway:
         for kind in all_errors():
-            services.handlers["users/get_users"] = failing(kind()).handlers["users/get_users"]
-            text, error = await way(gateway)
+            services.handlers["users/get_users"] = failing_services(kind()).handlers["users/get_users"]
+            text, error = await send_query(gateway)
             assert error["extensions"]["code"] in list(ErrorCode), kind
-            assert error["extensions"]["code"] == expected(kind), text
+            assert error["extensions"]["code"] == expected_code(kind), text
             assert kind.__name__ not in text
-            assert [word for word in WORDS if word in text] == [], text
+            assert [word for word in INTERNAL_WORDS if word in text] == [], text
 
 
-def expected(kind: type[DomainError]) -> str:
-    """A service that says that nobody is signed in has refused the gateway itself: that is trouble."""
+def expected_code(kind: type[DomainError]) -> str:
+    """Return the code that a client receives for this error of a service.
+
+    NotSignedIn means that the service has refused the gateway itself, which is an internal error.
+    """
     return "INTERNAL" if kind.__name__ == "NotSignedIn" else kind.code.value
 
 
@@ -163,36 +174,41 @@ DOCUMENTS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_every_refusal_shows_its_code_and_the_id_of_its_request(gateway_of: Start) -> None:
-    async with gateway_of(Services()) as gateway, httpx.AsyncClient(trust_env=False, base_url=gateway.http) as http:
-        for n, (method, path, sent, status, code) in enumerate(REFUSALS):
-            headers = sent.pop("headers", {}) | {"x-request-id": f"r-{n}"}
-            answer = await http.request(method, path, headers=headers, **sent)
-            (error,) = answer.json()["errors"]
-            told = (answer.status_code, error["extensions"]["code"], error["extensions"]["requestId"])
-            assert told == (status, code, f"r-{n}"), (method, path)
-            assert error["extensions"].get("reason") == ("NOT_PERMITTED" if code == "FORBIDDEN" else None)
-            assert answer.headers["x-request-id"] == f"r-{n}"
-
-
-async def test_so_does_every_refusal_on_a_websocket_and_in_an_event_stream(gateway_of: Start) -> None:
+async def test_every_http_refusal_shows_its_code_and_request_id(start_gateway: StartGateway) -> None:
     async with (
-        gateway_of(Services()) as gateway,
+        start_gateway(FakeServices()) as gateway,
+        httpx.AsyncClient(trust_env=False, base_url=gateway.http) as http,
+    ):
+        for n, (method, path, request_options, status, code) in enumerate(REFUSALS):
+            headers = request_options.pop("headers", {}) | {"x-request-id": f"r-{n}"}
+            response = await http.request(method, path, headers=headers, **request_options)
+            (error,) = response.json()["errors"]
+            shown = (response.status_code, error["extensions"]["code"], error["extensions"]["requestId"])
+            assert shown == (status, code, f"r-{n}"), (method, path)
+            assert error["extensions"].get("reason") == ("NOT_PERMITTED" if code == "FORBIDDEN" else None)
+            assert response.headers["x-request-id"] == f"r-{n}"
+
+
+async def test_every_refusal_on_a_websocket_or_event_stream_shows_code_and_request_id(
+    start_gateway: StartGateway,
+) -> None:
+    async with (
+        start_gateway(FakeServices()) as gateway,
         gateway.open(headers={"x-request-id": "mine"}) as socket,
         httpx.AsyncClient(trust_env=False, base_url=gateway.http) as http,
     ):
         for document, code in DOCUMENTS:
-            await socket.say({"id": "1", "type": "subscribe", "payload": document})
-            message = await socket.next()
+            await socket.send({"id": "1", "type": "subscribe", "payload": document})
+            message = await socket.receive()
             while message["type"] == "complete":
-                message = await socket.next()
+                message = await socket.receive()
             (error,) = message["payload"] if message["type"] == "error" else message["payload"]["errors"]
             assert (error["extensions"]["code"], error["extensions"]["requestId"]) == (code, "mine"), document
 
             headers = {"x-request-id": "mine", "accept": "text/event-stream"}
-            answer = await http.post("/graphql", json=document, headers=headers)
-            assert f'"code":"{code}"' in answer.text, (document, answer.text)
-            assert '"requestId":"mine"' in answer.text
+            response = await http.post("/graphql", json=document, headers=headers)
+            assert f'"code":"{code}"' in response.text, (document, response.text)
+            assert '"requestId":"mine"' in response.text
 
 
 @pytest.mark.parametrize(
@@ -205,52 +221,56 @@ async def test_so_does_every_refusal_on_a_websocket_and_in_an_event_stream(gatew
     ],
     ids=["a traceback", "another shape", "no such path", "no json"],
 )
-async def test_what_a_service_says_in_its_trouble_goes_no_further(gateway_of: Start, response: httpx.Response) -> None:
-    class Odd(Services):
-        async def _answer(self, request: httpx.Request) -> httpx.Response:
+async def test_malformed_responses_of_a_service_are_not_shown(
+    start_gateway: StartGateway, response: httpx.Response
+) -> None:
+    class MalformedServices(FakeServices):
+        async def _respond(self, request: httpx.Request) -> httpx.Response:
             if request.url.path == "/users/get_users":
                 return httpx.Response(response.status_code, content=response.content)
-            return await super()._answer(request)
+            return await super()._respond(request)
 
-    async with gateway_of(Odd()) as gateway:
+    async with start_gateway(MalformedServices()) as gateway:
         text, error = await errors_over_http(gateway)
     assert error["extensions"] == {"code": "INTERNAL", "requestId": "mine"}
-    assert [word for word in WORDS if word in text] == [], text
+    assert [word for word in INTERNAL_WORDS if word in text] == [], text
 
 
-async def test_trouble_outside_of_graphql_shows_no_more(temporal_address: str, tmp_path: Path) -> None:
+async def test_unexpected_error_outside_graphql_shows_only_code_and_request_id(
+    temporal_address: str, tmp_path: Path
+) -> None:
     def fail(caller: object, body: object) -> None:
         raise BugError(SECRET)
 
-    services = Services({"auth/get_current_session": fail})
+    services = FakeServices({"auth/get_current_session": fail})
     async with (
         running_gateway(with_codec(temporal_address, tmp_path), services) as gateway,
         httpx.AsyncClient(trust_env=False) as http,
     ):
         headers = {"authorization": f"Bearer {TOKEN}", "x-request-id": "mine"}
-        answer = await http.post(f"{gateway.http}/codec/decode", json={}, headers=headers)
-    assert answer.status_code == 500
-    (error,) = answer.json()["errors"]
+        response = await http.post(f"{gateway.http}/codec/decode", json={}, headers=headers)
+    assert response.status_code == 500
+    (error,) = response.json()["errors"]
     assert error["extensions"] == {"code": "INTERNAL", "requestId": "mine"}
-    assert [word for word in WORDS if word in answer.text] == []
+    assert [word for word in INTERNAL_WORDS if word in response.text] == []
 
 
-async def test_an_address_that_opens_something_is_not_written_down(temporal_address: str, tmp_path: Path) -> None:
-    grant = UploadGrant(
+async def test_signed_urls_are_not_logged(temporal_address: str, tmp_path: Path) -> None:
+    upload_grant = UploadGrant(
         upload_id="upl_" + "a" * 32,
         tenant_id="ten_" + "a" * 32,
         user_id="usr_" + "a" * 32,
         size=1,
         content_type="text/plain",
     )
-    path = TransferTokenSigner(SecretKeys(KEY.encode())).upload_path(grant, utc_now() + timedelta(minutes=5))
-    settled = settings(temporal_address, data_dir=tmp_path, storage_url=f"file://{tmp_path}/files")
-    async with running_gateway(settled, Services()) as gateway, httpx.AsyncClient(trust_env=False) as http:
+    path = TransferTokenSigner(SecretKeys(KEY.encode())).upload_path(upload_grant, utc_now() + timedelta(minutes=5))
+    gateway_settings = settings(temporal_address, data_dir=tmp_path, storage_url=f"file://{tmp_path}/files")
+    async with running_gateway(gateway_settings, FakeServices()) as gateway, httpx.AsyncClient(trust_env=False) as http:
         (tmp_path / "files").rmdir()
-        (tmp_path / "files").write_bytes(b"where the folder of the storage should be")
+        (tmp_path / "files").write_bytes(b"a file instead of the folder of the storage")
         with structlog.testing.capture_logs() as logs:
-            answer = await http.put(f"{gateway.http}{path}", content=b"x", headers={"content-type": "text/plain"})
-    assert answer.status_code == 503
-    assert [word for word in WORDS if word in answer.text] == []
+            response = await http.put(f"{gateway.http}{path}", content=b"x", headers={"content-type": "text/plain"})
+    assert response.status_code == 503
+    assert [word for word in INTERNAL_WORDS if word in response.text] == []
     assert path.rpartition("/")[2] not in repr(logs)
     assert [line["event"] for line in logs if line["log_level"] != "info"] == ["storage_unavailable"]

@@ -38,11 +38,11 @@ ONBOARD = """mutation ($email: String!, $password: String!, $key: String) {
 PAGE = (
     "query ($after: String) { viewer { operations(first: 1, after: $after) { nodes { id } pageInfo { endCursor } } } }"
 )
-WHO = "{ viewer { user { email } } }"
+VIEWER_QUERY = "{ viewer { user { email } } }"
 
 
 class Gateways:
-    """Three gateways on one database: with the former key, with both keys, and with the new key alone."""
+    """Three gateways with the same database: with the former key, with both keys, and with the new key only."""
 
     def __init__(self, before: Stack, during: Stack, after: Stack) -> None:
         self.before, self.during, self.after = before, during, after
@@ -50,6 +50,7 @@ class Gateways:
 
 @contextmanager
 def gateway(stack: Stack, folder: Path, **others: str) -> Iterator[Stack]:
+    """Run another gateway of the stack with these environment variables."""
     port = free_port(HOST)
     log = folder / f"gateway-{port}.log"
     environment = stack.environment | {"GATEWAY_PORT": str(port)} | others
@@ -61,6 +62,7 @@ def gateway(stack: Stack, folder: Path, **others: str) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def gateways(separate_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
+    """Three gateways that differ only in SECRET_KEY."""
     folder = tmp_path_factory.mktemp("rotation")
     old, new = separate_stack.environment["SECRET_KEY"], secrets.token_hex(32)
     with (
@@ -70,84 +72,87 @@ def gateways(separate_stack: Stack, tmp_path_factory: pytest.TempPathFactory) ->
         yield Gateways(separate_stack, during, after)
 
 
-async def test_a_login_that_is_sent_again_is_the_same_login(gateways: Gateways) -> None:
+async def test_repeated_login_returns_the_same_login_after_the_rotation(gateways: Gateways) -> None:
     variables = {"email": "ada@example.com", "password": PASSWORD, "key": uuid4().hex}
-    first = (await Client(gateways.before).ask(LOG_IN, **variables))["login"]
-    again = (await Client(gateways.during).ask(LOG_IN, **variables))["login"]
-    assert again["operation"]["id"] == first["operation"]["id"]
-    assert again["sessionToken"] == first["sessionToken"]
+    first = (await Client(gateways.before).execute(LOG_IN, **variables))["login"]
+    repeated = (await Client(gateways.during).execute(LOG_IN, **variables))["login"]
+    assert repeated["operation"]["id"] == first["operation"]["id"]
+    assert repeated["sessionToken"] == first["sessionToken"]
 
-    begun_anew = (await Client(gateways.after).ask(LOG_IN, **variables))["login"]
-    assert begun_anew["operation"]["id"] != first["operation"]["id"], (
-        "without the former key the earlier login cannot be found"
+    new_login = (await Client(gateways.after).execute(LOG_IN, **variables))["login"]
+    assert new_login["operation"]["id"] != first["operation"]["id"], (
+        "the earlier login was found without the former key"
     )
-    assert begun_anew["operation"]["status"] == "COMPLETED"
+    assert new_login["operation"]["status"] == "COMPLETED"
 
 
-async def test_who_is_signed_in_stays_so_without_the_former_key(gateways: Gateways) -> None:
-    ada = await signed_in(gateways.before)
+async def test_sessions_stay_valid_without_the_former_key(gateways: Gateways) -> None:
+    ada = await signed_in_client(gateways.before)
     for stack in (gateways.during, gateways.after):
-        assert (await Client(stack, ada.token).ask(WHO))["viewer"]["user"]["email"] == "ada@example.com"
+        assert (await Client(stack, ada.token).execute(VIEWER_QUERY))["viewer"]["user"]["email"] == "ada@example.com"
 
 
-async def test_a_second_factor_is_passed_after_the_rotation(gateways: Gateways) -> None:
+async def test_second_factor_can_be_submitted_after_the_rotation(gateways: Gateways) -> None:
     variables = {"email": "alan@example.com", "password": PASSWORD}
-    login = (await Client(gateways.before).ask(LOG_IN, **variables))["login"]
+    login = (await Client(gateways.before).execute(LOG_IN, **variables))["login"]
     assert login["operation"]["status"] == "WAITING"
 
     client = Client(gateways.during, login["sessionToken"])
-    passed = (await client.ask(SUBMIT, id=login["operation"]["id"], code=TOTP(TOTP_SECRET).now()))["submitMfaCode"]
-    assert passed["operation"]["status"] == "COMPLETED"
-    assert passed["sessionToken"] == login["sessionToken"]
-    assert (await client.ask(WHO))["viewer"]["user"]["email"] == "alan@example.com"
+    submitted = (await client.execute(SUBMIT, id=login["operation"]["id"], code=TOTP(TOTP_SECRET).now()))[
+        "submitMfaCode"
+    ]
+    assert submitted["operation"]["status"] == "COMPLETED"
+    assert submitted["sessionToken"] == login["sessionToken"]
+    assert (await client.execute(VIEWER_QUERY))["viewer"]["user"]["email"] == "alan@example.com"
 
 
-async def test_an_onboarding_that_is_sent_again_is_the_same_and_another_password_a_conflict(gateways: Gateways) -> None:
-    ada = await signed_in(gateways.before)
+async def test_repeated_onboarding_is_the_same_and_another_password_conflicts(gateways: Gateways) -> None:
+    ada = await signed_in_client(gateways.before)
     variables = {"email": f"{uuid4().hex}@example.com", "password": "a long enough password", "key": uuid4().hex}
-    first = (await ada.ask(ONBOARD, **variables))["onboardUser"]
+    first = (await ada.execute(ONBOARD, **variables))["onboardUser"]
     assert first["operation"]["status"] == "COMPLETED"
 
     client = Client(gateways.during, ada.token)
-    assert (await client.ask(ONBOARD, **variables))["onboardUser"] == first
-    refusal = await client.refused(ONBOARD, **variables | {"password": "another long password"})
-    assert refusal["code"] == "CONFLICT"
+    assert (await client.execute(ONBOARD, **variables))["onboardUser"] == first
+    error = await client.error_of(ONBOARD, **variables | {"password": "another long password"})
+    assert error["code"] == "CONFLICT"
 
 
-async def test_a_switch_whose_answer_was_lost_is_sent_again_with_the_session_that_it_ended(gateways: Gateways) -> None:
-    ada = await signed_in(gateways.before)
-    variables = {"id": await ada.tenant("Globex"), "key": uuid4().hex}
-    first = (await ada.ask(SWITCH, **variables))["switchTenant"]
+async def test_repeated_switch_with_the_ended_session_returns_the_same_response(gateways: Gateways) -> None:
+    ada = await signed_in_client(gateways.before)
+    variables = {"id": await ada.tenant_id("Globex"), "key": uuid4().hex}
+    first = (await ada.execute(SWITCH, **variables))["switchTenant"]
     assert first["operation"]["status"] == "COMPLETED"
-    assert (await Client(gateways.during, ada.token).ask(SWITCH, **variables))["switchTenant"] == first
+    assert (await Client(gateways.during, ada.token).execute(SWITCH, **variables))["switchTenant"] == first
 
 
-async def test_cursors_of_before_are_read_while_their_key_is_kept(gateways: Gateways) -> None:
-    ada = await signed_in(gateways.before)
-    page = (await ada.ask(PAGE))["viewer"]["operations"]
+async def test_reads_former_cursors_while_their_key_is_listed(gateways: Gateways) -> None:
+    ada = await signed_in_client(gateways.before)
+    page = (await ada.execute(PAGE))["viewer"]["operations"]
     after = page["pageInfo"]["endCursor"]
-    expected = await ada.ask(PAGE, after=after)
-    again = await Client(gateways.during, ada.token).ask(PAGE, after=after)
-    assert again["viewer"]["operations"]["nodes"] == expected["viewer"]["operations"]["nodes"]
-    assert (await Client(gateways.after, ada.token).refused(PAGE, after=after))["code"] == "BAD_USER_INPUT"
+    expected = await ada.execute(PAGE, after=after)
+    repeated = await Client(gateways.during, ada.token).execute(PAGE, after=after)
+    assert repeated["viewer"]["operations"]["nodes"] == expected["viewer"]["operations"]["nodes"]
+    assert (await Client(gateways.after, ada.token).error_of(PAGE, after=after))["code"] == "BAD_USER_INPUT"
 
-    written_by_the_new = (await Client(gateways.during, ada.token).ask(PAGE))["viewer"]["operations"]["pageInfo"]
-    assert written_by_the_new["endCursor"] != after
-    await Client(gateways.after, ada.token).ask(PAGE, after=written_by_the_new["endCursor"])
+    new_cursor_page = (await Client(gateways.during, ada.token).execute(PAGE))["viewer"]["operations"]["pageInfo"]
+    assert new_cursor_page["endCursor"] != after
+    await Client(gateways.after, ada.token).execute(PAGE, after=new_cursor_page["endCursor"])
 
 
-async def test_copies_in_the_cache_are_opened_by_each_listed_key() -> None:
+async def test_decrypts_cache_entries_with_each_listed_key() -> None:
     before, during, after = SecretKeys(b"old"), SecretKeys(b"new", (b"old",)), SecretKeys(b"new")
-    sealed = Encryptor(before, "copies").encrypt("text", associated_data="here")
-    assert Encryptor(during, "copies").decrypt(sealed, associated_data="here") == "text"
-    assert Encryptor(after, "copies").decrypt(sealed, associated_data="here") is None
-    sealed = Encryptor(during, "copies").encrypt("text", associated_data="here")
-    assert Encryptor(after, "copies").decrypt(sealed, associated_data="here") == "text"
-    assert Encryptor(during, "copies").decrypt(sealed, associated_data="there") is None
+    encrypted = Encryptor(before, "copies").encrypt("text", associated_data="here")
+    assert Encryptor(during, "copies").decrypt(encrypted, associated_data="here") == "text"
+    assert Encryptor(after, "copies").decrypt(encrypted, associated_data="here") is None
+    encrypted = Encryptor(during, "copies").encrypt("text", associated_data="here")
+    assert Encryptor(after, "copies").decrypt(encrypted, associated_data="here") == "text"
+    assert Encryptor(during, "copies").decrypt(encrypted, associated_data="there") is None
 
 
-async def signed_in(stack: Stack) -> Client:
+async def signed_in_client(stack: Stack) -> Client:
+    """Return a client that is signed in as Ada in Acme."""
     client = Client(stack)
     await client.log_in("ada@example.com")
-    await client.work_in("Acme")
+    await client.ensure_tenant("Acme")
     return client

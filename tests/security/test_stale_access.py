@@ -1,4 +1,4 @@
-"""The current role and membership decide, even if they change in the database without a change notification."""
+"""The current role and membership decide about access, even if they change without a change notification."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from redis import Redis
 from websockets.exceptions import ConnectionClosed
 
 from tests.end_to_end.client import PASSWORD, Client, graphql_socket
-from tests.end_to_end.files import announce, keep, send
+from tests.end_to_end.files import create_upload, send_bytes, upload_file
 from tests.end_to_end.test_contract_onboarding import onboard, onboarding_input
-from tests.security.two_tenants import Execute, database_of
+from tests.security.two_tenants import ExecuteStatement, database_of
 from tests.stack import Stack
 
 ACCESS = "{ viewer { tenantOverview { permissions } } }"
 FEED = "subscription { operations { id } }"
 ADMINISTER = "operations:administer"
-EVENTS, PARTS = "text/event-stream", 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json'
+EVENT_STREAM, MULTIPART = (
+    "text/event-stream",
+    'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json',
+)
 
 
 class Member(NamedTuple):
@@ -35,7 +38,7 @@ class Member(NamedTuple):
     user_id: str
     tenant_id: str
     operation_id: str
-    execute: Execute
+    execute: ExecuteStatement
     stack: Stack
     is_redis_up: bool
 
@@ -51,44 +54,48 @@ class Member(NamedTuple):
         )
 
     async def permissions(self) -> list[str] | None:
-        viewer = (await self.client.hear(ACCESS))["data"]["viewer"]
+        viewer = (await self.client.execute_unchecked(ACCESS))["data"]["viewer"]
         return None if viewer is None else list(viewer["tenantOverview"]["permissions"])
 
     async def sees_the_operation(self) -> bool:
-        answer = await self.client.hear("query ($id: ID!) { operation(id: $id) { id } }", id=self.operation_id)
-        return bool(answer.get("data") and answer["data"]["operation"])
+        response = await self.client.execute_unchecked(
+            "query ($id: ID!) { operation(id: $id) { id } }", id=self.operation_id
+        )
+        return bool(response.get("data") and response["data"]["operation"])
 
 
 @contextmanager
 def paused_redis(stack: Stack) -> Iterator[None]:
     """Stop Redis from answering while the block runs."""
     with Redis.from_url(stack.environment["REDIS_URL"]) as redis:
-        process = int(redis.info("server")["process_id"])
-    os.kill(process, signal.SIGSTOP)
+        process_file = int(redis.info("server")["process_id"])
+    os.kill(process_file, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(process, signal.SIGCONT)
+        os.kill(process_file, signal.SIGCONT)
 
 
 @pytest.fixture(params=["without Redis", "with Redis", "with Redis paused"])
-def shape(request: pytest.FixtureRequest) -> tuple[str, Stack]:
+def stack_kind(request: pytest.FixtureRequest) -> tuple[str, Stack]:
+    """The kind of the stack and the stack."""
     is_dev = request.param == "without Redis"
     return request.param, request.getfixturevalue("dev_stack" if is_dev else "separate_stack")
 
 
 @pytest.fixture
-async def member(shape: tuple[str, Stack]) -> AsyncIterator[Member]:
-    kind, stack = shape
+async def member(stack_kind: tuple[str, Stack]) -> AsyncIterator[Member]:
+    """A new administrator of Acme, on each kind of stack."""
+    kind, stack = stack_kind
     ada = Client(stack)
     await ada.log_in("ada@example.com")
-    await ada.work_in("Acme")
+    await ada.ensure_tenant("Acme")
     person = onboarding_input(role="admin", password=PASSWORD)
     onboarded = (await onboard(ada, person))["operation"]
     user_id = onboarded["result"]["user"]["id"]
     client = Client(stack)
     await client.log_in(person["email"])
-    tenant_id = await ada.tenant("Acme")
+    tenant_id = await ada.tenant_id("Acme")
     found = Member(client, user_id, tenant_id, onboarded["id"], database_of(stack), stack, kind == "with Redis")
     if kind != "with Redis paused":
         yield found
@@ -97,72 +104,73 @@ async def member(shape: tuple[str, Stack]) -> AsyncIterator[Member]:
         yield found
 
 
-async def until_changed(member: Member, before: list[str] | None) -> None:
-    """Wait for other permissions: with Redis for at most a second, without it the next request must have them."""
-    begun = time.monotonic()
+async def wait_for_other_permissions(member: Member, before: list[str] | None) -> None:
+    """Wait until the permissions change: at most a second with Redis, immediately without Redis."""
+    started_at = time.monotonic()
     while await member.permissions() == before:
-        assert member.is_redis_up, "the next request still had the former role"
-        assert time.monotonic() - begun < 1
+        assert member.is_redis_up, "the next request still had the previous role"
+        assert time.monotonic() - started_at < 1
         await asyncio.sleep(0.02)
 
 
-async def test_a_changed_role_and_a_removal_decide_the_next_requests(member: Member) -> None:
+async def test_next_requests_use_a_changed_role_or_removed_membership(member: Member) -> None:
     before = await member.permissions()
     assert before is not None
     assert ADMINISTER in before
     assert await member.sees_the_operation()
     await member.demote()
-    await until_changed(member, before)
-    now = await member.permissions()
-    assert now is not None
-    assert ADMINISTER not in now
+    await wait_for_other_permissions(member, before)
+    current_permissions = await member.permissions()
+    assert current_permissions is not None
+    assert ADMINISTER not in current_permissions
     assert not await member.sees_the_operation()
 
     await member.remove()
-    await until_changed(member, now)
+    await wait_for_other_permissions(member, current_permissions)
     assert await member.permissions() is None
 
 
-async def test_a_removed_member_reads_no_file_of_later(member: Member) -> None:
+async def test_removed_member_cannot_read_later_files(member: Member) -> None:
     if member.stack.environment.get("REDIS_URL") and not member.is_redis_up:
         pytest.skip("no user can sign in to store a file while Redis is paused")
     await member.permissions()
     await member.remove()
     ada = Client(member.stack)
     await ada.log_in("ada@example.com")
-    await ada.work_in("Acme")
-    file = await keep(ada, b"for members only\n", accessLevel="TENANT")
+    await ada.ensure_tenant("Acme")
+    file = await upload_file(ada, b"for members only\n", accessLevel="TENANT")
     await asyncio.sleep(1)
-    answer = await member.client.hear("query ($id: ID!) { node(id: $id) { id } }", id=file["id"])
-    assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    response = await member.client.execute_unchecked("query ($id: ID!) { node(id: $id) { id } }", id=file["id"])
+    assert response["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
 @pytest.mark.parametrize("change", ["demote", "remove"])
-async def test_signed_urls_of_before_work_only_as_far_as_the_role_of_now(member: Member, change: str) -> None:
+async def test_signed_urls_work_only_within_the_current_role(member: Member, change: str) -> None:
     ada = Client(member.stack)
     if member.stack.environment.get("REDIS_URL") and not member.is_redis_up:
         pytest.skip("no user can sign in to store a file while Redis is paused")
     await ada.log_in("ada@example.com")
-    await ada.work_in("Acme")
-    everybodys, private = [
-        (await keep(ada, b"of another\n", accessLevel=level))["id"] for level in ("TENANT", "PRIVATE")
+    await ada.ensure_tenant("Acme")
+    tenant_file, private = [
+        (await upload_file(ada, b"of another\n", accessLevel=level))["id"] for level in ("TENANT", "PRIVATE")
     ]
-    urls = [await url_of(member.client, each) for each in (everybodys, private)]
-    target = await announce(member.client, b"late\n")
+    urls = [await url_of(member.client, each) for each in (tenant_file, private)]
+    target = await create_upload(member.client, b"late\n")
     assert [(await fetch(url)).status_code for url in urls] == [200, 200]
 
     await getattr(member, change)()
-    begun = time.monotonic()
+    started_at = time.monotonic()
     statuses = [(await fetch(url)).status_code for url in urls]
-    sent = await send(target, b"late\n")
-    assert time.monotonic() - begun < 1
+    sent = await send_bytes(target, b"late\n")
+    assert time.monotonic() - started_at < 1
     assert statuses == ([200, 403] if change == "demote" else [403, 403])
     assert (sent.status_code, sent.json()["errors"][0]["extensions"]["code"]) == (403, "FORBIDDEN")
     assert sent.json()["errors"][0]["extensions"]["reason"] == "NOT_PERMITTED"
 
 
 async def url_of(client: Client, file_id: str) -> str:
-    shown = await client.ask("query ($id: ID!) { node(id: $id) { ... on File { downloadUrl } } }", id=file_id)
+    """Return the download URL of the file."""
+    shown = await client.execute("query ($id: ID!) { node(id: $id) { ... on File { downloadUrl } } }", id=file_id)
     return str(shown["node"]["downloadUrl"])
 
 
@@ -172,19 +180,22 @@ async def fetch(url: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("change", ["demote", "remove"])
-@pytest.mark.parametrize("way", ["websocket", EVENTS, PARTS], ids=["websocket", "event stream", "multipart"])
-async def test_an_open_stream_ends_when_its_role_or_membership_does(member: Member, change: str, way: str) -> None:
-    opened = over_socket(member) if way == "websocket" else over_http(member, way)
-    async with asyncio.timeout(30), opened as ended:
-        begun = time.monotonic()
+@pytest.mark.parametrize(
+    "transport", ["websocket", EVENT_STREAM, MULTIPART], ids=["websocket", "event stream", "multipart"]
+)
+async def test_open_stream_ends_with_its_role_or_membership(member: Member, change: str, transport: str) -> None:
+    opened = stream_over_socket(member) if transport == "websocket" else stream_over_http(member, transport)
+    async with asyncio.timeout(30), opened as stream_end:
+        started_at = time.monotonic()
         await getattr(member, change)()
-        assert not ended.done()
-        await ended
-        assert time.monotonic() - begun < (1 if member.is_redis_up else 5)
+        assert not stream_end.done()
+        await stream_end
+        assert time.monotonic() - started_at < (1 if member.is_redis_up else 5)
 
 
 @asynccontextmanager
-async def over_socket(member: Member) -> AsyncIterator[asyncio.Task[None]]:
+async def stream_over_socket(member: Member) -> AsyncIterator[asyncio.Task[None]]:
+    """Subscribe on a websocket; yield a task that ends when the gateway closes the socket."""
     async with graphql_socket(member.stack.websocket, member.client.token) as socket:
         for id, query in (("1", FEED), ("2", ACCESS)):
             await socket.send(json.dumps({"type": "subscribe", "id": id, "payload": {"query": query}}))
@@ -201,17 +212,18 @@ async def over_socket(member: Member) -> AsyncIterator[asyncio.Task[None]]:
 
 
 @asynccontextmanager
-async def over_http(member: Member, accept: str) -> AsyncIterator[asyncio.Task[None]]:
+async def stream_over_http(member: Member, accept: str) -> AsyncIterator[asyncio.Task[None]]:
+    """Subscribe over HTTP; yield a task that ends with the stream, which must end with an error."""
     headers = {"accept": accept, "authorization": f"Bearer {member.client.token}"}
     body: dict[str, Any] = {"query": FEED}
     async with (
         httpx.AsyncClient(timeout=30, trust_env=False) as http,
-        http.stream("POST", member.stack.graphql, json=body, headers=headers) as answer,
+        http.stream("POST", member.stack.graphql, json=body, headers=headers) as response,
     ):
-        assert answer.status_code == 200
+        assert response.status_code == 200
 
         async def end() -> None:
-            body = "".join([text async for text in answer.aiter_text()])
+            body = "".join([text async for text in response.aiter_text()])
             assert "UNAUTHENTICATED" in body
 
         reading = asyncio.ensure_future(end())

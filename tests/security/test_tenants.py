@@ -1,4 +1,4 @@
-"""What is another tenant's, what is gone and what never was are one and the same to whoever gives an id, anywhere."""
+"""Ids of another tenant, of deleted objects and random ids get the same response, in every argument of type ID."""
 
 from __future__ import annotations
 
@@ -27,27 +27,33 @@ from infrastructure.storage import default_storage_url
 from schema.schema import build_schema
 from tests.end_to_end.client import PASSWORD, graphql_socket
 from tests.security.call_counter import CountingTransport, Counts, TemporalCounts
-from tests.security.id_arguments import CannotBeExercised, Place, document, places
-from tests.security.two_tenants import OPERATIONS, RANDOM, THINGS, World, database_of, make_world
+from tests.security.id_arguments import CannotBeExercised, IdArgument, document, id_arguments
+from tests.security.two_tenants import OBJECT_KINDS, OPERATIONS, RANDOM, TwoTenants, create_two_tenants, database_of
 from tests.stack import Stack
 from tests.workflows.saga_harness import FaultPlan, open_saga_harness
 
 SCHEMA = read_schema(build_schema().as_str())
-MEANT = {"tenantId": ("ten",), "sessionId": ("ses",), "fileId": ("fil",), "uploadId": ("upl",)} | {
+KINDS_BY_ARGUMENT = {"tenantId": ("ten",), "sessionId": ("ses",), "fileId": ("fil",), "uploadId": ("upl",)} | {
     "startedByIds": ("usr",),
     "targetIds": ("usr", "fil"),
 }
-"""Which things an argument of that name means. Any other means whatever has an id."""
-QUICK = ("Query.node", "Query.operation", "Mutation.revokeSession", "Mutation.processFile", "Mutation.cancelOperation")
-"""Which are answered by what is looked up, and start nothing."""
+"""The kinds of objects that an argument of this name identifies; other arguments accept every id."""
+READ_ONLY_FIELDS = (
+    "Query.node",
+    "Query.operation",
+    "Mutation.revokeSession",
+    "Mutation.processFile",
+    "Mutation.cancelOperation",
+)
+"""Fields that only read and start no operation."""
 OF_OPERATIONS = ("operation", "cancelOperation", "retryOperation", "submitMfaCode")
 
-Ask = Callable[[str, str], Awaitable[str]]
-"""The whole answer to a document about an id, without what differs each time."""
+ExecuteDocument = Callable[[str, str], Awaitable[str]]
+"""Executes a document with an id; returns the whole response without parts that differ in each execution."""
 
 
-def given(world_email: str) -> dict[str, str]:
-    """What documents need beside an id."""
+def document_values(world_email: str) -> dict[str, str]:
+    """Return values of required arguments other than ids."""
     return {
         "email": json.dumps(world_email),
         "password": json.dumps(PASSWORD),
@@ -56,19 +62,20 @@ def given(world_email: str) -> dict[str, str]:
     }
 
 
-def kinds_at(place: Place) -> tuple[str, ...]:
-    if place.field in OF_OPERATIONS:
+def kinds_for(argument: IdArgument) -> tuple[str, ...]:
+    """Return the kinds of objects that the argument may identify."""
+    if argument.field in OF_OPERATIONS:
         return OPERATIONS
-    return MEANT.get(place.path[-1], (*THINGS, *OPERATIONS))
+    return KINDS_BY_ARGUMENT.get(argument.path[-1], (*OBJECT_KINDS, *OPERATIONS))
 
 
-@pytest.mark.parametrize("place", list(places(SCHEMA)), ids=str)
-def test_there_is_a_way_to_try_every_id_of_the_schema(place: Place) -> None:
-    assert "$id" in document(SCHEMA, place, given("x"))
-    assert kinds_at(place)
+@pytest.mark.parametrize("argument", list(id_arguments(SCHEMA)), ids=str)
+def test_every_id_in_the_schema_has_a_test_document(argument: IdArgument) -> None:
+    assert "$id" in document(SCHEMA, argument, document_values("x"))
+    assert kinds_for(argument)
 
 
-def test_an_id_in_a_new_place_cannot_be_forgotten() -> None:
+def test_finds_ids_in_directives_and_nested_inputs() -> None:
     schema = read_schema(
         """
         directive @from(tenant: ID) on FIELD
@@ -77,7 +84,7 @@ def test_an_id_in_a_new_place_cannot_be_forgotten() -> None:
         type Query { thing(where: [Deep!], strange: Int!): Thing }
         """
     )
-    found = {str(place): place for place in places(schema)}
+    found = {str(argument): argument for argument in id_arguments(schema)}
     assert set(found) == {"@from.(tenant)", "Thing.of(parent)", "Query.thing(where.inner.ids)"}
     for name, why in (("Thing.of(parent)", "not at a root"), ("Query.thing(where.inner.ids)", "needs other")):
         with pytest.raises(CannotBeExercised, match=why):
@@ -86,160 +93,179 @@ def test_an_id_in_a_new_place_cannot_be_forgotten() -> None:
     assert written.startswith('query ($id: ID!) { thing(where: [{inner: {ids: [[$id]], other: "x"}}], strange: 1)')
 
 
-def over_http(world: World, http: httpx.AsyncClient, url: str) -> Ask:
-    async def ask(query: str, id: str) -> str:
-        answer = await http.post(
+def over_http(two_tenants: TwoTenants, http: httpx.AsyncClient, url: str) -> ExecuteDocument:
+    """Return a function that executes documents over HTTP."""
+
+    async def execute(query: str, id: str) -> str:
+        response = await http.post(
             url,
             json={"query": query, "variables": {"id": id}},
-            headers={"authorization": f"Bearer {world.viewer.token}"},
+            headers={"authorization": f"Bearer {two_tenants.viewer.token}"},
         )
-        return without_chance(answer.json(), id)
+        return without_variable_parts(response.json(), id)
 
-    return ask
-
-
-def narrows_a_list(place: Place) -> bool:
-    """Return whether the id is in a filter: filters select from what the viewer sees, so the list is empty."""
-    return "filter" in place.path
+    return execute
 
 
-def narrows_a_feed(place: Place) -> bool:
-    """Return whether the id filters a feed: a feed never ends, so its work cannot be measured like that of a query."""
-    return place.owner == "Subscription" and narrows_a_list(place)
+def filters_a_list(argument: IdArgument) -> bool:
+    """Return whether the id is in a filter: a filter selects from the visible objects, so the list is empty."""
+    return "filter" in argument.path
 
 
-def over_a_socket(world: World, url: str, *, seconds: float = 30, is_endless: bool = False) -> Ask:
-    """Ask on a websocket. The answer to an endless feed is what it emits within ``seconds``."""
+def filters_a_feed(argument: IdArgument) -> bool:
+    """Return whether the id filters a feed, which never ends and whose work cannot be measured."""
+    return argument.owner == "Subscription" and filters_a_list(argument)
 
-    async def ask(query: str, id: str) -> str:
-        said: list[Any] = []
+
+def over_a_socket(
+    two_tenants: TwoTenants, url: str, *, seconds: float = 30, is_endless: bool = False
+) -> ExecuteDocument:
+    """Return a function that executes documents on a websocket; an endless feed is read for ``seconds``."""
+
+    async def execute(query: str, id: str) -> str:
+        messages: list[Any] = []
         with suppress(TimeoutError) if is_endless else nullcontext():
-            async with asyncio.timeout(seconds), graphql_socket(url, world.viewer.token) as socket:
+            async with asyncio.timeout(seconds), graphql_socket(url, two_tenants.viewer.token) as socket:
                 payload = {"query": query, "variables": {"id": id}}
                 await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
-                while is_endless or not said or said[-1]["type"] not in ("error", "complete"):
-                    said.append(json.loads(await socket.recv()))
-        return without_chance(said, id)
+                while is_endless or not messages or messages[-1]["type"] not in ("error", "complete"):
+                    messages.append(json.loads(await socket.recv()))
+        return without_variable_parts(messages, id)
 
-    return ask
+    return execute
 
 
-def without_chance(answer: object, id: str) -> str:
-    """Without the id itself, the request's, and what the answer took, which is answers in development only."""
+def without_variable_parts(response: object, id: str) -> str:
+    """Return the response as JSON without the id, the request id and the trace."""
 
-    def stripped(value: Any) -> Any:
+    def remove_variable_parts(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: stripped(each) for name, each in value.items() if name not in ("requestId", "trace")}
-        return [stripped(each) for each in value] if isinstance(value, list) else value
+            return {
+                name: remove_variable_parts(each) for name, each in value.items() if name not in ("requestId", "trace")
+            }
+        return [remove_variable_parts(each) for each in value] if isinstance(value, list) else value
 
-    return json.dumps(stripped(answer)).replace(id, "THE ID")
+    return json.dumps(remove_variable_parts(response)).replace(id, "THE ID")
 
 
-def question(place: Place, world: World) -> str:
-    return document(SCHEMA, place, given(world.email))
+def document_for(argument: IdArgument, two_tenants: TwoTenants) -> str:
+    """Return the document for this argument."""
+    return document(SCHEMA, argument, document_values(two_tenants.email))
 
 
 @asynccontextmanager
-async def asking(world: World, stack: Stack) -> AsyncIterator[Callable[[Place], Ask]]:
-    """How a document about a place is asked."""
+async def document_executor(
+    two_tenants: TwoTenants, stack: Stack
+) -> AsyncIterator[Callable[[IdArgument], ExecuteDocument]]:
+    """Yield a function that returns, for an argument, the way to execute its document."""
     async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
-        posted, subscribed = over_http(world, http, stack.graphql), over_a_socket(world, stack.websocket)
-        followed = over_a_socket(world, stack.websocket, seconds=0.7, is_endless=True)
+        by_http, by_socket = over_http(two_tenants, http, stack.graphql), over_a_socket(two_tenants, stack.websocket)
+        by_feed = over_a_socket(two_tenants, stack.websocket, seconds=0.7, is_endless=True)
         yield (
-            lambda place: followed if narrows_a_feed(place) else subscribed if place.owner == "Subscription" else posted
+            lambda argument: (
+                by_feed if filters_a_feed(argument) else by_socket if argument.owner == "Subscription" else by_http
+            )
         )
 
 
-def refuses(answer: str) -> bool:
-    """A wrong document would be answered alike for all ids, too."""
-    return '"NOT_FOUND"' in answer or '"PERMISSION_DENIED"' in answer
+def is_refusal(response: str) -> bool:
+    """Return whether the response refuses the id; an invalid document would also get equal responses."""
+    return '"NOT_FOUND"' in response or '"PERMISSION_DENIED"' in response
 
 
 @pytest.fixture(params=["dev_stack", "separate_stack"])
 def stack(request: pytest.FixtureRequest) -> Stack:
-    found: Stack = request.getfixturevalue(request.param)
-    return found
+    """The development stack, and one of separate processes."""
+    stack: Stack = request.getfixturevalue(request.param)
+    return stack
 
 
-async def test_an_id_of_another_tenant_one_that_is_gone_and_a_random_one_are_answered_alike(stack: Stack) -> None:
-    world = await make_world(stack, database_of(stack))
-    found = []
-    async with asking(world, stack) as way:
-        for place, kind in tries():
-            answers = {what: await way(place)(question(place, world), id) for what, id in world.ids[kind].items()}
-            if len(set(answers.values())) > 1 or not (narrows_a_list(place) or refuses(answers[RANDOM])):
-                found.append(f"{place} with {kind}: {answers}")
-    assert "\n".join(found) == ""
+async def test_foreign_deleted_and_random_ids_get_the_same_response(stack: Stack) -> None:
+    two_tenants = await create_two_tenants(stack, database_of(stack))
+    differences = []
+    async with document_executor(two_tenants, stack) as executor_for:
+        for argument, kind in cases():
+            responses = {
+                origin: await executor_for(argument)(document_for(argument, two_tenants), id)
+                for origin, id in two_tenants.ids[kind].items()
+            }
+            if len(set(responses.values())) > 1 or not (filters_a_list(argument) or is_refusal(responses[RANDOM])):
+                differences.append(f"{argument} with {kind}: {responses}")
+    assert "\n".join(differences) == ""
 
 
-async def test_nothing_more_is_done_for_one_than_for_another(
+async def test_foreign_deleted_and_random_ids_cause_the_same_work(
     temporal_client: Temporal, temporal_address: str, tmp_path: Path
 ) -> None:
-    """Nothing more is asked of services, of Temporal and of the database, so that no clock tells them apart. One call
-    more would be lost in what a clock shows; what is no call, as a text that is decrypted, the processor's clock shows.
-    """
-    found = []
+    """Equal calls of services, Temporal and the database, and equal CPU time, leave no timing side channel."""
+    differences = []
     async with counted_stack(temporal_client, temporal_address, tmp_path) as (stack, counts):
-        world = await make_world(stack, database_of(stack, "adx.sqlite3"))
-        async with asking(world, stack) as way:
-            for place, kind in (each for each in tries() if not narrows_a_feed(each[0])):
-                for times in (1, 3, 9):  # background work may have caused the difference
-                    work = {
-                        what: await least_work(counts, way(place), question(place, world), id, times)
-                        for what, id in world.ids[kind].items()
+        two_tenants = await create_two_tenants(stack, database_of(stack, "adx.sqlite3"))
+        async with document_executor(two_tenants, stack) as executor_for:
+            for argument, kind in (each for each in cases() if not filters_a_feed(each[0])):
+                for times in (1, 3, 9):  # repeated because background work may cause a difference
+                    calls_by_origin = {
+                        origin: await minimal_work(
+                            counts, executor_for(argument), document_for(argument, two_tenants), id, times
+                        )
+                        for origin, id in two_tenants.ids[kind].items()
                     }
-                    is_same = len({json.dumps(comparable(each), sort_keys=True) for each in work.values()}) == 1
-                    if is_same:
+                    is_equal = (
+                        len({json.dumps(comparable(each), sort_keys=True) for each in calls_by_origin.values()}) == 1
+                    )
+                    if is_equal:
                         break
                 else:
-                    found.append(f"{place} with {kind}: {work}")
-            for place, kind in tries():
-                if f"{place.owner}.{place.field}" in QUICK and not await takes_as_long(
-                    way(place), question(place, world), world.ids[kind]
+                    differences.append(f"{argument} with {kind}: {calls_by_origin}")
+            for argument, kind in cases():
+                if f"{argument.owner}.{argument.field}" in READ_ONLY_FIELDS and not await takes_the_same_cpu_time(
+                    executor_for(argument), document_for(argument, two_tenants), two_tenants.ids[kind]
                 ):
-                    found.append(f"{place} with {kind} takes longer for one")
-    assert "\n".join(found) == ""
+                    differences.append(f"{argument} with {kind} takes longer for one")
+    assert "\n".join(differences) == ""
 
 
-async def takes_as_long(ask: Ask, query: str, ids: dict[str, str]) -> bool:
-    """Whether all of them take the processor as long, of gateway, services and database together: asked in turns, and
-    once more where one seems to take longer, for there is other work in between.
+async def takes_the_same_cpu_time(execute: ExecuteDocument, query: str, ids: dict[str, str]) -> bool:
+    """Return whether all ids take about the same CPU time of gateway, services and database.
+
+    The ids are executed in turns; the measurement is repeated because other work may run in between.
     """
-    for rounds in (5, 15, 31):
-        taken: dict[str, list[float]] = {id: [] for id in ids.values()}
-        for _ in range(rounds):
-            for id, times in taken.items():
+    for repetitions in (5, 15, 31):
+        cpu_seconds: dict[str, list[float]] = {id: [] for id in ids.values()}
+        for _ in range(repetitions):
+            for id, times in cpu_seconds.items():
                 before = time.process_time()
-                await ask(query, id)
+                await execute(query, id)
                 times.append(time.process_time() - before)
-        medians = sorted(statistics.median(times) for times in taken.values())
-        if medians[-1] < 1.3 * medians[0]:
+        median_seconds = sorted(statistics.median(times) for times in cpu_seconds.values())
+        if median_seconds[-1] < 1.3 * median_seconds[0]:
             return True
     return False
 
 
-def tries() -> list[tuple[Place, str]]:
-    return [(place, kind) for place in places(SCHEMA) for kind in kinds_at(place)]
+def cases() -> list[tuple[IdArgument, str]]:
+    """Return all combinations of arguments and kinds of objects."""
+    return [(argument, kind) for argument in id_arguments(SCHEMA) for kind in kinds_for(argument)]
 
 
-def comparable(work: dict[str, int]) -> dict[str, int]:
-    """Where an operation was started its states are read as they come, more often or less: that counts as once."""
-    return dict.fromkeys(work, 1) if "temporal start" in work else work
+def comparable(calls: dict[str, int]) -> dict[str, int]:
+    """Return the counts in a comparable form: after a start the number of state reads varies and counts as one."""
+    return dict.fromkeys(calls, 1) if "temporal start" in calls else calls
 
 
-async def least_work(counts: Counts, ask: Ask, query: str, id: str, times: int) -> dict[str, int]:
-    """What was done each time, and so not by chance beside one of them."""
-    least: Counter[str] | None = None
+async def minimal_work(counts: Counts, execute: ExecuteDocument, query: str, id: str, times: int) -> dict[str, int]:
+    """Return the calls that occur in every repetition, without unrelated background calls."""
+    minimum: Counter[str] | None = None
     for _ in range(times):
-        with counts.counting() as done:
-            await ask(query, id)
-        least = done if least is None else least & done
-    return dict(least or {})
+        with counts.counting() as counted:
+            await execute(query, id)
+        minimum = counted if minimum is None else minimum & counted
+    return dict(minimum or {})
 
 
 @asynccontextmanager
 async def counted_stack(temporal: Temporal, address: str, folder: Path) -> AsyncIterator[tuple[Stack, Counts]]:
-    """Gateway, services and workers in this process."""
+    """Run gateway, services and workers in this process, with counters of their calls."""
     counts = Counts()
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
@@ -267,7 +293,7 @@ async def counted_stack(temporal: Temporal, address: str, folder: Path) -> Async
         )
         try:
             await answering.wait()
-            with counts.of_statements():
+            with counts.counting_statements():
                 yield Stack(f"http://127.0.0.1:{port}", address, folder, {}), counts
         finally:
             stop.set()

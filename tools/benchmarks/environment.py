@@ -193,7 +193,9 @@ def node(command: list[str], variables: dict[str, str], log: Path) -> Iterator[s
 async def _sign_in(stack: Stack) -> Viewer:
     ada = Client(stack)
     await ada.log_in("ada@example.com")
-    answer = await ada.ask("{ viewer { user { id } tenantOverview { currentTenant { id } availableTenants { id } } } }")
+    answer = await ada.execute(
+        "{ viewer { user { id } tenantOverview { currentTenant { id } availableTenants { id } } } }"
+    )
     overview = answer["viewer"]["tenantOverview"]
     here = overview["currentTenant"]["id"]
     there = next(tenant["id"] for tenant in overview["availableTenants"] if tenant["id"] != here)

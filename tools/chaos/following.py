@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from resolvers.following.watcher import Mode
 from tests.clients.balancer import Balancer
 from tests.clients.cluster import Cluster
-from tests.clients.crowd import Crowd, crowd
+from tests.clients.crowd import ClientGroup, run_clients
 from tests.end_to_end.client import Client
 from tools.benchmarks.workload import Handle, WorkloadStarter, change_states
 
@@ -42,12 +42,12 @@ async def follow_while_killing(
     cluster: Cluster, of_gateways: dict[str, str], *, operations: int, kills: int, seed: int
 ) -> FollowResults:
     """Restart the gateways with the settings, follow each operation with a client, and kill components meanwhile."""
-    cluster.of_gateways = of_gateways
+    cluster.gateway_environment = of_gateways
     for index in range(len(cluster.gateway_ports)):
-        await cluster.beside(cluster.restart_gateway, index)
+        await cluster.run_in_thread(cluster.restart_gateway, index)
     async with Balancer(cluster.gateway_ports) as balancer, _run_workload(cluster):
         token, handles = await _start_operations(cluster, operations)
-        async with crowd(
+        async with run_clients(
             [handle.id for handle in handles],
             websocket=f"ws://{balancer.address}/graphql",
             token=token,
@@ -55,7 +55,7 @@ async def follow_while_killing(
             seconds=600,
             retry_milliseconds=2000,
         ) as clients:
-            await clients.all_open(_OPEN_TIMEOUT_SECONDS)
+            await clients.wait_for_first_states(_OPEN_TIMEOUT_SECONDS)
             moving = asyncio.create_task(_change_states(handles))
             killed = await _kill_at_random(cluster, kills, random.Random(seed))
             moving.cancel()
@@ -68,11 +68,11 @@ async def follow_while_killing(
 
 @asynccontextmanager
 async def _run_workload(cluster: Cluster) -> AsyncIterator[None]:
-    await cluster.beside(cluster.start_moving)
+    await cluster.run_in_thread(cluster.start_workload_worker)
     try:
         yield
     finally:
-        await cluster.beside(cluster.kill, "moving")
+        await cluster.run_in_thread(cluster.kill, "moving")
 
 
 async def _start_operations(cluster: Cluster, count: int) -> tuple[str, list[Handle]]:
@@ -80,7 +80,7 @@ async def _start_operations(cluster: Cluster, count: int) -> tuple[str, list[Han
     ada = Client(cluster.stack)
     await ada.log_in("ada@example.com")
     assert ada.token is not None
-    viewer = (await ada.ask("{ viewer { user { id } tenantOverview { currentTenant { id } } } }"))["viewer"]
+    viewer = (await ada.execute("{ viewer { user { id } tenantOverview { currentTenant { id } } } }"))["viewer"]
     tenant_id = viewer["tenantOverview"]["currentTenant"]["id"]
     workload_starter = WorkloadStarter(await cluster.temporal(), "moving", viewer["user"]["id"], tenant_id)
     return ada.token, await workload_starter.start(count)
@@ -95,7 +95,7 @@ async def _kill_at_random(cluster: Cluster, kills: int, rng: random.Random) -> C
     starts: dict[str, Callable[[], None]] = {
         "gateway-0": lambda: cluster.start_gateway(0),
         "gateway-1": lambda: cluster.start_gateway(1),
-        "moving": cluster.start_moving,
+        "moving": cluster.start_workload_worker,
         "worker": cluster.start_worker,
     }
     command: list[str] = []
@@ -103,22 +103,22 @@ async def _kill_at_random(cluster: Cluster, kills: int, rng: random.Random) -> C
         command += ["redis", *rng.sample(sorted(starts), len(starts))]
     starts["redis"] = cluster.start_redis
     for name in command[:kills]:
-        await cluster.beside(cluster.kill, name)
+        await cluster.run_in_thread(cluster.kill, name)
         await asyncio.sleep(_REDIS_DOWN_SECONDS if name == "redis" else rng.uniform(0.1, 1.5))
-        await cluster.beside(starts[name])
+        await cluster.run_in_thread(starts[name])
         await asyncio.sleep(rng.uniform(0.1, 1.5))
     return Counter(command[:kills])
 
 
-async def _faults(cluster: Cluster, clients: Crowd) -> list[str]:
+async def _faults(cluster: Cluster, clients: ClientGroup) -> list[str]:
     faults = []
     try:
-        await clients.all_over(_END_TIMEOUT_SECONDS)
+        await clients.wait_for_ends(_END_TIMEOUT_SECONDS)
     except AssertionError as error:
         faults.append(str(error))
     for follower in clients.followers:
         try:
-            follower.saw_it_through(cluster.position)
+            follower.check_states(cluster.position)
         except AssertionError as error:
             faults.append(f"{follower.operation_id}: {error}")
     return faults

@@ -1,4 +1,4 @@
-"""Asking for the dashboard at the edge of a gateway in this process, before scripted services."""
+"""A gateway in this process with fake services, and helpers to query its dashboard."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from infrastructure.caching.cache import Cache
 from tests.gateway.fakes import (
     GLOBEX,
     TOKEN,
+    FakeServices,
     Handler,
-    Services,
-    facts,
+    error_extensions,
     settings,
 )
 from tests.gateway.temporal_calls import TemporalCalls
@@ -41,66 +41,77 @@ LISTS = "operations/list_operations"
 
 
 class Gateway:
-    """One process, and its calls of Temporal."""
+    """A gateway in this process; ``temporal`` counts its calls to Temporal."""
 
     def __init__(self, http: httpx.AsyncClient, temporal: TemporalCalls) -> None:
         self.http = http
         self.temporal = temporal
 
-    async def ask(self, query: str, *, token: str = TOKEN) -> Any:
-        answer = await self.http.post("/graphql", json={"query": query}, headers={"authorization": f"Bearer {token}"})
-        return answer.json()
+    async def execute(self, query: str, *, token: str = TOKEN) -> Any:
+        """Execute a document and return the JSON response."""
+        response = await self.http.post("/graphql", json={"query": query}, headers={"authorization": f"Bearer {token}"})
+        return response.json()
 
     async def dashboard(self, *, token: str = TOKEN) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """The data, and the facts of the errors by the path below the dashboard."""
-        answer = await self.ask(DASHBOARD, token=token)
-        errors = {".".join(map(str, error["path"][2:])): facts(error) for error in answer.get("errors", ())}
-        return answer["data"]["viewer"]["dashboard"], errors
+        """Query the dashboard; return its data and the error extensions by field path."""
+        response = await self.execute(DASHBOARD, token=token)
+        errors = {
+            ".".join(map(str, error["path"][2:])): error_extensions(error) for error in response.get("errors", ())
+        }
+        return response["data"]["viewer"]["dashboard"], errors
 
     async def start(self) -> str:
-        answer = await self.ask(SWITCH % GLOBEX)
-        return str(answer["data"]["switchTenant"]["operation"]["id"])
+        """Start a tenant switch and return its id."""
+        response = await self.execute(SWITCH % GLOBEX)
+        return str(response["data"]["switchTenant"]["operation"]["id"])
 
 
-Start = Callable[..., Awaitable[Gateway]]
+StartGateway = Callable[..., Awaitable[Gateway]]
 
 
 def new_user() -> str:
+    """Return a new user id."""
     return f"usr_{uuid4().hex}"
 
 
-def source_calls(services: Services) -> list[str]:
+def source_calls(services: FakeServices) -> list[str]:
+    """Return the sorted verbs of all calls to sources of the dashboard."""
     return sorted(verb for verb, _, _ in services.calls if verb in SOURCES)
 
 
-def after(seconds: float, handler: Handler) -> Handler:
-    async def answer(caller: Caller, body: dict[str, Any]) -> Any:
+def delayed(seconds: float, handler: Handler) -> Handler:
+    """Return a handler that responds after this many seconds."""
+
+    async def response(caller: Caller, body: dict[str, Any]) -> Any:
         await asyncio.sleep(seconds)
         return handler(caller, body)
 
-    return answer
+    return response
 
 
-def refuse(_caller: Caller, _body: dict[str, Any]) -> None:
+def fail_to_connect(_caller: Caller, _body: dict[str, Any]) -> None:
+    """Fail as if the service could not be reached."""
     raise httpx.ConnectError("refused")
 
 
-async def close(client: Client, operation_id: str, services: Services) -> None:
-    """End it from outside, and have the record corrected."""
+async def close_operation(client: Client, operation_id: str, services: FakeServices) -> None:
+    """Terminate the workflow from outside and write its final state to the record."""
     await client.get_workflow_handle(operation_id).terminate()
     await services.record.add_from(client, operation_id)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 5) -> None:
+async def wait_until(condition: Callable[[], Awaitable[bool]], seconds: float = 5) -> None:
+    """Poll the condition until it holds; raise TimeoutError after this many seconds."""
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - what it waits for is told to nobody here
+        while not await condition():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
 async def running_gateway(
-    temporal_address: str, folder: Path, services: Services, cache: Cache | None, redis_url: str | None
+    temporal_address: str, folder: Path, services: FakeServices, cache: Cache | None, redis_url: str | None
 ) -> AsyncIterator[Gateway]:
+    """Run a gateway in this process while the block runs."""
     temporal = TemporalCalls()
     app = create_app(
         settings(temporal_address, data_dir=folder, redis_url=redis_url),

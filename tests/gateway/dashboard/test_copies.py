@@ -1,4 +1,6 @@
-"""What the dashboard asks no more: copies, what outdates them, and whose they are."""
+"""The cache of the dashboard: which calls it saves, what invalidates its entries, and that each user has separate
+entries.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +19,23 @@ from tests.gateway.dashboard.dashboard_client import (
     SOURCES,
     SWITCH,
     Gateway,
-    Start,
-    after,
-    close,
+    StartGateway,
+    close_operation,
+    delayed,
+    fail_to_connect,
     new_user,
-    refuse,
     source_calls,
-    until,
+    wait_until,
 )
 from tests.gateway.fakes import (
     GLOBEX,
-    Services,
+    FakeServices,
     file,
     session,
 )
 
 
-async def test_a_warm_dashboard_asks_only_the_record_and_no_temporal(gateway: Gateway, services: Services) -> None:
+async def test_cached_dashboard_calls_only_the_record_of_operations(gateway: Gateway, services: FakeServices) -> None:
     await gateway.start()
     await gateway.dashboard()
     warm, _ = await gateway.dashboard()
@@ -41,65 +43,64 @@ async def test_a_warm_dashboard_asks_only_the_record_and_no_temporal(gateway: Ga
     gateway.temporal.counts.clear()
     for _ in range(20):
         assert await gateway.dashboard() == (warm, {})
-    # Of the session each request asks, where there is no Redis that would outdate a copy.
+    # Without Redis, which would invalidate a cached session, each request reads its session.
     assert [verb for verb, _, _ in services.calls if not verb.startswith("auth/")] == [LISTS] * 20
     assert gateway.temporal.counts == {}
 
 
-async def test_a_hundred_that_ask_at_once_cost_one_call_of_each_source(gateway: Gateway, services: Services) -> None:
+async def test_a_hundred_concurrent_dashboards_call_each_source_once(gateway: Gateway, services: FakeServices) -> None:
     for verb in SOURCES:
-        services.handlers[verb] = after(0.05, services.handlers[verb])
+        services.handlers[verb] = delayed(0.05, services.handlers[verb])
     shown = await asyncio.gather(*(gateway.dashboard() for _ in range(100)))
     assert all(errors == {} for _, errors in shown)
-    owners_too = [*SOURCES, "users/get_users"]
-    assert source_calls(services) == sorted(owners_too)
+    expected_calls = [*SOURCES, "users/get_users"]
+    assert source_calls(services) == sorted(expected_calls)
     assert gateway.temporal.counts == {}
 
 
-async def test_new_preferences_outdate_it(gateway: Gateway, services: Services) -> None:
+async def test_new_preferences_invalidate_the_cached_dashboard(gateway: Gateway, services: FakeServices) -> None:
     await gateway.dashboard()
     services.calls.clear()
-    await gateway.ask("mutation { updatePreferences(input: { theme: DARK }) { preferences { theme } } }")
+    await gateway.execute("mutation { updatePreferences(input: { theme: DARK }) { preferences { theme } } }")
     await gateway.dashboard()
     assert set(source_calls(services)) == set(SOURCES)
 
 
 @pytest.mark.parametrize("shared", [False, True])
-async def test_an_operation_that_closed_is_gone_and_outdates_it_in_every_process(
-    start: Start, services: Services, temporal_client: Client, redis_url: str, shared: bool
+async def test_closed_operation_invalidates_the_dashboard_in_every_process(
+    start_gateway: StartGateway, services: FakeServices, temporal_client: Client, redis_url: str, shared: bool
 ) -> None:
-    gateway = await start(redis_url=redis_url if shared else None)
-    onlooker = await start(redis_url=redis_url) if shared else gateway
+    gateway = await start_gateway(redis_url=redis_url if shared else None)
+    other_gateway = await start_gateway(redis_url=redis_url) if shared else gateway
     switch = await gateway.start()
-    for each in (gateway, onlooker):
+    for each in (gateway, other_gateway):
         shown, _ = await each.dashboard()
         assert [operation["id"] for operation in shown["activeOperations"]] == [switch]
     services.calls.clear()
-    await close(temporal_client, switch, services)
+    await close_operation(temporal_client, switch, services)
 
     async def is_gone() -> bool:
-        shown, _ = await onlooker.dashboard()
+        shown, _ = await other_gateway.dashboard()
         return not shown["activeOperations"]
 
     async def is_outdated() -> bool:
-        await onlooker.dashboard()  # one that was asked for as it closed read its parts side by side
+        await other_gateway.dashboard()  # a dashboard that was fetched during the close may combine old and new parts
         return set(source_calls(services)) == set(SOURCES)
 
-    await until(is_gone)
-    await until(is_outdated, 1)
+    await wait_until(is_gone)
+    await wait_until(is_outdated, 1)
 
 
-async def test_who_hears_of_a_close_finds_what_it_changed(
-    gateway: Gateway, services: Services, temporal_client: Client
+async def test_mutation_that_waits_responds_after_the_dashboard_was_invalidated(
+    gateway: Gateway, services: FakeServices, temporal_client: Client
 ) -> None:
-    """A mutation that waits is answered after the dashboard was outdated, not before."""
     await gateway.dashboard()
-    waiting = asyncio.create_task(gateway.ask((SWITCH % GLOBEX).replace("waitSeconds: 0", "waitSeconds: 20")))
+    waiting = asyncio.create_task(gateway.execute((SWITCH % GLOBEX).replace("waitSeconds: 0", "waitSeconds: 20")))
 
     async def is_active() -> bool:
         return bool((await gateway.dashboard())[0]["activeOperations"])
 
-    await until(is_active)
+    await wait_until(is_active)
     ((shown, _),) = [await gateway.dashboard()]
     services.calls.clear()
     await temporal_client.get_workflow_handle(shown["activeOperations"][0]["id"]).terminate()
@@ -109,26 +110,26 @@ async def test_who_hears_of_a_close_finds_what_it_changed(
     assert set(source_calls(services)) == set(SOURCES)
 
 
-async def test_a_change_while_it_is_fetched_is_in_the_next_one(gateway: Gateway, services: Services) -> None:
-    asked, answer = asyncio.Event(), asyncio.Event()
+async def test_change_during_a_fetch_is_in_the_next_dashboard(gateway: Gateway, services: FakeServices) -> None:
+    was_called, response = asyncio.Event(), asyncio.Event()
     names = iter(("before", "after"))
 
-    async def slowly(caller: Caller, body: dict[str, Any]) -> Any:
+    async def slow_list(caller: Caller, body: dict[str, Any]) -> Any:
         name = next(names)
-        asked.set()
-        await answer.wait()
+        was_called.set()
+        await response.wait()
         return FilePage(files=(file(f"fil_{name}"),), has_next_page=False, total_count=1)
 
-    services.handlers["files/list_files"] = slowly
+    services.handlers["files/list_files"] = slow_list
     first = asyncio.create_task(gateway.dashboard())
-    await asked.wait()
-    await gateway.ask("mutation { updatePreferences(input: { theme: DARK }) { preferences { theme } } }")
-    answer.set()
+    await was_called.wait()
+    await gateway.execute("mutation { updatePreferences(input: { theme: DARK }) { preferences { theme } } }")
+    response.set()
     assert (await first)[0]["recentFiles"][0]["id"] == "fil_before"
     assert (await gateway.dashboard())[0]["recentFiles"][0]["id"] == "fil_after"
 
 
-async def test_nobody_sees_the_copy_that_was_made_for_somebody_else(gateway: Gateway, services: Services) -> None:
+async def test_cached_entries_are_not_shared_between_users(gateway: Gateway, services: FakeServices) -> None:
     ada, grace = new_user(), new_user()
     by_token = {token_hash("a"): session(user_id=ada), token_hash("g"): session(user_id=grace)}
     services.handlers["auth/get_current_session"] = lambda caller, body: by_token[body["token_hash"]]
@@ -141,24 +142,24 @@ async def test_nobody_sees_the_copy_that_was_made_for_somebody_else(gateway: Gat
         assert shown["recentFiles"][0]["id"] == f"fil_of_{user_id}"
 
 
-async def test_a_failure_is_not_kept(gateway: Gateway, services: Services) -> None:
-    usual = services.handlers["files/list_files"]
-    services.handlers["files/list_files"] = refuse
+async def test_does_not_cache_failures(gateway: Gateway, services: FakeServices) -> None:
+    default_handler = services.handlers["files/list_files"]
+    services.handlers["files/list_files"] = fail_to_connect
     assert (await gateway.dashboard())[0]["recentFiles"] is None
-    services.handlers["files/list_files"] = usual
+    services.handlers["files/list_files"] = default_handler
     assert (await gateway.dashboard())[0]["recentFiles"] is not None
 
 
-async def test_one_that_came_too_late_is_there_the_next_time(gateway: Gateway, services: Services) -> None:
-    services.handlers["files/list_files"] = after(1.3, services.handlers["files/list_files"])
+async def test_caches_a_response_that_arrives_after_the_timeout(gateway: Gateway, services: FakeServices) -> None:
+    services.handlers["files/list_files"] = delayed(1.3, services.handlers["files/list_files"])
     assert (await gateway.dashboard())[1] == {"recentFiles": {"code": "TIMEOUT", "service": "files"}}
     await asyncio.sleep(0.5)
     assert (await gateway.dashboard())[1] == {}
-    assert len(services.asked("files/list_files")) == 1
+    assert len(services.requests_to("files/list_files")) == 1
 
 
-async def test_a_redis_that_is_away_costs_calls_but_nothing_else(start: Start, services: Services) -> None:
-    gateway = await start(redis_url="redis://127.0.0.1:1/0")
+async def test_dashboard_works_without_redis(start_gateway: StartGateway, services: FakeServices) -> None:
+    gateway = await start_gateway(redis_url="redis://127.0.0.1:1/0")
     switch = await gateway.start()
     for _ in range(3):
         shown, errors = await gateway.dashboard()
@@ -166,7 +167,7 @@ async def test_a_redis_that_is_away_costs_calls_but_nothing_else(start: Start, s
         assert [operation["id"] for operation in shown["activeOperations"]] == [switch]
 
 
-async def test_says_when_the_oldest_part_was_fetched(gateway: Gateway) -> None:
+async def test_last_updated_is_the_time_of_the_oldest_part(gateway: Gateway) -> None:
     first = (await gateway.dashboard())[0]["lastUpdated"]
     await asyncio.sleep(0.05)
     again = (await gateway.dashboard())[0]["lastUpdated"]

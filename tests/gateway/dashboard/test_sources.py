@@ -1,4 +1,4 @@
-"""What the dashboard asks, and what becomes of it when a source is away, slow or refuses."""
+"""Sources of the dashboard: concurrent calls, and the result when a source is unavailable, slow or refuses."""
 
 from __future__ import annotations
 
@@ -10,42 +10,50 @@ import pytest
 
 from contracts.callers import Caller
 from contracts.errors import PermissionDenied
-from tests.gateway.dashboard.dashboard_client import LISTS, SOURCES, Gateway, after, refuse
+from tests.gateway.dashboard.dashboard_client import LISTS, SOURCES, Gateway, delayed, fail_to_connect
 from tests.gateway.fakes import (
     ACME,
     FILE,
     GLOBEX,
     GRACE,
+    FakeServices,
     Handler,
-    Services,
 )
 
 
-async def test_shows_who_one_is_and_where_and_what_goes_on_there(gateway: Gateway) -> None:
+async def test_shows_profile_tenant_files_and_active_operations(gateway: Gateway) -> None:
     switch = await gateway.start()
     shown, errors = await gateway.dashboard()
     assert errors == {}
-    me = shown["profile"]["id"]
+    user_id = shown["profile"]["id"]
     assert shown["tenant"] == {"id": ACME}
     assert shown["recentFiles"] == [
         {"id": FILE, "downloadUrl": "http://gateway.localhost/downloads/token", "owner": {"id": GRACE}}
     ]
     assert shown["activeOperations"] == [
-        {"id": switch, "status": "RUNNING", "startedBy": {"id": me}, "tenant": {"id": ACME}, "toTenant": {"id": GLOBEX}}
+        {
+            "id": switch,
+            "status": "RUNNING",
+            "startedBy": {"id": user_id},
+            "tenant": {"id": ACME},
+            "toTenant": {"id": GLOBEX},
+        }
     ]
 
 
-async def test_all_sources_are_asked_at_once(gateway: Gateway, services: Services) -> None:
-    together = asyncio.Barrier(len(SOURCES))
+async def test_calls_all_sources_concurrently(gateway: Gateway, services: FakeServices) -> None:
+    barrier = asyncio.Barrier(len(SOURCES))
     for verb in SOURCES:
-        usual = services.handlers[verb]
+        default_handler = services.handlers[verb]
 
-        async def answer(caller: Caller, body: dict[str, Any], usual: Handler = usual, verb: str = verb) -> Any:
-            if services.asked(verb)[0] == body:
-                await together.wait()
-            return usual(caller, body)
+        async def response(
+            caller: Caller, body: dict[str, Any], default_handler: Handler = default_handler, verb: str = verb
+        ) -> Any:
+            if services.requests_to(verb)[0] == body:
+                await barrier.wait()
+            return default_handler(caller, body)
 
-        services.handlers[verb] = answer
+        services.handlers[verb] = response
     _, errors = await gateway.dashboard()
     assert errors == {}
 
@@ -54,10 +62,10 @@ async def test_all_sources_are_asked_at_once(gateway: Gateway, services: Service
     ("verb", "field"),
     [("users/get_users", "profile"), ("tenants/get_tenants", "tenant"), ("files/list_files", "recentFiles")],
 )
-async def test_a_service_that_is_down_leaves_its_field_null_and_is_named(
-    gateway: Gateway, services: Services, verb: str, field: str
+async def test_unavailable_service_makes_its_field_null_and_is_named_in_the_error(
+    gateway: Gateway, services: FakeServices, verb: str, field: str
 ) -> None:
-    services.handlers[verb] = refuse
+    services.handlers[verb] = fail_to_connect
     shown, errors = await gateway.dashboard()
     service = verb.partition("/")[0]
     assert shown[field] is None
@@ -70,11 +78,11 @@ async def test_a_service_that_is_down_leaves_its_field_null_and_is_named(
     ("verb", "field"),
     [("users/get_users", "profile"), ("tenants/get_tenants", "tenant"), ("files/list_files", "recentFiles")],
 )
-async def test_a_service_that_is_slow_is_given_up_after_a_second_and_holds_up_nothing_else(
-    gateway: Gateway, services: Services, verb: str, field: str
+async def test_slow_service_times_out_after_a_second_and_delays_no_other_field(
+    gateway: Gateway, services: FakeServices, verb: str, field: str
 ) -> None:
     await gateway.start()
-    services.handlers[verb] = after(60, services.handlers[verb])
+    services.handlers[verb] = delayed(60, services.handlers[verb])
     began = time.monotonic()
     shown, errors = await gateway.dashboard()
     assert time.monotonic() - began < 30
@@ -85,17 +93,17 @@ async def test_a_service_that_is_slow_is_given_up_after_a_second_and_holds_up_no
     assert {extensions["service"] for extensions in errors.values()} == {service}
 
 
-async def test_trouble_in_a_service_is_that_service_not_being_there(gateway: Gateway, services: Services) -> None:
-    def trouble(caller: Caller, body: dict[str, Any]) -> None:
+async def test_unexpected_error_of_a_service_counts_as_unavailable(gateway: Gateway, services: FakeServices) -> None:
+    def fail(caller: Caller, body: dict[str, Any]) -> None:
         raise ZeroDivisionError("the database is at 10.0.0.7")
 
-    services.handlers["tenants/get_tenants"] = trouble
+    services.handlers["tenants/get_tenants"] = fail
     shown, errors = await gateway.dashboard()
     assert shown["tenant"] is None
     assert errors["tenant"] == {"code": "UPSTREAM_UNAVAILABLE", "service": "tenants"}
 
 
-async def test_what_a_service_answers_is_shown_as_it_is(gateway: Gateway, services: Services) -> None:
+async def test_domain_error_of_a_service_is_shown_unchanged(gateway: Gateway, services: FakeServices) -> None:
     def deny(caller: Caller, body: dict[str, Any]) -> None:
         raise PermissionDenied()
 
@@ -105,11 +113,11 @@ async def test_what_a_service_answers_is_shown_as_it_is(gateway: Gateway, servic
     assert errors == {"recentFiles": {"code": "FORBIDDEN", "reason": "NOT_PERMITTED"}}
 
 
-@pytest.mark.parametrize(("slow", "code"), [(0.0, "UPSTREAM_UNAVAILABLE"), (60.0, "TIMEOUT")])
-async def test_a_record_that_is_away_or_slow_leaves_only_the_operations_null(
-    gateway: Gateway, services: Services, slow: float, code: str
+@pytest.mark.parametrize(("delay_seconds", "code"), [(0.0, "UPSTREAM_UNAVAILABLE"), (60.0, "TIMEOUT")])
+async def test_unavailable_or_slow_record_makes_only_the_operations_null(
+    gateway: Gateway, services: FakeServices, delay_seconds: float, code: str
 ) -> None:
-    services.handlers[LISTS] = after(slow, services.handlers[LISTS]) if slow else refuse
+    services.handlers[LISTS] = delayed(delay_seconds, services.handlers[LISTS]) if delay_seconds else fail_to_connect
     began = time.monotonic()
     shown, errors = await gateway.dashboard()
     assert time.monotonic() - began < 30
@@ -118,18 +126,20 @@ async def test_a_record_that_is_away_or_slow_leaves_only_the_operations_null(
     assert shown["profile"] is not None
 
 
-async def test_a_temporal_that_is_away_leaves_the_dashboard_whole(gateway: Gateway) -> None:
+async def test_dashboard_is_complete_while_temporal_is_unavailable(gateway: Gateway) -> None:
     switch = await gateway.start()
-    gateway.temporal.away = True
+    gateway.temporal.is_unavailable = True
     shown, errors = await gateway.dashboard()
     assert errors == {}
     assert [operation["id"] for operation in shown["activeOperations"]] == [switch]
 
 
-async def test_a_dead_service_costs_nothing_once_its_breaker_is_open(gateway: Gateway, services: Services) -> None:
-    services.handlers["files/list_files"] = refuse
+async def test_open_circuit_breaker_stops_calls_to_an_unavailable_service(
+    gateway: Gateway, services: FakeServices
+) -> None:
+    services.handlers["files/list_files"] = fail_to_connect
     for _ in range(8):
         _, errors = await gateway.dashboard()
         assert errors["recentFiles"]["code"] == "UPSTREAM_UNAVAILABLE"
-    assert len(services.asked("files/list_files")) == 5
+    assert len(services.requests_to("files/list_files")) == 5
     assert 0 < errors["recentFiles"]["retryAfter"] <= 6

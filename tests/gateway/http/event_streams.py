@@ -1,4 +1,4 @@
-"""Reading event streams in tests: server-sent events and multipart bodies, over HTTP/1.1 or HTTP/2."""
+"""A client of event streams: server-sent events and multipart bodies, over HTTP/1.1 or HTTP/2."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MULTIPART = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application
 
 @dataclass
 class Event:
-    """``kind`` is next, complete, retry or heartbeat."""
+    """One event of a stream; ``kind`` is next, complete, retry or heartbeat."""
 
     kind: str
     id: str | None = None
@@ -33,7 +33,7 @@ class Event:
 
 
 @asynccontextmanager
-async def following(
+async def open_event_stream(
     client: httpx.AsyncClient,
     gateway: Gateway,
     query: str,
@@ -46,32 +46,36 @@ async def following(
     version: str = "HTTP/1.1",
     **variables: object,
 ) -> AsyncIterator[AsyncIterator[Event]]:
-    """The events of an answer that is asserted to be one of that kind, heartbeats included."""
-    told = {"accept": accept, **(headers or {})} | ({} if token is None else {"authorization": f"Bearer {token}"})
-    asked: dict[str, Any] = {"query": query, "variables": variables}
+    """Open a stream that must have the accepted media type; yield its events, including heartbeats."""
+    request_headers = {"accept": accept, **(headers or {})} | (
+        {} if token is None else {"authorization": f"Bearer {token}"}
+    )
+    payload: dict[str, Any] = {"query": query, "variables": variables}
     if method == "GET":
-        asked["variables"] = json.dumps(variables)
-    way: dict[str, Any] = {"params": asked} if method == "GET" else {"json": asked}
+        payload["variables"] = json.dumps(variables)
+    request_arguments: dict[str, Any] = {"params": payload} if method == "GET" else {"json": payload}
     timeout = httpx.Timeout(20)
-    address = url or f"{gateway.http}/graphql"
-    async with client.stream(method, address, headers=told, timeout=timeout, **way) as answer:
-        assert answer.status_code == 200, (await answer.aread()).decode()
-        assert answer.http_version == version
-        kind = answer.headers["content-type"]
+    endpoint = url or f"{gateway.http}/graphql"
+    async with client.stream(
+        method, endpoint, headers=request_headers, timeout=timeout, **request_arguments
+    ) as response:
+        assert response.status_code == 200, (await response.aread()).decode()
+        assert response.http_version == version
+        kind = response.headers["content-type"]
         if kind.startswith("text/event-stream"):
-            yield _events(answer)
+            yield _server_sent_events(response)
         else:
             assert kind == 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0'
-            yield _parts(answer)
+            yield _multipart_events(response)
 
 
-async def _events(answer: httpx.Response) -> AsyncIterator[Event]:
-    """By the rules of the HTML standard, 9.2.6."""
+async def _server_sent_events(response: httpx.Response) -> AsyncIterator[Event]:
+    """Parse events by the rules of the HTML standard, section 9.2.6."""
     fields: dict[str, str] = {}
-    async for line in answer.aiter_lines():
+    async for line in response.aiter_lines():
         if line == "":
             if fields:
-                yield _event(fields)
+                yield _parse_event(fields)
             fields = {}
         elif line.startswith(":"):
             yield Event("heartbeat")
@@ -80,17 +84,17 @@ async def _events(answer: httpx.Response) -> AsyncIterator[Event]:
             fields[name] = value.removeprefix(" ")
 
 
-def _event(fields: dict[str, str]) -> Event:
+def _parse_event(fields: dict[str, str]) -> Event:
     if "retry" in fields:
         return Event("retry", retry=int(fields["retry"]))
     data = json.loads(fields["data"]) if fields["data"] else None
     return Event(fields["event"], id=fields.get("id"), data=data)
 
 
-async def _parts(answer: httpx.Response) -> AsyncIterator[Event]:
-    """As Apollo Client does: each part ends where the next boundary stands."""
+async def _multipart_events(response: httpx.Response) -> AsyncIterator[Event]:
+    """Parse parts as Apollo Client does: each part ends at the next boundary."""
     buffer, boundary = "", "\r\n--graphql"
-    async for text in answer.aiter_text():
+    async for text in response.aiter_text():
         buffer += text
         while boundary in buffer:
             part, _, buffer = buffer.partition(boundary)
@@ -98,12 +102,16 @@ async def _parts(answer: httpx.Response) -> AsyncIterator[Event]:
             if not body:
                 continue
             assert "Content-Type: application/json" in part
-            told = json.loads(body)
-            if told == {}:
+            part_body = json.loads(body)
+            if part_body == {}:
                 yield Event("heartbeat")
             else:
                 yield Event(
-                    "next", data={**(told["payload"] or {}), **({"errors": told["errors"]} if "errors" in told else {})}
+                    "next",
+                    data={
+                        **(part_body["payload"] or {}),
+                        **({"errors": part_body["errors"]} if "errors" in part_body else {}),
+                    },
                 )
     assert buffer == "--\r\n", f"the body ends with {buffer!r}"
     yield Event("complete")

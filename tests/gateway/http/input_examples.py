@@ -1,6 +1,6 @@
-"""What clients send of each kind: what is accepted, with what is kept of it, and what is refused, with the words."""
+"""Examples of client input by kind: accepted values with their stored form, and refused values with the message."""
 
-# ruff: noqa: RUF001 - letters that look like others are what is tested
+# ruff: noqa: RUF001 - ambiguous letters are part of the test
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ NAMES = {
     "می\u200cخواهم": "می\u200cخواهم",
     "👩\u200d👩\u200d👧": "👩\u200d👩\u200d👧",
     "Ada\u00a0King": "Ada\u00a0King",
-    "ﬁ Ａ e\u0301": "ﬁ Ａ e\u0301",  # not normalized: it is shown as it was entered
+    "ﬁ Ａ e\u0301": "ﬁ Ａ e\u0301",  # not normalized: shown as entered
     "שלום\u200f!": "שלום\u200f!",
-    "\U0001fae9": "\U0001fae9",  # of a newer Unicode than Python's
+    "\U0001fae9": "\U0001fae9",  # from a newer version of Unicode than Python's
     "\U00031350": "\U00031350",
-    "\uf8ff": "\uf8ff",  # for private use: a logo on a Mac
+    "\uf8ff": "\uf8ff",  # private use: a logo on a Mac
     "<b>&amp;'\"": "<b>&amp;'\"",
     "😀" * 200: "😀" * 200,
 }
@@ -207,7 +207,11 @@ NO_WAITS = {-0.1: "This must be 0 or more.", 30.5: "This must be 30 or less.", 1
 
 @dataclass(frozen=True)
 class Kind:
-    """``document`` takes ``input`` with the value in ``field``. ``keeps``: what the service is given, by its verb."""
+    """A kind of input, with its standard and examples.
+
+    ``document`` takes ``input`` with the value in ``field``. ``keeps`` is the verb of the service call and the name of
+    the body field that contains the stored value.
+    """
 
     standard: str
     document: str

@@ -1,4 +1,4 @@
-"""ByteCount: whole bytes as a JSON number from 0 to 2^53 - 1, in variables, literals and results."""
+"""The scalar ByteCount: an integer from 0 to 2^53 - 1 as a JSON number, in variables, literals and results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from contracts.base import new_id, utc_now
 from contracts.files import FilePage, UploadTarget
-from tests.gateway.conftest import Ask
-from tests.gateway.fakes import TOKEN, Services, facts, file
+from tests.gateway.conftest import Execute
+from tests.gateway.fakes import TOKEN, FakeServices, error_extensions, file
 
 CREATE = "mutation ($input: CreateUploadInput!) { createUpload(input: $input) { upload { id } } }"
 CREATE_SIZE = """
@@ -30,8 +30,8 @@ REFUSED_LITERALS = [
 
 
 @pytest.fixture
-def sizes(services: Services) -> list[int]:
-    """What reaches the files service."""
+def sizes(services: FakeServices) -> list[int]:
+    """The sizes that reach the files service."""
     sizes: list[int] = []
 
     def create(_: object, body: Any) -> UploadTarget:
@@ -43,55 +43,61 @@ def sizes(services: Services) -> list[int]:
 
 
 def literal(text: str) -> str:
+    """Return a document with the text as the literal of the size."""
     new = f'{{name: "a.txt", contentType: "text/plain", size: {text}}}'
     return f"mutation {{ createUpload(input: {new}) {{ upload {{ id }} }} }}"
 
 
-def assert_refused(answer: Any, path: list[str]) -> None:
-    (error,) = answer["errors"]
-    assert facts(error)["code"] == "BAD_USER_INPUT"
-    assert [fault["path"] for fault in facts(error)["fields"]] == [path], error
+def assert_refused(response: Any, path: list[str]) -> None:
+    """Check that the response refuses exactly the value at this path."""
+    (error,) = response["errors"]
+    assert error_extensions(error)["code"] == "BAD_USER_INPUT"
+    assert [field_error["path"] for field_error in error_extensions(error)["fields"]] == [path], error
 
 
 @pytest.mark.parametrize(("value", "count"), ACCEPTED)
-async def test_a_variable_is_taken_as_it_is(ask: Ask, sizes: list[int], value: object, count: int) -> None:
+async def test_accepts_whole_numbers_in_variables(
+    execute: Execute, sizes: list[int], value: object, count: int
+) -> None:
     new = {"name": "a.txt", "contentType": "text/plain", "size": value}
-    assert "errors" not in await ask(CREATE, input=new)
-    assert "errors" not in await ask(CREATE_SIZE, size=value)
+    assert "errors" not in await execute(CREATE, input=new)
+    assert "errors" not in await execute(CREATE_SIZE, size=value)
     assert [(type(size), size) for size in sizes] == [(int, count)] * 2
 
 
 @pytest.mark.parametrize("value", REFUSED, ids=lambda value: ascii(value)[:20])
-async def test_a_variable_that_is_no_count_is_refused_by_its_field(ask: Ask, sizes: list[int], value: object) -> None:
+async def test_refuses_other_values_in_variables_by_their_field(
+    execute: Execute, sizes: list[int], value: object
+) -> None:
     new = {"name": "a.txt", "contentType": "text/plain", "size": value}
-    assert_refused(await ask(CREATE, input=new), ["input", "size"])
-    assert_refused(await ask(CREATE_SIZE, size=value), ["input", "size"])
+    assert_refused(await execute(CREATE, input=new), ["input", "size"])
+    assert_refused(await execute(CREATE_SIZE, size=value), ["input", "size"])
     assert sizes == []
 
 
 @pytest.mark.parametrize(("text", "count"), ACCEPTED_LITERALS)
-async def test_an_integer_literal_is_taken_as_it_is(ask: Ask, sizes: list[int], text: str, count: int) -> None:
-    assert "errors" not in await ask(literal(text))
+async def test_accepts_integer_literals(execute: Execute, sizes: list[int], text: str, count: int) -> None:
+    assert "errors" not in await execute(literal(text))
     assert sizes == [count]
 
 
 @pytest.mark.parametrize("text", REFUSED_LITERALS, ids=lambda text: text[:20])
-async def test_a_literal_that_is_no_count_is_refused_by_its_field(ask: Ask, sizes: list[int], text: str) -> None:
-    assert_refused(await ask(literal(text)), ["input", "size"])
+async def test_refuses_other_literals_by_their_field(execute: Execute, sizes: list[int], text: str) -> None:
+    assert_refused(await execute(literal(text)), ["input", "size"])
     assert sizes == []
 
 
-async def test_what_is_wrong_is_stated(ask: Ask) -> None:
-    for answer in (await ask(CREATE_SIZE, size=-1), await ask(literal("1.5"))):
-        (fault,) = facts(answer["errors"][0])["fields"]
-        assert MESSAGE in fault["message"]
+async def test_error_message_states_the_allowed_range(execute: Execute) -> None:
+    for response in (await execute(CREATE_SIZE, size=-1), await execute(literal("1.5"))):
+        (field_error,) = error_extensions(response["errors"][0])["fields"]
+        assert MESSAGE in field_error["message"]
 
 
-async def test_a_size_above_two_gib_is_shown_as_a_number(client: httpx.AsyncClient, services: Services) -> None:
+async def test_sizes_above_two_gib_are_numbers_in_results(client: httpx.AsyncClient, services: FakeServices) -> None:
     large = file().model_copy(update={"size": 5 * GIB})
     services.handlers["files/list_files"] = lambda caller, body: FilePage(
         files=(large,), has_next_page=False, total_count=1
     )
     query = {"query": "{ viewer { files(first: 1) { nodes { size } } } }"}
-    answer = await client.post("/graphql", json=query, headers={"authorization": f"Bearer {TOKEN}"})
-    assert answer.json()["data"]["viewer"]["files"]["nodes"] == [{"size": 5 * GIB}], answer.text
+    response = await client.post("/graphql", json=query, headers={"authorization": f"Bearer {TOKEN}"})
+    assert response.json()["data"]["viewer"]["files"]["nodes"] == [{"size": 5 * GIB}], response.text

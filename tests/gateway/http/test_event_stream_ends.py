@@ -1,4 +1,4 @@
-"""How one event stream ends: with its client, with a client that takes nothing, and with the process."""
+"""How a single event stream ends: with its client, with a client that does not read, and with the process."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ from infrastructure.caching.cache import MemoryCache
 from infrastructure.change_notifications import LocalNotifier
 from resolvers.clients.auth import AuthClient
 from resolvers.following.subscription_state import SubscriptionState
-from tests.gateway.live_gateway import until
+from tests.gateway.live_gateway import wait_until
 
-PATIENCE = KeepAliveSettings(ping_interval_seconds=100, pong_timeout_seconds=100, write_timeout_seconds=0.7)
+KEEPALIVE = KeepAliveSettings(ping_interval_seconds=100, pong_timeout_seconds=100, write_timeout_seconds=0.7)
 
 
-class Client:
-    """What is sent to it; ``takes``: it reads, ``left``: it has hung up."""
+class RecordingClient:
+    """An ASGI client that records messages; it reads while ``may_send`` is set and disconnects when
+    ``has_disconnected`` is set.
+    """
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
-        self.takes = asyncio.Event()
-        self.takes.set()
-        self.left = asyncio.Event()
+        self.may_send = asyncio.Event()
+        self.may_send.set()
+        self.has_disconnected = asyncio.Event()
 
     async def send(self, message: Message) -> None:
         self.sent.append(message)
-        await self.takes.wait()
+        await self.may_send.wait()
 
     async def receive(self) -> Message:
-        await self.left.wait()
+        await self.has_disconnected.wait()
         return {"type": "http.disconnect"}
 
     @property
@@ -52,11 +54,11 @@ class Client:
         return self.sent[-1] == {"type": "http.response.body", "body": b""}
 
 
-class World:
-    """One stream, whose results a test puts in. ``is_closed``: its subscription has ended."""
+class StreamEnvironment:
+    """One event stream whose results a test provides; ``is_closed`` is set after its subscription has ended."""
 
     def __init__(self, streams: ConnectionRegistry) -> None:
-        self.client = Client()
+        self.client = RecordingClient()
         self.results: asyncio.Queue[str | None] = asyncio.Queue()
         self.is_closed = False
         calls: Any = None
@@ -68,7 +70,7 @@ class World:
             following=SubscriptionState(), backend=backend, token=None, request_id="", previous_session=None
         )
         subscription = StreamedSubscription(self._yield_results(), ServerSentEvents(), context, None)
-        self.stream = EventStream(subscription, streams, PATIENCE, sessions)
+        self.stream = EventStream(subscription, streams, KEEPALIVE, sessions)
         self.task = asyncio.create_task(self.stream({}, self.client.receive, self.client.send))
 
     async def _yield_results(self) -> AsyncGenerator[SerializedResult]:
@@ -76,10 +78,10 @@ class World:
             while (result := await self.results.get()) is not None:
                 yield SerializedResult(result, None)
         finally:
-            await asyncio.sleep(0.1)  # as an unsubscription takes its time
+            await asyncio.sleep(0.1)  # an unsubscription takes a moment
             self.is_closed = True
 
-    async def ended(self) -> None:
+    async def wait_for_end(self) -> None:
         async with asyncio.timeout(10):
             await self.task
 
@@ -92,70 +94,75 @@ async def streams() -> AsyncIterator[ConnectionRegistry]:
 
 
 @pytest.fixture
-async def world(streams: ConnectionRegistry) -> World:
-    world = World(streams)
-    await until(lambda: len(streams) == 1 and len(world.client.sent) == 2)
-    return world
+async def environment(streams: ConnectionRegistry) -> StreamEnvironment:
+    """An event stream that has started."""
+    environment = StreamEnvironment(streams)
+    await wait_until(lambda: len(streams) == 1 and len(environment.client.sent) == 2)
+    return environment
 
 
-async def test_a_stream_that_has_come_to_its_end_says_so(world: World, streams: ConnectionRegistry) -> None:
-    await world.results.put('{"data":1}')
-    await world.results.put(None)
-    await world.ended()
-    assert world.client.text == ':\n\nevent: next\ndata: {"data":1}\n\nevent: complete\ndata:\n\n'
-    assert world.client.is_complete
-    assert (world.is_closed, len(streams)) == (True, 0)
+async def test_ended_subscription_sends_complete(environment: StreamEnvironment, streams: ConnectionRegistry) -> None:
+    await environment.results.put('{"data":1}')
+    await environment.results.put(None)
+    await environment.wait_for_end()
+    assert environment.client.text == ':\n\nevent: next\ndata: {"data":1}\n\nevent: complete\ndata:\n\n'
+    assert environment.client.is_complete
+    assert (environment.is_closed, len(streams)) == (True, 0)
 
 
-async def test_a_client_that_leaves_ends_its_subscription_and_is_sent_nothing_more(
-    world: World, streams: ConnectionRegistry
+async def test_disconnected_client_ends_its_subscription_and_receives_nothing_more(
+    environment: StreamEnvironment, streams: ConnectionRegistry
 ) -> None:
-    world.client.left.set()
-    await world.ended()
-    assert len(world.client.sent) == 2
-    assert (world.is_closed, len(streams)) == (True, 0)
+    environment.client.has_disconnected.set()
+    await environment.wait_for_end()
+    assert len(environment.client.sent) == 2
+    assert (environment.is_closed, len(streams)) == (True, 0)
 
 
-async def test_a_client_that_takes_nothing_is_given_up_and_what_is_half_sent_is_not_completed(
-    world: World, streams: ConnectionRegistry
+async def test_client_that_does_not_read_is_disconnected_without_completing_the_response(
+    environment: StreamEnvironment, streams: ConnectionRegistry
 ) -> None:
-    world.client.takes.clear()
+    environment.client.may_send.clear()
     began = time.monotonic()
-    await world.results.put('{"data":1}')
-    await world.ended()
+    await environment.results.put('{"data":1}')
+    await environment.wait_for_end()
     assert 0.6 < time.monotonic() - began < 6
-    assert not world.client.is_complete
-    assert len(world.client.sent) == 3
-    assert (world.is_closed, len(streams)) == (True, 0)
+    assert not environment.client.is_complete
+    assert len(environment.client.sent) == 3
+    assert (environment.is_closed, len(streams)) == (True, 0)
 
 
-async def test_a_client_that_has_taken_all_is_not_given_up_however_long_nothing_is_sent(world: World) -> None:
-    await world.results.put('{"data":1}')
+async def test_client_that_has_read_everything_stays_connected_without_further_results(
+    environment: StreamEnvironment,
+) -> None:
+    await environment.results.put('{"data":1}')
     await asyncio.sleep(2.5)
-    assert not world.task.done()
-    await world.results.put(None)
-    await world.ended()
-    assert world.client.is_complete
+    assert not environment.task.done()
+    await environment.results.put(None)
+    await environment.wait_for_end()
+    assert environment.client.is_complete
 
 
-async def test_a_restart_is_through_once_the_stream_has_ended(world: World, streams: ConnectionRegistry) -> None:
-    await world.stream.close_for_restart()
-    assert (world.is_closed, len(streams)) == (True, 0)
-    await world.ended()
-    assert world.client.text.startswith(":\n\nretry: ")
-    assert "complete" not in world.client.text
+async def test_closing_for_a_restart_waits_until_the_stream_has_ended(
+    environment: StreamEnvironment, streams: ConnectionRegistry
+) -> None:
+    await environment.stream.close_for_restart()
+    assert (environment.is_closed, len(streams)) == (True, 0)
+    await environment.wait_for_end()
+    assert environment.client.text.startswith(":\n\nretry: ")
+    assert "complete" not in environment.client.text
 
 
-async def test_a_stream_that_opens_while_the_process_stops_ends_at_once(streams: ConnectionRegistry) -> None:
+async def test_stream_that_opens_while_the_process_stops_ends_immediately(streams: ConnectionRegistry) -> None:
     await streams.drain(0.1)
-    late = World(streams)
-    await late.ended()
-    assert "retry: " in late.client.text
-    assert late.is_closed
+    opened_late = StreamEnvironment(streams)
+    await opened_late.wait_for_end()
+    assert "retry: " in opened_late.client.text
+    assert opened_late.is_closed
 
 
-class Stuck:
-    """A stream that does not end though it is asked to."""
+class HangingConnection:
+    """A connection that does not end when it is closed for a restart."""
 
     def check_liveness(self, now: float) -> None:
         pass
@@ -164,8 +171,8 @@ class Stuck:
         await asyncio.sleep(60)
 
 
-async def test_a_drain_waits_for_streams_no_longer_than_its_time_limit(streams: ConnectionRegistry) -> None:
-    with streams.register(Stuck()):
+async def test_drain_does_not_wait_longer_than_its_time_limit(streams: ConnectionRegistry) -> None:
+    with streams.register(HangingConnection()):
         began = time.monotonic()
         await streams.drain(0.2)
         assert 0.1 < time.monotonic() - began < 10

@@ -1,5 +1,7 @@
-"""Every kind of value that a client sends: the standard that governs it, what is accepted and kept, and what is refused
-with which words. A value reaches the service, or comes back, in the form that the table names.
+"""Every kind of client input: accepted values reach the service in their stored form, others are refused with a
+message.
+
+Each kind has its standard and its examples in ``input_examples``.
 """
 
 from __future__ import annotations
@@ -16,22 +18,23 @@ from contracts.callers import Caller
 from contracts.errors import InvalidCredentials
 from contracts.files import HttpHeader, UploadTarget
 from contracts.users import Preferences
-from tests.gateway.conftest import Ask
-from tests.gateway.fakes import Services, facts
+from tests.gateway.conftest import Execute
+from tests.gateway.fakes import FakeServices, error_extensions
 from tests.gateway.http.input_examples import EMPTY, KINDS, ONBOARD, Kind, direction
 
 
-def examples(of: str) -> list[Any]:
+def examples(outcome_kind: str) -> list[Any]:
+    """Return the accepted or refused examples of all kinds as parameters."""
     return [
         pytest.param(kind, value, outcome, id=f"{name}-{ascii(value)[:40]}")
         for name, kind in KINDS.items()
-        for value, outcome in getattr(kind, of).items()
+        for value, outcome in getattr(kind, outcome_kind).items()
     ]
 
 
 @pytest.fixture
-def kept(services: Services) -> Services:
-    """Services that take whatever they are given."""
+def accepting_services(services: FakeServices) -> FakeServices:
+    """Fake services that accept every valid value."""
 
     def verify(_: Caller, body: Any) -> VerifiedCredentials:
         Credentials.model_validate(body)
@@ -48,39 +51,39 @@ def kept(services: Services) -> Services:
 
 
 @pytest.mark.parametrize(("kind", "value", "keeps"), examples("accepted"))
-async def test_a_value_is_kept_as_its_standard_says(
-    ask: Ask, kept: Services, kind: Kind, value: object, keeps: object
+async def test_accepts_a_value_in_the_form_of_its_standard(
+    execute: Execute, accepting_services: FakeServices, kind: Kind, value: object, keeps: object
 ) -> None:
-    answer = await ask(kind.document, input={**kind.input, kind.field: value})
+    response = await execute(kind.document, input={**kind.input, kind.field: value})
 
-    codes = {error["extensions"]["code"] for error in answer.get("errors", ())}
-    assert codes <= {"INVALID_CREDENTIALS"}, answer
+    codes = {error["extensions"]["code"] for error in response.get("errors", ())}
+    assert codes <= {"INVALID_CREDENTIALS"}, response
     if kind.keeps is not None:
         verb, name = kind.keeps
-        (body,) = [body for called, _, body in kept.calls if called == verb]
+        (body,) = [body for called, _, body in accepting_services.calls if called == verb]
         assert body[name] == keeps
 
 
 @pytest.mark.parametrize(("kind", "value", "message"), examples("refused"))
-async def test_a_value_is_refused_by_its_path_with_what_is_wrong(
-    ask: Ask, kept: Services, kind: Kind, value: object, message: str | None
+async def test_refuses_a_value_with_its_path_and_the_reason(
+    execute: Execute, accepting_services: FakeServices, kind: Kind, value: object, message: str | None
 ) -> None:
-    answer = await ask(kind.document, input={**kind.input, kind.field: value})
+    response = await execute(kind.document, input={**kind.input, kind.field: value})
 
-    (error,) = answer["errors"]
-    assert facts(error)["code"] == "BAD_USER_INPUT"
-    (fault,) = facts(error)["fields"]
-    assert fault["path"] == ["input", kind.field]
+    (error,) = response["errors"]
+    assert error_extensions(error)["code"] == "BAD_USER_INPUT"
+    (field_error,) = error_extensions(error)["fields"]
+    assert field_error["path"] == ["input", kind.field]
     if message is not None:
-        assert fault["message"] == error["message"] == message
-    assert not {verb for verb, _, _ in kept.calls} & {"auth/verify_credentials", "files/create_upload"}
+        assert field_error["message"] == error["message"] == message
+    assert not {verb for verb, _, _ in accepting_services.calls} & {"auth/verify_credentials", "files/create_upload"}
 
 
-async def test_all_faults_of_an_input_are_reported_at_once(ask: Ask) -> None:
-    answer = await ask(ONBOARD, input={"email": "a,b@", "name": "\u202e", "password": "short"})
+async def test_reports_all_invalid_fields_of_an_input_together(execute: Execute) -> None:
+    response = await execute(ONBOARD, input={"email": "a,b@", "name": "\u202e", "password": "short"})
 
-    (error,) = answer["errors"]
-    assert {tuple(each["path"]): each["message"] for each in facts(error)["fields"]} == {
+    (error,) = response["errors"]
+    assert {tuple(each["path"]): each["message"] for each in error_extensions(error)["fields"]} == {
         ("input", "email"): "This is not an e-mail address.",
         ("input", "name"): direction("U+202E"),
         ("input", "password"): "This is too short: at least 8.",
@@ -107,18 +110,20 @@ async def test_all_faults_of_an_input_are_reported_at_once(ask: Ask) -> None:
         ("(last: 1)", ("last", None)),
     ],
 )
-async def test_relay_parameters(ask: Ask, list_: str, arguments: str, refused: tuple[str, str | None] | None) -> None:
-    answer = await ask(f"{{ viewer {{ {list_}{arguments} {{ nodes {{ id }} pageInfo {{ hasNextPage }} }} }} }}")
+async def test_pagination_arguments(
+    execute: Execute, list_: str, arguments: str, refused: tuple[str, str | None] | None
+) -> None:
+    response = await execute(f"{{ viewer {{ {list_}{arguments} {{ nodes {{ id }} pageInfo {{ hasNextPage }} }} }} }}")
 
     if refused is None:
-        assert "errors" not in answer, answer
+        assert "errors" not in response, response
         return
-    (error,) = answer["errors"]
-    assert facts(error)["code"] == "BAD_USER_INPUT"
-    if refused[0] != "last":  # GraphQL itself does not know the argument
-        (fault,) = facts(error)["fields"]
-        assert fault["path"] == [refused[0]]
-        assert refused[1] in (None, fault["message"])
+    (error,) = response["errors"]
+    assert error_extensions(error)["code"] == "BAD_USER_INPUT"
+    if refused[0] != "last":  # the schema has no such argument
+        (field_error,) = error_extensions(error)["fields"]
+        assert field_error["path"] == [refused[0]]
+        assert refused[1] in (None, field_error["message"])
 
 
 OBJECT = "must be an object or null"
@@ -151,23 +156,24 @@ BY_GET: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("what", BY_POST)
-async def test_a_parameter_of_the_wrong_type_in_the_body_is_refused(client: httpx.AsyncClient, what: str) -> None:
-    body, message = BY_POST[what]
+@pytest.mark.parametrize("case", BY_POST)
+async def test_refuses_a_parameter_of_the_wrong_type_in_the_body(client: httpx.AsyncClient, case: str) -> None:
+    body, message = BY_POST[case]
     assert_refused(await client.post("/graphql", json=body), message)
 
 
-@pytest.mark.parametrize("what", BY_GET)
-async def test_a_parameter_of_the_wrong_type_in_the_address_is_refused(client: httpx.AsyncClient, what: str) -> None:
-    parameters, message = BY_GET[what]
+@pytest.mark.parametrize("case", BY_GET)
+async def test_refuses_a_parameter_of_the_wrong_type_in_the_url(client: httpx.AsyncClient, case: str) -> None:
+    parameters, message = BY_GET[case]
     assert_refused(await client.get("/graphql", params=parameters), message)
 
 
-def assert_refused(answer: httpx.Response, message: str) -> None:
-    assert answer.status_code == 400
-    (error,) = answer.json()["errors"]
+def assert_refused(response: httpx.Response, message: str) -> None:
+    """Check that the response refuses the request with this message."""
+    assert response.status_code == 400
+    (error,) = response.json()["errors"]
     assert message in error["message"]
-    assert facts(error) == {"code": "BAD_USER_INPUT", "fields": []}
+    assert error_extensions(error) == {"code": "BAD_USER_INPUT", "fields": []}
 
 
 @pytest.mark.parametrize(
@@ -179,12 +185,12 @@ def assert_refused(answer: httpx.Response, message: str) -> None:
         {"unknown": 1},
     ],
 )
-async def test_parameters_may_be_left_out_or_null(client: httpx.AsyncClient, others: dict[str, object]) -> None:
+async def test_parameters_may_be_absent_or_null(client: httpx.AsyncClient, others: dict[str, object]) -> None:
     expected = {"data": {"__typename": "Query"}}
     assert (await client.post("/graphql", json=NAMED_QUERY | others)).json() == expected
     in_address = {name: value if isinstance(value, str) else json.dumps(value) for name, value in others.items()}
     if in_address.get("operationName") == "null":
-        in_address["operationName"] = ""  # an empty parameter is one that is left out (GraphQL over HTTP, 6.2.1)
+        in_address["operationName"] = ""  # an empty parameter counts as absent (GraphQL over HTTP, 6.2.1)
     assert (await client.get("/graphql", params=NAMED_QUERY | in_address)).json() == expected
     if "variables" in others:
         empty = {"variables": "", "extensions": "", "operationName": ""}
@@ -203,10 +209,10 @@ async def test_parameters_may_be_left_out_or_null(client: httpx.AsyncClient, oth
         ("", False),
     ],
 )
-async def test_a_request_id_of_the_client_is_kept_where_it_is_harmless(
+async def test_keeps_the_request_id_of_the_client_if_it_is_harmless(
     client: httpx.AsyncClient, given: str, is_kept: bool
 ) -> None:
-    answer = await client.get("/healthz", headers=[(b"x-request-id", given.encode())])
+    response = await client.get("/healthz", headers=[(b"x-request-id", given.encode())])
 
-    assert (answer.headers["x-request-id"] == given) is is_kept
-    assert answer.headers["x-request-id"].isascii()
+    assert (response.headers["x-request-id"] == given) is is_kept
+    assert response.headers["x-request-id"].isascii()

@@ -1,4 +1,4 @@
-"""What a page of operations costs: a call of each service at most, and nothing of Temporal."""
+"""A page of operations calls each service at most once and never calls Temporal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from contracts.operations import (
 from contracts.workspaces import Workspace
 from gateway.app import create_app
 from gateway.dependencies import Dependencies
-from tests.gateway.fakes import ACME, FILE, GLOBEX, TOKEN, Services, file, person, session, settings
+from tests.gateway.fakes import ACME, FILE, GLOBEX, TOKEN, FakeServices, file, make_user, session, settings
 from tests.gateway.temporal_calls import TemporalCalls
 
 PAGE = """
@@ -54,16 +54,17 @@ RESULTS: dict[OperationKind, OperationResult] = {
 
 
 @pytest.fixture
-def me() -> str:
+def user_id() -> str:
+    """Id of a user that no other test uses."""
     return new_id("usr")
 
 
 @pytest.fixture
-def services(me: str) -> Services:
-    services = Services()
+def services(user_id: str) -> FakeServices:
+    services = FakeServices()
     services.handlers |= {
-        "auth/get_current_session": lambda caller, body: session(user_id=me),
-        "users/get_users": lambda caller, body: [person(id) for id in body["ids"]],
+        "auth/get_current_session": lambda caller, body: session(user_id=user_id),
+        "users/get_users": lambda caller, body: [make_user(id) for id in body["ids"]],
         "files/get_files": lambda caller, body: [file(id) for id in body["ids"]],
         "workspaces/get_workspaces": lambda caller, body: [workspace(id) for id in body["ids"]],
     }
@@ -74,10 +75,10 @@ def workspace(id: str) -> Workspace:
     return Workspace(id=id, tenant_id=ACME, user_id=new_id("usr"), name="Home")
 
 
-def ended_or_running(me: str, kind: OperationKind, *, ended: bool) -> OperationRecord:
-    """The record of an operation that ran before this gateway was there."""
+def operation_record(user_id: str, kind: OperationKind, *, ended: bool) -> OperationRecord:
+    """Return the record of an operation, completed or running, that started before this gateway."""
     status = OperationStatus.COMPLETED if ended else OperationStatus.RUNNING
-    state = OperationState.first(kind, utc_now(), started_by=me).model_copy(
+    state = OperationState.first(kind, utc_now(), started_by=user_id).model_copy(
         update={
             "status": status,
             "result": RESULTS[kind] if ended else None,
@@ -87,7 +88,7 @@ def ended_or_running(me: str, kind: OperationKind, *, ended: bool) -> OperationR
     operation = Operation(
         id=operation_id(b"", kind, tenant_id="", user_id="", key=None),
         kind=kind,
-        user_id=me,
+        user_id=user_id,
         tenant_ids=(ACME,),
         state=state,
         closed_at=utc_now() if ended else None,
@@ -97,21 +98,22 @@ def ended_or_running(me: str, kind: OperationKind, *, ended: bool) -> OperationR
 
 
 @pytest.fixture
-def fifty(services: Services, me: str) -> None:
-    """Forty that have ended and ten that run, of four kinds."""
+def fifty_operations(services: FakeServices, user_id: str) -> None:
+    """Fifty operations of four kinds in the record: forty completed and ten running."""
     kinds = list(RESULTS)
     for n in range(50):
-        services.record.add(ended_or_running(me, kinds[n % len(kinds)], ended=n < 40))
+        services.record.add(operation_record(user_id, kinds[n % len(kinds)], ended=n < 40))
 
 
 @pytest.fixture
 def temporal() -> TemporalCalls:
+    """Counts the calls of the gateway to Temporal."""
     return TemporalCalls()
 
 
 @pytest.fixture
 async def client(
-    temporal_address: str, services: Services, temporal: TemporalCalls, tmp_path: Path
+    temporal_address: str, services: FakeServices, temporal: TemporalCalls, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(
         settings(temporal_address, data_dir=tmp_path),
@@ -125,39 +127,40 @@ async def client(
         yield client
 
 
-async def page(client: httpx.AsyncClient, **variables: object) -> list[dict[str, Any]]:
+async def page_of_operations(client: httpx.AsyncClient, **variables: object) -> list[dict[str, Any]]:
+    """Return the nodes of the first page of the viewer's operations."""
     headers = {"authorization": f"Bearer {TOKEN}"}
-    answer = (await client.post("/graphql", json={"query": PAGE, "variables": variables}, headers=headers)).json()
-    assert "errors" not in answer, answer
-    nodes: list[dict[str, Any]] = answer["data"]["viewer"]["operations"]["nodes"]
+    response = (await client.post("/graphql", json={"query": PAGE, "variables": variables}, headers=headers)).json()
+    assert "errors" not in response, response
+    nodes: list[dict[str, Any]] = response["data"]["viewer"]["operations"]["nodes"]
     return nodes
 
 
-@pytest.mark.usefixtures("fifty")
-async def test_a_page_of_fifty_costs_a_call_of_each_service_and_nothing_of_temporal(
-    client: httpx.AsyncClient, services: Services, temporal: TemporalCalls
+@pytest.mark.usefixtures("fifty_operations")
+async def test_a_page_of_fifty_operations_calls_each_service_once_and_not_temporal(
+    client: httpx.AsyncClient, services: FakeServices, temporal: TemporalCalls
 ) -> None:
-    first = await page(client)
+    first = await page_of_operations(client)
     assert Counter(node["status"] for node in first) == {"COMPLETED": 40, "RUNNING": 10}
     assert all(node["startedBy"] and node["tenant"] for node in first)
     assert sum(bool(node.get("switched") or node.get("uploaded") or node.get("onboarded")) for node in first) == 30
-    assert len(services.asked("users/get_users")) == 1
+    assert len(services.requests_to("users/get_users")) == 1
 
     services.calls.clear()
-    assert await page(client) == first
+    assert await page_of_operations(client) == first
     calls = Counter(verb.partition("/")[0] for verb, _, _ in services.calls if not verb.startswith("auth/"))
-    assert calls == {"operations": 2, "tenants": 1, "files": 1, "workspaces": 1}, "users are known for a while"
+    assert calls == {"operations": 2, "tenants": 1, "files": 1, "workspaces": 1}, "users are cached"
 
-    assert len(await page(client, statuses=["COMPLETED"])) == 40
+    assert len(await page_of_operations(client, statuses=["COMPLETED"])) == 40
     assert temporal.counts == {}
 
 
-@pytest.mark.usefixtures("fifty")
-async def test_operations_are_counted_only_for_who_asks_how_many_there_are(
-    client: httpx.AsyncClient, services: Services
+@pytest.mark.usefixtures("fifty_operations")
+async def test_counts_operations_only_if_the_total_is_selected(
+    client: httpx.AsyncClient, services: FakeServices
 ) -> None:
     query = "{ viewer { operations(first: 5) { nodes { id } } } }"
     headers = {"authorization": f"Bearer {TOKEN}"}
-    answer = (await client.post("/graphql", json={"query": query}, headers=headers)).json()
-    assert len(answer["data"]["viewer"]["operations"]["nodes"]) == 5
-    assert [asked["with_total"] for asked in services.asked("operations/list_operations")] == [False]
+    response = (await client.post("/graphql", json={"query": query}, headers=headers)).json()
+    assert len(response["data"]["viewer"]["operations"]["nodes"]) == 5
+    assert [request["with_total"] for request in services.requests_to("operations/list_operations")] == [False]

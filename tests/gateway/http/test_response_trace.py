@@ -17,11 +17,11 @@ from gateway.settings import FeatureVisibility, ResponseTracing, Settings
 from infrastructure.caching.cache import Cache, MemoryCache
 from infrastructure.settings_validation import Environment
 from tests.end_to_end.client import Client
-from tests.gateway.fakes import GLOBEX, TOKEN, Services, settings
-from tests.gateway.live_gateway import SWITCH, introduction, running_gateway
+from tests.gateway.fakes import GLOBEX, TOKEN, FakeServices, settings
+from tests.gateway.live_gateway import SWITCH, authorization, running_gateway
 from tests.stack import Stack
 
-Asking = Callable[..., Awaitable[Any]]
+ExecuteWithExtensions = Callable[..., Awaitable[Any]]
 
 TRACED = {"trace": True}
 VIEWER = "{ viewer { user { id } } }"
@@ -30,27 +30,32 @@ UI = "http://temporal.test/"
 
 
 @asynccontextmanager
-async def gateway(configured: Settings, services: Services, cache: Cache) -> AsyncIterator[tuple[Gateway, Asking]]:
+async def gateway(
+    configured: Settings, services: FakeServices, cache: Cache
+) -> AsyncIterator[tuple[Gateway, ExecuteWithExtensions]]:
+    """Run a gateway in this process; yield the application and a function that executes documents."""
     app = create_app(configured, Dependencies(services=services.transport, cache=cache))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.localhost") as http,
     ):
 
-        async def ask(query: str, extensions: object = None, **variables: object) -> Any:
+        async def execute(query: str, extensions: object = None, **variables: object) -> Any:
             body = {"query": query, "variables": variables, "extensions": extensions}
             return (await http.post("/graphql", json=body, headers={"authorization": f"Bearer {TOKEN}"})).json()
 
-        yield app, ask
+        yield app, execute
 
 
-async def test_calls_are_told_and_what_the_cache_had(temporal_address: str, services: Services, tmp_path: Path) -> None:
+async def test_trace_contains_service_calls_and_cache_hits(
+    temporal_address: str, services: FakeServices, tmp_path: Path
+) -> None:
     cache = MemoryCache()
     configured = settings(temporal_address, data_dir=tmp_path, response_trace=FeatureVisibility.ON)
-    async with gateway(configured, services, cache) as (_, ask):
+    async with gateway(configured, services, cache) as (_, execute):
         dashboard = "{ viewer { dashboard { tenant { id } } } }"
-        first = (await ask(dashboard))["extensions"]["trace"]
-        again = (await ask(dashboard))["extensions"]["trace"]
+        first = (await execute(dashboard))["extensions"]["trace"]
+        again = (await execute(dashboard))["extensions"]["trace"]
     assert first["services"]["calls"] >= 1
     assert first["services"]["ms"] > 0
     assert first["cache"]["misses"] >= 1
@@ -59,105 +64,105 @@ async def test_calls_are_told_and_what_the_cache_had(temporal_address: str, serv
     assert again["operations"] == []
 
 
-async def test_an_operation_is_linked_to_where_temporal_shows_it(
-    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
+async def test_trace_links_an_operation_to_the_temporal_ui(
+    temporal_address: str, services: FakeServices, cache: Cache, tmp_path: Path
 ) -> None:
     configured = settings(temporal_address, data_dir=tmp_path, response_trace=FeatureVisibility.ON, temporal_ui_url=UI)
-    async with gateway(configured, services, cache) as (_, ask):
-        answer = await ask(SWITCH, input={"tenantId": GLOBEX, "waitSeconds": 0})
-    operation_id = answer["data"]["switchTenant"]["operation"]["id"]
-    trace = answer["extensions"]["trace"]
+    async with gateway(configured, services, cache) as (_, execute):
+        response = await execute(SWITCH, input={"tenantId": GLOBEX, "waitSeconds": 0})
+    operation_id = response["data"]["switchTenant"]["operation"]["id"]
+    trace = response["extensions"]["trace"]
     assert trace["temporal"]["calls"] >= 1
     assert trace["operations"] == [
         {"id": operation_id, "temporalUrl": f"http://temporal.test/namespaces/default/workflows/{operation_id}"}
     ]
 
 
-async def test_the_first_result_of_a_stream_tells_it_and_no_other(separate_stack: Stack) -> None:
+async def test_only_the_first_result_of_a_stream_has_a_trace(separate_stack: Stack) -> None:
     ada = Client(separate_stack)
     await ada.log_in("ada@example.com")
     here = await ada.current_tenant()
-    operation_id, _ = await ada.start_switch(await ada.tenant("Globex" if here == "Acme" else "Acme"))
+    operation_id, _ = await ada.start_switch(await ada.tenant_id("Globex" if here == "Acme" else "Acme"))
     document = f'subscription {{ operation(id: "{operation_id}") {{ status cursor }} }}'
     async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
         headers = {"authorization": f"Bearer {ada.token}", "accept": "text/event-stream"}
         body = {"query": document, "extensions": TRACED}
-        answer = await http.post(separate_stack.graphql, json=body, headers=headers)
-    configured = [line for line in answer.text.splitlines() if line.startswith("data: {")]
+        response = await http.post(separate_stack.graphql, json=body, headers=headers)
+    configured = [line for line in response.text.splitlines() if line.startswith("data: {")]
     assert len(configured) >= 1
     assert [number for number, line in enumerate(configured) if '"trace":' in line] == [0]
     assert operation_id in configured[0].partition('"trace":')[2]
 
 
-async def test_commands_to_redis_are_counted(separate_stack: Stack) -> None:
+async def test_trace_counts_redis_commands(separate_stack: Stack) -> None:
     ada = Client(separate_stack)
     await ada.log_in("ada@example.com")
     body = {"query": "{ viewer { user { id } } }", "extensions": TRACED}
     async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
         headers = {"authorization": f"Bearer {ada.token}"}
-        answer = (await http.post(separate_stack.graphql, json=body, headers=headers)).json()
-    assert answer["extensions"]["trace"]["redis"]["calls"] >= 1
+        response = (await http.post(separate_stack.graphql, json=body, headers=headers)).json()
+    assert response["extensions"]["trace"]["redis"]["calls"] >= 1
 
 
-async def test_without_the_setting_nothing_is_counted_and_nothing_told(
-    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
+async def test_disabled_trace_counts_nothing_and_adds_no_extensions(
+    temporal_address: str, services: FakeServices, cache: Cache, tmp_path: Path
 ) -> None:
     configured = settings(temporal_address, data_dir=tmp_path, response_trace=FeatureVisibility.OFF)
-    async with gateway(configured, services, cache) as (app, ask):
-        answer = await ask("{ viewer { user { id } } }")
-        around = app.connections.temporal.config()["interceptors"]
-    assert answer["data"]["viewer"]
-    assert "extensions" not in answer
-    assert "infrastructure.observability.response_trace" not in {type(each).__module__ for each in around}
+    async with gateway(configured, services, cache) as (app, execute):
+        response = await execute("{ viewer { user { id } } }")
+        client_interceptors = app.connections.temporal.config()["interceptors"]
+    assert response["data"]["viewer"]
+    assert "extensions" not in response
+    assert "infrastructure.observability.response_trace" not in {type(each).__module__ for each in client_interceptors}
 
 
-async def test_by_default_only_the_response_to_a_request_that_asks_for_it_has_a_trace(
-    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
+async def test_by_default_only_requests_for_a_trace_get_one(
+    temporal_address: str, services: FakeServices, cache: Cache, tmp_path: Path
 ) -> None:
     configured = settings(temporal_address, data_dir=tmp_path, response_trace=None)
-    async with gateway(configured, services, cache) as (_, ask):
-        default = await ask(VIEWER)
-        requested = await ask(VIEWER, TRACED)
-        others = [await ask(VIEWER, extensions) for extensions in ({}, {"trace": False}, {"trace": "yes"})]
+    async with gateway(configured, services, cache) as (_, execute):
+        default = await execute(VIEWER)
+        requested = await execute(VIEWER, TRACED)
+        others = [await execute(VIEWER, extensions) for extensions in ({}, {"trace": False}, {"trace": "yes"})]
     assert "extensions" not in default
     assert requested["extensions"]["trace"]["services"]["calls"] >= 1
-    assert not [answer for answer in others if "extensions" in answer]
+    assert not [response for response in others if "extensions" in response]
 
 
 async def test_each_execution_counts_only_its_own_calls(
-    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
+    temporal_address: str, services: FakeServices, cache: Cache, tmp_path: Path
 ) -> None:
     configured = settings(temporal_address, data_dir=tmp_path, response_trace=None)
-    async with gateway(configured, services, cache) as (_, ask):
-        answers = await asyncio.gather(*(ask(SWITCH, TRACED, input=SWITCH_INPUT) for _ in range(5)))
-    for answer in answers:
-        operation_id = answer["data"]["switchTenant"]["operation"]["id"]
-        assert [each["id"] for each in answer["extensions"]["trace"]["operations"]] == [operation_id]
+    async with gateway(configured, services, cache) as (_, execute):
+        responses = await asyncio.gather(*(execute(SWITCH, TRACED, input=SWITCH_INPUT) for _ in range(5)))
+    for response in responses:
+        operation_id = response["data"]["switchTenant"]["operation"]["id"]
+        assert [each["id"] for each in response["extensions"]["trace"]["operations"]] == [operation_id]
 
 
-async def test_a_websocket_requests_a_trace_for_one_operation(
-    temporal_address: str, services: Services, tmp_path: Path
+async def test_websocket_requests_a_trace_for_one_operation(
+    temporal_address: str, services: FakeServices, tmp_path: Path
 ) -> None:
     configured = settings(temporal_address, data_dir=tmp_path, response_trace=None)
-    async with running_gateway(configured, services) as gateway, gateway.open(introduction()) as socket:
+    async with running_gateway(configured, services) as gateway, gateway.open(authorization()) as socket:
         traces = []
         for extensions in (TRACED, None):
             payload = {"query": VIEWER, "extensions": extensions}
-            await socket.say({"id": "one", "type": "subscribe", "payload": payload})
-            traces.append((await socket.next_of("one"))["payload"].get("extensions"))
-            assert (await socket.next_of("one"))["type"] == "complete"
+            await socket.send({"id": "one", "type": "subscribe", "payload": payload})
+            traces.append((await socket.receive_for("one"))["payload"].get("extensions"))
+            assert (await socket.receive_for("one"))["type"] == "complete"
     assert traces[0]["trace"]["services"]["calls"] >= 1
     assert traces[1] is None
 
 
-async def test_production_gives_no_trace_on_request(
-    temporal_address: str, services: Services, cache: Cache, tmp_path: Path
+async def test_production_ignores_requests_for_a_trace(
+    temporal_address: str, services: FakeServices, cache: Cache, tmp_path: Path
 ) -> None:
     production = settings(temporal_address, data_dir=tmp_path, response_trace=None).model_copy(
         update={"environment": Environment.PRODUCTION}
     )
-    async with gateway(production, services, cache) as (_, ask):
-        assert "extensions" not in await ask(VIEWER, TRACED)
+    async with gateway(production, services, cache) as (_, execute):
+        assert "extensions" not in await execute(VIEWER, TRACED)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +175,7 @@ async def test_production_gives_no_trace_on_request(
         (Environment.PRODUCTION, FeatureVisibility.FORCE, ResponseTracing.ALWAYS),
     ],
 )
-def test_it_is_for_development(
+def test_environment_and_setting_decide_the_tracing_mode(
     environment: Environment, setting: FeatureVisibility | None, tracing: ResponseTracing
 ) -> None:
     keys = {"codec_keys": f"one:{'A' * 43}=", "service_key": "s" * 32}

@@ -1,4 +1,4 @@
-"""Without PUBLIC_URL the gateway answers to loopback names only, so that no page of another site reaches it."""
+"""Without PUBLIC_URL the gateway accepts only loopback host names, which prevents DNS rebinding."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gateway.app import create_app
 from gateway.dependencies import Dependencies
 from gateway.security.hosts import is_loopback_host
 from gateway.settings import FeatureVisibility, Settings
-from tests.gateway.fakes import ADA, Services, settings
+from tests.gateway.fakes import ADA, FakeServices, settings
 from tests.gateway.live_gateway import Gateway, running_gateway
 
-REBOUND = [
+REBOUND_HOSTS = [
     "evil.example",
     "evil.example:8080",
     "localhost.evil.example",
@@ -46,14 +46,14 @@ SUBPROTOCOL = Subprotocol("graphql-transport-ws")
         "[::ffff:127.0.0.1]:8080",
     ],
 )
-def test_a_loopback_name_is_one(host: str) -> None:
+def test_recognizes_loopback_hosts(host: str) -> None:
     assert is_loopback_host(host)
 
 
 @pytest.mark.parametrize(
     "host",
     [
-        *REBOUND,
+        *REBOUND_HOSTS,
         "",
         ":8080",
         "localhost@evil.example",
@@ -68,42 +68,43 @@ def test_a_loopback_name_is_one(host: str) -> None:
         "gateway",
     ],
 )
-def test_any_other_name_is_none(host: str) -> None:
+def test_other_hosts_are_not_loopback(host: str) -> None:
     assert not is_loopback_host(host)
 
 
-def local(temporal_address: str, folder: Path) -> Settings:
+def local_settings(temporal_address: str, folder: Path) -> Settings:
+    """Return settings without PUBLIC_URL, with GraphiQL and the codec server."""
     return settings(temporal_address, data_dir=folder, graphiql=FeatureVisibility.ON, **CODEC)
 
 
 @pytest.fixture
 async def gateway(temporal_address: str, tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with running_gateway(local(temporal_address, tmp_path), Services()) as gateway:
+    async with running_gateway(local_settings(temporal_address, tmp_path), FakeServices()) as gateway:
         yield gateway
 
 
-async def test_no_route_answers_to_a_name_that_was_rebound(gateway: Gateway) -> None:
+async def test_every_route_refuses_a_rebound_host(gateway: Gateway) -> None:
     routes = (route for route in gateway.app.routes if isinstance(route, Route))
     paths = {re.sub(r"{\w+}", "x", route.path) for route in routes}
     assert paths > {"/graphql", "/graphiql", "/codec/decode", "/uploads/x", "/downloads/x", "/healthz"}
     async with httpx.AsyncClient(base_url=gateway.http, trust_env=False) as http:
         for path in (*paths, "/nowhere"):
             for method in ("GET", "POST", "PUT", "OPTIONS"):
-                page = {"host": REBOUND[0], "origin": f"http://{REBOUND[0]}"}
-                answer = await http.request(method, path, headers=page)
-                assert answer.status_code == 421, (method, path)
-                (error,) = answer.json()["errors"]
+                page_headers = {"host": REBOUND_HOSTS[0], "origin": f"http://{REBOUND_HOSTS[0]}"}
+                response = await http.request(method, path, headers=page_headers)
+                assert response.status_code == 421, (method, path)
+                (error,) = response.json()["errors"]
                 assert "PUBLIC_URL" in error["message"]
                 assert error["extensions"] == {
                     "code": "FORBIDDEN",
                     "reason": "NOT_PERMITTED",
-                    "requestId": answer.headers["x-request-id"],
+                    "requestId": response.headers["x-request-id"],
                 }
-            assert "access-control-allow-origin" not in answer.headers
+            assert "access-control-allow-origin" not in response.headers
 
 
-@pytest.mark.parametrize("host", REBOUND)
-async def test_no_socket_is_opened_under_a_name_that_was_rebound(gateway: Gateway, host: str) -> None:
+@pytest.mark.parametrize("host", REBOUND_HOSTS)
+async def test_refuses_sockets_for_a_rebound_host(gateway: Gateway, host: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         async with connect(
             f"ws://{host}/graphql", subprotocols=[SUBPROTOCOL], proxy=None, host="127.0.0.1", port=gateway.port
@@ -112,18 +113,18 @@ async def test_no_socket_is_opened_under_a_name_that_was_rebound(gateway: Gatewa
     assert refused.value.response.status_code == 421
 
 
-async def test_a_loopback_name_is_answered_on_every_transport(gateway: Gateway) -> None:
+async def test_accepts_loopback_hosts_on_every_transport(gateway: Gateway) -> None:
     async with httpx.AsyncClient(base_url=gateway.http, trust_env=False) as http:
         for host in ("localhost", f"127.0.0.1:{gateway.port}", f"[::1]:{gateway.port}"):
-            answer = await http.post("/graphql", json={"query": "{ __typename }"}, headers={"host": host})
-            assert answer.json() == {"data": {"__typename": "Query"}}
+            response = await http.post("/graphql", json={"query": "{ __typename }"}, headers={"host": host})
+            assert response.json() == {"data": {"__typename": "Query"}}
     async with gateway.open():
         pass
 
 
-async def test_with_a_public_url_other_names_are_answered(temporal_address: str, tmp_path: Path) -> None:
+async def test_accepts_other_hosts_with_a_public_url(temporal_address: str, tmp_path: Path) -> None:
     configured = settings(temporal_address, data_dir=tmp_path, public_url="https://adx.example.com")
-    app = create_app(configured, Dependencies(services=Services().transport))
+    app = create_app(configured, Dependencies(services=FakeServices().transport))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

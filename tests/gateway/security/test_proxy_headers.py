@@ -1,4 +1,4 @@
-"""The client's address, scheme and host behind reverse proxies: which headers of whom are believed."""
+"""Address, scheme and host of the client behind reverse proxies: the gateway uses headers of trusted proxies only."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gateway.dependencies import Dependencies
 from gateway.security.client_network import client_network
 from gateway.security.proxy_headers import ProxyHeadersMiddleware, base_url
 from infrastructure.settings_validation import Environment
-from tests.gateway.fakes import Services, settings
+from tests.gateway.fakes import FakeServices, settings
 
 PROXIES = ("10.0.0.0/8", "fd00::/64", "::ffff:192.168.7.0/120")
 
 
-async def seen(peer: str, *headers: tuple[str, str], public_url: str | None = None) -> HTTPConnection:
-    """The connection as the application sees it."""
+async def connection_behind(peer: str, *headers: tuple[str, str], public_url: str | None = None) -> HTTPConnection:
+    """Return the connection as the application sees it behind the middleware."""
     connections: list[HTTPConnection] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -74,10 +74,10 @@ async def seen(peer: str, *headers: tuple[str, str], public_url: str | None = No
         ("fd00:0:0:1::7", ["198.51.100.1"], "fd00:0:0:1::/64"),
     ],
 )
-async def test_counts_a_client_by_the_address_that_trusted_proxies_report(
+async def test_identifies_a_client_by_the_address_from_trusted_proxies(
     peer: str, forwarded: list[str], expected: str
 ) -> None:
-    assert client_network(await seen(peer, *(("x-forwarded-for", each) for each in forwarded))) == expected
+    assert client_network(await connection_behind(peer, *(("x-forwarded-for", each) for each in forwarded))) == expected
 
 
 @pytest.mark.parametrize(
@@ -97,21 +97,26 @@ async def test_counts_a_client_by_the_address_that_trusted_proxies_report(
         ("::ffff:203.0.113.9", [("x-forwarded-host", "adx.example.com")], "http://inside:8080"),
     ],
 )
-async def test_believes_scheme_and_host_of_trusted_proxies_only(
+async def test_uses_scheme_and_host_of_trusted_proxies_only(
     peer: str, headers: list[tuple[str, str]], expected: str
 ) -> None:
-    assert base_url(await seen(peer, *headers)) == expected
+    assert base_url(await connection_behind(peer, *headers)) == expected
 
 
-async def test_counts_every_request_as_tls_with_a_public_url_of_https() -> None:
-    assert base_url(await seen("203.0.113.9", public_url="https://adx.example.com")) == "https://inside:8080"
+async def test_every_request_counts_as_tls_with_an_https_public_url() -> None:
+    assert (
+        base_url(await connection_behind("203.0.113.9", public_url="https://adx.example.com")) == "https://inside:8080"
+    )
 
 
 @asynccontextmanager
-async def gateway(temporal_address: str, folder: Path, peer: str, **others: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def http_client(
+    temporal_address: str, folder: Path, peer: str, **others: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield an HTTP client with this peer address of a gateway in this process."""
     app = create_app(
         settings(temporal_address, data_dir=folder).model_copy(update=others),
-        Dependencies(services=Services().transport),
+        Dependencies(services=FakeServices().transport),
     )
     transport = httpx.ASGITransport(app, client=(peer, 1))
     async with (
@@ -130,7 +135,7 @@ async def gateway(temporal_address: str, folder: Path, peer: str, **others: Any)
         (Environment.DEVELOPMENT, (), "10.0.0.1", []),
     ],
 )
-async def test_warns_once_in_production_of_proxy_headers_from_an_untrusted_peer(
+async def test_warns_once_in_production_about_proxy_headers_of_an_untrusted_peer(
     temporal_address: str,
     tmp_path: Path,
     environment: Environment,
@@ -139,7 +144,9 @@ async def test_warns_once_in_production_of_proxy_headers_from_an_untrusted_peer(
     logged: list[str | None],
 ) -> None:
     trusted = settings("127.0.0.1:1", trusted_proxies=proxies).trusted_proxies
-    async with gateway(temporal_address, tmp_path, peer, environment=environment, trusted_proxies=trusted) as client:
+    async with http_client(
+        temporal_address, tmp_path, peer, environment=environment, trusted_proxies=trusted
+    ) as client:
         with capture_logs() as lines:
             await client.get("/healthz")
             for number in range(3):

@@ -1,4 +1,4 @@
-"""How many requests users, tenants and networks may make, told by one process and by several that share a Redis."""
+"""Rate limits of users, tenants and networks, in one process and in several that share Redis."""
 
 from __future__ import annotations
 
@@ -18,201 +18,209 @@ from gateway.security.rate_limits import RateLimiter, RateLimits
 from resolvers.context import Context
 from resolvers.sign_in_throttle import ClientInfo
 from resolvers.tokens import token_hash
-from tests.gateway.fakes import ACME, ADA, TOKEN, Services, facts, session, settings, tenant
-from tests.gateway.live_gateway import Gateway, introduction, running_gateway
+from tests.gateway.fakes import ACME, ADA, TOKEN, FakeServices, error_extensions, session, settings, tenant
+from tests.gateway.live_gateway import Gateway, authorization, running_gateway
 from tests.redis_access import open_redis
 from tests.servers import running_redis
 from worker.dev.ports import free_port
 
-WHO = "{ viewer { user { id } } }"
-SHE = {"data": {"viewer": {"user": {"id": ADA}}}}
+VIEWER_QUERY = "{ viewer { user { id } } }"
+SIGNED_IN_AS_ADA = {"data": {"viewer": {"user": {"id": ADA}}}}
 LOGIN = "mutation ($input: LoginInput!) { login(input: $input) { operation { id } } }"
 FREE, PRO = SubscriptionTier.FREE, SubscriptionTier.PROFESSIONAL
 
 
 class ClientContext(Context):
-    """The context of a request from a client network, without a process around it."""
+    """A request context that contains only the client's network."""
 
     def __init__(self, network: str = "192.0.2.1") -> None:
         self.client = ClientInfo(network)
         self.token = None
 
 
-async def let_through(limits: RateLimiter, who: ClientContext, asked: int) -> int:
-    """How many of those that are asked at once."""
-    done, waits = 0, list[float]()
-    for _ in range(asked):
+async def count_admitted(limiter: RateLimiter, context: ClientContext, requests: int) -> int:
+    """Return how many of this number of requests are admitted."""
+    admitted, waits = 0, list[float]()
+    for _ in range(requests):
         try:
-            await limits.check(who)
+            await limiter.check(context)
         except RateLimited as refused:
             waits.append(refused.retry_after or 0)
         else:
-            done += 1
+            admitted += 1
     assert all(wait >= 1 and wait == int(wait) for wait in waits)
-    return done
+    return admitted
 
 
-def limits_of(address: int, clock: Any = time.monotonic) -> RateLimiter:
+def limiter_with(address: int, clock: Any = time.monotonic) -> RateLimiter:
+    """Return a rate limiter of networks with this many requests per minute."""
     return RateLimiter(RateLimits(address=address), b"k" * 32, clock)
 
 
-async def test_a_minute_s_requests_come_at_once_and_then_one_after_the_other() -> None:
+async def test_admits_the_requests_of_a_minute_at_once_and_then_one_by_one() -> None:
     now = 0.0
-    limits = limits_of(60, lambda: now)
+    limiter = limiter_with(60, lambda: now)
 
-    assert await let_through(limits, ClientContext(), 100) == 60
+    assert await count_admitted(limiter, ClientContext(), 100) == 60
     now += 10
-    assert await let_through(limits, ClientContext(), 100) == 10
-    assert await let_through(limits, ClientContext("192.0.2.2"), 100) == 60
+    assert await count_admitted(limiter, ClientContext(), 100) == 10
+    assert await count_admitted(limiter, ClientContext("192.0.2.2"), 100) == 60
 
 
-async def test_no_bound_is_no_bound() -> None:
-    assert await let_through(limits_of(0), ClientContext(), 1000) == 1000
+async def test_a_limit_of_zero_is_unlimited() -> None:
+    assert await count_admitted(limiter_with(0), ClientContext(), 1000) == 1000
 
 
-async def test_processes_at_one_redis_let_no_more_through_together_than_one() -> None:
+async def test_processes_that_share_redis_enforce_one_common_limit() -> None:
     with running_redis() as url:
-        async with AsyncExitStack() as stack, Redis.from_url(url) as looking:
-            processes = [limits_of(600) for _ in range(3)]
+        async with AsyncExitStack() as stack, Redis.from_url(url) as redis_client:
+            processes = [limiter_with(600) for _ in range(3)]
             for each in processes:
                 redis = await stack.enter_async_context(open_redis(url))
                 await stack.enter_async_context(each.shared(redis))
-            done = 0
-            for _ in range(25):  # a second's worth in each, whatever one alone would let through
-                done += sum([await let_through(each, ClientContext(), 40) for each in processes])
+            admitted = 0
+            for _ in range(25):  # in each round one second's worth of requests per process
+                admitted += sum([await count_admitted(each, ClientContext(), 40) for each in processes])
                 await asyncio.sleep(0.1)
-            assert 600 <= done < 900, "what comes while they learn of each other may be too much"
-            assert sum([await let_through(each, ClientContext(), 10) for each in processes]) == 0
-            assert "192.0" not in str(await looking.keys("*"))
+            assert 600 <= admitted < 900, "requests before the first synchronization may exceed the limit"
+            assert sum([await count_admitted(each, ClientContext(), 10) for each in processes]) == 0
+            assert "192.0" not in str(await redis_client.keys("*"))
 
 
-async def test_each_process_goes_on_by_its_own_count_while_redis_is_away() -> None:
-    limits = limits_of(100)
+async def test_each_process_enforces_the_limit_alone_while_redis_is_unavailable() -> None:
+    limiter = limiter_with(100)
     url = f"redis://127.0.0.1:{free_port('127.0.0.1')}/0"
-    async with open_redis(url) as redis, limits.shared(redis):
-        first = await let_through(limits, ClientContext(), 90)
+    async with open_redis(url) as redis, limiter.shared(redis):
+        first = await count_admitted(limiter, ClientContext(), 90)
         await asyncio.sleep(0.7)
         assert first == 90
-        assert 10 <= await let_through(limits, ClientContext(), 100) <= 13
+        assert 10 <= await count_admitted(limiter, ClientContext(), 100) <= 13
 
 
-async def test_counting_costs_a_request_next_to_nothing() -> None:
-    limits = limits_of(10_000_000)
+async def test_checking_the_limit_takes_less_than_a_tenth_of_a_millisecond() -> None:
+    limiter = limiter_with(10_000_000)
     before = time.process_time()
-    await let_through(limits, ClientContext(), 10_000)
+    await count_admitted(limiter, ClientContext(), 10_000)
     assert (time.process_time() - before) / 10_000 < 0.000_1
 
 
 @pytest.fixture
-def services() -> Services:
-    """Acme's tier is the lowest."""
-    return Services()
+def services() -> FakeServices:
+    """Fake services; Acme has the lowest tier."""
+    return FakeServices()
 
 
-async def asked_often(gateway: Gateway, times: int, **options: Any) -> list[httpx.Response]:
+async def post_repeatedly(gateway: Gateway, times: int, **options: Any) -> list[httpx.Response]:
+    """Post the viewer query this many times and return the responses."""
     async with httpx.AsyncClient(base_url=gateway.http, timeout=20) as client:
         headers = options.get("headers", {"authorization": f"Bearer {TOKEN}"})
-        return [await client.post("/graphql", json={"query": WHO}, headers=headers) for _ in range(times)]
+        return [await client.post("/graphql", json={"query": VIEWER_QUERY}, headers=headers) for _ in range(times)]
 
 
 @pytest.fixture
-async def limited(temporal_address: str, services: Services) -> AsyncIterator[Gateway]:
-    told = settings(
+async def gateway_with_rate_limits(temporal_address: str, services: FakeServices) -> AsyncIterator[Gateway]:
+    """A gateway that allows 10 requests per minute and user in the free tier, and 20 in the professional tier."""
+    results = settings(
         temporal_address, rate_limits=True, rate_limit_per_user={FREE: 10, PRO: 20}, rate_limit_per_address=200
     )
-    async with running_gateway(told, services) as gateway:
+    async with running_gateway(results, services) as gateway:
         yield gateway
 
 
-async def test_a_user_s_request_too_many_is_refused_whole_and_told_when_to_come_again(limited: Gateway) -> None:
-    answers = await asked_often(limited, 11)
+async def test_refuses_one_request_too_many_of_a_user_with_a_retry_time(gateway_with_rate_limits: Gateway) -> None:
+    responses = await post_repeatedly(gateway_with_rate_limits, 11)
 
-    assert [answer.json() for answer in answers[:10]] == [SHE] * 10
-    (error,) = answers[10].json()["errors"]
-    assert answers[10].status_code == 429
-    assert facts(error) == {"code": "RATE_LIMITED", "retryAfter": int(answers[10].headers["retry-after"])}
+    assert [response.json() for response in responses[:10]] == [SIGNED_IN_AS_ADA] * 10
+    (error,) = responses[10].json()["errors"]
+    assert responses[10].status_code == 429
+    assert error_extensions(error) == {"code": "RATE_LIMITED", "retryAfter": int(responses[10].headers["retry-after"])}
     assert 1 <= error["extensions"]["retryAfter"] <= 6
-    (nobody,) = await asked_often(limited, 1, headers={})
-    assert nobody.status_code == 200, "who else asks from there is not refused with her"
+    (anonymous,) = await post_repeatedly(gateway_with_rate_limits, 1, headers={})
+    assert anonymous.status_code == 200, "other requests from the same address are admitted"
 
 
-async def test_a_better_tier_allows_more_and_is_asked_for_only_once_it_matters(
-    limited: Gateway, services: Services
+async def test_higher_tier_allows_more_and_is_read_only_when_needed(
+    gateway_with_rate_limits: Gateway, services: FakeServices
 ) -> None:
-    better = tenant(ACME, "Acme").model_copy(update={"subscription_tier": PRO})
-    services.handlers["tenants/get_tenants"] = lambda caller, body: [better]
+    professional = tenant(ACME, "Acme").model_copy(update={"subscription_tier": PRO})
+    services.handlers["tenants/get_tenants"] = lambda caller, body: [professional]
 
-    first = await asked_often(limited, 10)
-    assert services.asked("tenants/get_tenants") == []
-    then = await asked_often(limited, 11)
+    first = await post_repeatedly(gateway_with_rate_limits, 10)
+    assert services.requests_to("tenants/get_tenants") == []
+    later = await post_repeatedly(gateway_with_rate_limits, 11)
 
-    assert [answer.status_code for answer in (*first, *then)] == [200] * 20 + [429]
-    assert len(services.asked("tenants/get_tenants")) == 1
+    assert [response.status_code for response in (*first, *later)] == [200] * 20 + [429]
+    assert len(services.requests_to("tenants/get_tenants")) == 1
 
 
-async def test_nobody_is_held_to_less_while_their_tier_cannot_be_told(limited: Gateway, services: Services) -> None:
+async def test_does_not_apply_the_lowest_tier_while_the_tier_cannot_be_read(
+    gateway_with_rate_limits: Gateway, services: FakeServices
+) -> None:
     def down(caller: object, body: object) -> None:
         raise ServiceUnavailable(service="tenants")
 
     services.handlers["tenants/get_tenants"] = down
 
-    assert {answer.status_code for answer in await asked_often(limited, 15)} == {200}
+    assert {response.status_code for response in await post_repeatedly(gateway_with_rate_limits, 15)} == {200}
 
 
-async def test_what_is_asked_on_a_websocket_counts_and_leaves_the_socket_open(limited: Gateway) -> None:
-    async with limited.open(introduction()) as socket:
-        told = [(await socket.ask(WHO))[0] for _ in range(12)]
-        (refused,) = {message["type"] for message in told[10:]}
+async def test_operations_on_a_websocket_count_and_leave_the_socket_open(gateway_with_rate_limits: Gateway) -> None:
+    async with gateway_with_rate_limits.open(authorization()) as socket:
+        results = [(await socket.execute(VIEWER_QUERY))[0] for _ in range(12)]
+        (refused,) = {message["type"] for message in results[10:]}
         assert refused == "error"
-        assert told[10]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
-        assert told[10]["payload"][0]["extensions"]["retryAfter"] >= 1
-        await socket.say({"type": "ping"})
-        assert (await socket.next())["type"] == "pong"
+        assert results[10]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+        assert results[10]["payload"][0]["extensions"]["retryAfter"] >= 1
+        await socket.send({"type": "ping"})
+        assert (await socket.receive())["type"] == "pong"
 
 
-async def test_a_tenant_s_users_share_what_it_may(temporal_address: str, services: Services) -> None:
-    both = {"ada": session(), "grace": session("ses_" + "b" * 32, user_id="usr_" + "b" * 32)}
+async def test_users_of_a_tenant_share_its_limit(temporal_address: str, services: FakeServices) -> None:
+    sessions = {"ada": session(), "grace": session("ses_" + "b" * 32, user_id="usr_" + "b" * 32)}
 
     def find(caller: object, body: dict[str, Any]) -> Any:
-        return next(each for name, each in both.items() if token_hash(name) == body["token_hash"])
+        return next(each for name, each in sessions.items() if token_hash(name) == body["token_hash"])
 
     services.handlers["auth/get_current_session"] = find
-    told = settings(temporal_address, rate_limits=True, rate_limit_per_tenant={FREE: 10}, rate_limit_per_user={})
-    async with running_gateway(told, services) as gateway:
-        hers = await asked_often(gateway, 6, headers={"authorization": "Bearer ada"})
-        others = await asked_often(gateway, 6, headers={"authorization": "Bearer grace"})
+    results = settings(temporal_address, rate_limits=True, rate_limit_per_tenant={FREE: 10}, rate_limit_per_user={})
+    async with running_gateway(results, services) as gateway:
+        from_ada = await post_repeatedly(gateway, 6, headers={"authorization": "Bearer ada"})
+        from_grace = await post_repeatedly(gateway, 6, headers={"authorization": "Bearer grace"})
 
-    assert [answer.status_code for answer in (*hers, *others)] == [200] * 10 + [429] * 2
-
-
-async def test_an_address_is_counted_whoever_asks(temporal_address: str, services: Services) -> None:
-    told = settings(temporal_address, rate_limits=True, rate_limit_per_address=5)
-    async with running_gateway(told, services) as gateway:
-        answers = await asked_often(gateway, 4, headers={}) + await asked_often(gateway, 2)
-
-    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+    assert [response.status_code for response in (*from_ada, *from_grace)] == [200] * 10 + [429] * 2
 
 
-async def test_in_development_nothing_is_counted_unless_asked_for(temporal_address: str) -> None:
+async def test_address_is_counted_with_and_without_a_session(temporal_address: str, services: FakeServices) -> None:
+    results = settings(temporal_address, rate_limits=True, rate_limit_per_address=5)
+    async with running_gateway(results, services) as gateway:
+        responses = await post_repeatedly(gateway, 4, headers={}) + await post_repeatedly(gateway, 2)
+
+    assert [response.status_code for response in responses] == [200] * 5 + [429]
+
+
+async def test_rate_limits_are_off_in_development_by_default(temporal_address: str) -> None:
     assert settings(temporal_address).rate_limit_values() == RateLimits()
     assert settings(temporal_address, rate_limits=True).rate_limit_values().user[FREE] == 600
 
 
 async def log_in(client: httpx.AsyncClient, password: str) -> Any:
-    answer = await client.post(
+    """Post a login with this password and return the JSON response."""
+    response = await client.post(
         "/graphql", json={"query": LOGIN, "variables": {"input": {"email": "ada@example.com", "password": password}}}
     )
-    return answer.json()
+    return response.json()
 
 
-async def test_who_guesses_is_put_off_before_anything_is_looked_at(temporal_address: str, services: Services) -> None:
+async def test_throttles_password_guesses_before_the_service_is_called(
+    temporal_address: str, services: FakeServices
+) -> None:
     async with (
         running_gateway(settings(temporal_address), services) as gateway,
         httpx.AsyncClient(base_url=gateway.http, timeout=20) as client,
     ):
-        told = [facts((await log_in(client, f"wrong-{n}"))["errors"][0]) for n in range(12)]
+        results = [error_extensions((await log_in(client, f"wrong-{n}"))["errors"][0]) for n in range(12)]
 
-    assert told[:10] == [{"code": "INVALID_CREDENTIALS"}] * 10
-    assert [each["code"] for each in told[10:]] == ["RATE_LIMITED"] * 2
-    assert 80 < told[10]["retryAfter"] <= 90
-    assert len(services.asked("auth/verify_credentials")) == 10
+    assert results[:10] == [{"code": "INVALID_CREDENTIALS"}] * 10
+    assert [each["code"] for each in results[10:]] == ["RATE_LIMITED"] * 2
+    assert 80 < results[10]["retryAfter"] <= 90
+    assert len(services.requests_to("auth/verify_credentials")) == 10

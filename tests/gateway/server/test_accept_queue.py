@@ -1,4 +1,4 @@
-"""Thousands of websockets that arrive at one moment start a few at a time, and plain requests overtake them."""
+"""Many websockets that connect at once start a few at a time, and plain requests overtake them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Host:
-    """Records the order in which connections start, and closes each; each blocks the event loop for a moment."""
+    """A server that records the order in which connections start and closes each; each start blocks the event loop
+    briefly.
+    """
 
     def __init__(self, expected: int) -> None:
         self.queue = AcceptQueue()
@@ -32,14 +34,15 @@ class Host:
         self.queue.enqueue(reader, partial(self._begin, writer))
 
     def _begin(self, writer: asyncio.StreamWriter) -> None:
-        busy()
+        block_event_loop()
         self.started.append(writer.get_extra_info("peername")[1])
         writer.close()
         if len(self.started) == self._expected:
             self.all_have_started.set()
 
 
-def busy(seconds: float = 0.005) -> None:
+def block_event_loop(seconds: float = 0.005) -> None:
+    """Block the event loop for this many seconds."""
     time.sleep(seconds)
 
 
@@ -74,11 +77,11 @@ async def test_starts_few_per_iteration_newest_first_and_one_while_iterations_ar
     for number in range(30):
         queue.enqueue(number, partial(started.append, number))
     await asyncio.sleep(0)
-    first = list(started)
-    busy(0.05)
+    first_iteration = list(started)
+    block_event_loop(0.05)
     await asyncio.sleep(0)
-    assert first == list(range(29, 21, -1))
-    assert started == [*first, 21]
+    assert first_iteration == list(range(29, 21, -1))
+    assert started == [*first_iteration, 21]
     for _ in range(30):
         await asyncio.sleep(0)
     assert sorted(started) == list(range(30))

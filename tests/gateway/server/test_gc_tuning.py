@@ -1,4 +1,4 @@
-"""What closed sockets leave behind is found, although Python looks for garbage rarely."""
+"""Reference cycles of closed sockets are collected although automatic garbage collection is rare."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import pytest
 from gateway.server.gc_tuning import CycleCollector
 
 
-class Knot:
+class Cycle:
+    """An object that refers to itself, which only the garbage collector frees."""
+
     def __init__(self) -> None:
         self.itself = self
 
 
 @pytest.fixture
-def nobody_looks() -> Iterator[None]:
+def automatic_gc_disabled() -> Iterator[None]:
+    """Disable automatic garbage collection during the test."""
     gc.disable()
     yield
     gc.enable()
@@ -26,46 +29,46 @@ def nobody_looks() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("closed", "still_open", "is_cleared"), [(1001, 0, True), (999, 0, False), (1500, 2000, False)]
 )
-def test_it_is_cleared_away_once_there_is_as_much_of_it_as_in_use(
-    nobody_looks: None, closed: int, still_open: int, is_cleared: bool
+def test_collects_when_as_many_sockets_have_closed_as_are_open(
+    automatic_gc_disabled: None, closed: int, still_open: int, is_cleared: bool
 ) -> None:
-    leftovers = CycleCollector()
-    knot = Knot()
-    left = weakref.ref(knot)
-    del knot
+    collector = CycleCollector()
+    cycle = Cycle()
+    reference = weakref.ref(cycle)
+    del cycle
     for _ in range(closed):
-        leftovers.count_closed()
-    leftovers.collect_if_due(still_open)
-    assert (left() is None) is is_cleared
+        collector.count_closed()
+    collector.collect_if_due(still_open)
+    assert (reference() is None) is is_cleared
 
 
-def test_it_is_put_off_while_there_is_much_to_do_but_not_for_ever(nobody_looks: None) -> None:
-    worked = 0.0
-    leftovers = CycleCollector(lambda: worked)
-    knot = Knot()
-    left = weakref.ref(knot)
-    del knot
+def test_postpones_collection_under_load_but_not_for_ever(automatic_gc_disabled: None) -> None:
+    cpu_seconds = 0.0
+    collector = CycleCollector(lambda: cpu_seconds)
+    cycle = Cycle()
+    reference = weakref.ref(cycle)
+    del cycle
     for _ in range(2000):
-        leftovers.count_closed()
+        collector.count_closed()
     for _ in range(60):
-        worked += 0.4
-        leftovers.collect_if_due(0)
-        assert left() is not None
-    worked += 0.4
-    leftovers.collect_if_due(0)
-    assert left() is None
+        cpu_seconds += 0.4
+        collector.collect_if_due(0)
+        assert reference() is not None
+    cpu_seconds += 0.4
+    collector.collect_if_due(0)
+    assert reference() is None
 
 
-def test_it_is_cleared_away_once_there_is_little_to_do(nobody_looks: None) -> None:
-    worked = 0.0
-    leftovers = CycleCollector(lambda: worked)
-    knot = Knot()
-    left = weakref.ref(knot)
-    del knot
+def test_collects_when_the_process_is_idle(automatic_gc_disabled: None) -> None:
+    cpu_seconds = 0.0
+    collector = CycleCollector(lambda: cpu_seconds)
+    cycle = Cycle()
+    reference = weakref.ref(cycle)
+    del cycle
     for _ in range(2000):
-        leftovers.count_closed()
-    worked += 0.4
-    leftovers.collect_if_due(0)
-    worked += 0.05
-    leftovers.collect_if_due(0)
-    assert left() is None
+        collector.count_closed()
+    cpu_seconds += 0.4
+    collector.collect_if_due(0)
+    cpu_seconds += 0.05
+    collector.collect_if_due(0)
+    assert reference() is None

@@ -1,4 +1,6 @@
-"""Idle connections stay open for KEEP_ALIVE_SECONDS, longer than a load balancer keeps them, and no longer."""
+"""Idle connections stay open for KEEP_ALIVE_SECONDS, which is longer than load balancers keep them, and are then
+closed.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +13,24 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.gateway.fakes import Services, settings
-from tests.gateway.live_gateway import Gateway, running_gateway, until
+from tests.gateway.fakes import FakeServices, settings
+from tests.gateway.live_gateway import Gateway, running_gateway, wait_until
 
-HYPERCORNS_OWN_SECONDS = 5
+HYPERCORN_KEEP_ALIVE_SECONDS = 5
 LOAD_BALANCER_SECONDS = 60
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @asynccontextmanager
-async def gateway_that_keeps(seconds: float, temporal_address: str, folder: Path) -> AsyncIterator[Gateway]:
-    configured = settings(temporal_address, data_dir=folder)
-    async with running_gateway(configured, Services(), keep_alive_seconds=seconds) as gateway:
+async def gateway_with_keep_alive(seconds: float, temporal_address: str, folder: Path) -> AsyncIterator[Gateway]:
+    """Run a gateway with this keep-alive time in seconds."""
+    gateway_settings = settings(temporal_address, data_dir=folder)
+    async with running_gateway(gateway_settings, FakeServices(), keep_alive_seconds=seconds) as gateway:
         yield gateway
 
 
-async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes = REQUEST) -> bytes:
+async def execute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes = REQUEST) -> bytes:
+    """Send a request on the connection and return the status line."""
     writer.write(request)
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
     length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
@@ -35,60 +39,63 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reques
 
 
 async def seconds_until_closed(reader: asyncio.StreamReader) -> float:
-    begun = time.monotonic()
+    """Return the seconds until the server closes the connection."""
+    sent = time.monotonic()
     assert await asyncio.wait_for(reader.read(), 30) == b""
-    return time.monotonic() - begun
+    return time.monotonic() - sent
 
 
-def test_the_default_outlasts_the_idle_time_of_load_balancers() -> None:
+def test_default_keep_alive_outlasts_the_idle_timeout_of_load_balancers() -> None:
     assert settings("127.0.0.1:1").keep_alive_seconds == 75 > LOAD_BALANCER_SECONDS
 
 
 @pytest.mark.parametrize("http2", [False, True])
-async def test_a_connection_that_was_idle_for_longer_than_hypercorn_keeps_one_is_used_again(
+async def test_reuses_a_connection_that_was_idle_longer_than_the_default_of_hypercorn(
     temporal_address: str, tmp_path: Path, http2: bool
 ) -> None:
-    kept = settings(temporal_address).keep_alive_seconds
+    keep_alive = settings(temporal_address).keep_alive_seconds
     limits = httpx.Limits(keepalive_expiry=None)
     async with (
-        gateway_that_keeps(kept, temporal_address, tmp_path) as gateway,
+        gateway_with_keep_alive(keep_alive, temporal_address, tmp_path) as gateway,
         httpx.AsyncClient(base_url=gateway.http, limits=limits, http1=not http2, http2=http2) as client,
     ):
         connections = set()
-        for pause in (0, HYPERCORNS_OWN_SECONDS + 1.5):
+        for pause in (0, HYPERCORN_KEEP_ALIVE_SECONDS + 1.5):
             await asyncio.sleep(pause)
-            answer = await client.get("/healthz")
-            assert answer.status_code == 200
-            connections.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
+            response = await client.get("/healthz")
+            assert response.status_code == 200
+            connections.add(response.extensions["network_stream"].get_extra_info("client_addr"))
         assert len(connections) == 1
 
 
-async def test_an_idle_connection_is_closed_in_the_end(temporal_address: str, tmp_path: Path) -> None:
-    async with gateway_that_keeps(1.5, temporal_address, tmp_path) as gateway:
+async def test_closes_an_idle_connection_after_the_keep_alive_time(temporal_address: str, tmp_path: Path) -> None:
+    async with gateway_with_keep_alive(1.5, temporal_address, tmp_path) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        for _ in range(3):  # each request begins the time anew
-            assert await ask(reader, writer) == b"HTTP/1.1 200 "
+        for _ in range(3):  # each request restarts the keep-alive time
+            assert await execute(reader, writer) == b"HTTP/1.1 200 "
             await asyncio.sleep(0.9)
         assert 0.3 < await seconds_until_closed(reader) < 3
         writer.close()
 
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        assert 1 < await seconds_until_closed(reader) < 4, "one that never says anything"
+        assert 1 < await seconds_until_closed(reader) < 4, "a connection without any request"
         writer.close()
 
 
 @pytest.mark.parametrize(
-    "begun",
+    "sent",
     [
         pytest.param(b"GET /healthz HTTP/1.1\r\nHost: loc", id="the first request"),
         pytest.param(REQUEST + b"GET /healthz HTTP/1.1\r\nHost: loc", id="a request behind another"),
         pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\x08\x06\0\0\0\0\0half", id="a frame"),
     ],
 )
-async def test_a_head_has_no_more_time_than_before(temporal_address: str, tmp_path: Path, begun: bytes) -> None:
-    async with gateway_that_keeps(75, temporal_address, tmp_path) as gateway:
+async def test_closes_a_connection_whose_request_head_stays_incomplete(
+    temporal_address: str, tmp_path: Path, sent: bytes
+) -> None:
+    async with gateway_with_keep_alive(75, temporal_address, tmp_path) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(begun)
+        writer.write(sent)
         started = time.monotonic()
         await asyncio.wait_for(reader.read(), 30)
         assert time.monotonic() - started < 10
@@ -96,8 +103,10 @@ async def test_a_head_has_no_more_time_than_before(temporal_address: str, tmp_pa
 
 
 @pytest.mark.parametrize("http2", [False, True])
-async def test_a_connection_whose_peer_leaves_is_not_kept(temporal_address: str, tmp_path: Path, http2: bool) -> None:
-    async with gateway_that_keeps(75, temporal_address, tmp_path) as gateway:
+async def test_closes_a_connection_whose_client_has_closed_it(
+    temporal_address: str, tmp_path: Path, http2: bool
+) -> None:
+    async with gateway_with_keep_alive(75, temporal_address, tmp_path) as gateway:
         before = len(asyncio.all_tasks())
         for _ in range(10):
             async with httpx.AsyncClient(
@@ -107,18 +116,18 @@ async def test_a_connection_whose_peer_leaves_is_not_kept(temporal_address: str,
         silent = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(10)]
         for _, writer in silent:
             writer.close()
-        await until(lambda: len(asyncio.all_tasks()) <= before, 5)
+        await wait_until(lambda: len(asyncio.all_tasks()) <= before, 5)
 
 
-async def test_a_kept_connection_may_begin_a_request_late_and_must_end_its_head_soon(
+async def test_idle_time_before_a_request_does_not_extend_the_time_for_its_head(
     temporal_address: str, tmp_path: Path
 ) -> None:
-    async with gateway_that_keeps(75, temporal_address, tmp_path) as gateway:
+    async with gateway_with_keep_alive(75, temporal_address, tmp_path) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        assert await ask(reader, writer) == b"HTTP/1.1 200 "
+        assert await execute(reader, writer) == b"HTTP/1.1 200 "
         writer.write(REQUEST[:20])
         await asyncio.sleep(1)
-        assert await ask(reader, writer, REQUEST[20:]) == b"HTTP/1.1 200 "
+        assert await execute(reader, writer, REQUEST[20:]) == b"HTTP/1.1 200 "
         writer.write(REQUEST[:20])
         assert await seconds_until_closed(reader) < 10
         writer.close()

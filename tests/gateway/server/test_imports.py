@@ -1,4 +1,4 @@
-"""Only gateway/server uses hypercorn's internals; other modules use its public entry point and its settings."""
+"""Only gateway/server imports the internals of hypercorn, h11, h2 and wsproto."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.private_names import PACKAGES
 from tests.stack import ROOT
 
 PUBLIC = {"hypercorn.asyncio.serve", "hypercorn.config.Config"}
-BELOW_HTTP = {"h11", "h2", "wsproto", "hyperframe", "priority"}
+PROTOCOL_LIBRARIES = {"h11", "h2", "wsproto", "hyperframe", "priority"}
 
 
 def imports(source: str) -> Iterator[str]:
@@ -22,15 +22,16 @@ def imports(source: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def internals(source: str) -> set[str]:
-    names = {name for name in imports(source) if name.partition(".")[0] in {"hypercorn", *BELOW_HTTP}}
+def internal_imports(source: str) -> set[str]:
+    """Return the imported names of the server libraries that are not public."""
+    names = {name for name in imports(source) if name.partition(".")[0] in {"hypercorn", *PROTOCOL_LIBRARIES}}
     return names - PUBLIC
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_server_internals_are_used_in_gateway_server_only(package: str) -> None:
+def test_only_gateway_server_imports_server_internals(package: str) -> None:
     used = {
-        str(path.relative_to(ROOT)): internals(path.read_text())
+        str(path.relative_to(ROOT)): internal_imports(path.read_text())
         for path in (ROOT / package).rglob("*.py")
         if not path.is_relative_to(ROOT / "gateway" / "server")
     }
@@ -41,5 +42,5 @@ def test_server_internals_are_used_in_gateway_server_only(package: str) -> None:
     "source",
     ["import h11", "from hypercorn.protocol.h2 import H2Protocol", "import hypercorn.utils", "import h2.events"],
 )
-def test_internals_are_recognized(source: str) -> None:
-    assert internals(source)
+def test_recognizes_imports_of_server_internals(source: str) -> None:
+    assert internal_imports(source)

@@ -1,4 +1,4 @@
-"""An auth service whose sessions a test ends, restores and makes unavailable."""
+"""A fake auth service whose sessions a test ends, restores or makes unavailable."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from contracts.auth import ReplacedSession, Session
 from contracts.callers import Caller
 from contracts.errors import ServiceUnavailable, SessionEnded
 from resolvers.tokens import token_hash
-from tests.gateway.fakes import TOKEN, Services, session
+from tests.gateway.fakes import TOKEN, FakeServices, session
 
 
 class AuthService:
-    """The sessions by token. ``revocations`` publishes the end of a session as the service does."""
+    """A fake auth service with its sessions by token.
 
-    def __init__(self, services: Services, revocations: CacheRevocationPublisher) -> None:
+    ``revocations`` publishes the end of a session as the real service does. While ``is_unavailable`` is set, every
+    lookup fails; ``unavailable_tokens`` does the same for single tokens. ``ends_when_found`` ends each session directly
+    after its lookup.
+    """
+
+    def __init__(self, services: FakeServices, revocations: CacheRevocationPublisher) -> None:
         self.sessions: dict[str, Session] = {TOKEN: session()}
         self.revocations = revocations
-        self.is_away = False
-        self.is_away_for: set[str] = set()
+        self.is_unavailable = False
+        self.unavailable_tokens: set[str] = set()
         self.ends_when_found = False
         self.ends_when_found_by = ""
-        """The switch that ends each session as soon as it was found."""
+        """Id of the tenant switch that ends each session directly after its lookup."""
         self.delay = self.handed_over_delay = 0.0
         self._handed_over: dict[str, ReplacedSession] = {}
         services.handlers["auth/get_current_session"] = self._find
@@ -31,7 +36,7 @@ class AuthService:
 
     async def _find(self, caller: Caller, body: dict[str, Any]) -> Session:
         await asyncio.sleep(self.delay)
-        if self.is_away or body["token_hash"] in map(token_hash, self.is_away_for):
+        if self.is_unavailable or body["token_hash"] in map(token_hash, self.unavailable_tokens):
             raise ServiceUnavailable(service="auth")
         for token, found in self.sessions.items():
             if body["token_hash"] == token_hash(token):
@@ -49,12 +54,13 @@ class AuthService:
         return self._handed_over[body["token_hash"]]
 
     async def end(self, token: str = TOKEN, *, by: str | None = None) -> None:
-        """End the session. ``by`` is the switch that replaces it."""
+        """End the session; ``by`` is the id of the tenant switch that replaces it."""
         ended = self.sessions.pop(token)
         if by is not None:
             self._handed_over[token_hash(token)] = ReplacedSession(session=ended, ended_by_step=f"{by}:replace_session")
         await self.revocations.publish(token_hash(token))
 
-    async def restore(self, token: str, again: Session) -> None:
-        self.sessions[token] = again
+    async def restore(self, token: str, restored: Session) -> None:
+        """Restore an ended session and retract its revocation."""
+        self.sessions[token] = restored
         await self.revocations.retract(token_hash(token))

@@ -1,4 +1,6 @@
-"""A socket that follows the switch which ends its session receives the last state of the switch before it closes."""
+"""A socket that follows the tenant switch which ends its session receives the final state of the switch before it
+closes.
+"""
 
 from __future__ import annotations
 
@@ -8,41 +10,41 @@ from temporalio.client import Client
 
 from contracts.auth import Role
 from tests.gateway.fakes import ADA, TOKEN
-from tests.gateway.live_gateway import FOLLOW, WHO, Gateway, introduction
+from tests.gateway.live_gateway import FOLLOW, VIEWER_QUERY, Gateway, authorization
 from tests.gateway.sessions.auth_service import AuthService
 from tests.gateway.sessions.streams import followed_operation, seconds_to_end
 from tests.resolvers.scripted import scripts
 
 
-async def test_a_socket_receives_the_end_of_the_switch_that_ended_its_session(
+async def test_receives_the_final_state_of_the_switch_that_ended_the_session(
     gateway: Gateway, auth: AuthService, temporal_client: Client
 ) -> None:
     async with followed_operation(gateway, temporal_client) as (sock, script):
         await auth.end(by=script.id)
-        await asyncio.sleep(1.2)  # a busy machine is slower than any guess
+        await asyncio.sleep(1.2)  # longer than the gateway needs to notice the end of the session
         await script.end()
-        assert (await sock.next())["payload"]["data"]["operation"]["status"] == "COMPLETED"
-        assert (await sock.next())["type"] == "complete"
+        assert (await sock.receive())["payload"]["data"]["operation"]["status"] == "COMPLETED"
+        assert (await sock.receive())["type"] == "complete"
         assert await seconds_to_end(sock) < 1
 
 
-async def test_a_socket_receives_the_end_of_a_switch_that_ends_its_session_while_the_stream_starts(
+async def test_receives_the_final_state_when_the_session_ends_while_the_stream_starts(
     gateway: Gateway, auth: AuthService, temporal_client: Client
 ) -> None:
     async with scripts(temporal_client) as starter:
         script = await starter.start(user_id=ADA)
         auth.ends_when_found_by = script.id
-        auth.handed_over_delay = 0.4  # and so long it is not known that the stream may follow the operation
-        async with gateway.open(introduction()) as sock:
+        auth.handed_over_delay = 0.4  # until then the gateway does not know that the stream may follow the switch
+        async with gateway.open(authorization()) as sock:
             await sock.subscribe(FOLLOW, id=script.id)
-            assert (await sock.next())["payload"]["data"]["operation"]["status"] == "RUNNING"
+            assert (await sock.receive())["payload"]["data"]["operation"]["status"] == "RUNNING"
             await script.end()
-            assert (await sock.next())["payload"]["data"]["operation"]["status"] == "COMPLETED"
-            assert (await sock.next())["type"] == "complete"
+            assert (await sock.receive())["payload"]["data"]["operation"]["status"] == "COMPLETED"
+            assert (await sock.receive())["type"] == "complete"
             assert await seconds_to_end(sock) < 1
 
 
-async def test_a_switch_that_does_not_end_the_session_holds_up_nothing(
+async def test_closes_immediately_when_something_else_than_the_switch_ends_the_session(
     gateway: Gateway, auth: AuthService, temporal_client: Client
 ) -> None:
     async with followed_operation(gateway, temporal_client) as (sock, script):
@@ -51,7 +53,7 @@ async def test_a_switch_that_does_not_end_the_session_holds_up_nothing(
         await script.end()
 
 
-async def test_a_socket_stays_whose_session_is_back_once_the_switch_was_undone(
+async def test_stays_open_when_the_undone_switch_has_restored_the_session(
     gateway: Gateway, auth: AuthService, temporal_client: Client
 ) -> None:
     async with followed_operation(gateway, temporal_client) as (sock, script):
@@ -59,15 +61,15 @@ async def test_a_socket_stays_whose_session_is_back_once_the_switch_was_undone(
         await auth.end()
         await auth.restore(TOKEN, before)
         await script.end()
-        while (await sock.next())["type"] != "complete":
+        while (await sock.receive())["type"] != "complete":
             pass
         await asyncio.sleep(1)
-        assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"] is not None
+        assert (await sock.execute(VIEWER_QUERY))[0]["payload"]["data"]["viewer"] is not None
         await auth.end()
         assert await seconds_to_end(sock) < 1
 
 
-async def test_a_socket_ends_whose_session_is_back_with_a_lower_role_once_the_switch_was_undone(
+async def test_closes_when_the_restored_session_has_a_lower_role(
     gateway: Gateway, auth: AuthService, temporal_client: Client
 ) -> None:
     async with followed_operation(gateway, temporal_client) as (sock, script):

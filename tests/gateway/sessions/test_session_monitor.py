@@ -1,4 +1,4 @@
-"""The session monitor alone: which callbacks it calls, what it holds, and what remains after it."""
+"""The session monitor: which callbacks it calls, which tasks it runs and what it frees."""
 
 from __future__ import annotations
 
@@ -26,21 +26,24 @@ from resolvers.clients.auth import AuthClient
 from resolvers.clients.base import ServiceClient
 from resolvers.following.subscription_state import SubscriptionState
 from resolvers.tokens import token_hash
-from tests.gateway.fakes import GLOBEX, GRACE, KEY, TOKEN, Services, session
-from tests.gateway.live_gateway import until
+from tests.gateway.fakes import GLOBEX, GRACE, KEY, TOKEN, FakeServices, session
+from tests.gateway.live_gateway import wait_until
 
 SWITCH = "tenant-switch-" + "1" * 32
 
 
-class World:
-    """A watch before an auth service whose sessions, by token, a test changes. ``over``: the ids of ended sessions."""
+class MonitorEnvironment:
+    """A session monitor and an auth service whose sessions, by token, a test changes.
+
+    ``ended_ids`` contains the ids of the sessions whose end was reported.
+    """
 
     def __init__(self, check_seconds: float) -> None:
         self.sessions = {TOKEN: session()}
-        self.is_away = False
-        self.over: list[str] = []
+        self.is_unavailable = False
+        self.ended_ids: list[str] = []
         self.change_notifier = LocalNotifier()
-        services = Services({"auth/get_current_session": self._find})
+        services = FakeServices({"auth/get_current_session": self._find})
         http = httpx.AsyncClient(transport=services.transport)
         signer = ServiceTokenSigner("auth", SecretKeys(KEY.encode()))
         auth = AuthClient(
@@ -52,7 +55,7 @@ class World:
         )
 
     def _find(self, _caller: Caller, body: dict[str, Any]) -> Session:
-        if self.is_away:
+        if self.is_unavailable:
             raise ServiceUnavailable(service="auth")
         for token, found in self.sessions.items():
             if body["token_hash"] == token_hash(token):
@@ -63,68 +66,68 @@ class World:
         """Send the change notification of the session."""
         await self.change_notifier.notify(session_cache_key(token_hash(TOKEN)))
 
-    def note(self, ended: Session) -> None:
-        self.over.append(ended.id)
+    def record_end(self, ended: Session) -> None:
+        self.ended_ids.append(ended.id)
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    """No check is due: only notifications have a session read again."""
-    world = World(check_seconds=1000)
-    async with world.watch:
-        yield world
+async def environment() -> AsyncIterator[MonitorEnvironment]:
+    """A session monitor that reads sessions again only after notifications: no periodic check is due."""
+    environment = MonitorEnvironment(check_seconds=1000)
+    async with environment.watch:
+        yield environment
 
 
-def tasks() -> list[asyncio.Task[Any]]:
+def monitor_tasks() -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if task.get_name() == "watch a session"]
 
 
-async def test_the_task_of_a_session_ends_with_the_last_that_stays_and_not_before(world: World) -> None:
-    with world.watch.watch(TOKEN, session(), world.note):
-        with world.watch.watch(TOKEN, session(), lambda _: None):
-            await until(lambda: len(tasks()) == 1)
-            assert world.watch.cached(TOKEN) is not None
+async def test_task_ends_when_the_last_block_that_monitors_the_session_ends(environment: MonitorEnvironment) -> None:
+    with environment.watch.watch(TOKEN, session(), environment.record_end):
+        with environment.watch.watch(TOKEN, session(), lambda _: None):
+            await wait_until(lambda: len(monitor_tasks()) == 1)
+            assert environment.watch.cached(TOKEN) is not None
         await asyncio.sleep(0.1)
-        assert len(tasks()) == 1
-    await until(lambda: tasks() == [])
-    assert world.watch.cached(TOKEN) is None
-    assert world.change_notifier._waiting == {}  # noqa: SLF001 - it would grow by two for each session
-    assert world.over == []
+        assert len(monitor_tasks()) == 1
+    await wait_until(lambda: monitor_tasks() == [])
+    assert environment.watch.cached(TOKEN) is None
+    assert environment.change_notifier._waiting == {}  # noqa: SLF001 - a leak would add two entries per session
+    assert environment.ended_ids == []
 
 
-async def test_the_task_of_a_session_that_has_ended_ends(world: World) -> None:
-    with world.watch.watch(TOKEN, session(), world.note):
-        await until(lambda: len(tasks()) == 1)
-        found = world.sessions.pop(TOKEN)
-        await world.notify()
-        await until(lambda: world.over == [found.id])
-        await until(lambda: tasks() == [])
-        assert world.watch.cached(TOKEN) is None
+async def test_task_ends_when_the_session_ends(environment: MonitorEnvironment) -> None:
+    with environment.watch.watch(TOKEN, session(), environment.record_end):
+        await wait_until(lambda: len(monitor_tasks()) == 1)
+        found = environment.sessions.pop(TOKEN)
+        await environment.notify()
+        await wait_until(lambda: environment.ended_ids == [found.id])
+        await wait_until(lambda: monitor_tasks() == [])
+        assert environment.watch.cached(TOKEN) is None
 
 
-async def test_the_task_of_a_session_whose_end_a_check_finds_ends() -> None:
-    world = World(check_seconds=0.05)
-    async with world.watch:
-        with world.watch.watch(TOKEN, session(), world.note):
-            await until(lambda: len(tasks()) == 1)
+async def test_task_ends_when_a_check_finds_that_the_session_has_ended() -> None:
+    environment = MonitorEnvironment(check_seconds=0.05)
+    async with environment.watch:
+        with environment.watch.watch(TOKEN, session(), environment.record_end):
+            await wait_until(lambda: len(monitor_tasks()) == 1)
             await asyncio.sleep(0.2)
-            assert world.over == []
-            world.sessions.clear()
-            await until(lambda: world.over == [session().id])
-            await until(lambda: tasks() == [])
+            assert environment.ended_ids == []
+            environment.sessions.clear()
+            await wait_until(lambda: environment.ended_ids == [session().id])
+            await wait_until(lambda: monitor_tasks() == [])
 
 
-async def test_a_callback_is_called_once_while_its_block_runs_and_not_after_that(world: World) -> None:
-    left: list[Session] = []
-    with world.watch.watch(TOKEN, session(), world.note):
-        with world.watch.watch(TOKEN, session(), left.append):
+async def test_calls_a_callback_once_and_only_while_its_block_runs(environment: MonitorEnvironment) -> None:
+    unexpected_calls: list[Session] = []
+    with environment.watch.watch(TOKEN, session(), environment.record_end):
+        with environment.watch.watch(TOKEN, session(), unexpected_calls.append):
             pass
-        world.sessions.clear()
+        environment.sessions.clear()
         for _ in range(3):
-            await world.notify()
+            await environment.notify()
             await asyncio.sleep(0.05)
-    assert world.over == [session().id]
-    assert left == []
+    assert environment.ended_ids == [session().id]
+    assert unexpected_calls == []
 
 
 @pytest.mark.parametrize(
@@ -138,84 +141,89 @@ async def test_a_callback_is_called_once_while_its_block_runs_and_not_after_that
     ],
     ids=lambda each: next(iter(each)),
 )
-async def test_a_session_is_back_only_as_what_it_was(world: World, change: dict[str, Any]) -> None:
+async def test_session_counts_as_restored_only_if_it_is_unchanged(
+    environment: MonitorEnvironment, change: dict[str, Any]
+) -> None:
     before = session()
-    assert await world.watch.is_restored(TOKEN, before)
-    world.sessions[TOKEN] = before.model_copy(update=change)
-    assert not await world.watch.is_restored(TOKEN, before)
-    world.sessions[TOKEN] = before
-    assert await world.watch.is_restored(TOKEN, before)
-    world.is_away = True
-    assert not await world.watch.is_restored(TOKEN, before)
-    world.is_away = False
-    world.sessions.clear()
-    assert not await world.watch.is_restored(TOKEN, before)
+    assert await environment.watch.is_restored(TOKEN, before)
+    environment.sessions[TOKEN] = before.model_copy(update=change)
+    assert not await environment.watch.is_restored(TOKEN, before)
+    environment.sessions[TOKEN] = before
+    assert await environment.watch.is_restored(TOKEN, before)
+    environment.is_unavailable = True
+    assert not await environment.watch.is_restored(TOKEN, before)
+    environment.is_unavailable = False
+    environment.sessions.clear()
+    assert not await environment.watch.is_restored(TOKEN, before)
 
 
-async def test_only_the_callback_with_an_outdated_session_is_called(world: World) -> None:
-    """It was found by two requests, before and after its role was changed."""
+async def test_calls_only_callbacks_with_an_outdated_session(environment: MonitorEnvironment) -> None:
+    """Two requests found the session, before and after its role was changed."""
     changed = session().model_copy(update={"role": Role.GUEST})
     stale: list[Session] = []
-    world.sessions[TOKEN] = changed
-    with world.watch.watch(TOKEN, changed, world.note), world.watch.watch(TOKEN, session(), stale.append):
-        await until(lambda: len(stale) == 1)
+    environment.sessions[TOKEN] = changed
+    with (
+        environment.watch.watch(TOKEN, changed, environment.record_end),
+        environment.watch.watch(TOKEN, session(), stale.append),
+    ):
+        await wait_until(lambda: len(stale) == 1)
         await asyncio.sleep(0.1)
-        assert world.over == []
-        await world.change_notifier.notify(access_key(changed.user_id, changed.tenant_id))
+        assert environment.ended_ids == []
+        await environment.change_notifier.notify(access_key(changed.user_id, changed.tenant_id))
         await asyncio.sleep(0.1)
-        assert world.over == []
+        assert environment.ended_ids == []
 
 
-async def test_a_change_of_membership_has_the_session_read_at_once(world: World) -> None:
-    with world.watch.watch(TOKEN, session(), world.note):
-        await until(lambda: len(tasks()) == 1)
+async def test_reads_the_session_immediately_after_a_change_of_membership(environment: MonitorEnvironment) -> None:
+    with environment.watch.watch(TOKEN, session(), environment.record_end):
+        await wait_until(lambda: len(monitor_tasks()) == 1)
         await asyncio.sleep(0.1)
-        world.sessions[TOKEN] = session().model_copy(update={"role": Role.MEMBER})
-        await world.change_notifier.notify(access_key(session().user_id, session().tenant_id))
-        await until(lambda: world.over == [session().id], 2)
+        environment.sessions[TOKEN] = session().model_copy(update={"role": Role.MEMBER})
+        await environment.change_notifier.notify(access_key(session().user_id, session().tenant_id))
+        await wait_until(lambda: environment.ended_ids == [session().id], 2)
 
 
-async def test_of_more_sessions_than_one_call_takes_each_is_checked() -> None:
-    world = World(check_seconds=0.1)
+async def test_checks_each_of_more_sessions_than_fit_into_one_call() -> None:
+    environment = MonitorEnvironment(check_seconds=0.1)
     tokens = [f"token-{number}" for number in range(501)]
-    world.sessions = {token: session(f"ses_{number:032x}") for number, token in enumerate(tokens)}
-    async with world.watch, AsyncExitStack() as stack:
+    environment.sessions = {token: session(f"ses_{number:032x}") for number, token in enumerate(tokens)}
+    async with environment.watch, AsyncExitStack() as stack:
         for token in tokens:
-            stack.enter_context(world.watch.watch(token, world.sessions[token], world.note))
+            stack.enter_context(environment.watch.watch(token, environment.sessions[token], environment.record_end))
         await asyncio.sleep(1)
-        ended = [world.sessions.pop(token).id for token in (tokens[0], tokens[-1])]
-        await until(lambda: sorted(world.over) == sorted(ended))
+        ended = [environment.sessions.pop(token).id for token in (tokens[0], tokens[-1])]
+        await wait_until(lambda: sorted(environment.ended_ids) == sorted(ended))
 
 
-async def test_closing_the_watch_ends_every_task() -> None:
-    world = World(check_seconds=1000)
-    async with world.watch, AsyncExitStack() as stack:
+async def test_closing_the_monitor_ends_all_tasks() -> None:
+    environment = MonitorEnvironment(check_seconds=1000)
+    async with environment.watch, AsyncExitStack() as stack:
         for _ in range(3):
-            stack.enter_context(world.watch.watch(TOKEN, session(), world.note))
-        await until(lambda: len(tasks()) == 1)
-        await world.watch.__aexit__(None, None, None)
-        assert tasks() == []
+            stack.enter_context(environment.watch.watch(TOKEN, session(), environment.record_end))
+        await wait_until(lambda: len(monitor_tasks()) == 1)
+        await environment.watch.__aexit__(None, None, None)
+        assert monitor_tasks() == []
 
 
-class Bound:
-    """A stream of its own that follows a switch, which has ended its session. ``ended`` counts its ends."""
+class BoundStream:
+    """A stream that follows the tenant switch which ends its session; ``ended`` counts how often it was ended."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, environment: MonitorEnvironment) -> None:
+        self.environment = environment
         self.following = SubscriptionState()
         self.ended = 0
-        self.tasks = BackgroundTasks()
+        self.monitor_tasks = BackgroundTasks()
         context: Any = SimpleNamespace(following=self.following, previous_session=self._before)
-        self.binding = SessionBinding(world.watch, context, self._end, self._start)
+        self.binding = SessionBinding(environment.watch, context, self._end, self._start)
 
     async def lose_session(self) -> None:
-        """Bind the stream to its session, and end that session."""
+        """Bind the stream to its session and end that session."""
         self.binding.bind(TOKEN, session())
-        await until(lambda: len(tasks()) == 1)
-        self.world.sessions.clear()
-        await self.world.notify()
-        await until(lambda: self.binding.has_ended)
-        await asyncio.sleep(0)  # the task that ends the stream has begun
+        await wait_until(lambda: len(monitor_tasks()) == 1)
+        self.environment.sessions.clear()
+        await self.environment.notify()
+        await wait_until(lambda: self.binding.has_ended)
+        await asyncio.sleep(0)  # the task that ends the stream has started
 
     async def _before(self) -> ReplacedSession:
         return ReplacedSession(session=session(), ended_by_step=f"{SWITCH}:replace_session")
@@ -224,60 +232,60 @@ class Bound:
         self.ended += 1
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
-        self.tasks.start(work, name="end a stream")
+        self.monitor_tasks.start(work, name="end a stream")
 
 
-async def test_a_binding_ends_its_stream_once_and_after_the_last_word_of_the_switch(world: World) -> None:
-    bound = Bound(world)
-    with bound.following.operation(SWITCH):
-        await bound.lose_session()
+async def test_ends_a_stream_once_after_the_final_state_of_the_switch(environment: MonitorEnvironment) -> None:
+    bound_stream = BoundStream(environment)
+    with bound_stream.following.operation(SWITCH):
+        await bound_stream.lose_session()
         await asyncio.sleep(0.3)
-        assert bound.ended == 0
-    await until(lambda: bound.ended == 1)
-    bound.binding.close()
+        assert bound_stream.ended == 0
+    await wait_until(lambda: bound_stream.ended == 1)
+    bound_stream.binding.close()
     await asyncio.sleep(0.1)
-    assert (bound.ended, tasks()) == (1, [])
+    assert (bound_stream.ended, monitor_tasks()) == (1, [])
 
 
-async def test_a_binding_whose_session_is_back_goes_on_and_ends_with_it_another_time(world: World) -> None:
-    bound = Bound(world)
-    before = world.sessions[TOKEN]
-    with bound.following.operation(SWITCH):
-        await bound.lose_session()
-        world.sessions[TOKEN] = before
-    await until(lambda: not bound.binding.has_ended)
-    await until(lambda: len(tasks()) == 1)
-    assert bound.ended == 0
+async def test_stream_continues_with_a_restored_session_and_ends_with_it_later(environment: MonitorEnvironment) -> None:
+    bound_stream = BoundStream(environment)
+    before = environment.sessions[TOKEN]
+    with bound_stream.following.operation(SWITCH):
+        await bound_stream.lose_session()
+        environment.sessions[TOKEN] = before
+    await wait_until(lambda: not bound_stream.binding.has_ended)
+    await wait_until(lambda: len(monitor_tasks()) == 1)
+    assert bound_stream.ended == 0
     await asyncio.sleep(0.1)
-    world.sessions.clear()
-    await world.notify()
-    await until(lambda: bound.ended == 1)
-    bound.binding.close()
+    environment.sessions.clear()
+    await environment.notify()
+    await wait_until(lambda: bound_stream.ended == 1)
+    bound_stream.binding.close()
 
 
-async def test_a_stream_that_has_ended_by_itself_is_neither_ended_nor_bound_again(world: World) -> None:
-    bound = Bound(world)
-    with bound.following.operation(SWITCH):
-        await bound.lose_session()
-        bound.binding.close()
-    await until(lambda: len(bound.tasks) == 0)
-    assert bound.ended == 0
-    world.sessions[TOKEN] = session()
-    bound.binding.bind(TOKEN, session())
+async def test_completed_stream_is_neither_ended_nor_bound_again(environment: MonitorEnvironment) -> None:
+    bound_stream = BoundStream(environment)
+    with bound_stream.following.operation(SWITCH):
+        await bound_stream.lose_session()
+        bound_stream.binding.close()
+    await wait_until(lambda: len(bound_stream.monitor_tasks) == 0)
+    assert bound_stream.ended == 0
+    environment.sessions[TOKEN] = session()
+    bound_stream.binding.bind(TOKEN, session())
     await asyncio.sleep(0.05)
-    assert tasks() == []
-    assert world.watch.cached(TOKEN) is None
+    assert monitor_tasks() == []
+    assert environment.watch.cached(TOKEN) is None
 
 
-async def test_a_binding_to_another_session_lets_the_one_before_go(world: World) -> None:
-    bound = Bound(world)
-    world.sessions["newer"] = session("ses_" + "b" * 32)
-    bound.binding.bind(TOKEN, session())
-    bound.binding.bind("newer", world.sessions["newer"])
-    await until(lambda: world.watch.cached(TOKEN) is None and len(tasks()) == 1)
-    del world.sessions[TOKEN]
-    await world.notify()
+async def test_binding_to_another_session_releases_the_previous_one(environment: MonitorEnvironment) -> None:
+    bound_stream = BoundStream(environment)
+    environment.sessions["newer"] = session("ses_" + "b" * 32)
+    bound_stream.binding.bind(TOKEN, session())
+    bound_stream.binding.bind("newer", environment.sessions["newer"])
+    await wait_until(lambda: environment.watch.cached(TOKEN) is None and len(monitor_tasks()) == 1)
+    del environment.sessions[TOKEN]
+    await environment.notify()
     await asyncio.sleep(0.1)
-    assert (bound.ended, bound.binding.has_ended) == (0, False)
-    bound.binding.close()
-    await until(lambda: tasks() == [])
+    assert (bound_stream.ended, bound_stream.binding.has_ended) == (0, False)
+    bound_stream.binding.close()
+    await wait_until(lambda: monitor_tasks() == [])

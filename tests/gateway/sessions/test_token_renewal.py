@@ -1,4 +1,4 @@
-"""A ping with a token renews the token of its socket if both open sessions that grant the same."""
+"""A ping with a token renews the token of its socket if both tokens belong to sessions with the same rights."""
 
 from __future__ import annotations
 
@@ -11,61 +11,59 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from contracts.auth import Role, Session
-from tests.gateway.fakes import ADA, GLOBEX, GRACE, TOKEN, Services, session, settings
-from tests.gateway.live_gateway import WHO, Gateway, Socket, introduction, running_gateway
+from tests.gateway.fakes import ADA, GLOBEX, GRACE, TOKEN, FakeServices, session, settings
+from tests.gateway.live_gateway import VIEWER_QUERY, Gateway, Socket, authorization, running_gateway
 from tests.gateway.sessions.auth_service import AuthService
 from tests.gateway.sessions.streams import FEED, followed_operation, renew, seconds_to_end
 
 PROTOCOL = Subprotocol("graphql-transport-ws")
 
 
-async def test_a_burst_of_introduction_subscription_and_another_users_token_renews_nothing(
+async def test_refuses_another_users_token_that_follows_connection_init_immediately(
     gateway: Gateway, auth: AuthService
 ) -> None:
     auth.sessions["other"] = session("ses_" + "b" * 32, user_id=GRACE)
     auth.delay = 0.3
     async with connect(gateway.url, subprotocols=[PROTOCOL]) as connection:
         sock = Socket(connection)
-        await sock.say({"type": "connection_init", "payload": introduction()})
+        await sock.send({"type": "connection_init", "payload": authorization()})
         await sock.subscribe(FEED)
-        await sock.say({"type": "ping", "payload": introduction("other")})
-        assert (await sock.next())["type"] == "connection_ack"
-        assert await sock.next_of(None) == {"type": "pong", "payload": {"authorization": "refused"}}
+        await sock.send({"type": "ping", "payload": authorization("other")})
+        assert (await sock.receive())["type"] == "connection_ack"
+        assert await sock.receive_for(None) == {"type": "pong", "payload": {"authorization": "refused"}}
         auth.delay = 0
         await auth.end()
         assert await seconds_to_end(sock) < 1
 
 
-async def test_nothing_is_renewed_while_the_auth_service_does_not_know_the_session_to_replace(
-    gateway: Gateway, auth: AuthService
-) -> None:
+async def test_refuses_renewal_while_the_current_session_cannot_be_read(gateway: Gateway, auth: AuthService) -> None:
     auth.sessions["newer"] = session("ses_" + "b" * 32)
-    async with gateway.open(introduction()) as sock:
-        auth.is_away = True
+    async with gateway.open(authorization()) as sock:
+        auth.is_unavailable = True
         assert await renew(sock, "newer") == {"type": "pong", "payload": {"authorization": "refused"}}
-        auth.is_away, auth.is_away_for = False, {TOKEN}
+        auth.is_unavailable, auth.unavailable_tokens = False, {TOKEN}
         assert await renew(sock, "newer") == {"type": "pong", "payload": {"authorization": "refused"}}
-        auth.is_away_for = set()
+        auth.unavailable_tokens = set()
         assert await renew(sock, "newer") == {"type": "pong", "payload": {"authorization": "renewed"}}
 
 
-async def test_a_session_that_has_ended_is_not_renewed_though_its_end_was_not_noticed_yet(
-    temporal_address: str, services: Services, silent_auth: AuthService, tmp_path: Path
+async def test_refuses_renewal_of_an_ended_session_whose_end_was_not_noticed_yet(
+    temporal_address: str, services: FakeServices, silent_auth: AuthService, tmp_path: Path
 ) -> None:
-    """No notification arrives, and the next check is far away."""
+    """No notification arrives, and the next check is seconds away."""
     silent_auth.sessions["newer"] = session("ses_" + "b" * 32)
-    known = settings(temporal_address, data_dir=tmp_path, session_check_interval_seconds=4)
-    async with running_gateway(known, services) as gateway, gateway.open(introduction()) as sock:
-        await sock.ask(WHO)
+    configured = settings(temporal_address, data_dir=tmp_path, session_check_interval_seconds=4)
+    async with running_gateway(configured, services) as gateway, gateway.open(authorization()) as sock:
+        await sock.execute(VIEWER_QUERY)
         await silent_auth.end()
         assert await renew(sock, "newer") == {"type": "pong", "payload": {"authorization": "refused"}}
         assert await seconds_to_end(sock) < 5
 
 
-async def test_a_socket_whose_session_has_ended_takes_no_renewal_until_the_session_is_back(
+async def test_refuses_renewal_of_an_ended_session_until_it_is_restored(
     gateway: Gateway, auth: AuthService, temporal_client: Client
 ) -> None:
-    """It is open only until it has received the end of the switch that ended its session."""
+    """The socket is open only until it has received the final state of the switch that ended its session."""
     auth.sessions["newer"] = session("ses_" + "b" * 32)
     async with followed_operation(gateway, temporal_client) as (sock, script):
         before = auth.sessions[TOKEN]
@@ -75,7 +73,7 @@ async def test_a_socket_whose_session_has_ended_takes_no_renewal_until_the_sessi
         await auth.restore(TOKEN, before)
         assert (await renew(sock, "newer"))["payload"] == {"authorization": "refused"}
         await script.end()
-        while (await sock.next())["type"] != "complete":
+        while (await sock.receive())["type"] != "complete":
             pass
         async with asyncio.timeout(5):
             while (await renew(sock, "newer"))["payload"] != {"authorization": "renewed"}:  # noqa: ASYNC110
@@ -92,20 +90,20 @@ async def test_a_socket_whose_session_has_ended_takes_no_renewal_until_the_sessi
     ],
     ids=["nothing", "another user", "another tenant", "another role"],
 )
-async def test_a_token_that_opens_something_else_is_refused_and_the_socket_goes_on(
+async def test_refuses_a_token_with_other_rights_and_keeps_the_socket_open(
     gateway: Gateway, auth: AuthService, other: Session | None
 ) -> None:
     if other is not None:
         auth.sessions["other"] = other
-    async with gateway.open(introduction()) as sock:
-        await sock.ask(WHO)
+    async with gateway.open(authorization()) as sock:
+        await sock.execute(VIEWER_QUERY)
         assert await renew(sock, "other") == {"type": "pong", "payload": {"authorization": "refused"}}
-        assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"]["user"]["id"] == ADA
+        assert (await sock.execute(VIEWER_QUERY))[0]["payload"]["data"]["viewer"]["user"]["id"] == ADA
 
 
-async def test_a_socket_without_a_session_gets_one_by_renewal(gateway: Gateway, auth: AuthService) -> None:
+async def test_anonymous_socket_gets_a_session_by_renewal(gateway: Gateway, auth: AuthService) -> None:
     async with gateway.open() as sock:
         assert (await renew(sock, TOKEN))["payload"] == {"authorization": "renewed"}
-        assert (await sock.ask(WHO))[0]["payload"]["data"]["viewer"]["user"]["id"] == ADA
+        assert (await sock.execute(VIEWER_QUERY))[0]["payload"]["data"]["viewer"]["user"]["id"] == ADA
         await auth.end()
         assert await seconds_to_end(sock) < 1

@@ -1,4 +1,4 @@
-"""A storage of each kind."""
+"""Fixtures: one storage of each kind, the files service, and a server of transfers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infrastructure.storage import FileStorage
 from resolvers.clients.files import FilesClient
 from tests.databases import create_sqlite_database
 from tests.gateway.transfers.files_service import files_client
-from tests.gateway.transfers.stores import KINDS, Bucket, Folder, Store, opened
+from tests.gateway.transfers.stores import KINDS, Bucket, Folder, Store, storage_of
 from tests.s3 import running_s3
 from tests.servers import HOST, wait_until
 from worker.dev.ports import free_port
@@ -22,6 +22,7 @@ from worker.dev.subprocesses import child_process
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an S3 server; credentials for it are in the environment."""
     with pytest.MonkeyPatch.context() as environment, running_s3(tmp_path_factory.mktemp("s3")) as endpoint:
         environment.setenv("AWS_ACCESS_KEY_ID", "any")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "any")
@@ -30,6 +31,7 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store of each kind."""
     if request.param == "folder":
         return Folder(tmp_path / "objects")
     return Bucket(request.getfixturevalue("s3_endpoint"))
@@ -37,19 +39,22 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def storage(store: Store) -> FileStorage:
-    return opened(store)
+    """The open storage of the store."""
+    return storage_of(store)
 
 
 @pytest.fixture
 async def files(tmp_path: Path) -> AsyncIterator[FilesClient]:
-    """The real files service on an empty database."""
+    """A client of the real files service on an empty database."""
     async with files_client(await create_sqlite_database(tmp_path)) as files:
         yield files
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Store]]:
-    """A server's URL and its store."""
+def transfer_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Store]]:
+    """The URL of a server process that serves transfers, and its store."""
     folder, port = tmp_path_factory.mktemp("served"), free_port(HOST)
     store: Store = Folder(folder / "objects")
     if request.param == "s3":

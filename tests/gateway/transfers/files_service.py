@@ -1,4 +1,4 @@
-"""The files service as the gateway calls it, and uploads that it knows."""
+"""The real files service as the gateway calls it, and uploads that it has registered."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIGNER = TransferTokenSigner(SecretKeys(KEY))
 
 @asynccontextmanager
 async def files_client(database_url: str) -> AsyncIterator[FilesClient]:
-    """The service on a migrated database, in this process."""
+    """Run the service on a migrated database in this process; yield a client of it."""
     signer = ServiceTokenSigner("files", SecretKeys(KEY))
     transport = httpx.ASGITransport(Starlette(routes=routes(FilesService(SIGNER), signer)))
     async with database(database_url), httpx.AsyncClient(transport=transport) as http:
@@ -40,7 +40,7 @@ async def files_client(database_url: str) -> AsyncIterator[FilesClient]:
 
 
 async def register(grant: UploadGrant) -> None:
-    """Record the upload that the grant is for, as if the service had given it out; again it changes nothing."""
+    """Record the upload of a grant as the service would; a repeated call changes nothing."""
     now = utc_now()
     await models.Upload.get_or_create(
         id=grant.upload_id,
@@ -60,5 +60,8 @@ async def register(grant: UploadGrant) -> None:
 
 
 async def member(_: Request, grant: UploadGrant | DownloadGrant) -> Caller:
-    """The user of a grant, who is a member: whether they still are, tests/security/test_stale_access.py tests."""
+    """Return the user of a grant as a member of the tenant.
+
+    tests/security/test_stale_access.py tests whether the user is still a member.
+    """
     return Caller(user_id=grant.user_id, tenant_id=grant.tenant_id, permissions=tuple(sorted(PERMISSIONS[Role.MEMBER])))

@@ -1,4 +1,4 @@
-"""The two kinds of storage, each of them real, and what lies in one."""
+"""The two kinds of file storage, a folder and an S3 bucket, and a listing of their content."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ KINDS = ("folder", "s3")
 
 
 class Store(Protocol):
-    """``url`` is as in STORAGE_URL."""
+    """A file storage; ``url`` has the form of STORAGE_URL."""
 
     url: str
 
     def content(self) -> set[str]:
-        """All that is kept there, unfinished writes included."""
+        """Return the names of all objects, including unfinished writes."""
 
 
 class Folder:
+    """A store in a folder."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self.url = path.as_uri()
@@ -33,7 +35,7 @@ class Folder:
 
 
 class Bucket:
-    """A prefix of its own in the bucket."""
+    """A store in a bucket, under a prefix of its own."""
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
@@ -43,10 +45,11 @@ class Bucket:
     def content(self) -> set[str]:
         found: set[str] = set()
         for listing in (f"list-type=2&prefix={self._prefix}", "uploads"):
-            with urllib.request.urlopen(f"{self._endpoint}/{BUCKET}?{listing}", timeout=5) as answer:
-                found.update(re.findall(rf"<Key>({self._prefix}[^<]*)</Key>", answer.read().decode()))
+            with urllib.request.urlopen(f"{self._endpoint}/{BUCKET}?{listing}", timeout=5) as response:
+                found.update(re.findall(rf"<Key>({self._prefix}[^<]*)</Key>", response.read().decode()))
         return found
 
 
-def opened(store: Store) -> FileStorage:
+def storage_of(store: Store) -> FileStorage:
+    """Open the storage of the store."""
     return open_storage(store.url)

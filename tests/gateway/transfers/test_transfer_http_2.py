@@ -1,4 +1,4 @@
-"""A reader over HTTP/2 whose window stays empty holds neither a place nor the bytes of a download."""
+"""A download over HTTP/2 whose client never opens the window holds neither a quota slot nor memory."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from h2.settings import SettingCodes
 from contracts.base import new_id
 from infrastructure.storage import open_storage
 from tests.gateway.transfers.stores import Store
-from tests.gateway.transfers.transferring import MIB, link
+from tests.gateway.transfers.transferring import MIB, download_path
 
-PEAK_GROWTH = 16 * MIB
+MAX_PEAK_GROWTH_BYTES = 16 * MIB
 SIZES = {"larger than all buffers": 64 * MIB, "in one chunk": 100_000}
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-async def test_a_reader_with_an_empty_window_is_cut_off_and_nothing_is_held_for_it(
-    served: tuple[str, Store], size: int
+async def test_disconnects_a_download_with_an_empty_window_and_frees_its_memory(
+    transfer_server: tuple[str, Store], size: int
 ) -> None:
     """The server measures the rate over four seconds."""
-    url, store = served
+    url, store = transfer_server
     key = f"t/{new_id('fil')}"
 
     async def zeros() -> AsyncIterator[bytes]:
@@ -37,12 +37,12 @@ async def test_a_reader_with_an_empty_window_is_cut_off_and_nothing_is_held_for_
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         before = int((await client.get("/peak")).text)
         async with asyncio.timeout(20):
-            await read_nothing(url, link(key, size))
-        assert int((await client.get("/peak")).text) - before < PEAK_GROWTH
+            await wait_for_reset(url, download_path(key, size))
+        assert int((await client.get("/peak")).text) - before < MAX_PEAK_GROWTH_BYTES
 
 
-async def read_nothing(url: str, path: str) -> None:
-    """Return once the server has reset the stream."""
+async def wait_for_reset(url: str, path: str) -> None:
+    """Request the path with an empty window; return when the server resets the stream."""
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     peer = H2Connection(H2Configuration(client_side=True))

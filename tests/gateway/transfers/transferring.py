@@ -1,4 +1,4 @@
-"""Grants, their URLs, and clients of the routes of transfers."""
+"""Upload and download grants, their URLs, and HTTP clients of the transfer routes."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ TEXT = b"The quick brown fox.\n" * 1000
 
 
 def grant(content: bytes = TEXT, content_type: str = "text/plain", *, checksum: bool = True) -> UploadGrant:
+    """Return a grant to upload this content."""
     return UploadGrant(
         upload_id=new_id("upl"),
         tenant_id=new_id("ten"),
@@ -37,19 +38,20 @@ def grant(content: bytes = TEXT, content_type: str = "text/plain", *, checksum: 
     )
 
 
-async def announced(leave: UploadGrant) -> str:
-    """The URL of an upload that the files service knows."""
-    await register(leave)
-    return address(leave)
+async def registered_url(upload_grant: UploadGrant) -> str:
+    """Register the upload with the files service and return its URL."""
+    await register(upload_grant)
+    return upload_url(upload_grant)
 
 
-def address(leave: UploadGrant, lifetime: timedelta = timedelta(minutes=1)) -> str:
-    return SIGNER.upload_path(leave, utc_now() + lifetime)
+def upload_url(upload_grant: UploadGrant, lifetime: timedelta = timedelta(minutes=1)) -> str:
+    """Return the URL of the upload with this lifetime."""
+    return SIGNER.upload_path(upload_grant, utc_now() + lifetime)
 
 
-def link(storage_key: str, size: int, name: str = "n.txt", content_type: str = "text/plain") -> str:
-    """Return the path of a download."""
-    leave = DownloadGrant(
+def download_path(storage_key: str, size: int, name: str = "n.txt", content_type: str = "text/plain") -> str:
+    """Return the path of a download of the object."""
+    download_grant = DownloadGrant(
         tenant_id=new_id("ten"),
         user_id=new_id("usr"),
         permission="files:read",
@@ -58,11 +60,11 @@ def link(storage_key: str, size: int, name: str = "n.txt", content_type: str = "
         content_type=content_type,
         size=size,
     )
-    return SIGNER.download_path(leave, utc_now() + timedelta(minutes=5))
+    return SIGNER.download_path(download_grant, utc_now() + timedelta(minutes=5))
 
 
-def get(path: str) -> Request:
-    """Return a request for the path of a download, for the endpoint without its routes."""
+def download_request(path: str) -> Request:
+    """Return a request for the path of a download, to call the endpoint without its routes."""
     return Request(
         {
             "type": "http",
@@ -75,8 +77,8 @@ def get(path: str) -> Request:
     )
 
 
-async def connected() -> Message:
-    """Receive nothing, as from a client that stays connected."""
+async def receive_nothing() -> Message:
+    """Wait for a message of a client that stays connected and sends nothing."""
     await asyncio.sleep(60)
     raise AssertionError
 
@@ -91,26 +93,27 @@ async def store_zeros(storage: FileStorage, key: str, size: int, parts: int = 1)
     await storage.save(key, zeros())
 
 
-def key_of(leave: UploadGrant) -> str:
-    return staging_key(leave.tenant_id, leave.upload_id)
+def staging_key_of(upload_grant: UploadGrant) -> str:
+    """Return the key under which the upload is staged."""
+    return staging_key(upload_grant.tenant_id, upload_grant.upload_id)
 
 
-def gateway(
+def transfer_client(
     storage: FileStorage, files: FilesClient, limits: TransferLimits | None = None, quota: Quota | None = None
 ) -> httpx.AsyncClient:
-    """A client of the routes."""
+    """Return an HTTP client of the transfer routes in this process."""
     dependencies = TransferDependencies(storage, SIGNER, member, quota or LocalQuota(), limits or TransferLimits())
     routes = transfer_routes(dependencies, lambda _: files)
     return httpx.AsyncClient(transport=httpx.ASGITransport(Starlette(routes=routes)), base_url="http://gateway")
 
 
 async def chunked(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
-    """Sent without a Content-Length."""
+    """Yield the content in chunks, which is sent without a Content-Length."""
     for start in range(0, len(content), size):
         yield content[start : start + size]
 
 
-async def announced_to(client: httpx.AsyncClient, leave: UploadGrant) -> str:
-    """The URL of an upload that the server's files service knows."""
-    assert (await client.post("/announce", content=leave.model_dump_json())).status_code == 200
-    return address(leave)
+async def url_registered_at(client: httpx.AsyncClient, upload_grant: UploadGrant) -> str:
+    """Register the upload with the server's files service and return its URL."""
+    assert (await client.post("/announce", content=upload_grant.model_dump_json())).status_code == 200
+    return upload_url(upload_grant)

@@ -1,4 +1,4 @@
-"""Serves transfers alone, over a storage, as a process whose memory can be looked at."""
+"""A server process of transfers with one storage, which reports its peak memory."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from tests.gateway.transfers.files_service import SIGNER, files_client, member, 
 
 
 async def peak(_: Request) -> Response:
-    """The most memory this process ever had, in bytes."""
+    """Return the peak memory of this process in bytes."""
     return PlainTextResponse(str(_peak_bytes()))
 
 
-async def announce(request: Request) -> Response:
-    """Record the upload of a grant."""
+async def register_upload(request: Request) -> Response:
+    """Register the upload of a grant with the files service."""
     await register(UploadGrant.model_validate_json(await request.body()))
     return Response()
 
@@ -43,12 +43,13 @@ async def announce(request: Request) -> Response:
 def _peak_bytes() -> int:
     if sys.platform == "darwin":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts what the parent had before the start into ru_maxrss, but not into this.
+    # On Linux ru_maxrss includes memory of the parent process before the start; VmHWM does not.
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) * 1024
 
 
-def reservations(request: Request) -> FilesClient:
+def files_of(request: Request) -> FilesClient:
+    """Return the client of the files service."""
     files: FilesClient = request.app.state.files
     return files
 
@@ -65,9 +66,10 @@ async def main(storage_url: str, folder: str, port: str) -> None:
         minimum_rate=MinimumRate(window_seconds=4.0), downloads=DOWNLOADS.model_copy(update={"url": 2})
     )
     dependencies = TransferDependencies(open_storage(storage_url), SIGNER, member, LocalQuota(), limits)
-    transfers = transfer_routes(dependencies, reservations)
+    transfers = transfer_routes(dependencies, files_of)
     app = Starlette(
-        routes=[*transfers, Route("/peak", peak), Route("/announce", announce, methods=["POST"])], lifespan=lifespan
+        routes=[*transfers, Route("/peak", peak), Route("/announce", register_upload, methods=["POST"])],
+        lifespan=lifespan,
     )
     await serve(app, drain=ConnectionRegistry().drain, host="127.0.0.1", port=int(port), stop=asyncio.Event())
 

@@ -1,5 +1,6 @@
-// `node client.mjs CLIENT CONFIG`, in a folder where the client's tool has written its manifest: asks who the viewer is
-// over HTTP and the state of an operation over a websocket, by ids of documents alone, and says the two answers.
+// `node client.mjs CLIENT CONFIG` runs in a folder where the client's tool has written its manifest. The client queries
+// the viewer over HTTP and subscribes to an operation over a websocket, by ids of documents only, and writes the two
+// responses as JSON lines.
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
@@ -12,7 +13,7 @@ const variables = { id: config.operation };
 const sockets = createClient({ url: config.websocket, webSocketImpl: WebSocket, connectionParams: headers, retryAttempts: 0 });
 const here = (file) => import(pathToFileURL(file).href);
 
-/** The first result of a subscription. graphql-ws wants a query, which may be empty. */
+/** The first result of a subscription. graphql-ws requires a query, which may be empty. */
 async function first(payload) {
   for await (const result of sockets.iterate({ query: "", ...payload })) return result;
 }
@@ -22,8 +23,8 @@ async function post(body) {
   return (await fetch(config.graphql, { ...options, body: JSON.stringify(body) })).json();
 }
 
-/** The documents that graphql-codegen generated: TypeScript, without its types. */
-async function generated() {
+/** The documents that graphql-codegen generated, compiled from TypeScript. */
+async function generatedDocuments() {
   const { default: ts } = await import("typescript");
   const source = readFileSync("generated/graphql.ts", "utf8");
   const options = { compilerOptions: { module: "ESNext", target: "ES2022" } };
@@ -32,9 +33,9 @@ async function generated() {
 }
 
 const clients = {
-  /** As the documentation of graphql-codegen has it. */
+  /** As in the documentation of graphql-codegen. */
   async codegen() {
-    const { ReadDocument, FollowDocument } = await generated();
+    const { ReadDocument, FollowDocument } = await generatedDocuments();
     const persisted = (document) => ({ persistedQuery: { version: 1, sha256Hash: document.__meta__.hash } });
     return [
       await post({ extensions: persisted(ReadDocument) }),
@@ -44,7 +45,7 @@ const clients = {
 
   /** The parameter of the proposal for GraphQL over HTTP. */
   async documentId() {
-    const { ReadDocument, FollowDocument } = await generated();
+    const { ReadDocument, FollowDocument } = await generatedDocuments();
     return [
       await post({ documentId: ReadDocument.__meta__.hash }),
       await first({ variables, documentId: FollowDocument.__meta__.hash }),
@@ -54,7 +55,7 @@ const clients = {
   async urql() {
     const { Client, fetchExchange, subscriptionExchange } = await import("@urql/core");
     const { persistedExchange } = await import("@urql/exchange-persisted");
-    const { ReadDocument, FollowDocument } = await generated();
+    const { ReadDocument, FollowDocument } = await generatedDocuments();
     const urql = new Client({
       url: config.graphql,
       fetchOptions: { headers },
@@ -109,24 +110,24 @@ const clients = {
     return [read, followed];
   },
 
-  /** As the documentation of Relay has it. */
+  /** As in the documentation of Relay. */
   async relay() {
     const { default: relay } = await import("relay-runtime");
     const { Environment, Network, Observable, RecordSource, Store, fetchQuery, requestSubscription } = relay;
     const { default: read } = await here("__generated__/documentsReadQuery.graphql.js");
     const { default: follow } = await here("__generated__/documentsFollowSubscription.graphql.js");
-    const answers = [];
+    const responses = [];
     const environment = new Environment({
       store: new Store(new RecordSource()),
       network: Network.create(
         async (params, variables) => {
-          answers.push(await post({ doc_id: params.id, query: params.text, variables }));
-          return answers.at(-1);
+          responses.push(await post({ doc_id: params.id, query: params.text, variables }));
+          return responses.at(-1);
         },
         (params, variables) =>
           Observable.create((sink) => {
             const request = { id: params.id, operationName: params.name, query: params.text ?? "", variables };
-            return sockets.subscribe(request, { ...sink, next: (value) => (answers.push(value), sink.next(value)) });
+            return sockets.subscribe(request, { ...sink, next: (value) => (responses.push(value), sink.next(value)) });
           }),
       ),
     });
@@ -134,7 +135,7 @@ const clients = {
     await new Promise((resolve, reject) => {
       requestSubscription(environment, { subscription: follow, variables, onNext: resolve, onError: reject });
     });
-    return answers;
+    return responses;
   },
 
   /** A client whose manifest `make documents` wrote: it sends the hash of what graphql-js prints. */
@@ -151,7 +152,7 @@ const clients = {
   },
 };
 
-for (const answer of await clients[name]()) {
-  process.stdout.write(JSON.stringify({ data: answer?.data, errors: answer?.errors ?? answer?.error }) + "\n");
+for (const response of await clients[name]()) {
+  process.stdout.write(JSON.stringify({ data: response?.data, errors: response?.errors ?? response?.error }) + "\n");
 }
 process.exit(0);

@@ -1,4 +1,4 @@
-"""Sockets by user and by address are counted by all gateways together, and nothing that is open ends with Redis."""
+"""All gateways together count sockets by user and by address, and open sockets survive an outage of Redis."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.fakes import TOKEN, Services, settings
-from tests.gateway.live_gateway import WHO, running_gateway
+from tests.gateway.fakes import TOKEN, FakeServices, settings
+from tests.gateway.live_gateway import VIEWER_QUERY, running_gateway
 from tests.redis_server import RedisServer
 
 
-async def until_so_many_of_users(most: int, server: RedisServer) -> None:
+async def wait_until_users_hold(expected: int, server: RedisServer) -> None:
+    """Wait until the quota of users in Redis has this total count."""
     async with asyncio.timeout(10):
         while True:
             keys = await server.execute("KEYS", "limits:quota:user:*")
             counts = [value for key in keys for value in await server.execute("HVALS", key)]
-            if sum(int(value.split()[0]) for value in counts) == most:
+            if sum(int(value.split()[0]) for value in counts) == expected:
                 return
             await asyncio.sleep(0.02)
 
 
-async def test_gateways_share_the_places_of_users_and_of_addresses(
-    temporal_address: str, services: Services, tmp_path: Path
+async def test_gateways_share_the_quotas_of_users_and_addresses(
+    temporal_address: str, services: FakeServices, tmp_path: Path
 ) -> None:
     server = RedisServer(tmp_path)
     server.start()
@@ -40,16 +41,16 @@ async def test_gateways_share_the_places_of_users_and_of_addresses(
         ):
             for gateway in (one, other):
                 socket = await stack.enter_async_context(gateway.open({"authorization": TOKEN}))
-                await socket.ask(WHO)
-            await until_so_many_of_users(2, server)
+                await socket.execute(VIEWER_QUERY)
+            await wait_until_users_hold(2, server)
             async with one.open({"authorization": TOKEN}) as third_of_ada:
-                assert await third_of_ada.end() == 4429
+                assert await third_of_ada.wait_for_close() == 4429
             await stack.enter_async_context(one.open())
             with pytest.raises(Exception, match="4429"):
                 await stack.enter_async_context(other.open())
             server.send_signal(signal.SIGKILL)
-            assert (await socket.ask(WHO))[0]["type"] == "next"
+            assert (await socket.execute(VIEWER_QUERY))[0]["type"] == "next"
             async with other.open() as fourth:
-                assert (await fourth.ask("{ __typename }"))[0]["type"] == "next"
+                assert (await fourth.execute("{ __typename }"))[0]["type"] == "next"
     finally:
         server.close()

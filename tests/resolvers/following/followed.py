@@ -14,7 +14,7 @@ from resolvers.following.hub import ProgressHub, ignore_delay, ignore_state
 from resolvers.following.long_poll_quota import LongPollQuota
 from resolvers.following.newest_state import StateObserver
 from resolvers.following.watcher import Sources, Watcher
-from tests.gateway.live_gateway import until
+from tests.gateway.live_gateway import wait_until
 from tests.resolvers.scripted import Script, ScriptStarter, next_of
 
 
@@ -50,7 +50,7 @@ async def recorded(client: Client, starter: ScriptStarter) -> AsyncIterator[tupl
     async with ProgressHub(client, observe=recorder.observe) as hub:
         script = await starter.start()
         following = asyncio.create_task(recorder.follow(hub.watch(script.id)))
-        await until(lambda: recorder.revisions == [0])
+        await wait_until(lambda: recorder.revisions == [0])
         yield script, recorder
         await following
 

@@ -15,7 +15,7 @@ from contracts.errors import ServiceUnavailable
 from contracts.operations import Operation
 from resolvers.following.feed import FeedRegistry
 from resolvers.following.watcher import Mode
-from tests.gateway.live_gateway import until as until_true
+from tests.gateway.live_gateway import wait_until as until_true
 from tests.gateway.temporal_calls import TemporalCalls
 from tests.redis_access import open_redis
 from tests.resolvers.operations.recorded import Record, Replica, end, recording_worker, viewer
@@ -349,12 +349,12 @@ async def test_a_feed_delivers_nothing_twice_while_temporal_does_not_answer(
     async with scripts(temporal_client) as starter, replica.running(), aclosing(replica.feeds.follow(me)) as states:
         script = await starter.start(user_id=me.user_id)
         await replica.write(script.id)
-        calls.away = True
+        calls.is_unavailable = True
         assert [state.id for state in await heard(states, 1)] == [script.id]
         again = asyncio.create_task(heard(states, 1))
         await asyncio.sleep(2)
         assert not again.done()
-        calls.away = False
+        calls.is_unavailable = False
         await script.move()
         assert [state.position.revision for state in await again] == [1]
         await script.end()

@@ -18,7 +18,7 @@ from resolvers.following import watcher
 from resolvers.following.hub import ProgressHub
 from resolvers.following.long_poll_quota import LongPollQuota
 from resolvers.following.watcher import Mode
-from tests.gateway.live_gateway import until
+from tests.gateway.live_gateway import wait_until
 from tests.gateway.temporal_calls import TemporalCalls
 from tests.resolvers.following.followed import StateRecorder
 from tests.resolvers.scripted import Script, ScriptStarter, next_of
@@ -117,7 +117,7 @@ async def test_a_notification_of_an_older_state_delivers_nothing_and_ends_nothin
         assert recorder.revisions == [1]
         await one.move()
         await one.notify()
-        await until(lambda: recorder.revisions == [1, 2])
+        await wait_until(lambda: recorder.revisions == [1, 2])
         recording.cancel()
         await asyncio.wait([recording])
 
@@ -127,7 +127,7 @@ async def test_reads_again_if_a_notification_arrives_before_temporal_shows_the_c
 ) -> None:
     async with followed(temporal_client, starter) as one:
         await one.notify()
-        await until(lambda: one.calls.counts["describe"] == 1)
+        await wait_until(lambda: one.calls.counts["describe"] == 1)
         await one.script.move()  # without a further notification
         assert (await next_of(one.states)).position.revision == 1
 
@@ -137,11 +137,11 @@ async def test_a_notification_during_a_read_leads_to_another_read(
 ) -> None:
     async with followed(temporal_client, starter) as one:
         await one.move()
-        one.calls.slow = 0.4
+        one.calls.delay_seconds = 0.4
         await one.notify()
-        await until(lambda: one.calls.counts["describe"] == 1)
+        await wait_until(lambda: one.calls.counts["describe"] == 1)
         await one.notify()
-        await until(lambda: one.calls.counts["describe"] == 2)
+        await wait_until(lambda: one.calls.counts["describe"] == 2)
         assert (await next_of(one.states)).position.revision == 1
 
 
@@ -167,12 +167,12 @@ async def test_temporal_that_does_not_answer_ends_nothing_and_makes_no_state_cur
 ) -> None:
     monkeypatch.setattr(watcher, "_BACKOFF_SECONDS", (0.05, 0.1))
     async with followed(temporal_client, starter) as one:
-        one.calls.away = True
+        one.calls.is_unavailable = True
         await one.move()
         await one.notify()
-        await until(lambda: one.calls.counts["describe"] > 3)
+        await wait_until(lambda: one.calls.counts["describe"] > 3)
         assert one.hub.current(one.script.id) is None
-        one.calls.away = False
+        one.calls.is_unavailable = False
         assert (await next_of(one.states)).position.revision == 1
         current = one.hub.current(one.script.id)
         assert current is not None
@@ -211,7 +211,7 @@ async def test_takes_a_long_poll_as_soon_as_one_is_free(temporal_client: Client,
             await first.end()
             assert (await next_of(held)).is_closed
             await change_notifier.notify_topics([second.id])
-            await until(lambda: (hub.delivery(second.id) or (None,))[0] is Mode.STREAM)
+            await wait_until(lambda: (hub.delivery(second.id) or (None,))[0] is Mode.STREAM)
             assert budget.described == 0
             for revision in (1, 2):
                 await second.move()

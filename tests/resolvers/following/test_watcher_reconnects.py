@@ -11,7 +11,7 @@ from temporalio.service import RPCStatusCode
 from contracts.errors import OperationNotFound, ServiceUnavailable
 from resolvers.following import watcher
 from resolvers.following.hub import ProgressHub
-from tests.gateway.live_gateway import until
+from tests.gateway.live_gateway import wait_until
 from tests.resolvers.following.followed import StateRecorder, follow, recorded, watcher_of
 from tests.resolvers.following.polls import with_polls
 from tests.resolvers.scripted import ScriptStarter, next_of
@@ -36,7 +36,7 @@ async def test_a_known_operation_that_is_not_found_at_times_goes_on(
             polls.fail(RPCStatusCode.NOT_FOUND, times)
             await script.move()
             assert (await next_of(states)).position.revision == revision
-            await until(lambda: not polls.failing)
+            await wait_until(lambda: not polls.failing)
         await script.end()
         assert (await next_of(states)).is_closed
     assert polls.failed == 3 * times
@@ -83,13 +83,13 @@ async def test_drops_a_page_token_that_the_server_forgot_and_delivers_nothing_tw
     async with recorded(client, starter) as (script, recorder):
         for revision in (1, 2):
             await script.move()
-            await until(lambda last=revision: recorder.revisions[-1] == last)  # type: ignore[misc]
+            await wait_until(lambda last=revision: recorder.revisions[-1] == last)  # type: ignore[misc]
         polls.forget_tokens()
         await script.move()  # for the poll under way to return
-        await until(lambda: recorder.revisions[-1] == 3)
-        await until(lambda: polls.failed == 1)
+        await wait_until(lambda: recorder.revisions[-1] == 3)
+        await wait_until(lambda: polls.failed == 1)
         await script.move()
-        await until(lambda: recorder.revisions[-1] == 4)
+        await wait_until(lambda: recorder.revisions[-1] == 4)
         await script.end()
     assert recorder.revisions == [0, 1, 2, 3, 4, 5]
     assert recorder.observed == sorted(set(recorder.observed)), (
@@ -109,7 +109,7 @@ async def test_a_state_is_not_called_current_while_temporal_does_not_answer(
         assert current.position.revision == 0
         polls.fail(status, 10_000)
         await script.move()
-        await until(lambda: polls.failed > 0)
+        await wait_until(lambda: polls.failed > 0)
         for _ in range(20):
             assert hub.current(script.id) is None
             await asyncio.sleep(0.01)

@@ -17,7 +17,7 @@ from infrastructure.temporal.operation_history import to_operation
 from resolvers.following.hub import ProgressHub
 from resolvers.following.long_poll_quota import LongPollQuota
 from resolvers.following.watcher import Mode
-from tests.gateway.live_gateway import until
+from tests.gateway.live_gateway import wait_until
 from tests.redis_access import open_change_notifier, redis_client
 from tests.resolvers.following.followed import StateRecorder
 from tests.resolvers.scripted import ScriptStarter, next_of, scripts
@@ -65,7 +65,7 @@ async def _gateway(client: Client, redis_url: str) -> AsyncIterator[Gateway]:
             notifier.running(),
             scripts(client, interceptors=[notifier]) as starter,
         ):
-            await until(lambda: change_notifier._topics._is_connected)  # noqa: SLF001
+            await wait_until(lambda: change_notifier._topics._is_connected)  # noqa: SLF001
             yield Gateway(hub, change_notifier, proxy, starter, redis)
 
 
@@ -117,7 +117,7 @@ async def test_no_change_is_lost_between_the_first_read_and_the_subscription(gat
         await _reached(script.handle._client, script.id, 1)  # noqa: SLF001
         await asyncio.sleep(0.1)  # in which the worker publishes to a process that is not subscribed yet
         await gateway.proxy.set_conditions(NORMAL)
-        await until(lambda: gateway.mode(script.id) is Mode.NOTIFIED)
+        await wait_until(lambda: gateway.mode(script.id) is Mode.NOTIFIED)
         assert (await next_of(states, 5)).position.revision == 1
         await script.end()
 
@@ -129,21 +129,21 @@ async def test_mode_is_interval_while_redis_is_unavailable_and_notified_again_af
     script = await gateway.starter.start()
     recorder = StateRecorder()
     following = asyncio.create_task(recorder.follow(gateway.hub.watch(script.id)))
-    await until(lambda: recorder.revisions == [0])
+    await wait_until(lambda: recorder.revisions == [0])
     assert gateway.mode(script.id) is Mode.NOTIFIED
 
     await gateway.proxy.set_conditions(weather)
-    await until(lambda: gateway.mode(script.id) is Mode.INTERVAL, 15)
+    await wait_until(lambda: gateway.mode(script.id) is Mode.INTERVAL, 15)
     delivery = gateway.hub.delivery(script.id)
     assert delivery is not None
     assert delivery.interval_ms == 1000
     await script.move()
-    await until(lambda: recorder.revisions == [0, 1], 3)
+    await wait_until(lambda: recorder.revisions == [0, 1], 3)
 
     await gateway.proxy.set_conditions(NORMAL)
-    await until(lambda: gateway.mode(script.id) is Mode.NOTIFIED, 15)
+    await wait_until(lambda: gateway.mode(script.id) is Mode.NOTIFIED, 15)
     await script.move()
-    await until(lambda: recorder.revisions == [0, 1, 2], 3)
+    await wait_until(lambda: recorder.revisions == [0, 1, 2], 3)
     await script.end()
     await following
     assert recorder.revisions == [0, 1, 2, 3]

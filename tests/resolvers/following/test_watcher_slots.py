@@ -11,7 +11,7 @@ from contracts.errors import OperationNotFound, ServiceUnavailable
 from resolvers.following.hub import ProgressHub
 from resolvers.following.long_poll_quota import LongPollQuota
 from resolvers.following.watcher import Mode
-from tests.gateway.live_gateway import until
+from tests.gateway.live_gateway import wait_until
 from tests.resolvers.following.followed import follow, watcher_tasks
 from tests.resolvers.following.polls import with_polls
 from tests.resolvers.scripted import ScriptStarter, next_of
@@ -38,7 +38,7 @@ async def test_a_long_poll_is_free_for_another_operation_once(
             if why == "it has closed":
                 assert (await next_of(states)).is_closed
             await states.aclose()
-            await until(lambda id=script.id: watcher_tasks(id) == [])  # type: ignore[misc]
+            await wait_until(lambda id=script.id: watcher_tasks(id) == [])  # type: ignore[misc]
         assert budget.take()
         assert not budget.take()
 
@@ -58,7 +58,7 @@ async def test_the_last_to_leave_ends_the_tasks_of_a_watcher(
         await asyncio.sleep(0.3)
         assert len(watcher_tasks(script.id)) == 2, "it still has a subscriber"
         await second.aclose()
-        await until(lambda: watcher_tasks(script.id) == [])
+        await wait_until(lambda: watcher_tasks(script.id) == [])
         assert budget.described == 0
         await script.end()
 

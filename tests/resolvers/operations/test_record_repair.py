@@ -364,11 +364,11 @@ async def test_a_failing_round_is_repeated_by_the_next_one_and_moves_no_watermar
 ) -> None:
     client, calls = counted(temporal_client)
     repair = RecordRepair(client, record.service, deadline=timedelta(seconds=0.6))
-    calls.away = True
+    calls.is_unavailable = True
     async with supervised(repair.run, name="repair"):
         await until(lambda: _at_least(calls.counts, 2))
         assert not await models.RepairProgress.filter(watermark__gt=0).exists()
-        calls.away = False
+        calls.is_unavailable = False
         await until(lambda: models.RepairProgress.filter(watermark__gt=0).exists())
 
 

@@ -16,7 +16,7 @@ const STATE = gql`
   }
 `;
 
-// The fragments stand first here; the manifest has them last.
+// Fragments come first here but last in the manifest.
 export const READ = gql`
   ${PERSON}
   query Read {
