@@ -46,7 +46,7 @@ async def database_rows() -> list[Any]:
     """Return all users and sessions in the database."""
     return [
         await users.User.all().order_by("id").values("id", "tenant_id"),
-        await auth.Session.all().order_by("id").values("id", "tenant_id", "active", "ended_at", "token_hash"),
+        await auth.Session.all().order_by("id").values("id", "tenant_id", "is_active", "ended_at", "token_hash"),
     ]
 
 

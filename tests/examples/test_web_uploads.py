@@ -112,7 +112,8 @@ async def test_shows_that_the_connection_was_lost_during_an_upload(visit: Visit,
 
 
 @pytest.mark.parametrize("conditions", [STALLED, DOWN], ids=["silent", "down"])
-async def test_upload_times_out_when_the_network_behind_the_proxy_fails(visit: Visit, conditions: NetworkConditions
+async def test_upload_times_out_when_the_network_behind_the_proxy_fails(
+    visit: Visit, conditions: NetworkConditions
 ) -> None:
     await visit.page.clock.install()
     await visit.sign_in_and_wait("ada@example.com", "Ada")
