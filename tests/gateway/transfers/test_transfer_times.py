@@ -94,7 +94,9 @@ async def test_renews_a_reservation_during_an_upload_and_confirms_it_at_the_end(
 
 async def test_unavailable_service_does_not_end_a_running_upload(storage: FileStorage, files: FilesClient) -> None:
     reservations = CountingReservations(files)
-    uploading = asyncio.create_task(put(storage, reservations, TransferLimits(reservation_interval_seconds=0.2), grant()))
+    uploading = asyncio.create_task(
+        put(storage, reservations, TransferLimits(reservation_interval_seconds=0.2), grant())
+    )
     async with asyncio.timeout(10):
         while reservations.reserved == 0:  # noqa: ASYNC110 - the counter has no event
             await asyncio.sleep(0.01)

@@ -245,7 +245,10 @@ def hanging_s3(s3_endpoint: str) -> Iterator[FileStorage]:
 
 
 async def test_responds_503_soon_while_the_storage_hangs(hanging_s3: FileStorage, files: FilesClient) -> None:
-    async with asyncio.timeout(5), transfer_client(hanging_s3, files, TransferLimits(storage_timeout_seconds=0.2)) as client:
+    async with (
+        asyncio.timeout(5),
+        transfer_client(hanging_s3, files, TransferLimits(storage_timeout_seconds=0.2)) as client,
+    ):
         content = TEXT * 1000
         responses = [
             await client.put(await registered_url(grant(TEXT)), content=TEXT),
