@@ -38,15 +38,15 @@ from resolvers.encryption import Encryptor
 from resolvers.following.hub import ProgressHub
 from resolvers.following.long_poll_quota import LongPollQuota
 from resolvers.following.observer import OperationObserver
-from resolvers.following.watcher import Mode
+from resolvers.following.watcher import DeliveryMode
 from resolvers.login_quota import LoginQuota
 from resolvers.operations.cursors import Cursors
 from resolvers.operations.describe_quota import DescribeQuota
+from resolvers.operations.lifecycle import OperationLifecycle
 from resolvers.operations.onboarding_requests import OnboardingRequestFactory
-from resolvers.operations.operations import Operations
 from resolvers.operations.records import OperationRecords
 from resolvers.operations.start_requests import StartRequestFactory
-from resolvers.operations.step_durations import Durations
+from resolvers.operations.step_durations import StepDurations
 from resolvers.sign_in_throttle import SignInThrottle
 from resolvers.user_cache import CachedUsersClient
 
@@ -94,25 +94,25 @@ async def open_backend(resources: BackendResources) -> AsyncIterator[OpenedBacke
     auth, users = AuthClient(service_client("auth")), UsersClient(service_client("users"))
     tenants, files = TenantsClient(service_client("tenants")), FilesClient(service_client("files"))
     workspaces = WorkspacesClient(service_client("workspaces"))
-    cursors, orders, durations = Cursors(keys), StartRequestFactory(keys), Durations()
+    cursors, start_requests, durations = Cursors(keys), StartRequestFactory(keys), StepDurations()
     async with AsyncExitStack() as stack:
         change_notifier, token_buckets = await stack.enter_async_context(_notifier_and_token_buckets(resources))
         throttle = SignInThrottle(token_buckets, keys, settings.sign_in_limits())
-        await stack.enter_async_context(durations.shared(cache))
+        await stack.enter_async_context(durations.syncing(cache))
         tagged_cache = await stack.enter_async_context(TaggedCache(cache, encryption=Encryptor(keys, "copies")))
         observer = OperationObserver(tagged_cache, durations)
         long_poll_quota = LongPollQuota(max_long_polls=settings.max_long_polls)
         hub = await stack.enter_async_context(
             ProgressHub(
                 resources.temporal,
-                budget=long_poll_quota,
+                long_poll_quota=long_poll_quota,
                 change_notifier=change_notifier,
-                observe=observer.see,
-                observe_delay=metrics.lag.observe,
+                on_state=observer.observe,
+                on_delay=metrics.lag.observe,
             )
         )
         describe_quota = DescribeQuota()
-        records = OperationRecords(OperationsClient(service_client("operations")), hub, cursors, observer.closed)
+        records = OperationRecords(OperationsClient(service_client("operations")), hub, cursors, observer.invalidate)
         await stack.enter_async_context(records.running())
         passwords = stack.enter_context(closing(Passwords()))
         cache_lost = stack.enter_context(change_notifier.subscribe(CONNECTION_LOST))
@@ -132,7 +132,7 @@ async def open_backend(resources: BackendResources) -> AsyncIterator[OpenedBacke
             "gateway_hub_watchers",
             "Operations that this process follows, by mode: long-poll, change notifications, or polling.",
             "mode",
-            lambda: {mode.value.lower(): float(hub.modes[mode]) for mode in Mode},
+            lambda: {mode.value.lower(): float(hub.watchers_by_mode[mode]) for mode in DeliveryMode},
         )
         metrics.add_counter(
             "gateway_cache_reads",
@@ -144,14 +144,14 @@ async def open_backend(resources: BackendResources) -> AsyncIterator[OpenedBacke
             ),
         )
         operations = await stack.enter_async_context(
-            Operations(resources.temporal, hub, records, change_notifier, cursors, describe_quota)
+            OperationLifecycle(resources.temporal, hub, records, change_notifier, cursors, describe_quota)
         )
         login_quota = await stack.enter_async_context(LoginQuota(operations))
         backend = Backend(
             operations=operations,
             records=records,
-            orders=orders,
-            onboarding_requests=OnboardingRequestFactory(orders, passwords, keys),
+            start_requests=start_requests,
+            onboarding_requests=OnboardingRequestFactory(start_requests, passwords, keys),
             cursors=cursors,
             credentials=CredentialVerifier(auth, throttle, keys.current),
             throttle=throttle,

@@ -106,19 +106,19 @@ class SubscriptionMultiplexer:
         Raises:
             StreamInterrupted: the shared stream has ended before its operation; the client should reconnect.
         """
-        following = context.following
+        subscription = context.subscription
         viewer: Session | None = None
         with ExitStack() as stack:
             state: Operation | None = None
             async with aclosing(await _start(request, context, start)) as results:
                 async for result in results:
                     yield result
-                    if state is None and (state := following.latest) is not None and not state.is_closed:
+                    if state is None and (state := subscription.latest) is not None and not state.is_closed:
                         viewer = await context.viewer()
                         key = _sharing_key(request, context, viewer)
                         if stack.enter_context(self._count_subscriber(key)):
                             # Entered before the own stream ends, so that the operation stays followed in between.
-                            update = stack.enter_context(following.operation(state.id))
+                            update = stack.enter_context(subscription.following(state.id))
                             break
                 else:
                     return
@@ -152,7 +152,7 @@ class SubscriptionMultiplexer:
         shared = self._shared.get(key)
         if shared is None or shared.has_ended:
             shared = self._shared[key] = SharedSubscription(
-                partial(_start, request._replace(extensions=None), context, start), context.following, self._tasks
+                partial(_start, request._replace(extensions=None), context, start), context.subscription, self._tasks
             )
         shared.subscribers += 1
         try:
@@ -169,12 +169,12 @@ class SharedSubscription:
     """One execution of a subscription, whose newest result is serialized once and delivered to all subscribers."""
 
     def __init__(
-        self, start: Callable[[], Awaitable[Results]], following: SubscriptionState, tasks: BackgroundTasks
+        self, start: Callable[[], Awaitable[Results]], subscription: SubscriptionState, tasks: BackgroundTasks
     ) -> None:
         self.subscribers = 0
         self.has_ended = False
         self._is_complete = False
-        self._following = following
+        self._subscription = subscription
         self._newest: SerializedResult | None = None
         self._number = 0
         self._changed = asyncio.Event()
@@ -212,7 +212,7 @@ class SharedSubscription:
             async with aclosing(await start()) as results:
                 async for result in results:
                     self._newest = SerializedResult(
-                        serialize_result(result), None if result.data is None else self._following.latest
+                        serialize_result(result), None if result.data is None else self._subscription.latest
                     )
                     self._number += 1
                     self._notify()

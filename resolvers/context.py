@@ -27,12 +27,12 @@ from resolvers.loaders import MAX_BATCH_SIZE, Loaders
 from resolvers.login_quota import LoginQuota
 from resolvers.operations.access import OperationAccess
 from resolvers.operations.cursors import Cursors
+from resolvers.operations.lifecycle import OperationLifecycle
 from resolvers.operations.onboarding_requests import OnboardingRequestFactory
-from resolvers.operations.operations import Operations
 from resolvers.operations.records import OperationRecords
 from resolvers.operations.start import Command, Result, StartRequest, Workflow
 from resolvers.operations.start_requests import StartRequestFactory
-from resolvers.operations.step_durations import Durations
+from resolvers.operations.step_durations import StepDurations
 from resolvers.sign_in_throttle import ClientInfo, SignInThrottle
 from resolvers.tokens import is_same_token, token_hash
 from resolvers.user_cache import CachedUsersClient
@@ -68,9 +68,9 @@ class SessionCookie(Protocol):
 class Backend:
     """Services and components that all executions of a process share."""
 
-    operations: Operations
+    operations: OperationLifecycle
     records: OperationRecords
-    orders: StartRequestFactory
+    start_requests: StartRequestFactory
     onboarding_requests: OnboardingRequestFactory
     cursors: Cursors
     credentials: CredentialVerifier
@@ -83,7 +83,7 @@ class Backend:
     workspaces: WorkspacesClient
     dashboards: DashboardDependencies
     sessions: Sessions
-    durations: Durations
+    durations: StepDurations
     pseudonyms: Pseudonyms
     app_url: str
 
@@ -104,7 +104,7 @@ class Context:
 
     Attributes:
         delivery: how a subscription receives its states (long-poll or polling), once it has received one.
-        following: the operations that the client's connection follows, shared by all executions of one websocket.
+        subscription: the operations that the client's connection follows, shared by all executions of one websocket.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Context:
         self.expected_tenant = expected_tenant
         self.client = client
         self.delivery: Delivery | None = None
-        self.following = SubscriptionState()
+        self.subscription = SubscriptionState()
         self._viewer: Session | None = None
         self._new_session: Session | None = None
         self._previous_session: Session | None = None
@@ -150,7 +150,7 @@ class Context:
             expected_tenant=self.expected_tenant,
             client=self.client,
         )
-        context.following = self.following
+        context.subscription = self.subscription
         return context
 
     def reset_loaders(self) -> None:
@@ -160,7 +160,7 @@ class Context:
         self._records = None
 
     async def start(self, request: StartRequest[Workflow, Command, Result], *, wait_seconds: float) -> Operation:
-        """Start an operation (see ``Operations.start``) and discard loaded data that it may have changed."""
+        """Start an operation (see ``OperationLifecycle.start``) and discard loaded data that it may have changed."""
         operation = await self.backend.operations.start(request, wait_seconds=wait_seconds)
         self.reset_loaders()
         return operation
@@ -197,7 +197,7 @@ class Context:
             return None
         presented = (*self.login_tokens, self.token or "")
         found = None
-        for expected in self.backend.orders.session_tokens(login_id):
+        for expected in self.backend.start_requests.session_tokens(login_id):
             if any([is_same_token(expected, token) for token in presented]):  # noqa: C419 - compares all tokens in constant time
                 found = expected
         return found

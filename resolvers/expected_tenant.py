@@ -58,9 +58,11 @@ async def find_repeated_operation(
         viewer, backend = await context.require_viewer(), context.backend
         for tenant_id in (context.expected_tenant or "", viewer.tenant_id) if options.key is not None else ():
             if is_id(tenant_id, "ten"):
-                ids = backend.orders.id(kind, viewer.model_copy(update={"tenant_id": tenant_id}), options)
+                ids = backend.start_requests.operation_ids(
+                    kind, viewer.model_copy(update={"tenant_id": tenant_id}), options
+                )
                 for id, fingerprint in zip(ids.all, fingerprints(ids), strict=True):
-                    operation = await backend.operations.started_before(id, fingerprint, wait_seconds=wait_seconds)
+                    operation = await backend.operations.find_started(id, fingerprint, wait_seconds=wait_seconds)
                     if operation is not None:
                         return operation
         raise

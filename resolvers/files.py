@@ -21,7 +21,7 @@ from contracts.users import User
 from resolvers.context import Context
 from resolvers.expected_tenant import check_expected_tenant
 from resolvers.inputs import CreateUploadInput, PageInput, prefix_input_path
-from resolvers.operations.upload_file import WRITE
+from resolvers.operations.upload_file import WRITE_FILES
 from resolvers.paging import Page
 
 
@@ -41,7 +41,7 @@ async def create_upload(context: Context, input: CreateUploadInput) -> CreatedUp
         WrongTenant: the session is in another tenant than the client displays.
     """
     await check_expected_tenant(context)
-    viewer = await context.require_permission(WRITE)
+    viewer = await context.require_permission(WRITE_FILES)
     caller = context.caller(viewer)
     tenant = await context.loaders(caller).tenant.load(viewer.tenant_id)
     if tenant is None:
@@ -69,13 +69,13 @@ async def list_files(context: Context, viewer: Session, input: PageInput) -> Pag
     """
     cursors = context.backend.cursors
     scope = f"files\0{viewer.user_id}\0{viewer.tenant_id}"
-    after = None if input.after is None else _cursor(cursors.open(scope, input.after))
+    after = None if input.after is None else _cursor(cursors.verify(scope, input.after))
     found = await context.backend.files.list_files(
         context.caller(viewer), FilePageRequest(first=input.first, after=after)
     )
     return Page(
         nodes=found.files,
-        cursors=tuple(cursors.seal(scope, f"{file.uploaded_at.isoformat()} {file.id}") for file in found.files),
+        cursors=tuple(cursors.sign(scope, f"{file.uploaded_at.isoformat()} {file.id}") for file in found.files),
         has_next=found.has_next_page,
         total=found.total_count,
     )

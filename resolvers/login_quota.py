@@ -14,7 +14,7 @@ from contracts.errors import RateLimited
 from contracts.operations import Operation
 from infrastructure.limits.fair_semaphore import FairSemaphore, Requester
 from infrastructure.tasks import BackgroundTasks
-from resolvers.operations.operations import Operations
+from resolvers.operations.lifecycle import OperationLifecycle
 
 _MAX_CONCURRENT_LOGINS = 64
 _SHARE_PER_CLIENT = 16
@@ -35,7 +35,7 @@ class LoginQuota:
     password of one account could delay all other logins.
     """
 
-    def __init__(self, operations: Operations, *, hold_timeout_seconds: float = _HOLD_TIMEOUT_SECONDS) -> None:
+    def __init__(self, operations: OperationLifecycle, *, hold_timeout_seconds: float = _HOLD_TIMEOUT_SECONDS) -> None:
         self._operations = operations
         self._hold_timeout_seconds = hold_timeout_seconds
         self._slots = FairSemaphore(
@@ -78,7 +78,7 @@ class LoginQuota:
     async def _release_later(self, login: Operation, requester: Requester) -> None:
         try:
             async with asyncio.timeout(self._hold_timeout_seconds):
-                await self._operations.settled(login)
+                await self._operations.wait_until_settled(login)
         except TimeoutError:
             pass
         except Exception as error:  # noqa: BLE001 - subscribers of the login receive the error

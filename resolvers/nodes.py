@@ -17,7 +17,7 @@ from resolvers.error_translation import domain_error
 from resolvers.expected_tenant import check_expected_tenant
 from resolvers.inputs import CancelOperationInput
 from resolvers.operations.access import OperationAccess
-from resolvers.operations.operations import StartedOperation
+from resolvers.operations.lifecycle import StartedOperation
 from resolvers.sign_in import set_cookie_of_completed_login
 from resolvers.viewer import require_viewer
 
@@ -33,7 +33,7 @@ async def load_operation(context: Context, id: str) -> Operation:
         OperationNotFound: the operation does not exist, or the client may not see it.
     """
     access = await access_to_operation(context, id)
-    operation = await access.shown(await context.load_operation(id))
+    operation = await access.authorize_read(await context.load_operation(id))
     await set_cookie_of_completed_login(context, operation)
     return operation
 

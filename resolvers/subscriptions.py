@@ -23,16 +23,16 @@ async def follow_operation(context: Context, input: FollowInput) -> AsyncGenerat
         OperationNotFound: the operation does not exist, or the client may not see it.
         InvalidCursor: ``input.after`` is not a cursor of this operation.
     """
-    following = context.following
-    with following.operation(input.id) as told:  # registered before the first await, because the session may end
+    subscription = context.subscription
+    with subscription.following(input.id) as on_state:  # before the first await: the session may end during it
         access = await access_to_operation(context, input.id)
-        after = following.last_event_id or input.after
+        after = subscription.last_event_id or input.after
         states = context.backend.operations.follow(access, input.id, after=after)
         async with aclosing(states):
             async for state in states:
                 context.reset_loaders()
                 context.delivery = context.backend.operations.delivery(input.id)
-                told(state)
+                on_state(state)
                 yield state
 
 
@@ -42,9 +42,9 @@ async def follow_operations(context: Context, input: RecordFilter) -> AsyncGener
     Raises:
         NotSignedIn: the client has no session.
     """
-    context.following.settle()
+    context.subscription.mark_started()
     viewer = await context.require_viewer()
-    states = context.backend.operations.follow_all(viewer, input)
+    states = context.backend.operations.follow_feed(viewer, input)
     async with aclosing(states):
         async for state in states:
             context.reset_loaders()

@@ -9,7 +9,7 @@ from contracts.operation_statistics import OperationStatistics, StatisticsReques
 from contracts.tenants import Tenant
 from resolvers.context import Context
 from resolvers.inputs import OperationPageInput, StatisticsInput
-from resolvers.operations.access import ADMINISTER
+from resolvers.operations.access import ADMINISTER_OPERATIONS
 from resolvers.operations.records import OperationPage
 
 
@@ -42,7 +42,7 @@ async def load_operation_statistics(
 
 
 async def _administrator(context: Context, tenant: Tenant) -> Session:
-    viewer = await context.require_permission(ADMINISTER)
+    viewer = await context.require_permission(ADMINISTER_OPERATIONS)
     if tenant.id != viewer.tenant_id:
         raise PermissionDenied("Switch to this tenant first.")
     return viewer

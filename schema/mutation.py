@@ -8,7 +8,7 @@ import strawberry
 
 from resolvers import files, inputs, nodes, sign_in
 from resolvers.operations import log_in, onboard_user, process_file, retry, switch_tenant, upload_file
-from resolvers.operations.operations import StartedOperation
+from resolvers.operations.lifecycle import StartedOperation
 from resolvers.viewer import SavedPreferences, require_viewer
 from schema.descriptions import SESSION_TOKEN
 from schema.fields import Info, field

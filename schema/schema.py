@@ -216,7 +216,7 @@ async def _with_trace(results: StreamResult, context: object, traces: ResponseTr
         with traces.recording() as trace:
             first = await anext(stream, None)
             if first is not None:
-                latest = context.following.latest if isinstance(context, Context) else None
+                latest = context.subscription.latest if isinstance(context, Context) else None
                 if latest is not None:
                     traces.set_operation(latest.id)
                 first.extensions = {**(first.extensions or {}), "trace": trace.summary()}

@@ -112,21 +112,21 @@ class EventStream:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _write_results(self) -> None:
-        following, operations = self._context.following, self._context.backend.operations
+        subscription, operations = self._context.subscription, self._context.backend.operations
         await self._write(self._format.preamble)
         try:
             async with aclosing(self._results) as results:
                 async for result in results:
                     is_serialized = isinstance(result, SerializedResult)
                     payload = result.payload if is_serialized else serialize_result(result)
-                    state = result.state if is_serialized else result.data and following.latest
+                    state = result.state if is_serialized else result.data and subscription.latest
                     await self._write(self._format.result(payload, operations.cursor(state) if state else None))
         except StreamInterrupted:
             self._end(self._restart_text())
         else:
             self._end(self._format.complete)
         finally:
-            following.settle()
+            subscription.mark_started()
 
     async def _write(self, text: str) -> None:
         self._pending_writes += 1

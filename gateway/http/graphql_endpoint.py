@@ -196,8 +196,8 @@ class GraphQLEndpoint(SocketEndpoint):
     ) -> EventStream:
         context = await self.get_context(request, await self.get_sub_response(request))
         await self.rate_limiter.check(context)
-        context.following.last_event_id = request.headers.get("last-event-id") or None
-        context.following.start()
+        context.subscription.last_event_id = request.headers.get("last-event-id") or None
+        context.subscription.mark_starting()
         graphql_request = GraphQLRequest(data.query, data.variables, data.operation_name, data.extensions)
         try:
             session = await context.viewer()

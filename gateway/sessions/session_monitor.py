@@ -193,7 +193,7 @@ class SessionBinding:
         self._start(self._end_with_session(token, ended))
 
     async def _end_with_session(self, token: str, ended: Session) -> None:
-        has_waited = await self._context.following.last_word(self._context.previous_session)
+        has_waited = await self._context.subscription.wait_for_final_state(self._context.previous_session)
         if self._is_closed:
             return
         if has_waited and await self._monitor.is_restored(token, ended):

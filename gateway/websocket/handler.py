@@ -204,8 +204,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await self._run(operation, context, extensions)
 
     async def _run(self, operation: SocketOperation, context: Context, extensions: object) -> None:
-        context.following = self.context.following.part()
-        context.following.start()
+        context.subscription = self.context.subscription.child()
+        context.subscription.mark_starting()
         end = partial(self._end_operation, operation, context)
         try:
             await self.view.rate_limiter.check(context)
@@ -241,7 +241,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             self.operations.pop(operation.id, None)
             raise
         finally:
-            context.following.settle()
+            context.subscription.mark_started()
 
     def forget_id(self, id: str) -> None:
         """Remove an operation. It may be removed already, if the socket ended while the last message was sent."""

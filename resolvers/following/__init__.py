@@ -1,1 +1,1 @@
-"""Follow running operations: one watcher per operation, and the feed of a user."""
+"""Follow running operations: one watcher per operation, and one feed per user and tenant."""

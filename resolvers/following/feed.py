@@ -1,4 +1,4 @@
-"""The feed of all that a user has going on in a tenant: each operation as it starts, moves and closes."""
+"""Feeds: streams of the states of all running operations of one user in one tenant."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from infrastructure.tasks import BackgroundTasks
 from resolvers.following.hub import ProgressHub
 from resolvers.operations.records import OperationRecords
 
-LOOK_SECONDS = 10.0
-"""Between two looks at the list where no wake-up came: what makes a lost one harmless."""
-_AGAIN_SECONDS = 1.0
-"""Before an operation is followed again after Temporal has not answered."""
-NEWEST = 100
-"""Operations of the list that are looked at: what is older and has not closed is not followed here."""
+LIST_INTERVAL_SECONDS = 10.0
+"""Interval at which a feed reads the list of operations if no change notification arrives, because one may be lost."""
+_RETRY_INTERVAL_SECONDS = 1.0
+"""Delay before a feed watches an operation again after Temporal was unavailable."""
+MAX_LISTED_OPERATIONS = 100
+"""Number of newest operations that a feed reads; an older operation is not delivered, even if it is running."""
 
 log = structlog.get_logger()
 
 
 class FeedRegistry:
-    """All feeds of a process: one source a user and tenant, however many of their clients follow it."""
+    """All feeds of one process: one ``UserFeed`` per user and tenant, shared by all subscribers of that user."""
 
     def __init__(
         self,
@@ -38,44 +38,52 @@ class FeedRegistry:
         records: OperationRecords,
         change_notifier: ChangeNotifier,
         *,
-        look_seconds: float = LOOK_SECONDS,
+        list_interval_seconds: float = LIST_INTERVAL_SECONDS,
     ) -> None:
         self._hub = hub
         self._records = records
         self._change_notifier = change_notifier
-        self._look_seconds = look_seconds
-        self._sources: dict[tuple[str, str], UserFeed] = {}
+        self._list_interval_seconds = list_interval_seconds
+        self._feeds: dict[tuple[str, str], UserFeed] = {}
 
     async def follow(self, viewer: Session) -> AsyncGenerator[Operation]:
-        """Each operation under way as it stands, then each as it starts, moves and closes, newest state first of each.
+        """Yield the state of each running operation, then a new state when an operation starts, changes or closes.
 
-        A subscriber that is slow gets of each operation the newest state. It has no end of its own.
+        A slow subscriber receives only the newest state of each operation. The stream does not end by itself.
+
+        Raises:
+            ServiceUnavailable: the registry was closed.
         """
-        async with self._joined(viewer) as source:
-            slots = source.join()
+        async with self._shared_feed(viewer) as feed:
+            queue = feed.subscribe()
             try:
                 while True:
-                    yield await slots.next()
+                    yield await queue.get()
             finally:
-                source.leave(slots)
+                feed.unsubscribe(queue)
 
     @asynccontextmanager
-    async def _joined(self, viewer: Session) -> AsyncIterator[UserFeed]:
+    async def _shared_feed(self, viewer: Session) -> AsyncIterator[UserFeed]:
+        """Yield the feed of this user and tenant, started by the first subscriber and stopped by the last one."""
         key = (viewer.user_id, viewer.tenant_id)
-        source = self._sources.get(key)
-        if source is None:
-            source = self._sources[key] = UserFeed(
-                self._hub, self._records, self._change_notifier, viewer, look_seconds=self._look_seconds
+        feed = self._feeds.get(key)
+        if feed is None:
+            feed = self._feeds[key] = UserFeed(
+                self._hub,
+                self._records,
+                self._change_notifier,
+                viewer,
+                list_interval_seconds=self._list_interval_seconds,
             )
-        source.users += 1
+        feed.subscriber_count += 1
         try:
-            yield source
+            yield feed
         finally:
-            source.users -= 1
-            if source.users == 0:
-                if self._sources.get(key) is source:
-                    del self._sources[key]
-                await source.stop()
+            feed.subscriber_count -= 1
+            if feed.subscriber_count == 0:
+                if self._feeds.get(key) is feed:
+                    del self._feeds[key]
+                await feed.stop()
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,13 +91,13 @@ class FeedRegistry:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for source in list(self._sources.values()):
-            await source.stop()
-        self._sources.clear()
+        for feed in list(self._feeds.values()):
+            await feed.stop()
+        self._feeds.clear()
 
 
 class UserFeed:
-    """Watches what one user has going on in one tenant, and hands each state to all who follow."""
+    """Watches the running operations of one user in one tenant and passes each state to all subscribers."""
 
     def __init__(
         self,
@@ -98,120 +106,130 @@ class UserFeed:
         change_notifier: ChangeNotifier,
         viewer: Session,
         *,
-        look_seconds: float,
+        list_interval_seconds: float,
     ) -> None:
         self._hub = hub
         self._records = records
         self._change_notifier = change_notifier
         self._viewer = viewer
-        self._look_seconds = look_seconds
-        self._followers: set[ConflatingQueue] = set()
+        self._list_interval_seconds = list_interval_seconds
+        self._queues: set[ConflatingQueue] = set()
         self._delivered: dict[str, Position] = {}
-        """The position last read or delivered of each operation that is under way or among the newest of the list."""
-        self._under_way: dict[str, Operation] = {}
+        """Position last read or delivered, by id of each watched operation and each operation of the list."""
+        self._watched: dict[str, Operation] = {}
         self._tasks = BackgroundTasks()
-        self.users = 0
-        self._tasks.supervise(self._look, name="look for operations")
+        self.subscriber_count = 0
+        self._tasks.supervise(self._poll_list, name="poll the list of operations")
 
-    def join(self) -> ConflatingQueue:
-        slots = ConflatingQueue()
-        for operation in self._under_way.values():
-            slots.put(operation)
-        self._followers.add(slots)
-        return slots
+    def subscribe(self) -> ConflatingQueue:
+        """Return a queue that receives each new state; it starts with the current states of the watched operations."""
+        queue = ConflatingQueue()
+        for operation in self._watched.values():
+            queue.put(operation)
+        self._queues.add(queue)
+        return queue
 
-    def leave(self, slots: ConflatingQueue) -> None:
-        self._followers.discard(slots)
+    def unsubscribe(self, queue: ConflatingQueue) -> None:
+        """Remove the queue; it receives no further states."""
+        self._queues.discard(queue)
 
     async def stop(self) -> None:
-        """End it; the streams of those that still follow it raise ServiceUnavailable."""
+        """Stop watching; the streams of the remaining subscribers raise ServiceUnavailable."""
         await self._tasks.aclose()
-        for slots in self._followers:
-            slots.close()
+        for queue in self._queues:
+            queue.close()
 
-    async def _look(self) -> None:
-        begun_before = True
-        with self._change_notifier.subscribe(self._viewer.user_id) as news:
+    async def _poll_list(self) -> None:
+        """Read the list after each notification and at an interval, and watch new operations."""
+        is_first_read = True
+        with self._change_notifier.subscribe(self._viewer.user_id) as changed:
             while True:
-                news.clear()
+                changed.clear()
                 try:
-                    newest = await self._records.newest(self._viewer, NEWEST)
+                    newest = await self._records.newest(self._viewer, MAX_LISTED_OPERATIONS)
                 except (DomainError, RPCError, OSError) as error:
-                    log.warning("a feed could not look for operations", error=repr(error))
+                    log.warning("feed_list_failed", error=repr(error))
                 except Exception as error:
-                    log.error("a feed could not look for operations", exc_info=error)
+                    log.error("feed_list_failed", exc_info=error)
                 else:
                     for operation in newest:
-                        if operation.id in self._under_way:
+                        if operation.id in self._watched:
                             continue
-                        if self._is_news(operation) and not (begun_before and operation.is_closed):
-                            self._watch(operation)
+                        if self._is_new_state(operation) and not (is_first_read and operation.is_closed):
+                            self._start_watching(operation)
                         self._delivered[operation.id] = operation.position
-                    kept = self._under_way.keys() | {operation.id for operation in newest}
-                    self._delivered = {id: position for id, position in self._delivered.items() if id in kept}
-                    begun_before = False
-                await wait_for_event(news, self._look_seconds)
+                    current_ids = self._watched.keys() | {operation.id for operation in newest}
+                    self._delivered = {id: position for id, position in self._delivered.items() if id in current_ids}
+                    is_first_read = False
+                await wait_for_event(changed, self._list_interval_seconds)
 
-    def _is_news(self, operation: Operation) -> bool:
-        """Whether it was not read before, or has a newer state since it closed, as after a reset."""
+    def _is_new_state(self, operation: Operation) -> bool:
+        """Return whether the operation is new, or has a newer state than at its close, for example after a reset."""
         delivered = self._delivered.get(operation.id)
         return delivered is None or operation.position.as_tuple() > delivered.as_tuple()
 
-    def _watch(self, operation: Operation) -> None:
-        self._under_way[operation.id] = operation
+    def _start_watching(self, operation: Operation) -> None:
+        self._watched[operation.id] = operation
         self._deliver(operation)
-        self._tasks.start(self._pass_on(operation), name=f"feed {operation.id}")
+        self._tasks.start(self._deliver_until_closed(operation), name=f"feed {operation.id}")
 
-    async def _pass_on(self, operation: Operation) -> None:
+    async def _deliver_until_closed(self, operation: Operation) -> None:
+        """Deliver the states of one operation until it closes; retry while Temporal is unavailable."""
         try:
             while True:
                 try:
-                    return await self._follow(self._under_way[operation.id])
+                    return await self._deliver_newer_states(self._watched[operation.id])
                 except ServiceUnavailable as error:
                     log.warning("feed_interrupted", workflow_id=operation.id, error=repr(error))
-                    await asyncio.sleep(_AGAIN_SECONDS)
+                    await asyncio.sleep(_RETRY_INTERVAL_SECONDS)
         except OperationNotFound:
-            pass  # Temporal does not retain it any more
+            pass  # Temporal no longer retains the operation
         except Exception as error:
-            log.error("a feed lost an operation", workflow_id=operation.id, exc_info=error)
-            self._delivered.pop(operation.id, None)  # the next read of the list begins it again
+            log.error("feed_operation_failed", workflow_id=operation.id, exc_info=error)
+            self._delivered.pop(operation.id, None)  # the next read of the list starts a new watch
         finally:
-            del self._under_way[operation.id]
+            del self._watched[operation.id]
 
-    async def _follow(self, operation: Operation) -> None:
-        """Deliver each newer state than this one."""
+    async def _deliver_newer_states(self, operation: Operation) -> None:
+        """Deliver each state that is newer than this one."""
         async with aclosing(self._hub.watch(operation.id, after=operation.position)) as states:
             async for newer in states:
-                self._under_way[operation.id] = newer
+                self._watched[operation.id] = newer
                 self._deliver(newer)
 
     def _deliver(self, operation: Operation) -> None:
         self._delivered[operation.id] = operation.position
-        for slots in self._followers:
-            slots.put(operation)
+        for queue in self._queues:
+            queue.put(operation)
 
 
 class ConflatingQueue:
-    """The states that one follower has still to receive: the newest of each operation, oldest change first."""
+    """Queue of states for one subscriber that keeps only the newest state of each operation, in order of arrival."""
 
     def __init__(self) -> None:
         self._states: dict[str, Operation] = {}
-        self._news = asyncio.Event()
+        self._has_changed = asyncio.Event()
         self._is_closed = False
 
     def close(self) -> None:
+        """Let ``get`` raise ServiceUnavailable once the queue is empty."""
         self._is_closed = True
-        self._news.set()
+        self._has_changed.set()
 
     def put(self, operation: Operation) -> None:
+        """Add the state, which replaces an older state of the same operation."""
         self._states[operation.id] = operation
-        self._news.set()
+        self._has_changed.set()
 
-    async def next(self) -> Operation:
-        """Raises ServiceUnavailable once nothing more will come."""
+    async def get(self) -> Operation:
+        """Wait for a state and remove it from the queue.
+
+        Raises:
+            ServiceUnavailable: the queue is closed and empty.
+        """
         while not self._states:
             if self._is_closed:
                 raise ServiceUnavailable(service="gateway")
-            self._news.clear()
-            await self._news.wait()
+            self._has_changed.clear()
+            await self._has_changed.wait()
         return self._states.pop(next(iter(self._states)))

@@ -1,7 +1,7 @@
-"""How many history long-polls a process may hold at once, and how fast it describes operations without a long-poll.
+"""Quota of one process for the calls to Temporal that follow operations: long-polls and describe calls.
 
-Temporal's frontend allows a namespace 1,200 long-polls an instance and refuses the next (``frontend.namespaceCount``),
-and 2,400 requests a second in all (``frontend.namespaceRPS``).
+Temporal's frontend allows 1,200 long-polls per namespace and instance and rejects further ones
+(``frontend.namespaceCount``), and 2,400 requests per second in total (``frontend.namespaceRPS``).
 """
 
 from __future__ import annotations
@@ -13,101 +13,108 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 MAX_LONG_POLLS = 500
-"""A process's share of the namespace's 1,200."""
-DESCRIBES_PER_SECOND = 100.0
-"""Descriptions at an interval, where no change notifications arrive."""
-CHECKS_PER_SECOND = 25.0
-"""Descriptions at an interval, where change notifications arrive. Each costs Temporal 2 to 4 ms of processor time."""
+"""Maximum number of concurrent long-polls of one process, out of the namespace's 1,200."""
+MAX_DESCRIBES_PER_SECOND = 100.0
+"""Maximum rate of describe calls at an interval while no change notifications arrive."""
+MAX_CHECKS_PER_SECOND = 25.0
+"""Maximum rate of describe calls at an interval while change notifications arrive (2 to 4 ms of CPU each)."""
 MAX_READS_PER_SECOND = 300.0
-"""Descriptions in all, except the first one of each operation."""
+"""Maximum rate of all describe calls, not counting the first one of each operation."""
 MAX_CONCURRENT_READS = 16
-LOOKS_PER_SECOND = 20.0
-"""Descriptions of operations that are followed by a long-poll, for what no event tells: heartbeats."""
-SHORTEST_INTERVAL_SECONDS = 1.0
-CHECK_SECONDS = 5.0
-"""The shortest interval where change notifications arrive, because one may be lost."""
-_COOL_DOWN_SECONDS = (5.0, 15.0)
+"""Maximum number of concurrent describe calls."""
+MAX_HEARTBEAT_POLLS_PER_SECOND = 20.0
+"""Maximum rate of describe calls that read heartbeats, which the history of a workflow does not contain."""
+MIN_INTERVAL_SECONDS = 1.0
+"""Minimum interval between two describe calls of one operation while no change notifications arrive."""
+CHECK_INTERVAL_SECONDS = 5.0
+"""Minimum interval between two describe calls of one operation while change notifications arrive; one may be lost."""
+_COOL_DOWN_RANGE_SECONDS = (5.0, 15.0)
+"""Range of the random time without new long-polls after Temporal has rejected one."""
 
 
 class LongPollQuota:
-    """Shared by all watchers of a process."""
+    """Quota for long-polls and rate limits for describe calls, shared by all watchers of one process."""
 
     def __init__(
         self,
         *,
         max_long_polls: int = MAX_LONG_POLLS,
-        describes_per_second: float = DESCRIBES_PER_SECOND,
-        check_seconds: float = CHECK_SECONDS,
+        describes_per_second: float = MAX_DESCRIBES_PER_SECOND,
+        check_interval_seconds: float = CHECK_INTERVAL_SECONDS,
     ) -> None:
-        self._free = max_long_polls
+        self._available = max_long_polls
         self._describes_per_second = describes_per_second
-        self._check_seconds = check_seconds
+        self._check_interval_seconds = check_interval_seconds
         self._cool_until = 0.0
-        self.described = 0
-        """How many watchers follow without a long-poll at the moment."""
-        self._looking = 0
+        self.watchers_without_long_poll = 0
+        """Number of watchers that currently follow their operation without a long-poll."""
+        self._heartbeat_pollers = 0
         self._concurrent_reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
-        self._turn = asyncio.Lock()
-        self._next_read = 0.0
+        self._rate_lock = asyncio.Lock()
+        self._next_read_at = 0.0
 
     @property
-    def has_long_poll(self) -> bool:
-        """Whether a long-poll is free, and Temporal has not just refused one."""
-        return self._free > 0 and time.monotonic() >= self._cool_until
+    def is_long_poll_available(self) -> bool:
+        """Whether a long-poll may start: the quota is not used up, and Temporal has not just rejected one."""
+        return self._available > 0 and time.monotonic() >= self._cool_until
 
-    def take(self) -> bool:
-        """Take a long-poll if there is one; whether there was."""
-        if not self.has_long_poll:
+    def acquire(self) -> bool:
+        """Reserve a long-poll if one is available; return whether it was reserved."""
+        if not self.is_long_poll_available:
             return False
-        self._free -= 1
+        self._available -= 1
         return True
 
-    def give_back(self) -> None:
-        self._free += 1
+    def release(self) -> None:
+        """Return a reserved long-poll to the quota."""
+        self._available += 1
 
-    def refused(self) -> None:
-        """Temporal allows no more for now: nobody begins another for some seconds, jittered so that replicas part."""
-        self._cool_until = time.monotonic() + random.uniform(*_COOL_DOWN_SECONDS)  # noqa: S311 - jitter, not a secret
+    def cool_down(self) -> None:
+        """Start no further long-poll for some seconds, because Temporal rejected one; jitter separates replicas."""
+        self._cool_until = time.monotonic() + random.uniform(*_COOL_DOWN_RANGE_SECONDS)  # noqa: S311 - jitter, not a secret
 
     @contextmanager
-    def describing(self) -> Iterator[None]:
-        """While the block runs one more operation is followed without a long-poll."""
-        self.described += 1
+    def without_long_poll(self) -> Iterator[None]:
+        """Count one more watcher without a long-poll while the block runs."""
+        self.watchers_without_long_poll += 1
         try:
             yield
         finally:
-            self.described -= 1
+            self.watchers_without_long_poll -= 1
 
     @asynccontextmanager
-    async def reading(self, *, is_first: bool) -> AsyncIterator[None]:
-        """Describe an operation in the block, in turn with the other watchers. The first read of one is not delayed."""
+    async def read_slot(self, *, is_first: bool) -> AsyncIterator[None]:
+        """Wait until a describe call is allowed, and hold a slot for it while the block runs.
+
+        The first call for an operation (``is_first``) is not delayed by the rate limit.
+        """
         if not is_first:
-            async with self._turn:  # a watcher that is cancelled while it waits for its turn uses none
-                await asyncio.sleep(self._next_read - time.monotonic())
-                self._next_read = max(time.monotonic(), self._next_read + 1 / MAX_READS_PER_SECOND)
+            async with self._rate_lock:  # a watcher that is cancelled while it waits consumes no read
+                await asyncio.sleep(self._next_read_at - time.monotonic())
+                self._next_read_at = max(time.monotonic(), self._next_read_at + 1 / MAX_READS_PER_SECOND)
         async with self._concurrent_reads:
             yield
 
     @contextmanager
-    def looking(self) -> Iterator[None]:
-        """While the block runs one more operation is looked in on."""
-        self._looking += 1
+    def polling_heartbeats(self) -> Iterator[None]:
+        """Count one more watcher that polls heartbeats while the block runs."""
+        self._heartbeat_pollers += 1
         try:
             yield
         finally:
-            self._looking -= 1
+            self._heartbeat_pollers -= 1
 
-    def look_seconds(self, wanted: float) -> float:
-        """The pause before the next look, at least as long as wanted: all looks together keep to their share."""
-        shared = self._looking / LOOKS_PER_SECOND
+    def heartbeat_poll_interval(self, wanted: float) -> float:
+        """Return the seconds until the next heartbeat poll: at least ``wanted``, or more to keep the maximum rate."""
+        shared = self._heartbeat_pollers / MAX_HEARTBEAT_POLLS_PER_SECOND
         return wanted if shared <= wanted else shared * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
 
     @property
     def interval(self) -> float:
-        """Seconds between two descriptions of one operation without change notifications."""
-        return max(SHORTEST_INTERVAL_SECONDS, self.described / self._describes_per_second)
+        """Seconds between two describe calls of one operation while no change notifications arrive."""
+        return max(MIN_INTERVAL_SECONDS, self.watchers_without_long_poll / self._describes_per_second)
 
     @property
     def check_interval(self) -> float:
-        """Seconds between two descriptions of one operation with change notifications, of which one may be lost."""
-        return max(self._check_seconds, self.described / CHECKS_PER_SECOND)
+        """Seconds between two describe calls of one operation while change notifications arrive; one may be lost."""
+        return max(self._check_interval_seconds, self.watchers_without_long_poll / MAX_CHECKS_PER_SECOND)

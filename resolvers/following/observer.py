@@ -1,4 +1,4 @@
-"""Updates what depends on the states of operations that this process reads: cached copies and measured durations."""
+"""Observer of operation states: invalidates cached data that an operation changed, and records step durations."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import structlog
 from contracts.base import utc_now
 from contracts.operations import Operation, OperationKind
 from infrastructure.caching.tagged_cache import VALUE_TTL_SECONDS, TaggedCache
-from resolvers.operations.step_durations import Durations
+from resolvers.operations.step_durations import StepDurations
 
-PATIENCE_SECONDS = 1.0
-"""Maximum delay of a state by a slow cache."""
+INVALIDATION_TIMEOUT_SECONDS = 1.0
+"""Maximum time that a slow cache delays a state."""
 _RECENT = timedelta(seconds=2 * VALUE_TTL_SECONDS)
-_OF_ONE_USER = frozenset((OperationKind.LOGIN, OperationKind.TENANT_SWITCH))
-"""What any other changes, the rest of the tenant sees too."""
+"""Age of a close up to which the cache may hold data from before it."""
+_SINGLE_USER_KINDS = frozenset((OperationKind.LOGIN, OperationKind.TENANT_SWITCH))
+"""Kinds of operations that change data of their user only; all other kinds change data of the tenant."""
 
 log = structlog.get_logger()
 
@@ -32,28 +33,29 @@ def tenant_tag(tenant_id: str) -> str:
 
 
 class OperationObserver:
-    """Receives each new state before clients do, so a client that reads after a close finds what it changed."""
+    """Receives each new state before clients do, so that a client that reads after a close finds the changed data."""
 
-    def __init__(self, cache: TaggedCache, durations: Durations) -> None:
+    def __init__(self, cache: TaggedCache, durations: StepDurations) -> None:
         self._cache = cache
         self._durations = durations
 
-    async def see(self, operation: Operation) -> None:
-        self._durations.learn(operation)
+    async def observe(self, operation: Operation) -> None:
+        """Record the durations of finished steps; after a recent close, invalidate the data that it changed."""
+        self._durations.record(operation)
         if operation.closed_at is None or operation.closed_at < utc_now() - _RECENT:
-            return  # no copy is older than that
-        await self.closed(operation)
+            return  # cached values expire earlier than that
+        await self.invalidate(operation)
 
-    async def closed(self, operation: Operation) -> None:
-        """Outdate the copies of what the operation has changed."""
+    async def invalidate(self, operation: Operation) -> None:
+        """Invalidate the cached data that the operation has changed; a failure is only logged."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._closed(operation)
-        except Exception as error:  # noqa: BLE001 - copies expire by themselves; the operation must go on
-            log.warning("a close was not passed on", workflow_id=operation.id, error=repr(error))
+            async with asyncio.timeout(INVALIDATION_TIMEOUT_SECONDS):
+                await self._invalidate_tags(operation)
+        except Exception as error:  # noqa: BLE001 - cached values expire anyway; the state must still reach clients
+            log.warning("cache_invalidation_failed", workflow_id=operation.id, error=repr(error))
 
-    async def _closed(self, operation: Operation) -> None:
+    async def _invalidate_tags(self, operation: Operation) -> None:
         tags = [user_tag(operation.user_id)]
-        if operation.kind not in _OF_ONE_USER:
+        if operation.kind not in _SINGLE_USER_KINDS:
             tags += [tenant_tag(tenant_id) for tenant_id in operation.tenant_ids]
         await self._cache.invalidate(*tags)

@@ -1,7 +1,7 @@
-"""A watcher: follows one operation and keeps its newest state for all who subscribe to it.
+"""A watcher: follows one operation and holds its newest state for all subscribers.
 
-It waits for a wake-up and then reads the state. A wake-up is the answer to a history long-poll, while Temporal allows
-one, which contains the states; else a change notification, or the end of an interval, and the operation is described.
+It reads the state with a history long-poll while Temporal allows one. Otherwise it describes the workflow whenever a
+change notification arrives, and at an interval.
 """
 
 from __future__ import annotations
@@ -28,96 +28,102 @@ from resolvers.following.history_poll import DESCRIBE_TIMEOUT, HistoryPoll
 from resolvers.following.long_poll_quota import LongPollQuota
 from resolvers.following.newest_state import NewestState, StateObserver
 
-LOOK_IN_SECONDS = (0.5, 8.0)
-"""Between two descriptions of an operation whose step takes long: at first, and at most while nothing has changed."""
-_BACKOFF_SECONDS = (0.2, 10.0)
-_AGAIN_SECONDS = (0.05, 0.2, 0.5, 1.0, 3.0)
-"""Pauses after a notification whose change Temporal does not show yet: the notification may be quicker."""
-_MAX_NOT_FOUND = 5
-"""How often in a row an operation that was found before may be missing until it counts as gone."""
-_NONE: tuple[float, ...] = ()
+HEARTBEAT_POLL_RANGE_SECONDS = (0.5, 8.0)
+"""Minimum and maximum interval between two describe calls while a step runs; it grows while nothing changes."""
+_BACKOFF_RANGE_SECONDS = (0.2, 10.0)
+"""Minimum and maximum delay between two attempts after an error of Temporal."""
+_REREAD_DELAYS_SECONDS = (0.05, 0.2, 0.5, 1.0, 3.0)
+"""Delays of repeated reads after a notification, because it may arrive before Temporal shows the change."""
+_MAX_CONSECUTIVE_NOT_FOUND = 5
+"""Number of consecutive NOT_FOUND errors after which an operation that existed counts as deleted."""
+_NO_DELAYS: tuple[float, ...] = ()
 
 log = structlog.get_logger()
 
 
-class Mode(StrEnum):
+class DeliveryMode(StrEnum):
+    """How the states of an operation arrive in this process."""
+
     STREAM = "STREAM"
     """A long-poll delivers each state as soon as it is written."""
     NOTIFIED = "NOTIFIED"
-    """A change notification leads to a read; without one the operation is read at an interval."""
+    """The operation is read after each change notification, and at an interval in case one is lost."""
     INTERVAL = "INTERVAL"
-    """The operation is read at an interval: no long-poll is free, and no change notifications arrive."""
+    """The operation is read at an interval: no long-poll is available, and no change notifications arrive."""
 
 
 class Delivery(NamedTuple):
-    """How states arrive at the moment. ``interval_ms``: at most between two reads without a notification."""
+    """How states arrive at the moment; ``interval_ms`` is the maximum time between two reads without a notification."""
 
-    mode: Mode
+    mode: DeliveryMode
     interval_ms: int | None
 
 
 DelayObserver: TypeAlias = Callable[[float], None]
-"""Receives the seconds between the time of an event in Temporal's history and the arrival of its state here."""
+"""Callback that receives the seconds between an event in Temporal's history and the arrival of its state here."""
 
 
-class Sources(NamedTuple):
-    """What all watchers of a process share."""
+class WatcherDependencies(NamedTuple):
+    """Dependencies shared by all watchers of one process."""
 
     client: Client
-    budget: LongPollQuota
+    long_poll_quota: LongPollQuota
     change_notifier: ChangeNotifier
-    observe: StateObserver
-    observe_delay: DelayObserver
+    on_state: StateObserver
+    on_delay: DelayObserver
 
 
 class Watcher:
-    """Follows one operation until it has closed, however many subscribe to its states."""
+    """Follows one operation until it closes and publishes its states to any number of subscribers."""
 
-    def __init__(self, operation_id: str, sources: Sources) -> None:
+    def __init__(self, operation_id: str, dependencies: WatcherDependencies) -> None:
         self._id = operation_id
-        self._client, self._budget = sources.client, sources.budget
-        self._change_notifier, self._observe_delay = sources.change_notifier, sources.observe_delay
+        self._client, self._quota = dependencies.client, dependencies.long_poll_quota
+        self._change_notifier, self._on_delay = dependencies.change_notifier, dependencies.on_delay
         self._subscription: Subscription | None = None
-        """None while a long-poll is held; afterwards the last one, also once the operation has closed."""
-        self._is_in_touch = False
-        self._not_found_in_a_row = 0
-        self.state = NewestState(sources.observe)
+        """None while a long-poll is held; otherwise the current or last subscription to change notifications."""
+        self._is_connected = False
+        self._consecutive_not_found = 0
+        self.state = NewestState(dependencies.on_state)
         self.subscribers = 0
         self._tasks = BackgroundTasks()
         self._tasks.start(self._run(self._follow), name=f"watch {operation_id}")
-        self._tasks.start(self._run(self._look_in), name=f"look in on {operation_id}")
+        self._tasks.start(self._run(self._poll_heartbeats), name=f"poll heartbeats of {operation_id}")
 
     @property
-    def is_over(self) -> bool:
-        """Whether a new subscriber needs a new watcher."""
+    def needs_replacement(self) -> bool:
+        """Whether a new subscriber needs a new watcher: this one has failed, or its final state may be outdated."""
         return self.state.has_failed or self.state.is_stale
 
     @property
     def current(self) -> Operation | None:
-        """The newest state; None while Temporal does not answer, or if there may be another run."""
-        return self.state.operation if self._is_in_touch and not self.is_over else None
+        """The newest state; None while Temporal is unavailable, or if there may be another run."""
+        return self.state.operation if self._is_connected and not self.needs_replacement else None
 
     @property
     def delivery(self) -> Delivery:
+        """How states arrive at the moment."""
         if self._subscription is None:
-            return Delivery(Mode.STREAM, None)
-        mode = Mode.NOTIFIED if self._subscription.is_active else Mode.INTERVAL
+            return Delivery(DeliveryMode.STREAM, None)
+        mode = DeliveryMode.NOTIFIED if self._subscription.is_active else DeliveryMode.INTERVAL
         return Delivery(mode, round(self._interval * 1000))
 
     @property
     def _interval(self) -> float:
+        """Maximum seconds between two reads without a notification, if no long-poll is held."""
         is_notified = self._subscription is not None and self._subscription.is_active
-        return self._budget.check_interval if is_notified else self._budget.interval
+        return self._quota.check_interval if is_notified else self._quota.interval
 
     async def stop(self) -> None:
-        """End the watcher. Its streams end as with a lost connection, unless the operation has closed."""
+        """Stop following. The streams of subscribers raise ServiceUnavailable unless the operation has closed."""
         await self._tasks.aclose()
         if not self.state.is_closed:
             self.state.fail(ServiceUnavailable(service="gateway"))
 
-    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _run(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Run the task function and end all streams with its error if it fails."""
         try:
-            await work()
+            await function()
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -126,49 +132,50 @@ class Watcher:
             self.state.fail(error)
 
     async def _follow(self) -> None:
+        """Read states until the operation closes: with a long-poll if available, otherwise with describe calls."""
         while not self.state.is_closed:
-            if self._budget.take():
+            if self._quota.acquire():
                 self._subscription = None
                 try:
                     await self._long_poll()
                 finally:
-                    self._budget.give_back()
+                    self._quota.release()
             else:
                 with (
                     self._change_notifier.subscribe_to_topic(self._id) as self._subscription,
-                    self._budget.describing(),
+                    self._quota.without_long_poll(),
                 ):
                     await self._subscription.wait_until_active()
-                    await self._read_at_wakeups(self._subscription)
+                    await self._read_on_notifications(self._subscription)
 
     async def _long_poll(self) -> None:
-        """Hold a long-poll until the operation has closed or Temporal refuses the long-poll."""
+        """Read states with a long-poll until the operation closes or Temporal rejects the long-poll."""
         failures, has_read, poll = 0, False, HistoryPoll(self._client, self._id)
         while not self.state.is_closed:
             try:
-                page = await poll.read()
+                page = await poll.read_page()
             except RPCError as error:
                 if error.status == RPCStatusCode.RESOURCE_EXHAUSTED:
-                    self._budget.refused()
+                    self._quota.cool_down()
                     return
                 if error.status == RPCStatusCode.INVALID_ARGUMENT:
-                    poll.forget_token()
-                failures += 1  # whatever is wrong with Temporal, it is never an end
-                self._tolerate(error)
+                    poll.discard_page_token()
+                failures += 1  # no other error of Temporal ends the watch
+                self._handle_rpc_error(error)
                 await asyncio.sleep(_backoff(failures))
                 continue
             failures = 0
-            self._note_answer()
+            self._mark_connected()
             for operation in page.states if self.state.operation is not None else page.states[-1:]:
                 await self.state.publish(operation)
-                await asyncio.sleep(0)  # subscribers take this state before the next one replaces it
+                await asyncio.sleep(0)  # lets subscribers receive this state before the next one replaces it
             if page.states and has_read:
-                self._observe_delay(page.delay_seconds)
+                self._on_delay(page.delay_seconds)
             has_read = True
 
-    async def _read_at_wakeups(self, subscription: Subscription) -> None:
-        """Read the state at each notification, and at an interval, until a long-poll is free."""
-        failures, again = 0, iter(_NONE)
+    async def _read_on_notifications(self, subscription: Subscription) -> None:
+        """Read the state after each notification, and at an interval, until a long-poll is available."""
+        failures, reread_delays = 0, iter(_NO_DELAYS)
         while True:
             before = self.state.operation
             subscription.clear()
@@ -176,66 +183,70 @@ class Watcher:
                 await self._read()
             except RPCError as error:
                 failures += 1
-                self._tolerate(error)
+                self._handle_rpc_error(error)
             else:
                 failures = 0
             if self.state.is_closed:
                 return
             if self.state.operation is not before:
-                again = iter(_NONE)
-            pause = _backoff(failures) if failures else next(again, self._interval * random.uniform(0.8, 1))  # noqa: S311 - jitter
+                reread_delays = iter(_NO_DELAYS)
+            pause = _backoff(failures) if failures else next(reread_delays, self._interval * random.uniform(0.8, 1))  # noqa: S311 - jitter
             if await wait_for_event(subscription.changed, pause) and subscription.is_notified:
-                again = iter(_AGAIN_SECONDS)
-            if self._budget.has_long_poll:
+                reread_delays = iter(_REREAD_DELAYS_SECONDS)
+            if self._quota.is_long_poll_available:
                 return
 
     async def _read(self) -> None:
-        """Read the state as it is now, with the retries and the heartbeat of its step."""
-        async with self._budget.reading(is_first=self.state.operation is None):
+        """Describe the workflow and publish its state, with the retries and the heartbeat of its current step."""
+        async with self._quota.read_slot(is_first=self.state.operation is None):
             description = await self._client.get_workflow_handle(self._id).describe(rpc_timeout=DESCRIBE_TIMEOUT)
-        self._note_answer()
+        self._mark_connected()
         await self.state.publish(await to_operation(description, self._client))
 
-    def _note_answer(self) -> None:
-        self._is_in_touch, self._not_found_in_a_row = True, 0
+    def _mark_connected(self) -> None:
+        self._is_connected, self._consecutive_not_found = True, 0
 
-    def _tolerate(self, error: RPCError) -> None:
-        """Raise OperationNotFound if the operation was never found, or is missing too often in a row."""
-        self._is_in_touch = False
+    def _handle_rpc_error(self, error: RPCError) -> None:
+        """Note that Temporal did not return a state.
+
+        Raises:
+            OperationNotFound: the operation was never found, or is missing in too many consecutive attempts.
+        """
+        self._is_connected = False
         if error.status != RPCStatusCode.NOT_FOUND:
-            self._not_found_in_a_row = 0
+            self._consecutive_not_found = 0
             return
-        self._not_found_in_a_row += 1
-        if self.state.operation is None or self._not_found_in_a_row > _MAX_NOT_FOUND:
+        self._consecutive_not_found += 1
+        if self.state.operation is None or self._consecutive_not_found > _MAX_CONSECUTIVE_NOT_FOUND:
             raise OperationNotFound() from error
 
-    async def _look_in(self) -> None:
-        """Read the operation while a step takes long, because history does not contain retries and heartbeats.
+    async def _poll_heartbeats(self) -> None:
+        """Describe the workflow at an interval while a step runs: history lacks retries and heartbeats.
 
-        Soon again if the last read brought something new, else after ever longer pauses.
+        The interval is short after a change and grows while nothing changes.
         """
-        first, most = LOOK_IN_SECONDS
+        first, maximum = HEARTBEAT_POLL_RANGE_SECONDS
         pause = first
         while not self.state.is_closed:
             before = self.state.operation
-            if before is None or not _may_have_changed(before):
-                await self.state.next()
+            if before is None or not _has_running_step(before):
+                await self.state.wait_for_change()
                 pause = first
                 continue
-            with self._budget.looking():
-                await asyncio.sleep(self._budget.look_seconds(pause))
-            if self.state.operation is before and self.delivery.mode is not Mode.INTERVAL:
-                with suppress(RPCError):  # the next read follows
+            with self._quota.polling_heartbeats():
+                await asyncio.sleep(self._quota.heartbeat_poll_interval(pause))
+            if self.state.operation is before and self.delivery.mode is not DeliveryMode.INTERVAL:
+                with suppress(RPCError):  # the next iteration reads again
                     await self._read()
-            pause = first if self.state.operation is not before else min(most, max(first, pause * 2))
+            pause = first if self.state.operation is not before else min(maximum, max(first, pause * 2))
 
 
-def _may_have_changed(operation: Operation) -> bool:
-    """Whether a step is under way, of which a description contains more than history."""
+def _has_running_step(operation: Operation) -> bool:
+    """Return whether a step is running, so that a description contains more than the history."""
     return operation.state.status is OperationStatus.RUNNING and current_step(operation) is not None
 
 
 def _backoff(failures: int) -> float:
-    """Seconds before the next try: exponential with full jitter, so that replicas do not try in step."""
-    first, most = _BACKOFF_SECONDS
-    return random.uniform(first / 2, min(most, first * 2**failures))  # noqa: S311 - jitter, not a secret
+    """Return the seconds until the next attempt: exponential with jitter, so that replicas retry separately."""
+    first, maximum = _BACKOFF_RANGE_SECONDS
+    return random.uniform(first / 2, min(maximum, first * 2**failures))  # noqa: S311 - jitter, not a secret

@@ -1,1 +1,1 @@
-"""Start, read, list, cancel and retry operations; one file per kind of operation."""
+"""Start, read, follow, list, cancel and retry operations; one file for each kind of operation."""

@@ -1,4 +1,4 @@
-"""A concurrency quota for describe calls to Temporal, with a share for each client."""
+"""Quota for concurrent describe calls to Temporal, with a share for each client."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from infrastructure.limits.fair_semaphore import FairSemaphore, Requester
 from resolvers.error_translation import TEMPORAL
 
 _MAX_CONCURRENT = 128
-_SHARE = 16
-"""Of these, for one user, or for one client network without a session."""
-_SHARE_OF_REQUEST = 8
+_MAX_CONCURRENT_PER_CLIENT = 16
+"""Maximum number of concurrent calls for one user, or for one client network without a session."""
+_MAX_CONCURRENT_PER_REQUEST = 8
 _MAX_WAITING = 4_000
 _WAIT_TIMEOUT_SECONDS = 4.0
-"""A describe call itself takes three seconds at most, and an answer comes within ten."""
+"""Maximum time in the queue. A describe call takes three seconds at most, and a response must arrive within ten."""
 
 
 class DescribeQuota:
-    """Bounds the describe calls of one process. A request waits for a slot; one client uses at most its share."""
+    """Limits the concurrent describe calls of one process; a client holds at most its share of the slots."""
 
     def __init__(self) -> None:
         self._slots = FairSemaphore(
-            _MAX_CONCURRENT, share=_SHARE, account_share=_SHARE_OF_REQUEST, max_waiting=_MAX_WAITING
+            _MAX_CONCURRENT,
+            share=_MAX_CONCURRENT_PER_CLIENT,
+            account_share=_MAX_CONCURRENT_PER_REQUEST,
+            max_waiting=_MAX_WAITING,
         )
 
     @asynccontextmanager
@@ -32,7 +35,7 @@ class DescribeQuota:
         """Hold a slot while the block runs.
 
         Raises:
-            DeadlineExceeded: none was free in time.
+            DeadlineExceeded: no slot became free in time.
             RateLimited: too many requests wait, most of them of this requester.
         """
         try:

@@ -1,4 +1,4 @@
-"""Who and what an operation is about, as far as whoever looks at it may know."""
+"""Resolvers of the object fields of an operation: users, tenants, outcomes and failure, as the viewer may see them."""
 
 from __future__ import annotations
 
@@ -24,23 +24,32 @@ from resolvers.context import Context
 
 
 class SwitchOutcome(NamedTuple):
+    """Result of a completed tenant switch."""
+
     tenant: Tenant
     user: User
     permissions: tuple[str, ...]
 
 
 class FileOutcome(NamedTuple):
+    """Result of a completed upload or processing of a file."""
+
     file: File
 
 
 class OnboardingOutcome(NamedTuple):
+    """Result of a completed onboarding."""
+
     user: User
     workspace: Workspace
     welcome_email_sent: bool
 
 
 def failure(operation: Operation) -> OperationFailure | None:
-    """Why it did not complete, its fields by their paths in the input of the mutation that started it."""
+    """Return why the operation did not complete; None unless it has closed without success.
+
+    The paths of its fields start at the input of the mutation that started the operation.
+    """
     failure = operation.state.failure
     if failure is None or not operation.state.status.is_closed:
         return None
@@ -49,13 +58,13 @@ def failure(operation: Operation) -> OperationFailure | None:
 
 
 async def started_by(context: Context, operation: Operation) -> User | None:
-    """None for a login that has not identified anybody yet."""
+    """Return the user who started the operation; None for a login that has not yet identified a user."""
     user_id = operation.state.started_by
     return await _user(context, operation, user_id) if user_id else None
 
 
 async def tenant(context: Context, operation: Operation) -> Tenant | None:
-    """The tenant it belongs to; None for a login that has found none yet."""
+    """Return the tenant that the operation belongs to; None for a login that has not yet found a tenant."""
     result = operation.state.result
     own = operation.tenant_ids[0] if operation.tenant_ids else None
     tenant_id = own or (result.tenant_id if isinstance(result, LoggedIn) else None)
@@ -63,29 +72,36 @@ async def tenant(context: Context, operation: Operation) -> Tenant | None:
 
 
 async def from_tenant(context: Context, operation: Operation) -> Tenant | None:
+    """Return the tenant in which a tenant switch started; None for other kinds, or if the viewer may not see it."""
     switch = operation.state.switch
     return await _tenant(context, operation, switch.from_tenant_id) if switch else None
 
 
 async def to_tenant(context: Context, operation: Operation) -> Tenant | None:
-    """None where whoever looks is no member of it."""
+    """Return the tenant to which a tenant switch leads; None for other kinds, or if the viewer is not a member."""
     switch = operation.state.switch
     return await _tenant(context, operation, switch.to_tenant_id) if switch else None
 
 
 async def switch_outcome(context: Context, operation: Operation) -> SwitchOutcome | None:
-    """None before the switch is through, and to an administrator of the old tenant who cannot see the new one."""
+    """Return the result of a tenant switch.
+
+    None until the switch has completed, and for an administrator of the old tenant who cannot see the new one.
+    """
     result = operation.state.result
     if not isinstance(result, TenantSwitched):
         return None
     loaders = context.loaders(await _effective_caller(context, operation))
-    loading = loaders.tenant.load(result.tenant_id), loaders.user.load(result.user_id)  # both batches leave at once
+    loading = (
+        loaders.tenant.load(result.tenant_id),
+        loaders.user.load(result.user_id),
+    )  # both batches start before the first await
     tenant, user = await loading[0], await loading[1]
     return SwitchOutcome(tenant, user, result.permissions) if tenant and user else None
 
 
 async def file_outcome(context: Context, operation: Operation) -> FileOutcome | None:
-    """None before there is one, and where whoever looks may not see it."""
+    """Return the file of an upload or processing; None until it has completed, or if the viewer may not see it."""
     result = operation.state.result
     if not isinstance(result, FileUploaded | FileProcessed):
         return None
@@ -94,7 +110,10 @@ async def file_outcome(context: Context, operation: Operation) -> FileOutcome | 
 
 
 async def onboarding_outcome(context: Context, operation: Operation) -> OnboardingOutcome | None:
-    """None before the newcomer is there, and to whoever may not see them or their workspace (any more)."""
+    """Return the result of an onboarding.
+
+    None until it has completed, or if the viewer may not see the new user or the workspace.
+    """
     result = operation.state.result
     if not isinstance(result, UserOnboarded):
         return None
@@ -105,7 +124,11 @@ async def onboarding_outcome(context: Context, operation: Operation) -> Onboardi
 
 
 async def workspace_link(context: Context, workspace: Workspace) -> str:
-    """Return the URL of the workspace. Raises TenantNotFound if the viewer has left its tenant."""
+    """Return the URL of the workspace in the product.
+
+    Raises:
+        TenantNotFound: the viewer is no longer a member of the workspace's tenant.
+    """
     caller = context.caller(await context.effective_viewer())
     tenant = await context.loaders(caller).tenant.load(workspace.tenant_id)
     if tenant is None:
@@ -122,7 +145,10 @@ async def _tenant(context: Context, operation: Operation, tenant_id: str) -> Ten
 
 
 async def _effective_caller(context: Context, operation: Operation) -> Caller:
-    """On whose behalf its people and places are looked up: the viewer's; for a login its own user's, whoever looks."""
+    """Return the principal that loads the users and tenants of an operation.
+
+    This is the viewer; for a login that the viewer does not own it is the user of the login.
+    """
     viewer = await context.effective_viewer()
     user_id = operation.state.started_by
     if operation.kind is OperationKind.LOGIN and (viewer is None or viewer.user_id != user_id):

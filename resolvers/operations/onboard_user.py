@@ -1,4 +1,4 @@
-"""Onboard a user: what a client sends, how the operation is started, and what enrols an authenticator."""
+"""The onboarding operation: its input, its start, and the otpauth URI that enrols an authenticator."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from resolvers.expected_tenant import find_repeated_operation
 from resolvers.inputs import Input
 from resolvers.operations.start_requests import StartOptions
 
-ONBOARD = "users:onboard"
-ISSUER = "ADX"
-"""Under which name an authenticator app shows the account."""
+ONBOARD_USERS = "users:onboard"
+TOTP_ISSUER = "ADX"
+"""Name under which an authenticator app shows the account."""
 
 
 class OnboardUserInput(Input):
+    """Validated input of the mutation ``onboardUser``."""
+
     email: Email
     name: Name
     password: NewPassword
@@ -33,35 +35,36 @@ class OnboardUserInput(Input):
 
 
 class Onboarding(NamedTuple):
-    """``totp_uri``: the otpauth address to enrol with, where MFA was asked for."""
+    """Payload of the mutation; ``totp_uri`` is the otpauth URI that enrols an authenticator, if MFA was requested."""
 
     operation: Operation
     totp_uri: str | None
 
 
 async def start(context: Context, input: OnboardUserInput) -> Onboarding:
-    """Onboard a user. The operation checks the permission and the role again when it runs.
+    """Start the onboarding of a user. The operation checks the permission and the role again when it runs.
 
     Raises:
-        PermissionDenied: the viewer may not onboard users; nothing has been hashed or loaded.
-        RoleTooHigh: the viewer may not grant this role; nothing has been hashed or loaded.
+        PermissionDenied: the viewer may not onboard users; nothing was hashed or loaded.
+        RoleTooHigh: the viewer may not grant this role; nothing was hashed or loaded.
     """
-    viewer = await context.require_permission(ONBOARD)
+    viewer = await context.require_permission(ONBOARD_USERS)
     if input.role not in grantable_roles(viewer.role):
         raise RoleTooHigh()
     requests, kind = context.backend.onboarding_requests, OperationKind.USER_ONBOARDING
-    wish = StartOptions(key=input.idempotency_key)
-    before = await find_repeated_operation(
-        context, kind, wish, lambda ids: requests.asked(ids, input), wait_seconds=input.wait_seconds
+    options = StartOptions(key=input.idempotency_key)
+    previous = await find_repeated_operation(
+        context, kind, options, lambda ids: requests.fingerprints(ids, input), wait_seconds=input.wait_seconds
     )
-    if before is not None:
-        return Onboarding(before, None)
-    order = await requests.order(viewer, input, Requester(context.client.digest, viewer.user_id))
-    operation = await context.start(order, wait_seconds=input.wait_seconds)
-    return Onboarding(operation, _totp_uri(order.command, requests.totp_secret(order, operation)))
+    if previous is not None:
+        return Onboarding(previous, None)
+    request = await requests.start_request(viewer, input, Requester(context.client.digest, viewer.user_id))
+    operation = await context.start(request, wait_seconds=input.wait_seconds)
+    return Onboarding(operation, _totp_uri(request.command, requests.totp_secret(request, operation)))
 
 
 def _totp_uri(command: OnboardUserCommand, secret: str | None) -> str | None:
+    """Return the otpauth URI of the secret, which an authenticator app scans as a QR code."""
     if secret is None:
         return None
-    return TOTP(secret).provisioning_uri(name=command.email, issuer_name=ISSUER)
+    return TOTP(secret).provisioning_uri(name=command.email, issuer_name=TOTP_ISSUER)

@@ -1,4 +1,4 @@
-"""Requests to start the onboarding of a user: hash the password, and derive the secrets of the new user."""
+"""Requests to start the onboarding of a user: hash the password and derive the secrets of the new user."""
 
 from __future__ import annotations
 
@@ -24,24 +24,28 @@ if TYPE_CHECKING:
 
 
 class OnboardingRequestFactory:
-    """Makes requests to start onboardings; one per process. ``keys`` are the secret keys of the gateway."""
+    """Creates requests to start onboardings; one per process. ``keys`` are the secret keys of the gateway."""
 
-    def __init__(self, orders: StartRequestFactory, passwords: Passwords, keys: SecretKeys) -> None:
-        self._orders = orders
+    def __init__(self, start_requests: StartRequestFactory, passwords: Passwords, keys: SecretKeys) -> None:
+        self._start_requests = start_requests
         self._passwords = passwords
         self._keys = keys
         self._hashing: SingleFlight[str] = SingleFlight()
 
-    async def order(
+    async def start_request(
         self, viewer: Session, input: OnboardUserInput, requester: Requester
     ) -> StartRequest[OnboardUser, OnboardUserCommand, UserOnboarded]:
-        """Return a request to onboard the user. Raises RateLimited if too many passwords wait to be hashed."""
-        wish = StartOptions(key=input.idempotency_key)
-        ids = self._orders.id(OperationKind.USER_ONBOARDING, viewer, wish)
+        """Return a request to onboard the user.
+
+        Raises:
+            RateLimited: too many passwords wait to be hashed.
+        """
+        options = StartOptions(key=input.idempotency_key)
+        ids = self._start_requests.operation_ids(OperationKind.USER_ONBOARDING, viewer, options)
         secret, id = self._keys.current, ids.current
         password = input.password.get_secret_value()
         digest = password_digest(secret, id, password)
-        asked, *formerly_asked = self.asked(ids, input)
+        fingerprint, *former_fingerprints = self.fingerprints(ids, input)
         command = OnboardUserCommand(
             user_id=viewer.user_id,
             session_id=viewer.id,
@@ -53,41 +57,45 @@ class OnboardingRequestFactory:
             password_hash=await self._hashing.run(digest, lambda: self._passwords.hash(password, requester)),
             totp_secret=totp_secret(secret, id) if input.mfa_enabled else None,
         )
-        order = self._orders.of_viewer(viewer, ids, OnboardUser.run, command, asked, formerly_asked=formerly_asked)
-        return order.concerning(_subject(command))
+        request = self._start_requests.for_viewer(
+            viewer, ids, OnboardUser.run, command, fingerprint, former_fingerprints=former_fingerprints
+        )
+        return request.with_subject(_subject(command))
 
-    def asked(self, ids: OperationIds, input: OnboardUserInput) -> list[JsonValue]:
-        """Return the fingerprint of the request for each of the ids, compared when an idempotency key repeats."""
+    def fingerprints(self, ids: OperationIds, input: OnboardUserInput) -> list[JsonValue]:
+        """Return the fingerprint of the input for each id; it is compared when an idempotency key is repeated."""
         password = input.password.get_secret_value()
-        facts: dict[str, JsonValue] = {
+        fields: dict[str, JsonValue] = {
             "email": input.email,
             "name": input.name,
             "role": input.role,
             "mfa": input.mfa_enabled,
         }
         return [
-            StartOptions().asked(**facts, password=password_digest(key, id, password))
-            for key, id in zip(self._keys.all, ids.all, strict=False)  # one alone without an idempotency key
+            StartOptions().fingerprint(**fields, password=password_digest(key, id, password))
+            for key, id in zip(self._keys.all, ids.all, strict=False)  # without an idempotency key there is only one id
         ]
 
     def totp_secret(
-        self, order: StartRequest[OnboardUser, OnboardUserCommand, UserOnboarded], operation: Operation
+        self, request: StartRequest[OnboardUser, OnboardUserCommand, UserOnboarded], operation: Operation
     ) -> str | None:
-        """Return the TOTP secret that this operation, which has one of the ids of the order, sets up."""
-        if order.command.totp_secret is None:
+        """Return the TOTP secret that the operation sets up; the operation has one of the ids of the request."""
+        if request.command.totp_secret is None:
             return None
-        keys = dict(zip(order.ids, self._keys.all, strict=False))
+        keys = dict(zip(request.ids, self._keys.all, strict=False))
         return totp_secret(keys[operation.id], operation.id)
 
-    def order_again(
-        self, viewer: Session, before: OnboardUserCommand, wish: StartOptions
+    def retry_request(
+        self, viewer: Session, previous_command: OnboardUserCommand, options: StartOptions
     ) -> StartRequest[OnboardUser, OnboardUserCommand, UserOnboarded]:
         """Return a request to retry an onboarding. The new user keeps the password and the second factor."""
-        ids = self._orders.id(OperationKind.USER_ONBOARDING, viewer, wish)
-        mine = {"user_id": viewer.user_id, "session_id": viewer.id, "tenant_id": viewer.tenant_id}
-        command = before.model_copy(update=mine | {"new_user_id": new_user_id(self._keys.current, ids.current)})
-        order = self._orders.of_viewer(viewer, ids, OnboardUser.run, command, wish.asked())
-        return order.concerning(_subject(command))
+        ids = self._start_requests.operation_ids(OperationKind.USER_ONBOARDING, viewer, options)
+        viewer_fields = {"user_id": viewer.user_id, "session_id": viewer.id, "tenant_id": viewer.tenant_id}
+        command = previous_command.model_copy(
+            update=viewer_fields | {"new_user_id": new_user_id(self._keys.current, ids.current)}
+        )
+        request = self._start_requests.for_viewer(viewer, ids, OnboardUser.run, command, options.fingerprint())
+        return request.with_subject(_subject(command))
 
 
 def _subject(command: OnboardUserCommand) -> Subject:

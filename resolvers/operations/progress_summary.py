@@ -1,18 +1,18 @@
-"""An operation's steps summed up: how far it is, and how long the rest will take."""
+"""Summary of the steps of an operation: the current step, the completed fraction and the estimated remaining time."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from contracts.operations import Operation, OperationStatus, Step, StepStatus
-from resolvers.operations.step_durations import Durations
+from resolvers.operations.step_durations import StepDurations
 
-_BEHIND = (StepStatus.COMPLETED, StepStatus.SKIPPED)
-_UNDER_WAY = (StepStatus.RUNNING, StepStatus.RETRYING)
+_FINISHED = (StepStatus.COMPLETED, StepStatus.SKIPPED)
+_IN_PROGRESS = (StepStatus.RUNNING, StepStatus.RETRYING)
 
 
-class Progress(NamedTuple):
-    """``fraction`` is 0 to 1; ``completed_steps`` counts the skipped ones, for they too lie behind."""
+class ProgressSummary(NamedTuple):
+    """Progress of an operation; ``fraction`` is between 0 and 1, ``completed_steps`` includes skipped steps."""
 
     current_step: str | None
     completed_steps: int
@@ -22,21 +22,22 @@ class Progress(NamedTuple):
     steps: tuple[Step, ...]
 
 
-def progress(operation: Operation, durations: Durations) -> Progress:
-    steps, completed, under_way = operation.state.steps, 0, None
+def summarize_progress(operation: Operation, durations: StepDurations) -> ProgressSummary:
+    """Return the progress of the operation, with an estimate from the average durations of its steps."""
+    steps, completed, current = operation.state.steps, 0, None
     for step in steps:
-        if step.status in _BEHIND:
+        if step.status in _FINISHED:
             completed += 1
-        elif under_way is None and step.status in _UNDER_WAY:
-            under_way = step
+        elif current is None and step.status in _IN_PROGRESS:
+            current = step
     if operation.state.status.is_closed:
-        under_way = None
-    done = completed + (under_way.fraction or 0.0 if under_way else 0.0)
-    return Progress(
-        current_step=under_way.name if under_way else None,
+        current = None
+    finished = completed + (current.fraction or 0.0 if current else 0.0)
+    return ProgressSummary(
+        current_step=current.name if current else None,
         completed_steps=completed,
         total_steps=len(steps),
-        fraction=1.0 if operation.state.status is OperationStatus.COMPLETED else min(1.0, done / len(steps)),
+        fraction=1.0 if operation.state.status is OperationStatus.COMPLETED else min(1.0, finished / len(steps)),
         estimated_seconds_remaining=durations.remaining(operation),
         steps=steps,
     )

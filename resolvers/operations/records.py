@@ -1,4 +1,4 @@
-"""The record of operations as the gateway uses it: it writes starts behind the response, and reads lists.
+"""Access of the gateway to the record of operations: starts are written in the background, and lists are read.
 
 A list waits until the starts of this process that concern it are written, so that it contains what was just started.
 """
@@ -29,19 +29,23 @@ from resolvers.clients.operations import OperationsClient
 from resolvers.following.hub import ProgressHub
 from resolvers.operations.cursors import Cursors
 
-OPEN = tuple(status for status in OperationStatus if not status.is_closed)
-MAX_ACTIVE = 50
-"""Operations that a dashboard shows, the newest first."""
-MAX_VIEWERS = 10_000
-"""Viewers of whom this process remembers which operations it has shown as active."""
+OPEN_STATUSES = tuple(status for status in OperationStatus if not status.is_closed)
+MAX_ACTIVE_OPERATIONS = 50
+"""Maximum number of operations on a dashboard, newest first."""
+MAX_TRACKED_VIEWERS = 10_000
+"""Number of viewers for whom this process remembers the last known active operations."""
 
 
-Closed: TypeAlias = Callable[[Operation], Awaitable[None]]
-"""Receives an operation, in its last known state, that was found to have closed."""
+CloseObserver: TypeAlias = Callable[[Operation], Awaitable[None]]
+"""Callback that receives the last known state of an operation that has closed."""
 
 
 class OperationPage(NamedTuple):
-    """``cursors`` belong to ``nodes``. ``total`` counts what matches, up to 10,001, by a call of its own."""
+    """One page of operations.
+
+    ``cursors`` has one cursor for each of the ``nodes``. ``total`` counts the matching operations, up to 10,001, in a
+    request of its own.
+    """
 
     nodes: tuple[Operation, ...]
     cursors: tuple[str, ...]
@@ -51,10 +55,14 @@ class OperationPage(NamedTuple):
 
 
 class OperationRecords:
-    """One a process."""
+    """Client of the record of operations that adds a write buffer and signed cursors; one per process.
 
-    def __init__(self, client: OperationsClient, hub: ProgressHub, cursors: Cursors, closed: Closed) -> None:
-        self._closed = closed
+    Args:
+        on_closed: Receives each operation that is found to have closed.
+    """
+
+    def __init__(self, client: OperationsClient, hub: ProgressHub, cursors: Cursors, on_closed: CloseObserver) -> None:
+        self._on_closed = on_closed
         self._active: OrderedDict[tuple[str, str], dict[str, Operation]] = OrderedDict()
         self._client = client
         self._hub = hub
@@ -62,17 +70,17 @@ class OperationRecords:
         self._buffer = RecordBuffer(client.write)
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Write what is added while the block runs."""
+        """Write added states in the background while the block runs."""
         return self._buffer.running()
 
     def add(self, operation: Operation, subject: Subject | None = None, retry_of: str | None = None) -> None:
-        """Have the state written; nothing waits for that, and a failure is repaired."""
+        """Add the state to the write buffer. A write that fails is repaired later from Temporal."""
         self._buffer.add(OperationRecord(operation=operation, subject=subject, retry_of=retry_of))
         for tenant_id in operation.tenant_ids:
-            active = self._known_active(operation.user_id, tenant_id)
+            active = self._last_active(operation.user_id, tenant_id)
             if not operation.is_closed:
                 active[operation.id] = operation
-                if len(active) > MAX_ACTIVE:
+                if len(active) > MAX_ACTIVE_OPERATIONS:
                     del active[next(iter(active))]
             else:
                 active.pop(operation.id, None)
@@ -82,10 +90,9 @@ class OperationRecords:
         await self._buffer.wait_while_pending(lambda record: record.operation.id == operation_id, urgent=False)
 
     async def page(self, caller: Caller, request: RecordPageRequest, *, after: str | None) -> OperationPage:
-        """Return one page of the caller's operations in the current tenant, or of all members' operations.
+        """Return one page of the caller's operations in the current tenant, or of the operations of all members.
 
-        ``total`` of the page is a function that counts in a request of its own, for fields that select it. A cursor
-        is valid for the same caller, tenant and order only.
+        A cursor is valid for the same caller, tenant and order only.
 
         Raises:
             InvalidCursor: ``after`` is not a cursor of the same list in the same order.
@@ -94,7 +101,7 @@ class OperationRecords:
         """
         scope = _scope(caller, request)
         if after is not None:
-            request = request.model_copy(update={"after": _position(self._cursors.open(scope, after))})
+            request = request.model_copy(update={"after": _position(self._cursors.verify(scope, after))})
         await self._wait_for_own_starts(caller, request)
         page = await self._client.list_operations(caller, request)
 
@@ -103,32 +110,39 @@ class OperationRecords:
             return (await self._client.list_operations(caller, counting)).total or 0
 
         return OperationPage(
-            nodes=tuple(self._newest_state(record.operation) for record in page.records),
-            cursors=tuple(self._cursors.seal(scope, f"{each.key} {each.id}") for each in page.positions),
+            nodes=tuple(self._latest_state(record.operation) for record in page.records),
+            cursors=tuple(self._cursors.sign(scope, f"{each.key} {each.id}") for each in page.positions),
             has_previous=after is not None,
             has_next=page.has_next,
             total=total,
         )
 
     async def newest(self, viewer: Session, count: int = MAX_PAGE) -> list[Operation]:
-        """The newest of the viewer's operations in the current tenant, newest first."""
-        return await self._first(viewer, RecordPageRequest(first=count))
+        """Return the newest operations of the viewer in the current tenant, newest first."""
+        return await self._first_page(viewer, RecordPageRequest(first=count))
 
     async def active(self, viewer: Session) -> list[Operation]:
-        """The newest of the viewer's operations in the current tenant that have not closed.
+        """Return the newest operations of the viewer in the current tenant that have not closed.
 
-        One that was active before and is not any more has closed, which outdates copies.
+        An operation that was active at the last call and is not any more has closed; ``on_closed`` receives it.
         """
-        found = await self._first(viewer, RecordPageRequest(first=MAX_ACTIVE, filter=RecordFilter(statuses=OPEN)))
+        found = await self._first_page(
+            viewer, RecordPageRequest(first=MAX_ACTIVE_OPERATIONS, filter=RecordFilter(statuses=OPEN_STATUSES))
+        )
         active = {operation.id: operation for operation in found if not operation.is_closed}
-        known = self._known_active(viewer.user_id, viewer.tenant_id)
+        known = self._last_active(viewer.user_id, viewer.tenant_id)
         for operation in [known.pop(id_) for id_ in list(known) if id_ not in active]:
-            await self._closed(operation)
+            await self._on_closed(operation)
         known.update(active)
         return list(active.values())
 
     async def statistics(self, caller: Caller, request: StatisticsRequest) -> OperationStatistics:
-        """Statistics of the operations of all members; raises PermissionDenied and ServiceUnavailable."""
+        """Return statistics of the operations of all members.
+
+        Raises:
+            PermissionDenied: the statistics require ``operations:administer``.
+            ServiceUnavailable: the record is unavailable.
+        """
         return await self._client.statistics(caller, request)
 
     async def look_up(self, operation_ids: Sequence[str]) -> RecordLookup:
@@ -136,17 +150,17 @@ class OperationRecords:
         return await self._client.look_up(Caller(), operation_ids)
 
     async def records(self, operation_ids: Sequence[str]) -> dict[str, OperationRecord]:
-        """Return the records with these ids, by id."""
+        """Return the records with these ids, by id, without a check of access."""
         return {record.operation.id: record for record in (await self.look_up(operation_ids)).records}
 
-    def _known_active(self, user_id: str, tenant_id: str) -> dict[str, Operation]:
-        """The operations that were active when they were last seen here; of the viewers seen last."""
+    def _last_active(self, user_id: str, tenant_id: str) -> dict[str, Operation]:
+        """Return the operations that were active at the last call for this user and tenant, by id."""
         active = self._active[user_id, tenant_id] = self._active.pop((user_id, tenant_id), {})
-        if len(self._active) > MAX_VIEWERS:
+        if len(self._active) > MAX_TRACKED_VIEWERS:
             self._active.popitem(last=False)
         return active
 
-    async def _first(self, viewer: Session, request: RecordPageRequest) -> list[Operation]:
+    async def _first_page(self, viewer: Session, request: RecordPageRequest) -> list[Operation]:
         caller = Caller(user_id=viewer.user_id, tenant_id=viewer.tenant_id, permissions=viewer.permissions)
         return list((await self.page(caller, request, after=None)).nodes)
 
@@ -156,8 +170,8 @@ class OperationRecords:
         else:
             await self._buffer.wait_while_pending(lambda record: record.operation.user_id == caller.user_id)
 
-    def _newest_state(self, operation: Operation) -> Operation:
-        """The state that this process follows, if that is newer: the record may lag behind."""
+    def _latest_state(self, operation: Operation) -> Operation:
+        """Return the state that a watcher of this process holds, if it is newer: the record may lag."""
         followed = self._hub.current(operation.id)
         if followed is None or followed.position.as_tuple() <= operation.position.as_tuple():
             return operation
@@ -165,6 +179,7 @@ class OperationRecords:
 
 
 def _scope(caller: Caller, request: RecordPageRequest) -> str:
+    """Return the scope of cursors: a cursor is valid for the same owner, tenant and order only."""
     whose = "*" if request.of_all_members else caller.user_id
     return f"operations\0{whose}\0{caller.tenant_id}\0{request.order}"
 

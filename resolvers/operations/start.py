@@ -1,4 +1,4 @@
-"""Starting an operation: one workflow for one idempotency key, whoever asks and however often."""
+"""Start of workflows: exactly one workflow for each idempotency key."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ from contracts.operations import (
 from contracts.task_queues import TaskQueue
 from infrastructure.temporal.operation_history import TENANTS_ATTRIBUTE, USER_ATTRIBUTE, to_operation
 
-RPC_SECONDS = timedelta(seconds=6)
+RPC_TIMEOUT = timedelta(seconds=6)
+"""Timeout of one call to Temporal."""
 
 _KIND = SearchAttributeKey.for_keyword(ATTRIBUTE_KIND)
 
@@ -48,20 +49,20 @@ Result = TypeVar("Result", bound=Contract)
 
 @dataclass(frozen=True)
 class FormerStartRequest:
-    """The same order as it was given if one of the former keys was the current one: see ``StartRequest``."""
+    """The same start request under a former secret key: see ``StartRequest.former``."""
 
     id: str
-    asked: JsonValue
+    fingerprint: JsonValue
     token: str | None = None
 
 
 @dataclass(frozen=True)
 class StartRequest(Generic[Workflow, Command, Result]):
-    """What one operation is started with.
+    """Request to start one operation: the workflow, its command, and its id.
 
-    ``asked`` is what the client asked for: the same id with something else is a conflict. ``token`` is that of the
-    session that the operation makes, where it makes one. ``former``: the same order under the former secret keys, for
-    an idempotency key whose operation was started before the keys were rotated.
+    ``fingerprint`` represents the client's input: the same id with another fingerprint is a conflict. ``token`` is the
+    token of the session that the operation creates, if it creates one. ``former`` holds the same request under each
+    former secret key, because an idempotency key may have started its operation before the keys were rotated.
     """
 
     id: str
@@ -70,96 +71,108 @@ class StartRequest(Generic[Workflow, Command, Result]):
     state: OperationState
     user_id: str
     tenant_id: str | None
-    asked: JsonValue
+    fingerprint: JsonValue
     token: str | None = None
     subject: Subject | None = None
-    """The object concerned, for the record of operations; it is never in Temporal."""
+    """The object concerned, for the record of operations; it is never sent to Temporal."""
     retry_of: str | None = None
-    """The operation that this one retries."""
+    """Id of the failed operation that this one retries."""
     former: tuple[FormerStartRequest, ...] = ()
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Each id that the operation may have."""
-        return (self.id, *(each.id for each in self.former))
+        """All ids that the operation may have, one for each secret key."""
+        return (self.id, *(former.id for former in self.former))
 
-    def token_of(self, operation: Operation) -> str | None:
-        """The token of the session that this operation makes, which has one of the ``ids``."""
-        tokens = {each.id: each.token for each in self.former} | {self.id: self.token}
+    def token_for(self, operation: Operation) -> str | None:
+        """Return the token of the session that this operation creates; the operation has one of the ``ids``."""
+        tokens = {former.id: former.token for former in self.former} | {self.id: self.token}
         return tokens[operation.id]
 
-    def concerning(self, subject: Subject) -> StartRequest[Workflow, Command, Result]:
-        """The same, for the record of operations to show the subject."""
+    def with_subject(self, subject: Subject) -> StartRequest[Workflow, Command, Result]:
+        """Return a copy with the object concerned, for the record of operations."""
         return dataclasses.replace(self, subject=subject)
 
 
 class WorkflowStarter:
+    """Starts workflows in Temporal, and finds workflows that an idempotency key has started before."""
+
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def start(self, order: StartRequest[Workflow, Command, Result]) -> Operation:
-        """The operation just started, or the one that this id has started before; IdempotencyKeyReused where that one
-        was asked for otherwise.
+    async def start(self, request: StartRequest[Workflow, Command, Result]) -> Operation:
+        """Start the workflow, or return the operation that the same id has started before.
+
+        Raises:
+            IdempotencyKeyReused: the id was started with another fingerprint.
         """
-        kind = kind_of(order.id)
+        kind = kind_of(request.id)
         assert kind is not None
-        digest = _digest(order.asked)
-        tenants = [] if order.tenant_id is None else [SearchAttributePair(TENANTS_ATTRIBUTE, [order.tenant_id])]
+        digest = _digest(request.fingerprint)
+        tenants = [] if request.tenant_id is None else [SearchAttributePair(TENANTS_ATTRIBUTE, [request.tenant_id])]
         try:
             await self._client.start_workflow(
-                order.run,
-                order.command,
-                id=order.id,
+                request.run,
+                request.command,
+                id=request.id,
                 task_queue=TaskQueue.OPERATIONS,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo={MEMO_STATE: order.state.to_memo(), MEMO_INPUT_DIGEST: digest},
+                memo={MEMO_STATE: request.state.to_memo(), MEMO_INPUT_DIGEST: digest},
                 search_attributes=TypedSearchAttributes(
                     [
                         SearchAttributePair(_KIND, kind.value),
-                        SearchAttributePair(USER_ATTRIBUTE, order.user_id),
+                        SearchAttributePair(USER_ATTRIBUTE, request.user_id),
                         *tenants,
                     ]
                 ),
-                rpc_timeout=RPC_SECONDS,
+                rpc_timeout=RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:
-            return await self._started_before(order.id, digest)
+            return await self._describe_started(request.id, digest)
         return Operation(
-            id=order.id,
+            id=request.id,
             kind=kind,
-            user_id=order.user_id,
-            tenant_ids=() if order.tenant_id is None else (order.tenant_id,),
-            state=order.state,
-            position=Position(revision=order.state.revision),
+            user_id=request.user_id,
+            tenant_ids=() if request.tenant_id is None else (request.tenant_id,),
+            state=request.state,
+            position=Position(revision=request.state.revision),
         )
 
-    async def started_before(self, operation_id: str, asked: JsonValue) -> Operation | None:
-        """The operation that this id has started; None if it has started none. Raises IdempotencyKeyReused."""
+    async def find_started(self, operation_id: str, fingerprint: JsonValue) -> Operation | None:
+        """Return the operation with this id; None if there is none.
+
+        Raises:
+            IdempotencyKeyReused: the id was started with another fingerprint.
+        """
         try:
-            return await self._started_before(operation_id, _digest(asked))
+            return await self._describe_started(operation_id, _digest(fingerprint))
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
             return None
 
-    async def started_under_former_keys(self, order: StartRequest[Workflow, Command, Result]) -> Operation | None:
-        """Return the operation that the same order has started before the keys were rotated.
+    async def find_started_under_former_keys(
+        self, request: StartRequest[Workflow, Command, Result]
+    ) -> Operation | None:
+        """Return the operation that the same request started before the keys were rotated; None if there is none.
 
         Raises:
-            IdempotencyKeyReused: something else was asked for then.
+            IdempotencyKeyReused: the id was started with another fingerprint.
         """
-        for former in order.former:
-            if (operation := await self.started_before(former.id, former.asked)) is not None:
+        for former in request.former:
+            if (operation := await self.find_started(former.id, former.fingerprint)) is not None:
                 return operation
         return None
 
-    async def _started_before(self, operation_id: str, digest: str) -> Operation:
-        description = await self._client.get_workflow_handle(operation_id).describe(rpc_timeout=RPC_SECONDS)
+    async def _describe_started(self, operation_id: str, digest: str) -> Operation:
+        """Return the operation with this id; raise IdempotencyKeyReused if its fingerprint has another digest."""
+        description = await self._client.get_workflow_handle(operation_id).describe(rpc_timeout=RPC_TIMEOUT)
         if await description.memo_value(MEMO_INPUT_DIGEST, type_hint=str) != digest:
             raise IdempotencyKeyReused()
         return await to_operation(description, self._client)
 
 
-def _digest(asked: JsonValue) -> str:
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+def _digest(fingerprint: JsonValue) -> str:
+    """Return the SHA-256 digest of a fingerprint; it is kept in the memo of the workflow."""
+    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()

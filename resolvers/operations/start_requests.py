@@ -1,4 +1,4 @@
-"""What each kind of operation is started with: its id, its command, and what the client asked for."""
+"""Create requests to start operations: derive the id, the command and the fingerprint of the input."""
 
 from __future__ import annotations
 
@@ -28,44 +28,49 @@ from workflows.switch_tenant import SwitchTenant
 
 @dataclass(frozen=True)
 class StartOptions:
-    """A client's word on one order: ``key`` is its idempotency key, ``again`` the operation that is started again."""
+    """Options of one start: the client's idempotency ``key``, and the id of the operation that is retried."""
 
     key: str | None = None
-    again: str | None = None
+    retry_of: str | None = None
 
-    def asked(self, **what: JsonValue) -> JsonValue:
-        """What is compared where the same key comes again."""
-        return dict(what) if self.again is None else {"again": self.again}
+    def fingerprint(self, **fields: JsonValue) -> JsonValue:
+        """Return the value that is compared when the same idempotency key is repeated."""
+        return dict(fields) if self.retry_of is None else {"retry_of": self.retry_of}
 
 
 @dataclass(frozen=True)
 class OperationIds:
-    """The id of an operation that is to be started, and those that it would have under the former secret keys."""
+    """Id of an operation that is to be started, and its ids under the former secret keys."""
 
     current: str
     former: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:
+        """The current id, then the ids under the former secret keys."""
         return (self.current, *self.former)
 
 
 class StartRequestFactory:
-    """``keys`` are the edge's, from which ids and tokens are derived: under the current one, and under the former ones
-    to find what was started before the keys were rotated.
+    """Creates start requests. Ids and session tokens are derived from ``keys``, the secret keys of the gateway.
+
+    The former keys find operations that were started before the keys were rotated.
     """
 
     def __init__(self, keys: SecretKeys) -> None:
         self._keys = keys
 
     def log_in(
-        self, verified: VerifiedCredentials, tenant_id: str | None, wish: StartOptions
+        self, verified: VerifiedCredentials, tenant_id: str | None, options: StartOptions
     ) -> StartRequest[LogIn, LogInCommand, LoggedIn]:
-        """A login for whoever gave the right password; ``tenant_id`` None is the tenant they work in."""
+        """Return a request to log in the user with verified credentials.
+
+        Without ``tenant_id`` the session is in the tenant that the user worked in last.
+        """
         kind = OperationKind.LOGIN
-        ids = self._ids(kind, "", verified.user_id, wish)
+        ids = self._ids(kind, "", verified.user_id, options)
         token = session_token(self._keys.current, ids.current)
-        asked = wish.asked(tenant=tenant_id)
+        fingerprint = options.fingerprint(tenant=tenant_id)
         return StartRequest(
             id=ids.current,
             run=LogIn.run,
@@ -78,21 +83,21 @@ class StartRequestFactory:
             state=OperationState.first(kind, utc_now()),
             user_id=verified.user_id,
             tenant_id=None,
-            asked=asked,
+            fingerprint=fingerprint,
             token=token,
-            former=self._former_with_tokens(ids, asked),
+            former=self._former_key_requests(ids, fingerprint),
         )
 
     def switch_tenant(
-        self, viewer: Session, tenant_id: str, wish: StartOptions
+        self, viewer: Session, tenant_id: str, options: StartOptions
     ) -> StartRequest[SwitchTenant, SwitchTenantCommand, TenantSwitched]:
-        """A switch of the viewer's session to another tenant."""
+        """Return a request to switch the viewer's session to another tenant."""
         kind = OperationKind.TENANT_SWITCH
-        # A switch is the user's, not a tenant's: sent again from the new tenant, its key still names it.
-        ids = self._ids(kind, "", viewer.user_id, wish)
+        # The id of a switch depends on the user only, so a repeated request from the new tenant finds the same switch.
+        ids = self._ids(kind, "", viewer.user_id, options)
         token = session_token(self._keys.current, ids.current)
         switch = SwitchedTenants(from_tenant_id=viewer.tenant_id, to_tenant_id=tenant_id)
-        asked = wish.asked(tenant=tenant_id)
+        fingerprint = options.fingerprint(tenant=tenant_id)
         return StartRequest(
             id=ids.current,
             run=SwitchTenant.run,
@@ -106,28 +111,30 @@ class StartRequestFactory:
             state=OperationState.first(kind, utc_now(), started_by=viewer.user_id, switch=switch),
             user_id=viewer.user_id,
             tenant_id=viewer.tenant_id,
-            asked=asked,
+            fingerprint=fingerprint,
             token=token,
-            former=self._former_with_tokens(ids, asked),
+            former=self._former_key_requests(ids, fingerprint),
         )
 
-    def of_viewer(
+    def for_viewer(
         self,
         viewer: Session,
         ids: OperationIds,
         run: Callable[[Workflow, Command], Awaitable[Result]],
         command: Command,
-        asked: JsonValue,
+        fingerprint: JsonValue,
         *,
-        formerly_asked: Sequence[JsonValue] | None = None,
+        former_fingerprints: Sequence[JsonValue] | None = None,
     ) -> StartRequest[Workflow, Command, Result]:
-        """One that belongs to the viewer and their tenant, by the ids that ``self.id`` gave.
+        """Return a request for an operation that belongs to the viewer and the current tenant.
 
-        ``formerly_asked``: where what is asked depends on the secret key, the same under each of the former keys.
+        Args:
+            ids: The result of ``operation_ids``.
+            former_fingerprints: The fingerprint under each former key, if it depends on the secret key.
         """
         kind = kind_of(ids.current)
         assert kind is not None
-        before = [asked] * len(ids.former) if formerly_asked is None else formerly_asked
+        previous = [fingerprint] * len(ids.former) if former_fingerprints is None else former_fingerprints
         return StartRequest(
             id=ids.current,
             run=run,
@@ -135,24 +142,27 @@ class StartRequestFactory:
             state=OperationState.first(kind, utc_now(), started_by=viewer.user_id),
             user_id=viewer.user_id,
             tenant_id=viewer.tenant_id,
-            asked=asked,
-            former=tuple(FormerStartRequest(id, each) for id, each in zip(ids.former, before, strict=True)),
+            fingerprint=fingerprint,
+            former=tuple(FormerStartRequest(id, former) for id, former in zip(ids.former, previous, strict=True)),
         )
 
     def session_tokens(self, operation_id: str) -> tuple[str, ...]:
-        """What the token of the session may be that the login or switch makes: one for each key."""
+        """Return the possible tokens of the session that this login or switch creates, one for each secret key."""
         return tuple(session_token(key, operation_id) for key in self._keys.all)
 
-    def id(self, kind: OperationKind, viewer: Session, wish: StartOptions) -> OperationIds:
-        """Of an operation that belongs to the viewer and their tenant."""
-        return self._ids(kind, viewer.tenant_id, viewer.user_id, wish)
+    def operation_ids(self, kind: OperationKind, viewer: Session, options: StartOptions) -> OperationIds:
+        """Return the ids of an operation that belongs to the viewer and the current tenant."""
+        return self._ids(kind, viewer.tenant_id, viewer.user_id, options)
 
-    def _ids(self, kind: OperationKind, tenant_id: str, user_id: str, wish: StartOptions) -> OperationIds:
-        """Without an idempotency key the id is random and never comes again."""
-        keys = self._keys.all if wish.key is not None else (self._keys.current,)
-        current, *former = (operation_id(key, kind, tenant_id=tenant_id, user_id=user_id, key=wish.key) for key in keys)
+    def _ids(self, kind: OperationKind, tenant_id: str, user_id: str, options: StartOptions) -> OperationIds:
+        """Derive the ids from the idempotency key; without one the id is random."""
+        keys = self._keys.all if options.key is not None else (self._keys.current,)
+        current, *former = (
+            operation_id(key, kind, tenant_id=tenant_id, user_id=user_id, key=options.key) for key in keys
+        )
         return OperationIds(current, tuple(former))
 
-    def _former_with_tokens(self, ids: OperationIds, asked: JsonValue) -> tuple[FormerStartRequest, ...]:
-        pairs = zip(ids.former, self._keys.previous, strict=False)  # there is none without an idempotency key
-        return tuple(FormerStartRequest(id, asked, session_token(key, id)) for id, key in pairs)
+    def _former_key_requests(self, ids: OperationIds, fingerprint: JsonValue) -> tuple[FormerStartRequest, ...]:
+        """Return the same request under each former secret key, with its session token."""
+        pairs = zip(ids.former, self._keys.previous, strict=False)  # empty without an idempotency key
+        return tuple(FormerStartRequest(id, fingerprint, session_token(key, id)) for id, key in pairs)

@@ -36,8 +36,8 @@ class Operation(Node):
 
     @field(OperationProgress, "Progress of the operation, with all steps.")
     @staticmethod
-    def progress(operation: OperationParent, info: Info) -> progress_summary.Progress:
-        return progress_summary.progress(operation, info.context.backend.durations)
+    def progress(operation: OperationParent, info: Info) -> progress_summary.ProgressSummary:
+        return progress_summary.summarize_progress(operation, info.context.backend.durations)
 
     @field(User | None, "The user who started the operation. Null for a login whose user is not identified yet.")
     @staticmethod

@@ -73,7 +73,7 @@ class Cluster:
 
     def position(self, operation_id: str, cursor: str) -> Position:
         """Return the position that the gateways encoded in the cursor."""
-        return Cursors(SecretKeys(self.environment["SECRET_KEY"].encode())).read(operation_id, cursor)
+        return Cursors(SecretKeys(self.environment["SECRET_KEY"].encode())).decode(operation_id, cursor)
 
     def start_redis(self) -> None:
         port = urlsplit(self.environment["REDIS_URL"]).port

@@ -69,7 +69,7 @@ async def balancer(separate_stack: Stack) -> AsyncIterator[Balancer]:
 def check_that_states_are_newer(stack: Stack, states: list[Json]) -> None:
     """Check that each state is newer than the one before."""
     cursors = Cursors(SecretKeys(stack.environment["SECRET_KEY"].encode()))
-    positions = [cursors.read(state["id"], state["cursor"]).as_tuple() for state in states]
+    positions = [cursors.decode(state["id"], state["cursor"]).as_tuple() for state in states]
     assert positions == sorted(set(positions)), [state["progress"] for state in states]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resolvers.following.watcher import Mode
+from resolvers.following.watcher import DeliveryMode
 from tests.clients.cluster import Cluster, running_cluster
 from tools.chaos.following import follow_while_killing
 
@@ -32,4 +32,4 @@ async def test_each_client_receives_newer_states_and_the_end(killed_cluster: Clu
     )
     assert followed.faults == []
     assert followed.kills.total() == KILLS
-    assert set(followed.modes) == set(Mode)
+    assert set(followed.modes) == set(DeliveryMode)

@@ -136,7 +136,7 @@ async def test_administrator_of_the_target_tenant_neither_sees_nor_cancels_a_swi
     read_document = "query ($id: ID!) { operation(id: $id) { status } node(id: $id) { id } }"
     cancel_document = "mutation ($id: ID!) { cancelOperation(input: { id: $id }) { operation { id } } }"
     async with scripts(temporal_client) as starter:
-        script = await starter.start(user_id=ADA, tenant_id=ACME, leads_to=[GLOBEX])
+        script = await starter.start(user_id=ADA, tenant_id=ACME, further_tenant_ids=[GLOBEX])
         for text in (read_document, cancel_document):
             errors = (await execute(text, token="of-globex", id=script.id))["errors"]
             assert {error["extensions"]["code"] for error in errors} == {"NOT_FOUND"}

@@ -1,4 +1,4 @@
-"""A small workflow that writes the states it is told to, for tests of what follows operations."""
+"""Workflows that publish states on command, for tests of the code that follows operations."""
 
 from __future__ import annotations
 
@@ -37,59 +37,59 @@ _KIND = SearchAttributeKey.for_keyword(ATTRIBUTE_KIND)
 
 
 @workflow.defn
-class Scripted:
-    """Counts its revision up at each signal; ends, or goes on as a new run, when told."""
+class ScriptedWorkflow:
+    """Increments its revision at each signal; completes, fails or continues as a new run on command."""
 
     def __init__(self) -> None:
-        self._orders: list[str] = []
+        self._commands: list[str] = []
 
     @workflow.run
     async def run(self) -> None:
         state = OperationState.model_validate(workflow.memo_value(MEMO_STATE, type_hint=dict))
         while True:
-            await workflow.wait_condition(lambda: bool(self._orders))
-            order = self._orders.pop(0)
+            await workflow.wait_condition(lambda: bool(self._commands))
+            command = self._commands.pop(0)
             state = state.model_copy(
                 update={
                     "revision": state.revision + 1,
-                    "status": OperationStatus.COMPLETED if order == "end" else OperationStatus.RUNNING,
+                    "status": OperationStatus.COMPLETED if command == "end" else OperationStatus.RUNNING,
                 }
             )
-            _write(state)
-            if order == "anew":
+            _publish(state)
+            if command == "continue_as_new":
                 workflow.continue_as_new(memo={MEMO_STATE: state.to_memo()})
-            if order == "end":
+            if command == "end":
                 return
-            if order == "fail":
+            if command == "fail":
                 raise ApplicationError("It failed.")
 
     @workflow.signal
-    def order(self, word: str) -> None:
-        self._orders.append(word)
+    def command(self, command: str) -> None:
+        self._commands.append(command)
 
 
 @workflow.defn
-class Laborious:
-    """One step that takes long, in an activity that heartbeats and fails once."""
+class LongStepWorkflow:
+    """Has one long step: an activity that sends heartbeats and fails at the first attempt."""
 
     @workflow.run
     async def run(self) -> None:
         state = OperationState.model_validate(workflow.memo_value(MEMO_STATE, type_hint=dict))
         first, *others = state.steps
-        begun = first.model_copy(update={"status": StepStatus.RUNNING, "attempt": 1, "started_at": workflow.now()})
-        upsert = state.model_copy(update={"revision": 1, "steps": (begun, *others)})
-        _write(upsert)
+        running = first.model_copy(update={"status": StepStatus.RUNNING, "attempt": 1, "started_at": workflow.now()})
+        started = state.model_copy(update={"revision": 1, "steps": (running, *others)})
+        _publish(started)
         await workflow.execute_activity(
-            labour,
+            run_long_step,
             start_to_close_timeout=timedelta(seconds=30),
             heartbeat_timeout=timedelta(seconds=5),
             retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1.5), maximum_attempts=2),
         )
-        upsert = upsert.model_copy(update={"revision": 2, "status": OperationStatus.COMPLETED})
-        _write(upsert)
+        started = started.model_copy(update={"revision": 2, "status": OperationStatus.COMPLETED})
+        _publish(started)
 
 
-def _write(state: OperationState) -> None:
+def _publish(state: OperationState) -> None:
     workflow.upsert_memo({MEMO_STATE: state.to_memo()})
     kind = kind_of(workflow.info().workflow_id)
     assert kind is not None
@@ -97,7 +97,8 @@ def _write(state: OperationState) -> None:
 
 
 @activity.defn
-async def labour() -> None:
+async def run_long_step() -> None:
+    """Send heartbeats and fail at the first attempt; complete at the second one."""
     if activity.info().attempt == 1:
         for fraction in (0.25, 0.5):
             activity.heartbeat(StepHeartbeat(fraction=fraction))
@@ -108,34 +109,39 @@ async def labour() -> None:
 
 
 class Script:
-    """A running operation of the owner's that moves when a test says so."""
+    """A running operation of ``OWNER`` whose states a test controls."""
 
-    def __init__(self, handle: WorkflowHandle[Any, Any]) -> None:
+    def __init__(self, handle: WorkflowHandle[Any, Any], client: Client) -> None:
         self.handle = handle
+        self.client = client
         self.id = handle.id
 
     async def move(self) -> None:
-        await self.handle.signal(Scripted.order, "move")
+        """Let the operation publish a state with the next revision."""
+        await self.handle.signal(ScriptedWorkflow.command, "move")
 
-    async def go_on_as_new(self) -> None:
-        await self.handle.signal(Scripted.order, "anew")
+    async def continue_as_new(self) -> None:
+        """Let the operation continue as a new run."""
+        await self.handle.signal(ScriptedWorkflow.command, "continue_as_new")
 
     async def fail(self) -> None:
-        await self.handle.signal(Scripted.order, "fail")
+        """Let the current run fail."""
+        await self.handle.signal(ScriptedWorkflow.command, "fail")
 
     async def end(self) -> None:
-        await self.handle.signal(Scripted.order, "end")
+        """Let the operation complete."""
+        await self.handle.signal(ScriptedWorkflow.command, "end")
 
 
 @asynccontextmanager
 async def scripts(client: Client, *, interceptors: Sequence[Interceptor] = ()) -> AsyncIterator[ScriptStarter]:
-    """A worker for scripted operations on a queue of its own."""
+    """Run a worker for scripted operations on a task queue of its own, and yield a starter for them."""
     queue = f"scripted-{uuid4().hex}"
     async with Worker(
         client,
         task_queue=queue,
-        workflows=[Scripted, Laborious],
-        activities=[labour],
+        workflows=[ScriptedWorkflow, LongStepWorkflow],
+        activities=[run_long_step],
         workflow_runner=UnsandboxedWorkflowRunner(),
         interceptors=interceptors,
     ):
@@ -143,6 +149,8 @@ async def scripts(client: Client, *, interceptors: Sequence[Interceptor] = ()) -
 
 
 class ScriptStarter:
+    """Starts scripted operations on the task queue of its worker."""
+
     def __init__(self, client: Client, queue: str) -> None:
         self._client = client
         self._queue = queue
@@ -153,18 +161,26 @@ class ScriptStarter:
         *,
         user_id: str = OWNER,
         tenant_id: str = TENANT,
-        leads_to: Sequence[str] = (),
-        tries: int = 1,
+        further_tenant_ids: Sequence[str] = (),
+        max_attempts: int = 1,
         with_kind: bool = False,
     ) -> Script:
-        """``leads_to``: further tenants; ``tries`` of the workflow, by its retry policy; ``with_kind``: the reconciler
-        finds it.
-        """
-        tenant_ids = (tenant_id, *leads_to)
-        return Script(await self._start("Scripted", kind, user_id, tenant_ids, tries=tries, with_kind=with_kind))
+        """Start a scripted operation.
 
-    async def start_labour(self) -> str:
-        return (await self._start("Laborious", OperationKind.FILE_PROCESSING, OWNER)).id
+        Args:
+            further_tenant_ids: Tenants after the first one, such as the target of a tenant switch.
+            max_attempts: Attempts of the workflow by its retry policy.
+            with_kind: Set the search attribute by which the repair scheduler finds the operation.
+        """
+        tenant_ids = (tenant_id, *further_tenant_ids)
+        handle = await self._start(
+            "ScriptedWorkflow", kind, user_id, tenant_ids, max_attempts=max_attempts, with_kind=with_kind
+        )
+        return Script(handle, self._client)
+
+    async def start_long_step(self) -> str:
+        """Start a ``LongStepWorkflow`` and return its operation id."""
+        return (await self._start("LongStepWorkflow", OperationKind.FILE_PROCESSING, OWNER)).id
 
     async def _start(
         self,
@@ -173,7 +189,7 @@ class ScriptStarter:
         user_id: str,
         tenant_ids: Sequence[str] = (TENANT,),
         *,
-        tries: int = 1,
+        max_attempts: int = 1,
         with_kind: bool = False,
     ) -> WorkflowHandle[Any, Any]:
         kinds = [SearchAttributePair(_KIND, kind.value)] if with_kind else []
@@ -189,11 +205,11 @@ class ScriptStarter:
                     SearchAttributePair(TENANTS_ATTRIBUTE, list(tenant_ids)),
                 ]
             ),
-            retry_policy=RetryPolicy(initial_interval=timedelta(seconds=0.1), maximum_attempts=tries),
+            retry_policy=RetryPolicy(initial_interval=timedelta(seconds=0.1), maximum_attempts=max_attempts),
         )
 
 
 async def next_of(states: AsyncIterator[Operation], seconds: float = 15) -> Operation:
-    """Return the next state of the stream, for which the test waits so many seconds at most."""
+    """Return the next state of the stream; wait at most ``seconds``."""
     async with asyncio.timeout(seconds):
         return await anext(states)

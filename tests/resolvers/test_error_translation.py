@@ -1,4 +1,4 @@
-"""What Temporal's refusals and silences are to a client."""
+"""Translation of errors of Temporal into domain errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,5 @@ from resolvers.error_translation import domain_error
         (RPCStatusCode.INVALID_ARGUMENT, "no", type(None)),
     ],
 )
-def test_a_temporal_that_is_away_or_cut_off_is_worth_another_try(
-    status: RPCStatusCode, message: str, answer: type[object]
-) -> None:
+def test_translates_rpc_errors_to_domain_errors(status: RPCStatusCode, message: str, answer: type[object]) -> None:
     assert type(domain_error(RPCError(message, status, b""))) is answer

@@ -1,4 +1,4 @@
-"""What a client is told about input that makes no sense."""
+"""Error messages for invalid input."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from resolvers.operations.onboard_user import OnboardUserInput
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("invalid_fields", "message"),
     [
         ({"name": ""}, "This must not be empty."),
         ({"password": "2little"}, "This is too short: at least 8."),
         ({"password": "x" * 257}, "This is too long: at most 256."),
     ],
 )
-def test_says_what_is_wrong_with_the_length(wrong: dict[str, str], message: str) -> None:
-    somebody = {"email": "kay@example.com", "name": "Kay", "password": "long enough"}
-    with pytest.raises(InvalidInput) as refused:
-        OnboardUserInput.check(somebody | wrong)
-    assert [field.message for field in refused.value.fields] == [message]
+def test_rejects_input_that_is_too_short_or_too_long(invalid_fields: dict[str, str], message: str) -> None:
+    valid_input = {"email": "kay@example.com", "name": "Kay", "password": "long enough"}
+    with pytest.raises(InvalidInput) as raised:
+        OnboardUserInput.check(valid_input | invalid_fields)
+    assert [field.message for field in raised.value.fields] == [message]

@@ -1,4 +1,4 @@
-"""Users are asked for once in a while, and at once after a change."""
+"""Cache of users: which requests it saves, and when its values expire."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from resolvers.user_cache import CachedUsersClient
 from tests.gateway.fakes import ACME, ADA, GLOBEX, GRACE, KEY, FakeServices, make_user
 from tests.redis_access import open_cache
 
-SHE = Caller(user_id=ADA, tenant_id=ACME, permissions=("tenant:read",))
+CALLER = Caller(user_id=ADA, tenant_id=ACME, permissions=("tenant:read",))
 
 
-class Seconds:
+class Clock:
+    """Clock of the cache, which a test advances."""
+
     now = 0.0
 
     def __call__(self) -> float:
@@ -49,38 +51,41 @@ def client(services: FakeServices) -> UsersClient:
 
 
 @pytest.fixture
-def seconds() -> Seconds:
-    return Seconds()
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-async def copies(redis_url: str) -> AsyncIterator[TaggedCache]:
-    async with open_cache(redis_url) as cache, TaggedCache(cache) as copies:
-        yield copies
+async def tagged_cache(redis_url: str) -> AsyncIterator[TaggedCache]:
+    async with open_cache(redis_url) as cache, TaggedCache(cache) as tagged_cache:
+        yield tagged_cache
 
 
 @pytest.fixture
-def known(client: UsersClient, copies: TaggedCache, seconds: Seconds) -> CachedUsersClient:
-    return CachedUsersClient(client, copies, clock=seconds)
+def cached_client(client: UsersClient, tagged_cache: TaggedCache, clock: Clock) -> CachedUsersClient:
+    return CachedUsersClient(client, tagged_cache, clock=clock)
 
 
-def asked(services: FakeServices) -> list[list[str]]:
+def requested_ids(services: FakeServices) -> list[list[str]]:
+    """Return the ids of each request to the users service."""
     return [body["ids"] for body in services.requests_to("users/get_users")]
 
 
-async def test_who_is_known_is_not_asked_for_again_and_the_others_are(
-    known: CachedUsersClient, services: FakeServices
+async def test_requests_only_users_that_are_not_cached(
+    cached_client: CachedUsersClient, services: FakeServices
 ) -> None:
-    assert [user.id for user in await known.get_users(SHE, [ADA])] == [ADA]
-    assert [user.id for user in await known.get_users(SHE, [GRACE, ADA])] == [GRACE, ADA]
-    assert [user.id for user in await known.get_users(SHE, [ADA, GRACE])] == [ADA, GRACE]
-    assert asked(services) == [[ADA], [GRACE]]
+    assert [user.id for user in await cached_client.get_users(CALLER, [ADA])] == [ADA]
+    assert [user.id for user in await cached_client.get_users(CALLER, [GRACE, ADA])] == [GRACE, ADA]
+    assert [user.id for user in await cached_client.get_users(CALLER, [ADA, GRACE])] == [ADA, GRACE]
+    assert requested_ids(services) == [[ADA], [GRACE]]
 
 
-async def test_who_is_not_to_be_seen_is_asked_for_each_time(known: CachedUsersClient, services: FakeServices) -> None:
+async def test_does_not_cache_that_a_user_was_not_found(
+    cached_client: CachedUsersClient, services: FakeServices
+) -> None:
     for _ in range(2):
-        assert await known.get_users(SHE, ["usr_" + "f" * 32]) == ()
-    assert len(asked(services)) == 2
+        assert await cached_client.get_users(CALLER, ["usr_" + "f" * 32]) == ()
+    assert len(requested_ids(services)) == 2
 
 
 @pytest.mark.parametrize(
@@ -88,40 +93,40 @@ async def test_who_is_not_to_be_seen_is_asked_for_each_time(known: CachedUsersCl
     [{"user_id": GRACE}, {"tenant_id": GLOBEX}, {"permissions": ("users:read",)}],
     ids=lambda each: next(iter(each)),
 )
-async def test_what_one_caller_sees_no_other_is_shown(
-    known: CachedUsersClient, services: FakeServices, other: dict[str, object]
+async def test_cached_user_is_visible_to_the_same_caller_only(
+    cached_client: CachedUsersClient, services: FakeServices, other: dict[str, object]
 ) -> None:
-    await known.get_users(SHE, [ADA])
+    await cached_client.get_users(CALLER, [ADA])
     services.handlers["users/get_users"] = lambda caller, body: []
-    assert await known.get_users(SHE.model_copy(update=other), [ADA]) == ()
+    assert await cached_client.get_users(CALLER.model_copy(update=other), [ADA]) == ()
 
 
-async def test_a_copy_does_not_outlive_its_time(
-    known: CachedUsersClient, services: FakeServices, seconds: Seconds
+async def test_cached_user_expires_after_thirty_seconds(
+    cached_client: CachedUsersClient, services: FakeServices, clock: Clock
 ) -> None:
-    await known.get_users(SHE, [ADA])
-    seconds.now += 29.9
-    await known.get_users(SHE, [ADA])
-    assert len(asked(services)) == 1
-    seconds.now += 0.2
-    await known.get_users(SHE, [ADA])
-    assert len(asked(services)) == 2
+    await cached_client.get_users(CALLER, [ADA])
+    clock.now += 29.9
+    await cached_client.get_users(CALLER, [ADA])
+    assert len(requested_ids(services)) == 1
+    clock.now += 0.2
+    await cached_client.get_users(CALLER, [ADA])
+    assert len(requested_ids(services)) == 2
 
 
 @pytest.mark.parametrize("tag", [user_tag(ADA), tenant_tag(ACME)])
-async def test_a_change_that_another_process_sees_outdates_it_at_once(
-    known: CachedUsersClient, services: FakeServices, redis_url: str, tag: str
+async def test_invalidation_by_another_process_takes_effect_immediately(
+    cached_client: CachedUsersClient, services: FakeServices, redis_url: str, tag: str
 ) -> None:
-    await known.get_users(SHE, [ADA])
+    await cached_client.get_users(CALLER, [ADA])
     services.handlers["users/get_users"] = lambda caller, body: [make_user(ADA).model_copy(update={"name": "Countess"})]
-    async with open_cache(redis_url) as cache, TaggedCache(cache) as elsewhere:
-        await elsewhere.invalidate(tag)
-    assert [user.name for user in await known.get_users(SHE, [ADA])] == ["Countess"]
+    async with open_cache(redis_url) as cache, TaggedCache(cache) as other_process:
+        await other_process.invalidate(tag)
+    assert [user.name for user in await cached_client.get_users(CALLER, [ADA])] == ["Countess"]
 
 
-async def test_without_word_of_changes_there_are_no_copies(client: UsersClient, services: FakeServices) -> None:
-    async with open_cache("redis://127.0.0.1:1/0") as away, TaggedCache(away) as copies:
-        known = CachedUsersClient(client, copies)
+async def test_caches_nothing_without_change_notifications(client: UsersClient, services: FakeServices) -> None:
+    async with open_cache("redis://127.0.0.1:1/0") as unavailable, TaggedCache(unavailable) as tagged_cache:
+        cached_client = CachedUsersClient(client, tagged_cache)
         for _ in range(2):
-            assert [user.id for user in await known.get_users(SHE, [ADA])] == [ADA]
-    assert len(asked(services)) == 2
+            assert [user.id for user in await cached_client.get_users(CALLER, [ADA])] == [ADA]
+    assert len(requested_ids(services)) == 2

@@ -13,7 +13,7 @@ from contracts.base import utc_now
 from contracts.operations import MEMO_STATE, OperationKind, OperationState, operation_id
 from contracts.tenants import SwitchTenantCommand
 from infrastructure.change_notifications import LocalNotifier, wait_for_event
-from tests.resolvers.scripted import Scripted
+from tests.resolvers.scripted import ScriptedWorkflow
 from worker.progress_notifier import ProgressNotifier
 from worker.registry import Domain
 from worker.workers import running_workers
@@ -99,16 +99,16 @@ async def test_a_replayed_workflow_is_notified_and_closed_once(temporal_client: 
         Worker(
             temporal_client,
             task_queue=queue,
-            workflows=[Scripted],
+            workflows=[ScriptedWorkflow],
             workflow_runner=UnsandboxedWorkflowRunner(),
             interceptors=[notifier],
             max_cached_workflows=0,
             max_concurrent_workflow_tasks=1,
         ),
     ):
-        handle = await temporal_client.start_workflow("Scripted", id=id_, task_queue=queue, memo=memo)
+        handle = await temporal_client.start_workflow("ScriptedWorkflow", id=id_, task_queue=queue, memo=memo)
         for order in ("move", "move", "end"):
-            await handle.signal(Scripted.order, order)
+            await handle.signal(ScriptedWorkflow.command, order)
             await asyncio.sleep(0.3)
         await handle.result()
         await asyncio.sleep(0.2)

@@ -295,7 +295,7 @@ class ChaosClient:
                 elif message["type"] == "next" and not message["payload"].get("errors"):
                     state = message["payload"]["data"]["operation"]
                     following.cursor = state["cursor"]
-                    position = cursors.read(following.operation_id, following.cursor)
+                    position = cursors.decode(following.operation_id, following.cursor)
                     following.states.append(ReceivedState(state["status"], tuple(position.model_dump().values())))
                     if following.states[-1].is_end:
                         following.complete = True

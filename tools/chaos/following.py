@@ -9,17 +9,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from resolvers.following.watcher import Mode
+from resolvers.following.watcher import DeliveryMode
 from tests.clients.balancer import Balancer
 from tests.clients.cluster import Cluster
 from tests.clients.crowd import ClientGroup, run_clients
 from tests.end_to_end.client import Client
 from tools.benchmarks.workload import Handle, WorkloadStarter, change_states
 
-SETTINGS: dict[Mode, dict[str, str]] = {
-    Mode.STREAM: {},
-    Mode.NOTIFIED: {"MAX_LONG_POLLS": "0"},
-    Mode.INTERVAL: {"MAX_LONG_POLLS": "0", "REDIS_URL": ""},
+SETTINGS: dict[DeliveryMode, dict[str, str]] = {
+    DeliveryMode.STREAM: {},
+    DeliveryMode.NOTIFIED: {"MAX_LONG_POLLS": "0"},
+    DeliveryMode.INTERVAL: {"MAX_LONG_POLLS": "0", "REDIS_URL": ""},
 }
 """The settings with which a gateway follows every operation in the mode; without Redis it receives no notifications."""
 _REDIS_DOWN_SECONDS = 3.0

@@ -97,7 +97,7 @@ def _add_retry(root: Path, values: dict[str, str]) -> PythonFile:
     source.add_import(render("from resolvers.operations import $name", values))
     case = """
         case OperationKind.$KIND:
-            return await _start(context, failed, $name.order(context, viewer, wish), seconds)"""
+            return await _start(context, failed, $name.start_request(context, viewer, options), seconds)"""
     source.append_case("retry", render(case.lstrip("\n"), values))
     return source
 

@@ -67,7 +67,7 @@ class StreamEnvironment:
         )
         backend = SimpleNamespace(operations=None)
         context: Any = SimpleNamespace(
-            following=SubscriptionState(), backend=backend, token=None, request_id="", previous_session=None
+            subscription=SubscriptionState(), backend=backend, token=None, request_id="", previous_session=None
         )
         subscription = StreamedSubscription(self._yield_results(), ServerSentEvents(), context, None)
         self.stream = EventStream(subscription, streams, KEEPALIVE, sessions)

@@ -13,17 +13,19 @@ from temporalio.client import Client
 from contracts.operations import OperationKind, OperationStatus
 from infrastructure.limits.fair_semaphore import Requester
 from resolvers.operations.access import OperationAccess
-from resolvers.operations.operations import Operations
+from resolvers.operations.lifecycle import OperationLifecycle
 from tests.gateway.fakes import ADA, FakeServices, session, settings
 from tests.gateway.live_gateway import running_gateway
 from tests.resolvers.scripted import Script, scripts
 
 
 @pytest.fixture
-async def operations(temporal_address: str, services: FakeServices, tmp_path: Path) -> AsyncIterator[Operations]:
+async def operations(
+    temporal_address: str, services: FakeServices, tmp_path: Path
+) -> AsyncIterator[OperationLifecycle]:
     """The operations service of a running gateway."""
     async with running_gateway(settings(temporal_address, data_dir=tmp_path), services) as gateway:
-        found: Operations = gateway.app.connections.backend.operations
+        found: OperationLifecycle = gateway.app.connections.backend.operations
         yield found
 
 
@@ -44,10 +46,12 @@ def ada_access() -> OperationAccess:
     return OperationAccess(session(), started_login=lambda _: True, session_of_login=no_session)
 
 
-async def test_returns_the_current_state_when_the_wait_ends_first(operations: Operations, script: Script) -> None:
-    login = await operations.login_awaiting_code(ada_access(), script.id, Requester(ADA, ADA))
+async def test_returns_the_current_state_when_the_wait_ends_first(
+    operations: OperationLifecycle, script: Script
+) -> None:
+    login = await operations.load_login_awaiting_mfa_code(ada_access(), script.id, Requester(ADA, ADA))
     began = time.monotonic()
-    waiting = asyncio.create_task(operations.after_code(login, wait_seconds=3))
+    waiting = asyncio.create_task(operations.wait_after_mfa_code(login, wait_seconds=3))
     await asyncio.sleep(0.5)
     for _ in range(2):
         await script.move()
@@ -57,10 +61,10 @@ async def test_returns_the_current_state_when_the_wait_ends_first(operations: Op
     await script.end()
 
 
-async def test_returns_immediately_when_the_operation_ends(operations: Operations, script: Script) -> None:
-    login = await operations.login_awaiting_code(ada_access(), script.id, Requester(ADA, ADA))
+async def test_returns_immediately_when_the_operation_ends(operations: OperationLifecycle, script: Script) -> None:
+    login = await operations.load_login_awaiting_mfa_code(ada_access(), script.id, Requester(ADA, ADA))
     began = time.monotonic()
-    waiting = asyncio.create_task(operations.after_code(login, wait_seconds=25))
+    waiting = asyncio.create_task(operations.wait_after_mfa_code(login, wait_seconds=25))
     await asyncio.sleep(0.2)
     await script.end()
     operation = await waiting
@@ -68,10 +72,10 @@ async def test_returns_immediately_when_the_operation_ends(operations: Operation
     assert operation.state.status is OperationStatus.COMPLETED
 
 
-async def test_returns_the_current_state_without_waiting(operations: Operations, script: Script) -> None:
-    login = await operations.login_awaiting_code(ada_access(), script.id, Requester(ADA, ADA))
+async def test_returns_the_current_state_without_waiting(operations: OperationLifecycle, script: Script) -> None:
+    login = await operations.load_login_awaiting_mfa_code(ada_access(), script.id, Requester(ADA, ADA))
     await script.move()
     async with asyncio.timeout(15):
-        while (await operations.after_code(login, wait_seconds=0)).position.revision < 1:  # noqa: ASYNC110
+        while (await operations.wait_after_mfa_code(login, wait_seconds=0)).position.revision < 1:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     await script.end()

@@ -210,10 +210,10 @@ class BoundStream:
 
     def __init__(self, environment: MonitorEnvironment) -> None:
         self.environment = environment
-        self.following = SubscriptionState()
+        self.subscription = SubscriptionState()
         self.ended = 0
         self.monitor_tasks = BackgroundTasks()
-        context: Any = SimpleNamespace(following=self.following, previous_session=self._before)
+        context: Any = SimpleNamespace(subscription=self.subscription, previous_session=self._before)
         self.binding = SessionBinding(environment.watch, context, self._end, self._start)
 
     async def lose_session(self) -> None:
@@ -237,7 +237,7 @@ class BoundStream:
 
 async def test_ends_a_stream_once_after_the_final_state_of_the_switch(environment: MonitorEnvironment) -> None:
     bound_stream = BoundStream(environment)
-    with bound_stream.following.operation(SWITCH):
+    with bound_stream.subscription.following(SWITCH):
         await bound_stream.lose_session()
         await asyncio.sleep(0.3)
         assert bound_stream.ended == 0
@@ -250,7 +250,7 @@ async def test_ends_a_stream_once_after_the_final_state_of_the_switch(environmen
 async def test_stream_continues_with_a_restored_session_and_ends_with_it_later(environment: MonitorEnvironment) -> None:
     bound_stream = BoundStream(environment)
     before = environment.sessions[TOKEN]
-    with bound_stream.following.operation(SWITCH):
+    with bound_stream.subscription.following(SWITCH):
         await bound_stream.lose_session()
         environment.sessions[TOKEN] = before
     await wait_until(lambda: not bound_stream.binding.has_ended)
@@ -265,7 +265,7 @@ async def test_stream_continues_with_a_restored_session_and_ends_with_it_later(e
 
 async def test_completed_stream_is_neither_ended_nor_bound_again(environment: MonitorEnvironment) -> None:
     bound_stream = BoundStream(environment)
-    with bound_stream.following.operation(SWITCH):
+    with bound_stream.subscription.following(SWITCH):
         await bound_stream.lose_session()
         bound_stream.binding.close()
     await wait_until(lambda: len(bound_stream.monitor_tasks) == 0)

@@ -1,4 +1,4 @@
-"""What a watcher holds and returns: long-poll slots, tasks, and subscribers of its events."""
+"""Resources of watchers: long-polls, tasks, and describe calls."""
 
 from __future__ import annotations
 
@@ -10,61 +10,61 @@ from temporalio.client import Client
 from contracts.errors import OperationNotFound, ServiceUnavailable
 from resolvers.following.hub import ProgressHub
 from resolvers.following.long_poll_quota import LongPollQuota
-from resolvers.following.watcher import Mode
+from resolvers.following.watcher import DeliveryMode
 from tests.gateway.live_gateway import wait_until
-from tests.resolvers.following.followed import follow, watcher_tasks
-from tests.resolvers.following.polls import with_polls
+from tests.resolvers.following.recorded_calls import with_recorded_calls
+from tests.resolvers.following.watcher_helpers import follow, watcher_tasks
 from tests.resolvers.scripted import ScriptStarter, next_of
 
 
-@pytest.mark.parametrize("why", ["it has closed", "it has no subscriber", "it was never there"])
-async def test_a_long_poll_is_free_for_another_operation_once(
-    temporal_client: Client, starter: ScriptStarter, why: str
+@pytest.mark.parametrize("reason", ["closed", "no subscriber", "never existed"])
+async def test_releases_the_long_poll_exactly_once(
+    temporal_client: Client, starter: ScriptStarter, reason: str
 ) -> None:
-    lingers = 60 if why == "it has closed" else 0
-    budget = LongPollQuota(max_long_polls=1)
-    async with ProgressHub(temporal_client, budget=budget, linger_seconds=lingers) as hub:
+    linger_seconds = 60 if reason == "closed" else 0
+    long_poll_quota = LongPollQuota(max_long_polls=1)
+    async with ProgressHub(temporal_client, long_poll_quota=long_poll_quota, linger_seconds=linger_seconds) as hub:
         for _ in range(2):
             script = await starter.start()
-            if why == "it was never there":
+            if reason == "never existed":
                 with pytest.raises(OperationNotFound):
                     await next_of(hub.watch("login-" + "0" * 32))
             states = hub.watch(script.id)
             await next_of(states)
             delivery = hub.delivery(script.id)
             assert delivery is not None
-            assert delivery.mode is Mode.STREAM
+            assert delivery.mode is DeliveryMode.STREAM
             await script.end()
-            if why == "it has closed":
+            if reason == "closed":
                 assert (await next_of(states)).is_closed
             await states.aclose()
             await wait_until(lambda id=script.id: watcher_tasks(id) == [])  # type: ignore[misc]
-        assert budget.take()
-        assert not budget.take()
+        assert long_poll_quota.acquire()
+        assert not long_poll_quota.acquire()
 
 
 @pytest.mark.parametrize("max_long_polls", [1, 0])
-async def test_the_last_to_leave_ends_the_tasks_of_a_watcher(
+async def test_watcher_tasks_end_when_the_last_subscriber_leaves(
     temporal_client: Client, starter: ScriptStarter, max_long_polls: int
 ) -> None:
-    budget = LongPollQuota(max_long_polls=max_long_polls)
-    async with ProgressHub(temporal_client, budget=budget, linger_seconds=0.05) as hub:
+    long_poll_quota = LongPollQuota(max_long_polls=max_long_polls)
+    async with ProgressHub(temporal_client, long_poll_quota=long_poll_quota, linger_seconds=0.05) as hub:
         script = await starter.start()
         first, second = hub.watch(script.id), hub.watch(script.id)
         await next_of(first)
         await next_of(second)
-        assert (len(watcher_tasks(script.id)), budget.described) == (2, 1 - max_long_polls)
+        assert (len(watcher_tasks(script.id)), long_poll_quota.watchers_without_long_poll) == (2, 1 - max_long_polls)
         await first.aclose()
         await asyncio.sleep(0.3)
-        assert len(watcher_tasks(script.id)) == 2, "it still has a subscriber"
+        assert len(watcher_tasks(script.id)) == 2, "one subscriber is left"
         await second.aclose()
         await wait_until(lambda: watcher_tasks(script.id) == [])
-        assert budget.described == 0
+        assert long_poll_quota.watchers_without_long_poll == 0
         await script.end()
 
 
-async def test_who_comes_back_while_a_watcher_lingers_keeps_it(temporal_client: Client, starter: ScriptStarter) -> None:
-    client, polls = with_polls(temporal_client)
+async def test_returning_subscriber_reuses_a_lingering_watcher(temporal_client: Client, starter: ScriptStarter) -> None:
+    client, calls = with_recorded_calls(temporal_client)
     async with ProgressHub(client, linger_seconds=0.5) as hub:
         script = await starter.start()
         for _ in range(2):
@@ -74,14 +74,14 @@ async def test_who_comes_back_while_a_watcher_lingers_keeps_it(temporal_client: 
         states = hub.watch(script.id)
         await next_of(states)
         await asyncio.sleep(1)
-        assert polls.started == 1
+        assert calls.poll_count == 1
         await script.move()
         assert (await next_of(states)).position.revision == 1
         await states.aclose()
         await script.end()
 
 
-async def test_closing_the_hub_ends_every_stream_as_a_lost_connection(
+async def test_streams_raise_service_unavailable_when_the_hub_is_closed(
     temporal_client: Client, starter: ScriptStarter
 ) -> None:
     script = await starter.start()
@@ -98,16 +98,16 @@ async def test_closing_the_hub_ends_every_stream_as_a_lost_connection(
     await script.end()
 
 
-async def test_describes_each_operation_once_a_second_and_all_a_hundred_times_a_second(
+async def test_describe_interval_is_one_second_and_grows_above_100_per_second(
     temporal_client: Client, starter: ScriptStarter
 ) -> None:
-    client, polls = with_polls(temporal_client)
-    budget = LongPollQuota(max_long_polls=0)
-    async with ProgressHub(client, budget=budget) as hub, follow(hub, starter) as (script, _):
-        before = len(polls.descriptions)
+    client, calls = with_recorded_calls(temporal_client)
+    long_poll_quota = LongPollQuota(max_long_polls=0)
+    async with ProgressHub(client, long_poll_quota=long_poll_quota) as hub, follow(hub, starter) as (script, _):
+        before = len(calls.descriptions)
         await asyncio.sleep(3)
-        assert 1 <= len(polls.descriptions) - before <= 4
-        budget.described += 999
-        assert budget.interval == 10
-        budget.described -= 999
+        assert 1 <= len(calls.descriptions) - before <= 4
+        long_poll_quota.watchers_without_long_poll += 999
+        assert long_poll_quota.interval == 10
+        long_poll_quota.watchers_without_long_poll -= 999
         await script.end()

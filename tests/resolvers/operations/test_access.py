@@ -1,4 +1,4 @@
-"""How much of a login a client sees: by its id, by proof that it started the login, and by its session."""
+"""Access to operations: by the id of a login, by proof of its start, and by a session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from contracts.operations import (
     Position,
     StepStatus,
 )
-from resolvers.operations.access import OperationAccess, public_login
+from resolvers.operations.access import OperationAccess, redact_login
 
 USER, TENANT = "usr_" + "a" * 32, "ten_" + "b" * 32
 OTHER = "usr_" + "f" * 32
@@ -28,6 +28,7 @@ CLOSED_AT = utc_now()
 
 
 def session(user_id: str = USER) -> Session:
+    """Return a session of an administrator of ``TENANT``."""
     return Session(
         id="ses_" + "d" * 32,
         user_id=user_id,
@@ -40,7 +41,7 @@ def session(user_id: str = USER) -> Session:
 
 
 def login(status: OperationStatus) -> Operation:
-    """A login that holds user and tenant wherever an operation can."""
+    """Return a login that contains the user and the tenant in every possible field."""
     state = OperationState.first(OperationKind.LOGIN, CLOSED_AT, started_by=USER)
     failed = state.steps[0].model_copy(
         update={"status": StepStatus.FAILED, "last_error": f"No {USER}", "detail": {"tenant": TENANT}}
@@ -69,53 +70,61 @@ def login(status: OperationStatus) -> Operation:
 
 
 def access(
-    by: Session | None = None, *, has_proof: bool = False, made: Session | None = None, at: datetime = CLOSED_AT
+    viewer: Session | None = None,
+    *,
+    has_proof: bool = False,
+    login_session: Session | None = None,
+    at: datetime = CLOSED_AT,
 ) -> OperationAccess:
+    """Return the access of a client with these credentials at this time."""
+
     async def session_of_login(_id: str) -> Session | None:
-        return made
+        return login_session
 
     return OperationAccess(
-        by, started_login=lambda id: has_proof and id == LOGIN, session_of_login=session_of_login, clock=lambda: at
+        viewer, started_login=lambda id: has_proof and id == LOGIN, session_of_login=session_of_login, clock=lambda: at
     )
 
 
 @pytest.mark.parametrize("status", OperationStatus)
-def test_a_public_login_names_neither_user_nor_tenant(status: OperationStatus) -> None:
-    shown = public_login(login(status))
-    assert USER not in shown.model_dump_json()
-    assert TENANT not in shown.model_dump_json()
-    assert (shown.id, shown.state.status, shown.position.revision) == (LOGIN, status, 7)
-    assert (shown.state.failure is not None) == (status is OperationStatus.FAILED)
+def test_redacted_login_contains_neither_user_nor_tenant(status: OperationStatus) -> None:
+    visible = redact_login(login(status))
+    assert USER not in visible.model_dump_json()
+    assert TENANT not in visible.model_dump_json()
+    assert (visible.id, visible.state.status, visible.position.revision) == (LOGIN, status, 7)
+    assert (visible.state.failure is not None) == (status is OperationStatus.FAILED)
 
 
-async def test_a_closed_login_can_be_read_by_its_id_for_one_hour() -> None:
+async def test_closed_login_can_be_read_by_id_for_one_hour() -> None:
     for status in (OperationStatus.COMPLETED, OperationStatus.FAILED):
         closed = login(status)
         just_before = access(at=CLOSED_AT + timedelta(minutes=59, seconds=59))
-        assert await just_before.shown(closed) == public_login(closed)
+        assert await just_before.authorize_read(closed) == redact_login(closed)
         for has_proof in (False, True):
             late = access(session("usr_" + "e" * 32), has_proof=has_proof, at=CLOSED_AT + timedelta(hours=1))
             with pytest.raises(OperationNotFound):
-                await late.shown(closed)
-        assert await access(session(), at=CLOSED_AT + timedelta(days=9)).shown(closed) == closed
+                await late.authorize_read(closed)
+        assert await access(session(), at=CLOSED_AT + timedelta(days=9)).authorize_read(closed) == closed
 
 
-async def test_an_open_login_can_be_read_by_its_id_however_long_it_waits() -> None:
+async def test_open_login_can_be_read_by_id_without_a_time_limit() -> None:
     waiting = login(OperationStatus.WAITING)
-    assert await access(at=CLOSED_AT + timedelta(days=9)).shown(waiting) == public_login(waiting)
+    assert await access(at=CLOSED_AT + timedelta(days=9)).authorize_read(waiting) == redact_login(waiting)
 
 
-async def test_proof_shows_a_completed_login_only_while_its_session_is_open() -> None:
+async def test_proof_grants_a_completed_login_only_while_its_session_is_open() -> None:
     completed = login(OperationStatus.COMPLETED)
-    assert await access(has_proof=True, made=session()).shown(completed) == completed
-    assert await access(has_proof=True).shown(completed) == public_login(completed)
-    assert await access(has_proof=True, made=session("usr_" + "e" * 32)).shown(completed) == public_login(completed)
+    assert await access(has_proof=True, login_session=session()).authorize_read(completed) == completed
+    assert await access(has_proof=True).authorize_read(completed) == redact_login(completed)
+    assert await access(has_proof=True, login_session=session("usr_" + "e" * 32)).authorize_read(
+        completed
+    ) == redact_login(completed)
     failed = login(OperationStatus.FAILED)
-    assert await access(has_proof=True).shown(failed) == failed
+    assert await access(has_proof=True).authorize_read(failed) == failed
 
 
 def switch(*tenant_ids: str) -> Operation:
-    """A tenant switch of another user than ``session()``, from the first tenant to the last one."""
+    """Return a tenant switch of another user than that of ``session()``, from the first tenant to the last one."""
     return Operation(
         id="tenant-switch-" + "c" * 32,
         kind=OperationKind.TENANT_SWITCH,
@@ -126,26 +135,26 @@ def switch(*tenant_ids: str) -> Operation:
     )
 
 
-async def test_an_administrator_sees_what_belongs_to_their_tenant_and_not_what_only_leads_to_it() -> None:
+async def test_administrator_sees_operations_of_the_tenant_but_not_switches_to_it() -> None:
     ours, elsewhere = TENANT, "ten_" + "e" * 32
-    for shown in (switch(ours), switch(ours, elsewhere)):
-        assert await access(session()).shown(shown) == shown
-    for foreign in (switch(elsewhere, ours), switch(elsewhere), switch()):
+    for visible in (switch(ours), switch(ours, elsewhere)):
+        assert await access(session()).authorize_read(visible) == visible
+    for hidden in (switch(elsewhere, ours), switch(elsewhere), switch()):
         with pytest.raises(OperationNotFound):
-            await access(session()).shown(foreign)
+            await access(session()).authorize_read(hidden)
 
 
-async def test_another_member_of_the_tenant_does_not_see_an_operation_and_its_user_does_in_any_tenant() -> None:
+async def test_operation_is_visible_to_its_user_in_any_tenant_but_not_to_members() -> None:
     member = session().model_copy(update={"permissions": ("tenant:read",)})
     with pytest.raises(OperationNotFound):
-        await access(member).shown(switch(TENANT))
-    for theirs in (switch("ten_" + "e" * 32), switch()):
-        assert await access(session(OTHER)).shown(theirs) == theirs
+        await access(member).authorize_read(switch(TENANT))
+    for own in (switch("ten_" + "e" * 32), switch()):
+        assert await access(session(OTHER)).authorize_read(own) == own
 
 
-def test_only_proof_gives_control_of_a_login() -> None:
-    access(has_proof=True).check_control(LOGIN)
-    access().check_control("file-upload-" + "f" * 32)  # whether it is theirs, ``shown`` says
+def test_only_proof_of_the_start_grants_control_of_a_login() -> None:
+    access(has_proof=True).authorize_control(LOGIN)
+    access().authorize_control("file-upload-" + "f" * 32)  # other kinds are checked by ``authorize_read``
     for other in (access(), access(session())):
         with pytest.raises(OperationNotFound):
-            other.check_control(LOGIN)
+            other.authorize_control(LOGIN)

@@ -1,4 +1,4 @@
-"""An operation that the record refuses to store does not stop the repair of the others."""
+"""Repair of the record when the record rejects an operation."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from temporalio.client import Client
 
 from activities.operations.record_repair import RecordRepair
 from contracts.operation_records import OperationRecord
-from tests.resolvers.operations.recorded import Record
-from tests.resolvers.operations.test_record_repair import age, described, repaired_until
+from tests.resolvers.operations.record_of_operations import Record
+from tests.resolvers.operations.test_record_repair import describe, make_older, repair_until
 from tests.resolvers.scripted import scripts
 
 
-async def test_an_operation_that_cannot_be_stored_does_not_stop_the_repair_of_others(
+async def test_rejected_operation_does_not_stop_the_repair_of_others(
     temporal_client: Client, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repair = RecordRepair(temporal_client, record.service)
     async with scripts(temporal_client) as starter:
         unknown, other, known, last = [await starter.start(with_kind=True) for _ in range(4)]
-        await record.service.write([OperationRecord(operation=await described(temporal_client, known))])
-        await record.service.write([OperationRecord(operation=await described(temporal_client, last))])
+        await record.service.write([OperationRecord(operation=await describe(temporal_client, known))])
+        await record.service.write([OperationRecord(operation=await describe(temporal_client, last))])
         rejected = {unknown.id, known.id}
         write, replace = record.service.write, record.service.replace
 
@@ -42,9 +42,9 @@ async def test_an_operation_that_cannot_be_stored_does_not_stop_the_repair_of_ot
             await script.end()
 
         async def are_closed() -> bool:
-            await age(15)
+            await make_older(15)
             found = [await record.operation(script.id) for script in (other, last)]
             return all(each is not None and each.is_closed for each in found)
 
-        await repaired_until(repair, are_closed)
+        await repair_until(repair, are_closed)
         assert await record.operation(unknown.id) is None

@@ -1,4 +1,4 @@
-"""An operation that was ended from outside says that all is undone as soon as its repair is through, and not before."""
+"""Failure of a terminated operation: it is compensated after the repair, and not before."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from contracts.task_queues import TaskQueue
 from infrastructure.temporal.operation_history import to_operation
 from infrastructure.temporal.repair_status import with_repair
 from resolvers.following.hub import ProgressHub
-from tests.resolvers.operations.recorded import Record, viewer
-from tests.resolvers.operations.test_start import counted
+from tests.resolvers.operations.record_of_operations import Record, viewer
+from tests.resolvers.operations.test_start import with_counted_calls
 from tests.resolvers.scripted import Script, scripts
 from worker.registry import activities_of
 from worker.sandbox import workflow_runner
@@ -32,7 +32,7 @@ async def hub(temporal_client: Client) -> AsyncIterator[ProgressHub]:
 
 
 async def repair(client: Client, script: Script) -> None:
-    """As the reconciler has it done."""
+    """Run the repair workflow of the operation, as the repair scheduler does."""
     ended = EndedOperation(operation_id=script.id, run_id=script.handle.first_execution_run_id or "")
     async with Worker(
         client,
@@ -46,28 +46,30 @@ async def repair(client: Client, script: Script) -> None:
         )
 
 
-async def test_says_so_wherever_it_is_read(temporal_client: Client, hub: ProgressHub, record: Record) -> None:
-    async def described() -> Operation:
+async def test_failure_is_compensated_only_after_the_repair(
+    temporal_client: Client, hub: ProgressHub, record: Record
+) -> None:
+    async def describe() -> Operation:
         description = await temporal_client.get_workflow_handle(script.id).describe()
         return await with_repair(await to_operation(description, temporal_client), temporal_client)
 
     async def listed() -> Operation:
-        (operation,) = await record.operations(me)
+        (operation,) = await record.operations(user)
         return operation
 
-    me, record_repair = viewer(), RecordRepair(temporal_client, record.service)
+    user, record_repair = viewer(), RecordRepair(temporal_client, record.service)
     async with scripts(temporal_client) as starter:
-        script = await starter.start(user_id=me.user_id, with_kind=True)
+        script = await starter.start(user_id=user.user_id, with_kind=True)
         async with aclosing(hub.watch(script.id)) as watched:
             await anext(watched)
             await script.handle.terminate()
             await record_repair.correct(script.id)
-            before = [await described(), await listed()]
+            before = [await describe(), await listed()]
     assert [operation.needs_repair for operation in before] == [True, True]
     await repair(temporal_client, script)
     await record_repair.reconcile()
 
-    for operation in (await described(), await listed()):
+    for operation in (await describe(), await listed()):
         failure = operation.state.failure
         assert failure is not None
         assert failure.compensated
@@ -75,10 +77,8 @@ async def test_says_so_wherever_it_is_read(temporal_client: Client, hub: Progres
         assert StepStatus.RUNNING not in {step.status for step in operation.state.steps}
 
 
-async def test_nothing_is_asked_about_an_operation_that_needs_no_repair(
-    temporal_client: Client, hub: ProgressHub
-) -> None:
-    client, calls = counted(temporal_client)
+async def test_makes_no_call_for_an_operation_that_needs_no_repair(temporal_client: Client, hub: ProgressHub) -> None:
+    client, calls = with_counted_calls(temporal_client)
     async with scripts(temporal_client) as starter:
         script = await starter.start()
         await script.end()

@@ -1,4 +1,4 @@
-"""Keeping an eye on a started operation: what is known of it when, and what that costs Temporal."""
+"""Following a started operation: the order of its observers, and the describe calls."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from tests.gateway.temporal_calls import TemporalCalls
 from tests.resolvers.scripted import scripts
 
 
-def counted(client: Client) -> tuple[Client, TemporalCalls]:
+def with_counted_calls(client: Client) -> tuple[Client, TemporalCalls]:
+    """Return a copy of the client and the counts of its calls."""
     calls = TemporalCalls()
     config = client.config()
     config["interceptors"] = [*config["interceptors"], calls]
     return Client(**config), calls
 
 
-async def test_a_close_that_a_description_finds_is_passed_on_before_anybody_is_told(temporal_client: Client) -> None:
-    seen: list[str] = []
+async def test_observer_receives_a_close_before_subscribers_do(temporal_client: Client) -> None:
+    observed: list[str] = []
 
-    async def see(operation: Operation) -> None:
+    async def on_state(operation: Operation) -> None:
         if operation.is_closed:
-            seen.append(operation.id)
+            observed.append(operation.id)
 
     async with (
         scripts(temporal_client) as starter,
-        ProgressHub(temporal_client, budget=LongPollQuota(max_long_polls=0), observe=see) as hub,
+        ProgressHub(temporal_client, long_poll_quota=LongPollQuota(max_long_polls=0), on_state=on_state) as hub,
     ):
         script = await starter.start()
         started = await to_operation(await script.handle.describe(), temporal_client)
         async with asyncio.timeout(15), aclosing(hub.watch(script.id, after=started.position)) as states:
             await script.end()
             async for state in states:
-                assert seen == ([script.id] if state.is_closed else [])
-    assert seen == [script.id]
+                assert observed == ([script.id] if state.is_closed else [])
+    assert observed == [script.id]
 
 
-async def test_nothing_is_described_while_no_step_is_under_way(temporal_client: Client) -> None:
-    client, calls = counted(temporal_client)
+async def test_makes_no_describe_call_while_no_step_is_running(temporal_client: Client) -> None:
+    client, calls = with_counted_calls(temporal_client)
     async with scripts(client) as starter, ProgressHub(client) as hub:
         script = await starter.start()
         async with aclosing(hub.watch(script.id)) as states:

@@ -1,4 +1,4 @@
-"""How long the rest takes, from what earlier runs took; and how far it is."""
+"""Average step durations, the estimate of the remaining time, and the progress summary."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from contracts.operations import (
     StepStatus,
 )
 from infrastructure.caching.cache import Cache
-from resolvers.operations.progress_summary import progress
-from resolvers.operations.step_durations import CACHE_KEY, Durations
+from resolvers.operations.progress_summary import summarize_progress
+from resolvers.operations.step_durations import CACHE_KEY, StepDurations
 from tests.redis_access import flush, open_cache, redis_client
 
 
-def ran(name: str, seconds: float) -> Step:
+def completed_step(name: str, seconds: float) -> Step:
+    """Return a completed step that took these seconds."""
     begun = utc_now()
     return Step(
         name=name, status=StepStatus.COMPLETED, started_at=begun, completed_at=begun + timedelta(seconds=seconds)
@@ -34,6 +35,7 @@ def ran(name: str, seconds: float) -> Step:
 
 
 def operation(number: int, status: OperationStatus, *steps: Step) -> Operation:
+    """Return a login with this number, status and steps."""
     return Operation(
         id=f"login-{number:032x}",
         kind=OperationKind.LOGIN,
@@ -44,61 +46,63 @@ def operation(number: int, status: OperationStatus, *steps: Step) -> Operation:
     )
 
 
-def test_nothing_is_estimated_before_a_run_was_measured() -> None:
+def test_estimates_nothing_without_measurements() -> None:
     waiting = operation(1, OperationStatus.RUNNING, Step(name="a"))
-    assert progress(waiting, Durations()).estimated_seconds_remaining is None
+    assert summarize_progress(waiting, StepDurations()).estimated_seconds_remaining is None
 
 
-def test_the_rest_takes_as_long_as_it_took_before() -> None:
-    durations = Durations()
-    durations.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2), ran("b", 4)))
+def test_estimates_the_remaining_steps_from_earlier_durations() -> None:
+    durations = StepDurations()
+    durations.record(operation(1, OperationStatus.COMPLETED, completed_step("a", 2), completed_step("b", 4)))
     assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"), Step(name="b"))) == 6
-    assert durations.remaining(operation(2, OperationStatus.RUNNING, ran("a", 9), Step(name="b"))) == 4
+    assert durations.remaining(operation(2, OperationStatus.RUNNING, completed_step("a", 9), Step(name="b"))) == 4
 
 
-def test_what_a_step_reports_counts_as_done() -> None:
-    durations = Durations()
-    durations.learn(operation(1, OperationStatus.COMPLETED, ran("a", 4)))
+def test_subtracts_the_reported_fraction_of_a_running_step() -> None:
+    durations = StepDurations()
+    durations.record(operation(1, OperationStatus.COMPLETED, completed_step("a", 4)))
     half = Step(name="a", status=StepStatus.RUNNING, started_at=utc_now(), fraction=0.5)
     assert durations.remaining(operation(2, OperationStatus.RUNNING, half)) == 2
 
 
-def test_a_run_counts_once_however_often_it_is_looked_at() -> None:
-    durations = Durations()
-    durations.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
+def test_measures_each_step_of_an_operation_once() -> None:
+    durations = StepDurations()
+    durations.record(operation(1, OperationStatus.COMPLETED, completed_step("a", 2)))
     for _ in range(50):
-        durations.learn(operation(2, OperationStatus.COMPLETED, ran("a", 12)))
+        durations.record(operation(2, OperationStatus.COMPLETED, completed_step("a", 12)))
     assert durations.remaining(operation(3, OperationStatus.RUNNING, Step(name="a"))) == pytest.approx(4)
 
 
-def test_a_step_teaches_as_it_finishes_whatever_becomes_of_the_operation() -> None:
-    durations = Durations()
-    durations.learn(operation(1, OperationStatus.RUNNING, ran("a", 2), Step(name="b")))
+def test_measures_a_finished_step_of_a_running_operation() -> None:
+    durations = StepDurations()
+    durations.record(operation(1, OperationStatus.RUNNING, completed_step("a", 2), Step(name="b")))
     assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) == 2
     assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"), Step(name="b"))) is None
 
 
-def test_a_step_that_did_not_finish_teaches_nothing() -> None:
-    durations = Durations()
+def test_does_not_measure_unfinished_steps() -> None:
+    durations = StepDurations()
     for status in (StepStatus.RUNNING, StepStatus.FAILED, StepStatus.COMPENSATED):
-        durations.learn(operation(1, OperationStatus.FAILED, ran("a", 2).model_copy(update={"status": status})))
+        durations.record(
+            operation(1, OperationStatus.FAILED, completed_step("a", 2).model_copy(update={"status": status}))
+        )
     assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) is None
 
 
-def test_a_step_that_was_skipped_takes_no_time() -> None:
-    durations = Durations()
-    durations.learn(operation(1, OperationStatus.RUNNING, Step(name="a", status=StepStatus.SKIPPED)))
+def test_skipped_step_counts_as_zero_seconds() -> None:
+    durations = StepDurations()
+    durations.record(operation(1, OperationStatus.RUNNING, Step(name="a", status=StepStatus.SKIPPED)))
     assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) == 0
 
 
-def test_what_ended_more_than_a_minute_ago_does_not_count_again_for_being_looked_at() -> None:
-    durations = Durations()
+def test_does_not_measure_a_step_that_finished_over_a_minute_ago() -> None:
+    durations = StepDurations()
     waiting = operation(9, OperationStatus.RUNNING, Step(name="a"))
     for number, ago in enumerate((61, 50)):
         assert durations.remaining(waiting) is None
         then = utc_now() - timedelta(seconds=ago)
         step = Step(name="a", status=StepStatus.COMPLETED, started_at=then - timedelta(seconds=2), completed_at=then)
-        durations.learn(operation(number, OperationStatus.COMPLETED, step))
+        durations.record(operation(number, OperationStatus.COMPLETED, step))
     assert durations.remaining(waiting) == pytest.approx(2)
 
 
@@ -110,80 +114,80 @@ async def cache(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
         yield cache
 
 
-async def test_what_one_process_learned_the_others_know_and_those_that_come_after_it(cache: Cache) -> None:
-    one, other, later = Durations(), Durations(), Durations()
+async def test_shares_averages_with_running_and_later_processes(cache: Cache) -> None:
+    one, other, later = StepDurations(), StepDurations(), StepDurations()
     waiting = operation(9, OperationStatus.RUNNING, Step(name="a"))
-    async with other.shared(cache, every_seconds=0.02):
-        async with one.shared(cache):
-            one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 4)))
+    async with other.syncing(cache, interval_seconds=0.02):
+        async with one.syncing(cache):
+            one.record(operation(1, OperationStatus.COMPLETED, completed_step("a", 4)))
         await asyncio.sleep(0.1)
         assert other.remaining(waiting) == 4
-    async with later.shared(cache):
+    async with later.syncing(cache):
         assert later.remaining(waiting) == 4
 
 
-async def test_what_two_processes_learn_meets_in_one_average(cache: Cache) -> None:
-    one, other = Durations(), Durations()
-    one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
-    await one.exchange(cache)
-    await other.exchange(cache)
-    one.learn(operation(2, OperationStatus.COMPLETED, ran("a", 12)))
-    other.learn(operation(3, OperationStatus.COMPLETED, ran("a", 4)))
+async def test_merges_measurements_of_two_processes_into_one_average(cache: Cache) -> None:
+    one, other = StepDurations(), StepDurations()
+    one.record(operation(1, OperationStatus.COMPLETED, completed_step("a", 2)))
+    await one.sync(cache)
+    await other.sync(cache)
+    one.record(operation(2, OperationStatus.COMPLETED, completed_step("a", 12)))
+    other.record(operation(3, OperationStatus.COMPLETED, completed_step("a", 4)))
     for each in (one, other, one):
-        await each.exchange(cache)
+        await each.sync(cache)
     waiting = operation(9, OperationStatus.RUNNING, Step(name="a"))
     assert one.remaining(waiting) == other.remaining(waiting) == pytest.approx(4)
 
 
-async def test_of_processes_that_share_at_one_moment_none_loses_what_it_learned(redis_url: str) -> None:
-    """All but one of them find that another was quicker."""
+async def test_concurrent_synchronizations_lose_no_measurement(redis_url: str) -> None:
+    """All but one process find that the value in the cache has changed."""
     async with open_cache(redis_url) as cache:
         await flush(redis_url)
-        await Durations().exchange(cache)
-        processes = [Durations() for _ in range(8)]
+        await StepDurations().sync(cache)
+        processes = [StepDurations() for _ in range(8)]
         steps = [Step(name=f"step-{number}") for number in range(len(processes))]
         for number, (each, step) in enumerate(zip(processes, steps, strict=True)):
-            each.learn(operation(number, OperationStatus.COMPLETED, ran(step.name, 2)))
-        await asyncio.gather(*(each.exchange(cache) for each in processes))
+            each.record(operation(number, OperationStatus.COMPLETED, completed_step(step.name, 2)))
+        await asyncio.gather(*(each.sync(cache) for each in processes))
         for each in processes:
-            await each.exchange(cache)
-        later = Durations()
-        await later.exchange(cache)
+            await each.sync(cache)
+        later = StepDurations()
+        await later.sync(cache)
         assert later.remaining(operation(99, OperationStatus.RUNNING, *steps)) == 2 * len(steps)
 
 
-async def test_what_is_learned_during_an_exchange_is_shared_by_the_next(redis_url: str) -> None:
+async def test_measurement_during_a_synchronization_is_shared_by_the_next_one(redis_url: str) -> None:
     async with open_cache(redis_url) as cache:
         await flush(redis_url)
-        before, one, later = Durations(), Durations(), Durations()
-        before.learn(operation(0, OperationStatus.COMPLETED, ran("c", 1)))
-        await before.exchange(cache)
-        one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
-        exchanging = asyncio.create_task(one.exchange(cache))
+        before, one, later = StepDurations(), StepDurations(), StepDurations()
+        before.record(operation(0, OperationStatus.COMPLETED, completed_step("c", 1)))
+        await before.sync(cache)
+        one.record(operation(1, OperationStatus.COMPLETED, completed_step("a", 2)))
+        syncing = asyncio.create_task(one.sync(cache))
         await asyncio.sleep(0)
-        one.learn(operation(2, OperationStatus.COMPLETED, ran("b", 3)))
-        await exchanging
+        one.record(operation(2, OperationStatus.COMPLETED, completed_step("b", 3)))
+        await syncing
         assert one.remaining(operation(8, OperationStatus.RUNNING, Step(name="b"))) == 3
-        await one.exchange(cache)
-        await later.exchange(cache)
+        await one.sync(cache)
+        await later.sync(cache)
         assert later.remaining(operation(9, OperationStatus.RUNNING, Step(name="a"), Step(name="b"))) == 5
 
 
-async def test_what_was_learned_is_kept_for_30_days(redis_url: str) -> None:
+async def test_averages_expire_after_30_days(redis_url: str) -> None:
     async with open_cache(redis_url) as cache, Redis.from_url(redis_url) as redis:
         await flush(redis_url)
-        one = Durations()
-        one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
-        await one.exchange(cache)
+        one = StepDurations()
+        one.record(operation(1, OperationStatus.COMPLETED, completed_step("a", 2)))
+        await one.sync(cache)
         assert 30 * 24 * 3600 - 60 < await redis.ttl("operations:step_durations") <= 30 * 24 * 3600
 
 
-async def test_memory_stays_bounded_however_much_is_learned_while_nothing_is_shared() -> None:
-    durations = Durations()
+async def test_memory_is_bounded_while_nothing_is_synchronized() -> None:
+    durations = StepDurations()
     tracemalloc.start()
     try:
         for number in range(30_000):
-            durations.learn(operation(number, OperationStatus.COMPLETED, ran("a", 2)))
+            durations.record(operation(number, OperationStatus.COMPLETED, completed_step("a", 2)))
             if number == 12_000:
                 held = tracemalloc.get_traced_memory()[0]
         assert tracemalloc.get_traced_memory()[0] < 1.2 * held
@@ -191,42 +195,45 @@ async def test_memory_stays_bounded_however_much_is_learned_while_nothing_is_sha
         tracemalloc.stop()
 
 
-async def test_a_cache_that_was_lost_is_filled_again_from_what_a_process_knows(cache: Cache) -> None:
-    one, other = Durations(), Durations()
-    one.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
-    await one.exchange(cache)
+async def test_refills_an_empty_cache_with_local_averages(cache: Cache) -> None:
+    one, other = StepDurations(), StepDurations()
+    one.record(operation(1, OperationStatus.COMPLETED, completed_step("a", 2)))
+    await one.sync(cache)
     await cache.delete(CACHE_KEY)
-    one.learn(operation(2, OperationStatus.COMPLETED, ran("b", 3)))
-    await one.exchange(cache)
-    await other.exchange(cache)
+    one.record(operation(2, OperationStatus.COMPLETED, completed_step("b", 3)))
+    await one.sync(cache)
+    await other.sync(cache)
     assert other.remaining(operation(9, OperationStatus.RUNNING, Step(name="a"), Step(name="b"))) == 5
 
 
-async def test_a_cache_that_is_away_takes_nothing_from_what_a_process_knows() -> None:
-    durations = Durations()
-    async with open_cache("redis://127.0.0.1:1/0") as away, durations.shared(away, every_seconds=0.01):
-        durations.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
+async def test_keeps_local_averages_while_the_cache_is_unavailable() -> None:
+    durations = StepDurations()
+    async with (
+        open_cache("redis://127.0.0.1:1/0") as unavailable,
+        durations.syncing(unavailable, interval_seconds=0.01),
+    ):
+        durations.record(operation(1, OperationStatus.COMPLETED, completed_step("a", 2)))
         await asyncio.sleep(0.05)
         assert durations.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) == 2
 
 
-def test_steps_behind_and_the_part_done_of_the_one_under_way_make_the_fraction() -> None:
+def test_fraction_counts_finished_steps_and_the_fraction_of_the_current_one() -> None:
     skipped = Step(name="b", status=StepStatus.SKIPPED)
-    under_way = Step(name="c", status=StepStatus.RETRYING, started_at=utc_now(), fraction=0.5)
-    shown = progress(
-        operation(1, OperationStatus.RUNNING, ran("a", 1), skipped, under_way, Step(name="d")), Durations()
+    current = Step(name="c", status=StepStatus.RETRYING, started_at=utc_now(), fraction=0.5)
+    summary = summarize_progress(
+        operation(1, OperationStatus.RUNNING, completed_step("a", 1), skipped, current, Step(name="d")), StepDurations()
     )
-    assert (shown.current_step, shown.completed_steps, shown.total_steps, shown.fraction) == ("c", 2, 4, 0.625)
+    assert (summary.current_step, summary.completed_steps, summary.total_steps, summary.fraction) == ("c", 2, 4, 0.625)
 
 
-async def test_bytes_that_are_no_text_are_replaced_by_what_a_process_knows(redis_url: str) -> None:
+async def test_replaces_an_unreadable_cache_value_with_local_averages(redis_url: str) -> None:
     async with open_cache(redis_url) as cache, redis_client(redis_url) as redis:
         await redis.set(CACHE_KEY, b"\xff\xfe")
-        durations, others = Durations(), Durations()
-        durations.learn(operation(1, OperationStatus.COMPLETED, ran("a", 2)))
-        async with durations.shared(cache, every_seconds=0.02):
+        durations, others = StepDurations(), StepDurations()
+        durations.record(operation(1, OperationStatus.COMPLETED, completed_step("a", 2)))
+        async with durations.syncing(cache, interval_seconds=0.02):
             async with asyncio.timeout(5):
                 while others.remaining(operation(2, OperationStatus.RUNNING, Step(name="a"))) != 2:
-                    await others.exchange(cache)
+                    await others.sync(cache)
                     await asyncio.sleep(0.02)
         await redis.delete(CACHE_KEY)

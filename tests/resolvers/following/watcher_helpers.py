@@ -1,4 +1,4 @@
-"""Operations that a test follows through a hub of watchers."""
+"""Helpers for tests of the hub and its watchers: recorded states, followed operations, single watchers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from infrastructure.change_notifications import LocalNotifier
 from resolvers.following.hub import ProgressHub, ignore_delay, ignore_state
 from resolvers.following.long_poll_quota import LongPollQuota
 from resolvers.following.newest_state import StateObserver
-from resolvers.following.watcher import Sources, Watcher
+from resolvers.following.watcher import Watcher, WatcherDependencies
 from tests.gateway.live_gateway import wait_until
 from tests.resolvers.scripted import Script, ScriptStarter, next_of
 
 
 class StateRecorder:
-    """Records the states that one subscriber receives, and those that the observer of the hub receives."""
+    """Records the states that one subscriber receives, and those that the hub's observer receives."""
 
     def __init__(self) -> None:
         self.revisions: list[int] = []
         self.observed: list[tuple[int, ...]] = []
 
-    async def observe(self, operation: Operation) -> None:
+    async def on_state(self, operation: Operation) -> None:
         self.observed.append(operation.position.as_tuple())
 
     async def follow(self, states: AsyncGenerator[Operation]) -> None:
@@ -36,7 +36,7 @@ class StateRecorder:
 
 @asynccontextmanager
 async def follow(hub: ProgressHub, starter: ScriptStarter) -> AsyncIterator[tuple[Script, AsyncGenerator[Operation]]]:
-    """Start an operation and yield it with the stream of its states, of which the first one has been read."""
+    """Start an operation and yield it with the stream of its states; the first state has been read."""
     script = await starter.start()
     async with aclosing(hub.watch(script.id)) as states:
         await next_of(states)
@@ -44,24 +44,24 @@ async def follow(hub: ProgressHub, starter: ScriptStarter) -> AsyncIterator[tupl
 
 
 @asynccontextmanager
-async def recorded(client: Client, starter: ScriptStarter) -> AsyncIterator[tuple[Script, StateRecorder]]:
-    """Start an operation and record its states. The first one has been recorded; the block ends the operation."""
+async def record_states(client: Client, starter: ScriptStarter) -> AsyncIterator[tuple[Script, StateRecorder]]:
+    """Start an operation and record its states. The first one has been recorded; the block must end the operation."""
     recorder = StateRecorder()
-    async with ProgressHub(client, observe=recorder.observe) as hub:
+    async with ProgressHub(client, on_state=recorder.on_state) as hub:
         script = await starter.start()
-        following = asyncio.create_task(recorder.follow(hub.watch(script.id)))
+        recording = asyncio.create_task(recorder.follow(hub.watch(script.id)))
         await wait_until(lambda: recorder.revisions == [0])
         yield script, recorder
-        await following
+        await recording
 
 
-def watcher_of(client: Client, operation_id: str, observe: StateObserver = ignore_state) -> Watcher:
-    """A watcher without a hub."""
+def start_watcher(client: Client, operation_id: str, on_state: StateObserver = ignore_state) -> Watcher:
+    """Start a watcher that belongs to no hub."""
     change_notifier = LocalNotifier(has_publishers=False)
-    return Watcher(operation_id, Sources(client, LongPollQuota(), change_notifier, observe, ignore_delay))
+    return Watcher(operation_id, WatcherDependencies(client, LongPollQuota(), change_notifier, on_state, ignore_delay))
 
 
 def watcher_tasks(operation_id: str) -> list[str]:
     """Return the names of the running tasks of the operation's watcher."""
-    names = (f"watch {operation_id}", f"look in on {operation_id}")
+    names = (f"watch {operation_id}", f"poll heartbeats of {operation_id}")
     return [task.get_name() for task in asyncio.all_tasks() if task.get_name() in names]

@@ -1,4 +1,4 @@
-"""The record of operations on real parts: the service on SQLite behind its endpoints, and what writes and reads it."""
+"""The record of operations for tests: the service on SQLite behind its endpoints, gateway replicas, and a worker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from resolvers.following.hub import ProgressHub
 from resolvers.following.long_poll_quota import LongPollQuota
 from resolvers.operations.cursors import Cursors
 from resolvers.operations.describe_quota import DescribeQuota
-from resolvers.operations.operations import Operations
+from resolvers.operations.lifecycle import OperationLifecycle
 from resolvers.operations.records import OperationRecords
 from tests.databases import create_sqlite_database
 from tests.resolvers.scripted import TENANT, Script, ScriptStarter, scripts
@@ -47,35 +47,39 @@ SIGNER = ServiceTokenSigner("operations", SecretKeys(b"a key of thirty-two bytes
 
 
 class Record:
-    """The workflow service. ``is_down``: it accepts no connections."""
+    """The workflow service; while ``is_down`` is set it refuses connections."""
 
     def __init__(self) -> None:
         self.service = OperationsService()
         self.is_down = False
         app = services_app(endpoints.routes(self.service, SIGNER))
-        self._transport = _Connection(self, httpx.ASGITransport(app, raise_app_exceptions=False))
+        self._transport = _FailableTransport(self, httpx.ASGITransport(app, raise_app_exceptions=False))
 
     def client(self) -> OperationsClient:
-        """As a gateway has it, with a connection of its own."""
+        """Return a client of the service, as a gateway has it."""
         http = httpx.AsyncClient(transport=self._transport)
         return OperationsClient(
             ServiceClient("operations", "http://record", http, SIGNER, CircuitBreaker("operations"))
         )
 
     async def ids(self, viewer: Session) -> list[str]:
-        """The ids of the viewer's operations, newest first."""
+        """Return the ids of the viewer's operations, newest first."""
         return [operation.id for operation in await self.operations(viewer)]
 
     async def operations(self, viewer: Session) -> list[Operation]:
+        """Return the recorded operations of the viewer, newest first."""
         page = await self.service.list_operations(caller(viewer), RecordPageRequest(first=100))
         return [record.operation for record in page.records]
 
     async def operation(self, operation_id: str) -> Operation | None:
+        """Return the recorded operation; None if it is not recorded."""
         found = await self.service.look_up([operation_id])
         return found.records[0].operation if found.records else None
 
 
-class _Connection(httpx.AsyncBaseTransport):
+class _FailableTransport(httpx.AsyncBaseTransport):
+    """Transport that refuses connections while the record is down."""
+
     def __init__(self, record: Record, inner: httpx.ASGITransport) -> None:
         self._record = record
         self._inner = inner
@@ -88,12 +92,13 @@ class _Connection(httpx.AsyncBaseTransport):
 
 @asynccontextmanager
 async def running_record(folder: Path) -> AsyncIterator[Record]:
-    """The service on an empty database of its own."""
+    """Run the service on an empty database of its own."""
     async with database(await create_sqlite_database(folder)):
         yield Record()
 
 
 def viewer(user_id: str | None = None) -> Session:
+    """Return a session of this user, by default of a new user."""
     return Session(
         id=new_id("ses"),
         user_id=user_id or new_id("usr"),
@@ -106,6 +111,7 @@ def viewer(user_id: str | None = None) -> Session:
 
 
 def caller(viewer: Session) -> Caller:
+    """Return the principal of the session."""
     return Caller(user_id=viewer.user_id, tenant_id=viewer.tenant_id, permissions=viewer.permissions)
 
 
@@ -114,7 +120,7 @@ async def _ignore(_operation: Operation) -> None:
 
 
 class Replica:
-    """What one gateway process has."""
+    """The parts of one gateway process that read, write and follow operations."""
 
     def __init__(
         self,
@@ -122,22 +128,29 @@ class Replica:
         record: Record,
         redis: RedisPolicy | None = None,
         *,
-        look_seconds: float = 60,
-        check_seconds: float = 60,
+        list_interval_seconds: float = 60,
+        check_interval_seconds: float = 60,
         max_long_polls: int = 0,
-        closed: Callable[[Operation], Awaitable[None]] = _ignore,
+        on_closed: Callable[[Operation], Awaitable[None]] = _ignore,
     ) -> None:
         cursors = Cursors(SecretKeys(b"secret"))
         self._client = client
         self.change_notifier = LocalNotifier() if redis is None else RedisNotifier(redis)
-        budget = LongPollQuota(max_long_polls=max_long_polls, check_seconds=check_seconds)
-        self.hub = ProgressHub(client, budget=budget, change_notifier=self.change_notifier, linger_seconds=0)
-        self.records = OperationRecords(record.client(), self.hub, cursors, closed)
-        self.feeds = FeedRegistry(self.hub, self.records, self.change_notifier, look_seconds=look_seconds)
-        self.operations = Operations(client, self.hub, self.records, self.change_notifier, cursors, DescribeQuota())
+        long_poll_quota = LongPollQuota(max_long_polls=max_long_polls, check_interval_seconds=check_interval_seconds)
+        self.hub = ProgressHub(
+            client, long_poll_quota=long_poll_quota, change_notifier=self.change_notifier, linger_seconds=0
+        )
+        self.records = OperationRecords(record.client(), self.hub, cursors, on_closed)
+        self.feeds = FeedRegistry(
+            self.hub, self.records, self.change_notifier, list_interval_seconds=list_interval_seconds
+        )
+        self.operations = OperationLifecycle(
+            client, self.hub, self.records, self.change_notifier, cursors, DescribeQuota()
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Replica]:
+        """Run all parts while the block runs."""
         async with AsyncExitStack() as stack:
             if isinstance(self.change_notifier, RedisNotifier):
                 await stack.enter_async_context(self.change_notifier.listening())
@@ -148,18 +161,18 @@ class Replica:
             yield self
 
     async def write(self, operation_id: str) -> Operation:
-        """Have the operation written to the record, as a start does."""
+        """Write the operation to the record, as a start does."""
         description = await self._client.get_workflow_handle(operation_id).describe()
         operation = await to_operation(description, self._client)
         self.records.add(operation)
         await self.records.wait_while_pending(operation_id)
         return operation
 
-    async def start(self, starter: ScriptStarter, who: Session) -> str:
-        """Start an operation and notify of it, as a start does."""
-        script = await starter.start(user_id=who.user_id, with_kind=True)
+    async def start(self, starter: ScriptStarter, viewer: Session) -> str:
+        """Start an operation, write it to the record, and notify feeds, as the gateway does."""
+        script = await starter.start(user_id=viewer.user_id, with_kind=True)
         await self.write(script.id)
-        await self.change_notifier.notify(who.user_id)
+        await self.change_notifier.notify(viewer.user_id)
         return script.id
 
 
@@ -167,37 +180,42 @@ class Replica:
 async def recording_worker(
     client: Client, record: Record, change_notifier: ChangeNotifier | None = None, repair: RecordRepair | None = None
 ) -> AsyncIterator[ScriptStarter]:
-    """A worker for scripted operations that writes the record as ours do; it repairs only what its states lead to."""
+    """Run a worker for scripted operations that writes the record; it repairs only the operations that it publishes."""
     repair = repair or RecordRepair(client, record.service)
     buffer = RecordBuffer(record.service.write)
     recorder = StateRecorder(buffer, repair)
-    notifier = ProgressNotifier(change_notifier or LocalNotifier(), lambda _info, _outcome: None, [recorder.record])
+    progress_notifier = ProgressNotifier(
+        change_notifier or LocalNotifier(), lambda _info, _outcome: None, [recorder.record]
+    )
     async with (
         buffer.running(),
         supervised(repair.run_checks, name="check the record"),
-        notifier.running(),
-        scripts(client, interceptors=[notifier]) as starter,
+        progress_notifier.running(),
+        scripts(client, interceptors=[progress_notifier]) as starter,
     ):
         yield starter
 
 
 async def end(client: Client, operation_id: str) -> None:
-    await client.get_workflow_handle(operation_id).signal("order", "end")
+    """Complete the scripted operation."""
+    await client.get_workflow_handle(operation_id).signal("command", "end")
 
 
 async def end_all(*started: Script) -> None:
+    """Complete the scripted operations."""
     for script in started:
         await script.end()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
+    """Wait until the condition holds."""
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - a test looks from outside
+        while not await condition():  # noqa: ASYNC110 - the condition sends no event
             await asyncio.sleep(0.05)
 
 
 def with_state(operation: Operation, **changes: object) -> OperationRecord:
-    """A record of the operation whose state has the changes."""
+    """Return a record of the operation whose state has these changes."""
     state = operation.state.model_copy(update=changes)
     position = operation.position.model_copy(update={"revision": state.revision, "closed": state.status.is_closed})
     closed_at = utc_now() if state.status.is_closed else None
