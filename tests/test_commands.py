@@ -82,14 +82,14 @@ ANY_PORT = {"GATEWAY_PORT": "0", "TEMPORAL_PORT": "0", "TEMPORAL_UI_PORT": "0"}
         ("tools.scaffold", {}, "make operation NAME="),
     ],
 )
-def test_says_in_a_sentence_why_it_does_not_start(module: str, environment: Mapping[str, str], sentence: str) -> None:
+def test_states_in_one_sentence_why_it_does_not_start(module: str, environment: Mapping[str, str], sentence: str) -> None:
     status, text = said(sys.executable, "-m", *module.split(), environment=environment)
     assert status in {1, 2}
     assert sentence in text
     assert ":secret@" not in text
 
 
-def test_says_that_a_port_is_taken(taken: int, temporal_address: str, tmp_path: Path) -> None:
+def test_reports_a_port_that_is_in_use(taken: int, temporal_address: str, tmp_path: Path) -> None:
     variables = {"TEMPORAL_ADDRESS": temporal_address, "DATA_DIR": str(tmp_path)}
     status, text = said(sys.executable, "-m", "gateway", environment=GATEWAY | variables | {"GATEWAY_PORT": str(taken)})
     assert (status, f"The gateway cannot listen on 127.0.0.1:{taken}: " in text) == (1, True)
@@ -99,7 +99,7 @@ def test_says_that_a_port_is_taken(taken: int, temporal_address: str, tmp_path: 
 
 
 @pytest.mark.parametrize("target", ["nonsense", "lint", "serve"])
-def test_a_make_target_that_there_is_not_leads_to_make_help(target: str) -> None:
+def test_unknown_make_target_refers_to_make_help(target: str) -> None:
     status, text = said("make", target)
     assert status == 2
     assert text.startswith(f"{target} is not a target: make help lists the targets.")
@@ -118,7 +118,7 @@ def test_make_dev_refuses_a_data_folder_of_another_version(tmp_path: Path, versi
     )
 
 
-def test_make_help_names_every_target_in_a_sentence() -> None:
+def test_make_help_lists_every_target() -> None:
     done = subprocess.run(
         ["make", "help"], cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=True
     )
@@ -127,7 +127,7 @@ def test_make_help_names_every_target_in_a_sentence() -> None:
 
 
 @pytest.mark.parametrize(("there", "sentence"), [((), "make web needs Node.js"), (("node",), "make web needs npm")])
-def test_make_web_says_what_is_missing(tmp_path: Path, there: tuple[str, ...], sentence: str) -> None:
+def test_make_web_reports_the_missing_program(tmp_path: Path, there: tuple[str, ...], sentence: str) -> None:
     """On a machine that has only the named programs of Node.js."""
     for name in ("sh", "make", "dirname", "env", "test", *there):
         found = shutil.which(name)
@@ -151,14 +151,14 @@ def test_make_web_refuses_an_old_node(tmp_path: Path) -> None:
     assert text.startswith("make web needs a newer Node.js than v18.0.0")
 
 
-def test_make_docs_says_where_the_documentation_is(tmp_path: Path) -> None:
+def test_make_docs_prints_the_url_of_the_documentation(tmp_path: Path) -> None:
     recipe = subprocess.run(
         ["make", "--dry-run", "-o", "environment", "docs"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert f"open file://{ROOT}/.site/index.html" in recipe.stdout
 
 
-def test_an_environment_in_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_environment_script_refuses_a_folder_that_is_not_writable(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         if shutil.which("setpriv") is None:

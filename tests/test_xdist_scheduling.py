@@ -25,7 +25,7 @@ import os, time, pytest
 """
 
 
-def test_nothing_else_runs_beside_what_runs_alone(tmp_path: Path) -> None:
+def test_no_other_test_runs_while_an_exclusive_test_runs(tmp_path: Path) -> None:
     told = str(tmp_path / "told")
     for name, mark in (("one", ""), ("other", ""), ("alone", '@pytest.mark.xdist_group("alone")\n')):
         (tmp_path / f"test_{name}.py").write_text(MEASURED.format(mark=mark, told=told, name=name))
@@ -68,7 +68,7 @@ async def test_comes_after_it():
 """
 
 
-def test_a_test_that_hangs_fails_with_its_name_and_the_next_one_runs(tmp_path: Path) -> None:
+def test_hanging_test_fails_by_timeout_and_the_next_test_runs(tmp_path: Path) -> None:
     (tmp_path / "test_hanging.py").write_text(HANGING)
     options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "-p", "no:cacheprovider", "-rA"]
     command = [sys.executable, "-m", "pytest", *options, "--timeout", "1", str(tmp_path)]
@@ -85,7 +85,7 @@ def test_every_test_has_a_timeout(pytestconfig: pytest.Config) -> None:
     assert pytestconfig.getini("faulthandler_exit_on_timeout") is True
 
 
-def test_a_logged_error_is_printed_without_variables(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logged_errors_are_printed_without_variables(capsys: pytest.CaptureFixture[str]) -> None:
     variable = "a value " * 3  # noqa: F841 - it must not be printed
     try:
         raise ValueError("the fact")
@@ -97,5 +97,5 @@ def test_a_logged_error_is_printed_without_variables(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("start", [*RUN_FIRST, *LONG, *itertools.chain(*RESOURCE_GROUPS.values())])
-def test_what_is_named_is_there(start: str) -> None:
+def test_every_named_test_file_exists(start: str) -> None:
     assert list(ROOT.glob(f"{start}*"))

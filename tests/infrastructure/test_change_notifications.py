@@ -34,7 +34,7 @@ async def listening(redis_url: str) -> AsyncIterator[RedisNotifier]:
 
 
 @pytest.mark.parametrize("garbage", [b"\xff", b"\xc3(", b"\x00", b"", b"a" * 1_000_000])
-async def test_what_is_no_name_keeps_no_other_from_arriving(
+async def test_invalid_message_does_not_block_later_notifications(
     redis: Redis, listening: RedisNotifier, garbage: bytes
 ) -> None:
     name = uuid4().hex
@@ -45,7 +45,7 @@ async def test_what_is_no_name_keeps_no_other_from_arriving(
         assert not lost.is_set()
 
 
-async def test_an_unexpected_error_is_logged_and_notifications_arrive_again(
+async def test_resumes_after_an_unexpected_error_and_logs_it(
     redis: Redis, listening: RedisNotifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
@@ -65,7 +65,7 @@ async def test_an_unexpected_error_is_logged_and_notifications_arrive_again(
     assert [log["log_level"] for log in failures] == ["error"]
 
 
-async def test_a_connection_that_is_cut_is_made_again(redis: Redis, listening: RedisNotifier) -> None:
+async def test_reconnects_after_a_lost_connection(redis: Redis, listening: RedisNotifier) -> None:
     name = uuid4().hex
     with listening.subscribe(CONNECTION_LOST) as lost, listening.subscribe(name) as news:
         await redis.client_kill_filter(_type="pubsub")
@@ -80,7 +80,7 @@ async def test_a_connection_that_is_cut_is_made_again(redis: Redis, listening: R
         await asyncio.sleep(0)
 
 
-async def test_who_left_is_woken_no_more_and_nothing_is_kept_of_them() -> None:
+async def test_ended_subscription_receives_nothing_and_leaves_no_data() -> None:
     change_notifier = LocalNotifier()
     with change_notifier.subscribe("one", "two") as left:
         pass
@@ -94,7 +94,7 @@ async def test_who_left_is_woken_no_more_and_nothing_is_kept_of_them() -> None:
     assert not change_notifier._waiting  # noqa: SLF001 - a leak shows nowhere else
 
 
-async def test_a_notification_to_a_silent_redis_is_given_up_after_the_timeout_and_wakes_this_process() -> None:
+async def test_unresponsive_redis_delays_no_local_notification_beyond_the_timeout() -> None:
     async with (
         silent_server() as port,
         open_change_notifier(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.5) as change_notifier,
@@ -107,7 +107,7 @@ async def test_a_notification_to_a_silent_redis_is_given_up_after_the_timeout_an
     assert [log["event"] for log in logs] == ["redis_unavailable"]
 
 
-async def test_an_interrupted_subscription_is_logged_once_and_its_return_once(tmp_path: Path) -> None:
+async def test_interruption_and_resumption_are_logged_once_each(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.start()
     try:

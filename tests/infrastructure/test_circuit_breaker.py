@@ -73,7 +73,7 @@ def refusing(error: DomainError) -> Handler:
     return refuse
 
 
-async def test_a_service_that_failed_five_times_in_a_row_is_called_no_more() -> None:
+async def test_opens_after_five_failures_in_a_row() -> None:
     service = Service(dead)
     await service.fail(FAILURE_THRESHOLD)
     assert service.called == FAILURE_THRESHOLD
@@ -85,7 +85,7 @@ async def test_a_service_that_failed_five_times_in_a_row_is_called_no_more() -> 
     assert 0 < refused.value.retry_after <= SOON + 0.1
 
 
-async def test_a_success_in_between_forgives_the_failures_before_it() -> None:
+async def test_success_resets_the_count_of_failures() -> None:
     service = Service(dead)
     for _ in range(3):
         service.answer = dead
@@ -94,7 +94,7 @@ async def test_a_success_in_between_forgives_the_failures_before_it() -> None:
         assert await service.ask() == 1
 
 
-async def test_trouble_within_the_service_counts() -> None:
+async def test_fault_of_the_service_counts_as_failure() -> None:
     service = Service(broken)
     await service.fail(FAILURE_THRESHOLD, RuntimeError)
     await service.fail(1, ServiceUnavailable)
@@ -102,13 +102,13 @@ async def test_trouble_within_the_service_counts() -> None:
 
 
 @pytest.mark.parametrize("error", [InvalidInput(), ServiceUnavailable(service="storage")])
-async def test_what_the_service_answers_is_no_failure(error: DomainError) -> None:
+async def test_domain_error_does_not_count_as_failure(error: DomainError) -> None:
     service = Service(refusing(error))
     await service.fail(3 * FAILURE_THRESHOLD, type(error))
     assert service.called == 3 * FAILURE_THRESHOLD
 
 
-async def test_a_call_that_takes_too_long_counts() -> None:
+async def test_timeout_counts_as_failure() -> None:
     async def silent(_request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(10)
         return httpx.Response(200, json=1)
@@ -119,7 +119,7 @@ async def test_a_call_that_takes_too_long_counts() -> None:
     assert service.called == FAILURE_THRESHOLD
 
 
-async def test_after_a_rest_one_call_tries_and_its_success_closes_the_breaker() -> None:
+async def test_successful_trial_call_closes_the_breaker() -> None:
     answered = asyncio.Event()
 
     async def slowly_well(request: httpx.Request) -> httpx.Response:
@@ -139,7 +139,7 @@ async def test_after_a_rest_one_call_tries_and_its_success_closes_the_breaker() 
     assert await asyncio.gather(*(service.ask() for _ in range(10))) == [1] * 10
 
 
-async def test_a_trial_that_fails_opens_the_breaker_again() -> None:
+async def test_failed_trial_call_opens_the_breaker_again() -> None:
     service = Service(dead)
     await service.fail(FAILURE_THRESHOLD)
     for trials in (1, 2):
@@ -148,7 +148,7 @@ async def test_a_trial_that_fails_opens_the_breaker_again() -> None:
         assert service.called == FAILURE_THRESHOLD + trials
 
 
-async def test_a_trial_that_was_cancelled_tells_nothing_and_leaves_room_for_the_next() -> None:
+async def test_cancelled_trial_call_does_not_count_and_allows_another() -> None:
     async def silent(_request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(10)
         return httpx.Response(200, json=1)
@@ -167,13 +167,13 @@ async def test_a_trial_that_was_cancelled_tells_nothing_and_leaves_room_for_the_
     assert service.called == FAILURE_THRESHOLD + 2  # the one that was cancelled, and one more trial
 
 
-async def test_one_dead_service_leaves_the_others_alone() -> None:
+async def test_open_breaker_does_not_affect_other_services() -> None:
     service, other = Service(dead), Service(well)
     await service.fail(FAILURE_THRESHOLD + 1)
     assert await other.ask() == 1
 
 
-async def test_as_shipped_a_service_rests_for_two_seconds() -> None:
+async def test_stays_open_for_two_seconds_by_default() -> None:
     breaker = CircuitBreaker("files")
     for _ in range(FAILURE_THRESHOLD):
         assert not breaker.is_open

@@ -54,7 +54,7 @@ PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
         (bytes(range(256)), "model/gltf-binary"),
     ],
 )
-def test_takes_what_may_well_be_of_the_type(sample: bytes, content_type: str) -> None:
+def test_accepts_content_that_matches_the_declared_type(sample: bytes, content_type: str) -> None:
     assert not contradicts(sample[:SAMPLE_BYTES], content_type)
 
 
@@ -78,10 +78,10 @@ def test_takes_what_may_well_be_of_the_type(sample: bytes, content_type: str) ->
         (b"a\0b", "text/plain"),
     ],
 )
-def test_refuses_what_cannot_be_of_the_type(sample: bytes, content_type: str) -> None:
+def test_refuses_content_that_contradicts_the_declared_type(sample: bytes, content_type: str) -> None:
     assert contradicts(sample[:SAMPLE_BYTES], content_type)
 
 
-def test_knows_what_is_made_of_lines_and_words() -> None:
+def test_recognizes_textual_types() -> None:
     assert all(map(is_textual, ("text/csv", "application/json", "application/geo+json", "image/svg+xml")))
     assert not any(map(is_textual, ("image/png", "application/pdf", "application/octet-stream")))

@@ -10,7 +10,7 @@ import pytest
 from infrastructure.deadlines import deadline
 
 
-async def test_what_takes_too_long_is_given_up() -> None:
+async def test_raises_timeout_error_after_the_deadline() -> None:
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         async with deadline(0.1):
@@ -18,13 +18,13 @@ async def test_what_takes_too_long_is_given_up() -> None:
     assert 0.09 < time.monotonic() - began < 0.5
 
 
-async def test_what_comes_in_time_is_taken() -> None:
+async def test_returns_a_result_within_the_deadline() -> None:
     async with deadline(0.1):
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.15)  # and nothing comes after
 
 
-async def test_an_answer_that_came_while_the_loop_was_busy_is_taken() -> None:
+async def test_response_that_arrived_while_the_loop_was_busy_is_used() -> None:
     async def answer() -> str:
         for _ in range(3):
             await asyncio.sleep(0.01)
@@ -41,7 +41,7 @@ async def test_an_answer_that_came_while_the_loop_was_busy_is_taken() -> None:
     await working
 
 
-async def test_errors_and_cancellation_pass_through() -> None:
+async def test_errors_and_cancellation_are_raised_unchanged() -> None:
     with pytest.raises(KeyError):
         async with deadline(1):
             raise KeyError

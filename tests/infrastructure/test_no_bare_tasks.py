@@ -38,7 +38,7 @@ def uses(source: str) -> Iterator[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("folder", PRODUCT)
-def test_tasks_are_created_in_one_module(folder: str) -> None:
+def test_only_the_tasks_module_creates_tasks(folder: str) -> None:
     found = {
         (str(path.relative_to(ROOT)), name): line
         for path in sorted(Path(ROOT, folder).rglob("*.py"))
@@ -59,10 +59,10 @@ def test_tasks_are_created_in_one_module(folder: str) -> None:
         "async with asyncio.TaskGroup() as group: group.create_task(work())",
     ],
 )
-def test_a_bare_task_is_found_however_it_is_written(source: str) -> None:
+def test_scan_finds_each_way_to_create_a_task(source: str) -> None:
     assert list(uses(source.replace("async with", "async def f():\n  async with")))
 
 
-def test_what_is_allowed_is_used() -> None:
+def test_every_exception_of_the_rule_is_needed() -> None:
     for path, name in ALLOWED:
         assert name in {each for each, _ in uses((ROOT / path).read_text())}, f"{path} uses no {name}"

@@ -84,7 +84,7 @@ async def test_wait_returns_only_after_the_record_is_written(store: Store) -> No
         await buffer.wait_while_pending(anything)
 
 
-async def test_wait_ends_although_further_records_are_added_all_the_time(store: Store) -> None:
+async def test_wait_ends_while_further_records_are_added_continuously(store: Store) -> None:
     buffer = RecordBuffer(store.write, coalesce_seconds=0)
     async with buffer.running():
         first = record()
@@ -126,7 +126,7 @@ async def test_record_that_cannot_be_stored_does_not_block_the_others(store: Sto
     assert set(store.stored) == {each.operation.id for each in good}
 
 
-async def test_large_numbers_are_written_in_batches(store: Store) -> None:
+async def test_many_records_are_written_in_batches(store: Store) -> None:
     buffer = RecordBuffer(store.write)
     async with buffer.running():
         for _ in range(2 * MAX_BATCH + 1):
@@ -148,7 +148,7 @@ async def test_full_buffer_drops_the_oldest_and_counts_it(store: Store) -> None:
     assert buffer.dropped == 1
 
 
-async def test_what_is_left_is_written_when_the_process_stops(store: Store) -> None:
+async def test_remaining_records_are_written_when_the_process_stops(store: Store) -> None:
     buffer = RecordBuffer(store.write, coalesce_seconds=60)
     async with buffer.running():
         await asyncio.sleep(0)

@@ -105,7 +105,7 @@ async def test_each_behaviour_applies_while_redis_hangs(server: RedisServer, pol
     assert await outcomes(policy) == AVAILABLE
 
 
-async def test_an_outage_is_logged_once_and_its_end_once(server: RedisServer, policy: RedisPolicy) -> None:
+async def test_beginning_and_end_of_an_outage_are_logged_once_each(server: RedisServer, policy: RedisPolicy) -> None:
     with capture_logs() as logs:
         await outcomes(policy)
         server.kill()
@@ -121,7 +121,7 @@ async def test_an_outage_is_logged_once_and_its_end_once(server: RedisServer, po
     assert logs[1]["unavailable_seconds"] > 0.4
 
 
-async def test_a_restart_between_two_commands_is_not_noticed(server: RedisServer, policy: RedisPolicy) -> None:
+async def test_restart_of_redis_between_two_commands_causes_no_error(server: RedisServer, policy: RedisPolicy) -> None:
     """The connections of before are closed, which one learns by using them."""
     await asyncio.gather(*(policy.refuse(set_and_get) for _ in range(10)))
     server.kill()
@@ -131,7 +131,7 @@ async def test_a_restart_between_two_commands_is_not_noticed(server: RedisServer
     assert logs == []
 
 
-async def test_a_process_starts_without_redis_and_uses_it_once_it_is_there(tmp_path: Path) -> None:
+async def test_process_starts_without_redis_and_uses_it_when_available(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     async with RedisPolicy(server.url, probe_interval_seconds=0.1).running() as policy:
         assert await outcomes(policy) == UNAVAILABLE
@@ -143,7 +143,7 @@ async def test_a_process_starts_without_redis_and_uses_it_once_it_is_there(tmp_p
             server.close()
 
 
-async def test_a_command_that_is_always_tried_is_tried_during_an_outage(server: RedisServer) -> None:
+async def test_command_with_always_is_sent_during_an_outage(server: RedisServer) -> None:
     async with RedisPolicy(server.url, timeout_seconds=0.5, probe_interval_seconds=3600).running() as policy:
         server.kill()
         assert await policy.bypass(set_and_get, "nothing") == "nothing"
@@ -153,7 +153,7 @@ async def test_a_command_that_is_always_tried_is_tried_during_an_outage(server: 
         assert await policy.bypass(set_and_get, "nothing", always=True) == "from Redis"
 
 
-async def test_a_command_that_redis_rejects_fails_alone(policy: RedisPolicy) -> None:
+async def test_rejected_command_does_not_mark_redis_as_unavailable(policy: RedisPolicy) -> None:
     async def wrong_type(redis: Redis) -> str:
         await redis.delete("list")
         await redis.lpush("list", "value")
@@ -166,7 +166,7 @@ async def test_a_command_that_redis_rejects_fails_alone(policy: RedisPolicy) -> 
     assert [entry["event"] for entry in logs] == ["redis_command_failed"]
 
 
-async def test_a_fault_of_the_caller_is_raised(policy: RedisPolicy) -> None:
+async def test_error_of_the_caller_is_raised_unchanged(policy: RedisPolicy) -> None:
     async def fault(_redis: Redis) -> str:
         raise ZeroDivisionError
 
@@ -176,7 +176,7 @@ async def test_a_fault_of_the_caller_is_raised(policy: RedisPolicy) -> None:
     assert policy.is_available
 
 
-async def test_a_cancelled_caller_makes_nothing_unavailable(server: RedisServer, policy: RedisPolicy) -> None:
+async def test_cancelled_command_does_not_mark_redis_as_unavailable(server: RedisServer, policy: RedisPolicy) -> None:
     assert await outcomes(policy) == AVAILABLE
     server.send_signal(signal.SIGSTOP)
     leaving = asyncio.create_task(policy.refuse(set_and_get))
@@ -189,14 +189,14 @@ async def test_a_cancelled_caller_makes_nothing_unavailable(server: RedisServer,
     assert await outcomes(policy) == AVAILABLE
 
 
-async def test_readiness_asks_redis_itself(server: RedisServer, policy: RedisPolicy) -> None:
+async def test_ping_reaches_redis_even_while_it_counts_as_unavailable(server: RedisServer, policy: RedisPolicy) -> None:
     assert await policy.ping()
     server.kill()
     with pytest.raises(Exception):  # noqa: B017, PT011 - the readiness check takes any failure
         await policy.ping()
 
 
-async def test_a_crowd_of_commands_waits_for_connections_and_makes_nothing_unavailable(server: RedisServer) -> None:
+async def test_many_commands_wait_for_connections_without_an_outage(server: RedisServer) -> None:
     """The time for which a command waits for a connection says nothing about Redis."""
     async with RedisPolicy(server.url, timeout_seconds=0.5).running() as policy:
         with capture_logs() as logs:
@@ -207,7 +207,7 @@ async def test_a_crowd_of_commands_waits_for_connections_and_makes_nothing_unava
     assert len(clients.splitlines()) <= 60
 
 
-async def test_a_crowd_of_commands_ends_with_the_first_timeout_while_redis_hangs(
+async def test_waiting_commands_fail_with_the_first_timeout_while_redis_hangs(
     server: RedisServer, policy: RedisPolicy
 ) -> None:
     assert await policy.refuse(set_and_get) == "from Redis"
@@ -219,7 +219,7 @@ async def test_a_crowd_of_commands_ends_with_the_first_timeout_while_redis_hangs
     server.send_signal(signal.SIGCONT)
 
 
-async def test_nothing_is_refused_at_an_address_without_redis_until_a_command_needs_it() -> None:
+async def test_no_command_is_refused_before_the_first_connection_attempt() -> None:
     with capture_logs() as logs:
         async with RedisPolicy(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0").running():
             await asyncio.sleep(0.1)
@@ -252,7 +252,7 @@ def creates_client(source: str) -> bool:
     return False
 
 
-def test_only_the_policy_creates_clients_of_redis() -> None:
+def test_only_the_policy_creates_redis_clients() -> None:
     sources = {
         str(path.relative_to(ROOT)): path.read_text() for layer in LAYERS for path in (ROOT / layer).rglob("*.py")
     }
@@ -265,5 +265,5 @@ def test_only_the_policy_creates_clients_of_redis() -> None:
     "source",
     ["import redis\nredis.asyncio.Redis(host='x')", "Redis.from_url(url)", "BlockingConnectionPool(max_connections=1)"],
 )
-def test_the_rule_notices_a_client(source: str) -> None:
+def test_scan_finds_the_creation_of_a_redis_client(source: str) -> None:
     assert creates_client(source)

@@ -21,7 +21,7 @@ from infrastructure.tasks import (
 from tests.infrastructure.fault_injection import UnexpectedError
 
 
-async def test_all_who_wait_for_shared_work_get_its_result_and_who_leaves_ends_nothing() -> None:
+async def test_all_callers_receive_the_result_and_a_cancelled_caller_ends_nothing() -> None:
     may_end = asyncio.Event()
 
     async def work() -> str:
@@ -37,7 +37,7 @@ async def test_all_who_wait_for_shared_work_get_its_result_and_who_leaves_ends_n
 
 
 @pytest.mark.parametrize("waits", [True, False])
-async def test_a_failure_of_shared_work_is_raised_where_it_is_awaited_and_else_logged(waits: bool) -> None:
+async def test_failure_of_shared_work_is_raised_to_callers_or_logged(waits: bool) -> None:
     may_end = asyncio.Event()
 
     async def work() -> None:
@@ -58,7 +58,7 @@ async def test_a_failure_of_shared_work_is_raised_where_it_is_awaited_and_else_l
     assert [log["task"] for log in logs] == ([] if waits else ["the work"])
 
 
-async def test_a_domain_error_without_a_caller_is_logged_without_a_traceback() -> None:
+async def test_domain_error_without_a_caller_is_logged_without_traceback() -> None:
     may_end = asyncio.Event()
 
     async def work() -> None:
@@ -78,7 +78,7 @@ async def test_a_domain_error_without_a_caller_is_logged_without_a_traceback() -
     assert "exc_info" not in logs[0]
 
 
-async def test_work_is_finished_although_its_caller_is_cancelled_and_nothing_refers_to_it() -> None:
+async def test_shielded_work_completes_without_caller_and_references() -> None:
     done: list[str] = []
 
     async def work() -> None:
@@ -97,7 +97,7 @@ async def test_work_is_finished_although_its_caller_is_cancelled_and_nothing_ref
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_who_must_not_leave_before_the_work_is_cancelled_after_it(fails: bool) -> None:
+async def test_delay_cancellation_takes_effect_after_the_work(fails: bool) -> None:
     may_end, done = asyncio.Event(), []
 
     async def work() -> None:
@@ -120,7 +120,7 @@ async def test_who_must_not_leave_before_the_work_is_cancelled_after_it(fails: b
     assert [log["task"] for log in logs] == ["the work"] * fails
 
 
-async def test_concurrent_work_gives_its_results_in_order() -> None:
+async def test_run_concurrently_returns_results_in_order() -> None:
     async def after(seconds: float) -> float:
         await asyncio.sleep(seconds)
         return seconds
@@ -130,7 +130,7 @@ async def test_concurrent_work_gives_its_results_in_order() -> None:
     assert await run_concurrently(*nothing) == []
 
 
-async def test_of_several_failures_one_is_raised_and_the_event_loop_reports_none() -> None:
+async def test_one_of_several_failures_is_raised_and_asyncio_logs_none() -> None:
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
 

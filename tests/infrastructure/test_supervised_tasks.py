@@ -27,7 +27,7 @@ def raise_cancelled() -> None:
     [raise_unexpected_error, raise_cancelled, lambda: None],
     ids=["raises", "cancelled", "returns"],
 )
-async def test_supervised_work_that_ends_is_logged_and_restarted(fail: Callable[[], object]) -> None:
+async def test_supervised_work_that_returns_is_logged_and_restarted(fail: Callable[[], object]) -> None:
     work = Flaky(3, fail)
     with capture_logs() as logs:
         async with supervised(work, name="the work", restart_delay_seconds=(0.001, 0.01)), asyncio.timeout(5):
@@ -40,7 +40,7 @@ async def test_supervised_work_that_ends_is_logged_and_restarted(fail: Callable[
     assert all(isinstance(log["exc_info"], BaseException) for log in logs)
 
 
-async def test_restarts_come_later_the_more_often_the_work_fails() -> None:
+async def test_restart_delay_grows_with_each_failure() -> None:
     work = Flaky(6, raise_unexpected_error)
     with capture_logs() as logs:
         async with supervised(work, name="the work", restart_delay_seconds=(0.004, 0.064)), asyncio.timeout(5):
@@ -50,11 +50,11 @@ async def test_restarts_come_later_the_more_often_the_work_fails() -> None:
         assert most / 2 - 0.001 <= pause <= most + 0.001
 
 
-def test_work_is_restarted_after_a_tenth_of_a_second_and_half_a_minute_at_most() -> None:
+def test_restart_delay_is_between_a_tenth_and_thirty_seconds() -> None:
     assert RESTART_DELAY_SECONDS == (0.1, 30.0)
 
 
-async def test_work_that_ran_for_long_is_restarted_as_soon_as_the_first_time() -> None:
+async def test_restart_delay_is_reset_after_a_long_run() -> None:
     runs = 0
 
     async def work() -> None:
@@ -74,7 +74,7 @@ async def test_work_that_ran_for_long_is_restarted_as_soon_as_the_first_time() -
     assert pauses[5] <= 0.009
 
 
-async def test_an_error_of_the_block_passes_and_the_work_is_cancelled() -> None:
+async def test_error_of_the_block_is_raised_and_the_work_is_cancelled() -> None:
     work = Flaky(0, raise_unexpected_error)
 
     async def block() -> None:
@@ -87,7 +87,7 @@ async def test_an_error_of_the_block_passes_and_the_work_is_cancelled() -> None:
     assert work.was_cancelled
 
 
-async def test_a_failure_of_essential_work_ends_the_block_with_that_failure() -> None:
+async def test_failed_essential_work_ends_the_block_with_its_error() -> None:
     async def fail() -> None:
         await asyncio.sleep(0.01)
         raise UnexpectedError("unexpected")
@@ -100,7 +100,7 @@ async def test_a_failure_of_essential_work_ends_the_block_with_that_failure() ->
     assert this.cancelling() == 0
 
 
-async def test_a_failure_of_essential_work_ends_a_block_that_swallows_a_cancellation() -> None:
+async def test_failed_essential_work_ends_a_block_that_swallows_a_cancellation() -> None:
     async def fail() -> None:
         raise UnexpectedError("unexpected")
 
@@ -114,7 +114,7 @@ async def test_a_failure_of_essential_work_ends_a_block_that_swallows_a_cancella
         await block()
 
 
-async def test_a_block_that_is_cancelled_beside_essential_work_stays_cancelled() -> None:
+async def test_cancelled_block_with_essential_work_stays_cancelled() -> None:
     work = Flaky(0, raise_unexpected_error)
 
     async def block() -> None:
@@ -129,7 +129,7 @@ async def test_a_block_that_is_cancelled_beside_essential_work_stays_cancelled()
     assert work.was_cancelled
 
 
-async def test_a_background_task_that_fails_is_logged_by_name() -> None:
+async def test_failing_background_task_is_logged_by_name() -> None:
     async def fail() -> None:
         raise UnexpectedError("unexpected")
 
@@ -141,7 +141,7 @@ async def test_a_background_task_that_fails_is_logged_by_name() -> None:
     assert [(log["event"], log["task"]) for log in logs] == [("background_task_failed", "the task")]
 
 
-async def test_a_supervised_background_task_is_restarted() -> None:
+async def test_supervised_background_task_is_restarted() -> None:
     work = Flaky(2, raise_unexpected_error)
     with capture_logs() as logs:
         async with BackgroundTasks() as tasks, asyncio.timeout(5):
@@ -150,7 +150,7 @@ async def test_a_supervised_background_task_is_restarted() -> None:
     assert (work.runs, len(logs), work.was_cancelled) == (3, 2, True)
 
 
-async def test_waiting_for_background_tasks_ends_after_so_many_seconds() -> None:
+async def test_waiting_for_background_tasks_ends_after_the_timeout() -> None:
     async with BackgroundTasks() as tasks:
         tasks.start(asyncio.sleep(3600), name="long")
         async with asyncio.timeout(5):

@@ -30,7 +30,7 @@ class SlowToEnd:
             self.ended += 1
 
 
-async def test_closing_ends_the_background_tasks_and_those_that_they_start() -> None:
+async def test_closing_ends_background_tasks_and_tasks_that_they_start() -> None:
     ended: list[str] = []
     tasks = BackgroundTasks()
 
@@ -50,7 +50,7 @@ async def test_closing_ends_the_background_tasks_and_those_that_they_start() -> 
     assert len(tasks) == 0
 
 
-async def test_cancelling_a_background_task_ends_it_although_it_swallows_one_cancellation() -> None:
+async def test_cancelled_background_task_ends_even_if_it_swallows_a_cancellation() -> None:
     async def stubborn() -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
@@ -65,7 +65,7 @@ async def test_cancelling_a_background_task_ends_it_although_it_swallows_one_can
         assert task.cancelled()
 
 
-async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
+async def test_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
     async def stubborn() -> None:
         for _ in range(2):
             try:
@@ -82,7 +82,7 @@ async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True], ids=["one fails", "the caller is cancelled"])
-async def test_concurrent_work_leaves_nothing_running(is_cancelled: bool) -> None:
+async def test_run_concurrently_leaves_no_task_running(is_cancelled: bool) -> None:
     waits = SlowToEnd()
 
     async def fail() -> None:
@@ -99,7 +99,7 @@ async def test_concurrent_work_leaves_nothing_running(is_cancelled: bool) -> Non
     assert waits.ended == 2
 
 
-async def test_the_first_to_end_is_named_and_the_others_are_cancelled() -> None:
+async def test_wait_for_first_returns_the_index_and_cancels_the_others() -> None:
     work = Flaky(0, raise_unexpected_error)
 
     async def end() -> None:
@@ -109,7 +109,7 @@ async def test_the_first_to_end_is_named_and_the_others_are_cancelled() -> None:
     assert work.was_cancelled
 
 
-async def test_the_first_to_fail_raises_and_the_others_have_ended_by_then() -> None:
+async def test_wait_for_first_raises_after_the_others_have_ended() -> None:
     waits = SlowToEnd()
 
     async def fail() -> None:

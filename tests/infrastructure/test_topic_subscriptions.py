@@ -28,7 +28,7 @@ async def change_notifier(redis_url: str) -> AsyncIterator[RedisNotifier]:
         yield change_notifier
 
 
-async def test_each_of_two_thousand_topics_is_notified_by_itself(change_notifier: RedisNotifier) -> None:
+async def test_two_thousand_topics_are_notified_separately(change_notifier: RedisNotifier) -> None:
     topics = [uuid4().hex for _ in range(2000)]
     with ExitStack() as stack:
         subscriptions = [stack.enter_context(change_notifier.subscribe_to_topic(topic)) for topic in topics]
@@ -41,7 +41,7 @@ async def test_each_of_two_thousand_topics_is_notified_by_itself(change_notifier
         assert not any(each.changed.is_set() for each in subscriptions[1::2])
 
 
-async def test_two_subscriptions_of_one_process_share_the_one_in_redis(
+async def test_two_subscriptions_of_one_process_share_one_redis_subscription(
     change_notifier: RedisNotifier, redis: Redis
 ) -> None:
     topic = uuid4().hex
@@ -56,7 +56,7 @@ async def test_two_subscriptions_of_one_process_share_the_one_in_redis(
         assert await wait_for_event(one.changed, 5), "the other one has ended, this one has not"
 
 
-async def test_subscribes_again_to_a_topic_that_was_left_a_moment_ago(change_notifier: RedisNotifier) -> None:
+async def test_resubscribes_to_a_topic_that_was_just_unsubscribed(change_notifier: RedisNotifier) -> None:
     topic = uuid4().hex
     for pause in (0.0, 0.001, 0.05):
         with change_notifier.subscribe_to_topic(topic) as left:
@@ -71,7 +71,7 @@ async def test_subscribes_again_to_a_topic_that_was_left_a_moment_ago(change_not
     assert not change_notifier._topics._subscriptions  # noqa: SLF001 - a leak shows nowhere else
 
 
-async def test_a_connection_that_is_cut_makes_each_subscription_inactive_until_it_is_made_again(
+async def test_subscriptions_are_inactive_while_the_connection_is_lost(
     change_notifier: RedisNotifier, redis: Redis
 ) -> None:
     with change_notifier.subscribe_to_topic(uuid4().hex) as subscription:
@@ -84,7 +84,7 @@ async def test_a_connection_that_is_cut_makes_each_subscription_inactive_until_i
         assert subscription.changed.is_set(), "notifications may have been missed until now"
 
 
-async def test_without_redis_a_subscription_is_active_if_the_publishers_are_in_this_process() -> None:
+async def test_local_subscription_is_active_only_with_publishers_in_the_process() -> None:
     for has_publishers in (True, False):
         with LocalNotifier(has_publishers=has_publishers).subscribe_to_topic("topic") as subscription:
             await subscription.wait_until_active()

@@ -55,7 +55,7 @@ async def busy(deployed_stack: Stack) -> Stack:
     return deployed_stack
 
 
-def test_what_is_asked_for_is_told(busy: Stack) -> None:
+def test_serves_the_documented_metrics(busy: Stack) -> None:
     everything = "".join(told(url) for url in busy.monitoring.values())
     known = names(everything)
     wanted = asked_for()
@@ -73,13 +73,13 @@ def test_operations_are_counted_once_by_kind_and_outcome(busy: Stack) -> None:
     assert "temporal_workflow_completed" in text  # the SDK's own
 
 
-def test_names_that_clients_choose_become_no_labels(busy: Stack) -> None:
+def test_client_chosen_names_do_not_become_labels(busy: Stack) -> None:
     text = "".join(told(url) for name, url in busy.monitoring.items() if name.startswith("gateway"))
     assert 'gateway_operations_total{code="OK",operation="login"}' in text
     assert "nonsense" not in text
 
 
-def test_each_part_is_named_and_what_is_away_is_told(deployed_stack: Stack) -> None:
+def test_readiness_lists_each_dependency(deployed_stack: Stack) -> None:
     for name, url in deployed_stack.monitoring.items():
         parts = httpx.get(f"{url}/readyz", timeout=10, trust_env=False).json()["dependencies"]
         expected = {"temporal"} | ({"auth", "users"} if name.startswith("gateway") else {"database"})
@@ -88,5 +88,5 @@ def test_each_part_is_named_and_what_is_away_is_told(deployed_stack: Stack) -> N
         assert set(parts.values()) == {"ok"}, (name, parts)
 
 
-def test_clients_find_no_metrics_on_the_port_that_they_use(deployed_stack: Stack) -> None:
+def test_metrics_are_not_served_on_the_client_port(deployed_stack: Stack) -> None:
     assert httpx.get(f"{deployed_stack.url}/metrics", trust_env=False).status_code == httpx.codes.NOT_FOUND

@@ -31,16 +31,16 @@ async def away() -> bool:
     raise ConnectionError
 
 
-async def test_nothing_is_ready_before_what_it_cannot_do_without_is_opened() -> None:
+async def test_process_is_not_ready_before_its_critical_checks_exist() -> None:
     assert await said(Monitoring()) == (503, "down")
     assert await said(monitoring({"redis": there})) == (503, "down")
 
 
-async def test_a_part_that_can_be_done_without_may_be_away_and_a_vital_one_may_not() -> None:
+async def test_unavailable_dependency_is_tolerated_unless_it_is_critical() -> None:
     assert await said(monitoring({"temporal": there, "redis": there})) == (200, "ok")
     assert await said(monitoring({"temporal": there, "redis": away})) == (200, "degraded")
     assert await said(monitoring({"temporal": away, "redis": there})) == (503, "down")
 
 
-async def test_who_is_to_stop_is_not_ready() -> None:
+async def test_stopping_process_is_not_ready() -> None:
     assert await said(monitoring({"temporal": there}, is_stopping=True)) == (503, "stopping")

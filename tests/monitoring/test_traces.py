@@ -61,7 +61,7 @@ async def ada(deployed_stack: Stack) -> Client:
     return client
 
 
-async def test_one_trace_leads_from_the_browser_to_the_statements_of_each_step(
+async def test_one_trace_connects_browser_gateway_steps_and_sql_statements(
     ada: Client, deployed_stack: Stack, collector: Collector
 ) -> None:
     there = await ada.tenant_id("Globex" if await ada.current_tenant() == "Acme" else "Acme")
@@ -102,7 +102,7 @@ async def test_one_trace_leads_from_the_browser_to_the_statements_of_each_step(
     assert line["trace_id"] == trace
 
 
-async def test_a_span_tells_the_code_and_nothing_that_a_client_wrote(
+async def test_span_contains_the_error_code_and_no_client_text(
     ada: Client, deployed_stack: Stack, collector: Collector
 ) -> None:
     header, trace = traceparent()
@@ -124,7 +124,7 @@ async def test_a_span_tells_the_code_and_nothing_that_a_client_wrote(
     assert not [word for word in [*words, str(ada.token)] if word.encode() in everything]
 
 
-async def test_a_failing_step_tells_the_class_of_what_went_wrong_and_not_its_words(
+async def test_span_of_a_failing_step_has_the_error_class_without_message(
     ada: Client, deployed_stack: Stack, collector: Collector
 ) -> None:
     header, trace = traceparent()
@@ -138,7 +138,7 @@ async def test_a_failing_step_tells_the_class_of_what_went_wrong_and_not_its_wor
     assert b"exception.stacktrace" not in b"".join(collector.bodies)
 
 
-async def test_a_subscription_is_one_span_however_many_states_it_tells(
+async def test_subscription_is_one_span_regardless_of_its_results(
     ada: Client, deployed_stack: Stack, collector: Collector
 ) -> None:
     header, trace = traceparent()
@@ -171,7 +171,7 @@ async def test_a_subscription_is_one_span_however_many_states_it_tells(
     assert not [span for span in spans if span.name in ("receive", "send") or "websocket" in span.name]
 
 
-async def test_what_a_process_does_of_its_own_accord_begins_no_trace(
+async def test_internal_work_of_a_process_begins_no_trace(
     ada: Client, deployed_stack: Stack, collector: Collector
 ) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:

@@ -55,29 +55,29 @@ def run(program: str, environment: dict[str, str]) -> subprocess.CompletedProces
         {"OTEL_SERVICE_NAME": "gateway"},
     ],
 )
-def test_they_are_off_without_a_collector_and_where_somebody_says_so(environment: dict[str, str]) -> None:
+def test_tracing_is_off_without_collector_or_if_disabled(environment: dict[str, str]) -> None:
     assert not is_enabled(environment)
 
 
-def test_they_are_on_with_the_address_of_a_collector() -> None:
+def test_tracing_is_on_with_the_address_of_a_collector() -> None:
     assert is_enabled({ENDPOINT: "http://127.0.0.1:4318"})
     assert is_enabled({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"})
 
 
-def test_nothing_of_them_is_loaded_where_they_are_off() -> None:
+def test_disabled_tracing_loads_no_opentelemetry_module() -> None:
     """But for what redis-py loads of its own accord where it finds the packages: the part for metrics."""
     assert run(LOADED, {}).stdout.strip() == "[]"
 
 
-async def test_nothing_is_wrapped_where_they_are_off(temporal_address: str, tmp_path: Path) -> None:
-    app = create_app(settings(temporal_address, data_dir=tmp_path), Dependencies(services=FakeServices().transport))
+async def test_disabled_tracing_adds_no_middleware(temporal_address: str, tmp_path: Path) -> None:
+    app = create_app(settings(temporal_address, data_dir=tmp_path), Dependencies(services=Services().transport))
     async with app.router.lifespan_context(app):
         around = app.connections.temporal.config()["interceptors"]
         assert [type(each).__module__ for each in around] == ["gateway.request_context_interceptor", "gateway.metrics"]
     assert not [each for each in app.user_middleware if "spans" in getattr(each.cls, "__module__", "")]
 
 
-def test_the_last_spans_are_sent_before_a_process_ends() -> None:
+def test_last_spans_are_sent_before_a_process_ends() -> None:
     with running_collector() as collector:
         run(
             ONE_SPAN,
@@ -87,18 +87,18 @@ def test_the_last_spans_are_sent_before_a_process_ends() -> None:
     assert (span.process, span.name) == ("by another name", "query viewer")
 
 
-def test_what_is_not_sampled_is_not_sent() -> None:
+def test_unsampled_spans_are_not_sent() -> None:
     with running_collector() as collector:
         run(ONE_SPAN, {ENDPOINT: collector.url, "OTEL_TRACES_SAMPLER": "always_off"})
         assert collector.spans() == []
 
 
-def test_a_collector_that_is_away_keeps_no_process_from_ending() -> None:
+def test_unavailable_collector_does_not_block_the_end_of_a_process() -> None:
     began = time.monotonic()
     run(ONE_SPAN, {ENDPOINT: "http://127.0.0.1:9"})
     assert time.monotonic() - began < 10
 
 
-def test_a_protocol_that_is_not_spoken_is_told_of() -> None:
+def test_unsupported_protocol_is_logged() -> None:
     done = run(ONE_SPAN, {ENDPOINT: "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
     assert "tracing_protocol_unsupported" in done.stdout + done.stderr

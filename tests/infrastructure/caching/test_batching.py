@@ -41,7 +41,7 @@ async def test_loads_keys_of_simultaneous_callers_in_one_batch_each_key_once() -
     assert source.batches == [("a", "b", "absent")]
 
 
-async def test_a_caller_during_a_batch_gets_the_value_of_the_next_one() -> None:
+async def test_call_during_a_batch_receives_the_value_of_the_next_batch() -> None:
     source = Source()
     batching = Batching(source, max_batch_size=10, max_concurrent=1)
     early = asyncio.ensure_future(batching.load("a"))
@@ -53,7 +53,7 @@ async def test_a_caller_during_a_batch_gets_the_value_of_the_next_one() -> None:
     assert await asyncio.gather(*late) == [2] * 5
 
 
-async def test_bounds_the_size_and_the_concurrency_of_batches() -> None:
+async def test_limits_size_and_concurrency_of_batches() -> None:
     source = Source()
     batching = Batching(source, max_batch_size=3, max_concurrent=2)
     asking = [asyncio.ensure_future(batching.load(str(number))) for number in range(20)]
@@ -64,7 +64,7 @@ async def test_bounds_the_size_and_the_concurrency_of_batches() -> None:
     assert max(map(len, source.batches)) == 3
 
 
-async def test_an_error_reaches_its_own_batch_only_and_the_next_batch_runs() -> None:
+async def test_error_of_a_batch_does_not_affect_the_next_batch() -> None:
     source = Source()
     source.go.set()
     batching = Batching(source, max_batch_size=1, max_concurrent=1)
@@ -85,7 +85,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:
     assert await second == 1
 
 
-async def test_a_caller_may_load_again_as_soon_as_it_has_a_value() -> None:
+async def test_caller_can_load_again_immediately_after_a_value() -> None:
     source = Source()
     source.go.set()
     batching = Batching(source, max_batch_size=10, max_concurrent=1)
@@ -98,7 +98,7 @@ async def test_a_caller_may_load_again_as_soon_as_it_has_a_value() -> None:
         await asyncio.gather(*(ask_on() for _ in range(3)))
 
 
-async def test_callers_are_cancelled_when_batching_is_closed() -> None:
+async def test_closing_cancels_the_callers() -> None:
     source = Source()
     batching = Batching(source, max_batch_size=1, max_concurrent=1)
     waiting = [asyncio.ensure_future(batching.load(key)) for key in ("under way", "still waiting")]
@@ -109,7 +109,7 @@ async def test_callers_are_cancelled_when_batching_is_closed() -> None:
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 2
 
 
-async def test_an_error_reaches_every_caller_of_its_batch_and_is_not_kept() -> None:
+async def test_error_of_a_batch_reaches_all_its_callers_and_is_not_kept() -> None:
     source = Source()
     source.go.set()
     batching = Batching(source, max_batch_size=10, max_concurrent=1)
@@ -118,7 +118,7 @@ async def test_an_error_reaches_every_caller_of_its_batch_and_is_not_kept() -> N
     assert await batching.load("a") == 2
 
 
-async def test_a_value_that_is_an_error_is_raised_to_the_callers_of_its_key_only() -> None:
+async def test_error_value_is_raised_only_to_the_callers_of_its_key() -> None:
     async def load(keys: Sequence[str]) -> Mapping[str, int | Exception]:
         return {"good": 1, "bad": RateLimited()}
 
@@ -127,7 +127,7 @@ async def test_a_value_that_is_an_error_is_raised_to_the_callers_of_its_key_only
     assert [type(outcome) for outcome in outcomes] == [int, RateLimited, RateLimited]
 
 
-async def test_a_key_that_all_its_callers_left_is_not_loaded() -> None:
+async def test_does_not_load_a_key_whose_callers_were_all_cancelled() -> None:
     source = Source()
     batching = Batching(source, max_batch_size=10, max_concurrent=1)
     running = batching.load("running")
@@ -139,7 +139,7 @@ async def test_a_key_that_all_its_callers_left_is_not_loaded() -> None:
     assert source.batches == [("running",), ("stays",)]
 
 
-async def test_a_data_loader_loads_each_key_once_and_keeps_the_value() -> None:
+async def test_data_loader_loads_each_key_once_and_keeps_the_value() -> None:
     source = Source()
     source.go.set()
     loader = DataLoader(source, max_batch_size=10)
@@ -148,7 +148,7 @@ async def test_a_data_loader_loads_each_key_once_and_keeps_the_value() -> None:
     assert source.batches == [("a", "b", "absent"), ("c",)]
 
 
-async def test_a_data_loader_joins_the_batch_that_loads_the_key() -> None:
+async def test_data_loader_joins_the_batch_that_loads_the_key() -> None:
     source = Source()
     loader = DataLoader(source, max_batch_size=10)
     early = loader.load("a")
@@ -158,7 +158,7 @@ async def test_a_data_loader_joins_the_batch_that_loads_the_key() -> None:
     assert (await early, await late) == (1, 1)
 
 
-async def test_a_cancelled_caller_of_a_data_loader_does_not_cancel_the_others() -> None:
+async def test_cancelled_caller_of_a_data_loader_does_not_cancel_other_callers() -> None:
     source = Source()
     loader = DataLoader(source, max_batch_size=10)
     first, second = loader.load("a"), loader.load("a")
@@ -169,7 +169,7 @@ async def test_a_cancelled_caller_of_a_data_loader_does_not_cancel_the_others() 
     assert await loader.load("a") == 1
 
 
-async def test_a_data_loader_keeps_an_error_for_its_execution() -> None:
+async def test_data_loader_keeps_an_error_for_its_execution() -> None:
     source = Source()
     source.go.set()
     loader = DataLoader(source, max_batch_size=10)
@@ -179,7 +179,7 @@ async def test_a_data_loader_keeps_an_error_for_its_execution() -> None:
     assert len(source.batches) == 1
 
 
-async def test_primed_outcomes_are_not_loaded() -> None:
+async def test_primed_keys_are_not_loaded() -> None:
     source = Source()
     source.go.set()
     loader = DataLoader(source, max_batch_size=10)
@@ -191,7 +191,7 @@ async def test_primed_outcomes_are_not_loaded() -> None:
     assert source.batches == [("loaded",)]
 
 
-async def test_a_caller_that_runs_in_the_next_turn_of_the_event_loop_joins_the_batch() -> None:
+async def test_call_in_the_next_event_loop_iteration_joins_the_batch() -> None:
     """A field that is resolved together with another one may load a moment later."""
     source = Source()
     source.go.set()
@@ -206,7 +206,7 @@ async def test_a_caller_that_runs_in_the_next_turn_of_the_event_loop_joins_the_b
     assert source.batches == [("a", "b")]
 
 
-async def test_a_call_that_is_cancelled_from_within_strands_no_caller() -> None:
+async def test_cancels_the_callers_when_load_cancels_itself() -> None:
     started: list[tuple[str, ...]] = []
 
     async def load(keys: Sequence[str]) -> Mapping[str, str]:

@@ -26,7 +26,7 @@ class Work:
         return self.started
 
 
-async def test_simultaneous_callers_share_the_result_and_later_ones_do_not() -> None:
+async def test_simultaneous_callers_share_one_result_and_later_callers_do_not() -> None:
     flight, work = SingleFlight[int](), Work()
     asking = [asyncio.create_task(flight.run("key", work)) for _ in range(10)]
     await asyncio.sleep(0)
@@ -35,14 +35,14 @@ async def test_simultaneous_callers_share_the_result_and_later_ones_do_not() -> 
     assert await flight.run("key", work) == 2
 
 
-async def test_each_key_has_its_own_work() -> None:
+async def test_different_keys_run_separate_work() -> None:
     flight, work = SingleFlight[int](), Work()
     work.go.set()
     await asyncio.gather(flight.run("one", work), flight.run("other", work))
     assert work.started == 2
 
 
-async def test_an_error_reaches_every_caller_and_is_not_kept() -> None:
+async def test_error_reaches_every_caller_and_is_not_kept() -> None:
     flight, work = SingleFlight[int](), Work(RateLimited())
     asking = [asyncio.create_task(flight.run("key", work)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -66,7 +66,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:
     assert await second == 1
 
 
-async def test_work_goes_on_when_its_only_caller_is_cancelled() -> None:
+async def test_work_continues_when_its_only_caller_is_cancelled() -> None:
     flight, work = SingleFlight[int](), Work()
     leaving = asyncio.create_task(flight.run("key", work))
     await asyncio.sleep(0.01)

@@ -62,7 +62,7 @@ async def get(copies: TaggedCache, fetch: Fetch, name: str = "thing") -> str:
     return (await copies.get_or_load(await key_of(copies, name), TEXT, fetch)).value
 
 
-async def test_however_many_ask_at_once_it_is_fetched_once(processes: list[TaggedCache]) -> None:
+async def test_simultaneous_callers_cause_one_load(processes: list[TaggedCache]) -> None:
     source = Source(seconds=0.1)
     found = await asyncio.gather(*(get(copies, source) for copies in processes for _ in range(50)))
     assert found == ["word"] * len(found)
@@ -71,13 +71,13 @@ async def test_however_many_ask_at_once_it_is_fetched_once(processes: list[Tagge
     assert source.asked == 1
 
 
-async def test_things_have_copies_of_their_own(processes: list[TaggedCache]) -> None:
+async def test_different_keys_have_different_values(processes: list[TaggedCache]) -> None:
     assert await get(processes[0], Source("one"), "one") == "one"
     assert await get(processes[-1], Source("other"), "other") == "other"
 
 
 @pytest.mark.parametrize("scope", ["user:me", "tenant:here"])
-async def test_a_change_outdates_the_copy_everywhere(processes: list[TaggedCache], scope: str) -> None:
+async def test_invalidation_takes_effect_in_all_processes(processes: list[TaggedCache], scope: str) -> None:
     source = Source("before")
     await get(processes[0], source)
     source.word = "after"
@@ -88,7 +88,7 @@ async def test_a_change_outdates_the_copy_everywhere(processes: list[TaggedCache
     assert source.asked == 2
 
 
-async def test_what_is_fetched_while_it_changes_is_not_found_again(processes: list[TaggedCache]) -> None:
+async def test_value_that_is_loaded_during_an_invalidation_is_not_found_again(processes: list[TaggedCache]) -> None:
     source = Source("before", seconds=0.1)
     fetching = asyncio.create_task(get(processes[0], source))
     while not source.asked:  # noqa: ASYNC110 - it has no event
@@ -100,7 +100,7 @@ async def test_what_is_fetched_while_it_changes_is_not_found_again(processes: li
     assert [await get(copies, source) for copies in processes] == ["after"] * len(processes)
 
 
-async def test_it_is_fetched_to_its_end_whoever_stops_waiting(processes: list[TaggedCache]) -> None:
+async def test_load_completes_when_a_caller_is_cancelled(processes: list[TaggedCache]) -> None:
     source = Source(seconds=0.1)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
@@ -110,7 +110,7 @@ async def test_it_is_fetched_to_its_end_whoever_stops_waiting(processes: list[Ta
     assert source.asked == 1
 
 
-async def test_a_failure_is_told_to_all_who_wait_and_not_kept(processes: list[TaggedCache]) -> None:
+async def test_error_of_a_load_reaches_all_callers_and_is_not_kept(processes: list[TaggedCache]) -> None:
     async def fail() -> str:
         await asyncio.sleep(0.05)
         raise ServiceUnavailable(service="files")
@@ -121,7 +121,7 @@ async def test_a_failure_is_told_to_all_who_wait_and_not_kept(processes: list[Ta
     assert await get(processes[-1], Source()) == "word"
 
 
-async def test_where_one_process_fails_the_next_tries(processes: list[TaggedCache]) -> None:
+async def test_next_process_loads_after_a_failed_load(processes: list[TaggedCache]) -> None:
     async def fail() -> str:
         await asyncio.sleep(0.1)
         raise ServiceUnavailable(service="files")
@@ -135,7 +135,7 @@ async def test_where_one_process_fails_the_next_tries(processes: list[TaggedCach
         await failing
 
 
-async def test_a_fetch_that_failed_or_ended_with_its_process_leaves_no_claim(redis_url: str) -> None:
+async def test_failed_or_cancelled_load_releases_its_claim(redis_url: str) -> None:
     begun = asyncio.Event()
 
     async def fetch() -> str:
@@ -161,14 +161,14 @@ async def test_a_fetch_that_failed_or_ended_with_its_process_leaves_no_claim(red
         assert await redis.exists(key) == 0
 
 
-async def test_a_process_that_died_holds_up_the_others_only_until_its_claim_expires(redis_url: str) -> None:
+async def test_claim_of_a_killed_process_blocks_others_only_until_it_expires(redis_url: str) -> None:
     async with open_cache(redis_url) as cache, TaggedCache(cache) as copies:
         await flush(redis_url)
         await cache.set_many({await key_of(copies): CLAIMED}, ttl_seconds=1)
         assert await asyncio.wait_for(get(copies, Source()), 3) == "word"
 
 
-async def test_a_copy_expires_after_30_seconds_and_what_outdates_it_later(redis_url: str) -> None:
+async def test_value_expires_after_30_seconds_and_tag_versions_live_longer(redis_url: str) -> None:
     async with (
         open_cache(redis_url) as cache,
         TaggedCache(cache) as copies,
@@ -181,7 +181,7 @@ async def test_a_copy_expires_after_30_seconds_and_what_outdates_it_later(redis_
         assert 80 < await redis.ttl("cache:tag:user:me") <= 90, "longer than a fetch and its copy together"
 
 
-async def test_what_another_release_wrote_is_replaced(processes: list[TaggedCache]) -> None:
+async def test_value_of_another_release_is_replaced(processes: list[TaggedCache]) -> None:
     async def of_another_release() -> int:
         return 5
 
@@ -191,7 +191,7 @@ async def test_what_another_release_wrote_is_replaced(processes: list[TaggedCach
     assert await get(processes[-1], Source("another")) == "word"
 
 
-async def test_without_the_cache_each_is_fetched_but_still_once_for_all_who_ask_at_once() -> None:
+async def test_without_cache_simultaneous_callers_still_share_one_load() -> None:
     source = Source(seconds=0.05)
     async with open_cache("redis://127.0.0.1:1/0") as away, TaggedCache(away) as copies:
         for times in (1, 2):
@@ -200,7 +200,7 @@ async def test_without_the_cache_each_is_fetched_but_still_once_for_all_who_ask_
         await copies.invalidate("user:me")
 
 
-async def test_a_cache_that_hangs_delays_one_call_only() -> None:
+async def test_hanging_cache_delays_only_one_call() -> None:
     async with silent_server() as port:
         url = f"redis://127.0.0.1:{port}/0"
         async with open_cache(url, timeout_seconds=0.3) as cache, TaggedCache(cache) as copies:
@@ -213,7 +213,7 @@ async def test_a_cache_that_hangs_delays_one_call_only() -> None:
             assert sum(wait > 0.2 for wait in waits) <= 2, "the first read, and a busy machine"
 
 
-async def test_a_change_reaches_others_as_soon_as_a_cache_that_was_unavailable_is_back(redis_url: str) -> None:
+async def test_invalidation_reaches_other_processes_when_the_cache_is_available_again(redis_url: str) -> None:
     """The process that makes the change has noticed the outage and not yet its end."""
     port = urlsplit(redis_url).port
     assert port is not None
@@ -237,7 +237,7 @@ async def test_a_change_reaches_others_as_soon_as_a_cache_that_was_unavailable_i
         assert await get(elsewhere, source) == "after"
 
 
-async def test_with_a_seal_whoever_reads_the_cache_reads_no_copy(redis_url: str) -> None:
+async def test_encrypted_values_are_not_readable_in_the_cache(redis_url: str) -> None:
     key, seal = f"copy-{uuid4().hex}", Encryptor(SecretKeys(b"a secret"), "copies")
 
     async def fetch() -> str:

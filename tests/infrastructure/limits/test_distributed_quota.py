@@ -78,14 +78,14 @@ async def until_got(process: Process, who: str, times: int) -> None:
             taken += await got(process, who, times - len(taken))
 
 
-async def test_all_processes_together_give_no_more_than_there_are(policy: RedisPolicy, who: str) -> None:
+async def test_limit_applies_to_all_processes_together(policy: RedisPolicy, who: str) -> None:
     async with a_process(policy, 10) as one, a_process(policy, 10) as other:
         here, there = await asyncio.gather(got(one, who, 8), got(other, who, 8))
         assert len(here) + len(there) == 10
         assert len(await got(one, uuid4().hex, 10)) == 10, "those of others are theirs"
 
 
-async def test_what_is_given_back_may_be_had_in_another_process(policy: RedisPolicy, who: str) -> None:
+async def test_released_slot_is_available_to_another_process(policy: RedisPolicy, who: str) -> None:
     async with a_process(policy, 2) as one, a_process(policy, 2) as other:
         first, second = await got(one, who, 2)
         assert await got(other, who, 1) == []
@@ -94,7 +94,7 @@ async def test_what_is_given_back_may_be_had_in_another_process(policy: RedisPol
         await second.__aexit__(None, None, None)
 
 
-async def test_what_a_killed_process_held_is_free_after_a_while(policy: RedisPolicy, who: str) -> None:
+async def test_count_of_a_killed_process_is_released_when_its_lease_expires(policy: RedisPolicy, who: str) -> None:
     quota = DistributedQuota(policy, SECRET, lease_seconds=0.5)
     counting = asyncio.create_task(quota._run())  # noqa: SLF001 - left without a word, as none is said
     held = await got(Process(quota, 2), who, 2)
@@ -105,7 +105,7 @@ async def test_what_a_killed_process_held_is_free_after_a_while(policy: RedisPol
     assert len(held) == 2
 
 
-async def test_a_count_that_redis_has_lost_is_written_again(redis: Redis, policy: RedisPolicy, who: str) -> None:
+async def test_count_that_redis_has_lost_is_restored(redis: Redis, policy: RedisPolicy, who: str) -> None:
     async with a_process(policy, 2, lease_seconds=0.3) as one, a_process(policy, 2) as other:
         held = await got(one, who, 2)
         await redis.flushdb()
@@ -114,7 +114,7 @@ async def test_a_count_that_redis_has_lost_is_written_again(redis: Redis, policy
         assert len(held) == 2
 
 
-async def test_who_leaves_while_waiting_holds_nothing(policy: RedisPolicy, who: str) -> None:
+async def test_cancellation_while_waiting_releases_the_slot(policy: RedisPolicy, who: str) -> None:
     async with a_process(policy, 1) as one, a_process(policy, 1) as other:
         for turns in range(6):  # before it is asked, while it is asked, and once it was answered
             held = one.acquire(who)
@@ -128,7 +128,7 @@ async def test_who_leaves_while_waiting_holds_nothing(policy: RedisPolicy, who: 
         await until_got(other, who, 1)
 
 
-async def test_without_redis_each_process_goes_on_by_its_own_count(who: str) -> None:
+async def test_without_redis_each_process_uses_its_own_count(who: str) -> None:
     async with open_redis(UNUSED_ADDRESS) as nowhere, a_process(nowhere, 3) as process:
         async with asyncio.timeout(3):
             held = await got(process, who, 3)
@@ -137,7 +137,7 @@ async def test_without_redis_each_process_goes_on_by_its_own_count(who: str) -> 
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-async def test_of_several_keys_all_are_held_or_none(policy: RedisPolicy, who: str, is_shared: bool) -> None:
+async def test_acquires_all_keys_or_none(policy: RedisPolicy, who: str, is_shared: bool) -> None:
     distributed = DistributedQuota(policy, SECRET)
     quota: Quota = distributed if is_shared else LocalQuota()
     user, url = QuotaKey("user", who, 2), QuotaKey("url", who, 1)
@@ -150,7 +150,7 @@ async def test_of_several_keys_all_are_held_or_none(policy: RedisPolicy, who: st
                 await quota.acquire(user).__aenter__()
 
 
-async def test_a_key_that_another_process_exhausts_leaves_none_of_the_others_held(
+async def test_exhausted_key_releases_the_other_keys_of_the_request(
     policy: RedisPolicy, who: str
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -172,7 +172,7 @@ async def test_a_key_that_another_process_exhausts_leaves_none_of_the_others_hel
 
 
 @pytest.mark.parametrize("garbage", [b"garbage", b"\xff\xfe", b"3 never", b""])
-async def test_a_lease_that_is_none_is_removed_and_the_quota_goes_on(
+async def test_malformed_lease_is_removed(
     redis: Redis, policy: RedisPolicy, who: str, garbage: bytes
 ) -> None:
     async with a_process(policy, 2) as one, one.acquire(who):
@@ -183,7 +183,7 @@ async def test_a_lease_that_is_none_is_removed_and_the_quota_goes_on(
         assert b"another process" not in await redis.hgetall(key)
 
 
-async def test_a_key_of_another_type_is_counted_by_each_process_alone(
+async def test_redis_key_of_another_type_falls_back_to_local_counts(
     redis: Redis, policy: RedisPolicy, who: str
 ) -> None:
     async with a_process(policy, 2) as one:
@@ -195,7 +195,7 @@ async def test_a_key_of_another_type_is_counted_by_each_process_alone(
         await redis.delete(key)
 
 
-async def test_an_unexpected_error_is_logged_and_no_later_request_hangs(
+async def test_unexpected_error_is_logged_and_later_requests_are_decided(
     policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_process(policy, 2) as one:
@@ -208,7 +208,7 @@ async def test_an_unexpected_error_is_logged_and_no_later_request_hangs(
             assert await got(one, who, 1) == []
 
 
-async def test_the_task_that_renews_leases_is_restarted(
+async def test_restarts_the_task_that_renews_leases(
     policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_process(policy, 1) as one:
@@ -232,7 +232,7 @@ async def keys_of(redis: Redis) -> list[bytes]:
     return [key async for key in redis.scan_iter("limits:quota:user:*")]
 
 
-async def test_a_lease_is_for_a_minute_and_its_key_goes_soon_after(redis: Redis, policy: RedisPolicy, who: str) -> None:
+async def test_lease_lasts_a_minute_and_its_key_expires_soon_after(redis: Redis, policy: RedisPolicy, who: str) -> None:
     await redis.flushdb()
     quota = DistributedQuota(policy, SECRET)
     async with quota.running(), quota.acquire(QuotaKey("user", who, 1)):
@@ -243,7 +243,7 @@ async def test_a_lease_is_for_a_minute_and_its_key_goes_soon_after(redis: Redis,
         assert (count, expiry - (await redis.time())[0]) in ((1, 60), (1, 59))
 
 
-async def test_what_is_held_longer_than_a_lease_stays_held(policy: RedisPolicy, who: str) -> None:
+async def test_count_is_kept_longer_than_one_lease(policy: RedisPolicy, who: str) -> None:
     async with a_process(policy, 2, lease_seconds=1) as one, a_process(policy, 2) as other:
         held = await got(one, who, 2)
         for _ in range(8):
@@ -252,14 +252,14 @@ async def test_what_is_held_longer_than_a_lease_stays_held(policy: RedisPolicy, 
         assert len(held) == 2
 
 
-async def test_what_a_process_held_that_stops_in_order_is_free_at_once(policy: RedisPolicy, who: str) -> None:
+async def test_stopped_process_releases_its_counts_at_once(policy: RedisPolicy, who: str) -> None:
     async with a_process(policy, 1) as one, one.acquire(who):
         pass  # the process stops before it has reported the release
     async with a_process(policy, 1) as other:
         assert len(await got(other, who, 1)) == 1
 
 
-async def test_a_process_that_stops_leaves_no_request_without_an_answer(policy: RedisPolicy, who: str) -> None:
+async def test_stopping_process_decides_all_waiting_requests(policy: RedisPolicy, who: str) -> None:
     quota = DistributedQuota(policy, SECRET)
     async with quota.running():
         asking = [asyncio.create_task(got(Process(quota, 3), who, 1)) for _ in range(3)]
@@ -269,7 +269,7 @@ async def test_a_process_that_stops_leaves_no_request_without_an_answer(policy: 
     assert all(task.done() for task in asking)
 
 
-async def test_a_redis_that_does_not_respond_delays_a_request_by_one_second_at_most(who: str) -> None:
+async def test_unresponsive_redis_delays_a_request_by_one_second_at_most(who: str) -> None:
     async with (
         silent_server() as port,
         open_redis(f"redis://127.0.0.1:{port}/0", timeout_seconds=TIMEOUT_SECONDS) as silent,
@@ -283,7 +283,7 @@ async def test_a_redis_that_does_not_respond_delays_a_request_by_one_second_at_m
         assert len([*held, again]) == 4
 
 
-async def test_what_was_granted_while_redis_was_away_is_counted_within_seconds_of_its_return(
+async def test_counts_of_an_outage_are_shared_soon_after_redis_returns(
     policy: RedisPolicy, redis_url: str, who: str
 ) -> None:
     address = urlsplit(redis_url)
@@ -308,7 +308,7 @@ async def test_what_was_granted_while_redis_was_away_is_counted_within_seconds_o
             assert len(held) == 1
 
 
-async def test_nothing_is_kept_of_what_was_given_back(policy: RedisPolicy, who: str) -> None:
+async def test_keeps_no_data_of_released_keys(policy: RedisPolicy, who: str) -> None:
     for quota in (DistributedQuota(policy, SECRET), LocalQuota()):
         async with quota.running():
             for number in range(20):
@@ -318,7 +318,7 @@ async def test_nothing_is_kept_of_what_was_given_back(policy: RedisPolicy, who: 
             assert not quota._held  # noqa: SLF001 - a leak shows nowhere else
 
 
-def test_a_local_quota_gives_what_there_is_and_gives_it_again() -> None:
+def test_local_quota_enforces_the_limit_and_reuses_released_slots() -> None:
     quota, key = LocalQuota(), QuotaKey("user", "ada", 2)
     for _ in range(3):
         with quota.hold([key]), quota.hold([key]):
@@ -328,7 +328,7 @@ def test_a_local_quota_gives_what_there_is_and_gives_it_again() -> None:
                 quota.hold([QuotaKey("user", "grace", 1)] * 2).__enter__()
 
 
-async def test_a_block_that_fails_gives_back_what_it_held(policy: RedisPolicy, who: str) -> None:
+async def test_failing_block_releases_its_count(policy: RedisPolicy, who: str) -> None:
     async with a_process(policy, 1) as one:
         with pytest.raises(ArithmeticError):
             async with one.acquire(who):
@@ -336,7 +336,7 @@ async def test_a_block_that_fails_gives_back_what_it_held(policy: RedisPolicy, w
         await until_got(one, who, 1)
 
 
-async def test_what_a_killed_process_held_is_free_although_another_one_renews_its_own(
+async def test_lease_of_a_killed_process_expires_while_others_renew_theirs(
     policy: RedisPolicy, who: str
 ) -> None:
     quota = DistributedQuota(policy, SECRET, lease_seconds=0.5)
@@ -350,7 +350,7 @@ async def test_what_a_killed_process_held_is_free_although_another_one_renews_it
         assert len([*held, *own]) == 3
 
 
-async def test_who_leaves_at_the_moment_of_the_grant_holds_nothing(
+async def test_cancellation_at_the_moment_of_the_grant_releases_the_slot(
     policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_process(policy, 1) as one:
@@ -370,7 +370,7 @@ async def test_who_leaves_at_the_moment_of_the_grant_holds_nothing(
         await until_got(one, who, 1)
 
 
-async def test_who_leaves_while_redis_is_asked_holds_nothing_there(
+async def test_cancellation_during_the_exchange_with_redis_releases_the_slot(
     policy: RedisPolicy, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_process(policy, 1) as one, a_process(policy, 1) as other:

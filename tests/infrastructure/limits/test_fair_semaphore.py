@@ -52,7 +52,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_flood_leaves_a_slot_free_for_another_client() -> None:
+async def test_flood_of_one_client_leaves_a_slot_for_another_client() -> None:
     work = Work(FairSemaphore(4, share=2, max_waiting=100))
     await work.ask(MALLORY, 90)
     assert work.running == 2
@@ -61,7 +61,7 @@ async def test_a_flood_leaves_a_slot_free_for_another_client() -> None:
     assert work.began[-1] == ADA
 
 
-async def test_an_account_has_one_share_from_however_many_clients() -> None:
+async def test_account_has_one_share_across_all_its_clients() -> None:
     work = Work(FairSemaphore(8, share=2, max_waiting=100))
     for number in range(50):
         await work.ask(Requester(f"198.51.100.{number}", "mallory"))
@@ -71,7 +71,7 @@ async def test_an_account_has_one_share_from_however_many_clients() -> None:
     assert work.began[-1] == ADA
 
 
-async def test_waiting_clients_are_served_in_turn_whatever_one_has_waiting() -> None:
+async def test_clients_are_served_in_turn_regardless_of_their_waiting_requests() -> None:
     work = Work(FairSemaphore(1, share=1, max_waiting=100))
     await work.ask(MALLORY, 50)
     await work.ask(ADA)
@@ -81,7 +81,7 @@ async def test_waiting_clients_are_served_in_turn_whatever_one_has_waiting() -> 
     assert ADA in work.began[1:3]
 
 
-async def test_accounts_of_one_network_are_served_in_turn() -> None:
+async def test_accounts_of_one_client_are_served_in_turn() -> None:
     work = Work(FairSemaphore(1, share=1, max_waiting=100))
     await work.ask(Requester("192.0.2.1", "mallory"), 50)
     await work.ask(ADA)
@@ -91,7 +91,7 @@ async def test_accounts_of_one_network_are_served_in_turn() -> None:
     assert ADA in work.began[1:3]
 
 
-async def test_a_full_queue_refuses_the_client_that_fills_it() -> None:
+async def test_full_queue_refuses_the_client_that_fills_it() -> None:
     work = Work(FairSemaphore(1, share=1, max_waiting=10))
     await work.ask(MALLORY, 30)
     assert work.refused == [MALLORY] * 19
@@ -101,7 +101,7 @@ async def test_a_full_queue_refuses_the_client_that_fills_it() -> None:
     assert work.queue.waiting == 10
 
 
-async def test_who_leaves_the_queue_leaves_no_slot_and_no_request_behind() -> None:
+async def test_cancelled_waiting_request_leaves_the_queue_without_a_slot() -> None:
     work = Work(FairSemaphore(2, share=1, max_waiting=100))
     await work.ask(MALLORY, 5)
     for task in work.tasks[1:]:
@@ -116,7 +116,7 @@ async def test_who_leaves_the_queue_leaves_no_slot_and_no_request_behind() -> No
                 await stack.enter_async_context(work.queue.slot(requester))
 
 
-async def test_a_slot_that_is_granted_to_who_leaves_at_that_moment_goes_to_the_next() -> None:
+async def test_slot_granted_to_a_cancelled_request_goes_to_the_next() -> None:
     work = Work(FairSemaphore(1, share=1, max_waiting=100))
     await work.ask(MALLORY, 2)
     await work.ask(ADA)
@@ -129,7 +129,7 @@ async def test_a_slot_that_is_granted_to_who_leaves_at_that_moment_goes_to_the_n
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_all_slots_are_free_after_any_mixture_of_ends_and_departures(seed: int) -> None:
+async def test_all_slots_are_free_after_random_releases_and_cancellations(seed: int) -> None:
     dice = random.Random(seed)
     queue = FairSemaphore(3, share=2, max_waiting=15)
 
@@ -150,7 +150,7 @@ async def test_all_slots_are_free_after_any_mixture_of_ends_and_departures(seed:
     assert not queue._held_by_client  # noqa: SLF001
 
 
-async def test_a_full_queue_refuses_the_newest_request_of_the_client_that_fills_it() -> None:
+async def test_full_queue_refuses_the_newest_request_of_the_client_that_fills_it() -> None:
     work = Work(FairSemaphore(1, share=1, max_waiting=3))
     await work.ask(MALLORY, 4)
     await work.ask(ADA)
@@ -158,7 +158,7 @@ async def test_a_full_queue_refuses_the_newest_request_of_the_client_that_fills_
     assert work.refused == [MALLORY]
 
 
-async def test_a_client_has_its_share_again_once_it_gave_slots_back() -> None:
+async def test_client_regains_its_share_when_it_releases_slots() -> None:
     work = Work(FairSemaphore(4, share=2, max_waiting=100))
     for number in range(6):
         await work.ask(Requester(MALLORY.client, f"account {number}"))
@@ -168,7 +168,7 @@ async def test_a_client_has_its_share_again_once_it_gave_slots_back() -> None:
     assert work.running == 2
 
 
-async def test_an_account_has_its_share_again_once_it_gave_slots_back() -> None:
+async def test_account_regains_its_share_when_it_releases_slots() -> None:
     work = Work(FairSemaphore(4, share=4, account_share=2, max_waiting=100))
     for number in range(6):
         await work.ask(Requester(f"198.51.100.{number}", MALLORY.account))
@@ -178,7 +178,7 @@ async def test_an_account_has_its_share_again_once_it_gave_slots_back() -> None:
     assert work.running == 2
 
 
-async def test_a_slot_that_is_given_back_lets_in_all_whom_its_holder_kept_out() -> None:
+async def test_released_slot_admits_all_requests_that_its_holder_blocked() -> None:
     """One waits for the share of the client, the other for that of the account; two slots are free all the while."""
     work = Work(FairSemaphore(3, share=1, max_waiting=100))
     await work.ask(Requester("a network", "ada"))
@@ -189,7 +189,7 @@ async def test_a_slot_that_is_given_back_lets_in_all_whom_its_holder_kept_out() 
     assert work.running == 2
 
 
-async def test_a_queue_without_room_to_wait_refuses_a_request_without_a_slot() -> None:
+async def test_queue_of_length_zero_refuses_a_request_without_a_free_slot() -> None:
     work = Work(FairSemaphore(1, share=1, max_waiting=0))
     await work.ask(MALLORY)
     await work.ask(ADA, 2)
@@ -199,7 +199,7 @@ async def test_a_queue_without_room_to_wait_refuses_a_request_without_a_slot() -
     assert work.running == 1
 
 
-async def test_clients_together_hold_all_slots_each_within_its_share() -> None:
+async def test_several_clients_together_can_hold_all_slots() -> None:
     work = Work(FairSemaphore(4, share=2, max_waiting=100))
     await work.ask(MALLORY, 3)
     assert work.running == 2

@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
 
-def test_a_bucket_holds_its_capacity_and_refills_continuously() -> None:
+def test_bucket_holds_its_capacity_and_refills_continuously() -> None:
     bucket = TokenBucket(10, 60)
 
     assert [bucket.consume(0) for _ in range(11)] == [True] * 10 + [False]
@@ -38,14 +38,14 @@ def test_a_bucket_holds_its_capacity_and_refills_continuously() -> None:
     assert [bucket.consume(10_000) for _ in range(11)] == [True] * 10 + [False]
 
 
-def test_a_refund_never_exceeds_the_capacity() -> None:
+def test_refund_never_exceeds_the_capacity() -> None:
     bucket = TokenBucket(2, 60)
     bucket.refund(5)
 
     assert [bucket.consume(0) for _ in range(3)] == [True, True, False]
 
 
-async def test_memory_keeps_the_buckets_that_were_used_last() -> None:
+async def test_memory_keeps_the_most_recently_used_buckets() -> None:
     store = MemoryTokenBuckets(Clock(), max_keys=3)
     keys = [RateLimitKey(name, 1, 60) for name in "abcd"]
     for key in keys[:3]:
@@ -59,7 +59,7 @@ async def test_memory_keeps_the_buckets_that_were_used_last() -> None:
 
 
 @pytest.mark.parametrize("existing", [100, 100_000])
-def test_a_new_key_costs_the_same_work_however_many_keys_there_are(existing: int) -> None:
+def test_work_per_key_does_not_depend_on_the_number_of_keys(existing: int) -> None:
     limiter = SharedRateLimiter(Clock(), max_keys=existing)
     for number in range(existing):
         limiter.consume(f"address:{number}", 300)
@@ -72,7 +72,7 @@ def test_a_new_key_costs_the_same_work_however_many_keys_there_are(existing: int
     assert (limiter.visits - before) / 1_000 <= 3
 
 
-def test_a_key_in_use_is_not_evicted_and_stays_refused() -> None:
+def test_key_in_use_is_not_evicted_and_stays_refused() -> None:
     limiter = SharedRateLimiter(Clock(), max_keys=100)
     assert [limiter.consume("attacker", 5) > 0 for _ in range(6)] == [False] * 5 + [True]
 
@@ -81,7 +81,7 @@ def test_a_key_in_use_is_not_evicted_and_stays_refused() -> None:
         assert limiter.consume("attacker", 5) > 0
 
 
-def test_keys_that_are_idle_for_a_minute_are_forgotten() -> None:
+def test_keys_that_are_idle_for_a_minute_are_evicted() -> None:
     clock = Clock()
     limiter = SharedRateLimiter(clock)
     for number in range(1_000):
@@ -93,7 +93,7 @@ def test_keys_that_are_idle_for_a_minute_are_forgotten() -> None:
     assert len(limiter) == 1_000
 
 
-async def test_redis_keeps_a_bucket_until_it_is_full_again(redis_url: str) -> None:
+async def test_bucket_in_redis_expires_when_it_is_full_again(redis_url: str) -> None:
     async with open_redis(redis_url) as policy, redis_client(redis_url) as redis:
         store, key = RedisTokenBuckets(policy), RateLimitKey(uuid4().hex, 10, 600)
         for _ in range(10):
@@ -103,14 +103,14 @@ async def test_redis_keeps_a_bucket_until_it_is_full_again(redis_url: str) -> No
         assert 599_000 < await redis.pttl(name) <= 600_000
 
 
-async def test_a_bucket_in_redis_takes_back_no_more_than_it_holds(redis_url: str) -> None:
+async def test_refund_does_not_exceed_the_capacity_in_redis(redis_url: str) -> None:
     async with open_redis(redis_url) as policy:
         store, key = RedisTokenBuckets(policy), RateLimitKey(uuid4().hex, 2, 600)
         await store.refund([key] * 5)
         assert [await store.consume([key]) > 0 for _ in range(3)] == [False, False, True]
 
 
-async def test_of_several_buckets_in_redis_all_give_a_token_or_none(redis_url: str) -> None:
+async def test_consumes_from_all_buckets_in_redis_or_from_none(redis_url: str) -> None:
     async with open_redis(redis_url) as policy:
         store = RedisTokenBuckets(policy)
         full, small = RateLimitKey(uuid4().hex, 3, 600), RateLimitKey(uuid4().hex, 1, 600)
@@ -120,7 +120,7 @@ async def test_of_several_buckets_in_redis_all_give_a_token_or_none(redis_url: s
         assert [await store.consume([full]) > 0 for _ in range(3)] == [False, False, True]
 
 
-async def test_of_several_buckets_in_memory_all_give_a_token_or_none() -> None:
+async def test_consumes_from_all_buckets_in_memory_or_from_none() -> None:
     store = MemoryTokenBuckets(Clock())
     full, small = RateLimitKey("full", 3, 600), RateLimitKey("small", 1, 600)
     assert await store.consume([full, small]) == 0
@@ -129,7 +129,7 @@ async def test_of_several_buckets_in_memory_all_give_a_token_or_none() -> None:
     assert [await store.consume([full]) > 0 for _ in range(3)] == [False, False, True]
 
 
-async def test_a_silent_redis_refuses_after_the_timeout() -> None:
+async def test_unresponsive_redis_leads_to_a_refusal_after_the_timeout() -> None:
     async with silent_server() as port, open_redis(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.5) as silent:
         began = time.monotonic()
         with pytest.raises(ServiceUnavailable):
@@ -137,7 +137,7 @@ async def test_a_silent_redis_refuses_after_the_timeout() -> None:
         assert 0.4 < time.monotonic() - began < 3
 
 
-async def test_a_bucket_in_redis_holds_no_more_than_a_capacity_that_was_lowered(redis_url: str) -> None:
+async def test_lowered_capacity_reduces_the_tokens_of_a_bucket_in_redis(redis_url: str) -> None:
     async with open_redis(redis_url) as policy:
         store, name = RedisTokenBuckets(policy), uuid4().hex
         assert await store.consume([RateLimitKey(name, 10, 600)]) == 0
@@ -145,7 +145,7 @@ async def test_a_bucket_in_redis_holds_no_more_than_a_capacity_that_was_lowered(
         assert [await store.consume([lowered]) > 0 for _ in range(3)] == [False, False, True]
 
 
-async def test_a_clock_of_redis_that_is_set_back_takes_no_token_away(redis_url: str) -> None:
+async def test_setting_back_the_clock_of_redis_removes_no_tokens(redis_url: str) -> None:
     async with open_redis(redis_url) as policy, redis_client(redis_url) as redis:
         store, key = RedisTokenBuckets(policy), RateLimitKey(uuid4().hex, 3, 60)
         assert await store.consume([key]) == 0
@@ -154,14 +154,14 @@ async def test_a_clock_of_redis_that_is_set_back_takes_no_token_away(redis_url: 
         assert [await store.consume([key]) > 0 for _ in range(3)] == [False, False, True]
 
 
-async def test_a_charge_leaves_a_debt_of_one_capacity_at_most(redis_url: str) -> None:
+async def test_debt_of_a_charge_is_at_most_one_capacity(redis_url: str) -> None:
     async with open_redis(redis_url) as policy:
         store, key = RedisTokenBuckets(policy), RateLimitKey(uuid4().hex, 60, 60)
         waits = [(await store.charge([(key, cost)]) or [])[0] for cost in (59, 1, 30, 10, 1_000, 1)]
         assert waits == [0, *(pytest.approx(seconds, abs=0.5) for seconds in (1, 31, 41, 61, 61))]
 
 
-async def test_what_is_admitted_during_a_report_is_reported_by_a_later_one(
+async def test_requests_admitted_during_a_report_are_in_a_later_report(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limiter, name = SharedRateLimiter(), uuid4().hex
@@ -187,7 +187,7 @@ async def test_what_is_admitted_during_a_report_is_reported_by_a_later_one(
     assert sum(reported) == 21
 
 
-async def test_what_was_admitted_while_redis_was_away_is_reported_within_seconds_of_its_return(redis_url: str) -> None:
+async def test_requests_admitted_during_an_outage_are_reported_soon_after_it(redis_url: str) -> None:
     limiter, name, port = SharedRateLimiter(), uuid4().hex, urlsplit(redis_url).port
     assert port is not None
     async with Proxy(port) as proxy, redis_client(redis_url) as redis:

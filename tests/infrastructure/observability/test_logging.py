@@ -41,7 +41,7 @@ def lines(environment: dict[str, str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stderr.splitlines()]
 
 
-def test_a_traceback_shows_no_variables_whoever_writes_it() -> None:
+def test_tracebacks_contain_no_variables() -> None:
     ours, of_a_library = lines({})
     for line in (ours, of_a_library):
         assert line["event"] == "trouble"
@@ -64,7 +64,7 @@ def at_a_terminal(environment: dict[str, str]) -> str:
     return text.decode()
 
 
-def test_people_at_a_terminal_read_lines_and_production_writes_json_there_too() -> None:
+def test_terminal_receives_text_and_production_always_json() -> None:
     shown = at_a_terminal({})
     assert "Traceback" in shown
     assert "a-secret-word" not in shown
@@ -75,7 +75,7 @@ def facts() -> dict[str, object]:
     return dict(add_context(None, "", {}))
 
 
-async def test_what_is_learned_meanwhile_is_told_by_all_tasks_of_a_request_and_by_no_other() -> None:
+async def test_bound_values_are_logged_by_all_tasks_of_the_request_and_no_other() -> None:
     async def look_up() -> None:
         bind(user="usr_1")
 
@@ -93,12 +93,12 @@ async def test_what_is_learned_meanwhile_is_told_by_all_tasks_of_a_request_and_b
     assert facts() == {}
 
 
-def test_a_line_about_an_operation_tells_its_kind() -> None:
+def test_line_with_a_workflow_id_contains_the_kind_of_operation() -> None:
     assert add_context(None, "", {"workflow_id": f"tenant-switch-{'0' * 32}"})["kind"] == "TENANT_SWITCH"
     assert "kind" not in add_context(None, "", {"workflow_id": "repair"})
 
 
-def test_secrets_are_known_by_their_type_wherever_they_are() -> None:
+def test_redacts_secret_types_in_nested_values() -> None:
     secret = SecretStr("a-secret-word")
     credentials = Credentials(email="ada@example.com", password=secret)
     event = {"one": secret, "many": [{"deep": (secret, b"a-secret-word")}], "whole": credentials, "count": 3}

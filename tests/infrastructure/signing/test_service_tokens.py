@@ -28,14 +28,14 @@ def signed(**claims: object) -> str:
     return jwt.encode({"alg": "HS256"}, present, OctKey.import_key(NEW))
 
 
-def test_a_service_accepts_a_token_that_is_for_it() -> None:
+def test_service_accepts_a_token_for_its_audience() -> None:
     assert (
         ServiceTokenSigner("files", SecretKeys(NEW)).read(ServiceTokenSigner("files", SecretKeys(NEW)).sign(ADA)) == ADA
     )
     assert ServiceTokenSigner("files", SecretKeys(NEW)).read(signed()) == ADA
 
 
-def test_a_token_lives_for_at_most_a_minute() -> None:
+def test_refuses_a_token_with_a_lifetime_of_more_than_a_minute() -> None:
     token = ServiceTokenSigner("files", SecretKeys(NEW)).sign(ADA)
     claims = jwt.decode(token, OctKey.import_key(NEW), algorithms=["HS256"]).claims
     assert 0 < claims["exp"] - claims["iat"] <= 60
@@ -59,12 +59,12 @@ def test_a_token_lives_for_at_most_a_minute() -> None:
         pytest.param({"caller": "usr_ada"}, id="a caller that is none"),
     ],
 )
-def test_a_service_refuses_any_other_token(claims: dict[str, object]) -> None:
+def test_service_refuses_an_invalid_token(claims: dict[str, object]) -> None:
     with pytest.raises(NotSignedIn):
         ServiceTokenSigner("files", SecretKeys(NEW)).read(signed(**claims))
 
 
-def test_the_first_key_signs_and_all_keys_verify() -> None:
+def test_current_key_signs_and_all_keys_verify() -> None:
     before, during, after = SecretKeys(OLD), SecretKeys(NEW, (OLD,)), SecretKeys(NEW)
     assert ServiceTokenSigner("files", during).read(ServiceTokenSigner("files", before).sign(ADA)) == ADA
     assert ServiceTokenSigner("files", after).read(ServiceTokenSigner("files", during).sign(ADA)) == ADA
@@ -76,18 +76,18 @@ def test_the_first_key_signs_and_all_keys_verify() -> None:
 @pytest.mark.parametrize(
     "text", ["", "short", "k" * 31, "k" * 32 + ",short", "k" * 32 + ",", "k" * 32 + "," + "k" * 32]
 )
-def test_a_list_of_keys_is_refused_where_one_is_short_or_there_twice(text: str) -> None:
+def test_refuses_a_key_list_with_a_short_or_repeated_key(text: str) -> None:
     with pytest.raises(ValueError, match="key") as refused:
         SecretKeys.parse(text)
     assert "kkk" not in str(refused.value)
 
 
-def test_a_list_of_keys_begins_with_the_current_one() -> None:
+def test_first_key_of_a_list_is_the_current_key() -> None:
     assert SecretKeys.parse("n" * 32 + ", " + "o" * 32) == SecretKeys(NEW, (OLD,))
     assert "nnn" not in repr(SecretKeys(NEW, (OLD,)))
 
 
-def test_addresses_of_transfers_are_read_under_former_keys() -> None:
+def test_transfer_tokens_signed_with_a_previous_key_are_accepted() -> None:
     grant = DownloadGrant(
         tenant_id="ten_1",
         user_id="usr_1",

@@ -36,7 +36,7 @@ UPLOADING = token(signer_at(NOW).upload_path(UPLOAD, NOW + timedelta(minutes=5))
 DOWNLOADING = token(signer_at(NOW).download_path(DOWNLOAD, NOW + timedelta(minutes=5)))
 
 
-def test_a_grant_is_read_until_it_expires() -> None:
+def test_transfer_token_is_accepted_until_it_expires() -> None:
     for seconds in (0, 299):
         signer = signer_at(NOW + timedelta(seconds=seconds))
         assert signer.read(UPLOADING, UploadGrant) == UPLOAD
@@ -47,7 +47,7 @@ def test_a_grant_is_read_until_it_expires() -> None:
                 signer_at(NOW + timedelta(seconds=seconds)).read(each, kind)  # type: ignore[type-var]
 
 
-def test_a_grant_of_one_kind_is_none_of_the_other_however_alike_they_are() -> None:
+def test_upload_token_is_not_accepted_as_download_token() -> None:
     class Lookalike(UploadGrant):
         pass
 
@@ -56,7 +56,7 @@ def test_a_grant_of_one_kind_is_none_of_the_other_however_alike_they_are() -> No
             signer_at(NOW).read(each, kind)  # type: ignore[type-var]
 
 
-def test_another_key_and_a_changed_token_are_refused() -> None:
+def test_refuses_a_token_with_another_key_or_changed_content() -> None:
     head, body, signature = UPLOADING.split(".")
     for signer, each in (
         (signer_at(NOW, b"t" * 32), UPLOADING),

@@ -24,14 +24,14 @@ async def opened(keys: KeyRing, payload: Payload) -> Payload:
     return payload
 
 
-async def test_the_same_payload_is_never_encrypted_the_same_way_twice() -> None:
+async def test_same_payload_has_a_different_ciphertext_each_time() -> None:
     encoded = await EncryptionCodec(KeyRing({"a": ONE})).encode([PLAIN] * 1000)
 
     assert len({payload.data[:12] for payload in encoded}) == 1000
     assert len({payload.data[12:] for payload in encoded}) == 1000
 
 
-async def test_it_is_aes_256_gcm_of_the_whole_payload_bound_to_the_id_of_its_key() -> None:
+async def test_encrypts_the_whole_payload_by_aes_256_gcm_bound_to_the_key_id() -> None:
     payload = await sealed(KeyRing({"a": ONE, "b": OTHER}))
 
     assert dict(payload.metadata) == {"encoding": b"binary/encrypted", "key-id": b"a"}
@@ -40,7 +40,7 @@ async def test_it_is_aes_256_gcm_of_the_whole_payload_bound_to_the_id_of_its_key
     assert Payload.FromString(plain) == PLAIN
 
 
-async def test_the_first_key_encrypts_and_all_decrypt() -> None:
+async def test_current_key_encrypts_and_all_keys_decrypt() -> None:
     before = await sealed(KeyRing({"a": ONE}))
     rotated = KeyRing({"b": OTHER, "a": ONE})
 
@@ -48,7 +48,7 @@ async def test_the_first_key_encrypts_and_all_decrypt() -> None:
     assert await opened(rotated, before) == PLAIN
 
 
-async def test_the_id_of_the_key_cannot_be_exchanged() -> None:
+async def test_detects_a_changed_key_id() -> None:
     keys = KeyRing({"a": ONE, "b": ONE})
     payload = await sealed(keys)
     payload.metadata["key-id"] = b"b"
@@ -57,7 +57,7 @@ async def test_the_id_of_the_key_cannot_be_exchanged() -> None:
         await opened(keys, payload)
 
 
-async def test_another_key_opens_nothing_under_the_same_id_or_another() -> None:
+async def test_other_keys_cannot_decrypt_under_any_id() -> None:
     payload = await sealed(KeyRing({"a": ONE}))
 
     for keys in (KeyRing({"a": OTHER}), KeyRing({"b": ONE})):
@@ -66,7 +66,7 @@ async def test_another_key_opens_nothing_under_the_same_id_or_another() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 11, 12, 20, -17, -16, -1])
-async def test_a_changed_byte_is_found(place: int) -> None:
+async def test_detects_a_changed_byte(place: int) -> None:
     payload = await sealed(KeyRing({"a": ONE}))
     changed = bytearray(payload.data)
     changed[place] ^= 1
@@ -76,14 +76,14 @@ async def test_a_changed_byte_is_found(place: int) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 11, 12, 27, 28, 40])
-async def test_a_payload_that_was_cut_is_found(length: int) -> None:
+async def test_detects_a_truncated_payload(length: int) -> None:
     payload = await sealed(KeyRing({"a": ONE}))
 
     with pytest.raises(PayloadDecryptionFailed):
         await opened(KeyRing({"a": ONE}), Payload(metadata=payload.metadata, data=payload.data[:length]))
 
 
-async def test_what_was_not_encrypted_passes() -> None:
+async def test_decodes_unencrypted_payloads_unchanged() -> None:
     assert await opened(KeyRing({"a": ONE}), PLAIN) == PLAIN
 
 
@@ -91,7 +91,7 @@ def written(**keys: bytes) -> str:
     return ",".join(f"{name}:{base64.b64encode(key).decode()}" for name, key in keys.items())
 
 
-def test_a_key_ring_is_written_with_its_current_key_first() -> None:
+def test_first_key_of_a_key_ring_is_the_current_key() -> None:
     ring = KeyRing.parse(f" {written(new=ONE, old=OTHER)} , ")
 
     assert (ring.current, list(ring.ciphers)) == ("new", ["new", "old"])
@@ -112,6 +112,6 @@ def test_a_key_ring_is_written_with_its_current_key_first() -> None:
         "a:!" + base64.b64encode(ONE).decode(),
     ],
 )
-def test_what_is_no_key_ring_is_refused(text: str) -> None:
+def test_refuses_an_invalid_key_ring(text: str) -> None:
     with pytest.raises(ValueError, match=r"key|base64|padding"):
         KeyRing.parse(text)
