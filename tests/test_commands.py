@@ -82,7 +82,9 @@ ANY_PORT = {"GATEWAY_PORT": "0", "TEMPORAL_PORT": "0", "TEMPORAL_UI_PORT": "0"}
         ("tools.scaffold", {}, "make operation NAME="),
     ],
 )
-def test_states_in_one_sentence_why_it_does_not_start(module: str, environment: Mapping[str, str], sentence: str) -> None:
+def test_states_in_one_sentence_why_it_does_not_start(
+    module: str, environment: Mapping[str, str], sentence: str
+) -> None:
     status, text = said(sys.executable, "-m", *module.split(), environment=environment)
     assert status in {1, 2}
     assert sentence in text

@@ -1,4 +1,4 @@
-"""Work that fails when a test says so."""
+"""Work that fails a given number of times, for tests of tasks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 
 class UnexpectedError(Exception):
-    pass
+    """An error that product code does not expect."""
 
 
-class Flaky:
-    """Fails the first ``failures`` times that it runs, and then runs until it is cancelled."""
+class FailingWork:
+    """Work that fails in its first ``failures`` runs and then runs until it is cancelled."""
 
     def __init__(self, failures: int, fail: Callable[[], object]) -> None:
         self.runs = 0
-        self.is_well = asyncio.Event()
+        self.is_running = asyncio.Event()
         self.was_cancelled = False
         self._failures = failures
         self._fail = fail
@@ -25,7 +25,7 @@ class Flaky:
         if self.runs <= self._failures:
             self._fail()
             return
-        self.is_well.set()
+        self.is_running.set()
         try:
             await asyncio.Event().wait()
         finally:

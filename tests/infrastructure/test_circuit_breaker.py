@@ -1,4 +1,4 @@
-"""A dead service: it is left alone after five failures, costs nothing meanwhile, and is tried again by one call."""
+"""CircuitBreaker: it opens after five failures in a row, and one successful trial call closes it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from resolvers.clients.base import ServiceClient
 Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 NUMBER = TypeAdapter(int)
-SOON = 0.05
+OPEN_SECONDS = 0.05
 FAILURE_THRESHOLD = 5
 
 
 class Service:
-    """A service that answers as ``answer`` says, and how often it was called."""
+    """A service that responds by ``handler``, and counts its calls."""
 
-    def __init__(self, answer: Handler, *, seconds: float = 5) -> None:
-        self.answer = answer
-        self.called = 0
+    def __init__(self, handler: Handler, *, seconds: float = 5) -> None:
+        self.handler = handler
+        self.calls = 0
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._handle))
-        breaker = CircuitBreaker("files", open_seconds=SOON)
-        self._calls = ServiceClient(
+        breaker = CircuitBreaker("files", open_seconds=OPEN_SECONDS)
+        self._client = ServiceClient(
             "files",
             "http://files.test",
             http,
@@ -41,32 +41,32 @@ class Service:
             timeout_seconds=seconds,
         )
 
-    async def ask(self) -> int:
-        return await self._calls.call("count", Caller(), b"{}", NUMBER)
+    async def call(self) -> int:
+        return await self._client.call("count", Caller(), b"{}", NUMBER)
 
     async def fail(self, times: int, error: type[Exception] = ServiceUnavailable) -> None:
         for _ in range(times):
             with pytest.raises(error):
-                await self.ask()
+                await self.call()
 
     async def _handle(self, request: httpx.Request) -> httpx.Response:
-        self.called += 1
-        return await self.answer(request)
+        self.calls += 1
+        return await self.handler(request)
 
 
-async def well(_request: httpx.Request) -> httpx.Response:
+async def succeed(_request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json=1)
 
 
-async def dead(_request: httpx.Request) -> NoReturn:
+async def refuse_connection(_request: httpx.Request) -> NoReturn:
     raise httpx.ConnectError("refused")
 
 
-async def broken(_request: httpx.Request) -> httpx.Response:
+async def respond_with_500(_request: httpx.Request) -> httpx.Response:
     return httpx.Response(500, text="Internal Server Error")
 
 
-def refusing(error: DomainError) -> Handler:
+def respond_with(error: DomainError) -> Handler:
     async def refuse(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(error.http_status, json=to_record(error).model_dump(mode="json"))
 
@@ -74,38 +74,38 @@ def refusing(error: DomainError) -> Handler:
 
 
 async def test_opens_after_five_failures_in_a_row() -> None:
-    service = Service(dead)
+    service = Service(refuse_connection)
     await service.fail(FAILURE_THRESHOLD)
-    assert service.called == FAILURE_THRESHOLD
+    assert service.calls == FAILURE_THRESHOLD
     with pytest.raises(ServiceUnavailable) as refused:
-        await service.ask()
-    assert service.called == FAILURE_THRESHOLD
+        await service.call()
+    assert service.calls == FAILURE_THRESHOLD
     assert refused.value.service == "files"
     assert refused.value.retry_after is not None
-    assert 0 < refused.value.retry_after <= SOON + 0.1
+    assert 0 < refused.value.retry_after <= OPEN_SECONDS + 0.1
 
 
 async def test_success_resets_the_count_of_failures() -> None:
-    service = Service(dead)
+    service = Service(refuse_connection)
     for _ in range(3):
-        service.answer = dead
+        service.handler = refuse_connection
         await service.fail(FAILURE_THRESHOLD - 1)
-        service.answer = well
-        assert await service.ask() == 1
+        service.handler = succeed
+        assert await service.call() == 1
 
 
 async def test_fault_of_the_service_counts_as_failure() -> None:
-    service = Service(broken)
+    service = Service(respond_with_500)
     await service.fail(FAILURE_THRESHOLD, RuntimeError)
     await service.fail(1, ServiceUnavailable)
-    assert service.called == FAILURE_THRESHOLD
+    assert service.calls == FAILURE_THRESHOLD
 
 
 @pytest.mark.parametrize("error", [InvalidInput(), ServiceUnavailable(service="storage")])
 async def test_domain_error_does_not_count_as_failure(error: DomainError) -> None:
-    service = Service(refusing(error))
+    service = Service(respond_with(error))
     await service.fail(3 * FAILURE_THRESHOLD, type(error))
-    assert service.called == 3 * FAILURE_THRESHOLD
+    assert service.calls == 3 * FAILURE_THRESHOLD
 
 
 async def test_timeout_counts_as_failure() -> None:
@@ -116,36 +116,36 @@ async def test_timeout_counts_as_failure() -> None:
     service = Service(silent, seconds=0.02)
     await service.fail(FAILURE_THRESHOLD, DeadlineExceeded)
     await service.fail(1, ServiceUnavailable)
-    assert service.called == FAILURE_THRESHOLD
+    assert service.calls == FAILURE_THRESHOLD
 
 
 async def test_successful_trial_call_closes_the_breaker() -> None:
     answered = asyncio.Event()
 
-    async def slowly_well(request: httpx.Request) -> httpx.Response:
+    async def succeed_slowly(request: httpx.Request) -> httpx.Response:
         await answered.wait()
-        return await well(request)
+        return await succeed(request)
 
-    service = Service(dead)
+    service = Service(refuse_connection)
     await service.fail(FAILURE_THRESHOLD)
-    await asyncio.sleep(SOON * 2)
-    service.answer = slowly_well
-    trial = asyncio.create_task(service.ask())
+    await asyncio.sleep(OPEN_SECONDS * 2)
+    service.handler = succeed_slowly
+    trial = asyncio.create_task(service.call())
     await asyncio.sleep(0)
     await service.fail(20)
-    assert service.called == FAILURE_THRESHOLD + 1
+    assert service.calls == FAILURE_THRESHOLD + 1
     answered.set()
     assert await trial == 1
-    assert await asyncio.gather(*(service.ask() for _ in range(10))) == [1] * 10
+    assert await asyncio.gather(*(service.call() for _ in range(10))) == [1] * 10
 
 
 async def test_failed_trial_call_opens_the_breaker_again() -> None:
-    service = Service(dead)
+    service = Service(refuse_connection)
     await service.fail(FAILURE_THRESHOLD)
     for trials in (1, 2):
-        await asyncio.sleep(SOON * 2)
+        await asyncio.sleep(OPEN_SECONDS * 2)
         await service.fail(10)
-        assert service.called == FAILURE_THRESHOLD + trials
+        assert service.calls == FAILURE_THRESHOLD + trials
 
 
 async def test_cancelled_trial_call_does_not_count_and_allows_another() -> None:
@@ -153,24 +153,24 @@ async def test_cancelled_trial_call_does_not_count_and_allows_another() -> None:
         await asyncio.sleep(10)
         return httpx.Response(200, json=1)
 
-    service = Service(dead)
+    service = Service(refuse_connection)
     await service.fail(FAILURE_THRESHOLD)
-    await asyncio.sleep(SOON * 2)
-    service.answer = silent
-    trial = asyncio.create_task(service.ask())
+    await asyncio.sleep(OPEN_SECONDS * 2)
+    service.handler = silent
+    trial = asyncio.create_task(service.call())
     await asyncio.sleep(0.01)
     trial.cancel()
     with pytest.raises(asyncio.CancelledError):
         await trial
-    service.answer = dead
+    service.handler = refuse_connection
     await service.fail(10)
-    assert service.called == FAILURE_THRESHOLD + 2  # the one that was cancelled, and one more trial
+    assert service.calls == FAILURE_THRESHOLD + 2  # the cancelled trial call, and another one
 
 
 async def test_open_breaker_does_not_affect_other_services() -> None:
-    service, other = Service(dead), Service(well)
+    service, other = Service(refuse_connection), Service(succeed)
     await service.fail(FAILURE_THRESHOLD + 1)
-    assert await other.ask() == 1
+    assert await other.call() == 1
 
 
 async def test_stays_open_for_two_seconds_by_default() -> None:

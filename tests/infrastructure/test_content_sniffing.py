@@ -1,4 +1,4 @@
-"""Whether a file's first bytes belie the type that its sender gave."""
+"""Content sniffing: which content contradicts which declared media type."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from infrastructure.content_sniffing import SAMPLE_BYTES, contradicts, is_textua
 
 
 def image(kind: str) -> bytes:
-    drawn = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(drawn, kind)
-    return drawn.getvalue()
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, kind)
+    return buffer.getvalue()
 
 
 def archive() -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as files:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as files:
         files.writestr("a.txt", "a")
-    return packed.getvalue()
+    return buffer.getvalue()
 
 
 PROGRAM = b"\x7fELF\x02\x01\x01" + bytes(57)

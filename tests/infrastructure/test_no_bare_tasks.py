@@ -1,4 +1,4 @@
-"""Tasks of the product are created in ``infrastructure.tasks`` only, which says what the end of each leads to."""
+"""Only ``infrastructure.tasks`` creates asyncio tasks, so that each task is awaited or supervised."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PRODUCT = ("contracts", "infrastructure", "gateway", "schema", "resolvers", "wor
 FORBIDDEN = frozenset(
     ("create_task", "ensure_future", "shield", "gather", "TaskGroup", "run_coroutine_threadsafe", "wait_for")
 )
-"""Before Python 3.12 ``wait_for`` swallows a cancellation that comes with its result; ``asyncio.timeout`` does not."""
+"""``wait_for``: before Python 3.12 it swallows a cancellation that arrives together with its result."""
 ALLOWED = {
     ("infrastructure/tasks.py", "create_task"),
     ("infrastructure/tasks.py", "shield"),
-    # Of a workflow's own event loop; both are awaited to their end in the same function.
+    # In a workflow's own event loop; both are awaited in the same function.
     ("workflows/operation.py", "ensure_future"),
     ("workflows/operation.py", "shield"),
     # The base class of hypercorn, which awaits the applications of a connection.
@@ -27,8 +27,8 @@ ALLOWED = {
 }
 
 
-def uses(source: str) -> Iterator[tuple[str, int]]:
-    """The forbidden names that the source refers to, however it came by them, with their lines."""
+def forbidden_names(source: str) -> Iterator[tuple[str, int]]:
+    """Yield the forbidden names that the source uses or imports, with their lines."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Attribute(attr=name) | ast.Name(id=name) if name in FORBIDDEN:
@@ -43,7 +43,7 @@ def test_only_the_tasks_module_creates_tasks(folder: str) -> None:
         (str(path.relative_to(ROOT)), name): line
         for path in sorted(Path(ROOT, folder).rglob("*.py"))
         if "node_modules" not in path.parts
-        for name, line in uses(path.read_text())
+        for name, line in forbidden_names(path.read_text())
     }
     assert {f"{path}:{line} {name}" for (path, name), line in found.items() if (path, name) not in ALLOWED} == set()
 
@@ -60,9 +60,9 @@ def test_only_the_tasks_module_creates_tasks(folder: str) -> None:
     ],
 )
 def test_scan_finds_each_way_to_create_a_task(source: str) -> None:
-    assert list(uses(source.replace("async with", "async def f():\n  async with")))
+    assert list(forbidden_names(source.replace("async with", "async def f():\n  async with")))
 
 
 def test_every_exception_of_the_rule_is_needed() -> None:
     for path, name in ALLOWED:
-        assert name in {each for each, _ in uses((ROOT / path).read_text())}, f"{path} uses no {name}"
+        assert name in {each for each, _ in forbidden_names((ROOT / path).read_text())}, f"{path} uses no {name}"

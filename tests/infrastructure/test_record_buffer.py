@@ -1,4 +1,4 @@
-"""The buffer of record writes: it coalesces, repeats failed writes, and never blocks on one that cannot be stored."""
+"""RecordBuffer: coalescing, batches, repetition of failed writes, rejected records and waiting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infrastructure.record_buffer import RecordBuffer
 
 
 class Store:
-    """Keeps what was written; writes fail while ``is_down``, and always for the ids in ``rejects``."""
+    """Stores the written records. Writes fail while ``is_down``, and always if they contain an id in ``rejects``."""
 
     def __init__(self) -> None:
         self.batches: list[list[OperationRecord]] = []
@@ -108,7 +108,7 @@ async def test_failed_writes_are_repeated_and_newer_states_win(store: Store) -> 
 
         store.is_down = False
         async with asyncio.timeout(10):
-            while not store.batches:  # noqa: ASYNC110 - the store is the one that knows
+            while not store.batches:  # noqa: ASYNC110 - the store has no event
                 await asyncio.sleep(0.01)
 
     assert store.stored[first.operation.id].operation.position.revision == 2

@@ -1,4 +1,4 @@
-"""While Redis is unavailable: three behaviours, one timeout, one probe, and one log event for each change."""
+"""RedisPolicy: the three behaviours while Redis is unavailable, the timeout, the probe, and the log events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TYPES_AND_ERRORS = {
     "infrastructure/topic_subscriptions.py": "the type of the subscription",
     "worker/error_classification.py": "names errors of Redis in the log",
 }
-"""Modules that import redis, and what for. None of them creates a client."""
+"""Modules that import redis without creating a client, and their reason."""
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def until_available(policy: RedisPolicy) -> None:
 
 
 async def outcomes(policy: RedisPolicy) -> tuple[str, str, str]:
-    """What each of the three behaviours gives."""
+    """Return the result of a command with bypass, local and refuse."""
     try:
         refused = await policy.refuse(set_and_get)
     except ServiceUnavailable as error:
@@ -122,7 +122,7 @@ async def test_beginning_and_end_of_an_outage_are_logged_once_each(server: Redis
 
 
 async def test_restart_of_redis_between_two_commands_causes_no_error(server: RedisServer, policy: RedisPolicy) -> None:
-    """The connections of before are closed, which one learns by using them."""
+    """The restart closes the connections, which the client notices when it uses them."""
     await asyncio.gather(*(policy.refuse(set_and_get) for _ in range(10)))
     server.kill()
     server.start()
@@ -147,7 +147,7 @@ async def test_command_with_always_is_sent_during_an_outage(server: RedisServer)
     async with RedisPolicy(server.url, timeout_seconds=0.5, probe_interval_seconds=3600).running() as policy:
         server.kill()
         assert await policy.bypass(set_and_get, "nothing") == "nothing"
-        await asyncio.sleep(0.1)  # the first probe fails, the next one is far away
+        await asyncio.sleep(0.1)  # the first probe fails, and the next one follows after an hour
         server.start()
         assert await policy.bypass(set_and_get, "nothing") == "nothing"
         assert await policy.bypass(set_and_get, "nothing", always=True) == "from Redis"
@@ -179,17 +179,17 @@ async def test_error_of_the_caller_is_raised_unchanged(policy: RedisPolicy) -> N
 async def test_cancelled_command_does_not_mark_redis_as_unavailable(server: RedisServer, policy: RedisPolicy) -> None:
     assert await outcomes(policy) == AVAILABLE
     server.send_signal(signal.SIGSTOP)
-    leaving = asyncio.create_task(policy.refuse(set_and_get))
+    cancelled = asyncio.create_task(policy.refuse(set_and_get))
     await asyncio.sleep(0.1)
-    leaving.cancel()
+    cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await leaving
+        await cancelled
     server.send_signal(signal.SIGCONT)
     assert policy.is_available
     assert await outcomes(policy) == AVAILABLE
 
 
-async def test_ping_reaches_redis_even_while_it_counts_as_unavailable(server: RedisServer, policy: RedisPolicy) -> None:
+async def test_ping_raises_an_error_while_redis_is_down(server: RedisServer, policy: RedisPolicy) -> None:
     assert await policy.ping()
     server.kill()
     with pytest.raises(Exception):  # noqa: B017, PT011 - the readiness check takes any failure
@@ -197,7 +197,7 @@ async def test_ping_reaches_redis_even_while_it_counts_as_unavailable(server: Re
 
 
 async def test_many_commands_wait_for_connections_without_an_outage(server: RedisServer) -> None:
-    """The time for which a command waits for a connection says nothing about Redis."""
+    """The time in which a command waits for a connection does not count as a timeout of Redis."""
     async with RedisPolicy(server.url, timeout_seconds=0.5).running() as policy:
         with capture_logs() as logs:
             answers = await asyncio.gather(*(policy.refuse(lambda redis: redis.ping()) for _ in range(5_000)))
@@ -215,11 +215,11 @@ async def test_waiting_commands_fail_with_the_first_timeout_while_redis_hangs(
     began = time.monotonic()
     found = await asyncio.gather(*(policy.bypass(set_and_get, "nothing") for _ in range(2_000)))
     assert set(found) == {"nothing"}
-    assert time.monotonic() - began < 3, "those that wait for a connection do not wait for a timeout each"
+    assert time.monotonic() - began < 3, "commands that wait for a connection do not each wait for a timeout"
     server.send_signal(signal.SIGCONT)
 
 
-async def test_no_command_is_refused_before_the_first_connection_attempt() -> None:
+async def test_missing_redis_is_not_noticed_before_a_command_needs_it() -> None:
     with capture_logs() as logs:
         async with RedisPolicy(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0").running():
             await asyncio.sleep(0.1)
@@ -237,7 +237,7 @@ def imports_redis(source: str) -> bool:
 
 
 def creates_client(source: str) -> bool:
-    """Whether it calls a class of clients or pools, or a constructor of one by URL."""
+    """Return whether the source creates a client or a connection pool of Redis."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue

@@ -1,4 +1,4 @@
-"""Shared work: every caller gets the result or the failure, and a caller that is cancelled does not end the work."""
+"""SharedTask, shielded, delay_cancellation and run_concurrently: results, failures and cancelled callers."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ async def test_run_concurrently_returns_results_in_order() -> None:
 
 
 async def test_one_of_several_failures_is_raised_and_asyncio_logs_none() -> None:
-    complaints: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
 
     async def fail() -> None:
         raise ValueError
@@ -144,4 +144,4 @@ async def test_one_of_several_failures_is_raised_and_asyncio_logs_none() -> None
     await fail_together()
     gc.collect()
     await asyncio.sleep(0)
-    assert complaints == []
+    assert reported == []

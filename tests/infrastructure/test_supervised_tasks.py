@@ -1,4 +1,4 @@
-"""Supervised, essential and background work: a failure is logged, and restarts the work or ends its block."""
+"""supervised, essential and BackgroundTasks: failures are logged, and restart the work or end its block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infrastructure.tasks import (
     essential,
     supervised,
 )
-from tests.infrastructure.fault_injection import Flaky, UnexpectedError, raise_unexpected_error
+from tests.infrastructure.fault_injection import FailingWork, UnexpectedError, raise_unexpected_error
 
 
 def raise_cancelled() -> None:
@@ -27,11 +27,11 @@ def raise_cancelled() -> None:
     [raise_unexpected_error, raise_cancelled, lambda: None],
     ids=["raises", "cancelled", "returns"],
 )
-async def test_supervised_work_that_returns_is_logged_and_restarted(fail: Callable[[], object]) -> None:
-    work = Flaky(3, fail)
+async def test_supervised_work_that_ends_is_logged_and_restarted(fail: Callable[[], object]) -> None:
+    work = FailingWork(3, fail)
     with capture_logs() as logs:
         async with supervised(work, name="the work", restart_delay_seconds=(0.001, 0.01)), asyncio.timeout(5):
-            await work.is_well.wait()
+            await work.is_running.wait()
     assert work.runs == 4
     assert work.was_cancelled
     assert [(log["event"], log["log_level"], log["task"]) for log in logs] == [
@@ -41,13 +41,13 @@ async def test_supervised_work_that_returns_is_logged_and_restarted(fail: Callab
 
 
 async def test_restart_delay_grows_with_each_failure() -> None:
-    work = Flaky(6, raise_unexpected_error)
+    work = FailingWork(6, raise_unexpected_error)
     with capture_logs() as logs:
         async with supervised(work, name="the work", restart_delay_seconds=(0.004, 0.064)), asyncio.timeout(5):
-            await work.is_well.wait()
-    pauses = [log["restart_in_seconds"] for log in logs]
-    for pause, most in zip(pauses, (0.004, 0.008, 0.016, 0.032, 0.064, 0.064), strict=True):
-        assert most / 2 - 0.001 <= pause <= most + 0.001
+            await work.is_running.wait()
+    delays = [log["restart_in_seconds"] for log in logs]
+    for delay, maximum in zip(delays, (0.004, 0.008, 0.016, 0.032, 0.064, 0.064), strict=True):
+        assert maximum / 2 - 0.001 <= delay <= maximum + 0.001
 
 
 def test_restart_delay_is_between_a_tenth_and_thirty_seconds() -> None:
@@ -68,18 +68,18 @@ async def test_restart_delay_is_reset_after_a_long_run() -> None:
         async with supervised(work, name="the work", restart_delay_seconds=(0.004, 0.064)), asyncio.timeout(5):
             while len(logs) < 6:  # noqa: ASYNC110 - a log wakes no waiter
                 await asyncio.sleep(0.001)
-    pauses = [log["restart_in_seconds"] for log in logs]
-    assert pauses[3] >= 0.015
-    assert pauses[4] <= 0.005
-    assert pauses[5] <= 0.009
+    delays = [log["restart_in_seconds"] for log in logs]
+    assert delays[3] >= 0.015
+    assert delays[4] <= 0.005
+    assert delays[5] <= 0.009
 
 
 async def test_error_of_the_block_is_raised_and_the_work_is_cancelled() -> None:
-    work = Flaky(0, raise_unexpected_error)
+    work = FailingWork(0, raise_unexpected_error)
 
     async def block() -> None:
         async with supervised(work, name="the work"):
-            await work.is_well.wait()
+            await work.is_running.wait()
             raise UnexpectedError
 
     with pytest.raises(UnexpectedError):
@@ -115,14 +115,14 @@ async def test_failed_essential_work_ends_a_block_that_swallows_a_cancellation()
 
 
 async def test_cancelled_block_with_essential_work_stays_cancelled() -> None:
-    work = Flaky(0, raise_unexpected_error)
+    work = FailingWork(0, raise_unexpected_error)
 
     async def block() -> None:
         async with essential(work, name="the work"):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(block())
-    await work.is_well.wait()
+    await work.is_running.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -142,11 +142,11 @@ async def test_failing_background_task_is_logged_by_name() -> None:
 
 
 async def test_supervised_background_task_is_restarted() -> None:
-    work = Flaky(2, raise_unexpected_error)
+    work = FailingWork(2, raise_unexpected_error)
     with capture_logs() as logs:
         async with BackgroundTasks() as tasks, asyncio.timeout(5):
             tasks.supervise(work, name="the work")
-            await work.is_well.wait()
+            await work.is_running.wait()
     assert (work.runs, len(logs), work.was_cancelled) == (3, 2, True)
 
 

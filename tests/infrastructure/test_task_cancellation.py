@@ -1,4 +1,4 @@
-"""Cancellation of tasks: each task that is cancelled has ended before the caller goes on."""
+"""Cancellation of tasks: a cancelled task has ended before the caller continues."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from infrastructure.tasks import (
     run_concurrently,
     wait_for_first,
 )
-from tests.infrastructure.fault_injection import Flaky, UnexpectedError, raise_unexpected_error
+from tests.infrastructure.fault_injection import FailingWork, UnexpectedError, raise_unexpected_error
 
 
-class SlowToEnd:
-    """Work that waits without an end, and takes a while to end once it is cancelled. ``ended``: how many calls have."""
+class SlowToCancel:
+    """Work that runs until it is cancelled and then needs time to end. ``ended``: number of ended calls."""
 
     def __init__(self) -> None:
         self.ended = 0
@@ -51,13 +51,13 @@ async def test_closing_ends_background_tasks_and_tasks_that_they_start() -> None
 
 
 async def test_cancelled_background_task_ends_even_if_it_swallows_a_cancellation() -> None:
-    async def stubborn() -> None:
+    async def ignores_cancellation() -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         await asyncio.Event().wait()
 
     async with BackgroundTasks() as tasks:
-        task = tasks.start(stubborn(), name="stubborn")
+        task = tasks.start(ignores_cancellation(), name="ignores_cancellation")
         await asyncio.sleep(0)
         tasks.cancel(task)
         async with asyncio.timeout(5):
@@ -66,7 +66,7 @@ async def test_cancelled_background_task_ends_even_if_it_swallows_a_cancellation
 
 
 async def test_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
-    async def stubborn() -> None:
+    async def ignores_cancellation() -> None:
         for _ in range(2):
             try:
                 await asyncio.Event().wait()
@@ -74,7 +74,7 @@ async def test_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
                 continue
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(stubborn())
+    task = asyncio.create_task(ignores_cancellation())
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
         await cancel_and_wait(task)
@@ -83,7 +83,7 @@ async def test_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
 
 @pytest.mark.parametrize("is_cancelled", [False, True], ids=["one fails", "the caller is cancelled"])
 async def test_run_concurrently_leaves_no_task_running(is_cancelled: bool) -> None:
-    waits = SlowToEnd()
+    waits = SlowToCancel()
 
     async def fail() -> None:
         await asyncio.sleep(0.01)
@@ -100,17 +100,17 @@ async def test_run_concurrently_leaves_no_task_running(is_cancelled: bool) -> No
 
 
 async def test_wait_for_first_returns_the_index_and_cancels_the_others() -> None:
-    work = Flaky(0, raise_unexpected_error)
+    work = FailingWork(0, raise_unexpected_error)
 
     async def end() -> None:
-        await work.is_well.wait()
+        await work.is_running.wait()
 
     assert await wait_for_first(work(), end()) == 1
     assert work.was_cancelled
 
 
 async def test_wait_for_first_raises_after_the_others_have_ended() -> None:
-    waits = SlowToEnd()
+    waits = SlowToCancel()
 
     async def fail() -> None:
         await asyncio.sleep(0.01)

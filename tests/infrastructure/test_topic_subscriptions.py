@@ -1,4 +1,4 @@
-"""Subscriptions to topics over a real Redis."""
+"""Subscriptions to topics: separate notification, sharing within a process, and lost connections."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ async def test_two_subscriptions_of_one_process_share_one_redis_subscription(
         one.changed.clear()
         await asyncio.sleep(0.2)
         await change_notifier.notify_topics([topic])
-        assert await wait_for_event(one.changed, 5), "the other one has ended, this one has not"
+        assert await wait_for_event(one.changed, 5), "only the other subscription has ended"
 
 
 async def test_resubscribes_to_a_topic_that_was_just_unsubscribed(change_notifier: RedisNotifier) -> None:
     topic = uuid4().hex
     for pause in (0.0, 0.001, 0.05):
-        with change_notifier.subscribe_to_topic(topic) as left:
-            await left.wait_until_active()
+        with change_notifier.subscribe_to_topic(topic) as ended:
+            await ended.wait_until_active()
         await asyncio.sleep(pause)
         with change_notifier.subscribe_to_topic(topic) as subscription:
             await asyncio.sleep(0.2)
@@ -68,7 +68,7 @@ async def test_resubscribes_to_a_topic_that_was_just_unsubscribed(change_notifie
             subscription.changed.clear()
             await change_notifier.notify_topics([topic])
             assert await wait_for_event(subscription.changed, 5)
-    assert not change_notifier._topics._subscriptions  # noqa: SLF001 - a leak shows nowhere else
+    assert not change_notifier._topics._subscriptions  # noqa: SLF001 - no public method shows a leak
 
 
 async def test_subscriptions_are_inactive_while_the_connection_is_lost(

@@ -48,9 +48,7 @@ async def session_of(client: Client) -> Line:
     return viewer
 
 
-async def test_sign_in_is_audited_with_user_tenant_and_request_id(
-    ada: Client, deployed_stack: Stack
-) -> None:
+async def test_sign_in_is_audited_with_user_tenant_and_request_id(ada: Client, deployed_stack: Stack) -> None:
     viewer = await session_of(ada)
     session = viewer["session"]["id"]
     line = await written(
@@ -87,9 +85,7 @@ async def test_wrong_password_is_audited_without_address_and_password(deployed_s
     assert "@" not in json.dumps(line)
 
 
-async def test_tenant_switch_is_audited_with_its_new_and_ended_session(
-    ada: Client, deployed_stack: Stack
-) -> None:
+async def test_tenant_switch_is_audited_with_its_new_and_ended_session(ada: Client, deployed_stack: Stack) -> None:
     before = await session_of(ada)
     there = await ada.tenant_id("Globex" if await ada.current_tenant() == "Acme" else "Acme")
     operation_id, ada.token = await ada.switch_tenant(there)

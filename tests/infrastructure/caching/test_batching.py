@@ -1,4 +1,4 @@
-"""Keys that are loaded at the same time are loaded in few batches, and no value is older than its request."""
+"""Batching and DataLoader: batches, concurrency, errors and cancellation; no value is older than its request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infrastructure.caching.batching import Batching, DataLoader
 
 
 class Source:
-    """Loads for each key the number of the batch, once ``go`` is set. It has no "absent"."""
+    """Loads the number of the batch for each key, after ``go`` is set. The key "absent" does not exist."""
 
     def __init__(self) -> None:
         self.batches: list[Sequence[str]] = []
@@ -73,7 +73,7 @@ async def test_error_of_a_batch_does_not_affect_the_next_batch() -> None:
     assert answers[1] == 2
 
 
-async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:
+async def test_cancelled_caller_does_not_cancel_other_callers() -> None:
     source = Source()
     batching = Batching(source, max_batch_size=10, max_concurrent=1)
     first, second = (asyncio.ensure_future(batching.load("a")) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The cache in memory and in Redis obeys the same rules; while Redis is unavailable its users go on without it."""
+"""MemoryCache and RedisCache follow the same rules; RedisCache reports outages; LocalCache evicts and expires."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_replaces_a_value_only_if_it_is_the_expected_value(cache: Cache, k
 async def test_deleted_value_is_not_found(cache: Cache, key: str) -> None:
     await cache.add(key, "value", ttl_seconds=60)
     assert await cache.delete(key)
-    assert await cache.delete(key), "to delete what is not there is no failure"
+    assert await cache.delete(key), "deleting a missing value is not an error"
     assert await get_value(cache, key) is None
 
 

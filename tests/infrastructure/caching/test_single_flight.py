@@ -1,4 +1,4 @@
-"""Work that several callers request at the same time runs once."""
+"""SingleFlight and Once: work that several callers request at the same time runs once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infrastructure.caching.single_flight import Once, SingleFlight
 
 
 class Work:
-    """Ends once ``go`` is set; counts how often it was started."""
+    """Work that ends after ``go`` is set, with an error if one is given; counts its starts."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.started = 0
@@ -55,7 +55,7 @@ async def test_error_reaches_every_caller_and_is_not_kept() -> None:
     assert work.started == 2
 
 
-async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:
+async def test_cancelled_caller_does_not_cancel_other_callers() -> None:
     flight, work = SingleFlight[int](), Work()
     first, second = (asyncio.create_task(flight.run("key", work)) for _ in range(2))
     await asyncio.sleep(0)
@@ -68,9 +68,9 @@ async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:
 
 async def test_work_continues_when_its_only_caller_is_cancelled() -> None:
     flight, work = SingleFlight[int](), Work()
-    leaving = asyncio.create_task(flight.run("key", work))
+    cancelled = asyncio.create_task(flight.run("key", work))
     await asyncio.sleep(0.01)
-    leaving.cancel()
+    cancelled.cancel()
     await asyncio.sleep(0.01)
     later = asyncio.create_task(flight.run("key", work))
     await asyncio.sleep(0)

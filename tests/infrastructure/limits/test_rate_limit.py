@@ -1,4 +1,4 @@
-"""Token buckets: what they admit, and that their work does not grow with their number."""
+"""Token buckets and SharedRateLimiter: limits, eviction, Redis outages, and constant work per request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.chaos.proxy import NORMAL, STALLED, Proxy
 
 
 class Clock:
-    """Time that the test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1_000.0

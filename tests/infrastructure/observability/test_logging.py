@@ -1,4 +1,4 @@
-"""Logs tell what went wrong, where and on whose behalf, and nothing that is secret."""
+"""Logging: format, bound values, tracebacks without variables, and redaction of secrets."""
 
 from __future__ import annotations
 
@@ -30,48 +30,48 @@ with log_context(request_id="the request"):
         try:
             fail("a-secret" + "-word")
         except ValueError as error:
-            log.error("trouble", exc_info=error)
+            log.error("failed", exc_info=error)
 """
 
 
-def lines(environment: dict[str, str]) -> list[dict[str, Any]]:
-    told = plain_environment() | environment
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, cwd=ROOT, env=told)
+def log_lines(environment: dict[str, str]) -> list[dict[str, Any]]:
+    variables = plain_environment() | environment
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, cwd=ROOT, env=variables)
     assert "a-secret-word" not in done.stderr
     return [json.loads(line) for line in done.stderr.splitlines()]
 
 
 def test_tracebacks_contain_no_variables() -> None:
-    ours, of_a_library = lines({})
-    for line in (ours, of_a_library):
-        assert line["event"] == "trouble"
+    own_line, library_line = log_lines({})
+    for line in (own_line, library_line):
+        assert line["event"] == "failed"
         assert line["request_id"] == "the request"
         assert line["level"] == "error"
         assert line["exception"][0]["exc_value"] == "the fact"
         assert line["exception"][0]["frames"][-1]["name"] == "fail"
-    assert of_a_library["logger"] == "a.library"
+    assert library_line["logger"] == "a.library"
 
 
-def at_a_terminal(environment: dict[str, str]) -> str:
-    ours, theirs = pty.openpty()
-    told = plain_environment() | environment
-    subprocess.run([sys.executable, "-c", PROGRAM], stderr=theirs, cwd=ROOT, env=told, check=True)
-    os.close(theirs)
+def run_in_terminal(environment: dict[str, str]) -> str:
+    terminal, process_side = pty.openpty()
+    variables = plain_environment() | environment
+    subprocess.run([sys.executable, "-c", PROGRAM], stderr=process_side, cwd=ROOT, env=variables, check=True)
+    os.close(process_side)
     text = b""
-    while b"trouble" not in text or (text.count(b"ValueError") < 2 and text.count(b"the fact") < 2):
-        text += os.read(ours, 65536)
-    os.close(ours)
+    while b"failed" not in text or (text.count(b"ValueError") < 2 and text.count(b"the fact") < 2):
+        text += os.read(terminal, 65536)
+    os.close(terminal)
     return text.decode()
 
 
 def test_terminal_receives_text_and_production_always_json() -> None:
-    shown = at_a_terminal({})
-    assert "Traceback" in shown
-    assert "a-secret-word" not in shown
-    assert json.loads(at_a_terminal({"ENVIRONMENT": "production"}).splitlines()[0])["event"] == "trouble"
+    output = run_in_terminal({})
+    assert "Traceback" in output
+    assert "a-secret-word" not in output
+    assert json.loads(run_in_terminal({"ENVIRONMENT": "production"}).splitlines()[0])["event"] == "failed"
 
 
-def facts() -> dict[str, object]:
+def context_of_a_line() -> dict[str, object]:
     return dict(add_context(None, "", {}))
 
 
@@ -84,13 +84,13 @@ async def test_bound_values_are_logged_by_all_tasks_of_the_request_and_no_other(
             if request_id == "first":
                 await asyncio.create_task(look_up())
             await asyncio.sleep(0)
-            return facts()
+            return context_of_a_line()
 
     first, second = await asyncio.gather(one("first"), one("second"))
     assert first == {"request_id": "first", "user": "usr_1"}
     assert second == {"request_id": "second"}
     bind(user="usr_2")
-    assert facts() == {}
+    assert context_of_a_line() == {}
 
 
 def test_line_with_a_workflow_id_contains_the_kind_of_operation() -> None:
@@ -102,5 +102,5 @@ def test_redacts_secret_types_in_nested_values() -> None:
     secret = SecretStr("a-secret-word")
     credentials = Credentials(email="ada@example.com", password=secret)
     event = {"one": secret, "many": [{"deep": (secret, b"a-secret-word")}], "whole": credentials, "count": 3}
-    harmless = redact(None, "", event)
-    assert harmless == {"one": "***", "many": [{"deep": ["***", "<13 bytes>"]}], "whole": "<Credentials>", "count": 3}
+    redacted = redact(None, "", event)
+    assert redacted == {"one": "***", "many": [{"deep": ["***", "<13 bytes>"]}], "whole": "<Credentials>", "count": 3}
