@@ -1,4 +1,4 @@
-"""A command with wrong arguments or settings prints the reason as a sentence, without a traceback."""
+"""Commands print the reason for invalid arguments or settings in one sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from tests.stack import ROOT, plain_environment
 KEY = "k" * 32
 UNREACHABLE = "127.0.0.1:9"
 UNWRITABLE = "/proc/adx"
-"""A folder that not even root can create."""
+"""A folder that even root cannot create."""
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
+def port_in_use() -> Iterator[int]:
     """A port that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield int(listening.getsockname()[1])
 
 
-def said(*command: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+def run_command(*command: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Run the command; return its exit status and output, which must be at most three lines without a traceback."""
     inherited = plain_environment()
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=cwd, env=inherited | dict(environment or {}), capture_output=True, text=True, timeout=90
     )
-    text = done.stdout + done.stderr
+    text = process.stdout + process.stderr
     assert "Traceback" not in text, text
     assert len(text.splitlines()) <= 3, text
-    return done.returncode, text
+    return process.returncode, text
 
 
 GATEWAY = {"SECRET_KEY": KEY, "SERVICE_KEY": KEY, "GATEWAY_PORT": "0"}
@@ -85,35 +85,37 @@ ANY_PORT = {"GATEWAY_PORT": "0", "TEMPORAL_PORT": "0", "TEMPORAL_UI_PORT": "0"}
 def test_states_in_one_sentence_why_it_does_not_start(
     module: str, environment: Mapping[str, str], sentence: str
 ) -> None:
-    status, text = said(sys.executable, "-m", *module.split(), environment=environment)
+    status, text = run_command(sys.executable, "-m", *module.split(), environment=environment)
     assert status in {1, 2}
     assert sentence in text
     assert ":secret@" not in text
 
 
-def test_reports_a_port_that_is_in_use(taken: int, temporal_address: str, tmp_path: Path) -> None:
+def test_reports_a_port_that_is_in_use(port_in_use: int, temporal_address: str, tmp_path: Path) -> None:
     variables = {"TEMPORAL_ADDRESS": temporal_address, "DATA_DIR": str(tmp_path)}
-    status, text = said(sys.executable, "-m", "gateway", environment=GATEWAY | variables | {"GATEWAY_PORT": str(taken)})
-    assert (status, f"The gateway cannot listen on 127.0.0.1:{taken}: " in text) == (1, True)
-    dev = ANY_PORT | {"GATEWAY_PORT": str(taken), "DATA_DIR": str(tmp_path / "dev")}
-    status, text = said(sys.executable, "-m", "worker.dev", environment=dev)
-    assert (status, f"Port {taken}" in text) == (1, True)
+    status, text = run_command(
+        sys.executable, "-m", "gateway", environment=GATEWAY | variables | {"GATEWAY_PORT": str(port_in_use)}
+    )
+    assert (status, f"The gateway cannot listen on 127.0.0.1:{port_in_use}: " in text) == (1, True)
+    dev = ANY_PORT | {"GATEWAY_PORT": str(port_in_use), "DATA_DIR": str(tmp_path / "dev")}
+    status, text = run_command(sys.executable, "-m", "worker.dev", environment=dev)
+    assert (status, f"Port {port_in_use}" in text) == (1, True)
 
 
 @pytest.mark.parametrize("target", ["nonsense", "lint", "serve"])
 def test_unknown_make_target_refers_to_make_help(target: str) -> None:
-    status, text = said("make", target)
+    status, text = run_command("make", target)
     assert status == 2
     assert text.startswith(f"{target} is not a target: make help lists the targets.")
 
 
 @pytest.mark.parametrize("version", [None, "0.1.0"])
 def test_make_dev_refuses_a_data_folder_of_another_version(tmp_path: Path, version: str | None) -> None:
-    """A folder without a version is one of 0.1.0."""
+    """A folder without a version was written by release 0.1.0."""
     (tmp_path / "keys.json").write_text("{}")
     if version is not None:
         (tmp_path / "version").write_text(version)
-    status, text = said(sys.executable, "-m", "worker.dev", environment=ANY_PORT | {"DATA_DIR": str(tmp_path)})
+    status, text = run_command(sys.executable, "-m", "worker.dev", environment=ANY_PORT | {"DATA_DIR": str(tmp_path)})
     assert status == 1
     assert text == (
         f"{tmp_path} holds data of another version, which is not kept: delete it, or set DATA_DIR to another folder.\n"
@@ -121,23 +123,23 @@ def test_make_dev_refuses_a_data_folder_of_another_version(tmp_path: Path, versi
 
 
 def test_make_help_lists_every_target() -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         ["make", "help"], cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=True
     )
     (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert {line.split()[1] for line in done.stdout.splitlines()} == set(phony.split())
+    assert {line.split()[1] for line in process.stdout.splitlines()} == set(phony.split())
 
 
-@pytest.mark.parametrize(("there", "sentence"), [((), "make web needs Node.js"), (("node",), "make web needs npm")])
-def test_make_web_reports_the_missing_program(tmp_path: Path, there: tuple[str, ...], sentence: str) -> None:
-    """On a machine that has only the named programs of Node.js."""
-    for name in ("sh", "make", "dirname", "env", "test", *there):
+@pytest.mark.parametrize(("programs", "sentence"), [((), "make web needs Node.js"), (("node",), "make web needs npm")])
+def test_make_web_reports_the_missing_program(tmp_path: Path, programs: tuple[str, ...], sentence: str) -> None:
+    """PATH contains only the given programs of Node.js."""
+    for name in ("sh", "make", "dirname", "env", "test", *programs):
         found = shutil.which(name)
         if found:
             (tmp_path / name).symlink_to(found)
-        elif there:
+        elif programs:
             pytest.skip(f"{name} is not on PATH.")
-    status, text = said("make", "web", environment={"PATH": str(tmp_path)})
+    status, text = run_command("make", "web", environment={"PATH": str(tmp_path)})
     assert status == 2
     assert text.startswith(sentence)
 
@@ -148,7 +150,7 @@ def test_make_web_refuses_an_old_node(tmp_path: Path) -> None:
     for name, script in (("node", '[ "$1" = --version ] && echo v18.0.0 && exit; exit 1'), ("npm", "exit 1")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
-    status, text = said("make", "web", environment={"PATH": str(tmp_path)})
+    status, text = run_command("make", "web", environment={"PATH": str(tmp_path)})
     assert status == 2
     assert text.startswith("make web needs a newer Node.js than v18.0.0")
 
@@ -164,7 +166,7 @@ def test_environment_script_refuses_a_folder_that_is_not_writable(tmp_path: Path
     if os.geteuid() == 0:
         drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         if shutil.which("setpriv") is None:
-            pytest.skip("root may write everywhere, and setpriv is not there to drop that.")
+            pytest.skip("The tests run as root, which can write everywhere, and setpriv is not installed.")
     else:
         drop = []
     for name in ("environment.sh", "requirements.lock"):

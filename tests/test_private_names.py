@@ -1,4 +1,4 @@
-"""Product code uses these private names of libraries, and each was verified with the version that is installed."""
+"""The private names of libraries that product code uses, each verified with the installed version of its library."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ VERIFIED = {
     "tortoise-orm": "1.1.9",
     "wsproto": "1.3.2",
 }
-"""The version with which the names below were verified. To upgrade: read what changed in the library, run the tests of
-the modules that this test lists, and write the new version here and its next minor version into pyproject.toml.
+"""The versions with which the names below were verified. To upgrade a library: read its changes, run the tests of the
+modules that this test lists, write the new version here, and write its next minor version into pyproject.toml.
 """
 
 
 class PrivateName(NamedTuple):
     package: str
     owner: str
-    """The class or function that has it, as ``module:name``."""
+    """The class or function that defines the name, as ``module:name``."""
     name: str
 
 

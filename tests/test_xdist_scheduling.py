@@ -1,4 +1,4 @@
-"""How the tests are shared out: what measures has the machine for itself, and what shares a stack stays together."""
+"""The pytest plugin xdist_scheduling: exclusive tests, resource groups and timeouts."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import structlog
 from tests.stack import ROOT
 from tests.xdist_scheduling import LONG, LONG_TIMEOUT_SECONDS, RESOURCE_GROUPS, RUN_FIRST
 
-MEASURED = """
+RECORDING_TEST = """
 import os, time, pytest
 
 @pytest.mark.parametrize("number", range(4))
 {mark}def test_takes_a_moment(number):
-    began = time.monotonic()
+    started = time.monotonic()
     time.sleep(0.1)
-    with open({told!r}, "a") as told:
-        told.write(f"{name} {{os.getpid()}} {{began}} {{time.monotonic()}}\\n")
+    with open({record!r}, "a") as record:
+        record.write(f"{name} {{os.getpid()}} {{started}} {{time.monotonic()}}\\n")
 """
 
 
 def test_no_other_test_runs_while_an_exclusive_test_runs(tmp_path: Path) -> None:
-    told = str(tmp_path / "told")
+    record = str(tmp_path / "record")
     for name, mark in (("one", ""), ("other", ""), ("alone", '@pytest.mark.xdist_group("alone")\n')):
-        (tmp_path / f"test_{name}.py").write_text(MEASURED.format(mark=mark, told=told, name=name))
+        (tmp_path / f"test_{name}.py").write_text(RECORDING_TEST.format(mark=mark, record=record, name=name))
     command = [
         sys.executable,
         "-m",
@@ -44,12 +44,12 @@ def test_no_other_test_runs_while_an_exclusive_test_runs(tmp_path: Path) -> None
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
-    ran = [line.split() for line in (tmp_path / "told").read_text().splitlines()]
+    ran = [line.split() for line in (tmp_path / "record").read_text().splitlines()]
     assert len(ran) == 12
     assert len({process for name, process, _, _ in ran if name != "alone"}) == 2, "the files did not run side by side"
-    for (_, _, began, ended), (name, _, other_began, other_ended) in itertools.permutations(ran, 2):
+    for (_, _, started, ended), (name, _, other_started, other_ended) in itertools.permutations(ran, 2):
         if name == "alone":
-            assert float(ended) <= float(other_began) or float(other_ended) <= float(began)
+            assert float(ended) <= float(other_started) or float(other_ended) <= float(started)
 
 
 HANGING = """

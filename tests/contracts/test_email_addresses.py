@@ -1,4 +1,4 @@
-"""Hyphens in a label of ASCII characters, which RFC 1123 allows anywhere but at its ends, and IDNA only elsewhere."""
+"""Hyphens in domain labels: RFC 1123 allows them in ASCII labels where IDNA does not."""
 
 from __future__ import annotations
 

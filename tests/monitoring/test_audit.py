@@ -1,4 +1,4 @@
-"""What running processes write down of who did what: a line each, with ids and nothing else of a person."""
+"""Audit events of running processes: one log line per event, with ids and no other personal data."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.stack import Stack
 Line = dict[str, Any]
 
 
-async def written(stack: Stack, which: Callable[[Line], bool], seconds: float = 10) -> Line:
-    """The one line of all processes that is this, once it is written."""
-    seen: list[Line] = []
+async def wait_for_line(stack: Stack, matches: Callable[[Line], bool], seconds: float = 10) -> Line:
+    """Wait for the single line, in the logs of all processes, that matches."""
+    found: list[Line] = []
     async with asyncio.timeout(seconds):
         while True:
             lines = [line for name in stack.processes for line in lines_of(stack, name)]
-            seen = [line for line in lines if which(line)]
-            if seen:
-                assert len(seen) == 1, seen
-                return seen[0]
+            found = [line for line in lines if matches(line)]
+            if found:
+                assert len(found) == 1, found
+                return found[0]
             await asyncio.sleep(0.1)
 
 
@@ -51,7 +51,7 @@ async def session_of(client: Client) -> Line:
 async def test_sign_in_is_audited_with_user_tenant_and_request_id(ada: Client, deployed_stack: Stack) -> None:
     viewer = await session_of(ada)
     session = viewer["session"]["id"]
-    line = await written(
+    line = await wait_for_line(
         deployed_stack, lambda line: line["event"] == "audit.sign_in" and line.get("session") == session
     )
     assert line["user"] == viewer["user"]["id"]
@@ -74,7 +74,7 @@ async def test_wrong_password_is_audited_without_address_and_password(deployed_s
             },
             headers={"x-request-id": request_id},
         )
-    line = await written(
+    line = await wait_for_line(
         deployed_stack, lambda line: line["event"] == "audit.refused" and line.get("request_id") == request_id
     )
     assert (line["code"], line["field"]) == ("INVALID_CREDENTIALS", "login")
@@ -90,14 +90,14 @@ async def test_tenant_switch_is_audited_with_its_new_and_ended_session(ada: Clie
     there = await ada.tenant_id("Globex" if await ada.current_tenant() == "Acme" else "Acme")
     operation_id, ada.token = await ada.switch_tenant(there)
     after = await session_of(ada)
-    line = await written(
+    line = await wait_for_line(
         deployed_stack,
         lambda line: line["event"] == "audit.tenant_switched" and line.get("workflow_id") == operation_id,
     )
     assert (line["ended"], line["session"]) == (before["session"]["id"], after["session"]["id"])
     assert line["user"] == before["user"]["id"]
-    closed = await written(
-        deployed_stack, lambda line: line["event"] == "operation_closed" and line.get("workflow_id") == operation_id
+    closed = await wait_for_line(
+        deployed_stack, lambda line: line["event"] == "operation closed" and line.get("workflow_id") == operation_id
     )
     assert (closed["outcome"], closed["kind"], closed["user"]) == ("completed", "TENANT_SWITCH", line["user"])
     assert closed["request_id"] == line["request_id"]
@@ -108,25 +108,25 @@ async def test_revoked_session_and_sign_out_are_different_audit_events(ada: Clie
     other = Client(deployed_stack)
     await other.log_in("ada@example.com")
     revoked, own = (await session_of(other))["session"]["id"], (await session_of(ada))["session"]["id"]
-    await ada.execute("mutation ($id: ID!) { revokeSession(input: {sessionId: $id}) { ok } }", id=revoked)
-    await ada.execute("mutation { logout { ok } }")
-    line = await written(
+    await ada.ask("mutation ($id: ID!) { revokeSession(input: {sessionId: $id}) { ok } }", id=revoked)
+    await ada.ask("mutation { logout { ok } }")
+    line = await wait_for_line(
         deployed_stack, lambda line: line["event"] == "audit.session_revoked" and line["session"] == revoked
     )
     assert is_id(line["user"], "usr")
     assert line["request_id"]
-    await written(deployed_stack, lambda line: line["event"] == "audit.sign_out" and line["session"] == own)
+    await wait_for_line(deployed_stack, lambda line: line["event"] == "audit.sign_out" and line["session"] == own)
 
 
 async def test_each_undo_of_an_operation_is_audited(ada: Client, deployed_stack: Stack) -> None:
-    """An onboarding fails at its second step, for somebody signs in with that address already."""
+    """The onboarding fails in its second step, because another account has the e-mail address."""
     person = {"email": "grace@example.com", "name": "Grace", "password": PASSWORD, "waitSeconds": 30}
     answer = await ada.execute(
         "mutation ($input: OnboardUserInput!) { onboardUser(input: $input) { operation { id status } } }", input=person
     )
     operation = answer["onboardUser"]["operation"]
     assert operation["status"] == "FAILED"
-    line = await written(
+    line = await wait_for_line(
         deployed_stack,
         lambda line: line["event"] == "audit.compensated" and line.get("workflow_id") == operation["id"],
     )
@@ -136,23 +136,23 @@ async def test_each_undo_of_an_operation_is_audited(ada: Client, deployed_stack:
 
 async def test_forbidden_step_is_audited(ada: Client, deployed_stack: Stack) -> None:
     operation_id, _ = await ada.start_switch(new_id("ten"))
-    assert (await ada.wait_for_final_state(operation_id))["status"] == "FAILED"
-    line = await written(
+    assert (await ada.to_its_end(operation_id))["status"] == "FAILED"
+    line = await wait_for_line(
         deployed_stack, lambda line: line["event"] == "audit.refused" and line.get("workflow_id") == operation_id
     )
     assert (line["code"], line["activity"]) == ("FORBIDDEN", "check_access")
     assert line["refusal"] == "forbidden"
-    assert (await ada.error_of(f'{{ node(id: "{new_id("usr")}") {{ id }} }}'))["code"] == "NOT_FOUND"
-    at_the_edge = await written(
+    assert (await ada.refused(f'{{ node(id: "{new_id("usr")}") {{ id }} }}'))["code"] == "NOT_FOUND"
+    gateway_line = await wait_for_line(
         deployed_stack,
         lambda each: (
             each.get("refusal") == "not_found" and each.get("field") == "node" and each.get("user") is not None
         ),
     )
     assert (line["user"], line["client"], line["account"]) == (
-        at_the_edge["user"],
-        at_the_edge["client"],
-        at_the_edge["account"],
+        gateway_line["user"],
+        gateway_line["client"],
+        gateway_line["account"],
     )
 
 
@@ -173,13 +173,13 @@ async def test_wrong_code_is_audited_by_gateway_and_worker(deployed_stack: Stack
     def is_this(line: Line) -> bool:
         return line["event"] == "audit.refused" and line.get("refusal") == "wrong_code"
 
-    at_the_edge = await written(deployed_stack, lambda line: is_this(line) and "field" in line)
-    in_the_worker = await written(
+    gateway_line = await wait_for_line(deployed_stack, lambda line: is_this(line) and "field" in line)
+    worker_line = await wait_for_line(
         deployed_stack, lambda line: is_this(line) and line.get("activity") == "check_totp" and line["attempt"] == 1
     )
-    assert at_the_edge["client"] == in_the_worker["client"]
-    assert in_the_worker["account"]
-    assert "000000" not in json.dumps([at_the_edge, in_the_worker])
+    assert gateway_line["client"] == worker_line["client"]
+    assert worker_line["account"]
+    assert "000000" not in json.dumps([gateway_line, worker_line])
 
 
 def test_log_lines_of_steps_contain_duration_user_and_request(deployed_stack: Stack) -> None:

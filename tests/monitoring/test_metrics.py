@@ -1,4 +1,4 @@
-"""Every name that a dashboard, an alert or a scaler asks for is one that running processes tell."""
+"""Metrics: running processes serve every metric that a dashboard, an alert or the autoscaler queries."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def queries() -> Iterator[str]:
         yield from (trigger["metadata"]["query"] for trigger in triggers if trigger["type"] == "prometheus")
 
 
-def asked_for() -> set[str]:
+def queried_metrics() -> set[str]:
     return set(chain.from_iterable(_NAME.findall(query) for query in queries()))
 
 
-def told(url: str) -> str:
+def fetch_metrics(url: str) -> str:
     answer = httpx.get(f"{url}/metrics", timeout=10, trust_env=False)
     assert answer.is_success
     return answer.text
 
 
-def names(text: str) -> set[str]:
+def metric_names(text: str) -> set[str]:
     return {re.split(r"[ {]", line.removeprefix("# TYPE "))[0] for line in text.splitlines() if line}
 
 
 @pytest.fixture
-async def busy(deployed_stack: Stack) -> Stack:
-    """It has done what there is to count: an operation that completes, one that is undone, a refusal."""
+async def used_stack(deployed_stack: Stack) -> Stack:
+    """A deployed stack with counted events: a completed operation and a refused request."""
     ada = Client(deployed_stack)
     await ada.log_in("ada@example.com")
     await ada.error_of("mutation { logout { ok } nonsense }")
@@ -55,37 +55,37 @@ async def busy(deployed_stack: Stack) -> Stack:
     return deployed_stack
 
 
-def test_serves_the_documented_metrics(busy: Stack) -> None:
-    everything = "".join(told(url) for url in busy.monitoring.values())
-    known = names(everything)
-    wanted = asked_for()
-    assert "workflow_executions_total" in wanted
-    missing = {name for name in wanted if name not in known and name.removesuffix("_total") not in known}
+def test_serves_the_documented_metrics(used_stack: Stack) -> None:
+    everything = "".join(fetch_metrics(url) for url in used_stack.monitoring.values())
+    served = metric_names(everything)
+    queried = queried_metrics()
+    assert "workflow_executions_total" in queried
+    missing = {name for name in queried if name not in served and name.removesuffix("_total") not in served}
     assert not missing - {"up"}
 
 
-def test_operations_are_counted_once_by_kind_and_outcome(busy: Stack) -> None:
-    text = told(busy.monitoring["operations"])
+def test_operations_are_counted_once_by_kind_and_outcome(used_stack: Stack) -> None:
+    text = fetch_metrics(used_stack.monitoring["operations"])
     completed = re.search(r'workflow_executions_total{kind="TENANT_SWITCH",outcome="completed"} (\S+)', text)
     assert completed
     assert float(completed[1]) >= 1
     assert 'workflow_duration_seconds_bucket{kind="LOGIN",le="0.1",outcome="completed"}' in text
-    assert "temporal_workflow_completed" in text  # the SDK's own
+    assert "temporal_workflow_completed" in text  # a metric of Temporal's SDK
 
 
-def test_client_chosen_names_do_not_become_labels(busy: Stack) -> None:
-    text = "".join(told(url) for name, url in busy.monitoring.items() if name.startswith("gateway"))
+def test_client_chosen_names_do_not_become_labels(used_stack: Stack) -> None:
+    text = "".join(fetch_metrics(url) for name, url in used_stack.monitoring.items() if name.startswith("gateway"))
     assert 'gateway_operations_total{code="OK",operation="login"}' in text
     assert "nonsense" not in text
 
 
 def test_readiness_lists_each_dependency(deployed_stack: Stack) -> None:
     for name, url in deployed_stack.monitoring.items():
-        parts = httpx.get(f"{url}/readyz", timeout=10, trust_env=False).json()["dependencies"]
+        states = httpx.get(f"{url}/readyz", timeout=10, trust_env=False).json()["dependencies"]
         expected = {"temporal"} | ({"auth", "users"} if name.startswith("gateway") else {"database"})
-        expected |= {"redis"} if name not in ("users", "files") else set()  # these two have no account in Redis
-        assert expected <= parts.keys(), name
-        assert set(parts.values()) == {"ok"}, (name, parts)
+        expected |= {"redis"} if name not in ("users", "files") else set()  # these two services do not use Redis
+        assert expected <= states.keys(), name
+        assert set(states.values()) == {"ok"}, (name, states)
 
 
 def test_metrics_are_not_served_on_the_client_port(deployed_stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""One trace an operation, from the browser's word to the statement in the database, and no secret in it."""
+"""Traces: one trace per operation from the browser to the SQL statements, without secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from websockets.typing import Subprotocol
 from contracts.base import new_id
 from tests.collector import CollectedSpan, Collector
 from tests.end_to_end.client import Client
-from tests.monitoring.test_audit import written
+from tests.monitoring.test_audit import wait_for_line
 from tests.stack import Stack
 
 SWITCH = """
@@ -23,7 +23,7 @@ mutation ($id: ID!) { switchTenant(input: {tenantId: $id, waitSeconds: 20}) { op
 
 
 def traceparent() -> tuple[str, str]:
-    """Of a new trace, and the trace's id."""
+    """Return the header of a new trace, and the id of the trace."""
     trace = secrets.token_hex(16)
     return f"00-{trace}-{secrets.token_hex(8)}-01", trace
 
@@ -39,7 +39,7 @@ async def post(client: Client, stack: Stack, header: str, document: str, **varia
 
 
 def path(span: CollectedSpan, spans: list[CollectedSpan]) -> list[str]:
-    """The names of its process and of all that lead to it, from the first that is ours."""
+    """Return process and name of each span from the root to this span."""
     by_id = {each.id: each for each in spans}
     names = [f"{span.process} {span.name}"]
     while (span.parent) in by_id:
@@ -70,13 +70,13 @@ async def test_one_trace_connects_browser_gateway_steps_and_sql_statements(
     operation = answer["data"]["switchTenant"]["operation"]
     assert operation["status"] == "COMPLETED"
 
-    def is_whole(spans: list[CollectedSpan]) -> bool:
+    def is_complete(spans: list[CollectedSpan]) -> bool:
         names = {span.name for span in spans}
         return names >= {"mutation switchTenant", "CompleteWorkflow:SwitchTenant", "RunActivity:replace_session"}
 
-    spans = collector.wait_for(trace, is_whole)
-    (asked,) = (span for span in spans if span.name == "mutation switchTenant")
-    assert asked.parent == header.split("-")[2]
+    spans = collector.wait_for(trace, is_complete)
+    (mutation,) = (span for span in spans if span.name == "mutation switchTenant")
+    assert mutation.parent == header.split("-")[2]
     paths = [path(span, spans) for span in spans]
     start = ["gateway mutation switchTenant", "gateway StartWorkflow:SwitchTenant"]
     assert [*start, "worker-operations RunWorkflow:SwitchTenant"] in paths
@@ -95,7 +95,7 @@ async def test_one_trace_connects_browser_gateway_steps_and_sql_statements(
     assert run.attributes["temporalWorkflowID"] == operation["id"]
     assert run.attributes["adx.kind"] == "TENANT_SWITCH"
     assert {span.process for span in spans} >= {"gateway", "worker-operations", "worker-auth", "worker-tenants"}
-    line = await written(
+    line = await wait_for_line(
         deployed_stack,
         lambda line: line["event"] == "audit.tenant_switched" and line.get("workflow_id") == operation["id"],
     )
@@ -180,7 +180,7 @@ async def test_internal_work_of_a_process_begins_no_trace(
     header, trace = traceparent()
     await post(ada, deployed_stack, header, "{ viewer { user { id } } }")
     collector.wait_for(trace, lambda spans: "query viewer" in {span.name for span in spans})
-    first = [span for span in collector.spans() if not span.parent]
-    assert first
-    known = {span.name for span in first} - {"query viewer", "mutation login", "mutation switchTenant"}
-    assert not [name for name in known if name.startswith(("SELECT", "GET /readyz", "GET /healthz", "POST /auth"))]
+    roots = [span for span in collector.spans() if not span.parent]
+    assert roots
+    names = {span.name for span in roots} - {"query viewer", "mutation login", "mutation switchTenant"}
+    assert not [name for name in names if name.startswith(("SELECT", "GET /readyz", "GET /healthz", "POST /auth"))]

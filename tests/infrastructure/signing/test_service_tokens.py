@@ -1,4 +1,4 @@
-"""Tokens of calls to services: for one service, for at most a minute, under the current key or a former one."""
+"""Service tokens: valid for one service and for at most a minute, signed with a current or previous key."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 ADA = Caller(user_id="usr_ada")
 
 
-def signed(**claims: object) -> str:
+def create_token(**claims: object) -> str:
     now = int(time.time())
-    usual = {"aud": "adx-files", "iat": now, "exp": now + 30, "caller": ADA.model_dump(mode="json")}
-    present = {name: value for name, value in (usual | claims).items() if value is not None}
+    defaults = {"aud": "adx-files", "iat": now, "exp": now + 30, "caller": ADA.model_dump(mode="json")}
+    present = {name: value for name, value in (defaults | claims).items() if value is not None}
     return jwt.encode({"alg": "HS256"}, present, OctKey.import_key(NEW))
 
 
@@ -32,10 +32,10 @@ def test_service_accepts_a_token_for_its_audience() -> None:
     assert (
         ServiceTokenSigner("files", SecretKeys(NEW)).read(ServiceTokenSigner("files", SecretKeys(NEW)).sign(ADA)) == ADA
     )
-    assert ServiceTokenSigner("files", SecretKeys(NEW)).read(signed()) == ADA
+    assert ServiceTokenSigner("files", SecretKeys(NEW)).read(create_token()) == ADA
 
 
-def test_refuses_a_token_with_a_lifetime_of_more_than_a_minute() -> None:
+def test_signed_token_is_valid_for_at_most_a_minute() -> None:
     token = ServiceTokenSigner("files", SecretKeys(NEW)).sign(ADA)
     claims = jwt.decode(token, OctKey.import_key(NEW), algorithms=["HS256"]).claims
     assert 0 < claims["exp"] - claims["iat"] <= 60
@@ -61,7 +61,7 @@ def test_refuses_a_token_with_a_lifetime_of_more_than_a_minute() -> None:
 )
 def test_service_refuses_an_invalid_token(claims: dict[str, object]) -> None:
     with pytest.raises(NotSignedIn):
-        ServiceTokenSigner("files", SecretKeys(NEW)).read(signed(**claims))
+        ServiceTokenSigner("files", SecretKeys(NEW)).read(create_token(**claims))
 
 
 def test_current_key_signs_and_all_keys_verify() -> None:

@@ -1,4 +1,4 @@
-"""A signed address grants one thing, to its kind of use only, until the second at which it expires."""
+"""Transfer tokens: valid for one kind of transfer until they expire, and not with other keys or changed content."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def signer_at(moment: datetime, key: bytes = b"s" * 32) -> TransferTokenSigner:
     return TransferTokenSigner(SecretKeys(key), lambda: moment)
 
 
-def token(path: str) -> str:
+def token_of(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-UPLOADING = token(signer_at(NOW).upload_path(UPLOAD, NOW + timedelta(minutes=5)))
-DOWNLOADING = token(signer_at(NOW).download_path(DOWNLOAD, NOW + timedelta(minutes=5)))
+UPLOAD_TOKEN = token_of(signer_at(NOW).upload_path(UPLOAD, NOW + timedelta(minutes=5)))
+DOWNLOAD_TOKEN = token_of(signer_at(NOW).download_path(DOWNLOAD, NOW + timedelta(minutes=5)))
 
 
 def test_transfer_token_is_accepted_until_it_expires() -> None:
     for seconds in (0, 299):
         signer = signer_at(NOW + timedelta(seconds=seconds))
-        assert signer.read(UPLOADING, UploadGrant) == UPLOAD
-        assert signer.read(DOWNLOADING, DownloadGrant) == DOWNLOAD
+        assert signer.read(UPLOAD_TOKEN, UploadGrant) == UPLOAD
+        assert signer.read(DOWNLOAD_TOKEN, DownloadGrant) == DOWNLOAD
     for seconds in (300, 301, 3600):
-        for each, kind in ((UPLOADING, UploadGrant), (DOWNLOADING, DownloadGrant)):
+        for each, kind in ((UPLOAD_TOKEN, UploadGrant), (DOWNLOAD_TOKEN, DownloadGrant)):
             with pytest.raises(PermissionDenied):
                 signer_at(NOW + timedelta(seconds=seconds)).read(each, kind)  # type: ignore[type-var]
 
@@ -51,15 +51,15 @@ def test_upload_token_is_not_accepted_as_download_token() -> None:
     class Lookalike(UploadGrant):
         pass
 
-    for each, kind in ((DOWNLOADING, UploadGrant), (UPLOADING, DownloadGrant), (UPLOADING, Lookalike)):
+    for each, kind in ((DOWNLOAD_TOKEN, UploadGrant), (UPLOAD_TOKEN, DownloadGrant), (UPLOAD_TOKEN, Lookalike)):
         with pytest.raises(PermissionDenied):
             signer_at(NOW).read(each, kind)  # type: ignore[type-var]
 
 
 def test_refuses_a_token_with_another_key_or_changed_content() -> None:
-    head, body, signature = UPLOADING.split(".")
+    head, body, signature = UPLOAD_TOKEN.split(".")
     for signer, each in (
-        (signer_at(NOW, b"t" * 32), UPLOADING),
+        (signer_at(NOW, b"t" * 32), UPLOAD_TOKEN),
         (signer_at(NOW), f"{head}.{body[:-2]}AA.{signature}"),
         (signer_at(NOW), f"{head}.{body}."),
         (signer_at(NOW), ""),
