@@ -175,5 +175,5 @@ def test_environment_script_refuses_a_folder_that_is_not_writable(tmp_path: Path
         if "pytest" in folder.name:
             folder.chmod(0o755)
     tmp_path.chmod(0o555)
-    status, text = said(*drop, "sh", "environment.sh", ".venv", cwd=tmp_path)
+    status, text = run_command(*drop, "sh", "environment.sh", ".venv", cwd=tmp_path)
     assert (status, "is not writable" in text) == (1, True)

@@ -108,8 +108,8 @@ async def test_revoked_session_and_sign_out_are_different_audit_events(ada: Clie
     other = Client(deployed_stack)
     await other.log_in("ada@example.com")
     revoked, own = (await session_of(other))["session"]["id"], (await session_of(ada))["session"]["id"]
-    await ada.ask("mutation ($id: ID!) { revokeSession(input: {sessionId: $id}) { ok } }", id=revoked)
-    await ada.ask("mutation { logout { ok } }")
+    await ada.execute("mutation ($id: ID!) { revokeSession(input: {sessionId: $id}) { ok } }", id=revoked)
+    await ada.execute("mutation { logout { ok } }")
     line = await wait_for_line(
         deployed_stack, lambda line: line["event"] == "audit.session_revoked" and line["session"] == revoked
     )
@@ -136,13 +136,13 @@ async def test_each_undo_of_an_operation_is_audited(ada: Client, deployed_stack:
 
 async def test_forbidden_step_is_audited(ada: Client, deployed_stack: Stack) -> None:
     operation_id, _ = await ada.start_switch(new_id("ten"))
-    assert (await ada.to_its_end(operation_id))["status"] == "FAILED"
+    assert (await ada.wait_for_final_state(operation_id))["status"] == "FAILED"
     line = await wait_for_line(
         deployed_stack, lambda line: line["event"] == "audit.refused" and line.get("workflow_id") == operation_id
     )
     assert (line["code"], line["activity"]) == ("FORBIDDEN", "check_access")
     assert line["refusal"] == "forbidden"
-    assert (await ada.refused(f'{{ node(id: "{new_id("usr")}") {{ id }} }}'))["code"] == "NOT_FOUND"
+    assert (await ada.error_of(f'{{ node(id: "{new_id("usr")}") {{ id }} }}'))["code"] == "NOT_FOUND"
     gateway_line = await wait_for_line(
         deployed_stack,
         lambda each: (
@@ -183,7 +183,7 @@ async def test_wrong_code_is_audited_by_gateway_and_worker(deployed_stack: Stack
 
 
 def test_log_lines_of_steps_contain_duration_user_and_request(deployed_stack: Stack) -> None:
-    ended = [line for line in lines_of(deployed_stack, "auth") if line["event"] == "activity ended"]
+    ended = [line for line in lines_of(deployed_stack, "auth") if line["event"] == "activity_ended"]
     assert ended
     for line in ended:
         assert line["duration_ms"] > 0

@@ -70,7 +70,7 @@ def test_disabled_tracing_loads_no_opentelemetry_module() -> None:
 
 
 async def test_disabled_tracing_adds_no_middleware(temporal_address: str, tmp_path: Path) -> None:
-    app = create_app(settings(temporal_address, data_dir=tmp_path), Dependencies(services=Services().transport))
+    app = create_app(settings(temporal_address, data_dir=tmp_path), Dependencies(services=FakeServices().transport))
     async with app.router.lifespan_context(app):
         interceptors = app.connections.temporal.config()["interceptors"]
         assert [type(each).__module__ for each in interceptors] == [

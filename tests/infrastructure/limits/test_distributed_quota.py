@@ -295,7 +295,7 @@ async def test_counts_of_an_outage_are_shared_soon_after_redis_returns(
         ):
             async with asyncio.timeout(5):
                 held = await acquire_many(one, owner, 1)
-            await proxy.turn(FAIR)
+            await proxy.set_conditions(NORMAL)
             async with running_process(policy, 2) as other, asyncio.timeout(12):
                 while True:
                     taken = await acquire_many(other, owner, 2)
