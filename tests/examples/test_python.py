@@ -54,10 +54,10 @@ async def test_uploads_a_file_and_shows_it_on_the_dashboard(dev_stack: Stack, tm
 
 async def test_onboards_a_user_who_then_signs_in(dev_stack: Stack) -> None:
     email = f"{uuid4().hex[:12]}@example.com"
-    environment = await run(
+    output = await run(
         dev_stack, "ada@example.com", "onboard", email, "Kay McNulty", ADX_NEW_PASSWORD="correct horse battery"
     )
-    assert "✓ create_workspace" in environment
+    assert "✓ create_workspace" in output
     assert "Kay McNulty" in await run(dev_stack, email, "dashboard", ADX_PASSWORD="correct horse battery")
 
 
