@@ -127,6 +127,7 @@ class Cluster:
         stack.close()
 
     def restart_gateway(self, index: int) -> None:
+        """Stop and start the gateway with this index."""
         self.stop(f"gateway-{index}")
         self.start_gateway(index)
 

@@ -29,6 +29,7 @@ class Follower:
 
     @property
     def has_ended(self) -> bool:
+        """Whether the subscription has completed or failed."""
         return self.is_complete or self.failure is not None
 
     def check_states(self, position: Callable[[str, str], Position]) -> None:

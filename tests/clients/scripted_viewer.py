@@ -27,6 +27,7 @@ class ScriptedOperations:
 
     @property
     def ids(self) -> list[str]:
+        """The ids of the operations."""
         return [script.id for script in self.scripts]
 
     async def move_all(self) -> None:

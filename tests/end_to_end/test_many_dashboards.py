@@ -49,9 +49,11 @@ class VisibilityMetrics:
         self._url = found[1]
 
     async def list_requests(self) -> float:
+        """Return the number of ListWorkflowExecutions requests so far."""
         return await self._sum(r'^service_requests\{.*operation="ListWorkflowExecutions".*\} (\S+)$')
 
     async def rejected_requests(self) -> float:
+        """Return the number of requests that the server rejected because of its limits."""
         return await self._sum(r"^service_errors_resource_exhausted\{.*\} (\S+)$")
 
     async def _sum(self, pattern: str) -> float:

@@ -40,11 +40,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 async def temporal(stack: Stack) -> Temporal:
+    """A Temporal client of the stack."""
     return await Temporal.connect(stack.temporal_address)
 
 
 @pytest.fixture
 async def ada(stack: Stack) -> Client:
+    """A client that is signed in as Ada in Acme."""
     client = Client(stack)
     await client.log_in("ada@example.com")
     await client.ensure_tenant("Acme")

@@ -20,6 +20,7 @@ FOLLOW = "subscription ($id: ID!) { operation(id: $id) { status } }"
 
 @pytest.fixture(params=["dev_stack", "separate_stack"])
 def stack(request: pytest.FixtureRequest) -> Stack:
+    """The development stack, and one of separate processes."""
     running: Stack = request.getfixturevalue(request.param)
     return running
 

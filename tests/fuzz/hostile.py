@@ -21,6 +21,7 @@ _VALID = (
 
 @st.composite
 def _nested_fields(draw: st.DrawFn) -> str:
+    """A document with deeply nested fields, whose braces may not match."""
     names, depth = draw(st.lists(_NAMES, min_size=1, max_size=4)), draw(_COUNTS)
     head = " ".join(names[:-1])
     return f"{{ {head} {names[-1]} " * depth + "{ id }" + " }" * draw(st.sampled_from((depth, depth - 1)))
@@ -28,6 +29,7 @@ def _nested_fields(draw: st.DrawFn) -> str:
 
 @st.composite
 def _many_fields(draw: st.DrawFn) -> str:
+    """A document that repeats one selection many times."""
     count = draw(_COUNTS)
     element = draw(
         st.sampled_from(
@@ -64,6 +66,7 @@ def _fragments(draw: st.DrawFn) -> str:
 
 @st.composite
 def _values(draw: st.DrawFn) -> str:
+    """A document with an extreme literal as an argument or a default value."""
     value = draw(
         st.sampled_from(
             (
@@ -109,6 +112,7 @@ def _mutated_document(draw: st.DrawFn) -> str:
 
 @st.composite
 def _many_operations(draw: st.DrawFn) -> str:
+    """A document with many operations."""
     count = draw(_COUNTS)
     return " ".join(draw(st.sampled_from(_VALID)).replace("{", f"query q{n} {{", 1) for n in range(min(count, 300)))
 
@@ -123,6 +127,7 @@ _NOISE = st.sampled_from(
 
 @st.composite
 def _variables(draw: st.DrawFn) -> object:
+    """Flat, deeply nested or long variables, or none."""
     kind = draw(st.sampled_from(("none", "flat", "deep", "wide")))
     if kind == "flat":
         return draw(st.dictionaries(st.sampled_from(("v", "ids", "input", "x")), st.one_of(st.integers(), st.text())))

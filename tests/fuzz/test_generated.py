@@ -73,6 +73,7 @@ def test_generated_documents_never_cause_an_internal_error(dev_stack: Stack) -> 
 
 
 def _session_token(client: httpx.Client) -> str:
+    """Log in as Grace and return the session token."""
     login_input = {"email": "grace@example.com", "password": PASSWORD}
     response = client.post("/graphql", json={"query": LOG_IN, "variables": {"input": login_input}}).json()
     client.cookies.clear()  # documents without a token must have no session
@@ -80,6 +81,7 @@ def _session_token(client: httpx.Client) -> str:
 
 
 def _is_signed_in(client: httpx.Client, headers: dict[str, str]) -> bool:
+    """Return whether the session of the headers is still valid."""
     response = client.post("/graphql", json={"query": "{ viewer { user { id } } }"}, headers=headers)
     return response.json()["data"]["viewer"] is not None
 

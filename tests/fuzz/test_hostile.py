@@ -81,6 +81,7 @@ def test_hostile_documents_cost_little_cpu_time_and_memory(
 
 @asynccontextmanager
 async def _client(temporal_address: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield an HTTP client of a gateway in this process."""
     cache = MemoryCache()
     app = create_app(
         settings(temporal_address, data_dir=folder), Dependencies(services=FakeServices().transport, cache=cache)

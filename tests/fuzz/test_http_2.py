@@ -115,16 +115,19 @@ async def connected(gateway: Gateway, settings: dict[int, int] | None = None) ->
 
 
 def reset_streams(peer: Peer) -> Iterable[Frame]:
+    """Yield requests that are reset immediately."""
     for stream in range(1, 2001, 2):
         yield peer.request(stream)
         yield RstStreamFrame(stream, ErrorCodes.CANCEL)
 
 
 def send_priorities(_: Peer) -> Iterable[Frame]:
+    """Yield PRIORITY frames of many streams."""
     return (PriorityFrame(stream, stream_weight=1, exclusive=True) for stream in range(1, 5001, 2))
 
 
 def send_empty_data(peer: Peer) -> Iterable[Frame]:
+    """Return a request with many empty DATA frames."""
     return [peer.request(1, ends=False), *[DataFrame(1)] * 2000]
 
 

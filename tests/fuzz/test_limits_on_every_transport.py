@@ -64,6 +64,7 @@ def posted_with(accept: str) -> SendRequest:
 
 
 async def by_get(gateway: Gateway, body: dict[str, Any]) -> str:
+    """Send the document by GET."""
     async with httpx.AsyncClient(trust_env=False, verify=UNUSED) as http:
         return (await http.get(f"{gateway.http}/graphql", params=body)).text
 

@@ -28,6 +28,7 @@ def get(line: bytes, *headers: bytes) -> bytes:
 
 
 def content_length(size: int) -> bytes:
+    """Return a Content-Length header."""
     return b"Content-Length: %d\r\n" % size
 
 

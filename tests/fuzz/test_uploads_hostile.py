@@ -79,11 +79,13 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def storage(folder: Path) -> FileStorage:
+    """A file storage in an empty folder."""
     return open_storage(str(folder))
 
 
 @pytest.fixture
 async def client(storage: FileStorage, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the transfer routes with short time limits."""
     limits = TransferLimits(minimum_rate=MinimumRate(window_seconds=0.2), total_timeout_seconds=1.0)
     async with files_client(await create_sqlite_database(tmp_path)) as files:
         dependencies = TransferDependencies(storage, SIGNER, member, LocalQuota(), limits)

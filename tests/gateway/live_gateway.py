@@ -107,6 +107,7 @@ class Socket:
         return operation_id
 
     async def send(self, message: dict[str, Any]) -> None:
+        """Send a message as JSON."""
         await self.connection.send(json.dumps(message))
 
     async def receive(self) -> Any:

@@ -42,14 +42,17 @@ class MemoryRecord:
         self.add(OperationRecord(operation=await to_operation(description, client)))
 
     def write(self, _caller: Caller, body: dict[str, Any]) -> None:
+        """Handle the endpoint that writes records."""
         for record in OperationRecords.model_validate(body).records:
             self.add(record)
 
     def look_up(self, _caller: Caller, body: dict[str, Any]) -> RecordLookup:
+        """Handle the endpoint that reads records by id."""
         ids = Ids.model_validate(body).ids
         return RecordLookup(records=tuple(self._records[each] for each in ids if each in self._records))
 
     def list_operations(self, caller: Caller, body: dict[str, Any]) -> RecordPage:
+        """Handle the endpoint that lists operations by pages."""
         request = RecordPageRequest.model_validate(body)
         is_ascending = request.order is OperationOrder.STARTED_AT_ASC
         matching = sorted(
@@ -72,6 +75,7 @@ class MemoryRecord:
         )
 
     def handlers(self) -> dict[str, Handler]:
+        """Return the handlers for ``FakeServices``."""
         return {
             "operations/write": self.write,
             "operations/look_up": self.look_up,

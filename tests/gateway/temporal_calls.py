@@ -52,6 +52,8 @@ class TemporalCalls(Interceptor):
 
 
 class _Counting(OutboundInterceptor):
+    """Records each call before it reaches Temporal."""
+
     def __init__(self, next: OutboundInterceptor, calls: TemporalCalls) -> None:
         super().__init__(next)
         self._calls = calls
@@ -74,6 +76,8 @@ class _Counting(OutboundInterceptor):
 
 
 class _CountingPages(WorkflowExecutionAsyncIterator):
+    """Records each request for a page of visibility results."""
+
     def __init__(self, pages: WorkflowExecutionAsyncIterator, calls: TemporalCalls) -> None:
         super().__init__(pages._client, pages._input)  # noqa: SLF001 - the SDK returns pages only as this class
         self._calls = calls

@@ -55,6 +55,7 @@ def services(record: OperationsService) -> FakeServices:
 
 @pytest.fixture
 async def gateway(temporal_address: str, tmp_path: Path, services: FakeServices) -> AsyncIterator[Gateway]:
+    """A gateway in this process."""
     async with running_gateway(temporal_address, tmp_path, services, None, None) as gateway:
         yield gateway
 

@@ -56,16 +56,19 @@ def manifest_of_codegen(tools: Path, folder: Path, algorithm: str = "sha256") ->
 
 
 def manifest_of_codegen_with_sha1(tools: Path, folder: Path) -> Path:
+    """Let graphql-codegen write its manifest with SHA-1 hashes and return the path."""
     return manifest_of_codegen(tools, folder, "sha1")
 
 
 def manifest_of_apollo(tools: Path, folder: Path) -> Path:
+    """Let Apollo's generator write its manifest and return the path."""
     project = copy_project(tools, "apollo", folder)
     run_tool(project, "generate-persisted-query-manifest", "--config", "persisted-query-manifest.config.mjs")
     return project / "persisted-query-manifest.json"
 
 
 def manifest_of_relay(tools: Path, folder: Path, algorithm: str | None = None) -> Path:
+    """Let the Relay compiler write its manifest and return the path."""
     project = copy_project(tools, "relay", folder)
     config = project / "relay.config.json"
     relay_settings = json.loads(config.read_text())
@@ -78,10 +81,12 @@ def manifest_of_relay(tools: Path, folder: Path, algorithm: str | None = None) -
 
 
 def manifest_of_relay_with_sha256(tools: Path, folder: Path) -> Path:
+    """Let the Relay compiler write its manifest with SHA-256 hashes and return the path."""
     return manifest_of_relay(tools, folder, "SHA256")
 
 
 def manifest_of_make_documents(tools: Path, folder: Path) -> Path:
+    """Write the manifest with the program of ``make documents`` and return the path."""
     project = copy_project(tools, "codegen", folder)
     (project / "schema.graphql").unlink()
     manifest = folder / "documents.json"

@@ -19,6 +19,8 @@ cancelled_resolvers: list[str] = []
 
 @strawberry.type
 class Query:
+    """A query with one slow resolver."""
+
     @strawberry.field
     async def slow() -> int:
         try:
@@ -31,6 +33,8 @@ class Query:
 
 @strawberry.type
 class Subscription:
+    """A subscription that is slower than the deadline."""
+
     @strawberry.subscription
     async def count() -> AsyncGenerator[int]:
         for number in range(3):

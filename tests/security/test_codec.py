@@ -60,6 +60,7 @@ async def gateway(settings: Settings, services: FakeServices | None = None) -> A
 
 @pytest.fixture
 async def client(temporal_address: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of a gateway with a codec server."""
     async with gateway(settings(temporal_address, tmp_path)) as client:
         yield client
 

@@ -35,6 +35,8 @@ async def fail_then_heartbeat(secret: str) -> str:
 
 @workflow.defn
 class FailThenHeartbeat:
+    """Executes the activity whose first attempt fails."""
+
     @workflow.run
     async def run(self, secret: str) -> str:
         return await workflow.execute_activity(

@@ -79,6 +79,7 @@ def start_gateway(temporal_address: str, tmp_path: Path) -> StartGateway:
 
 
 async def errors_over_http(gateway: Gateway) -> tuple[str, dict[str, Any]]:
+    """Execute the query over HTTP; return the response as text, and its only error."""
     async with httpx.AsyncClient(trust_env=False) as http:
         response = await http.post(
             f"{gateway.http}/graphql",
@@ -91,6 +92,7 @@ async def errors_over_http(gateway: Gateway) -> tuple[str, dict[str, Any]]:
 
 
 async def errors_over_a_socket(gateway: Gateway) -> tuple[str, dict[str, Any]]:
+    """Execute the query on a websocket; return all messages as text, and the only error."""
     async with gateway.open(authorization(), headers={"x-request-id": "mine"}) as socket:
         messages = await socket.execute(QUERY)
     (error,) = messages[0]["payload"]["errors"]
@@ -98,6 +100,7 @@ async def errors_over_a_socket(gateway: Gateway) -> tuple[str, dict[str, Any]]:
 
 
 async def errors_in_an_event_stream(gateway: Gateway) -> tuple[str, dict[str, Any]]:
+    """Execute the query as an event stream; return all results as text, and the only error."""
     async with httpx.AsyncClient(trust_env=False) as http:
         headers = {"x-request-id": "mine"}
         async with open_event_stream(http, gateway, QUERY, headers=headers) as events:

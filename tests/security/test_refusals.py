@@ -81,6 +81,8 @@ def monitoring() -> Monitoring:
 
 @pytest.fixture
 async def gateway(temporal_address: str, tmp_path: Path, monitoring: Monitoring) -> AsyncIterator[Gateway]:
+    """A running gateway with rate limits, whose storage quota is exhausted."""
+
     def refuse_storage(_caller: object, _body: object) -> None:
         raise StorageQuotaExceeded.for_field("size")
 

@@ -43,21 +43,25 @@ class Member(NamedTuple):
     is_redis_up: bool
 
     async def demote(self) -> None:
+        """Make the member a guest."""
         await self.execute(
             "UPDATE tenants_membership SET role = ? WHERE user_id = ? AND tenant_id = ?",
             *("guest", self.user_id, self.tenant_id),
         )
 
     async def remove(self) -> None:
+        """Remove the membership."""
         await self.execute(
             "DELETE FROM tenants_membership WHERE user_id = ? AND tenant_id = ?", self.user_id, self.tenant_id
         )
 
     async def permissions(self) -> list[str] | None:
+        """Return the permissions that the API shows; None without a session."""
         viewer = (await self.client.execute_unchecked(ACCESS))["data"]["viewer"]
         return None if viewer is None else list(viewer["tenantOverview"]["permissions"])
 
     async def sees_the_operation(self) -> bool:
+        """Return whether the member can read the operation of another user."""
         response = await self.client.execute_unchecked(
             "query ($id: ID!) { operation(id: $id) { id } }", id=self.operation_id
         )
@@ -175,6 +179,7 @@ async def url_of(client: Client, file_id: str) -> str:
 
 
 async def fetch(url: str) -> httpx.Response:
+    """Download the URL."""
     async with httpx.AsyncClient(timeout=30, trust_env=False, verify=False) as http:
         return await http.get(url)
 

@@ -85,6 +85,7 @@ async def _server_sent_events(response: httpx.Response) -> AsyncIterator[Event]:
 
 
 def _parse_event(fields: dict[str, str]) -> Event:
+    """Return the event with these fields."""
     if "retry" in fields:
         return Event("retry", retry=int(fields["retry"]))
     data = json.loads(fields["data"]) if fields["data"] else None

@@ -21,18 +21,22 @@ EMPTY = "This must not be empty."
 
 
 def control(code_point: str) -> str:
+    """Return the message about a control character."""
     return f"This must not contain control characters ({code_point})."
 
 
 def separator(code_point: str) -> str:
+    """Return the message about a line or paragraph separator."""
     return f"This must not contain line or paragraph separators ({code_point})."
 
 
 def direction(code_point: str) -> str:
+    """Return the message about a character that overrides the direction of text."""
     return f"This must not change the direction of the text around it ({code_point})."
 
 
 def invisible(code_point: str) -> str:
+    """Return the message about an invisible character in an e-mail address."""
     return f"An e-mail address must not contain invisible characters ({code_point})."
 
 

@@ -47,10 +47,12 @@ class RecordingClient:
 
     @property
     def text(self) -> str:
+        """All response bodies so far as text."""
         return b"".join(message.get("body", b"") for message in self.sent).decode()
 
     @property
     def is_complete(self) -> bool:
+        """Whether the last message ends the response."""
         return self.sent[-1] == {"type": "http.response.body", "body": b""}
 
 
@@ -82,12 +84,14 @@ class StreamEnvironment:
             self.is_closed = True
 
     async def wait_for_end(self) -> None:
+        """Wait until the response has ended."""
         async with asyncio.timeout(10):
             await self.task
 
 
 @pytest.fixture
 async def streams() -> AsyncIterator[ConnectionRegistry]:
+    """A registry of connections that is running."""
     streams = ConnectionRegistry()
     async with streams.running():
         yield streams

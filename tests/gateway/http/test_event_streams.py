@@ -39,6 +39,7 @@ URQL = (
 
 @pytest.fixture
 async def gateway(temporal_address: str, services: FakeServices, tmp_path: Path) -> AsyncIterator[Gateway]:
+    """A running gateway that sends a heartbeat every second."""
     async with running_gateway(
         settings(temporal_address, data_dir=tmp_path, ping_interval_seconds=1), services
     ) as gateway:
@@ -47,12 +48,14 @@ async def gateway(temporal_address: str, services: FakeServices, tmp_path: Path)
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client with Ada's session."""
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {TOKEN}"}) as client:
         yield client
 
 
 @pytest.fixture
 async def starter(temporal_client: Client) -> AsyncIterator[ScriptStarter]:
+    """Starts scripted operations."""
     async with scripts(temporal_client) as starter:
         yield starter
 
@@ -67,6 +70,7 @@ async def next_event(events: AsyncIterator[Event]) -> Event:
 
 
 def status(event: Event) -> str:
+    """Return the status of the operation in the event."""
     return str(event.data["data"]["operation"]["status"])
 
 

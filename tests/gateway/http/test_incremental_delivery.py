@@ -87,6 +87,7 @@ async def test_unexpected_error_in_a_deferred_part_reveals_no_details(
 
 @pytest.fixture
 async def gateway(temporal_address: str, services: FakeServices, tmp_path: Path) -> AsyncIterator[Gateway]:
+    """A running gateway."""
     async with running_gateway(settings(temporal_address, data_dir=tmp_path), services) as gateway:
         yield gateway
 

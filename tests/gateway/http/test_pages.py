@@ -61,6 +61,7 @@ def user_id() -> str:
 
 @pytest.fixture
 def services(user_id: str) -> FakeServices:
+    """Fake services that return every requested user, file and workspace."""
     services = FakeServices()
     services.handlers |= {
         "auth/get_current_session": lambda caller, body: session(user_id=user_id),
@@ -115,6 +116,7 @@ def temporal() -> TemporalCalls:
 async def client(
     temporal_address: str, services: FakeServices, temporal: TemporalCalls, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of a gateway in this process, whose calls to Temporal are counted."""
     app = create_app(
         settings(temporal_address, data_dir=tmp_path),
         Dependencies(services=services.transport, interceptors=[temporal]),

@@ -43,6 +43,7 @@ def persisted(text: str) -> dict[str, Any]:
 
 
 async def post(client: httpx.AsyncClient, **body: object) -> Any:
+    """Post the request body and return the JSON response."""
     return (await client.post("/graphql", json=body)).json()
 
 

@@ -27,6 +27,7 @@ def login_ids(count: int) -> list[str]:
 
 @pytest.fixture
 def calls() -> TemporalCalls:
+    """Counts and delays the calls of the gateway to Temporal."""
     return TemporalCalls()
 
 
@@ -34,6 +35,7 @@ def calls() -> TemporalCalls:
 async def gateway(
     temporal_address: str, services: FakeServices, tmp_path: Path, calls: TemporalCalls
 ) -> AsyncIterator[Gateway]:
+    """A running gateway that accepts the client's address from a header."""
     configured = settings(temporal_address, data_dir=tmp_path, trusted_proxies=[ip_network("127.0.0.0/8")])
     async with running_gateway(configured, services, interceptors=[calls]) as gateway:
         yield gateway

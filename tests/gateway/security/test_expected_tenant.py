@@ -40,6 +40,7 @@ EXEMPT = {"login", "submitMfaCode", "logout", "revokeSession", "switchTenant", "
 async def gateway(
     temporal_address: str, services: FakeServices, cache: Cache, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
+    """A running gateway."""
     async with running_gateway(settings(temporal_address, data_dir=tmp_path), services, cache=cache) as gateway:
         yield gateway
 

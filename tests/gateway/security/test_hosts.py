@@ -79,6 +79,7 @@ def local_settings(temporal_address: str, folder: Path) -> Settings:
 
 @pytest.fixture
 async def gateway(temporal_address: str, tmp_path: Path) -> AsyncIterator[Gateway]:
+    """A running gateway without PUBLIC_URL."""
     async with running_gateway(local_settings(temporal_address, tmp_path), FakeServices()) as gateway:
         yield gateway
 

@@ -31,6 +31,7 @@ LOGIN = "mutation ($input: LoginInput!) { login(input: $input) { operation { id 
 
 @pytest.fixture
 async def gateway(temporal_address: str, tmp_path: Path) -> AsyncIterator[Gateway]:
+    """A running gateway that hashes passwords in its own process."""
     passwords = Passwords()
 
     async def verify(caller: Caller, body: dict[str, Any]) -> Any:

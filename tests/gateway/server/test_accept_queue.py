@@ -28,6 +28,7 @@ class Host:
         self._expected = expected
 
     def protocol(self) -> asyncio.StreamReaderProtocol:
+        """Return the protocol of a new connection."""
         return asyncio.StreamReaderProtocol(PrioritizedStreamReader(self.queue, limit=1024), self._connected)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

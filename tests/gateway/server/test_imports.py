@@ -15,6 +15,7 @@ PROTOCOL_LIBRARIES = {"h11", "h2", "wsproto", "hyperframe", "priority"}
 
 
 def imports(source: str) -> Iterator[str]:
+    """Yield the full names of all imports of a module."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

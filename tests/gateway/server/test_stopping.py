@@ -37,6 +37,7 @@ DRAIN_SECONDS = 3.0
 
 @pytest.fixture
 async def gateway(temporal_address: str, services: FakeServices, tmp_path: Path) -> AsyncIterator[Gateway]:
+    """A running gateway with a drain time of three seconds."""
     gateway_settings = settings(temporal_address, data_dir=tmp_path)
     async with running_gateway(gateway_settings, services, drain_seconds=DRAIN_SECONDS) as gateway:
         yield gateway

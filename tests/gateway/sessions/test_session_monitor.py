@@ -67,6 +67,7 @@ class MonitorEnvironment:
         await self.change_notifier.notify(session_cache_key(token_hash(TOKEN)))
 
     def record_end(self, ended: Session) -> None:
+        """Record the end of a session, as a callback of the monitor."""
         self.ended_ids.append(ended.id)
 
 
@@ -79,6 +80,7 @@ async def environment() -> AsyncIterator[MonitorEnvironment]:
 
 
 def monitor_tasks() -> list[asyncio.Task[Any]]:
+    """Return the running tasks that monitor a session."""
     return [task for task in asyncio.all_tasks() if task.get_name() == "watch a session"]
 
 

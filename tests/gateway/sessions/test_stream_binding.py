@@ -137,4 +137,5 @@ async def test_completed_stream_releases_its_session(
 
 
 def monitor_tasks() -> list[asyncio.Task[Any]]:
+    """Return the running tasks that monitor a session."""
     return [task for task in asyncio.all_tasks() if task.get_name() == "watch a session"]

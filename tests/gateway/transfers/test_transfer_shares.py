@@ -247,6 +247,7 @@ async def test_slow_readers_of_one_url_end_and_do_not_affect_other_downloads(
 
 
 async def read_all(chunks: AsyncIterator[bytes]) -> int:
+    """Read all chunks and return their total size in bytes."""
     return sum([len(chunk) async for chunk in chunks])
 
 

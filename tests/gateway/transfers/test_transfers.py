@@ -42,6 +42,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 
 @pytest.fixture
 async def client(storage: FileStorage, files: FilesClient) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the transfer routes with a short window for the minimum rate."""
     async with transfer_client(storage, files, LIMITS) as client:
         yield client
 

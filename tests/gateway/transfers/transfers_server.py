@@ -55,6 +55,7 @@ def files_of(request: Request) -> FilesClient:
 
 
 async def main(storage_url: str, folder: str, port: str) -> None:
+    """Serve transfers with the storage until the process is killed."""
     database_url = await create_sqlite_database(Path(folder))
 
     @asynccontextmanager

@@ -59,6 +59,7 @@ def allocated_bytes() -> Iterator[Callable[[], int]]:
 
 
 def settings_with_short_timeouts(address: str, folder: Path, **others: Any) -> Any:
+    """Return settings with a ping interval and a pong timeout of one second."""
     return settings(address, data_dir=folder, **{"ping_interval_seconds": 1, "pong_timeout_seconds": 1, **others})
 
 

@@ -27,6 +27,7 @@ WITH_STARTER = "subscription ($id: ID!) { operation(id: $id) { status cursor sta
 
 @pytest.fixture
 async def gateway(temporal_address: str, services: FakeServices, tmp_path: Path) -> AsyncIterator[Gateway]:
+    """A running gateway."""
     async with running_gateway(settings(temporal_address, data_dir=tmp_path), services) as gateway:
         yield gateway
 
@@ -122,6 +123,7 @@ async def test_single_subscriber_has_no_shared_subscription(gateway: Gateway, sc
 
 
 def shared_subscription_tasks() -> list[asyncio.Task[Any]]:
+    """Return the running tasks of shared subscriptions."""
     return [task for task in asyncio.all_tasks() if task.get_name() == "run a shared subscription"]
 
 

@@ -26,6 +26,7 @@ from tests.gateway.live_gateway import FOLLOW, VIEWER_QUERY, Gateway, running_ga
 
 @pytest.fixture
 def change_notifier() -> ChangeNotifier:
+    """A change notifier within this process."""
     return LocalNotifier()
 
 
@@ -33,6 +34,7 @@ def change_notifier() -> ChangeNotifier:
 async def gateway(
     temporal_address: str, services: FakeServices, cache: Cache, change_notifier: ChangeNotifier, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
+    """A running gateway with default limits."""
     configured = settings(temporal_address, data_dir=tmp_path)
     async with running_gateway(configured, services, cache=cache, change_notifier=change_notifier) as gateway:
         yield gateway
@@ -147,6 +149,7 @@ async def test_malformed_message_closes_the_socket(gateway: Gateway, frame: byte
 async def gateway_with_limits(
     temporal_address: str, services: FakeServices, folder: Path, **limits: float
 ) -> AsyncIterator[Gateway]:
+    """Run a gateway with these limits."""
     configured = settings(temporal_address, data_dir=folder, **limits)
     async with running_gateway(configured, services, change_notifier=LocalNotifier()) as gateway:
         yield gateway
