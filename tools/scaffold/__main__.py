@@ -1,13 +1,13 @@
 """Generate an operation or a domain: ``python -m tools.scaffold operation NAME DOMAIN``, ``... domain NAME``.
 
-If the result is not a valid schema, every file is restored.
+If the result cannot be imported, every file is restored.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,10 @@ from tools.scaffold.operation_files import operation_files
 from tools.scaffold.operation_names import operation_names
 
 ROOT = Path(__file__).parents[2]
+GENERATED_BY_OPERATION = {"schema.graphql": "schema"}
+"""Files that a new operation changes and that a module writes, with the name of the module."""
+GENERATED_BY_DOMAIN = GENERATED_BY_OPERATION | {"docs/configuration.md": "tools.configuration_page"}
+"""The same for a new domain."""
 USAGE = """\
 Name what to generate:
   make operation NAME=archive_tenant DOMAIN=tenants
@@ -43,30 +47,31 @@ def main(arguments: Sequence[str]) -> int:
     try:
         match arguments:
             case ["operation", name, domain]:
-                files = operation_files(ROOT, operation_names(ROOT, name, domain))
+                files, generated = operation_files(ROOT, operation_names(ROOT, name, domain)), GENERATED_BY_OPERATION
                 next_steps = NEXT_STEPS_OF_OPERATION.format(name=name, domain=domain)
             case ["domain", name]:
-                files = domain_files(ROOT, domain_names(ROOT, name))
+                files, generated = domain_files(ROOT, domain_names(ROOT, name)), GENERATED_BY_DOMAIN
                 next_steps = NEXT_STEPS_OF_DOMAIN.format(
                     name=name, item=f"{name.capitalize()}Item", process=HOST_PROCESS
                 )
             case _:
                 print(USAGE, file=sys.stderr)
                 return 2
-        with _written_or_restored(files):
-            _write_schema()
+        with _written_or_restored(files, generated):
+            for module in generated.values():
+                _run(module)
     except ScaffoldError as error:
         print(error, file=sys.stderr)
         return 1
-    print("\n".join(("schema.graphql", *sorted(files))))
+    print("\n".join((*generated, *sorted(files))))
     print(next_steps)
     return 0
 
 
 @contextmanager
-def _written_or_restored(files: dict[str, str]) -> Iterator[None]:
-    """Write the files; if the block raises, restore them and schema.graphql."""
-    paths = [ROOT / path for path in (*files, "schema.graphql")]
+def _written_or_restored(files: dict[str, str], generated: Iterable[str]) -> Iterator[None]:
+    """Write the files; if the block raises, restore them and the generated files."""
+    paths = [ROOT / path for path in (*files, *generated)]
     before = {path: path.read_bytes() if path.exists() else None for path in paths}
     new_folders = [folder for folder in {parent for path in paths for parent in path.parents} if not folder.exists()]
     try:
@@ -91,12 +96,10 @@ def _remove_folder(folder: Path) -> None:
             path.rmdir()
 
 
-def _write_schema() -> None:
-    done = subprocess.run([sys.executable, "-m", "schema"], cwd=ROOT, capture_output=True, text=True)
+def _run(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise ScaffoldError(
-            f"Nothing is written, because python -m schema fails with the result:\n{done.stderr.strip()}"
-        )
+        raise ScaffoldError(f"Nothing is written, because python -m {module} fails:\n{done.stderr.strip()}")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def domain_files(root: Path, names: DomainNames) -> dict[str, str]:
         _create_client(root, values),
         _add_import_rule(root, values),
         *_add_to_deployment(root, values),
+        _add_table_owner(root, values),
     ):
         files[source.path] = source.text
     return {path: format_source(path, text) for path, text in files.items()}
@@ -101,7 +102,7 @@ def _add_to_backend(root: Path, values: dict[str, str]) -> PythonFile:
 def _create_client(root: Path, values: dict[str, str]) -> PythonFile:
     source = PythonFile(root, "gateway/resolver_backend.py")
     source.add_import(render("from resolvers.clients.$name import ${Name}Client", values))
-    source.append_argument("Backend", render('$name=${Name}Client(calls("$name"))', values))
+    source.append_argument("Backend", render('$name=${Name}Client(service_client("$name"))', values))
     return source
 
 
@@ -131,6 +132,15 @@ def _add_to_deployment(root: Path, values: dict[str, str]) -> list[TextFile]:
     )
     scaling.insert_before_line(render("taskQueue: $process", values), _render("scaling", values))
     return [compose, gateway, scaling]
+
+
+def _add_table_owner(root: Path, values: dict[str, str]) -> TextFile:
+    source = TextFile(root, "docs/architecture.md")
+    source.insert_before_line(
+        "| `DOMAIN_idempotency_record` |", render("| `${name}_item` | $name | an item of a tenant |", values)
+    )
+    source.replace_in_line("| `DOMAIN_idempotency_record` |", " | a step", render(", $name | a step", values))
+    return source
 
 
 def _port(compose: str, process: str) -> str:

@@ -35,6 +35,15 @@ class TextFile:
         numbers = [number for number, line in enumerate(lines) if anchor in line]
         self._insert_after_line(numbers[0] if len(numbers) == 1 else None, text, f"single line with {anchor}")
 
+    def replace_in_line(self, anchor: str, old: str, new: str) -> None:
+        """Replace the text in the only line that contains ``anchor``."""
+        lines = self.text.splitlines()
+        numbers = [number for number, line in enumerate(lines) if anchor in line and old in line]
+        if len(numbers) != 1:
+            raise self._missing(f"single line with {anchor}")
+        lines[numbers[0]] = lines[numbers[0]].replace(old, new)
+        self.text = "\n".join(lines) + "\n"
+
     def _insert_after_line(self, line: int | None, text: str, anchor: str) -> None:
         """Insert the text after the line (counted from 1; 0 is the beginning). ``anchor`` names it in the error."""
         if line is None:
