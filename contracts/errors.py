@@ -155,26 +155,26 @@ class InvalidInput(DomainError):
 class InvalidCursor(InvalidInput):
     """A cursor was not issued by this gateway, or for another list."""
 
-    default_message = "The cursor is not one of ours."
+    default_message = "The cursor is not valid."
 
 
 class UploadTooLarge(InvalidInput):
     """An upload sends more bytes than the client declared."""
 
-    default_message = "More bytes than were announced."
+    default_message = "The upload has more bytes than declared."
     http_status = 413
 
 
 class AddressRefused(InvalidInput):
     """The mail server rejects the recipient's address."""
 
-    default_message = "The mail server does not take e-mail for this address."
+    default_message = "The mail server does not accept e-mail for this address."
 
 
 class StorageQuotaExceeded(InvalidInput):
     """The file does not fit into the tenant's storage quota."""
 
-    default_message = "There is no room for this file: the tenant stores as much as it may."
+    default_message = "The file does not fit into the tenant's storage quota."
 
 
 class NotSignedIn(DomainError):
@@ -237,7 +237,7 @@ class NotFound(DomainError):
 
     code = ErrorCode.NOT_FOUND
     operation_code = OperationErrorCode.VALIDATION_FAILED
-    default_message = "There is no such thing."
+    default_message = "The object does not exist."
     user_recoverable = True
     http_status = 404
 
@@ -276,7 +276,7 @@ class Conflict(DomainError):
     code = ErrorCode.CONFLICT
     reason = ErrorReason.OTHER
     operation_code = OperationErrorCode.VALIDATION_FAILED
-    default_message = "This contradicts what is there already."
+    default_message = "The request conflicts with the current state of the data."
     user_recoverable = True
     http_status = 409
 
@@ -332,13 +332,13 @@ class OperationNotRetryable(Conflict):
 class UploadCompleted(Conflict):
     """An operation turns, or has turned, this upload into a file."""
 
-    default_message = "A file is being made, or was made, of this upload already."
+    default_message = "A file is already being created, or was created, from this upload."
 
 
 class UploadInProgress(Conflict):
     """Another request is sending the bytes of this upload."""
 
-    default_message = "The bytes of this upload are being sent already."
+    default_message = "The bytes of this upload are already being sent."
     retryable = True
 
 
@@ -375,7 +375,7 @@ class TooManyAttempts(RateLimited):
 class QuotaExhausted(RateLimited):
     """Too many sockets, streams or transfers are open at the same time."""
 
-    default_message = "Too many open at once; close some first."
+    default_message = "Too many are open at the same time; close some first."
 
 
 class ServiceUnavailable(DomainError):

@@ -24,7 +24,7 @@ from infrastructure.observability.monitoring import (
 )
 from infrastructure.observability.tracing import tracing
 from infrastructure.settings_validation import format_errors
-from infrastructure.startup import StartFailure, error_reason
+from infrastructure.startup_errors import StartFailure, error_reason
 from infrastructure.temporal.connection import exit_process
 
 

@@ -26,6 +26,7 @@ from gateway.security.rate_limits import RateLimits
 from gateway.websocket.websocket_limits import SocketLimits
 from infrastructure.settings_validation import (
     Environment,
+    RedisUrl,
     app_url_or_default,
     is_production,
     missing_encryption_errors,
@@ -34,7 +35,6 @@ from infrastructure.settings_validation import (
     validate_all,
 )
 from infrastructure.signing.secret_keys import SecretKeys, valid_secret_keys
-from infrastructure.startup import RedisUrl
 from infrastructure.storage import default_storage_url, validate_storage_url
 from infrastructure.temporal.codec import KeyRing
 from resolvers.following.long_poll_quota import MAX_LONG_POLLS

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import ModelWrapValidatorHandler, SecretStr, ValidationError
+from pydantic import AfterValidator, ModelWrapValidatorHandler, SecretStr, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from infrastructure.temporal.codec import KeyRing
@@ -105,3 +105,29 @@ def format_errors(error: ValidationError) -> str:
 
 def _custom_error(message: str) -> PydanticCustomError:
     return PydanticCustomError("environment", "{message}", {"message": message})
+
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+def _valid_redis_url(url: str) -> str:
+    if urlsplit(url).scheme not in _REDIS_SCHEMES:
+        raise ValueError("must be the URL of a Redis: redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET")
+    return url
+
+
+def _valid_secret_redis_url(url: SecretStr) -> SecretStr:
+    _valid_redis_url(url.get_secret_value())
+    return url
+
+
+def _valid_database_url(url: SecretStr) -> SecretStr:
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme not in ("sqlite", "postgres", "asyncpg") or not (parts.netloc or parts.path):
+        raise ValueError("must be the URL of a database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME")
+    return url
+
+
+RedisUrl = Annotated[str, AfterValidator(_valid_redis_url)]
+SecretRedisUrl = Annotated[SecretStr, AfterValidator(_valid_secret_redis_url)]
+SecretDatabaseUrl = Annotated[SecretStr, AfterValidator(_valid_database_url)]

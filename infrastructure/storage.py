@@ -15,7 +15,7 @@ import obstore
 from obstore.exceptions import BaseError as StorageError
 from obstore.store import LocalStore, S3Store
 
-from infrastructure.startup import ensure_writable_folder
+from infrastructure.startup_errors import ensure_writable_folder
 
 if TYPE_CHECKING:  # these are types only: obstore does not have them when it runs
     from _typeshed import WriteableBuffer as Buffer

@@ -145,6 +145,7 @@ class SharedTask(Generic[Result]):
 
     @property
     def is_done(self) -> bool:
+        """Whether the work has returned, failed or been cancelled."""
         return self._task.done()
 
     def when_done(self, callback: Callable[[], object]) -> None:

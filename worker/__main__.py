@@ -31,7 +31,7 @@ from infrastructure.passwords import Passwords
 from infrastructure.redis_policy import RedisPolicy
 from infrastructure.settings_validation import Environment, format_errors
 from infrastructure.signing.transfer_tokens import TransferTokenSigner
-from infrastructure.startup import StartFailure, ensure_writable_folder, error_reason
+from infrastructure.startup_errors import StartFailure, ensure_writable_folder, error_reason
 from infrastructure.storage import open_storage
 from infrastructure.temporal.codec import KeyRing
 from infrastructure.temporal.connection import connect, ensure_search_attributes, exit_process

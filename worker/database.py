@@ -15,7 +15,7 @@ from tortoise.context import TortoiseContext
 from tortoise.exceptions import DBConnectionError
 from tortoise.migrations import api
 
-from infrastructure.startup import DatabaseUnusable, error_reason
+from infrastructure.startup_errors import DatabaseUnusable, error_reason
 
 if TYPE_CHECKING:
     from infrastructure.observability.spans import Spans

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infrastructure.passwords import Passwords
-from infrastructure.startup import SecretDatabaseUrl, StartFailure
+from infrastructure.settings_validation import SecretDatabaseUrl
+from infrastructure.startup_errors import StartFailure
 from worker.database import database, migrate
 from worker.demo import seed_demo_data
 from worker.roles import grant_tables

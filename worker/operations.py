@@ -17,8 +17,7 @@ from contracts.errors import OperationNotFound
 from contracts.operations import kind_of
 from infrastructure.observability.audit import AuditEvent, record_audit_event
 from infrastructure.observability.logging import configure_logs
-from infrastructure.settings_validation import format_errors, valid_key_ring
-from infrastructure.startup import SecretDatabaseUrl
+from infrastructure.settings_validation import SecretDatabaseUrl, format_errors, valid_key_ring
 from infrastructure.temporal.codec import KeyRing
 from infrastructure.temporal.connection import connect, exit_process
 from worker.database import database

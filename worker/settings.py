@@ -13,6 +13,8 @@ from temporalio.common import WorkerDeploymentVersion
 from activities.notifications.mailer import DEFAULT_SENDER, SmtpServer
 from infrastructure.settings_validation import (
     Environment,
+    SecretDatabaseUrl,
+    SecretRedisUrl,
     app_url_or_default,
     missing_encryption_errors,
     valid_app_url,
@@ -20,7 +22,6 @@ from infrastructure.settings_validation import (
     validate_all,
 )
 from infrastructure.signing.secret_keys import SecretKeys, valid_secret_keys
-from infrastructure.startup import SecretDatabaseUrl, SecretRedisUrl
 from infrastructure.storage import default_storage_url, validate_storage_url
 
 

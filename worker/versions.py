@@ -21,7 +21,7 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
 
 from infrastructure.settings_validation import format_errors
-from infrastructure.startup import StartFailure
+from infrastructure.startup_errors import StartFailure
 from infrastructure.temporal.connection import connect, exit_process
 from worker.settings import VersionSettings
 

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from gateway.server.accept_queue import AcceptQueue, PrioritizedStreamReader
 from gateway.server.connection import Connection
 from gateway.server.websocket_framing import with_websocket_limits
-from infrastructure.startup import StartFailure
+from infrastructure.startup_errors import StartFailure
 from infrastructure.tasks import BackgroundTasks, SharedTask, wait_for_first
 
 MAX_MESSAGE_BYTES = 64 * 1024

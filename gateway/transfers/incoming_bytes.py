@@ -80,4 +80,4 @@ class IncomingBytes:
 
 
 def _too_few_bytes() -> InvalidInput:
-    return InvalidInput("Fewer bytes than were announced.")
+    return InvalidInput("The upload has fewer bytes than declared.")

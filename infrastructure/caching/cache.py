@@ -88,6 +88,7 @@ class LocalCache(Generic[Key, Value]):
             self._entries.popitem(last=False)
 
     def delete(self, key: Key) -> None:
+        """Delete the value if the key has one."""
         self._entries.pop(key, None)
 
 

@@ -73,7 +73,7 @@ class SharedRateLimiter:
             return wait
         count.bucket.tokens -= 1
         count.unreported += 1
-        if self._is_shared and count.has_much_to_report:
+        if self._is_shared and count.needs_report:
             self._due[key] = count
             self._changed.set()
         return 0.0
@@ -137,7 +137,8 @@ class _Count:
         self.blocked_until = 0.0
 
     @property
-    def has_much_to_report(self) -> bool:
+    def needs_report(self) -> bool:
+        """Whether more requests are unreported than a process may keep to itself."""
         return self.unreported > self.bucket.capacity // _UNREPORTED_DIVISOR
 
     def wait(self, limit: int, now: float) -> float:

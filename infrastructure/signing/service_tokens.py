@@ -61,7 +61,7 @@ class ServiceTokenSigner:
                 return self._caller(token, key)
             except (JoseError, ValidationError, ValueError, KeyError, TypeError) as error:
                 refusal = error
-        raise NotSignedIn("This call carries no valid token of a caller.") from refusal
+        raise NotSignedIn("The call has no valid service token.") from refusal
 
     def _caller(self, token: str, key: OctKey) -> Caller:
         claims = jwt.decode(token, key, algorithms=["HS256"]).claims

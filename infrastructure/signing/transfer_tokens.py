@@ -54,7 +54,7 @@ class TransferTokenSigner:
                 return kind.model_validate(claims["grant"])
             except (JoseError, ValidationError, ValueError, KeyError) as error:
                 refusal = error
-        raise PermissionDenied("This address has expired or is not one of ours.") from refusal
+        raise PermissionDenied("This URL is invalid or has expired.") from refusal
 
     def _sign(self, grant: Contract, expires_at: datetime) -> str:
         claims = {

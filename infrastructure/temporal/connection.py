@@ -22,7 +22,7 @@ from temporalio.runtime import Runtime
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from contracts.operations import ATTRIBUTE_KIND, ATTRIBUTE_TENANTS, ATTRIBUTE_USER
-from infrastructure.startup import TemporalUnreachable, error_reason
+from infrastructure.startup_errors import TemporalUnreachable, error_reason
 from infrastructure.temporal.codec import EncryptionCodec, KeyRing
 
 SEARCH_ATTRIBUTES = {

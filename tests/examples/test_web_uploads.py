@@ -154,5 +154,5 @@ async def test_shows_that_a_file_exceeds_the_remaining_quota(visit: Visit) -> No
         await database.execute("UPDATE files_usage SET bytes = bytes - $1", used)
     finally:
         await database.close()
-    assert "no room" in reason
+    assert "storage quota" in reason
     await expect_upload_to_have_failed(visit, reason)

@@ -97,7 +97,7 @@ async def test_tenant_switch_is_audited_with_its_new_and_ended_session(ada: Clie
     assert (line["ended"], line["session"]) == (before["session"]["id"], after["session"]["id"])
     assert line["user"] == before["user"]["id"]
     closed = await wait_for_line(
-        deployed_stack, lambda line: line["event"] == "operation closed" and line.get("workflow_id") == operation_id
+        deployed_stack, lambda line: line["event"] == "operation_closed" and line.get("workflow_id") == operation_id
     )
     assert (closed["outcome"], closed["kind"], closed["user"]) == ("completed", "TENANT_SWITCH", line["user"])
     assert closed["request_id"] == line["request_id"]

@@ -1,14 +1,8 @@
-"""Errors that prevent a process from starting, each with a message for the operator, and types of validated URLs."""
+"""Errors that prevent a process from starting, each with a message for the operator."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import urlsplit
-
-from pydantic import AfterValidator, SecretStr
-
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
 class StartFailure(RuntimeError):
@@ -60,26 +54,3 @@ def error_reason(error: BaseException) -> str:
     """Return the message of an error as one line without a full stop at its end."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return text.strip().splitlines()[0].rstrip(".")
-
-
-def _valid_redis_url(url: str) -> str:
-    if urlsplit(url).scheme not in _REDIS_SCHEMES:
-        raise ValueError("must be the URL of a Redis: redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET")
-    return url
-
-
-def _valid_secret_redis_url(url: SecretStr) -> SecretStr:
-    _valid_redis_url(url.get_secret_value())
-    return url
-
-
-def _valid_database_url(url: SecretStr) -> SecretStr:
-    parts = urlsplit(url.get_secret_value())
-    if parts.scheme not in ("sqlite", "postgres", "asyncpg") or not (parts.netloc or parts.path):
-        raise ValueError("must be the URL of a database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME")
-    return url
-
-
-RedisUrl = Annotated[str, AfterValidator(_valid_redis_url)]
-SecretRedisUrl = Annotated[SecretStr, AfterValidator(_valid_secret_redis_url)]
-SecretDatabaseUrl = Annotated[SecretStr, AfterValidator(_valid_database_url)]
