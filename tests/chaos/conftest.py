@@ -1,4 +1,4 @@
-"""The ground that the short runs share."""
+"""The environment that the short chaos tests share, and the accounts of each group of tests."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 
 from tools.chaos.environment import ChaosEnvironment, start_chaos_environment
 
-_TO_BE_CUT_OFF = 4
-_TO_SEE_DEATHS = 18
+_ACCOUNTS_FOR_OUTAGES = 4
+_ACCOUNTS_FOR_CRASHES = 18
 
 
 @pytest.fixture(scope="session")
 def shared_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosEnvironment]:
-    """Workers with crash points, every part behind its proxy."""
-    accounts = _TO_BE_CUT_OFF + _TO_SEE_DEATHS
+    """Workers with crash points, and every component behind a proxy."""
+    accounts = _ACCOUNTS_FOR_OUTAGES + _ACCOUNTS_FOR_CRASHES
     with start_chaos_environment(
         tmp_path_factory.mktemp("chaos"), accounts=accounts, external_servers=True
     ) as environment:
@@ -25,9 +25,11 @@ def shared_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cha
 
 @pytest.fixture
 def crash_environment(shared_environment: ChaosEnvironment) -> ChaosEnvironment:
-    return replace(shared_environment, accounts=shared_environment.accounts[_TO_BE_CUT_OFF:])
+    """The shared environment with the accounts of tests that kill workers."""
+    return replace(shared_environment, accounts=shared_environment.accounts[_ACCOUNTS_FOR_OUTAGES:])
 
 
 @pytest.fixture
 def environment(shared_environment: ChaosEnvironment) -> ChaosEnvironment:
-    return replace(shared_environment, accounts=shared_environment.accounts[:_TO_BE_CUT_OFF])
+    """The shared environment with the accounts of tests that interrupt components."""
+    return replace(shared_environment, accounts=shared_environment.accounts[:_ACCOUNTS_FOR_OUTAGES])

@@ -1,7 +1,4 @@
-"""Workers that die at named points, and operations that are cancelled or terminated: the short version.
-
-``make chaos`` runs the long one (``tests/chaos/__main__.py``).
-"""
+"""The invariants hold after workers crash and operations are cancelled or terminated (short; long: ``make chaos``)."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ SEED = 20261122
 
 
 @pytest.mark.parametrize("seed", [SEED])
-async def test_an_operation_ends_done_or_undone_whatever_befalls_it(
+async def test_interrupted_operations_complete_or_are_compensated(
     crash_environment: ChaosEnvironment, seed: int
 ) -> None:
     jobs = [
@@ -35,7 +32,7 @@ async def test_an_operation_ends_done_or_undone_whatever_befalls_it(
     assert len(outcome.repair_seconds) >= outcome.terminated > 0
 
 
-def test_what_broke_an_invariant_is_kept_once_and_done_again(tmp_path: Path) -> None:
+def test_a_regression_job_is_saved_once(tmp_path: Path) -> None:
     file = tmp_path / "kept.json"
     file.write_text("[]")
     found = [*kill_jobs([OperationKind.LOGIN], 1, SEED), *interruption_jobs("cancel", 1, SEED)]
@@ -45,7 +42,7 @@ def test_what_broke_an_invariant_is_kept_once_and_done_again(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", CALLS)
-def test_there_are_points_before_and_behind_each_effect_and_within_each_undo(kind: OperationKind) -> None:
+def test_each_kind_has_crash_points_in_its_steps_and_undos(kind: OperationKind) -> None:
     points = crash_points(kind)
     assert {point.moment for point in points} >= {"before", "after"}
     assert any(point.failing for point in points)

@@ -1,4 +1,4 @@
-"""Each violation, planted in a world where all is well, is reported by the invariant that it breaks."""
+"""Each invariant reports the violations that are inserted into observations without violations."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def recorded(operation: ExecutedOperation) -> Record:
     }
 
 
-def well() -> Observations:
-    """Somebody logged in, switched, sent a file and had it processed, and onboarded a colleague."""
+def valid_observations() -> Observations:
+    """Return a run in which a user logs in, switches tenants, uploads and processes a file, and onboards a user."""
     following = FollowedOperation(
         SWITCH.id,
         [
@@ -136,26 +136,26 @@ def well() -> Observations:
     )
 
 
-Plant = Callable[[Observations], Observations | None]
+Change = Callable[[Observations], Observations | None]
 
 
-def changed(table: str, index: int = 0, **changes: object) -> Plant:
+def changed(table: str, index: int = 0, **changes: object) -> Change:
     return lambda observations: observations.tables[table][index].update(changes)
 
 
-def added(table: str, **row: object) -> Plant:
+def added(table: str, **row: object) -> Change:
     return lambda observations: observations.tables[table].append(dict(row))
 
 
-def gone(table: str, index: int = 0) -> Plant:
+def gone(table: str, index: int = 0) -> Change:
     return lambda observations: observations.tables[table].__delitem__(index)
 
 
-def again(table: str) -> Plant:
+def again(table: str) -> Change:
     return lambda observations: observations.tables[table].append(dict(observations.tables[table][0]))
 
 
-def ended(operation: ExecutedOperation, closed_as: OperationStatus | None) -> Plant:
+def ended(operation: ExecutedOperation, closed_as: OperationStatus | None) -> Change:
     return lambda observations: replace(
         observations,
         operations=tuple(
@@ -164,17 +164,17 @@ def ended(operation: ExecutedOperation, closed_as: OperationStatus | None) -> Pl
     )
 
 
-def told(*states: ReceivedState) -> Plant:
+def told(*states: ReceivedState) -> Change:
     return lambda observations: observations.histories[0].followed.append(
         FollowedOperation(SENT.id, list(states), True)
     )
 
 
-def shown(object_id: str, tenant_id: str) -> Plant:
+def shown(object_id: str, tenant_id: str) -> Change:
     return lambda observations: observations.histories[0].seen.append(DisplayedId(object_id, tenant_id))
 
 
-def changes_nothing(operation: ExecutedOperation) -> Plant:
+def changes_nothing(operation: ExecutedOperation) -> Change:
     """Let the switch be one to the current tenant, which skips the step that creates a session."""
     steps = tuple(
         step.model_copy(update={"status": StepStatus.SKIPPED}) if step.name == "create_session" else step
@@ -187,7 +187,7 @@ def changes_nothing(operation: ExecutedOperation) -> Plant:
 
 
 FAILED = OperationStatus.FAILED
-PLANTED: list[tuple[str, str, Plant]] = [
+VIOLATIONS: list[tuple[str, str, Change]] = [
     (
         "every_acknowledged",
         "is lost",
@@ -277,12 +277,12 @@ PLANTED: list[tuple[str, str, Plant]] = [
 ]
 
 
-def test_nothing_is_reported_where_all_is_well() -> None:
-    assert find_violations(well()) == []
+def test_reports_nothing_without_violations() -> None:
+    assert find_violations(valid_observations()) == []
 
 
 def test_a_switch_to_the_current_tenant_keeps_its_session_and_creates_none() -> None:
-    observations = changes_nothing(SWITCH)(well())
+    observations = changes_nothing(SWITCH)(valid_observations())
     assert observations is not None
     (old, _) = observations.tables["auth_session"]
     old |= {"ended_at": None, "ended_by_step": None}
@@ -294,22 +294,24 @@ def test_a_switch_to_the_current_tenant_keeps_its_session_and_creates_none() -> 
 def test_a_sign_in_before_a_repair_may_lead_to_the_tenant_of_the_switch(
     is_terminated: bool,
 ) -> None:
-    observations = well()
+    observations = valid_observations()
     status = OperationStatus.RUNNING if is_terminated else FAILED
     switch = replace(SWITCH, closed_as=FAILED, state=SWITCH.state.model_copy(update={"status": status}))
-    observations.tables["users_user"][0]["tenant_id"] = ACME  # as the repair leaves it
+    observations.tables["users_user"][0]["tenant_id"] = ACME  # the state after the repair
     observations.tables["auth_session"][1]["token_hash"] = "of the sign-in"
     found = find_violations(replace(observations, operations=(LOGIN, switch)))
     assert any(each.invariant.startswith("user_and_session") for each in found) is not is_terminated
 
 
-@pytest.mark.parametrize(("invariant", "what", "plant"), PLANTED, ids=[f"{name}: {what}" for name, what, _ in PLANTED])
-def test_a_planted_violation_is_reported(invariant: str, what: str, plant: Plant) -> None:
-    observations = well()
-    observations = plant(observations) or observations
+@pytest.mark.parametrize(
+    ("invariant", "what", "change"), VIOLATIONS, ids=[f"{name}: {what}" for name, what, _ in VIOLATIONS]
+)
+def test_reports_the_violation(invariant: str, what: str, change: Change) -> None:
+    observations = valid_observations()
+    observations = change(observations) or observations
     assert any(found.invariant.startswith(invariant) for found in find_violations(observations)), what
 
 
-def test_every_invariant_has_a_violation_planted() -> None:
-    planted = {name for name, _, _ in PLANTED}
-    assert [each.__name__ for each in INVARIANTS if not any(each.__name__.startswith(name) for name in planted)] == []
+def test_every_invariant_has_a_violation() -> None:
+    tested = {name for name, _, _ in VIOLATIONS}
+    assert [each.__name__ for each in INVARIANTS if not any(each.__name__.startswith(name) for name in tested)] == []

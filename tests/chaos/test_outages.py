@@ -1,7 +1,4 @@
-"""Parts that are away for a moment: the short version, with each of them down.
-
-``make chaos`` runs the long one, with every part down, paused, slow and reset, and a hundred rounds at random.
-"""
+"""The product during short outages of each component. ``make chaos`` also pauses, delays and resets components."""
 
 from __future__ import annotations
 
@@ -34,62 +31,62 @@ async def clients(environment: ChaosEnvironment) -> AsyncIterator[list[ChaosClie
         ]
 
 
-async def test_operations_answer_as_documented_while_a_part_is_down_and_all_is_well_soon_after(
+async def test_responses_during_an_outage_are_as_documented_and_recovery_is_fast(
     environment: ChaosEnvironment, clients: list[ChaosClient]
 ) -> None:
     down = {"down": CONDITIONS["down"]}
-    parts = sorted(COMPONENTS, key="redis".__eq__)  # last, for afterwards its copies are not believed for a while
+    parts = sorted(COMPONENTS, key="redis".__eq__)  # last, because gateways distrust its copies for a while afterwards
     found = await measure_outages(environment, clients[0], clients[1], tuple(parts), down, documented=read_table())
     assert list(found.faults()) == []
     assert compare_with_table(found, read_table()) == []
 
 
-async def test_a_flushed_redis_signs_nobody_out_and_lets_no_one_in(
+async def test_a_flushed_redis_neither_ends_nor_revives_a_session(
     environment: ChaosEnvironment, clients: list[ChaosClient]
 ) -> None:
-    stays, leaves = clients[2:]
-    for client in (stays, leaves):
+    signed_in, signed_out = clients[2:]
+    for client in (signed_in, signed_out):
         await client.sign_in()
         assert await client.current_tenant() == client.account.home
-    await leaves.execute_with_retries("mutation { logout { ok } }")
+    await signed_out.execute_with_retries("mutation { logout { ok } }")
     async with environment.redis_client() as redis:
         for _ in range(5):
-            looking = asyncio.gather(*(stays.read_dashboard() for _ in range(10)))
+            reading = asyncio.gather(*(signed_in.read_dashboard() for _ in range(10)))
             await redis.flushall()
-            await looking
-            assert await stays.current_tenant() == stays.account.home
-            assert await leaves.current_tenant() is None
+            await reading
+            assert await signed_in.current_tenant() == signed_in.account.home
+            assert await signed_out.current_tenant() is None
 
 
-async def test_a_redis_restored_from_an_old_snapshot_signs_nobody_out_and_lets_no_one_in(
+async def test_an_old_snapshot_of_redis_neither_ends_nor_revives_a_session(
     environment: ChaosEnvironment, clients: list[ChaosClient]
 ) -> None:
-    stays, leaves = clients[2:]
-    for client in (stays, leaves):
+    signed_in, signed_out = clients[2:]
+    for client in (signed_in, signed_out):
         await client.sign_in()
-        assert await client.current_tenant() == client.account.home  # so that there is a copy of each session
+        assert await client.current_tenant() == client.account.home  # caches each session in Redis
     async with environment.redis_client() as redis:
-        copies = await _copies(redis, leaves)
+        copies = await _copies(redis, signed_out)
         assert copies
         await redis.save()
-    await leaves.execute_with_retries("mutation { logout { ok } }")
-    assert await leaves.current_tenant() is None
+    await signed_out.execute_with_retries("mutation { logout { ok } }")
+    assert await signed_out.current_tenant() is None
     await asyncio.to_thread(environment.stop_redis)
     environment.start_redis()
     async with environment.redis_client() as redis:
-        assert await _copies(redis, leaves) == copies  # as it was before the session ended
-    assert await leaves.current_tenant() is None
-    assert await stays.current_tenant() == stays.account.home
+        assert await _copies(redis, signed_out) == copies  # as it was before the session ended
+    assert await signed_out.current_tenant() is None
+    assert await signed_in.current_tenant() == signed_in.account.home
 
 
 async def _copies(redis: Redis, client: ChaosClient) -> dict[str, str]:
-    """What it holds of the actor's session."""
+    """Return the keys and values of the client's session in Redis."""
     assert client.token is not None
     keys = [key async for key in redis.scan_iter(f"*{token_hash(client.token)}*")]
     return {str(key): str(await redis.get(key)) for key in keys}
 
 
-async def test_clients_behind_a_bad_network_hear_each_operation_to_its_end(
+async def test_clients_behind_a_bad_network_receive_every_final_state(
     environment: ChaosEnvironment, clients: list[ChaosClient]
 ) -> None:
     clients = clients[:2]
@@ -116,10 +113,10 @@ async def test_clients_behind_a_bad_network_hear_each_operation_to_its_end(
     followed = [following for history in histories for following in history.followed]
     await wait_until_idle(environment, [following.operation_id for following in followed])
     assert find_violations(await collect_observations(environment, histories)) == []
-    assert sum(following.connections for following in followed) > len(followed), "nobody had to resume"
+    assert sum(following.connections for following in followed) > len(followed), "no subscription was resumed"
 
 
-async def test_nothing_acknowledged_is_lost_while_parts_go_and_come(
+async def test_no_acknowledged_operation_is_lost_during_random_outages(
     environment: ChaosEnvironment, clients: list[ChaosClient]
 ) -> None:
     watcher, *workers = clients
@@ -141,5 +138,5 @@ async def test_nothing_acknowledged_is_lost_while_parts_go_and_come(
     assert find_violations(await collect_observations(environment, histories)) == [], f"seed {SEED}"
 
 
-def test_the_page_tells_of_every_operation() -> None:
+def test_the_table_of_the_page_has_every_probe() -> None:
     assert all(set(column) == set(PROBES) for column in read_table().values())

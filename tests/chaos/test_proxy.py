@@ -1,4 +1,4 @@
-"""The proxy plays each weather that it is told."""
+"""The proxy simulates each of the network conditions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tools.chaos.proxy import DOWN, NORMAL, RESETTING, STALLED, NetworkCondition
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[Proxy]:
-    """Before a server that says again what it is told, and goodbye at the end."""
+    """A proxy before an echo server that closes the connection at the end of the input."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1024):
@@ -27,8 +27,8 @@ async def proxy() -> AsyncIterator[Proxy]:
         await between.set_conditions(DOWN)
 
 
-async def echoed(proxy: Proxy, text: bytes = b"hello") -> float:
-    """Seconds until it came back."""
+async def measure_echo(proxy: Proxy, text: bytes = b"hello") -> float:
+    """Return the seconds until the text is echoed."""
     started = time.monotonic()
     reader, writer = await asyncio.open_connection(HOST, proxy.port)
     try:
@@ -39,40 +39,40 @@ async def echoed(proxy: Proxy, text: bytes = b"hello") -> float:
     return time.monotonic() - started
 
 
-async def test_carries_what_is_said(proxy: Proxy) -> None:
-    await echoed(proxy)
+async def test_forwards_data(proxy: Proxy) -> None:
+    await measure_echo(proxy)
 
 
-async def test_takes_its_time_each_way(proxy: Proxy) -> None:
+async def test_delays_data_in_both_directions(proxy: Proxy) -> None:
     await proxy.set_conditions(NetworkConditions(latency=0.2))
-    assert await echoed(proxy) >= 0.4
+    assert await measure_echo(proxy) >= 0.4
 
 
-async def test_is_narrow(proxy: Proxy) -> None:
+async def test_limits_bandwidth(proxy: Proxy) -> None:
     await proxy.set_conditions(NetworkConditions(bandwidth=10_000))
-    assert await echoed(proxy, b"x" * 2_000) >= 0.4
+    assert await measure_echo(proxy, b"x" * 2_000) >= 0.4
 
 
-async def test_is_silent_until_the_weather_changes(proxy: Proxy) -> None:
+async def test_stalls_until_the_conditions_change(proxy: Proxy) -> None:
     await proxy.set_conditions(STALLED)
-    waiting = asyncio.create_task(echoed(proxy))
+    waiting = asyncio.create_task(measure_echo(proxy))
     await asyncio.sleep(0.3)
     assert not waiting.done()
     await proxy.set_conditions(NORMAL)
     assert await waiting >= 0.3
 
 
-async def test_is_not_there_and_comes_back_at_the_same_port(proxy: Proxy) -> None:
+async def test_closes_the_port_and_reopens_it(proxy: Proxy) -> None:
     port = proxy.port
     await proxy.set_conditions(DOWN)
     with pytest.raises(ConnectionRefusedError):
-        await echoed(proxy)
+        await measure_echo(proxy)
     await proxy.set_conditions(NORMAL)
     assert proxy.port == port
-    await echoed(proxy)
+    await measure_echo(proxy)
 
 
-async def test_resets_what_is_open_and_what_comes(proxy: Proxy) -> None:
+async def test_resets_open_and_new_connections(proxy: Proxy) -> None:
     reader, writer = await asyncio.open_connection(HOST, proxy.port)
     writer.write(b"a")
     await reader.readexactly(1)
@@ -81,17 +81,17 @@ async def test_resets_what_is_open_and_what_comes(proxy: Proxy) -> None:
         await reader.readexactly(1)
     writer.close()
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-        await echoed(proxy)
+        await measure_echo(proxy)
 
 
-async def test_lets_some_bytes_through_before_it_resets(proxy: Proxy) -> None:
+async def test_resets_a_connection_after_a_number_of_bytes(proxy: Proxy) -> None:
     await proxy.set_conditions(NetworkConditions(reset_after=20))
-    await echoed(proxy)
+    await measure_echo(proxy)
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-        await echoed(proxy, b"x" * 30)
+        await measure_echo(proxy, b"x" * 30)
 
 
-async def test_is_late_to_tell_of_an_end(proxy: Proxy) -> None:
+async def test_delays_the_end_of_a_connection(proxy: Proxy) -> None:
     await proxy.set_conditions(NetworkConditions(close_delay=0.3))
     reader, writer = await asyncio.open_connection(HOST, proxy.port)
     writer.write_eof()
@@ -101,9 +101,9 @@ async def test_is_late_to_tell_of_an_end(proxy: Proxy) -> None:
     writer.close()
 
 
-async def test_holds_nothing_once_it_is_left(proxy: Proxy) -> None:
+async def test_forgets_closed_connections(proxy: Proxy) -> None:
     for _ in range(20):
-        await echoed(proxy)
+        await measure_echo(proxy)
     async with asyncio.timeout(5):
         while proxy.open_connections:  # noqa: ASYNC110 - connections end by themselves
             await asyncio.sleep(0.01)

@@ -21,7 +21,7 @@ TESTS_OVER_ALL_OPERATIONS = (
     "tests/docs/test_site.py",
     "tests/docs/test_code_blocks.py::test_every_code_block_has_a_test_or_a_reason",
     "tests/docs/test_facts.py",
-    "tests/chaos/test_deaths.py::test_there_are_points_before_and_behind_each_effect_and_within_each_undo",
+    "tests/chaos/test_deaths.py::test_each_kind_has_crash_points_in_its_steps_and_undos",
     "tests/chaos/test_invariants.py",
     "tests/schema/test_errors.py",
     "tests/security/test_tenants.py::test_foreign_deleted_and_random_ids_get_the_same_response[dev_stack]",
