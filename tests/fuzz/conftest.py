@@ -22,7 +22,7 @@ def services() -> FakeServices:
 async def gateway(
     temporal_address: str, services: FakeServices, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Gateway]:
-    """A gateway for the whole module, so that input of one test must not affect the next test."""
+    """A gateway for all tests of a module; input of one test must not affect the next test."""
     configured = settings(
         temporal_address, data_dir=tmp_path_factory.mktemp("fuzz"), connection_init_timeout_seconds=1.0
     )

@@ -1,6 +1,4 @@
-"""The cache of the dashboard: which calls it saves, what invalidates its entries, and that each user has separate
-entries.
-"""
+"""The cache of the dashboard: which calls it saves, what invalidates it, and that users share no entries."""
 
 from __future__ import annotations
 

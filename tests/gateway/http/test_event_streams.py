@@ -1,6 +1,4 @@
-"""Subscriptions over plain HTTP: server-sent events as graphql-sse uses them, and multipart bodies as Apollo Client
-does.
-"""
+"""Subscriptions over plain HTTP: server-sent events for graphql-sse, and multipart bodies for Apollo Client."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Every kind of client input: accepted values reach the service in their stored form, others are refused with a
-message.
+"""Every kind of client input is accepted in its stored form or refused with a message.
 
 Each kind has its standard and its examples in ``input_examples``.
 """

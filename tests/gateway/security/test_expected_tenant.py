@@ -1,6 +1,4 @@
-"""A client names its expected tenant: in any other tenant its mutations have no effect, and it learns the current
-tenant.
-"""
+"""A client names its expected tenant: mutations have no effect in another tenant and return the current one."""
 
 from __future__ import annotations
 

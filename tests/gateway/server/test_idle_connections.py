@@ -1,6 +1,4 @@
-"""Idle connections stay open for KEEP_ALIVE_SECONDS, which is longer than load balancers keep them, and are then
-closed.
-"""
+"""Idle connections stay open for KEEP_ALIVE_SECONDS, longer than load balancers keep them, and are then closed."""
 
 from __future__ import annotations
 

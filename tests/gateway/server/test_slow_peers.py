@@ -1,6 +1,4 @@
-"""Every wait for a client has a timeout, so a client that does not read or that disconnects holds no resources for
-long.
-"""
+"""Every wait for a client has a timeout, so a client that does not read or disconnects holds no resources."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A socket that follows the tenant switch which ends its session receives the final state of the switch before it
-closes.
-"""
+"""A socket receives the final state of the tenant switch that ends its session before the socket closes."""
 
 from __future__ import annotations
 
