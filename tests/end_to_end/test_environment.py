@@ -43,7 +43,7 @@ def make(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]
 def error_line(completed: subprocess.CompletedProcess[str]) -> str:
     """Return the only line of the error output apart from those of make."""
     assert completed.returncode != 0
-    lines = [line for line in completed.stderr.splitlines() if not line.startswith(("make", "Making"))]
+    lines = [line for line in completed.stderr.splitlines() if not line.startswith(("make", "Creating"))]
     assert len(lines) == 1, completed.stderr
     return lines[0]
 
