@@ -1,4 +1,4 @@
-"""The files of a deployment are what the tools that read them expect, and speak of what is there."""
+"""The files of docker/ are valid for the tools that read them, and refer to settings and files that exist."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def known(model: type[Settings | WorkerSettings | MigrateSettings]) -> set[str]:
     return {name.upper() for name in model.model_fields}
 
 
-def test_what_has_to_be_kept_secret_has_to_be_given() -> None:
+def test_every_secret_is_required() -> None:
     for missing in KEYS:
         with pytest.raises(VariableMissing, match=missing):
             services(dict.fromkeys(set(KEYS) - {missing}, "x" * 32))
 
 
-def test_fresh_keys_are_made_once_and_are_enough(tmp_path: Path) -> None:
+def test_new_env_generates_every_secret_once(tmp_path: Path) -> None:
     script = tmp_path / "new-env.sh"
     script.write_text((DOCKER / "new-env.sh").read_text())
     assert subprocess.run(["sh", script], capture_output=True).returncode == 0
@@ -67,16 +67,16 @@ def test_fresh_keys_are_made_once_and_are_enough(tmp_path: Path) -> None:
     assert (again.returncode, "exists and is kept" in again.stderr) == (1, True)
 
 
-def test_every_variable_is_one_that_the_process_reads(composed: dict[str, Service]) -> None:
+def test_each_process_reads_all_of_its_variables(composed: dict[str, Service]) -> None:
     readers = {"gateway": known(Settings), "migrate": known(MigrateSettings), "demo": known(MigrateSettings)}
     for name, service in composed.items():
         if service.is_ours:
             reads = readers.get(name, known(WorkerSettings))
             unknown = {told for told in service.environment if told not in reads and not OF_OTHERS.match(told)}
-            assert not unknown, f"{name} is told {unknown}"
+            assert not unknown, f"{name} does not read {unknown}"
 
 
-def test_each_domain_is_served_on_its_port_and_the_gateway_looks_there(composed: dict[str, Service]) -> None:
+def test_the_gateway_has_the_address_of_each_worker(composed: dict[str, Service]) -> None:
     told = composed["gateway"].environment
     for name, port in WORKERS.items():
         assert composed[name].environment["WORKER_PORT"] == port
@@ -84,7 +84,7 @@ def test_each_domain_is_served_on_its_port_and_the_gateway_looks_there(composed:
         assert f"http://{name}:{port}" in told.values()
 
 
-def test_gateways_trust_the_network_that_they_share_with_the_proxy_alone(composed: dict[str, Service]) -> None:
+def test_gateways_trust_only_the_network_of_the_proxy(composed: dict[str, Service]) -> None:
     """The subnet can be changed by EDGE_SUBNET."""
     assert [name for name, service in composed.items() if "edge" in service.networks] == ["proxy", "gateway"]
     for variables in ({}, {"EDGE_SUBNET": "10.77.0.0/24"}):
@@ -93,7 +93,7 @@ def test_gateways_trust_the_network_that_they_share_with_the_proxy_alone(compose
         assert trusted == f'["{subnets(values)["edge"]}"]'
 
 
-def test_all_of_ours_run_read_only_and_every_mounted_file_is_there(composed: dict[str, Service]) -> None:
+def test_containers_are_read_only_and_mounted_files_exist(composed: dict[str, Service]) -> None:
     for name, service in composed.items():
         assert service.read_only or not service.is_ours, name
         for volume in service.volumes:
@@ -101,7 +101,7 @@ def test_all_of_ours_run_read_only_and_every_mounted_file_is_there(composed: dic
                 assert (DOCKER / volume.split(":")[0]).exists(), f"{name} mounts {volume}"
 
 
-def test_the_image_is_made_as_the_linter_wants_and_of_what_is_there() -> None:
+def test_the_dockerfile_passes_the_linter_and_copies_existing_files() -> None:
     linter = Path(sys.executable).with_name("hadolint")
     done = subprocess.run(
         [linter, "--failure-threshold", "warning", DOCKER / "Dockerfile"], capture_output=True, text=True
@@ -114,7 +114,7 @@ def test_the_image_is_made_as_the_linter_wants_and_of_what_is_there() -> None:
         assert any(path.rstrip("/") == allowed or path.startswith(f"{allowed}/") for allowed in let_in), path
 
 
-def test_the_image_has_the_packages_of_the_project_at_the_versions_that_are_tested() -> None:
+def test_the_image_has_the_tested_versions_of_the_packages() -> None:
     pins = re.compile(r"^([a-zA-Z0-9_.-]+)==(\S+)", re.MULTILINE)
     image = dict(pins.findall((DOCKER / "requirements.lock").read_text()))
     tested = dict(pins.findall((ROOT / "requirements.lock").read_text()))
@@ -133,8 +133,8 @@ def manifests() -> list[tuple[str, dict[str, object]]]:
     ]
 
 
-def test_kubernetes_would_take_it() -> None:
-    """What is not of its own kinds, KEDA's and kustomize's, is looked at below."""
+def test_manifests_are_valid_for_kubernetes() -> None:
+    """Other tests check the kinds of KEDA and kustomize."""
     for name, resource in manifests():
         if resource["kind"] not in {"ScaledObject", "Kustomization"}:
             try:
@@ -143,7 +143,7 @@ def test_kubernetes_would_take_it() -> None:
                 pytest.fail(f"{name}: {error.message}")
 
 
-def test_every_file_is_applied_and_every_deployment_may_be_disrupted_by_one() -> None:
+def test_every_manifest_is_applied_and_has_a_disruption_budget() -> None:
     folder = DOCKER / "kubernetes"
     listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
     assert sorted([*listed, "kustomization.yaml"]) == sorted(file.name for file in folder.glob("*.yaml"))
@@ -156,12 +156,12 @@ def test_every_file_is_applied_and_every_deployment_may_be_disrupted_by_one() ->
     assert names["Deployment"] == names["PodDisruptionBudget"] == names["Service"] == names["ScaledObject"] == ours
 
 
-def test_workers_grow_with_what_waits_in_each_task_queue() -> None:
+def test_workers_scale_with_the_backlog_of_each_task_queue() -> None:
     text = (DOCKER / "kubernetes" / "scaling.yaml").read_text()
     assert sorted(re.findall(r"taskQueue: (\w+)", text)) == sorted(TaskQueue)
 
 
-def test_traces_go_where_the_collector_listens_in_the_protocol_that_is_spoken(composed: dict[str, Service]) -> None:
+def test_traces_are_sent_to_the_address_of_the_collector(composed: dict[str, Service]) -> None:
     listens = yaml.safe_load((DOCKER / "collector.yaml").read_text())
     (protocol,) = listens["receivers"]["otlp"]["protocols"].items()
     assert listens["service"]["pipelines"]["traces"]["receivers"] == ["otlp"]

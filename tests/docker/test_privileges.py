@@ -60,7 +60,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return fresh_variables(tmp_path_factory.mktemp("variables"))
 
 
-def test_kubernetes_gives_each_process_a_secret_of_its_own_and_nothing_else() -> None:
+def test_kubernetes_gives_each_process_only_its_own_secrets() -> None:
     assert set(kubernetes.pods()) == set(SECRETS)
     for name, keys in SECRETS.items():
         assert kubernetes.secrets_of(name) == {(f"adx-{name}", key) for key in keys}, name
@@ -207,13 +207,13 @@ async def test_redis_requires_a_password_and_allows_workers_only_sessions(redis_
             assert not await may(url, *words.split()), (name, words)
 
 
-def test_every_pod_is_closed_to_what_is_not_listed() -> None:
+def test_network_policies_deny_connections_by_default() -> None:
     for name in kubernetes.pods():
         for direction in ("Ingress", "Egress"):
             assert kubernetes.is_closed_by_default(name, direction), (name, direction)
 
 
-def test_the_network_lets_each_process_reach_what_its_environment_names_and_nothing_else() -> None:
+def test_each_process_may_reach_only_the_servers_of_its_environment() -> None:
     blank = {(f"adx-{name}", key): "" for name, keys in SECRETS.items() for key in keys}
     for name, process in kubernetes.processes(blank).items():
         expected = {("kube-system", 53)}
@@ -269,7 +269,7 @@ def stack(request: pytest.FixtureRequest) -> Stack:
     return found
 
 
-async def test_processes_work_with_exactly_what_they_are_given(stack: Stack) -> None:
+async def test_processes_work_with_their_own_privileges_only(stack: Stack) -> None:
     assert set(stack.processes) == {*WORKERS, "gateway-0", "gateway-1"}
     ada = Client(stack)
     await ada.log_in("ada@example.com")
