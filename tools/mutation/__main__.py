@@ -7,48 +7,27 @@ into docs/mutation.md with the reason why it is equivalent, or gets a test.
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.work_item import MutationSpec, TestOutcome
+from cosmic_ray.work_item import MutationSpec
 
 from tests.project_copy import copy_project
 from tests.stack import plain_environment
+from tools.mutation.run import Job, Result, enter, pytest_arguments, run
 from tools.mutation.sample import mutants_of, sample
 from tools.mutation.targets import TARGETS, Target
 
 PROCESSES = 2
 _TIMEOUT_FACTOR = 3.0
 _TIMEOUT_MARGIN_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """One mutant of the project copy in the current directory. ``timeout``: in seconds; a hang counts as noticed."""
-
-    target: str
-    mutant: MutationSpec
-    tests: tuple[str, ...]
-    timeout: float
-
-
-@dataclass(frozen=True)
-class Result:
-    target: str
-    mutant: MutationSpec
-    was_noticed: bool
-    change: str
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -67,8 +46,8 @@ def main(arguments: Sequence[str]) -> int:
         for copy in copies:
             queue.put(str(copy))
         results = list[Result]()
-        with ProcessPoolExecutor(PROCESSES, mp_context=context, initializer=_enter, initargs=(queue,)) as pool:
-            for result in pool.map(_run, jobs):
+        with ProcessPoolExecutor(PROCESSES, mp_context=context, initializer=enter, initargs=(queue,)) as pool:
+            for result in pool.map(run, jobs):
                 results.append(result)
                 _report(result, len(results), len(jobs))
     noticed = sum(result.was_noticed for result in results)
@@ -85,7 +64,7 @@ def _copy(folder: Path, number: int) -> Path:
 
 def _jobs(target: Target, root: Path, count: int, seed: int) -> list[Job]:
     began = time.monotonic()
-    command = [sys.executable, *_pytest(target.tests)]
+    command = [sys.executable, *pytest_arguments(target.tests)]
     done = subprocess.run(command, cwd=root, env=plain_environment(), capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"The tests of {target.name} fail without a mutant:\n{done.stdout[-3000:]}")
@@ -106,25 +85,6 @@ def _relative(mutant: MutationSpec, root: Path) -> MutationSpec:
         operator_args=mutant.operator_args,
         definition_name=mutant.definition_name,
     )
-
-
-def _pytest(tests: Sequence[str]) -> list[str]:
-    return ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-
-
-def _enter(queue: Queue[str]) -> None:
-    """Work in a copy of the project that no other process uses."""
-    os.chdir(queue.get())
-    for name in set(os.environ) - set(plain_environment()):
-        del os.environ[name]
-
-
-def _run(job: Job) -> Result:
-    command = shlex.join([sys.executable, *_pytest(job.tests)])
-    done = mutate_and_test([job.mutant], command, job.timeout)
-    if done.test_outcome is None:
-        raise RuntimeError(f"{job.mutant} could not be made: {done.output}")
-    return Result(job.target, job.mutant, done.test_outcome is not TestOutcome.SURVIVED, done.diff or "")
 
 
 def _report(result: Result, number: int, count: int) -> None:
