@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import structlog
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -50,13 +51,30 @@ async def temporal_client(temporal_address: str) -> Client:
     return await connect(address=temporal_address, namespace=None, keys=None)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
-    """Temporal's test server, where timers cost no time; a fresh one for each test, for its clock is everybody's."""
-    async with await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=str(temporal_test_server()), data_converter=pydantic_data_converter
-    ) as environment:
+    """Temporal's time-skipping test server, one for each module.
+
+    Tests of a module share its clock and its workflows, so each test ends the workflows that it has started.
+    """
+    async with await _start_time_skipping() as environment:
         yield environment
+
+
+@pytest.fixture
+async def own_time_skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """A time-skipping test server of one test, which moves the clock itself.
+
+    A shared server does not skip time while it waits for the activity of a workflow that an earlier test has ended.
+    """
+    async with await _start_time_skipping() as environment:
+        yield environment
+
+
+async def _start_time_skipping() -> WorkflowEnvironment:
+    return await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=str(temporal_test_server()), data_converter=pydantic_data_converter
+    )
 
 
 @pytest.fixture(scope="session")

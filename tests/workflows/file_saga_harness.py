@@ -26,7 +26,7 @@ from infrastructure.storage import FileStorage, open_storage
 from infrastructure.temporal.connection import SEARCH_ATTRIBUTES, connect
 from tests.activities.files.file_fixtures import FileServices
 from tests.databases import create_sqlite_database
-from tests.workflows.saga_harness import FaultPlan
+from tests.workflows.saga_harness import FaultPlan, terminate
 from worker.database import database
 from worker.error_translation import ErrorTranslationInterceptor
 from worker.registry import activities_of
@@ -59,6 +59,7 @@ class FileSagaHarness:
     def __init__(self, client: Client, fault_plan: FaultPlan, folder: Path) -> None:
         self.client = client
         self.fault_plan = fault_plan
+        self._handles: list[WorkflowHandle[Any, Any]] = []
         self.folder = folder / "objects"
         self.services = FileServices(open_storage(str(self.folder)))
 
@@ -73,7 +74,12 @@ class FileSagaHarness:
             memo={MEMO_STATE: OperationState.first(kind, utc_now()).to_memo()},
         )
         self.fault_plan.cancel = handle.cancel
+        self._handles.append(handle)
         return handle
+
+    async def terminate_all(self) -> None:
+        """Terminate the started operations that still run, so that they do not run in other tests on the server."""
+        await terminate(self._handles)
 
     async def run(
         self, run: Callable[..., Awaitable[Contract]], command: Contract, kind: OperationKind
@@ -122,6 +128,7 @@ async def open_file_saga_harness(client: Client, folder: Path, fault_plan: Fault
         harness = FileSagaHarness(client, fault_plan, folder)
         await stack.enter_async_context(operations_worker(client))
         await stack.enter_async_context(files_worker(client, harness.services.storage, [fault_plan]))
+        stack.push_async_callback(harness.terminate_all)
         yield harness
 
 

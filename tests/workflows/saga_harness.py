@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -144,6 +144,7 @@ class SagaHarness:
         self.fault_plan = fault_plan
         self.credentials = credentials
         self.services = services
+        self._handles: list[WorkflowHandle[Any, Any]] = []
 
     async def start(
         self, run: Callable[..., Awaitable[Contract]], command: Command, kind: OperationKind
@@ -156,7 +157,12 @@ class SagaHarness:
             memo={MEMO_STATE: OperationState.first(kind, utc_now()).to_memo()},
         )
         self.fault_plan.cancel = handle.cancel
+        self._handles.append(handle)
         return handle
+
+    async def terminate_all(self) -> None:
+        """Terminate the started operations that still run, so that they do not run in other tests on the server."""
+        await terminate(self._handles)
 
     async def run(
         self, run: Callable[..., Awaitable[Contract]], command: Command, kind: OperationKind
@@ -184,6 +190,13 @@ async def open_session(account: str, role: Role = Role.ADMIN) -> auth.Session:
         created_at=utc_now(),
         expires_at=utc_now() + timedelta(days=1),
     )
+
+
+async def terminate(handles: Iterable[WorkflowHandle[Any, Any]]) -> None:
+    """Terminate the workflows that still run."""
+    for handle in handles:
+        with suppress(RPCError):  # the workflow has closed
+            await handle.terminate()
 
 
 async def state_of(handle: WorkflowHandle[Any, Any]) -> OperationState:
@@ -258,4 +271,6 @@ async def open_saga_harness(
         credentials = CredentialsService(
             passwords, CacheRevocationPublisher(dependencies.cache, dependencies.change_notifier)
         )
-        yield SagaHarness(client, fault_plan, credentials, services_app(routes_of(domains)))
+        harness = SagaHarness(client, fault_plan, credentials, services_app(routes_of(domains)))
+        stack.push_async_callback(harness.terminate_all)
+        yield harness

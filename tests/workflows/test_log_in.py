@@ -281,13 +281,15 @@ async def test_check_that_fails_by_a_fault_uses_no_attempt(time_skipping: Workfl
     assert wrong.attempts_left == 4
 
 
-async def test_times_out_after_five_minutes_without_a_code(time_skipping: WorkflowEnvironment, tmp_path: Path) -> None:
-    async with open_scenario(time_skipping, tmp_path, FaultPlan(), account="alan") as scenario:
+async def test_times_out_after_five_minutes_without_a_code(
+    own_time_skipping: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    async with open_scenario(own_time_skipping, tmp_path, FaultPlan(), account="alan") as scenario:
         handle = await scenario.start()
         challenged = await waiting(handle)
-        await time_skipping.sleep(timedelta(minutes=4, seconds=50))
+        await own_time_skipping.sleep(timedelta(minutes=4, seconds=50))
         assert (await state_of(handle)).status is OperationStatus.WAITING
-        await time_skipping.sleep(timedelta(seconds=11))
+        await own_time_skipping.sleep(timedelta(seconds=11))
         state = await scenario.harness.end_of(handle)
         described = await handle.describe()
 
@@ -302,14 +304,14 @@ async def test_times_out_after_five_minutes_without_a_code(time_skipping: Workfl
 
 @pytest.mark.parametrize("is_right", [True, False])
 async def test_code_under_check_at_the_timeout_still_decides(
-    time_skipping: WorkflowEnvironment, tmp_path: Path, is_right: bool
+    own_time_skipping: WorkflowEnvironment, tmp_path: Path, is_right: bool
 ) -> None:
     """Each check fails four times, so the fifth begins half a minute after the code came."""
     fault_plan = FaultPlan(before={"check_totp": SMTPServerDisconnected("")}, max_faults={"check_totp": 4})
-    async with open_scenario(time_skipping, tmp_path, fault_plan, account="alan") as scenario:
+    async with open_scenario(own_time_skipping, tmp_path, fault_plan, account="alan") as scenario:
         handle = await scenario.start()
         await waiting(handle)
-        await time_skipping.sleep(timedelta(minutes=4, seconds=50))
+        await own_time_skipping.sleep(timedelta(minutes=4, seconds=50))
         submitted = asyncio.create_task(submit(handle, right_code() if is_right else wrong_code()))
         while fault_plan.attempted.count("check_totp") == 0:  # noqa: ASYNC110 - it is elsewhere
             await asyncio.sleep(0.05)

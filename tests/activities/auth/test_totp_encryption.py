@@ -111,7 +111,7 @@ async def test_reencryption_continues_after_a_failure(
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("activities.auth.totp_encryption._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("activities.auth.totp_encryption._CHECK_INTERVAL_SECONDS", 0.02)
     gone, seal = SecretCipher(KeyRing({"gone": NEW})), SecretCipher(KeyRing({"a": OLD}))
     lost = await enrol(service_with(gone, passwords, revocations, clock))
     async with BackgroundTasks() as tasks, asyncio.timeout(10):
@@ -162,7 +162,7 @@ async def test_stored_plaintext_secrets_are_encrypted_and_sessions_stay_valid(
         await connection.execute_script(
             "INSERT INTO auth_credential (user_id, email, password_hash, totp_secret) "
             f"VALUES ('usr_1', 'ada@example.com', '$argon2id$x', '{SECRET}'); "
-            "INSERT INTO auth_session (id, user_id, tenant_id, role, token_hash, active, created_at, expires_at) "
+            "INSERT INTO auth_session (id, user_id, tenant_id, role, token_hash, is_active, created_at, expires_at) "
             f"VALUES ('ses_1', 'usr_1', 'ten_1', '{Role.ADMIN}', '{'a' * 64}', true, "
             f"'{now.replace(year=now.year - 1).isoformat()}', '{now.replace(year=now.year + 1).isoformat()}')"
         )
