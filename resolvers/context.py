@@ -51,16 +51,16 @@ class Sessions(Protocol):
 class SessionCookie(Protocol):
     """Sets and clears the cookies of a browser; without effect over a websocket, which has no response headers."""
 
-    def keep(self, token: str, session: Session) -> None:
+    def set_session(self, token: str, session: Session) -> None:
         """Set the session cookie and clear the login cookie."""
 
-    def drop(self) -> None:
+    def clear(self) -> None:
         """Clear the session cookie and the login cookie."""
 
-    def keep_login(self, token: str) -> None:
+    def set_login(self, token: str) -> None:
         """Set the login cookie, which proves that this browser started the login with this session token."""
 
-    def keep_device(self, device: str) -> None:
+    def set_device(self, device: str) -> None:
         """Set the device cookie, which outlives the session."""
 
 

@@ -30,7 +30,7 @@ async def log_out(context: Context) -> None:
         NotSignedIn: the client has no open session.
     """
     session = await context.viewer()
-    context.cookie.drop()  # clears the cookie of an ended session, too
+    context.cookie.clear()  # clears the cookie of an ended session, too
     session = session or await context.require_viewer()
     await context.backend.auth.end_session(context.caller(session), session.id)
 
@@ -52,11 +52,11 @@ async def to_sign_in_result(context: Context, operation: Operation, token: str |
         current = ViewerResolver(context, session) if session is not None and is_completed else None
         return SignInResult(operation, None, current)
     if token is not None and operation.kind is OperationKind.LOGIN and not operation.is_closed:
-        context.cookie.keep_login(token)
+        context.cookie.set_login(token)
     if token is not None and is_completed:
         session = await context.backend.sessions.find(token, request_id=context.request_id)
         if session is not None:  # None if a repeated idempotency key names a session that has ended since
-            context.cookie.keep(token, session)
+            context.cookie.set_session(token, session)
             context.set_new_session(session)
             viewer = ViewerResolver(context, session)
     return SignInResult(operation, token, viewer)
@@ -69,4 +69,4 @@ async def set_cookie_of_completed_login(context: Context, operation: Operation) 
     if token is not None and await context.viewer() is None:
         session = await context.session_of_login(operation.id)
         if session is not None:
-            context.cookie.keep(token, session)
+            context.cookie.set_session(token, session)

@@ -158,7 +158,7 @@ class ViewerResolver:
         await self._context.backend.auth.revoke_session(self.caller, input.session_id)
         self._context.reset_loaders()
         if input.session_id == self._session.id:
-            self._context.cookie.drop()
+            self._context.cookie.clear()
 
 
 async def find_viewer(context: Context) -> ViewerResolver | None:

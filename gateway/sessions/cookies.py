@@ -46,24 +46,24 @@ class HttpSessionCookie:
         self._secure = secure
         self._logins = logins
 
-    def keep(self, token: str, session: Session) -> None:
+    def set_session(self, token: str, session: Session) -> None:
         """Set the session cookie until the session expires, and remove the token from the login cookie."""
         seconds = int((session.expires_at - utc_now()).total_seconds())
         self._set(token, max(0, seconds))
         if token in self._logins:
             self._set_logins(tuple(each for each in self._logins if each != token))
 
-    def drop(self) -> None:
+    def clear(self) -> None:
         """Delete the session cookie and the login cookie."""
         self._set("", 0)
         if self._logins:
             self._set_logins(())
 
-    def keep_login(self, token: str) -> None:
+    def set_login(self, token: str) -> None:
         """Add the token of a login in progress to the login cookie."""
         self._set_logins((token, *(each for each in self._logins if each != token)))
 
-    def keep_device(self, device: str) -> None:
+    def set_device(self, device: str) -> None:
         """Set the device cookie."""
         self._set(device, DEVICE_TOKEN_LIFETIME_SECONDS, plain_name=DEVICE_COOKIE)
 
@@ -81,16 +81,16 @@ class HttpSessionCookie:
 class NullCookie:
     """A session cookie that ignores all calls: a websocket has no response that could set a cookie."""
 
-    def keep(self, token: str, session: Session) -> None:
+    def set_session(self, token: str, session: Session) -> None:
         pass
 
-    def drop(self) -> None:
+    def clear(self) -> None:
         pass
 
-    def keep_login(self, token: str) -> None:
+    def set_login(self, token: str) -> None:
         pass
 
-    def keep_device(self, device: str) -> None:
+    def set_device(self, device: str) -> None:
         pass
 
 

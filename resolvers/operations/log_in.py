@@ -99,4 +99,4 @@ def _remember_device(context: Context, email: str) -> None:
     """Give the browser the token of a known device, so that attempts of other clients do not lock this one out."""
     device = context.backend.throttle.issue_device_token(email, context.client)
     if device is not None:
-        context.cookie.keep_device(device)
+        context.cookie.set_device(device)

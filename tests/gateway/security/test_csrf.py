@@ -184,7 +184,7 @@ async def test_uses_a_host_prefixed_secure_cookie_over_tls(tls_client: httpx.Asy
     )
     assert response.headers["set-cookie"] == f"{SECURE_COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure"
     cookie_response = Response()
-    HttpSessionCookie(cookie_response, secure=True).keep(TOKEN, session())
+    HttpSessionCookie(cookie_response, secure=True).set_session(TOKEN, session())
     name, *parts = cookie_response.headers["set-cookie"].split("; ")
     assert name == f"{SECURE_COOKIE}={TOKEN}"
     assert {"Path=/", "HttpOnly", "SameSite=Lax", "Secure"} < set(parts)
