@@ -25,7 +25,12 @@ PLACEHOLDERS = {
 }
 
 
+def named_files(text: str) -> set[str]:
+    """Return the paths in the text, relative to the root of the repository."""
+    return set(_PATH.findall(text)) - PLACEHOLDERS
+
+
 @pytest.mark.parametrize("page", sorted(set(pages()) - CREATED_BY_READERS))
 def test_every_file_that_the_page_names_exists(page: str) -> None:
-    named = set(_PATH.findall((ROOT / page).read_text(encoding="utf-8")))
-    assert sorted(path for path in named - PLACEHOLDERS if not (ROOT / path).exists()) == []
+    named = named_files((ROOT / page).read_text(encoding="utf-8"))
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
