@@ -46,6 +46,8 @@ RESOURCE_GROUPS = {
 """Tests by the session fixtures that they share. One worker runs a group, because the fixtures start slowly."""
 
 RUN_FIRST = (
+    "tests/scaffold/",
+    "tests/docs/",
     "tests/end_to_end/",
     "tests/clients/",
     "tests/chaos/",

@@ -42,6 +42,13 @@ async def ada(deployed_stack: Stack) -> Client:
     return client
 
 
+async def extensions_of(client: Client, document: str, **variables: object) -> Line:
+    """Execute a document that must fail with exactly one error; return its extensions with the request id."""
+    (error,) = (await client.execute_unchecked(document, **variables))["errors"]
+    extensions: Line = error["extensions"]
+    return extensions
+
+
 async def session_of(client: Client) -> Line:
     answer = await client.execute("{ viewer { user { id } session { id } tenantOverview { currentTenant { id } } } }")
     viewer: Line = answer["viewer"]
@@ -142,12 +149,10 @@ async def test_forbidden_step_is_audited(ada: Client, deployed_stack: Stack) -> 
     )
     assert (line["code"], line["activity"]) == ("FORBIDDEN", "check_access")
     assert line["refusal"] == "forbidden"
-    assert (await ada.error_of(f'{{ node(id: "{new_id("usr")}") {{ id }} }}'))["code"] == "NOT_FOUND"
+    error = await extensions_of(ada, f'{{ node(id: "{new_id("usr")}") {{ id }} }}')
+    assert error["code"] == "NOT_FOUND"
     gateway_line = await wait_for_line(
-        deployed_stack,
-        lambda each: (
-            each.get("refusal") == "not_found" and each.get("field") == "node" and each.get("user") is not None
-        ),
+        deployed_stack, lambda line: line.get("refusal") == "not_found" and line["request_id"] == error["requestId"]
     )
     assert (line["user"], line["client"], line["account"]) == (
         gateway_line["user"],
@@ -165,17 +170,26 @@ async def test_wrong_code_is_audited_by_gateway_and_worker(deployed_stack: Stack
         password=PASSWORD,
     )
     login, alan.token = answer["login"]["operation"]["id"], answer["login"]["sessionToken"]
-    refused = await alan.error_of(
-        'mutation ($id: ID!) { submitMfaCode(input: {operationId: $id, code: "000000"}) { sessionToken } }', id=login
+    refused = await extensions_of(
+        alan,
+        'mutation ($id: ID!) { submitMfaCode(input: {operationId: $id, code: "000000"}) { sessionToken } }',
+        id=login,
     )
     assert refused["code"] == "INVALID_CREDENTIALS"
 
     def is_this(line: Line) -> bool:
         return line["event"] == "audit.refused" and line.get("refusal") == "wrong_code"
 
-    gateway_line = await wait_for_line(deployed_stack, lambda line: is_this(line) and "field" in line)
+    gateway_line = await wait_for_line(
+        deployed_stack,
+        lambda line: is_this(line) and "field" in line and line["request_id"] == refused["requestId"],
+    )
     worker_line = await wait_for_line(
-        deployed_stack, lambda line: is_this(line) and line.get("activity") == "check_totp" and line["attempt"] == 1
+        deployed_stack,
+        lambda line: (
+            is_this(line)
+            and (line.get("workflow_id"), line.get("activity"), line.get("attempt")) == (login, "check_totp", 1)
+        ),
     )
     assert gateway_line["client"] == worker_line["client"]
     assert worker_line["account"]
