@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
 from uuid import uuid4
 
+from infrastructure.caching.tagged_cache import VALUE_TTL_SECONDS
 from tests.end_to_end.client import PASSWORD, Client, Json
 from tests.end_to_end.files import complete_upload, create_upload, process_file, send_bytes, upload_file
 from tests.stack import Stack
@@ -43,14 +45,16 @@ async def test_shows_an_operation_from_its_start_to_its_end(ada: Client) -> None
     await send_bytes(target, CONTENT)
     operation = await complete_upload(ada, target["id"], waitSeconds=0)
     data = {each["id"]: each for each in (await dashboard(ada))["activeOperations"]}
-    if operation["id"] in data:  # the operation may already have completed
+    if operation["id"] in data:  # it may have completed, and the other gateway of a deployed stack may not show it yet
         assert data[operation["id"]]["kind"] == "FILE_UPLOAD"
         assert data[operation["id"]]["startedBy"] == {"email": "ada@example.com"}
         assert data[operation["id"]]["tenant"] == {"slug": "acme"}
-    else:
-        assert (await dashboard(ada))["recentFiles"] != []
     assert (await ada.wait_for_final_state(operation["id"]))["status"] == "COMPLETED"
-    assert operation["id"] not in {each["id"] for each in (await dashboard(ada))["activeOperations"]}
+    # A dashboard that was cached before the record of operations had the end is shown until the cache entry expires.
+    async with asyncio.timeout(VALUE_TTL_SECONDS + 2):
+        while operation["id"] in {each["id"] for each in (await dashboard(ada))["activeOperations"]}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert (await dashboard(ada))["recentFiles"] != []
 
 
 async def test_shows_the_new_tenant_after_a_switch(ada: Client) -> None:
