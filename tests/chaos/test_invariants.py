@@ -164,7 +164,7 @@ def ended(operation: ExecutedOperation, closed_as: OperationStatus | None) -> Ch
     )
 
 
-def told(*states: ReceivedState) -> Change:
+def received(*states: ReceivedState) -> Change:
     return lambda observations: observations.histories[0].followed.append(
         FollowedOperation(SENT.id, list(states), True)
     )
@@ -195,7 +195,7 @@ VIOLATIONS: list[tuple[str, str, Change]] = [
     ),
     ("every_acknowledged", "never ends", ended(SENT, None)),
     ("every_acknowledged", "ends twice", ended(LOGIN, FAILED)),
-    ("every_acknowledged", "is told otherwise", told(ReceivedState("FAILED", (1, True)))),
+    ("every_acknowledged", "receives another end", received(ReceivedState("FAILED", (1, True)))),
     ("user_and_session", "disagree", changed("users_user", tenant_id=ACME)),
     ("user_and_session", "no member", gone("tenants_membership", 1)),
     ("sessions_are_those", "is missing", gone("auth_session", 1)),
@@ -248,10 +248,14 @@ VIOLATIONS: list[tuple[str, str, Change]] = [
             Acknowledged("other-1", f"key of {SWITCH.id}")
         ),
     ),
-    ("progress_is", "goes back", told(ReceivedState("RUNNING", (2, False)), ReceivedState("COMPLETED", (1, True)))),
-    ("progress_is", "stands still", told(ReceivedState("RUNNING", (2, False)), ReceivedState("RUNNING", (2, False)))),
-    ("progress_is", "two ends", told(ReceivedState("COMPLETED", (2, True)), ReceivedState("COMPLETED", (3, True)))),
-    ("progress_is", "no end", told(ReceivedState("RUNNING", (2, False)))),
+    ("progress_is", "goes back", received(ReceivedState("RUNNING", (2, False)), ReceivedState("COMPLETED", (1, True)))),
+    (
+        "progress_is",
+        "stands still",
+        received(ReceivedState("RUNNING", (2, False)), ReceivedState("RUNNING", (2, False))),
+    ),
+    ("progress_is", "two ends", received(ReceivedState("COMPLETED", (2, True)), ReceivedState("COMPLETED", (3, True)))),
+    ("progress_is", "no end", received(ReceivedState("RUNNING", (2, False)))),
     ("clients_see", "file", shown(FILE, ACME)),
     ("clients_see", "tenant", shown(STRANGE, ACME)),
     ("clients_see", "colleague", shown(NEWCOMER, ACME)),
@@ -273,7 +277,7 @@ VIOLATIONS: list[tuple[str, str, Change]] = [
     ("the_record_agrees", "has one of another tenant", changed("operations_record", 1, tenant_id=STRANGE)),
     ("the_record_agrees", "marks one as deleted", changed("operations_record", 1, deleted_at=1)),
     ("the_record_agrees", "has one that Temporal does not know", added("operations_record", id="x", status="RUNNING")),
-    ("the_record_has", "has another end than a client received", told(ReceivedState("FAILED", (1, True)))),
+    ("the_record_has", "has another end than a client received", received(ReceivedState("FAILED", (1, True)))),
 ]
 
 

@@ -252,7 +252,7 @@ async def _inject_faults(report: Report, environment: ChaosEnvironment, seed: in
 
 
 async def _report_violations(report: Report, environment: ChaosEnvironment, histories: list[ClientHistory]) -> None:
-    acknowledged = [told.operation_id for history in histories for told in history.acknowledged]
+    acknowledged = [each.operation_id for history in histories for each in history.acknowledged]
     followed = [followed for history in histories for followed in history.followed]
     await wait_until_idle(environment, acknowledged)
     found = find_violations(await collect_observations(environment, histories))

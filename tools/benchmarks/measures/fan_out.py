@@ -56,23 +56,25 @@ async def ten_thousand(environment: BenchmarkEnvironment) -> list[Figure]:
     )
     cost = f"the next one costs {crowd.cpu_milliseconds:.3f} ms of processor an event and {crowd.kib:.0f} KiB"
     return [
-        at_most("One operation, 10,000 subscribers of one process: all told", slowest, 1000, unit=" ms", detail=detail),
+        at_most(
+            "One operation, 10,000 subscribers of one process: all received", slowest, 1000, unit=" ms", detail=detail
+        ),
         _completeness(crowd, 10_000, 5, cost),
     ]
 
 
 def _completeness(crowd: FanOutResult, sockets: int, events: int, detail: str = "") -> Figure:
-    told = sum(map(len, crowd.delays))
+    received = sum(map(len, crowd.delays))
     strange = (
-        f"; {len(crowd.other_messages)} were told otherwise, as {crowd.other_messages[0]}"
+        f"; {len(crowd.other_messages)} received something else, as {crowd.other_messages[0]}"
         if crowd.other_messages
         else ""
     )
-    is_whole = crowd.connected == sockets and told == sockets * events and not crowd.other_messages
+    is_whole = crowd.connected == sockets and received == sockets * events and not crowd.other_messages
     return Figure(
-        f"… everybody told of each of {events} events",
+        f"… each socket received each of {events} events",
         f"{sockets * events}",
-        f"{told}",
+        f"{received}",
         is_whole,
         f"{crowd.connected} connected{strange}{'; ' if detail else ''}{detail}",
     )
