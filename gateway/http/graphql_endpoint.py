@@ -32,7 +32,12 @@ from gateway.http.event_streams import EventStream, StreamedSubscription, as_sin
 from gateway.http.http_status import has_no_data, http_status, negotiate_media_type
 from gateway.http.json_decoding import InvalidJson, encode_json, read_json
 from gateway.http.persisted_queries import with_document_id
-from gateway.http.stream_formats import StreamFormat, accepts_json, negotiate_stream_format
+from gateway.http.stream_formats import (
+    StreamFormat,
+    accepts_incremental_delivery,
+    accepts_json,
+    negotiate_stream_format,
+)
 from gateway.lifecycle import Connections
 from gateway.metrics import Metrics
 from gateway.security.client_network import client_network
@@ -282,9 +287,9 @@ class GraphQLEndpoint(SocketEndpoint):
         except GraphQLError as error:
             return PreExecutionError(data=None, errors=[error])
         request.state.operation = self._schema.document(query), request_data.operation_name
-        if self._schema.uses_incremental_delivery(query, request_data.variables) and not _accepts_incremental_delivery(
-            request
-        ):
+        accept = request.headers.get("accept", "")
+        is_incremental = self._schema.uses_incremental_delivery(query, request_data.variables)
+        if is_incremental and not accepts_incremental_delivery(accept):
             raise HTTPException(406, incremental_delivery_error("Accept without multipart/mixed").message)
         try:
             result = await self.schema.execute(
@@ -383,17 +388,6 @@ def _decode_parameter(name: str, text: str) -> dict[str, object] | None:
     if value is not None and not isinstance(value, dict):
         raise HTTPException(400, f"The parameter {name} is not a JSON object.")
     return value
-
-
-def _accepts_incremental_delivery(request: Request) -> bool:
-    """Return whether the client accepts ``multipart/mixed`` for incremental delivery.
-
-    With the parameter ``subscriptionSpec`` the client accepts that type for the results of a subscription only.
-    """
-    accepted = (each.strip().lower() for each in request.headers.get("accept", "").split(","))
-    return any(
-        each.partition(";")[0].strip() == "multipart/mixed" and "subscriptionspec" not in each for each in accepted
-    )
 
 
 def _status(request: Request) -> int:

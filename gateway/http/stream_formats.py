@@ -128,3 +128,14 @@ def _media_types(accept: str) -> Mapping[str, Mapping[str, str]]:
         pairs = (parameter.partition("=") for parameter in parameters)
         found[name] = {key.strip(): value.strip().strip("'\"") for key, _, value in pairs}
     return found
+
+
+def accepts_incremental_delivery(accept: str) -> bool:
+    """Return whether the client accepts ``multipart/mixed`` for incremental delivery.
+
+    With the parameter ``subscriptionSpec`` the client accepts that type for the results of a subscription only.
+    """
+    accepted = (each.strip().lower() for each in accept.split(","))
+    return any(
+        each.partition(";")[0].strip() == "multipart/mixed" and "subscriptionspec" not in each for each in accepted
+    )

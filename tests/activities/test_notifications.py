@@ -55,8 +55,8 @@ def texts(letter: EmailMessage) -> tuple[str, str]:
 
 
 def is_worth_more_tries(error: BaseException) -> bool:
-    trouble = classify(error)
-    return trouble.retry is EXTERNAL and isinstance(trouble.final_error, ServiceUnavailable)
+    error_class = classify(error)
+    return error_class.retry is EXTERNAL and isinstance(error_class.final_error, ServiceUnavailable)
 
 
 async def test_welcome_email_names_tenant_and_workspace(any_database: None, clock: Clock) -> None:
@@ -107,12 +107,12 @@ async def test_repeated_email_has_the_same_message_id(any_database: None, clock:
     async with running_mail_server() as server:
         server.dropped_acknowledgements = 1
         service = service_at(server.url, clock)
-        with pytest.raises(aiosmtplib.SMTPException) as trouble:
+        with pytest.raises(aiosmtplib.SMTPException) as error_class:
             await service.send_welcome_email(WELCOME)
         for _ in range(2):
             await service.send_welcome_email(WELCOME)
 
-    assert is_worth_more_tries(trouble.value)
+    assert is_worth_more_tries(error_class.value)
     first, second = server.emails
     assert first["Message-ID"] == second["Message-ID"]
     assert first["Date"] == second["Date"]
@@ -125,9 +125,9 @@ async def test_temporary_refusal_can_be_retried(any_database: None, clock: Clock
         answers.extend(["451 4.7.1 Greylisted, come again", "452 4.3.1 Disk full"])
         service = service_at(server.url, clock)
         for _ in range(2):
-            with pytest.raises(aiosmtplib.SMTPException) as trouble:
+            with pytest.raises(aiosmtplib.SMTPException) as error_class:
                 await service.send_welcome_email(WELCOME)
-            assert is_worth_more_tries(trouble.value)
+            assert is_worth_more_tries(error_class.value)
         await service.send_welcome_email(WELCOME)
 
     assert len(server.emails) == 1
@@ -191,27 +191,27 @@ async def test_address_may_contain_non_ascii_characters(any_database: None, cloc
 
 
 async def test_connection_failure_is_retryable(any_database: None, clock: Clock) -> None:
-    with pytest.raises(aiosmtplib.SMTPException) as trouble:
+    with pytest.raises(aiosmtplib.SMTPException) as error_class:
         await service_at(f"smtp://127.0.0.1:{free_port('127.0.0.1')}", clock).send_welcome_email(WELCOME)
 
-    assert is_worth_more_tries(trouble.value)
+    assert is_worth_more_tries(error_class.value)
 
 
 async def test_unknown_host_is_retryable(any_database: None, clock: Clock) -> None:
-    with pytest.raises(aiosmtplib.SMTPException) as trouble:
+    with pytest.raises(aiosmtplib.SMTPException) as error_class:
         await service_at("smtp://mail.invalid:2525", clock).send_welcome_email(WELCOME)
 
-    assert is_worth_more_tries(trouble.value)
+    assert is_worth_more_tries(error_class.value)
 
 
 async def test_silent_server_times_out() -> None:
     async with silent_server() as port:
         mail = SmtpMailer(SmtpServer.parse(f"smtp://127.0.0.1:{port}"), timeout_seconds=0.2)
         async with asyncio.timeout(5):
-            with pytest.raises(aiosmtplib.SMTPException) as trouble:
+            with pytest.raises(aiosmtplib.SMTPException) as error_class:
                 await mail.send(a_letter())
 
-    assert is_worth_more_tries(trouble.value)
+    assert is_worth_more_tries(error_class.value)
 
 
 async def test_connection_is_closed_after_a_timeout() -> None:
